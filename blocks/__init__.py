@@ -1,0 +1,1 @@
+"""What Lookbook talks to: typed connections and settings. Imports nothing of ours."""

@@ -1,0 +1,168 @@
+"""Staging tables in DuckDB: made and widened to take a snapshot, and filled from it.
+
+Every function works on an open connection. A snapshot and the models made of it are first laid out as temporary
+relations under their bare names (`lay_out`), then written to staging, or compared with it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from blocks.warehouse import STANDING_COLUMNS, TAGS, Model, SnapshotLoad
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+_INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
+_FLOATS = ("FLOAT", "DOUBLE")
+
+
+def quoted(name: str) -> str:
+    """A name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A text as an SQL literal: a view takes no parameters."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def columns_of(connection: DuckDBPyConnection, relation: str) -> dict[str, str]:
+    """Names and types of the columns of a relation (an SQL expression that can stand behind FROM)."""
+    described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()  # noqa: S608 - quoted by callers
+    return {name: "VARCHAR" if type_ == '"NULL"' else type_ for name, type_, *_ in described}
+
+
+def staging_columns(connection: DuckDBPyConnection, table: str) -> dict[str, str] | None:
+    """Names and types of a staging table's columns without the tags; None where there is no such table."""
+    found = connection.execute(
+        "SELECT column_name, data_type FROM duckdb_columns()"
+        " WHERE schema_name = 'staging' AND table_name = ? ORDER BY column_index",
+        [table],
+    ).fetchall()
+    return {name: type_ for name, type_ in found if name.lower() not in TAGS} if found else None
+
+
+def file_columns(connection: DuckDBPyConnection, table: str, uri: str) -> dict[str, str]:
+    """Names and types of the columns that staging needs for a file: its own, and those that always stand there."""
+    own = columns_of(connection, _file(uri))
+    own = dict(zip(_free_names(list(own)), own.values(), strict=True))
+    present = {name.lower() for name in own}
+    standing = STANDING_COLUMNS.get(table, {})
+    return own | {name: type_ for name, type_ in standing.items() if name.lower() not in present}
+
+
+def ensure_table(connection: DuckDBPyConnection, table: str, wanted: dict[str, str]) -> None:
+    """Make a staging table, or add and widen columns of the one there, so that it takes the `wanted` columns."""
+    target = f"staging.{quoted(table)}"
+    found = staging_columns(connection, table)
+    if found is None:
+        columns = ", ".join(f"{quoted(name)} {type_}" for name, type_ in (TAGS | wanted).items())
+        connection.execute(f"CREATE TABLE {target} ({columns})")
+        return
+    present = {name.lower(): (name, type_) for name, type_ in found.items()}
+    for name, type_ in wanted.items():
+        if name.lower() not in present:
+            connection.execute(f"ALTER TABLE {target} ADD COLUMN {quoted(name)} {type_}")
+            continue
+        column, before = present[name.lower()]
+        after = wider(before, type_)
+        if after != before:
+            using = _converted(quoted(column), before, after)
+            connection.execute(f"ALTER TABLE {target} ALTER COLUMN {quoted(column)} TYPE {after} USING {using}")
+
+
+def wider(one: str, other: str) -> str:
+    """The type that holds values of both: BIGINT for integers, DOUBLE for numbers, else VARCHAR."""
+    if one == other:
+        return one
+    if one in _INTEGERS and other in _INTEGERS:
+        return "BIGINT"
+    if {one, other} <= {*_INTEGERS, *_FLOATS}:
+        return "DOUBLE"
+    return "VARCHAR"
+
+
+def lay_out(connection: DuckDBPyConnection, load: SnapshotLoad, models: list[Model]) -> None:
+    """Make a temporary view of each file of a snapshot, shaped like its staging table, and a table of each model."""
+    for table, uri in load.tables.items():
+        shape = staging_columns(connection, table) or file_columns(connection, table, uri)
+        own = columns_of(connection, _file(uri))
+        names = _free_names(list(own))
+        sources = {free.lower(): name for free, name in zip(names, own, strict=True)}
+        columns = [f"{literal(load.dataset)} AS dataset"]
+        for name, type_ in shape.items():
+            source = sources.get(name.lower())
+            value = _converted(quoted(source), own[source], type_) if source else f"CAST(NULL AS {type_})"
+            columns.append(f"{value} AS {quoted(name)}")
+        select = f"SELECT {', '.join(columns)} FROM {_file(uri)}"  # noqa: S608 - identifiers and literals are quoted
+        connection.execute(f"CREATE TEMP VIEW {quoted(table)} AS {select}")
+    for model in models:
+        connection.execute(f"CREATE TEMP TABLE {quoted(model.name)} AS {model.sql}")
+
+
+def replace_rows(connection: DuckDBPyConnection, table: str, load: SnapshotLoad) -> None:
+    """Put the rows of a laid-out relation in place of all rows of the dataset."""
+    columns = ", ".join(quoted(name) for name in laid_out_columns(connection, table))
+    target = f"staging.{quoted(table)}"
+    connection.execute(f"DELETE FROM {target} WHERE dataset = ?", [load.dataset])  # noqa: S608 - quoted
+    connection.execute(
+        f"INSERT INTO {target} (dataset, snapshot_id, _load_id, _loaded_at, {columns})"  # noqa: S608 - quoted
+        f" SELECT ?, ?, ?, ?, {columns} FROM temp.main.{quoted(table)}",
+        [*_tags(load)],
+    )
+
+
+def replace_view(connection: DuckDBPyConnection, table: str) -> None:
+    """Make the view through which readers see the current snapshots' rows of a staging table."""
+    columns = ["dataset", *(staging_columns(connection, table) or {}), "snapshot_id", "_load_id", "_loaded_at"]
+    shown = ", ".join(f"t.{quoted(name)}" for name in columns)
+    connection.execute(
+        f"CREATE OR REPLACE VIEW warehouse.{quoted(table)} AS SELECT {shown} FROM staging.{quoted(table)} AS t"  # noqa: S608 - quoted
+        " JOIN staging.current_snapshot AS c ON t.dataset = c.dataset AND t.snapshot_id = c.snapshot_id"
+    )
+
+
+def flip(connection: DuckDBPyConnection, load: SnapshotLoad) -> None:
+    """Make a snapshot the current one of its dataset."""
+    connection.execute("DELETE FROM staging.current_snapshot WHERE dataset = ?", [load.dataset])
+    connection.execute("INSERT INTO staging.current_snapshot VALUES (?, ?, ?, ?)", _tags(load))
+
+
+def laid_out_columns(connection: DuckDBPyConnection, table: str) -> dict[str, str]:
+    """Names and types of a laid-out relation's columns, without the tags."""
+    columns = columns_of(connection, f"temp.main.{quoted(table)}")
+    return {name: type_ for name, type_ in columns.items() if name.lower() not in TAGS}
+
+
+def _tags(load: SnapshotLoad) -> list[object]:
+    return [load.dataset, load.snapshot_id, load.load_id, datetime.now(UTC).replace(tzinfo=None)]
+
+
+def _file(uri: str) -> str:
+    # A folder named a=b on the path is not a partition, and would become a column.
+    return f"read_parquet({literal(uri)}, hive_partitioning = false)"
+
+
+def _free_names(names: list[str]) -> list[str]:
+    """The names that a file's columns get in staging: those of the tags are taken."""
+    taken = {name.lower() for name in names} | set(TAGS)
+    free = []
+    for name in names:
+        given = name
+        if name.lower() in TAGS:
+            while given.lower() in taken:
+                given += "_"
+            taken.add(given.lower())
+        free.append(given)
+    return free
+
+
+def _converted(value: str, before: str, after: str) -> str:
+    """`value` in another type. As text, 2012.0 is 2012: so an integer that became a float first reads the same."""
+    if before == after:
+        return value
+    if before in _FLOATS and after == "VARCHAR":
+        return f"regexp_replace(CAST({value} AS VARCHAR), '\\.0$', '')"
+    return f"CAST({value} AS {after})"

@@ -1,0 +1,194 @@
+"""The embedded warehouse: one DuckDB file."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from blocks import duckdb_staging as staging
+from blocks.duckdb_differences import find_differences
+from blocks.errors import LookbookError
+from blocks.warehouse import STAGING_KEYS, Model, SnapshotLoad, Warehouse
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from duckdb import DuckDBPyConnection
+
+#: DuckDB downloads no extensions, and takes no variable of this program for a table.
+_CLOSED = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "python_enable_replacements": "false",
+}
+
+#: For a user's statement: it reaches nothing but the tables of this file.
+_SEALED = _CLOSED | {"enable_external_access": "false", "lock_configuration": "true"}
+
+# Threads of one process share DuckDB's lock on the file, and two writers among them would run into each other.
+_WRITER = threading.Lock()
+
+
+class DuckDBWarehouse(Warehouse):
+    """A warehouse in a DuckDB file.
+
+    DuckDB lets in one writing process and then no reader, or many readers and then no writer: the file is opened
+    late and closed early, and one who finds it taken waits a while.
+    """
+
+    _block_type_name = "Lookbook DuckDB Warehouse"
+    _block_type_slug = "lookbook-duckdb-warehouse"
+
+    path: Path = Field(description="Absolute path of the DuckDB file.")
+    lock_timeout_seconds: float = Field(
+        default=30.0, ge=0, description="How long to wait while another program has the file open."
+    )
+
+    def load_snapshot(self, load: SnapshotLoad, models: list[Model]) -> None:
+        """See `Warehouse.load_snapshot`. It is one transaction: a crash leaves the former snapshot."""
+        absent = sorted(STAGING_KEYS.keys() ^ load.tables.keys())
+        if absent:
+            raise LookbookError(f"A snapshot has the tables {', '.join(STAGING_KEYS)}; see {', '.join(absent)}.")
+        names = [*load.tables, *(model.name for model in models)]
+        with self._writing() as connection:
+            connection.execute("CREATE SCHEMA IF NOT EXISTS staging")
+            connection.execute("CREATE SCHEMA IF NOT EXISTS warehouse")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS staging.current_snapshot"
+                " (dataset VARCHAR, snapshot_id VARCHAR, _load_id VARCHAR, _loaded_at TIMESTAMP)"
+            )
+            for table, uri in load.tables.items():
+                staging.ensure_table(connection, table, staging.file_columns(connection, table, uri))
+            staging.lay_out(connection, load, models)
+            for model in models:
+                staging.ensure_table(connection, model.name, staging.laid_out_columns(connection, model.name))
+            for name in names:
+                staging.replace_rows(connection, name, load)
+                staging.replace_view(connection, name)
+            staging.flip(connection, load)
+
+    def current_snapshots(self) -> dict[str, str]:
+        """See `Warehouse.current_snapshots`."""
+        if not self.path.exists():
+            return {}
+        with self._opened(read_only=True, config=_SEALED) as connection:
+            if not _is_loaded(connection):
+                return {}
+            found = connection.execute("SELECT dataset, snapshot_id FROM staging.current_snapshot ORDER BY 1")
+            return dict(found.fetchall())
+
+    def query(self, sql: str) -> pa.Table:
+        """See `Warehouse.query`."""
+        import duckdb  # noqa: PLC0415 - late: importing the block is to be quick
+
+        if not self.path.exists():
+            raise LookbookError(
+                f"Nothing was loaded yet: there is no warehouse {self.path}.",
+                'Run "lookbook ingest SOURCE --dataset NAME" first.',
+            )
+        with self._opened(read_only=True, config=_SEALED) as connection:
+            try:
+                found = connection.sql(sql)
+                if found is not None:
+                    return found.to_arrow_table()
+            except duckdb.Error as error:
+                raise LookbookError(str(error).strip(), _QUERY_HELP) from error
+        raise LookbookError("The statement gives no rows.", _QUERY_HELP)
+
+    def differences(self, load: SnapshotLoad, models: list[Model]) -> list[str]:
+        """See `Warehouse.differences`.
+
+        Raises:
+            LookbookError: the warehouse, or a file of the snapshot, cannot be read.
+        """
+        import duckdb  # noqa: PLC0415 - late: importing the block is to be quick
+
+        nothing = [f"warehouse: no snapshot of {load.dataset} is loaded"]
+        if not self.path.exists():
+            return nothing
+        with self._opened(read_only=True, config=_CLOSED) as connection:
+            try:
+                return find_differences(connection, load, models) if _is_loaded(connection) else nothing
+            except duckdb.Error as error:
+                raise LookbookError(
+                    f"The warehouse {self.path} could not be compared with the lake: {str(error).strip()}",
+                    f'Run "lookbook verify {load.dataset} --repair" to load it anew.',
+                ) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[DuckDBPyConnection]:
+        """A connection with an open transaction: committed at the end, given up when anything is raised."""
+        import duckdb  # noqa: PLC0415 - late: importing the block is to be quick
+
+        if not _WRITER.acquire(timeout=self.lock_timeout_seconds):
+            raise self._taken("another load of this program")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self._opened(read_only=False, config=_CLOSED) as connection:
+                connection.begin()
+                yield connection
+                connection.commit()
+        except (duckdb.Error, OSError) as error:
+            raise LookbookError(
+                f"The warehouse {self.path} could not be loaded: {str(error).strip()}",
+                "What was loaded before still stands. Mend the cause, then run again.",
+            ) from error
+        finally:
+            _WRITER.release()
+
+    @contextmanager
+    def _opened(self, *, read_only: bool, config: dict[str, str]) -> Iterator[DuckDBPyConnection]:
+        connection = self._open(read_only, config)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def _open(self, read_only: bool, config: dict[str, str]) -> DuckDBPyConnection:
+        import duckdb  # noqa: PLC0415 - late: importing the block is to be quick
+
+        deadline = time.monotonic() + self.lock_timeout_seconds
+        while True:
+            try:
+                return duckdb.connect(str(self.path), read_only=read_only, config=dict(config))
+            except duckdb.Error as error:
+                holder = _holder(str(error))
+                if holder is None:
+                    raise LookbookError(
+                        f"The warehouse {self.path} cannot be opened: {str(error).strip()}",
+                        'If it is damaged, move it away and run "lookbook verify NAME --repair": it is filled anew.',
+                    ) from error
+                if time.monotonic() >= deadline:
+                    raise self._taken(holder) from error
+            time.sleep(min(0.1, max(0.0, deadline - time.monotonic())))
+
+    def _taken(self, holder: str) -> LookbookError:
+        return LookbookError(
+            f"The warehouse {self.path} is held by {holder}; waited {self.lock_timeout_seconds:g} s.",
+            "Close that program, or wait until its run has ended; then run again.",
+        )
+
+
+_QUERY_HELP = 'lookbook query "SHOW ALL TABLES" names the tables; those of schema warehouse are for reading.'
+
+
+def _holder(message: str) -> str | None:
+    """Who has the file open, by DuckDB's message; None when the message is about something else."""
+    # DuckDB: "Conflicting lock is held in /usr/bin/python3.11 (PID 7581)", with "by user …" for another user's.
+    if "Could not set lock" in message:
+        named = re.search(r"lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)", message)
+        return f"{Path(named['program']).name} (process {named['pid']})" if named else "another program"
+    if "with a different configuration" in message:
+        return "another connection of this program"
+    return None
+
+
+def _is_loaded(connection: DuckDBPyConnection) -> bool:
+    """Whether a load was ever committed to this file."""
+    return staging.staging_columns(connection, "current_snapshot") is not None

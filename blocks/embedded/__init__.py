@@ -1,0 +1,1 @@
+"""Servers that a home brings along: started on demand, shared by processes, ended by ``lookbook stop``."""

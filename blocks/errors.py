@@ -1,0 +1,37 @@
+"""Errors that a user can act on: what is wrong, and the way out."""
+
+
+class LookbookError(Exception):
+    """A fault with a named cause and a way out.
+
+    The command prints it as one or two lines, without a traceback; a task that raises it is not retried,
+    because trying again would not help.
+
+    Args:
+        problem: what is wrong, naming the thing and the rule.
+        way_out: what the user can do about it.
+    """
+
+    def __init__(self, problem: str, way_out: str = "") -> None:
+        super().__init__(problem, way_out)
+        self.problem = problem
+        self.way_out = way_out
+
+    def __str__(self) -> str:
+        return f"{self.problem}\n{self.way_out}" if self.way_out else self.problem
+
+
+class UsageError(LookbookError):
+    """An option or argument that cannot be meant as it was given."""
+
+
+class ObjectNotFoundError(LookbookError):
+    """The lake holds no object under this key."""
+
+
+class ObjectConflictError(LookbookError):
+    """The lake holds another object under a key that may be written only once."""
+
+
+class SwapConflictError(LookbookError):
+    """A mutable object changed between being read and being swapped."""

@@ -1,0 +1,207 @@
+"""The lake: immutable objects under keys, and a few mutable ones that are swapped with a precondition."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import fasteners
+from prefect.blocks.core import Block
+from pydantic import Field
+
+from blocks.errors import LookbookError, ObjectConflictError, ObjectNotFoundError, SwapConflictError
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """One object of the lake: its key and its size in bytes."""
+
+    key: str
+    size: int
+
+
+class Lake(Block, ABC):
+    """Where originals, outputs and snapshots lie. Keys are relative POSIX paths such as ``originals/ab/…``."""
+
+    @abstractmethod
+    def put(self, key: str, data: bytes) -> bool:
+        """Store `data` under `key` unless an object is there; True when this call created it.
+
+        Raises:
+            ObjectConflictError: an object of another size stands under this key.
+        """
+
+    @abstractmethod
+    def replace(self, key: str, data: bytes) -> None:
+        """Store `data` under `key` whatever stands there. For repairs only."""
+
+    @abstractmethod
+    def get(self, key: str) -> bytes:
+        """The bytes under `key`.
+
+        Raises:
+            ObjectNotFoundError: no object stands there.
+        """
+
+    @abstractmethod
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Every object whose key starts with the folder `prefix`, in no particular order."""
+
+    @abstractmethod
+    def remove(self, key: str) -> None:
+        """Remove the object under `key`, if there is one."""
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Return once everything written so far would survive a power cut."""
+
+    @abstractmethod
+    def read_version(self, key: str) -> tuple[bytes, str] | None:
+        """The bytes of a mutable object and the token of their version, or None where there is none."""
+
+    @abstractmethod
+    def swap(self, key: str, data: bytes, expected: str | None) -> None:
+        """Replace a mutable object, if its version is still `expected` (None: it must not exist).
+
+        Raises:
+            SwapConflictError: somebody else changed it in between.
+        """
+
+    @abstractmethod
+    def uri(self, key: str) -> str:
+        """The address under which other programs (DuckDB, a browser) read this object."""
+
+
+class FolderLake(Lake):
+    """A lake in a folder of a file system."""
+
+    _block_type_name = "Lookbook Folder Lake"
+    _block_type_slug = "lookbook-folder-lake"
+
+    root: Path = Field(description="Absolute path of the lake's folder.")
+
+    def put(self, key: str, data: bytes) -> bool:
+        """See `Lake.put`. The object appears whole or not at all: it is written aside and renamed."""
+        path = self._path(key)
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            self._write(path, data)
+            return True
+        if size != len(data):
+            raise ObjectConflictError(
+                f"{key}: the lake holds {size} bytes where {len(data)} are to be written once.",
+                'Run "lookbook verify NAME --repair" to mend damaged objects.',
+            )
+        return False
+
+    def replace(self, key: str, data: bytes) -> None:
+        """See `Lake.replace`."""
+        self._write(self._path(key), data)
+
+    def get(self, key: str) -> bytes:
+        """See `Lake.get`."""
+        try:
+            return self._path(key).read_bytes()
+        except FileNotFoundError as error:
+            raise ObjectNotFoundError(f"{key}: not in the lake {self.root}.") from error
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """See `Lake.list`."""
+        for folder, _, names in os.walk(self._path(prefix)):
+            for name in names:
+                path = Path(folder, name)
+                yield ObjectInfo(path.relative_to(self.root).as_posix(), path.stat().st_size)
+
+    def remove(self, key: str) -> None:
+        """See `Lake.remove`."""
+        self._path(key).unlink(missing_ok=True)
+
+    def settle(self) -> None:
+        """See `Lake.settle`. One call for all objects of a batch costs far less than one fsync for each."""
+        os.sync()
+
+    def read_version(self, key: str) -> tuple[bytes, str] | None:
+        """See `Lake.read_version`. The token is the checksum of the bytes."""
+        try:
+            data = self._path(key).read_bytes()
+        except FileNotFoundError:
+            return None
+        return data, hashlib.sha256(data).hexdigest()
+
+    def swap(self, key: str, data: bytes, expected: str | None) -> None:
+        """See `Lake.swap`. A lock file keeps two processes on one machine apart."""
+        path = self._path(key)
+        with _disk_faults(self.root):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with fasteners.InterProcessLock(path.with_name(path.name + ".lock")):
+                found = self.read_version(key)
+                if (found[1] if found else None) != expected:
+                    raise SwapConflictError(
+                        f"{key} was changed by another run.",
+                        "Run the command again: it starts from what stands there now.",
+                    )
+                self._write(path, data)
+        self.settle()
+
+    def uri(self, key: str) -> str:
+        """See `Lake.uri`: an absolute path."""
+        return str(self._path(key))
+
+    def _path(self, key: str) -> Path:
+        parts = PurePosixPath(key).parts
+        if not parts or key.startswith("/") or ".." in parts:
+            raise LookbookError(f"{key!r} is no key of a lake: keys are relative paths without '..'.")
+        return self.root.joinpath(*parts)
+
+    def _write(self, path: Path, data: bytes) -> None:
+        aside = self.root / ".tmp" / uuid.uuid4().hex
+        with _disk_faults(self.root):
+            try:
+                _write_new(aside, data)
+                _rename(aside, path)
+            except BaseException:
+                aside.unlink(missing_ok=True)
+                raise
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def _rename(source: Path, target: Path) -> None:
+    try:
+        source.replace(target)
+    except FileNotFoundError:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.replace(target)
+
+
+@contextmanager
+def _disk_faults(root: Path) -> Iterator[None]:
+    """Turn what a full or read-only disk raises into an error that says so."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise LookbookError(
+                f"No space left for the lake in {root}.",
+                "Free some, or point LOOKBOOK_HOME to another disk; then run again.",
+            ) from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise LookbookError(
+                f"The lake in {root} cannot be written: {error.strerror}.",
+                "Point LOOKBOOK_HOME to a folder that you may write to.",
+            ) from error
+        raise

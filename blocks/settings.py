@@ -1,0 +1,45 @@
+"""Settings of this machine, from the environment: variables that start with ``LOOKBOOK_``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from blocks.errors import UsageError
+
+
+class Settings(BaseSettings):
+    """Where the ``local`` workspace lives, and how much of the machine a run may take."""
+
+    model_config = SettingsConfigDict(env_prefix="LOOKBOOK_", extra="ignore")
+
+    home: Annotated[Path, Field(description="Folder of the local workspace.")] = Path(".lookbook")
+    threads: Annotated[int, Field(ge=1, le=256, description="Threads that draw images in one batch.")] = (
+        Field(default_factory=lambda: os.cpu_count() or 1)
+    )
+    batches_at_once: Annotated[
+        int, Field(ge=1, le=256, description="Batches under way at the same time.")
+    ] = 2
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return Path(os.path.abspath(home.expanduser()))  # noqa: PTH100 - resolve() would follow links
+
+
+def read_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        UsageError: a variable has a value that it cannot take; the message names it.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "LOOKBOOK_" + "_".join(map(str, first["loc"])).upper()
+        raise UsageError(f"{name}: {first['msg']}.", "Correct or unset this environment variable.") from error

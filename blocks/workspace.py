@@ -1,0 +1,87 @@
+"""The workspace: lake, registry and warehouse under one name, the only thing that a flow is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect.blocks.core import Block
+from pydantic import Field
+
+from blocks.duckdb_warehouse import DuckDBWarehouse
+from blocks.embedded import prefect_server
+from blocks.errors import LookbookError, UsageError
+from blocks.lake import FolderLake
+from blocks.registry import Registry
+from blocks.settings import read_settings
+
+
+class Workspace(Block):
+    """Where a dataset lives: lake, registry and warehouse, and a folder for what can be made again."""
+
+    _block_type_name = "Lookbook Workspace"
+    _block_type_slug = "lookbook-workspace"
+
+    lake: FolderLake
+    registry: Registry
+    warehouse: DuckDBWarehouse
+    scratch: Path = Field(description="Absolute path of a folder for downloads and unpacked archives.")
+
+
+def local_workspace(home: Path) -> Workspace:
+    """The workspace that lives in the folder `home`: a folder, an embedded PostgreSQL and a DuckDB file.
+
+    Raises:
+        LookbookError: the folder can't be made or written.
+    """
+    try:
+        for folder in (home / "lake", home / "scratch"):
+            folder.mkdir(parents=True, exist_ok=True)
+        (home / "scratch" / ".writable").touch()
+    except OSError as error:
+        raise LookbookError(
+            f"LOOKBOOK_HOME {home} cannot be used: {error.strerror or error}.",
+            "Point it to a folder that you may write to, with space left.",
+        ) from error
+    return Workspace(
+        lake=FolderLake(root=home / "lake"),
+        registry=Registry(home=home),
+        warehouse=DuckDBWarehouse(path=home / "warehouse.duckdb"),
+        scratch=home / "scratch",
+    )
+
+
+def load_workspace(name: str) -> Workspace:
+    """The workspace saved under `name`; ``local``, where none is saved, is the one of LOOKBOOK_HOME.
+
+    Raises:
+        UsageError: no workspace of that name is saved.
+        LookbookError: Prefect's API can't be asked.
+    """
+    home = read_settings().home
+    if name == "local" and prefect_server.configured_api_url() is None:
+        return local_workspace(home)
+    saved = _load_saved(name)
+    if saved is not None:
+        return saved
+    if name == "local":
+        return local_workspace(home)
+    raise UsageError(
+        f"--workspace {name}: no workspace of that name is saved.",
+        'It takes "local", or the name of a Lookbook Workspace block of your Prefect server.',
+    )
+
+
+def _load_saved(name: str) -> Workspace | None:
+    from prefect.exceptions import PrefectHTTPStatusError  # noqa: PLC0415
+
+    try:
+        return Workspace.load(name, _sync=True)  # type: ignore[return-value]
+    except ValueError as error:
+        if "Unable to find block document" in str(error):
+            return None
+        raise
+    except (PrefectHTTPStatusError, OSError) as error:
+        raise LookbookError(
+            f"Prefect's API cannot be asked for the workspace {name}: {type(error).__name__}.",
+            "See that the server of PREFECT_API_URL runs.",
+        ) from error

@@ -1,0 +1,1 @@
+"""What is done: pure functions, with thin task wrappers where a step deserves them."""

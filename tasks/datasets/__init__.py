@@ -1,0 +1,1 @@
+"""Sources, catalogue, inventory and plan, duplicates, snapshot and publish, report."""

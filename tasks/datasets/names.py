@@ -1,0 +1,18 @@
+"""Where a dataset's files lie in the lake."""
+
+from __future__ import annotations
+
+
+def current_key(dataset: str) -> str:
+    """The one mutable object: which snapshot readers see."""
+    return f"datasets/{dataset}/CURRENT"
+
+
+def snapshot_folder(dataset: str, snapshot_id: str) -> str:
+    """The folder of a snapshot's files."""
+    return f"datasets/{dataset}/snapshots/{snapshot_id}"
+
+
+def batches_folder(dataset: str) -> str:
+    """The folder of a dataset's batches that are not published yet."""
+    return f"batches/{dataset}"

@@ -1,0 +1,160 @@
+"""The plan: which images need work, in which batches, and which outcomes hold already."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from tasks.datasets.sources.base import SourceFile
+from tasks.images.items import Item
+from tasks.images.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of images before a run: the published snapshot, and parts that no snapshot took up yet.
+
+    Attributes:
+        images: the published ``images`` table, or None.
+        outputs: the published ``outputs`` table, or None.
+        rules_digest: the rules under which the published images were judged.
+        parts: rows of valid parts made with the recipe of this run.
+    """
+
+    images: pa.Table | None = None
+    outputs: pa.Table | None = None
+    rules_digest: str = ""
+    parts: pa.Table | None = None
+
+
+@dataclass
+class Plan:
+    """Batches to do; and the rows, by number, of published images and of earlier parts that hold as they are."""
+
+    batches: list[list[Item]] = field(default_factory=list)
+    from_published: list[int] = field(default_factory=list)
+    from_parts: list[int] = field(default_factory=list)
+
+
+def make_plan(
+    images: Sequence[SourceFile], known: Known, recipe: Recipe, batch_size: int, batch_bytes: int
+) -> Plan:
+    """Compare what the source holds with what is known; everything else goes into batches.
+
+    Args:
+        images: the image files of the source.
+        known: what earlier runs found out.
+        recipe: what is to be made of each image.
+        batch_size: images in a batch, at the most.
+        batch_bytes: bytes of originals in a batch, at the most (one larger image is a batch of its own).
+    """
+    published = _PublishedIndex(known, recipe)
+    parts = _index(known.parts)
+    plan = Plan()
+    todo: list[Item] = []
+    for image in images:
+        row = published.holds(image)
+        if row is not None:
+            plan.from_published.append(row)
+        elif (row := parts.get((image.key, image.fingerprint))) is not None:
+            plan.from_parts.append(row)
+        else:
+            todo.append(published.item(image))
+    plan.batches = list(_batches(todo, batch_size, batch_bytes))
+    return plan
+
+
+def batch_digest(items: Sequence[Item], recipe: Recipe) -> str:
+    """A name for a batch: the same work has the same name, so that two runs of it meet."""
+    made = hashlib.sha256(recipe_digest(recipe).encode())
+    for item in items:
+        made.update(repr(item).encode())
+    return made.hexdigest()[:32]
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """Changes when anything that the recipe makes or says of an image may change."""
+    outputs = sorted(f"{name}={output.digest()}" for name, output in recipe.outputs.items())
+    return ";".join([recipe.rules_digest(), *outputs])
+
+
+class _PublishedIndex:
+    """The published snapshot, looked up by key."""
+
+    def __init__(self, known: Known, recipe: Recipe) -> None:
+        self.rows = _index(known.images, with_fingerprint=False)
+        self.same_rules = known.rules_digest == recipe.rules_digest()
+        self.names = set(recipe.outputs)
+        self.columns: Mapping[str, list[str]] = {
+            name: known.images.column(name).to_pylist() if known.images is not None else []
+            for name in ("fingerprint", "outcome", "sha256")
+        }
+        self.drawn = _drawn_outputs(known.outputs, recipe)
+
+    def holds(self, image: SourceFile) -> int | None:
+        """The row of an image that is as it was and lacks nothing, else None."""
+        row = self.rows.get(image.key)
+        if row is None or not self.same_rules or self.columns["fingerprint"][row] != image.fingerprint:
+            return None
+        if self.columns["outcome"][row] == "rejected":
+            return row
+        return row if self.drawn.get(self.columns["sha256"][row], set()) == self.names else None
+
+    def item(self, image: SourceFile) -> Item:
+        """The work on an image, with what is known of the content that it had."""
+        row = self.rows.get(image.key)
+        known = row is not None and self.columns["outcome"][row] != "rejected"
+        sha256 = self.columns["sha256"][row] if known and row is not None else ""
+        return Item(
+            key=image.key,
+            fingerprint=image.fingerprint,
+            locator=image.locator,
+            known_sha256=sha256,
+            known_outputs=tuple(sorted(self.drawn.get(sha256, set()))),
+            measure_again=bool(sha256) and not self.same_rules,
+            refused=image.refused,
+        )
+
+
+def _drawn_outputs(outputs: pa.Table | None, recipe: Recipe) -> dict[str, set[str]]:
+    """By content: the names of this recipe's outputs that stand in the lake."""
+    drawn: dict[str, set[str]] = {}
+    if outputs is None:
+        return drawn
+    by_digest: dict[str, set[str]] = {}
+    for name, output in recipe.outputs.items():
+        by_digest.setdefault(output.digest(), set()).add(name)
+    pairs = zip(outputs.column("sha256").to_pylist(), outputs.column("output_digest").to_pylist(), strict=True)
+    for sha256, digest in pairs:
+        drawn.setdefault(sha256, set()).update(by_digest.get(digest, ()))
+    return drawn
+
+
+def _index(table: pa.Table | None, *, with_fingerprint: bool = True) -> dict[object, int]:
+    if table is None:
+        return {}
+    keys = table.column("key").to_pylist()
+    if not with_fingerprint:
+        return {key: row for row, key in enumerate(keys)}
+    marks = table.column("fingerprint").to_pylist()
+    return {(key, mark): row for row, (key, mark) in enumerate(zip(keys, marks, strict=True))}
+
+
+def _batches(items: list[Item], batch_size: int, batch_bytes: int) -> Iterator[list[Item]]:
+    """Cut into batches by count and bytes.
+
+    Ordered by size, so that copies of one image meet in one batch, where they are drawn once.
+    """
+    batch: list[Item] = []
+    held = 0
+    for item in sorted(items, key=lambda item: (item.locator.size, item.key)):
+        if batch and (len(batch) >= batch_size or held + item.locator.size > batch_bytes):
+            yield batch
+            batch, held = [], 0
+        batch.append(item)
+        held += item.locator.size
+    if batch:
+        yield batch

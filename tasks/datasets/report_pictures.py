@@ -1,0 +1,152 @@
+"""The pictures of a report: thumbnails as data URIs, and which of them the contact sheet shows."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from PIL import Image
+
+from tasks.datasets.report_data import (
+    ReportData,
+    catalogue_columns,
+    column,
+    named_column,
+    plain_name,
+    with_outcome,
+)
+
+ReadObject = Callable[[str], bytes]
+
+SHEET_SIZE = 96
+NAME_COLUMNS = ("productDisplayName", "name", "title", "productName", "displayName")
+GROUP_COLUMNS = ("subCategory", "category", "masterCategory", "articleType", "class", "label")
+MEDIA_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp", "avif": "image/avif"}
+
+#: Objects above this are drawn again, smaller: a hundred full-size outputs would make a report of 50 MB.
+MOST_BYTES = 24_000
+REDRAWN_EDGE = 192
+
+
+@dataclass(frozen=True)
+class Contact:
+    """One picture of the contact sheet: its data URI, caption, and details as (name, value)."""
+
+    uri: str
+    name: str
+    subtitle: str
+    details: list[tuple[str, str]]
+
+
+def contact_sheet(data: ReportData, read_object: ReadObject) -> list[Contact]:
+    """Up to 96 loaded images, spread evenly over the categories and always the same for the same images."""
+    drawn = _smallest_output(data.outputs)
+    images = with_outcome(data.images, "loaded")
+    if images.num_rows == 0 or drawn.num_rows == 0:
+        return []
+    images = images.filter(pc.is_in(images["sha256"], value_set=drawn["sha256"]))
+    images, groups = _with_groups(images, data.products)
+    chosen = images.take(pa.array(_spread(groups, images["sha256"], images["key"])))
+    uris = thumbnails(data.outputs, chosen["sha256"].to_pylist(), read_object)
+    products = _products_of(chosen, data.products)
+    return [
+        _contact(image, product, uris[image["sha256"]], data.products)
+        for image, product in zip(chosen.to_pylist(), products, strict=True)
+    ]
+
+
+def thumbnails(outputs: pa.Table, hashes: Iterable[str], read_object: ReadObject) -> dict[str, str]:
+    """Data URIs of originals by their hash: of the output `thumb` if there is one, else of the smallest.
+
+    Raises:
+        ObjectNotFoundError: the lake lacks an object that the outputs name.
+    """
+    drawn = _smallest_output(outputs)
+    if drawn.num_rows == 0:
+        return {}
+    wanted = drawn.filter(pc.is_in(drawn["sha256"], value_set=pa.array(sorted(set(hashes)), pa.string())))
+    pairs = zip(wanted["sha256"].to_pylist(), wanted["object_key"].to_pylist(), strict=True)
+    return {sha256: _data_uri(read_object(key), key) for sha256, key in pairs}
+
+
+def _smallest_output(outputs: pa.Table) -> pa.Table:
+    """The rows of the output that thumbnails are taken from."""
+    if outputs.num_rows == 0:
+        return outputs
+    totals = outputs.group_by("output").aggregate([("bytes", "mean")]).to_pylist()
+    name = min(totals, key=lambda row: (row["output"] != "thumb", row["bytes_mean"], row["output"]))["output"]
+    return outputs.filter(pc.equal(outputs["output"], name))
+
+
+def _data_uri(content: bytes, key: str) -> str:
+    media_type = MEDIA_TYPES.get(key.rpartition(".")[2], "image/jpeg")
+    if len(content) > MOST_BYTES:
+        with Image.open(io.BytesIO(content)) as image:
+            image.draft("RGB", (REDRAWN_EDGE, REDRAWN_EDGE))
+            small = image.convert("RGB")
+        small.thumbnail((REDRAWN_EDGE, REDRAWN_EDGE))
+        target = io.BytesIO()
+        small.save(target, "JPEG", quality=80)
+        content, media_type = target.getvalue(), "image/jpeg"
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
+def _with_groups(images: pa.Table, products: pa.Table) -> tuple[pa.Table, pa.ChunkedArray]:
+    """The images, and for each the category of its product; without one, the folder it lies in."""
+    name = named_column(products, GROUP_COLUMNS)
+    if name and products.num_rows:
+        rows = pc.index_in(images["key"], value_set=products["image_key"])
+        return images, pc.fill_null(pc.cast(products[name].take(rows), pa.string()), "")
+    return images, pc.replace_substring_regex(images["key"], pattern="[^/]*$", replacement="")
+
+
+def _spread(groups: pa.ChunkedArray, hashes: pa.ChunkedArray, keys: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Rows to show: one of each group in turn, large groups first, then in the order of their groups.
+
+    Within a group the order of the hashes decides, which is as good as a draw by lot and never changes.
+    """
+    table = pa.table({"group": groups, "sha256": hashes, "key": keys})
+    order = pc.sort_indices(table, [(name, "ascending") for name in table.column_names]).to_numpy()
+    _, starts, sizes = np.unique(
+        table["group"].combine_chunks().dictionary_encode().indices.to_numpy()[order], return_index=True, return_counts=True
+    )
+    by_place = np.argsort(starts)
+    starts, sizes = starts[by_place], sizes[by_place]
+    turn = np.arange(len(order)) - np.repeat(starts, sizes)
+    first = np.lexsort((np.repeat(starts, sizes), -np.repeat(sizes, sizes), turn))[:SHEET_SIZE]
+    return np.asarray(order[np.sort(first)], dtype=np.int64)
+
+
+def _products_of(images: pa.Table, products: pa.Table) -> list[dict[str, Any]]:
+    """The first catalogue row of each image, {} where it has none."""
+    if products.num_rows == 0 or "image_key" not in products.column_names:
+        return [{}] * images.num_rows
+    rows = pc.index_in(images["key"], value_set=products["image_key"]).to_pylist()
+    found = products.take(pa.array([row for row in rows if row is not None], pa.int64())).to_pylist()
+    remaining = iter(found)
+    return [{} if row is None else next(remaining) for row in rows]
+
+
+def _contact(image: dict[str, Any], product: dict[str, Any], uri: str, products: pa.Table) -> Contact:
+    name_column = named_column(products, NAME_COLUMNS)
+    file_name = image["key"].rpartition("/")[2]
+    name = (product.get(name_column) if name_column else None) or file_name
+    details = [("file", image["key"])]
+    details += [(plain_name(column), product.get(column)) for column in catalogue_columns(products)[:12] if product]
+    width, height = image.get("original_width"), image.get("original_height")
+    details += [
+        ("size", f"{width} × {height}" if width and height else None),
+        ("format", image.get("format")),
+        ("camera", image.get("camera_model")),
+        ("sha256", image["sha256"]),
+    ]
+    known = [(label, str(value)) for label, value in details if value not in (None, "")]
+    subtitle = product.get("product_key") or image.get("product_key") or (file_name if name != file_name else "")
+    return Contact(uri, str(name), str(subtitle), known)

@@ -1,0 +1,56 @@
+"""What every kind of source gives: its files, with where their bytes are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from tasks.images.items import Locator
+
+#: Names with these endings are taken for images; what they really are, the decoder says.
+IMAGE_EXTENSIONS = frozenset(
+    "jpg jpeg jpe jfif png gif webp avif bmp tif tiff jp2 j2k ppm pgm heic heif".split()
+)
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of a source.
+
+    Attributes:
+        key: its name within the source: a relative POSIX path, unique in the source.
+        size: bytes.
+        fingerprint: changes when the content may have changed (``crc32:…`` of an archive's listing,
+            ``mtime:…`` of a file).
+        locator: where its bytes are.
+        refused: a rule and a message for a file that must not be read (``unsafe_path``, ``outside_source`` …).
+    """
+
+    key: str
+    size: int
+    fingerprint: str
+    locator: Locator
+    refused: tuple[str, str] | None = None
+
+    @property
+    def is_image(self) -> bool:
+        """Whether the name ends like an image's and does not belong to an operating system's litter."""
+        parts = self.key.split("/")
+        if "__MACOSX" in parts or parts[-1].startswith("."):
+            return False
+        return parts[-1].rpartition(".")[2].lower() in IMAGE_EXTENSIONS
+
+
+class Source(Protocol):
+    """Where images and their catalogue come from. A further kind of source is a further module."""
+
+    uri: str
+
+    def files(self) -> Iterator[SourceFile]:
+        """Every file of the source, images and others, in no particular order.
+
+        Raises:
+            LookbookError: the source cannot be listed, or breaks one of the bounds; the message names it.
+        """
+        ...

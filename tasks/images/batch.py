@@ -1,0 +1,143 @@
+"""One batch: each image read once, decoded once, every output drawn from it; the part written last of all."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from blocks.errors import LookbookError, ObjectNotFoundError
+from tasks.images import progress
+from tasks.images.decode import Rejected
+from tasks.images.items import Drawn, Item, Outcome
+from tasks.images.locators import UnreadableMemberError, read_bytes
+from tasks.images.parquet import from_parquet, manifest_items, part_table, to_parquet
+from tasks.images.recipe import Recipe
+from tasks.images.render import Rendered, RenderedFile, render
+
+if TYPE_CHECKING:
+    from blocks.lake import Lake
+
+#: The extension under which an original is kept, by the format that its bytes have.
+ORIGINAL_EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif", "JPEG2000": "jp2"}
+
+
+@dataclass(frozen=True)
+class BatchCounts:
+    """How many images of a batch ended how, and how many outputs were drawn."""
+
+    images: int
+    rejected: int
+    drawn: int
+
+
+def process_batch(lake: Lake, batch_key: str, threads: int) -> BatchCounts:
+    """Do the batch under `batch_key` (a folder of the lake with a ``manifest.parquet``).
+
+    Doing it twice is harmless: a batch with a part is done. What becomes of an image is a row of the part; a
+    fault of store or network is no image's outcome and is raised.
+
+    Raises:
+        LookbookError: the lake is out of reach, full or read-only.
+        OSError: the source or the lake failed.
+    """
+    try:
+        manifest, metadata = from_parquet(lake.get(f"{batch_key}/manifest.parquet"))
+    except ObjectNotFoundError as error:
+        raise LookbookError(
+            f"{batch_key}: no such batch in this worker's lake {lake.uri('x')[:-1]}.",
+            "See that this worker sees the workspace's folder, or use a workspace whose lake is a bucket.",
+        ) from error
+    batch = _Batch(lake, Recipe.model_validate_json(metadata["recipe"]))
+    with ThreadPoolExecutor(threads, thread_name_prefix="draw") as pool:
+        outcomes = list(pool.map(batch.do, manifest_items(manifest)))
+    lake.settle()  # the part is the batch's commit mark: what it names must be there after a power cut
+    lake.put(f"{batch_key}/part.parquet", to_parquet(part_table(outcomes), {"recipe": metadata["recipe"]}))
+    return BatchCounts(
+        images=len(outcomes),
+        rejected=sum(outcome.status == "rejected" for outcome in outcomes),
+        drawn=sum(len(outcome.drawn) for outcome in outcomes),
+    )
+
+
+class _Batch:
+    """What the threads of one batch share: the lake, the recipe, and which contents were drawn already."""
+
+    def __init__(self, lake: Lake, recipe: Recipe) -> None:
+        self.lake = lake
+        self.recipe = recipe
+        self.digests = {name: output.digest() for name, output in recipe.outputs.items()}
+        self.lock = threading.Lock()
+        self.by_content: dict[str, Future[Outcome]] = {}
+
+    def do(self, item: Item) -> Outcome:
+        """The outcome of one image."""
+        try:
+            if item.refused:
+                return Outcome(item.key, item.fingerprint, "rejected", *item.refused)
+            if item.locator.size > self.recipe.max_file_bytes:
+                return Outcome(
+                    item.key,
+                    item.fingerprint,
+                    "rejected",
+                    "too_large",
+                    f"{item.locator.size} bytes; the recipe's max_file_bytes is {self.recipe.max_file_bytes}",
+                )
+            return self._do_bytes(item, read_bytes(item.locator))
+        except UnreadableMemberError as error:
+            return Outcome(item.key, item.fingerprint, "rejected", error.rule, error.message)
+        finally:
+            progress.advance(1)
+
+    def _do_bytes(self, item: Item, data: bytes) -> Outcome:
+        sha256 = hashlib.sha256(data).hexdigest()
+        wanted = set(self.recipe.outputs)
+        if sha256 == item.known_sha256:
+            wanted -= set(item.known_outputs)
+            if not wanted and not item.measure_again:
+                return Outcome(item.key, item.fingerprint, "same", sha256=sha256, bytes=len(data))
+        with self.lock:
+            first = sha256 not in self.by_content
+            drawing = self.by_content.setdefault(sha256, Future())
+        if not first:  # the same bytes under another key: drawn once, by whoever came first
+            return replace(drawing.result(), key=item.key, fingerprint=item.fingerprint, drawn=[])
+        try:
+            outcome = self._draw(item, data, sha256, wanted)
+        except BaseException as error:
+            drawing.set_exception(error)
+            raise
+        drawing.set_result(outcome)
+        return outcome
+
+    def _draw(self, item: Item, data: bytes, sha256: str, wanted: set[str]) -> Outcome:
+        try:
+            rendered = render(data, self.recipe, wanted)
+        except Rejected as reject:
+            kept = f"rejected/{sha256[:2]}/{sha256}.bin"
+            self.lake.put(kept, data)
+            outcome = Outcome(
+                item.key, item.fingerprint, "rejected", reject.rule, reject.message, sha256, len(data)
+            )
+            return replace(outcome, asset={"original_key": kept})
+        original = self._keep_original(data, sha256, rendered)
+        drawn = [self._keep_output(sha256, name, file) for name, file in sorted(rendered.files.items())]
+        asset = rendered.asset | {"original_key": original}
+        return Outcome(
+            item.key, item.fingerprint, "ok", sha256=sha256, bytes=len(data), asset=asset, drawn=drawn
+        )
+
+    def _keep_original(self, data: bytes, sha256: str, rendered: Rendered) -> str:
+        kind = str(rendered.asset["format"])
+        key = f"originals/{sha256[:2]}/{sha256}.{ORIGINAL_EXTENSIONS.get(kind, kind.lower())}"
+        self.lake.put(key, data)
+        return key
+
+    def _keep_output(self, sha256: str, name: str, file: RenderedFile) -> Drawn:
+        digest = self.digests[name]
+        key = f"derived/{digest}/{sha256[:2]}/{sha256}.{self.recipe.outputs[name].extension}"
+        self.lake.put(key, file.data)
+        return Drawn(
+            name, digest, key, hashlib.sha256(file.data).hexdigest(), len(file.data), file.width, file.height
+        )

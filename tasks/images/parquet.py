@@ -1,0 +1,75 @@
+"""Manifests and parts as Parquet files."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.images.items import MANIFEST_SCHEMA, PART_SCHEMA, Item, Locator, Outcome
+
+
+def to_parquet(table: pa.Table, metadata: Mapping[str, str] | None = None) -> bytes:
+    """A table as the bytes of a Parquet file, with `metadata` among its schema's."""
+    if metadata:
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def from_parquet(data: bytes) -> tuple[pa.Table, dict[str, str]]:
+    """The table in the bytes of a Parquet file, and its schema's metadata.
+
+    Raises:
+        pyarrow.ArrowInvalid: the bytes are not a whole Parquet file.
+    """
+    table = pq.read_table(pa.BufferReader(data), use_threads=False)
+    metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+    return table.replace_schema_metadata(None), metadata
+
+
+def manifest_table(items: Sequence[Item]) -> pa.Table:
+    """The items of a batch as a table of `MANIFEST_SCHEMA`."""
+    rows = [
+        {
+            "key": item.key,
+            "fingerprint": item.fingerprint,
+            **asdict(item.locator),
+            "known_sha256": item.known_sha256,
+            "known_outputs": list(item.known_outputs),
+            "measure_again": item.measure_again,
+            "refused_rule": item.refused[0] if item.refused else None,
+            "refused_message": item.refused[1] if item.refused else None,
+        }
+        for item in items
+    ]
+    return pa.Table.from_pylist(rows, schema=MANIFEST_SCHEMA)
+
+
+def manifest_items(table: pa.Table) -> list[Item]:
+    """The items in a table of `MANIFEST_SCHEMA`."""
+    return [
+        Item(
+            key=row["key"],
+            fingerprint=row["fingerprint"],
+            locator=Locator(row["store"], row["path"], row["member"], row["offset"], row["size"]),
+            known_sha256=row["known_sha256"],
+            known_outputs=tuple(row["known_outputs"]),
+            measure_again=row["measure_again"],
+            refused=(row["refused_rule"], row["refused_message"]) if row["refused_rule"] else None,
+        )
+        for row in table.to_pylist()
+    ]
+
+
+def part_table(outcomes: Sequence[Outcome]) -> pa.Table:
+    """What became of each image of a batch, as a table of `PART_SCHEMA`."""
+    rows = []
+    for outcome in outcomes:
+        row = asdict(outcome)
+        rows.append(row.pop("asset") | row)
+    return pa.Table.from_pylist(rows, schema=PART_SCHEMA)

@@ -1,0 +1,127 @@
+"""The recipe: which outputs are drawn from an image, and which images are refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import PIL
+import yaml
+from PIL import features
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from blocks.errors import UsageError
+
+#: Raise it when drawing or measuring changes: outputs of another version are made anew, beside the old.
+DRAWING_VERSION = 1
+
+ResizeMode = Literal["border", "keep_ratio", "keep_ratio_largest", "center_crop", "no"]
+EncodeFormat = Literal["jpeg", "png", "webp", "avif"]
+
+EXTENSIONS: dict[str, str] = {"jpeg": "jpg", "png": "png", "webp": "webp", "avif": "avif"}
+
+
+class OutputDefinition(BaseModel):
+    """One output of every image. Option names and their meaning are those of img2dataset."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    image_size: Annotated[int, Field(ge=1, le=8192, description="Edge length in pixels.")] = 512
+    resize_mode: Annotated[
+        ResizeMode,
+        Field(
+            description="border: fit and pad to a square; keep_ratio: shorter edge; keep_ratio_largest: longer edge."
+        ),
+    ] = "border"
+    resize_only_if_bigger: Annotated[bool, Field(description="Never scale up.")] = False
+    colour_mode: Annotated[Literal["rgb", "grey"], Field(description="sRGB, or 8-bit grey (mode L).")] = "rgb"
+    encode_format: Annotated[EncodeFormat, Field(description="File format of the output.")] = "jpeg"
+    encode_quality: Annotated[
+        int, Field(ge=1, le=100, description="Quality; for png the compression, 0 to 9.")
+    ] = 90
+    background: Annotated[
+        str, Field(pattern=r"^#[0-9a-fA-F]{6}$", description="Colour behind borders and transparency.")
+    ] = "#ffffff"
+
+    @property
+    def extension(self) -> str:
+        """The extension of an output's file, without the dot."""
+        return EXTENSIONS[self.encode_format]
+
+    def digest(self) -> str:
+        """Sixteen hex digits that change when the bytes of this output may change.
+
+        They cover the definition, the version of the drawing code and the build of the codec.
+        """
+        made_of = {"definition": self.model_dump(), "drawing": DRAWING_VERSION, "codec": codec_versions()}
+        return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _default_outputs() -> dict[str, OutputDefinition]:
+    return {
+        "standard": OutputDefinition(),
+        "grey": OutputDefinition(colour_mode="grey"),
+        "thumb": OutputDefinition(image_size=128),
+    }
+
+
+OutputName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+
+
+class Recipe(BaseModel):
+    """What is made of each image. The defaults make a 512 pixel standard and grey copy and a thumbnail."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    outputs: Annotated[
+        dict[OutputName, OutputDefinition], Field(min_length=1, description="Outputs by name.")
+    ] = Field(default_factory=_default_outputs)
+    min_image_size: Annotated[
+        int, Field(ge=0, description="Refuse images whose shorter edge is below this.")
+    ] = 0
+    max_image_area: Annotated[int, Field(ge=1, description="Refuse images of more pixels than this.")] = (
+        150_000_000
+    )
+    max_aspect_ratio: Annotated[
+        float | None, Field(ge=1, description="Refuse images longer than this ratio.")
+    ] = None
+    max_file_bytes: Annotated[int, Field(ge=1, description="Refuse files of more bytes than this.")] = (
+        256 * 1024 * 1024
+    )
+    keep_gps: Annotated[bool, Field(description="Keep GPS positions in the EXIF fields.")] = False
+    keep_maker_notes: Annotated[bool, Field(description="Keep the camera maker's private notes.")] = False
+
+    def rules_digest(self) -> str:
+        """Sixteen hex digits that change when an image may be refused, or described, otherwise than before."""
+        made_of = self.model_dump(mode="json", exclude={"outputs"})
+        made_of |= {"drawing": DRAWING_VERSION, "codec": codec_versions()}
+        return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def codec_versions() -> dict[str, str]:
+    """The versions of the libraries that decode and encode pixels."""
+    named = {
+        name: features.version(name)
+        for name in ("jpg", "libjpeg_turbo", "zlib", "webp", "avif", "littlecms2", "libtiff", "jpg_2000")
+    }
+    return {"pillow": PIL.__version__} | {name: version or "" for name, version in named.items()}
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe from a YAML or JSON file.
+
+    Raises:
+        UsageError: the file is missing, or something in it is not a recipe; the message names the field.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        return Recipe.model_validate(yaml.safe_load(text) or {})
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--recipe {path}: {error}.", "It takes a YAML or JSON file.") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"--recipe {path}: not YAML: {error}.") from error
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise UsageError(f"--recipe {path}: {faults}.", "See docs/recipes.md for the fields.") from error

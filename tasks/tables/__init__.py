@@ -1,0 +1,1 @@
+"""Tables: the SQL models of the warehouse and what loads them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from blocks.duckdb_staging import laid_out_columns, lay_out, literal, quoted, staging_columns
+from blocks.duckdb_staging import file_columns, laid_out_columns, lay_out, literal, quoted, staging_columns
 from blocks.warehouse import STAGING_KEYS, Model, SnapshotLoad
 
 if TYPE_CHECKING:
@@ -23,10 +23,12 @@ def find_differences(connection: DuckDBPyConnection, load: SnapshotLoad, models:
     if lines:
         return lines
     lay_out(connection, load, models)
-    for table in load.tables:
-        lines += _table(connection, load, f"staging.{table}", STAGING_KEYS[table])
+    for table, uri in load.tables.items():
+        columns = list(file_columns(connection, table, uri))
+        lines += _table(connection, load, f"staging.{table}", columns, STAGING_KEYS[table])
     for model in models:
-        lines += _table(connection, load, f"warehouse.{model.name}", model.key)
+        columns = list(laid_out_columns(connection, model.name))
+        lines += _table(connection, load, f"warehouse.{model.name}", columns, model.key)
     return lines + _views(connection, [*load.tables, *(model.name for model in models)])
 
 
@@ -42,13 +44,14 @@ def _current_snapshot(connection: DuckDBPyConnection, load: SnapshotLoad) -> lis
     return [f"warehouse: {load.dataset} is at snapshot {', '.join(ids)} instead of {load.snapshot_id}"]
 
 
-def _table(connection: DuckDBPyConnection, load: SnapshotLoad, label: str, key: tuple[str, ...]) -> list[str]:
+def _table(
+    connection: DuckDBPyConnection, load: SnapshotLoad, label: str, columns: list[str], key: tuple[str, ...]
+) -> list[str]:
     table = label.partition(".")[2]
     present = staging_columns(connection, table)
     if present is None:
         return [f"warehouse: {label}: the table is missing"]
     names = {name.lower() for name in present}
-    columns = list(laid_out_columns(connection, table))
     absent = [name for name in columns if name.lower() not in names]
     if absent:
         return [f"warehouse: {label}: column {name} is missing" for name in absent]

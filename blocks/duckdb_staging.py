@@ -116,7 +116,13 @@ def replace_rows(connection: DuckDBPyConnection, table: str, load: SnapshotLoad)
 
 def replace_view(connection: DuckDBPyConnection, table: str) -> None:
     """Make the view through which readers see the current snapshots' rows of a staging table."""
-    columns = ["dataset", *(staging_columns(connection, table) or {}), "snapshot_id", "_load_id", "_loaded_at"]
+    columns = [
+        "dataset",
+        *(staging_columns(connection, table) or {}),
+        "snapshot_id",
+        "_load_id",
+        "_loaded_at",
+    ]
     shown = ", ".join(f"t.{quoted(name)}" for name in columns)
     connection.execute(
         f"CREATE OR REPLACE VIEW warehouse.{quoted(table)} AS SELECT {shown} FROM staging.{quoted(table)} AS t"  # noqa: S608 - quoted

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from blocks import duckdb_staging as staging
 from blocks.duckdb_differences import find_differences
@@ -31,6 +31,9 @@ _CLOSED = {
 #: For a user's statement: it reaches nothing but the tables of this file.
 _SEALED = _CLOSED | {"enable_external_access": "false", "lock_configuration": "true"}
 
+# DuckDB names a database after its file, and then finds warehouse.images ambiguous in warehouse.duckdb.
+_TAKEN_NAMES = frozenset({"warehouse", "staging", "main", "temp", "system", "memory"})
+
 # Threads of one process share DuckDB's lock on the file, and two writers among them would run into each other.
 _WRITER = threading.Lock()
 
@@ -45,10 +48,19 @@ class DuckDBWarehouse(Warehouse):
     _block_type_name = "Lookbook DuckDB Warehouse"
     _block_type_slug = "lookbook-duckdb-warehouse"
 
-    path: Path = Field(description="Absolute path of the DuckDB file.")
+    path: Path = Field(description="Absolute path of the DuckDB file, such as /data/lookbook.duckdb.")
     lock_timeout_seconds: float = Field(
         default=30.0, ge=0, description="How long to wait while another program has the file open."
     )
+
+    @field_validator("path")
+    @classmethod
+    def _name_is_no_schema(cls, path: Path) -> Path:
+        if path.stem.lower() in _TAKEN_NAMES:
+            raise ValueError(
+                f"DuckDB would mix up the file {path.name} with the schema {path.stem}: name it lookbook.duckdb"
+            )
+        return path
 
     def load_snapshot(self, load: SnapshotLoad, models: list[Model]) -> None:
         """See `Warehouse.load_snapshot`. It is one transaction: a crash leaves the former snapshot."""

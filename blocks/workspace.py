@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 from prefect.blocks.core import Block
 from pydantic import Field
@@ -45,7 +46,7 @@ def local_workspace(home: Path) -> Workspace:
     return Workspace(
         lake=FolderLake(root=home / "lake"),
         registry=Registry(home=home),
-        warehouse=DuckDBWarehouse(path=home / "warehouse.duckdb"),
+        warehouse=DuckDBWarehouse(path=home / "lookbook.duckdb"),
         scratch=home / "scratch",
     )
 
@@ -75,7 +76,7 @@ def _load_saved(name: str) -> Workspace | None:
     from prefect.exceptions import PrefectHTTPStatusError  # noqa: PLC0415
 
     try:
-        return Workspace.load(name, _sync=True)  # type: ignore[return-value]
+        return cast("Workspace", Workspace.load(name, _sync=True))  # type: ignore[call-arg]
     except ValueError as error:
         if "Unable to find block document" in str(error):
             return None

@@ -35,7 +35,8 @@ def configured_api_url() -> str | None:
     except (OSError, ValueError):
         return None
     active = os.environ.get("PREFECT_PROFILE", saved.get("active", ""))
-    return saved.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
+    url = saved.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
+    return str(url) if url else None
 
 
 def environment(home: Path) -> dict[str, str]:

@@ -29,7 +29,7 @@ def changes_between(previous: pa.Table | None, current: pa.Table, previous_id: s
     """Compare the images of two snapshots.
 
     Args:
-        previous: images of the last snapshot (columns key, sha256, outcome; keys unique), None for a first one.
+        previous: images of the last snapshot (columns key, sha256, outcome; keys unique), or None.
         current: images of this snapshot, with the same columns.
         previous_id: id of the last snapshot.
     """

@@ -127,7 +127,9 @@ def _drawn_outputs(outputs: pa.Table | None, recipe: Recipe) -> dict[str, set[st
     by_digest: dict[str, set[str]] = {}
     for name, output in recipe.outputs.items():
         by_digest.setdefault(output.digest(), set()).add(name)
-    pairs = zip(outputs.column("sha256").to_pylist(), outputs.column("output_digest").to_pylist(), strict=True)
+    pairs = zip(
+        outputs.column("sha256").to_pylist(), outputs.column("output_digest").to_pylist(), strict=True
+    )
     for sha256, digest in pairs:
         drawn.setdefault(sha256, set()).update(by_digest.get(digest, ()))
     return drawn

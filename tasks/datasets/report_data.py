@@ -14,7 +14,7 @@ from tasks.datasets.changes import Changes
 
 #: Columns of the products table that Lookbook adds; all others are the catalogue's own.
 PRODUCT_FIELDS = frozenset(
-    "file line product_key outcome missing_reason repaired image_key sha256".split()
+    ["file", "line", "product_key", "outcome", "missing_reason", "repaired", "image_key", "sha256"]
 )
 
 IMAGE_OUTCOMES = ("loaded", "unchanged", "duplicate", "rejected")

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
+from tasks.datasets.report_charts import TIMES
 from tasks.datasets.report_data import (
     ReportData,
     catalogue_columns,
-    column,
     named_column,
     plain_name,
     with_outcome,
@@ -29,6 +29,9 @@ SHEET_SIZE = 96
 NAME_COLUMNS = ("productDisplayName", "name", "title", "productName", "displayName")
 GROUP_COLUMNS = ("subCategory", "category", "masterCategory", "articleType", "class", "label")
 MEDIA_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp", "avif": "image/avif"}
+
+#: The group of images without a category: it sorts behind all names.
+UNGROUPED = "\uffff"
 
 #: Objects above this are drawn again, smaller: a hundred full-size outputs would make a report of 50 MB.
 MOST_BYTES = 24_000
@@ -103,7 +106,7 @@ def _with_groups(images: pa.Table, products: pa.Table) -> tuple[pa.Table, pa.Chu
     name = named_column(products, GROUP_COLUMNS)
     if name and products.num_rows:
         rows = pc.index_in(images["key"], value_set=products["image_key"])
-        return images, pc.fill_null(pc.cast(products[name].take(rows), pa.string()), "")
+        return images, pc.fill_null(pc.cast(products[name].take(rows), pa.string()), UNGROUPED)
     return images, pc.replace_substring_regex(images["key"], pattern="[^/]*$", replacement="")
 
 
@@ -115,7 +118,9 @@ def _spread(groups: pa.ChunkedArray, hashes: pa.ChunkedArray, keys: pa.ChunkedAr
     table = pa.table({"group": groups, "sha256": hashes, "key": keys})
     order = pc.sort_indices(table, [(name, "ascending") for name in table.column_names]).to_numpy()
     _, starts, sizes = np.unique(
-        table["group"].combine_chunks().dictionary_encode().indices.to_numpy()[order], return_index=True, return_counts=True
+        table["group"].combine_chunks().dictionary_encode().indices.to_numpy()[order],
+        return_index=True,
+        return_counts=True,
     )
     by_place = np.argsort(starts)
     starts, sizes = starts[by_place], sizes[by_place]
@@ -139,10 +144,10 @@ def _contact(image: dict[str, Any], product: dict[str, Any], uri: str, products:
     file_name = image["key"].rpartition("/")[2]
     name = (product.get(name_column) if name_column else None) or file_name
     details = [("file", image["key"])]
-    details += [(plain_name(column), product.get(column)) for column in catalogue_columns(products)[:12] if product]
+    details += [(plain_name(label), product.get(label)) for label in catalogue_columns(products)[:12] if product]
     width, height = image.get("original_width"), image.get("original_height")
     details += [
-        ("size", f"{width} × {height}" if width and height else None),
+        ("size", f"{width} {TIMES} {height}" if width and height else None),
         ("format", image.get("format")),
         ("camera", image.get("camera_model")),
         ("sha256", image["sha256"]),

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.datasets.report_charts import (
+    TIMES,
     BarChart,
     ColumnChart,
     Counts,
@@ -33,8 +34,10 @@ CATEGORY_NAMES = ("masterCategory", "category", "class", "label", "subCategory",
 COLOUR_NAMES = ("baseColour", "colour", "color", "baseColor")
 SEASONS = ("Spring", "Summer", "Fall", "Autumn", "Winter")
 
-#: A column of more values than this, or of almost as many as rows, tells names and not kinds.
+#: A column of more values than this, or of more than half as many as rows, tells names and not kinds.
+#: In a catalogue of a few rows that can't be told, and every column counts.
 MOST_KINDS = 250
+MOST_ROWS_OF_FEW = 20
 MOST_YEARS = 16
 MOST_SERIES = 6
 FURTHER_COLUMNS = 4
@@ -71,7 +74,9 @@ def image_charts(data: ReportData) -> list[Chart]:
     megapixels = _floats(images, "original_width") * _floats(images, "original_height") / 1e6
     spread = histogram("Megapixels", megapixels, logarithmic=True) if _varies(megapixels) else None
     charts: list[Chart | None] = [
-        _counted("Width × height, in pixels", _joined(images, "original_width", "original_height", " × ")),
+        _counted(
+            f"Width {TIMES} height, in pixels", _joined(images, "original_width", "original_height", f" {TIMES} ")
+        ),
         spread,
         histogram("Brightness, 0 to 1", _floats(images, "brightness"), (0, 1)),
         histogram("Contrast, 0 to 1", _floats(images, "contrast"), (0, 1)),
@@ -111,7 +116,7 @@ def _sorts_into_kinds(values: pa.ChunkedArray) -> bool:
         return False
     kinds = pc.count_distinct(values, mode="only_valid").as_py()
     given = len(values) - values.null_count
-    return 1 <= kinds <= MOST_KINDS and (kinds <= given / 2 or given <= MOST_YEARS)
+    return bool(1 <= kinds <= MOST_KINDS and (kinds <= given / 2 or given <= MOST_ROWS_OF_FEW))
 
 
 def _season_and_year(products: pa.Table, season: str, year: str) -> ColumnChart:

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from unicodedata import east_asian_width
 
 from markupsafe import Markup
 
 #: Invisible, but part of how emoji and some scripts are written.
 JOINERS = "\u200c\u200d"
 
+UNITS = ("bytes", "kB", "MB", "GB", "TB")
+
 #: Characters of one cell. File names may be thousands long, and a raw row a whole file.
 LONGEST = 240
 
 
-def printable(value: Any) -> Any:
-    """A text without control characters, reversals of direction and broken code points; others unchanged.
+def printable(value: object) -> object:
+    """What the report writes for a value: a text cleaned, a dash for nothing, all else as it is.
 
     Escaping against markup is left to the template engine, which does it for everything.
     """
     if value is None:
         return "—"
-    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
-        return value
-    return "".join(_printable_character(character) for character in value)
+    return cleaned(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def cleaned(text: str) -> str:
+    """A text without line ends, control characters, reversals of direction and broken code points."""
+    if text.isprintable():
+        return text
+    return "".join(_printable_character(character) for character in text)
 
 
 def _printable_character(character: str) -> str:
@@ -32,13 +39,21 @@ def _printable_character(character: str) -> str:
     return " " if character.isspace() else "\N{REPLACEMENT CHARACTER}"
 
 
-def shorten(value: Any, limit: int = LONGEST) -> str:
+def shorten(value: object, limit: int = LONGEST) -> str:
     """A text of at most `limit` characters; what is cut is cut from the middle, where names differ least."""
     text = "" if value is None else str(value)
     if len(text) <= limit:
         return text
     tail = (limit - 1) // 2
     return f"{text[: limit - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def fit(value: str, width: int) -> str:
+    """A label of at most `width` columns, where a Chinese, Japanese or Korean character takes two."""
+    limit = width
+    while sum(2 if east_asian_width(character) in "WF" else 1 for character in shorten(value, limit)) > width:
+        limit -= 1
+    return shorten(value, limit)
 
 
 def count(number: float | None) -> str:
@@ -52,11 +67,8 @@ def size(number: float | None) -> str:
     """Bytes in decimal units, as shops and file managers state them."""
     if number is None:
         return "—"
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if abs(number) < 1000 or unit == "GB":
-            break
-        number /= 1000
-    return f"{number:,.0f} {unit}" if unit == "bytes" else f"{number:,.1f} {unit}"
+    power = min(max(len(str(int(number))) - 1, 0) // 3, len(UNITS) - 1)
+    return f"{number / 1000**power:,.{min(power, 1)}f} {UNITS[power]}"
 
 
 def moment(when: datetime) -> str:

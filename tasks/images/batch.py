@@ -54,7 +54,7 @@ def process_batch(lake: Lake, batch_key: str, threads: int) -> BatchCounts:
     with ThreadPoolExecutor(threads, thread_name_prefix="draw") as pool:
         outcomes = list(pool.map(batch.do, manifest_items(manifest)))
     lake.settle()  # the part is the batch's commit mark: what it names must be there after a power cut
-    lake.put(f"{batch_key}/part.parquet", to_parquet(part_table(outcomes), {"recipe": metadata["recipe"]}))
+    lake.put(f"{batch_key}/part.parquet", to_parquet(part_table(outcomes), metadata))
     return BatchCounts(
         images=len(outcomes),
         rejected=sum(outcome.status == "rejected" for outcome in outcomes),

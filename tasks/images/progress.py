@@ -1,16 +1,30 @@
-"""How far the batches of this process are: one listener, told of every image that is done."""
+"""How far the batches of this process are: listeners are told what is to be done, and of every image that is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-_listeners: list[Callable[[int], None]] = []
+
+@dataclass(frozen=True)
+class _Listener:
+    announce: Callable[[int], object]
+    advance: Callable[[int], object]
+
+
+_listeners: list[_Listener] = []
 
 
 @contextmanager
-def listening(listener: Callable[[int], None]) -> Iterator[None]:
-    """Have `listener` called with the number of images just done, from whichever thread did them."""
+def listening(announce: Callable[[int], object], advance: Callable[[int], object]) -> Iterator[None]:
+    """Listen while the block runs.
+
+    Args:
+        announce: called once with the number of images that a run has to do.
+        advance: called with the number of images just done, from whichever thread did them.
+    """
+    listener = _Listener(announce, advance)
     _listeners.append(listener)
     try:
         yield
@@ -18,7 +32,13 @@ def listening(listener: Callable[[int], None]) -> Iterator[None]:
         _listeners.remove(listener)
 
 
+def announce(images: int) -> None:
+    """Tell that `images` are to be done."""
+    for listener in _listeners:
+        listener.announce(images)
+
+
 def advance(images: int) -> None:
     """Tell that `images` more are done."""
     for listener in _listeners:
-        listener(images)
+        listener.advance(images)

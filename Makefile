@@ -1,0 +1,63 @@
+# Two commands do all the set-up: `make demo` runs the main job, `make test` runs the tests.
+PYTHON ?= python3
+SOURCE ?= sample://500
+DATASET ?= $(if $(filter sample://%,$(SOURCE)),demo,mine)
+export SOURCE DATASET
+
+BIN := .venv/bin
+LOOKBOOK := $(BIN)/lookbook
+
+.PHONY: demo test lint format bench pins check-pins clean help
+
+help:  ## Show what there is to make
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: .venv/ready  ## Run the main job on a sample catalogue, or on SOURCE=/some/folder/or/archive.zip
+	@$(LOOKBOOK) ingest "$$SOURCE" --dataset "$$DATASET" $(if $(filter sample://%,$(SOURCE)),--batch-size 125)
+	@printf '\nTry next:\n'
+	@printf '  %s\n' '$(LOOKBOOK) open $(DATASET)' '$(LOOKBOOK) rejects $(DATASET)' \
+		'$(LOOKBOOK) query "SELECT master_category, products FROM warehouse.agg_products_by_category"'
+	@printf 'PostgreSQL and Prefect keep running for the next command; %s ends them.\n' '"$(LOOKBOOK) stop"'
+
+test: .venv/ready-for-tests  ## Install what the tests need, and run them all
+	$(BIN)/python -m pytest
+
+lint: .venv/ready-for-tests  ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/ready-for-tests  ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/ready-for-tests  ## Measure; prints the tables of docs/benchmarks.md
+	$(BIN)/python -m benchmarks.run
+
+pins: .venv/ready-for-tests  ## Refresh the pinned versions (no addresses are written)
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --upgrade --no-header --no-annotate -q -o requirements.txt
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --upgrade --no-header --no-annotate -q -c requirements.txt -o requirements-dev.txt
+
+check-pins: .venv/ready-for-tests  ## Resolve the pins for each Python that is supported
+	for version in 3.11 3.12 3.13; do \
+		$(BIN)/uv pip compile requirements-dev.txt --python-version $$version --no-header --no-annotate -q -o /dev/null || exit 1; \
+		echo "the pins resolve for Python $$version"; \
+	done
+
+clean:  ## Remove the environment and the local workspace
+	-$(LOOKBOOK) stop
+	rm -rf .venv .lookbook
+
+.venv/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Lookbook needs Python 3.11, 3.12 or 3.13; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/ready: .venv/python requirements.txt pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+.venv/ready-for-tests: .venv/ready requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,240 @@
+"""The ``lookbook`` command. What is slow is imported inside the commands: help and usage errors come at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+from blocks.errors import LookbookError, UsageError
+from deployments.options import with_checked_options
+from tasks.parameters import BATCH_SIZE, BatchSize, DatasetName, Limit, RejectLimit, SourceUri, WorkspaceName
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document and nothing else.")]
+Debug = Annotated[bool, Parameter(negative="", help="Show logs, and tracebacks of errors.")]
+
+app = App(
+    name="lookbook",
+    help="Turn an image collection with its catalogue into a verified, versioned, queryable dataset.",
+    version_flags=["--version"],
+)
+
+
+def main() -> None:
+    """Entry of the console script: 0 done, 1 failed, 2 wrong usage."""
+    debug = "--debug" in sys.argv
+    try:
+        sys.exit(app(exit_on_error=False, print_error=False) or 0)
+    except CycloptsError as error:
+        _complain(f"{error}", 'See "lookbook --help".')
+        sys.exit(EXIT_USAGE)
+    except LookbookError as error:
+        if debug:
+            raise
+        _complain(error.problem, error.way_out)
+        sys.exit(EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED)
+    except KeyboardInterrupt:
+        _complain("Interrupted. Nothing half done was published; the same command goes on from here.", "")
+        sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:
+        if debug:
+            raise
+        _complain(
+            f"{type(error).__name__}: {error}",
+            "This is a fault of Lookbook: please report it. --debug shows where.",
+        )
+        sys.exit(EXIT_FAILED)
+
+
+def _complain(problem: str, way_out: str) -> None:
+    from deployments.output import printable
+
+    lines = [line for line in (*problem.splitlines(), *way_out.splitlines()) if line.strip()]
+    sys.stderr.write("".join(f"{printable(line)}\n" for line in lines))
+
+
+@app.command
+@with_checked_options
+def ingest(
+    source: SourceUri,
+    /,
+    *,
+    dataset: DatasetName,
+    workspace: WorkspaceName = "local",
+    recipe: Annotated[Path | None, Parameter(help="YAML or JSON file: outputs, sizes, formats, limits.")] = None,
+    limit: Limit | None = None,
+    batch_size: BatchSize = BATCH_SIZE,
+    reject_limit: RejectLimit = 0.1,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Ingest SOURCE: draw, measure, check and publish a snapshot of DATASET."""
+    from blocks.settings import read_settings
+    from deployments import commands
+    from deployments.output import print_json, print_summary
+
+    home = read_settings().home
+    commands.check_source(home, source)
+    summary = commands.ingest(
+        home,
+        debug,
+        {
+            "source": source,
+            "dataset": dataset,
+            "workspace": workspace,
+            "recipe": commands.recipe_from(recipe),
+            "limit": limit,
+            "batch_size": batch_size,
+            "reject_limit": reject_limit,
+        },
+    )
+    print_json(summary) if json else print_summary(summary)
+    return 0
+
+
+@app.command
+@with_checked_options
+def verify(
+    name: DatasetName,
+    /,
+    *,
+    workspace: WorkspaceName = "local",
+    repair: Annotated[bool, Parameter(negative="", help="Mend what can be mended, then verify again.")] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Read NAME's snapshot, objects, registry and warehouse again; one line per difference."""
+    from deployments.output import print_json, printable
+
+    result = _commands(debug).verify(workspace, name, repair)
+    if json:
+        print_json(result)
+    else:
+        for line in [*result["repairs"], *result["differences"]]:
+            sys.stdout.write(printable(line) + "\n")
+        if not result["differences"]:
+            sys.stdout.write(f"{name}: {result['snapshot']} is clean, {result['objects']} objects read.\n")
+    return EXIT_FAILED if result["differences"] else 0
+
+
+@app.command
+@with_checked_options
+def rejects(
+    name: DatasetName, /, *, workspace: WorkspaceName = "local", json: Json = False, debug: Debug = False
+) -> None:
+    """Show what was refused of NAME: which rule, where."""
+    rows = _commands(debug).rejects(workspace, name)
+    _print(rows, ["reject_id", "kind", "locator", "rule", "message"], json, "No rejects.")
+
+
+@app.command
+@with_checked_options
+def datasets(*, workspace: WorkspaceName = "local", json: Json = False, debug: Debug = False) -> None:
+    """List the datasets of a workspace."""
+    rows = _commands(debug).datasets(workspace)
+    _print(rows, ["dataset", "snapshot", "created_at", "images", "rows"], json, "No datasets yet.")
+
+
+@app.command
+@with_checked_options
+def snapshots(
+    name: DatasetName, /, *, workspace: WorkspaceName = "local", json: Json = False, debug: Debug = False
+) -> None:
+    """List the snapshots of NAME, newest first."""
+    rows = _commands(debug).snapshots(workspace, name)
+    _print(rows, ["snapshot", "current", "created_at", "source", "images", "rows"], json, "No snapshots.")
+
+
+@app.command
+@with_checked_options
+def runs(
+    name: DatasetName | None = None,
+    /,
+    *,
+    workspace: WorkspaceName = "local",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List the runs of NAME, or of all datasets: when, what, counts, how they ended."""
+    rows = _commands(debug).runs(workspace, name)
+    _print(
+        rows,
+        ["started_at", "dataset", "source", "status", "counts", "snapshot_id", "error"],
+        json,
+        "No runs yet.",
+    )
+
+
+@app.command
+@with_checked_options
+def query(
+    sql: Annotated[str, Parameter(help="One SELECT over the views of the schema warehouse.")],
+    /,
+    *,
+    workspace: WorkspaceName = "local",
+    json: Json = False,
+    csv: Annotated[bool, Parameter(negative="", help="Print CSV.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Ask the warehouse."""
+    if json and csv:
+        raise UsageError("--json and --csv: only one of them can be printed.", "Give one or none.")
+    table = _commands(debug).query(workspace, sql)
+    if csv:
+        import pyarrow.csv
+
+        pyarrow.csv.write_csv(table, sys.stdout.buffer)
+    else:
+        _print(table.to_pylist(), table.column_names, json, "No rows.")
+
+
+@app.command(name="open")
+@with_checked_options
+def open_report(
+    name: DatasetName, /, *, workspace: WorkspaceName = "local", json: Json = False, debug: Debug = False
+) -> None:
+    """Print where NAME's report lies, and open it where there is a display."""
+    from deployments.output import print_json
+
+    path = _commands(debug).open_report(workspace, name)
+    print_json({"report": path}) if json else sys.stdout.write(path + "\n")
+
+
+@app.command
+def stop(*, json: Json = False, debug: Debug = False) -> None:  # noqa: ARG001 - every command takes it
+    """End the embedded servers of this home."""
+    from blocks.embedded import postgres, prefect_server
+    from blocks.settings import read_settings
+    from deployments.output import print_json
+
+    home = read_settings().home
+    ended = {"prefect": prefect_server.stop(home), "postgres": postgres.stop(home)}
+    if json:
+        print_json(ended)
+    else:
+        names = " and ".join(name for name, was in ended.items() if was)
+        sys.stdout.write(f"Ended {names}.\n" if names else "No server was running.\n")
+
+
+def _commands(debug: bool) -> Any:  # noqa: ANN401 - a module
+    """The commands' work, with Prefect's settings in place before anything imports Prefect."""
+    from blocks.settings import read_settings
+    from deployments import commands, prefect_environment
+
+    prefect_environment.prepare(read_settings().home, debug=debug)
+    return commands
+
+
+def _print(rows: list[dict[str, Any]], columns: list[str], json: bool, empty: str) -> None:
+    from deployments.output import print_json, print_rows
+
+    if json:
+        print_json(rows)
+    else:
+        print_rows(columns, ([row[column] for column in columns] for row in rows), empty)

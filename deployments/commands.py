@@ -1,0 +1,145 @@
+"""What the commands do, returned as plain values. Prefect is imported inside: its settings come first."""
+
+from __future__ import annotations
+
+import os
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deployments import prefect_environment, progress
+from tasks.images.recipe import Recipe, read_recipe
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def check_source(home: Path, source: str) -> None:
+    """Refuse a source that can't be meant, before anything is started.
+
+    Raises:
+        UsageError: no such folder or archive, or a scheme that is not known.
+    """
+    from tasks.datasets.sources.opening import open_source
+
+    open_source(source, home / "scratch")
+
+
+def recipe_from(path: Path | None) -> Recipe:
+    """The recipe in a file, or the default one."""
+    return read_recipe(path) if path else Recipe()
+
+
+def ingest(home: Path, debug: bool, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Run the flow `ingest` in this process; returns its summary."""
+    prefect_environment.prepare_server(home, debug=debug)
+    from flows.ingest import ingest as flow
+
+    with progress.shown(parameters["source"]):
+        summary: dict[str, Any] = flow(**parameters)
+    return summary
+
+
+def verify(workspace: str, dataset: str, repair: bool) -> dict[str, Any]:
+    """Verify a dataset; with `repair`, mend what can be mended and verify once more."""
+    from blocks.workspace import load_workspace
+    from tasks.datasets import verify as checks
+
+    place = load_workspace(workspace)
+    found = checks.verify(place, dataset)
+    repairs: list[str] = []
+    if repair and found.differences:
+        repairs = checks.repair(found)
+        found = checks.verify(place, dataset)
+    return {
+        "dataset": dataset,
+        "snapshot": found.snapshot_id,
+        "objects": found.objects,
+        "repairs": repairs,
+        "differences": [difference.line for difference in found.differences],
+    }
+
+
+def rejects(workspace: str, dataset: str) -> list[dict[str, Any]]:
+    """The rejects of a dataset's current snapshot."""
+    from blocks.workspace import load_workspace
+    from tasks.datasets.manifest import read_table, require_published
+
+    lake = load_workspace(workspace).lake
+    rows: list[dict[str, Any]] = read_table(lake, require_published(lake, dataset).manifest, "rejects").to_pylist()
+    return rows
+
+
+def datasets(workspace: str) -> list[dict[str, Any]]:
+    """The datasets of a workspace, with their current snapshots."""
+    from blocks.workspace import load_workspace
+    from tasks.datasets.manifest import list_datasets, require_published
+
+    lake = load_workspace(workspace).lake
+    manifests = [require_published(lake, name).manifest for name in list_datasets(lake)]
+    return [
+        {
+            "dataset": manifest.dataset,
+            "snapshot": manifest.snapshot_id,
+            "created_at": manifest.created_at.isoformat(timespec="seconds"),
+            "images": manifest.summary["images"]["found"],
+            "rows": manifest.summary["rows"]["found"],
+        }
+        for manifest in manifests
+    ]
+
+
+def snapshots(workspace: str, dataset: str) -> list[dict[str, Any]]:
+    """The snapshots of a dataset, newest first."""
+    from blocks.workspace import load_workspace
+    from tasks.datasets.manifest import list_snapshots, require_published
+
+    lake = load_workspace(workspace).lake
+    current = require_published(lake, dataset).manifest.snapshot_id
+    return [
+        {
+            "snapshot": manifest.snapshot_id,
+            "current": manifest.snapshot_id == current,
+            "created_at": manifest.created_at.isoformat(timespec="seconds"),
+            "source": manifest.source,
+            "images": manifest.summary["images"]["found"],
+            "rows": manifest.summary["rows"]["found"],
+            "digest": manifest.digest,
+        }
+        for manifest in list_snapshots(lake, dataset)
+    ]
+
+
+def runs(workspace: str, dataset: str | None) -> list[dict[str, Any]]:
+    """The runs in the registry, newest first."""
+    from blocks.workspace import load_workspace
+    from tasks.datasets.runs import list_runs
+
+    return [
+        run | {"counts": _short_counts(run["summary"])}
+        for run in list_runs(load_workspace(workspace).registry, dataset)
+    ]
+
+
+def _short_counts(summary: dict[str, Any] | None) -> str:
+    counts = (summary or {}).get("images", {})
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+
+def query(workspace: str, sql: str) -> pa.Table:
+    """What a SELECT gives."""
+    from blocks.workspace import load_workspace
+
+    return load_workspace(workspace).warehouse.query(sql)
+
+
+def open_report(workspace: str, dataset: str) -> str:
+    """Where a dataset's report lies; opened in a browser where there is a display."""
+    from blocks.workspace import load_workspace
+    from tasks.datasets.manifest import require_published
+
+    lake = load_workspace(workspace).lake
+    path = lake.uri(f"{require_published(lake, dataset).manifest.folder}/report.html")
+    if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        webbrowser.open(Path(path).as_uri())
+    return path

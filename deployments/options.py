@@ -1,0 +1,38 @@
+"""Options of the command from the annotated types that flows and forms use too. Imports no Prefect."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any, TypeVar
+
+from cyclopts import Parameter
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def with_checked_options(command: Command) -> Command:
+    """Give each option whose type carries a pydantic field that field's description and bounds."""
+    for name, hint in typing.get_type_hints(command, include_extras=True).items():
+        field = _field_of(hint)
+        if field is not None:
+            option = Parameter(help=field.description, validator=partial(_check, hint))
+            command.__annotations__[name] = Annotated[hint, option]
+    return command
+
+
+def _field_of(hint: Any) -> FieldInfo | None:  # noqa: ANN401 - any annotation
+    candidates = [hint, *typing.get_args(hint)]  # `Limit | None` carries the field inside
+    fields = (found for each in candidates for found in getattr(each, "__metadata__", ()))
+    return next((field for field in fields if isinstance(field, FieldInfo)), None)
+
+
+def _check(hint: Any, _: Any, value: Any) -> None:  # noqa: ANN401 - any annotation, any value
+    try:
+        TypeAdapter(hint).validate_python(value)
+    except ValidationError as error:
+        takes = getattr(_field_of(hint), "description", "")
+        raise ValueError(f"{error.errors()[0]['msg']}. It takes: {takes}") from error

@@ -1,0 +1,56 @@
+"""What commands print: one JSON document, or tables for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def print_json(document: Any) -> None:  # noqa: ANN401 - anything that JSON can say
+    """Print one JSON document to standard output."""
+    sys.stdout.write(json.dumps(document, indent=2, default=str, ensure_ascii=False) + "\n")
+
+
+def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str = "Nothing.") -> None:
+    """Print rows as a table; names and texts from users are shown as they are, never as markup."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    Console(file=sys.stdout).print(table if table.row_count else empty)
+
+
+def print_summary(summary: Mapping[str, Any]) -> None:
+    """Print the summary of a run: images, rows and outputs with their outcomes."""
+    published = "published" if summary["published"] else "not published again: nothing new"
+    rows = [(name, _counts(summary[name])) for name in ("images", "rows")]
+    rows.append(("orphan images", str(summary["orphan_images"])))
+    rows.append(("outputs drawn", _counts(summary["outputs"])))
+    rows.append(("time", f"{summary['seconds']} s, {summary['images_per_second']} images a second"))
+    rows.append(("report", summary["report"]))
+    Console(file=sys.stdout).print(
+        Text(f"{summary['dataset']}  snapshot {summary['snapshot']}  ({published})", style="bold"),
+        soft_wrap=True,
+    )
+    for name, text in rows:
+        sys.stdout.write(f"  {name:<14} {text}\n")
+
+
+def printable(text: str) -> str:
+    """Text on one line: what a terminal would obey, and what no encoding can say, is written as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return "  ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
+
+
+def _cell(value: Any) -> Text:  # noqa: ANN401 - any value of a table
+    return Text("" if value is None else printable(str(value)))

@@ -1,0 +1,36 @@
+"""Which Prefect a command uses: the one that the user configured, or this home's own. Imports no Prefect."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from blocks.embedded import prefect_server
+from blocks.errors import LookbookError
+
+
+def prepare(home: Path, *, debug: bool) -> None:
+    """Set what Prefect reads when it is imported, for a command that runs no flow."""
+    if prefect_server.configured_api_url() is None:
+        os.environ |= prefect_server.environment(home)
+    if not debug:  # faults are told in one or two lines; the whole of them is in the run's log
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+
+
+def prepare_server(home: Path, *, debug: bool) -> str:
+    """Like `prepare`, for a command that runs flows: start or find a server; returns the URL of its API.
+
+    Raises:
+        LookbookError: the configured server does not answer, or this home's own does not start.
+    """
+    configured = prefect_server.configured_api_url()
+    prepare(home, debug=debug)
+    if configured is None:
+        configured = prefect_server.start(home)
+        os.environ["PREFECT_API_URL"] = configured
+    elif not prefect_server.answers(configured) and "api.prefect.cloud" not in configured:
+        raise LookbookError(
+            f"No Prefect API answers at {configured}, which PREFECT_API_URL or the active profile names.",
+            "Start that server, or unset it: Lookbook then uses a server of its own.",
+        )
+    return configured

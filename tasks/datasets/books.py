@@ -1,0 +1,93 @@
+"""The books must balance: everything that was found has one outcome, or the run fails and says what is off."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from blocks.errors import LookbookError
+from tasks.images.recipe import Recipe
+
+#: Keys named in an error, at the most.
+NAMED = 5
+
+
+def check_images(found: Sequence[str], ended: Sequence[str]) -> None:
+    """Every image that was listed has one outcome.
+
+    Raises:
+        LookbookError: some keys have none, several, or were never listed; the message names them.
+    """
+    listed, outcomes = Counter(found), Counter(ended)
+    faults = {
+        "without an outcome": [key for key in listed if key not in outcomes],
+        "with several outcomes": [key for key, count in outcomes.items() if count > 1],
+        "with an outcome but not listed": [key for key in outcomes if key not in listed],
+        "listed more than once": [key for key, count in listed.items() if count > 1],
+    }
+    said = [f"{len(keys)} {what} ({_some(keys)})" for what, keys in faults.items() if keys]
+    if said:
+        raise LookbookError(
+            f"The books do not balance: {len(listed)} images were found; {'; '.join(said)}.",
+            "Nothing was published. Run the command again: what is missing is done anew.",
+        )
+
+
+def check_outputs(states: pa.Table, outputs: pa.Table, recipe: Recipe) -> None:
+    """Every image that was not refused has every output of the recipe.
+
+    Raises:
+        LookbookError: some lack one; the message names them.
+    """
+    good = states.filter(pc.equal(states.column("status"), "ok"))
+    drawn = set(zip(outputs.column("sha256").to_pylist(), outputs.column("output").to_pylist(), strict=True))
+    pairs = zip(good.column("key").to_pylist(), good.column("sha256").to_pylist(), strict=True)
+    lacking = [
+        f"{name} of {key}" for key, sha256 in pairs for name in recipe.outputs if (sha256, name) not in drawn
+    ]
+    if lacking:
+        raise LookbookError(
+            f"The books do not balance: {len(lacking)} outputs were not drawn ({_some(lacking)}).",
+            "Nothing was published. Run the command again: what is missing is done anew.",
+        )
+
+
+def check_rows(counts: Mapping[str, int]) -> None:
+    """Every catalogue row that was read has one outcome.
+
+    Args:
+        counts: ``found``, and the number of rows by outcome.
+
+    Raises:
+        LookbookError: they don't add up.
+    """
+    outcomes = {name: count for name, count in counts.items() if name != "found"}
+    if counts["found"] != sum(outcomes.values()):
+        raise LookbookError(
+            f"The books do not balance: {counts['found']} catalogue rows were found, their outcomes are {outcomes}.",
+            "Nothing was published. Please report this with your catalogue file: it is a fault of Lookbook.",
+        )
+
+
+def check_reject_limit(counts: Mapping[str, int], rules: Mapping[str, int], limit: float) -> None:
+    """No larger share of the images may be refused than the run allows.
+
+    Raises:
+        LookbookError: more were refused; the message counts them by rule.
+    """
+    if counts["found"] and counts["rejected"] > limit * counts["found"]:
+        by_rule = ", ".join(f"{count} {rule}" for rule, count in sorted(rules.items()))
+        share = counts["rejected"] / counts["found"]
+        raise LookbookError(
+            f"{counts['rejected']} of {counts['found']} images ({share:.1%}) were rejected: {by_rule}; "
+            f"--reject-limit is {limit:g}. Nothing was published.",
+            "Mend the source, or allow more with --reject-limit (0 to 1).",
+        )
+
+
+def _some(keys: Sequence[str]) -> str:
+    named = ", ".join(keys[:NAMED])
+    return named + (f" and {len(keys) - NAMED} more" if len(keys) > NAMED else "")

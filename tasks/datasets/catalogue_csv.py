@@ -1,0 +1,143 @@
+"""Reading delimited text as it is found: RFC 4180, and what people make of it.
+
+A quote that does not belong to a well-formed field is taken as text, so that it cannot swallow the lines after it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+_LINE = re.compile(r"[^\r\n]*")
+_LINE_END = re.compile(r"\r\n|\r|\n")
+
+#: Says of a line whether it looks like a record of its own: then no quoted field reaches over it.
+LooksLikeRecord = Callable[[str], bool]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record.
+
+    Attributes:
+        line: the physical line it starts on, from 1.
+        raw: its text as it stands, without the line's end.
+        fields: the values, without quotes and NUL characters.
+        mended: whether a stray quote was taken as text, or a NUL character taken out.
+    """
+
+    line: int
+    raw: str
+    fields: list[str]
+    mended: bool
+
+
+def decode(data: bytes) -> str:
+    """Text from bytes: UTF-8, UTF-16 or UTF-32 with a byte order mark, and cp1252 where it is not UTF-8.
+
+    Each line is decoded on its own, so that one odd line does not spoil the others.
+
+    Raises:
+        UnicodeDecodeError: a byte order mark promises what the bytes do not keep.
+    """
+    if data.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        return data.decode("utf-32")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+        return "\n".join(_decode_line(line) for line in lines)
+
+
+def _decode_line(line: bytes) -> str:
+    for encoding in ("utf-8", "cp1252"):
+        try:
+            return line.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return line.decode("latin-1")  # cp1252 leaves five bytes undefined.
+
+
+def guess_delimiter(text: str) -> str:
+    """The character that separates the names in the first line: comma, semicolon, tab or bar."""
+    start = text[: len(text) - len(text.lstrip("\r\n"))]
+    header = _LINE.match(text, len(start))
+    return max(",;\t|", key=(header[0] if header else "").count)
+
+
+def read_records(text: str, delimiter: str, looks_like_record: LooksLikeRecord) -> Iterator[Record]:
+    """The records of `text`; empty lines are none."""
+    position, line = 0, 1
+    while position < len(text):
+        end = _end_of_line(text, position)
+        raw, mended = text[position:end], False
+        if '"' in raw:
+            fields = list(_fields(text, position, delimiter, looks_like_record))
+            end, mended = fields[-1].end, any(field.stray for field in fields)
+            raw, values = text[position:end], [field.value for field in fields]
+        else:
+            values = raw.split(delimiter)
+        if "\0" in raw:
+            values, mended = [value.replace("\0", "") for value in values], True
+        if raw:
+            yield Record(line, raw, values, mended)
+        line += 1 + len(_LINE_END.findall(raw))
+        position = end + (2 if text.startswith("\r\n", end) else 1)
+
+
+def join_overflow(record: Record, delimiter: str, column: int, width: int) -> list[str]:
+    """The values of a record of too many fields, the overflow joined into `column` as its text stands."""
+    fields = list(_fields(record.raw, 0, delimiter, lambda _: False))
+    last = column + len(fields) - width
+    joined = record.raw[fields[column].start : fields[last].end].replace("\0", "")
+    return [*record.fields[:column], joined, *record.fields[last + 1 :]]
+
+
+@dataclass(frozen=True)
+class _Field:
+    start: int
+    end: int
+    value: str
+    stray: bool
+
+
+@lru_cache
+def _patterns(delimiter: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    stop = re.escape(delimiter) + r"\r\n"
+    # Possessive repeats: a field is looked through once, whatever quotes are in it.
+    return re.compile(rf'"([^"]*+(?:""[^"]*+)*+)"(?=[{stop}]|\Z)'), re.compile(rf"[^{stop}]*")
+
+
+def _fields(text: str, position: int, delimiter: str, looks_like_record: LooksLikeRecord) -> Iterator[_Field]:
+    """The fields of the record that starts at `position`."""
+    quoted, plain = _patterns(delimiter)
+    while True:
+        match = quoted.match(text, position)
+        if match is not None and not _swallows(text, match, looks_like_record):
+            yield _Field(position, match.end(), match[1].replace('""', '"'), stray=False)
+        else:
+            match = plain.match(text, position)
+            assert match is not None  # noqa: S101 - it matches nothing at all, too
+            yield _Field(position, match.end(), match[0], stray=match[0].startswith('"'))
+        position = match.end() + 1
+        if not text.startswith(delimiter, match.end()):
+            return
+
+
+def _swallows(text: str, match: re.Match[str], looks_like_record: LooksLikeRecord) -> bool:
+    """Whether a quoted field reaches over lines that look like records of their own."""
+    breaks = [found.end() for found in _LINE_END.finditer(text, match.start(), match.end())]
+    if not breaks:
+        return False
+    starts = [*breaks, _end_of_line(text, match.end()) + 1]
+    return any(looks_like_record(text[start : after - 1].rstrip("\r\n")) for start, after in pairwise(starts))
+
+
+def _end_of_line(text: str, position: int) -> int:
+    match = _LINE.match(text, position)
+    return match.end() if match else position

@@ -1,0 +1,148 @@
+"""Columns as a person would type them, and names that every store takes."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+#: The columns that every catalogue's table starts with.
+OWN_FIELDS: list[pa.Field] = [
+    pa.field("file", pa.string()),  # key of the catalogue file
+    pa.field("line", pa.int64()),  # physical line the record starts on; of a Parquet file the row, from 1
+    pa.field("product_key", pa.string()),  # canonical text of the id
+    pa.field("outcome", pa.string()),  # "" or "duplicate"
+    pa.field("repaired", pa.bool_()),
+    pa.field("file_name", pa.string()),  # the image that the catalogue names, null where it names none
+]
+
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]*)(\.0+)?")
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)?(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_LOOSE_INTEGER = re.compile(r"\s*([+-]?[0-9]+)(\.0*)?\s*")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_BOOLEANS = {"true": True, "false": False}
+
+
+def parse_integer(text: str) -> int | None:
+    """A whole number of 64 bits, also written as ``2012.0``; None if it is none."""
+    match = _LOOSE_INTEGER.fullmatch(text)
+    if match is None or len(match[1]) > 20:  # noqa: PLR2004 - digits of 64 bits, and a sign
+        return None
+    number = int(match[1])
+    return number if -(2**63) <= number < 2**63 else None
+
+
+def infer_column(values: Sequence[str | None]) -> pa.Array:
+    """A typed column: whole numbers, numbers, true and false, ISO dates, else text. Empty is null.
+
+    Numbers with leading zeros are codes, and stay text.
+    """
+    present = [value for value in values if value]
+    kinds: list[tuple[Callable[[str], Any], pa.DataType]] = [
+        (_strict_integer, pa.int64()),
+        (_strict_number, pa.float64()),
+        (_boolean, pa.bool_()),
+        (_date, pa.date32()),
+    ]
+    for parse, kind in kinds if present else []:
+        try:
+            return pa.array([parse(value) if value else None for value in values], kind)
+        except ValueError:
+            continue
+    return pa.array([value or None for value in values], pa.string())
+
+
+def _strict_integer(text: str) -> int:
+    number = parse_integer(text) if _INTEGER.fullmatch(text) else None
+    if number is None:
+        raise ValueError(text)
+    return number
+
+
+def _strict_number(text: str) -> float:
+    if not any(digit in text for digit in "0123456789") or not _NUMBER.fullmatch(text):
+        raise ValueError(text)
+    if text.lstrip("-").isdigit():
+        raise ValueError(text)  # A whole number of more than 64 bits is a code: a float would lose digits.
+    return float(text)
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in _BOOLEANS:
+        raise ValueError(text)
+    return _BOOLEANS[text.lower()]
+
+
+def _date(text: str) -> datetime.date:
+    if not _DATE.fullmatch(text):
+        raise ValueError(text)
+    return datetime.date.fromisoformat(text)
+
+
+def clean_names(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
+    """Names of letters, digits and underscores, unique whatever their case and other than our own columns'.
+
+    Args:
+        names: the columns' names as they stand.
+        taken: further names that are in use.
+    """
+    used = {field.name for field in OWN_FIELDS} | {name.lower() for name in taken}
+    cleaned = []
+    for name in names:
+        plain = re.sub(r"[^A-Za-z0-9_]+", "_", name.strip()) or "column"
+        if plain.lower() in used:
+            plain += "_"
+        unique, number = plain, 2
+        while unique.lower() in used:
+            unique, number = f"{plain}{number}", number + 1
+        used.add(unique.lower())
+        cleaned.append(unique)
+    return cleaned
+
+
+def clean_text(text: str) -> str:
+    """Text that every store takes: without NUL characters and halves of surrogate pairs."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+
+
+def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A Parquet column as a table for people holds it: lists and structures become JSON text."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_nested(kind):
+        texts = [None if value is None else json.dumps(value, default=str) for value in column.to_pylist()]
+        return pa.chunked_array([pa.array(texts, pa.string())])
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_null(kind):
+        kind = pa.string()
+    return column.cast(kind)
+
+
+def stack_tables(tables: Sequence[pa.Table]) -> pa.Table:
+    """One table of several: a column of unlike types becomes a number where all are numbers, else text."""
+    kinds: dict[str, pa.DataType] = {}
+    for table in tables:
+        for field in table.schema:
+            before = kinds.get(field.name, field.type)
+            kinds[field.name] = _common_type(before, field.type)
+    schema = pa.schema(list(kinds.items()))
+    return pa.concat_tables([_fitted(table, schema) for table in tables])
+
+
+def _common_type(first: pa.DataType, second: pa.DataType) -> pa.DataType:
+    if first == second or pa.types.is_null(second):
+        return first
+    if pa.types.is_null(first):
+        return second
+    numbers = all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in (first, second))
+    return pa.float64() if numbers else pa.string()
+
+
+def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    absent = pa.nulls(table.num_rows)
+    columns = [table[field.name] if field.name in table.column_names else absent for field in schema]
+    return pa.table([column.cast(field.type) for column, field in zip(columns, schema, strict=True)], schema=schema)

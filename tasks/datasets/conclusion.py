@@ -1,0 +1,152 @@
+"""Concluding a run: parts collected, books checked, a snapshot published if anything changed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from blocks.errors import LookbookError, ObjectNotFoundError
+from blocks.lake import Lake
+from tasks.datasets.books import check_reject_limit
+from tasks.datasets.changes import changes_between
+from tasks.datasets.digest import logical_digest
+from tasks.datasets.manifest import Manifest
+from tasks.datasets.publish import commit, write_file, write_tables
+from tasks.datasets.report import ReportData, render_report, report_markdown
+from tasks.datasets.snapshot import Snapshot, build_snapshot
+from tasks.datasets.survey import Request, Survey
+from tasks.images.parquet import from_parquet
+from tasks.images.recipe import codec_versions
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """How a run ended: the summary, whether a snapshot was published, and its report in short.
+
+    Attributes:
+        note: why nothing was published, else "".
+    """
+
+    summary: dict[str, Any]
+    published: bool
+    note: str
+    markdown: str
+
+
+def conclude(request: Request, survey: Survey, started: datetime) -> Conclusion:
+    """Put the snapshot together, check it, and publish it unless it says what the published one says.
+
+    Raises:
+        LookbookError: the books don't balance, too much was rejected, or another run published meanwhile.
+    """
+    parts = [_read_part(request.workspace.lake, key) for key in survey.batches]
+    snapshot = build_snapshot(
+        survey.images, survey.catalogue, survey.plan, parts, survey.known, request.recipe
+    )
+    check_reject_limit(snapshot.image_counts, _rules(snapshot), request.reject_limit)
+    digest = logical_digest(snapshot, request.recipe)
+    note = _reason_to_keep(request, survey, digest)
+    now = datetime.now(UTC)
+    before = survey.published.manifest if survey.published else None
+    name = f"{now:%Y%m%dT%H%M%SZ}-{digest[:8]}" if not note or before is None else before.snapshot_id
+    summary = _summary(request, snapshot, name, not note, (now - started).total_seconds())
+    data = _report_data(request, survey, snapshot, digest, summary, now)
+    if not note:
+        _publish(request, survey, snapshot, data)
+    return Conclusion(summary, not note, note, report_markdown(data))
+
+
+def _read_part(lake: Lake, key: str) -> pa.Table:
+    try:
+        return from_parquet(lake.get(f"{key}/part.parquet"))[0]
+    except ObjectNotFoundError as error:
+        raise LookbookError(
+            f"{key} ended without a part.", "Nothing was published. Run the command again: it is done anew."
+        ) from error
+
+
+def _rules(snapshot: Snapshot) -> Counter[str]:
+    rejected = pc.equal(snapshot.images.column("outcome"), "rejected")
+    return Counter(snapshot.images.filter(rejected).column("rule").to_pylist())
+
+
+def _reason_to_keep(request: Request, survey: Survey, digest: str) -> str:
+    """Why the published snapshot stays, or "" where this one takes its place."""
+    if survey.published is None:
+        return ""
+    manifest = survey.published.manifest
+    if manifest.digest == digest:
+        return f"nothing changed: {manifest.snapshot_id} says the same"
+    fuller = manifest.summary["images"]["found"]
+    if request.limit is not None and fuller > len(survey.images):
+        return (
+            f"{manifest.snapshot_id} is fuller: {fuller} images, and this run was limited to {request.limit}"
+        )
+    return ""
+
+
+def _summary(
+    request: Request, snapshot: Snapshot, snapshot_id: str, published: bool, seconds: float
+) -> dict[str, Any]:
+    lake = request.workspace.lake
+    return {
+        "dataset": request.dataset,
+        "snapshot": snapshot_id,
+        "published": published,
+        "images": snapshot.image_counts,
+        "rows": snapshot.row_counts,
+        "orphan_images": snapshot.orphan_images,
+        "outputs": snapshot.drawn,
+        "seconds": round(seconds, 2),
+        "images_per_second": round(snapshot.image_counts["found"] / max(seconds, 1e-3), 1),
+        "report": lake.uri(f"datasets/{request.dataset}/snapshots/{snapshot_id}/report.html"),
+    }
+
+
+def _report_data(
+    request: Request, survey: Survey, snapshot: Snapshot, digest: str, summary: dict[str, Any], now: datetime
+) -> ReportData:
+    before = survey.published.manifest.snapshot_id if survey.published else None
+    return ReportData(
+        dataset=request.dataset,
+        snapshot_id=summary["snapshot"],
+        source=request.source,
+        created_at=now,
+        summary=summary,
+        recipe=request.recipe.model_dump(mode="json"),
+        versions=codec_versions(),
+        digest=digest,
+        images=snapshot.images,
+        products=snapshot.products,
+        outputs=snapshot.outputs,
+        rejects=snapshot.rejects,
+        changes=changes_between(survey.known.images, snapshot.images, before),
+    )
+
+
+def _publish(request: Request, survey: Survey, snapshot: Snapshot, data: ReportData) -> None:
+    lake = request.workspace.lake
+    manifest = Manifest(
+        dataset=request.dataset,
+        snapshot_id=data.snapshot_id,
+        created_at=data.created_at,
+        source=request.source,
+        digest=data.digest,
+        previous=data.changes.previous,
+        recipe=request.recipe,
+        rules_digest=request.recipe.rules_digest(),
+        output_digests={name: output.digest() for name, output in request.recipe.outputs.items()},
+        versions=data.versions,
+        summary=data.summary,
+        files=[],
+    )
+    manifest.files = write_tables(lake, manifest.folder, snapshot.tables())
+    manifest.files.append(
+        write_file(lake, manifest.folder, "report.html", render_report(data, lake.get).encode())
+    )
+    commit(lake, manifest, survey.published.version if survey.published else None)

@@ -1,0 +1,75 @@
+"""Registry and warehouse follow CURRENT: whatever lags behind is brought up to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import asyncpg
+import pyarrow as pa
+
+from blocks.registry import Registry
+from blocks.warehouse import SnapshotLoad
+from blocks.workspace import Workspace
+from tasks.datasets.manifest import TABLES, Manifest, read_published, read_table
+from tasks.datasets.registry_index import index_snapshot, indexed_snapshot
+from tasks.tables.models import load_models
+
+
+def catch_up(workspace: Workspace, dataset: str) -> list[str]:
+    """Bring registry and warehouse up to CURRENT; says which of them lagged behind."""
+    published = read_published(workspace.lake, dataset)
+    if published is None:
+        return []
+    manifest = published.manifest
+    lagging = []
+    if indexed_snapshot(workspace.registry, dataset) != manifest.snapshot_id:
+        index(workspace, manifest)
+        lagging.append("registry")
+    if workspace.warehouse.current_snapshots().get(dataset) != manifest.snapshot_id:
+        load(workspace, manifest)
+        lagging.append("warehouse")
+    return lagging
+
+
+def index(workspace: Workspace, manifest: Manifest) -> None:
+    """Write a snapshot into the registry."""
+    index_snapshot(workspace.registry, manifest, snapshot_tables(workspace, manifest))
+
+
+def load(workspace: Workspace, manifest: Manifest) -> None:
+    """Load a snapshot into the warehouse, and note the load in the registry."""
+    job = snapshot_load(workspace, manifest)
+    workspace.warehouse.load_snapshot(job, load_models())
+    note_load(workspace.registry, job, {f.name: f.rows for f in manifest.files if f.rows is not None})
+
+
+def snapshot_load(workspace: Workspace, manifest: Manifest) -> SnapshotLoad:
+    """The load of a snapshot's Parquet files, as they stand in the lake."""
+    return SnapshotLoad(
+        dataset=manifest.dataset,
+        snapshot_id=manifest.snapshot_id,
+        load_id=f"{manifest.dataset}-{manifest.snapshot_id}",
+        tables={name: workspace.lake.uri(f"{manifest.folder}/{name}.parquet") for name in TABLES},
+    )
+
+
+def snapshot_tables(workspace: Workspace, manifest: Manifest) -> dict[str, pa.Table]:
+    """All tables of a snapshot."""
+    return {name: read_table(workspace.lake, manifest, name) for name in TABLES}
+
+
+def note_load(registry: Registry, job: SnapshotLoad, rows: Mapping[str, int | None]) -> None:
+    """Note in the registry what was loaded."""
+
+    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        await connection.execute(
+            "INSERT INTO lookbook.loads (load_id, dataset, snapshot_id, rows) VALUES ($1, $2, $3, $4::jsonb)"
+            " ON CONFLICT (load_id) DO UPDATE SET loaded_at = now(), rows = excluded.rows",
+            job.load_id,
+            job.dataset,
+            job.snapshot_id,
+            json.dumps(dict(rows)),
+        )
+
+    registry.run(work)

@@ -1,0 +1,128 @@
+"""The images and outputs tables of a snapshot: what is known of each image, and what was drawn of it."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.datasets.links import key_order
+from tasks.datasets.plan import Known, Plan
+from tasks.images.items import ASSET_FIELDS
+from tasks.images.recipe import Recipe
+from tasks.tables.schemas import IMAGES_SCHEMA, OUTPUTS_SCHEMA
+
+#: What a part and a published table both say of an image.
+COMMON = [
+    "key",
+    "fingerprint",
+    "rule",
+    "error_message",
+    "sha256",
+    "bytes",
+    *(field.name for field in ASSET_FIELDS),
+]
+
+
+def image_states(results: pa.Table | None, plan: Plan, known: Known) -> pa.Table:
+    """What is known of each image now: one row a key, the columns of `COMMON` and ``status``."""
+    tables = []
+    published = known.images
+    if published is not None and plan.from_published:
+        tables.append(_with_status(published.take(plan.from_published)))
+    if results is not None:
+        same = pc.equal(results.column("status"), "same")
+        tables.append(results.filter(pc.invert(same)).select([*COMMON, "status"]))
+        if published is not None and pc.any(same).as_py():
+            tables.append(_still_the_same(results.filter(same), published))
+    schema = pa.schema([IMAGES_SCHEMA.field(name) for name in COMMON] + [pa.field("status", pa.string())])
+    return pa.concat_tables([table.cast(schema) for table in tables]) if tables else schema.empty_table()
+
+
+def _with_status(published: pa.Table) -> pa.Table:
+    rejected = pc.equal(published.column("outcome"), "rejected")
+    return published.select(COMMON).append_column("status", pc.if_else(rejected, "rejected", "ok"))
+
+
+def _still_the_same(same: pa.Table, published: pa.Table) -> pa.Table:
+    """Published rows of images that were read again and found unchanged, with the new fingerprints."""
+    row_of = {key: row for row, key in enumerate(published.column("key").to_pylist())}
+    rows = published.take([row_of[key] for key in same.column("key").to_pylist()]).select(COMMON)
+    rows = rows.set_column(rows.schema.get_field_index("fingerprint"), "fingerprint", same.column("fingerprint"))
+    return rows.append_column("status", pa.array(["ok"] * len(rows)))
+
+
+def output_table(results: pa.Table | None, states: pa.Table, known: Known, recipe: Recipe) -> pa.Table:
+    """One row a content and output of this recipe: those that stood already, and those just drawn."""
+    names_of: dict[str, list[str]] = {}
+    for name, output in recipe.outputs.items():
+        names_of.setdefault(output.digest(), []).append(name)
+    live = set(states.filter(pc.equal(states.column("status"), "ok")).column("sha256").to_pylist())
+    rows: dict[tuple[str, str], dict[str, object]] = {}
+    for row in [*_standing(known), *just_drawn(results)]:
+        if row["sha256"] in live:
+            for name in names_of.get(str(row["output_digest"]), ()):
+                rows[str(row["sha256"]), name] = row | {"output": name}
+    return pa.Table.from_pylist([rows[key] for key in sorted(rows)], schema=OUTPUTS_SCHEMA)
+
+
+def _standing(known: Known) -> list[dict[str, object]]:
+    return known.outputs.to_pylist() if known.outputs is not None else []
+
+
+def just_drawn(results: pa.Table | None) -> list[dict[str, object]]:
+    """What the parts say was drawn, as rows of the outputs table."""
+    if results is None:
+        return []
+    pairs = zip(results.column("sha256").to_pylist(), results.column("drawn").to_pylist(), strict=True)
+    return [
+        {"sha256": sha256, "output_sha256": drawn["sha256"]} | {k: v for k, v in drawn.items() if k != "sha256"}
+        for sha256, outputs in pairs
+        for drawn in outputs or ()
+    ]
+
+
+def image_table(states: pa.Table, outputs: pa.Table, product_of: dict[str, str], main_output: str) -> pa.Table:
+    """The ``images`` table, sorted by key: outcomes, copies linked to the first of their content."""
+    states = states.sort_by("key")
+    keys = states.column("key").to_pylist()
+    first = _first_of_content(states)
+    rows = zip(keys, states.column("status").to_pylist(), states.column("sha256").to_pylist(), strict=True)
+    originals = [None if status == "rejected" else first[sha256] for _, status, sha256 in rows]
+    outcomes = [
+        "rejected" if original is None else "loaded" if original == key else "duplicate"
+        for key, original in zip(keys, originals, strict=True)
+    ]
+    copies = [o if outcome == "duplicate" else None for o, outcome in zip(originals, outcomes, strict=True)]
+    main = outputs.filter(pc.equal(outputs.column("output"), main_output))
+    edges = dict(
+        zip(
+            main.column("sha256").to_pylist(),
+            zip(main.column("width").to_pylist(), main.column("height").to_pylist(), strict=True),
+            strict=True,
+        )
+    )
+    sizes = [edges.get(sha256, (None, None)) for sha256 in states.column("sha256").to_pylist()]
+    products = [product_of.get(key) for key in keys]
+    derived = {
+        "outcome": outcomes,
+        "duplicate_of": copies,
+        "width": [size[0] for size in sizes],
+        "height": [size[1] for size in sizes],
+        "orphan": [product is None for product in products],
+        "product_key": products,
+    }
+    columns = [
+        pa.array(derived[field.name], field.type) if field.name in derived else states.column(field.name)
+        for field in IMAGES_SCHEMA
+    ]
+    return pa.table(columns, schema=IMAGES_SCHEMA)
+
+
+def _first_of_content(states: pa.Table) -> dict[str, str]:
+    """By content: the key that counts as the original among its copies."""
+    first: dict[str, str] = {}
+    good = states.filter(pc.equal(states.column("status"), "ok"))
+    pairs = zip(good.column("key").to_pylist(), good.column("sha256").to_pylist(), strict=True)
+    for key, sha256 in sorted(pairs, key=lambda pair: key_order(pair[0])):
+        first.setdefault(sha256, key)
+    return first

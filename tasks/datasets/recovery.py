@@ -1,0 +1,56 @@
+"""What an earlier run left in the lake: batches that are done but stand in no snapshot yet."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from blocks.lake import Lake
+from tasks.datasets.names import batches_folder
+from tasks.datasets.plan import recipe_digest
+from tasks.images.parquet import from_parquet
+from tasks.images.recipe import Recipe
+
+
+def finished_parts(lake: Lake, dataset: str, recipe: Recipe, published: pa.Table | None) -> pa.Table | None:
+    """The rows of all valid parts of this dataset that were made with this recipe; None where there are none.
+
+    A part that can't be read, or was made with another recipe, is no part: its images are done anew. Of two
+    rows for one key and fingerprint either will do.
+    """
+    contents: dict[str, str] = {}
+    if published is not None:
+        pairs = zip(published.column("key").to_pylist(), published.column("sha256").to_pylist(), strict=True)
+        contents = dict(pairs)
+    tables = []
+    for info in lake.list(batches_folder(dataset)):
+        if info.key.endswith("/part.parquet"):
+            table = _read(lake, info.key, recipe)
+            if table is not None:
+                tables.append(_that_hold(table, contents))
+    return pa.concat_tables(tables) if tables else None
+
+
+def clear_batches(lake: Lake, dataset: str) -> None:
+    """Remove the batches of a dataset once a snapshot holds their results; parts go before manifests."""
+    keys = sorted(
+        (info.key for info in lake.list(batches_folder(dataset))), key=lambda key: "/manifest" in key
+    )
+    for key in keys:
+        lake.remove(key)
+
+
+def _read(lake: Lake, key: str, recipe: Recipe) -> pa.Table | None:
+    try:
+        table, metadata = from_parquet(lake.get(key))
+    except (pa.ArrowException, OSError):
+        return None
+    made_with = metadata.get("recipe_digest", "")
+    return table if made_with == recipe_digest(recipe) else None
+
+
+def _that_hold(table: pa.Table, contents: dict[str, str]) -> pa.Table:
+    """Rows that say "the same as published" hold only while that is what is published."""
+    rows = zip(*(table.column(name).to_pylist() for name in ("status", "key", "sha256")), strict=True)
+    return table.filter(
+        pa.array([s != "same" or contents.get(key) == sha for s, key, sha in rows], pa.bool_())
+    )

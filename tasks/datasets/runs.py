@@ -1,0 +1,74 @@
+"""The runs in the registry: when, what, how it ended."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import asyncpg
+
+from blocks.registry import Registry
+from tasks.datasets.lease import Owner, this_process
+
+
+def start_run(registry: Registry, run_id: str, dataset: str, source: str) -> None:
+    """Note that a run began; runs whose process died without a word are noted as killed."""
+    owner = str(this_process())
+
+    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        open_runs = await connection.fetch("SELECT run_id, owner FROM lookbook.runs WHERE status = 'running'")
+        dead = [row["run_id"] for row in open_runs if Owner.parse(row["owner"]).is_dead()]
+        await connection.execute(
+            "UPDATE lookbook.runs SET status = 'killed', error = 'its process ended without a word'"
+            " WHERE run_id = ANY($1::text[])",
+            dead,
+        )
+        await connection.execute(
+            "INSERT INTO lookbook.runs (run_id, dataset, source, status, owner) VALUES ($1, $2, $3, 'running', $4)",
+            run_id,
+            dataset,
+            source,
+            owner,
+        )
+
+    registry.run(work)
+
+
+def end_run(registry: Registry, run_id: str, summary: dict[str, Any] | None, error: str | None) -> None:
+    """Note how a run ended: with a summary, or with an error."""
+
+    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        await connection.execute(
+            "UPDATE lookbook.runs SET status = $2, ended_at = now(), snapshot_id = $3, published = $4,"
+            " summary = $5::jsonb, error = $6 WHERE run_id = $1",
+            run_id,
+            "failed" if error else "completed",
+            (summary or {}).get("snapshot"),
+            bool((summary or {}).get("published")),
+            json.dumps(summary) if summary else None,
+            error.replace("\x00", "\ufffd") if error else None,
+        )
+
+    registry.run(work)
+
+
+def list_runs(registry: Registry, dataset: str | None) -> list[dict[str, Any]]:
+    """The runs of a dataset, or of all, newest first."""
+
+    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> list[dict[str, Any]]:
+        rows = await connection.fetch(
+            "SELECT run_id, dataset, source, status, started_at, ended_at, snapshot_id, published, summary, error"
+            " FROM lookbook.runs WHERE $1::text IS NULL OR dataset = $1 ORDER BY started_at DESC",
+            dataset,
+        )
+        return [
+            dict(row)
+            | {
+                "started_at": row["started_at"].isoformat(),
+                "ended_at": row["ended_at"].isoformat() if row["ended_at"] else None,
+                "summary": json.loads(row["summary"]) if row["summary"] else None,
+            }
+            for row in rows
+        ]
+
+    return registry.run(work)

@@ -1,0 +1,102 @@
+"""Taking stock: what the source holds, what is known of it, and what is left to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from blocks.errors import LookbookError
+from blocks.workspace import Workspace
+from tasks.datasets.catalogue import Catalogue, read_catalogue
+from tasks.datasets.links import key_order
+from tasks.datasets.manifest import Published, read_published, read_table
+from tasks.datasets.names import batches_folder
+from tasks.datasets.plan import Known, Plan, batch_digest, make_plan, recipe_digest
+from tasks.datasets.recovery import finished_parts
+from tasks.datasets.sources.base import SourceFile
+from tasks.datasets.sources.opening import open_source
+from tasks.images.items import Item
+from tasks.images.parquet import manifest_table, to_parquet
+from tasks.images.recipe import Recipe
+from tasks.parameters import BATCH_BYTES
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a run is asked for: the flow's parameters, with the workspace that its name stands for."""
+
+    workspace: Workspace
+    source: str
+    dataset: str
+    recipe: Recipe
+    limit: int | None
+    batch_size: int
+    reject_limit: float
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The stock of a run.
+
+    Attributes:
+        images: the image files found, in the order of their names.
+        catalogue: the rows, links and rejects of the catalogue files.
+        published: the snapshot that holds now, or None.
+        known: its tables, and the parts that no snapshot took up.
+        plan: what holds as it is, and what is left to do.
+        batches: lake keys of the batches, their manifests written.
+    """
+
+    images: Sequence[SourceFile]
+    catalogue: Catalogue
+    published: Published | None
+    known: Known
+    plan: Plan
+    batches: list[str]
+
+
+def take_stock(request: Request) -> Survey:
+    """List the source, read its catalogue, compare with what is known, and write the batches' manifests.
+
+    Raises:
+        LookbookError: the source can't be listed, or holds no image.
+    """
+    lake, recipe = request.workspace.lake, request.recipe
+    files = list(open_source(request.source, request.workspace.scratch).files())
+    images = sorted((file for file in files if file.is_image), key=lambda file: key_order(file.key))
+    if not images:
+        raise LookbookError(
+            f"{request.source}: no image among its {len(files)} files.",
+            "Name a folder or an archive that holds .jpg, .png, .webp, .tif or other image files.",
+        )
+    images = images[: request.limit]
+    catalogue = read_catalogue([file for file in files if not file.is_image])
+    published = read_published(lake, request.dataset)
+    known = _known(request, published)
+    plan = make_plan(images, known, recipe, request.batch_size, BATCH_BYTES)
+    batches = [_write_batch(request, items) for items in plan.batches]
+    return Survey(images, catalogue, published, known, plan, batches)
+
+
+def _known(request: Request, published: Published | None) -> Known:
+    lake, recipe = request.workspace.lake, request.recipe
+    if published is None:
+        return Known(parts=finished_parts(lake, request.dataset, recipe, None))
+    images = read_table(lake, published.manifest, "images")
+    return Known(
+        images=images,
+        outputs=read_table(lake, published.manifest, "outputs"),
+        rules_digest=published.manifest.rules_digest,
+        parts=finished_parts(lake, request.dataset, recipe, images),
+    )
+
+
+def _write_batch(request: Request, items: list[Item]) -> str:
+    key = f"{batches_folder(request.dataset)}/{batch_digest(items, request.recipe)}"
+    metadata = {
+        "dataset": request.dataset,
+        "recipe": request.recipe.model_dump_json(),
+        "recipe_digest": recipe_digest(request.recipe),
+    }
+    request.workspace.lake.put(f"{key}/manifest.parquet", to_parquet(manifest_table(items), metadata))
+    return key

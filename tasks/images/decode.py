@@ -1,0 +1,192 @@
+"""Opening and decoding image files, with the limits that come before the decode."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
+
+from tasks.images import colour, formats
+from tasks.images.recipe import Recipe
+
+# Pillow's guard against bombs is one number for the whole process and only warns up to twice that number;
+# our own limit is the recipe's, and comes before any pixel is decoded.
+Image.MAX_IMAGE_PIXELS = None
+# What Pillow has to say of damaged metadata belongs to no run's log; whether pixels can be had, load() tells.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+_DCT_FORMATS = frozenset(("JPEG", "MPO"))
+_TILE_EDGES = (322, 323)  # TIFF tags TileWidth and TileLength
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # TIFF tag PhotometricInterpretation, and a value of it
+
+
+class Rejected(Exception):  # noqa: N818 - an outcome of an image, not a fault of the program
+    """An image that is refused.
+
+    Args:
+        rule: ``empty``, ``not_an_image``, ``truncated``, ``unsupported``, ``too_large``, ``too_small``,
+            ``aspect_ratio`` or ``decode_error``.
+        message: what is wrong with this image, with the numbers.
+    """
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(rule, message)
+        self.rule = rule
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """A decoded image in mode L, LA, RGB, RGBA or CMYK, 8 bits each.
+
+    Attributes:
+        image: the pixels, as stored (not turned upright).
+        extent: width and height of the picture in this image's pixels. A scaled decode rounds its last
+            column and row up, so it may end within them.
+    """
+
+    image: Image.Image
+    extent: tuple[float, float]
+
+
+@contextmanager
+def refused_when_damaged() -> Iterator[None]:
+    """Turn whatever a decoder raises on damaged input into `Rejected`; MemoryError passes through."""
+    try:
+        yield
+    except (Rejected, MemoryError):
+        raise
+    except Exception as error:
+        text = str(error).replace("\x00", "")[:300] or type(error).__name__
+        cut = isinstance(error, EOFError) or "truncated" in text.lower()
+        raise Rejected("truncated" if cut else "decode_error", f"The pixels cannot be read: {text}.") from error
+
+
+def open_image(data: bytes, recipe: Recipe) -> ImageFile.ImageFile:
+    """The image in `data`, its size within the recipe's limits. Its pixels are not decoded yet, but a PNG's.
+
+    Raises:
+        Rejected: it is empty, no image, of a kind that is not read, cut off, or beyond a limit.
+    """
+    if not data:
+        raise Rejected("empty", "The file holds no bytes.")
+    if len(data) > recipe.max_file_bytes:
+        raise Rejected("too_large", f"{len(data)} bytes, where at most {recipe.max_file_bytes} are read.")
+    kind = _kind(data)
+    if kind == "WEBP":
+        _check_webp(data, recipe)
+    image = open_header(data, kind)
+    width, height = image.size
+    _check_area(width, height, recipe)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        with refused_when_damaged():  # a tile may be far larger than the image
+            tile_width, tile_height = (int(image.tag_v2.get(edge, 1)) for edge in _TILE_EDGES)
+            _check_area(tile_width, tile_height, recipe)
+    _check_shape(width, height, recipe)
+    if kind == "PNG":
+        with refused_when_damaged():
+            image.load()  # its EXIF may stand behind its pixels
+    return image
+
+
+def open_header(data: bytes, kind: str) -> ImageFile.ImageFile:
+    """Read the header of an image of the format `kind`.
+
+    Raises:
+        Rejected: the header is damaged or cut off.
+    """
+    file = io.BytesIO(data)
+    with refused_when_damaged():
+        try:
+            return Image.open(file, formats=[kind])
+        except UnidentifiedImageError as error:
+            # A plugin that has read up to the end was looking for more.
+            cut = file.tell() >= len(data)
+            message = f"It starts like {kind}, but its header cannot be read{' to its end' if cut else ''}."
+            raise Rejected("truncated" if cut else "decode_error", message) from error
+
+
+def draft_scale(kind: str, size: tuple[int, int], needed: tuple[int, int]) -> int:
+    """By how much (1, 2, 4 or 8) a JPEG of `size` may be scaled down and still give `needed` pixels.
+
+    Other formats are decoded whole: 1.
+    """
+    if kind not in _DCT_FORMATS:
+        return 1
+    ratio = min(size[0] // needed[0], size[1] // needed[1])
+    return next((scale for scale in (8, 4, 2) if ratio >= scale), 1)
+
+
+def decode(image: ImageFile.ImageFile, scale: int) -> Pixels:
+    """Decode `image`, a JPEG scaled down by `scale` on the way (in the DCT, which saves most of the work).
+
+    Raises:
+        Rejected: the pixels are cut off or damaged, or of a kind that is not read.
+    """
+    extent = (image.width / scale, image.height / scale)
+    with refused_when_damaged():
+        if scale > 1:
+            image.draft(None, (image.width // scale, image.height // scale))
+        white_is_zero = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+        image.load()
+        try:
+            plain = colour.eight_bit(image, white_is_zero=white_is_zero)
+        except colour.UnknownModeError as error:
+            raise Rejected("unsupported", str(error)) from error
+    return Pixels(plain, extent)
+
+
+def count_frames(data: bytes, image: ImageFile.ImageFile) -> int | None:
+    """How many frames the file holds; None where what follows the first is too damaged to count.
+
+    GIF and TIFF are counted by walking through the file, on a second opening, which leaves `image` alone.
+    """
+    if image.format not in {"GIF", "TIFF"}:
+        return int(getattr(image, "n_frames", 1))
+    try:
+        return int(getattr(open_header(data, image.format), "n_frames", 1))
+    except Exception:  # noqa: BLE001 - a damaged later frame raises anything; the first one may still be good
+        return None
+
+
+def _kind(data: bytes) -> str:
+    kind = formats.sniff(data)
+    if kind:
+        return kind
+    unread = formats.unread_kind(data)
+    if unread:
+        raise Rejected("unsupported", f"It is of a kind that is not read: {unread}.")
+    raise Rejected("not_an_image", f"It starts with {data[:12]!r}, as no image does.")
+
+
+def _check_webp(data: bytes, recipe: Recipe) -> None:
+    """Its decoder takes memory for the whole canvas as soon as it is opened, and has one word for all faults."""
+    announced = formats.webp_length(data)
+    if announced > len(data):
+        raise Rejected("truncated", f"It ends after {len(data)} of the {announced} bytes that it announces.")
+    _check_area(*formats.webp_canvas(data), recipe)
+
+
+def _check_area(width: int, height: int, recipe: Recipe) -> None:
+    if width * height > recipe.max_image_area:
+        message = f"{width}x{height} pixels, where at most {recipe.max_image_area} are read."
+        raise Rejected("too_large", message)
+
+
+def _check_shape(width: int, height: int, recipe: Recipe) -> None:
+    shorter, longer = sorted((width, height))
+    if shorter < 1:
+        raise Rejected("decode_error", f"{width}x{height} pixels is no image.")
+    if shorter < recipe.min_image_size:
+        message = f"{width}x{height} pixels: an edge is shorter than {recipe.min_image_size}."
+        raise Rejected("too_small", message)
+    if recipe.max_aspect_ratio is not None and longer > recipe.max_aspect_ratio * shorter:
+        message = f"{width}x{height} pixels: longer than {recipe.max_aspect_ratio:g} to 1."
+        raise Rejected("aspect_ratio", message)

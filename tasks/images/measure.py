@@ -1,0 +1,80 @@
+"""Measures of an image: its colours, brightness, contrast, sharpness and a perceptual hash."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+#: The longer edge at which every image is measured, in pixels, smaller ones scaled up: a fixed scale makes
+#: sharpness comparable between images, and says how sharp they look at the size at which they are shown.
+MEASURED_EDGE = 256
+
+_NEAR_WHITE = 240  # of 255, in each channel: the background of product photos
+_LEAST_SHARE = 0.005  # of all pixels; fewer are the noise of an encode on a white image
+_BIN_BITS = 3  # of each channel: 512 bins
+
+
+def measure(image: Image.Image) -> dict[str, Any]:
+    """Measures of an upright sRGB image of mode L or RGB, without borders, its longer edge `MEASURED_EDGE`.
+
+    Returns:
+        ``mean_red``, ``mean_green``, ``mean_blue`` (0 to 255); ``dominant_colour`` (#rrggbb);
+        ``brightness`` and ``contrast``, mean and standard deviation of luma (0 to 1);
+        ``sharpness``, variance of the Laplacian of luma (0 upwards); ``dhash`` (16 hex digits).
+        Luma is that of ITU-R BT.601.
+    """
+    colours = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    grey = image.convert("L")
+    luma = np.asarray(grey).astype(np.float32)
+    red, green, blue = colours.mean(axis=0, dtype=np.float64)
+    return {
+        "mean_red": float(red),
+        "mean_green": float(green),
+        "mean_blue": float(blue),
+        "dominant_colour": dominant_colour(colours),
+        "brightness": float(luma.mean(dtype=np.float64)) / 255,
+        "contrast": float(luma.std(dtype=np.float64)) / 255,
+        "sharpness": sharpness(luma),
+        "dhash": dhash(grey),
+    }
+
+
+def dominant_colour(colours: NDArray[np.uint8]) -> str:
+    """The mean of the fullest of 512 bins of colours, as ``#rrggbb``.
+
+    Near-white pixels are taken for background and left out, unless nearly all are.
+
+    Args:
+        colours: red, green and blue of each pixel, shape (pixels, 3).
+    """
+    seen = colours[colours.min(axis=1) < _NEAR_WHITE]
+    if len(seen) < _LEAST_SHARE * len(colours):
+        seen = colours
+    red, green, blue = (seen >> (8 - _BIN_BITS)).astype(np.int32).T
+    bins = red << 2 * _BIN_BITS | green << _BIN_BITS | blue
+    fullest = np.bincount(bins, minlength=1 << 3 * _BIN_BITS).argmax()
+    mean = np.rint(seen[bins == fullest].mean(axis=0)).astype(int)
+    return "#{:02x}{:02x}{:02x}".format(*mean)
+
+
+def sharpness(luma: NDArray[np.float32]) -> float:
+    """Variance of the Laplacian (four neighbours, edges repeated) of luma of 0 to 255, shape (height, width).
+
+    Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", ICPR 2000. It depends on the scale:
+    compare only images of one size, as `measure` takes care of.
+    """
+    padded = np.pad(luma, 1, mode="edge")
+    neighbours = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
+    return float((neighbours - 4 * luma).var(dtype=np.float64))
+
+
+def dhash(grey: Image.Image) -> str:
+    """Sixteen hex digits of the 64-bit difference hash: whether each of 9x8 pixels is darker than the next.
+
+    Rows from the top, the first comparison in the highest bit (Krawetz, "Kind of like that", 2013).
+    """
+    small = np.asarray(grey.resize((9, 8), Image.Resampling.LANCZOS))
+    return np.packbits(small[:, 1:] > small[:, :-1]).tobytes().hex()

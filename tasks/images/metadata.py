@@ -1,0 +1,153 @@
+"""What a file says of its image: EXIF, colour profile and resolution."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from numbers import Rational
+from typing import Any
+
+from PIL import ExifTags, Image
+
+from tasks.images import colour
+
+_INT32 = 2**31 - 1
+_LONGEST_BYTES = 256  # longer ones are thumbnails, private notes and tables
+_LONGEST_LIST = 64
+_MAKER_NOTE = 0x927C
+_IN_OTHER_WORDS = (0x8769, 0x8825, 0xA005, 0x02BC, 0x8773)  # offsets of the IFDs; XMP and ICC profile
+
+Tags = dict[int, object]
+
+_LEFT_OUT = object()
+
+
+def describe(image: Image.Image, *, keep_gps: bool, keep_maker_notes: bool) -> dict[str, Any]:
+    """The columns of an asset that come from the metadata of `image`, as opened, before any `draft`.
+
+    Damaged metadata never raises; what cannot be read is None.
+
+    Returns:
+        ``orientation`` (1 to 8, 1 where absent), ``exif`` (JSON text), ``camera_make``, ``camera_model``,
+        ``software``, ``taken_at`` (local time, no zone), ``exposure_seconds``, ``f_number``, ``iso``,
+        ``focal_length_mm``, ``icc_profile`` (its description), ``dpi``.
+    """
+    main, photo, position = _read(image)
+    icc = image.info.get("icc_profile")
+    return {
+        "orientation": _orientation(main),
+        "exif": _as_json(main, photo, position if keep_gps else {}, keep_maker_notes=keep_maker_notes),
+        "camera_make": _text(main.get(ExifTags.Base.Make)),
+        "camera_model": _text(main.get(ExifTags.Base.Model)),
+        "software": _text(main.get(ExifTags.Base.Software)),
+        "taken_at": _time(photo.get(ExifTags.Base.DateTimeOriginal))
+        or _time(photo.get(ExifTags.Base.DateTimeDigitized)),
+        "exposure_seconds": _positive(photo.get(ExifTags.Base.ExposureTime)),
+        "f_number": _positive(photo.get(ExifTags.Base.FNumber)),
+        "iso": _whole(photo.get(ExifTags.Base.ISOSpeedRatings)),
+        "focal_length_mm": _positive(photo.get(ExifTags.Base.FocalLength)),
+        "icc_profile": colour.profile_name(icc) if isinstance(icc, bytes) else None,
+        "dpi": _positive(image.info.get("dpi")),
+    }
+
+
+def _read(image: Image.Image) -> tuple[Tags, Tags, Tags]:
+    """The tags of the image itself, of the photo and of its position."""
+    try:
+        exif = image.getexif()
+    except Exception:  # noqa: BLE001 - damaged EXIF raises anything, and is no reason to refuse an image
+        return {}, {}, {}
+    return _tags(exif, None), _tags(exif, ExifTags.IFD.Exif), _tags(exif, ExifTags.IFD.GPSInfo)
+
+
+def _tags(exif: Image.Exif, part: ExifTags.IFD | None) -> Tags:
+    """One directory, tag by tag: one that cannot be read does not take those before it along."""
+    tags: Tags = {}
+    try:
+        directory: Any = exif if part is None else exif.get_ifd(part)
+        for tag in list(directory):
+            tags[int(tag)] = directory[tag]
+    except Exception:  # noqa: BLE001 - as above
+        return tags
+    return tags
+
+
+def _as_json(main: Tags, photo: Tags, position: Tags, *, keep_maker_notes: bool) -> str | None:
+    named = _named(main, ExifTags.TAGS) | _named(photo, ExifTags.TAGS)
+    note = photo.get(_MAKER_NOTE)
+    if keep_maker_notes and isinstance(note, bytes):
+        named["MakerNote"] = note.hex()
+    if position:
+        named["GPSInfo"] = _named(position, ExifTags.GPSTAGS)
+    return json.dumps(named, ensure_ascii=False, allow_nan=False, sort_keys=True) if named else None
+
+
+def _named(tags: Tags, names: Mapping[int, str]) -> dict[str, object]:
+    kept = (tag for tag in tags if tag not in _IN_OTHER_WORDS and tag != _MAKER_NOTE)
+    plain = {names.get(tag, f"0x{tag:04x}"): _plain(tags[tag]) for tag in kept}
+    return {name: value for name, value in plain.items() if value is not _LEFT_OUT}
+
+
+def _plain(value: object) -> object:
+    """A value as JSON takes it: rationals as floats, bytes as hex, what is no number as null."""
+    match value:
+        case str():
+            return _clean(value)
+        case bytes():
+            return value.hex() if len(value) <= _LONGEST_BYTES else _LEFT_OUT
+        case int():
+            return value
+        case float() | Rational():
+            return _number(value)
+        case tuple() | list():
+            return [_plain(each) for each in value] if len(value) <= _LONGEST_LIST else _LEFT_OUT
+        case _:
+            return _LEFT_OUT
+
+
+def _number(value: object) -> float | None:
+    """A finite float, the first one of several; None where there is none."""
+    if isinstance(value, tuple):
+        value = value[0] if value else None
+    if not isinstance(value, int | float | Rational):
+        return None
+    try:
+        number = float(value)
+    except (ArithmeticError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _positive(value: object) -> float | None:
+    """A number above 0: cameras write 0 for what they do not know."""
+    number = _number(value)
+    return number if number is not None and number > 0 else None
+
+
+def _whole(value: object) -> int | None:
+    number = _positive(value)
+    return int(number) if number is not None and 1 <= number <= _INT32 else None
+
+
+def _orientation(main: Tags) -> int:
+    value = main.get(ExifTags.Base.Orientation)
+    return value if isinstance(value, int) and value in range(1, 9) else 1
+
+
+def _clean(text: str) -> str:
+    """`text` as PostgreSQL and UTF-8 take it: without NULs, lone surrogates replaced."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode()
+
+
+def _text(value: object) -> str | None:
+    return (_clean(value).strip() or None) if isinstance(value, str) else None
+
+
+def _time(value: object) -> datetime | None:
+    """An EXIF time, ``2010:08:13 16:24:26``; None for anything else, such as ``2010:13:45 …``."""
+    try:
+        return datetime.strptime(str(value)[:19], "%Y:%m:%d %H:%M:%S")  # noqa: DTZ007 - EXIF has no zone
+    except ValueError:
+        return None

@@ -1,0 +1,148 @@
+"""Rendering: every output and every measure of one image, from one reading of its bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image, ImageFile
+
+from tasks.images import colour, decode, draw, measure, metadata
+from tasks.images.decode import Rejected
+from tasks.images.draw import Geometry, Size
+from tasks.images.recipe import OutputDefinition, Recipe
+
+__all__ = ["Rejected", "Rendered", "RenderedFile", "render"]
+
+#: Longer edge of the reduced image from which all measures and all small outputs are made, in pixels.
+BASE_EDGE = 512
+#: A larger image may be scaled up to no more pixels than this.
+MAX_OUTPUT_AREA = 150_000_000
+
+_BASE = OutputDefinition(image_size=BASE_EDGE, resize_mode="keep_ratio_largest", resize_only_if_bigger=True)
+_MEASURED = OutputDefinition(image_size=measure.MEASURED_EDGE, resize_mode="keep_ratio_largest")
+_FIRST_SIDEWAYS = 5  # EXIF orientations from here on swap width and height
+
+
+@dataclass(frozen=True)
+class RenderedFile:
+    """One output: its file, and its width and height in pixels."""
+
+    data: bytes
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What one image gave.
+
+    Attributes:
+        asset: the columns of `items.ASSET_FIELDS`, but for ``original_key``.
+        files: the outputs that were asked for, by name.
+    """
+
+    asset: dict[str, Any]
+    files: dict[str, RenderedFile]
+
+
+def render(data: bytes, recipe: Recipe, outputs: Collection[str]) -> Rendered:
+    """Describe and measure the image in `data`, and draw the named `outputs` of `recipe`.
+
+    An output's bytes depend on `data` and its own definition only, not on what else is drawn: that is what
+    its digest promises. Many threads may call this at once.
+
+    Raises:
+        Rejected: the image breaks a rule; nothing else is raised for any bytes.
+    """
+    image = decode.open_image(data, recipe)
+    facts: dict[str, Any] = {"mode": image.mode, "format": image.format}
+    facts |= metadata.describe(image, keep_gps=recipe.keep_gps, keep_maker_notes=recipe.keep_maker_notes)
+    facts["n_frames"] = decode.count_frames(data, image)
+    picture = _Picture(data, image, facts["orientation"])
+    facts["original_width"], facts["original_height"] = picture.size
+    plans = {name: draw.geometry(picture.size, definition) for name, definition in recipe.outputs.items()}
+    for name, plan in plans.items():
+        _check_output(name, plan, picture.size, recipe.outputs[name])
+
+    files = {name: _file(picture, plans[name], recipe.outputs[name]) for name in sorted(outputs)}
+    measured = picture.drawn(draw.geometry(picture.size, _MEASURED))
+    return Rendered(facts | measure.measure(draw.flatten(measured, "#ffffff")), files)
+
+
+def _file(picture: _Picture, plan: Geometry, definition: OutputDefinition) -> RenderedFile:
+    image = draw.finish(picture.drawn(plan), plan.canvas, definition)
+    return RenderedFile(draw.encode(image, definition), *image.size)
+
+
+def _check_output(name: str, plan: Geometry, size: Size, definition: OutputDefinition) -> None:
+    """Refuse an image of which an output would be beyond its format, or beyond all measure."""
+    width, height = plan.canvas
+    longest = draw.LONGEST_EDGE[definition.encode_format]
+    if max(width, height) > longest or width * height > max(MAX_OUTPUT_AREA, size[0] * size[1]):
+        message = f"{size[0]}x{size[1]} pixels would give an output {name!r} of {width}x{height} pixels."
+        raise Rejected("aspect_ratio" if definition.resize_mode != "no" else "too_large", message)
+
+
+class _Picture:
+    """One image as sRGB pixels, upright, at whatever size is asked for; each size is made once.
+
+    What a size is made from is decided by the image and that size alone. Small ones come from a reduced
+    image (`BASE_EDGE`) that every picture has, the rest from the decoded one. A JPEG is decoded at the
+    scale which the base needs; only for outputs so large that they need more, once more at theirs.
+    """
+
+    def __init__(self, data: bytes, image: ImageFile.ImageFile, orientation: int) -> None:
+        self._data = data
+        icc = image.info.get("icc_profile")
+        self._icc = icc if isinstance(icc, bytes) else None
+        # Pillow turns a TIFF upright as it loads it, and gives its upright size before.
+        self._turn = 1 if image.format == "TIFF" else orientation
+        self._opened: ImageFile.ImageFile | None = image
+        self._format = image.format or ""
+        self._decoded: dict[int, decode.Pixels] = {}
+        self._drawn: dict[tuple[Size, bool], Image.Image] = {}
+        self._stored = image.size
+        self.size = self._swapped(image.size)
+        self._base = draw.geometry(self.size, _BASE)
+
+    def drawn(self, plan: Geometry) -> Image.Image:
+        """The picture, or its middle square, at the size of `plan`: mode L, LA, RGB or RGBA."""
+        key = (plan.drawn, plan.square)
+        if key not in self._drawn:
+            make = self._from_base if self._base_is_enough(plan) else self._from_decoded
+            self._drawn[key] = make(plan)
+        return self._drawn[key]
+
+    def _base_is_enough(self, plan: Geometry) -> bool:
+        """Whether the base is a reduced image, and large enough to lose nothing by starting from it."""
+        reduced = self._base.drawn != self.size
+        return reduced and max(self._base.drawn) >= draw.REDUCING_GAP * max(plan.whole(self.size))
+
+    def _from_base(self, plan: Geometry) -> Image.Image:
+        base = self.drawn(self._base)
+        return draw.resample(base, base.size, plan.drawn, square=plan.square)
+
+    def _from_decoded(self, plan: Geometry) -> Image.Image:
+        whole = plan.whole(self.size)
+        wide, high = (max(whole[i], self._base.drawn[i]) for i in (0, 1))
+        needed = self._swapped((round(draw.REDUCING_GAP * wide), round(draw.REDUCING_GAP * high)))
+        pixels = self._pixels(decode.draft_scale(self._format, self._stored, needed))
+        image, extent, size = pixels.image, pixels.extent, self._swapped(plan.drawn)
+        if size[0] * size[1] < image.width * image.height:  # colour is worked on where there are fewer pixels
+            image = colour.to_srgb(draw.resample(image, extent, size, square=plan.square), self._icc)
+        else:
+            image = draw.resample(colour.to_srgb(image, self._icc), extent, size, square=plan.square)
+        return draw.turn_upright(image, self._turn)
+
+    def _pixels(self, scale: int) -> decode.Pixels:
+        if scale not in self._decoded:
+            image = self._opened or decode.open_header(self._data, "JPEG")
+            self._opened = None  # a draft holds for good
+            self._decoded[scale] = decode.decode(image, scale)
+        return self._decoded[scale]
+
+    def _swapped(self, size: Size) -> Size:
+        """From sizes as stored to upright ones, and back."""
+        return (size[1], size[0]) if self._turn >= _FIRST_SIDEWAYS else size

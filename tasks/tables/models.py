@@ -1,0 +1,45 @@
+"""The star schema: one SELECT a model, in the `.sql` files of the folder ``models``."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import sqlglot
+
+from blocks.warehouse import Model
+
+#: The models and the columns that name one of their rows, each after the models that it reads.
+MODEL_KEYS: dict[str, tuple[str, ...]] = {
+    "dim_category": ("master_category", "sub_category", "article_type"),
+    "dim_colour": ("base_colour",),
+    "dim_season": ("season", "year"),
+    "dim_gender": ("gender",),
+    "dim_usage": ("usage",),
+    "fact_product": ("product_key",),
+    "agg_products_by_category": ("master_category", "sub_category", "article_type"),
+    "agg_products_by_season_year": ("season", "year"),
+    "agg_products_by_colour": ("base_colour",),
+    "agg_image_sizes": ("original_width", "original_height"),
+    "agg_image_quality": ("measure", "bin_from"),
+    "agg_missing_images": ("kind", "reason"),
+}
+
+
+def load_models() -> list[Model]:
+    """The models, each after the models that it reads."""
+    folder = resources.files("tasks.tables") / "models"
+    return [Model(name, (folder / f"{name}.sql").read_text(encoding="utf-8"), key) for name, key in MODEL_KEYS.items()]
+
+
+def translate(sql: str, dialect: str) -> str:
+    """A model's SELECT in another engine's dialect.
+
+    Args:
+        sql: the SELECT in DuckDB's dialect.
+        dialect: the engine, as sqlglot names it: ``bigquery``, ``postgres`` …
+
+    Raises:
+        sqlglot.errors.ParseError: it is no SQL of DuckDB.
+        sqlglot.errors.UnsupportedError: the engine has no words for it.
+    """
+    return sqlglot.transpile(sql, read="duckdb", write=dialect, unsupported_level=sqlglot.ErrorLevel.RAISE)[0]

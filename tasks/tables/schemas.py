@@ -1,0 +1,91 @@
+"""The columns of a snapshot's Parquet files, which the warehouse loads as they stand."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from tasks.images.items import ASSET_FIELDS
+
+#: One row per image file of the source. `width` and `height` are pixels of the recipe's first output. The asset's
+#: columns are null where the image was rejected; a duplicate has those of the content that it shares.
+IMAGES_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string()),
+        pa.field("fingerprint", pa.string()),
+        pa.field("outcome", pa.string()),  # loaded, duplicate or rejected
+        pa.field("duplicate_of", pa.string()),  # key of the image with the same bytes, else null
+        pa.field("rule", pa.string()),
+        pa.field("error_message", pa.string()),
+        pa.field("sha256", pa.string()),
+        pa.field("bytes", pa.int64()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("orphan", pa.bool_()),  # no catalogue row names it
+        pa.field("product_key", pa.string()),  # null for orphans
+        *ASSET_FIELDS,
+    ]
+)
+
+#: One row per distinct original and output. `sha256` is the original's, `output_sha256` that of the output's bytes.
+OUTPUTS_SCHEMA = pa.schema(
+    [
+        pa.field("sha256", pa.string()),
+        pa.field("output", pa.string()),
+        pa.field("output_digest", pa.string()),
+        pa.field("object_key", pa.string()),
+        pa.field("output_sha256", pa.string()),
+        pa.field("bytes", pa.int64()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+    ]
+)
+
+#: One row per catalogue row that was not rejected: these columns, then the catalogue's own.
+PRODUCTS_SCHEMA = pa.schema(
+    [
+        pa.field("file", pa.string()),
+        pa.field("line", pa.int64()),
+        pa.field("product_key", pa.string()),
+        pa.field("outcome", pa.string()),  # matched, missing_image or duplicate
+        pa.field("missing_reason", pa.string()),  # null, no_image, or image_rejected:<rule>
+        pa.field("repaired", pa.bool_()),
+        pa.field("image_key", pa.string()),
+        pa.field("sha256", pa.string()),
+    ]
+)
+
+#: The catalogue's own columns in a `styles.csv`. The warehouse has them for every collection, null where absent.
+STYLES_FIELDS: list[pa.Field] = [
+    pa.field("id", pa.int64()),
+    pa.field("gender", pa.string()),
+    pa.field("masterCategory", pa.string()),
+    pa.field("subCategory", pa.string()),
+    pa.field("articleType", pa.string()),
+    pa.field("baseColour", pa.string()),
+    pa.field("season", pa.string()),
+    pa.field("year", pa.int64()),
+    pa.field("usage", pa.string()),
+    pa.field("productDisplayName", pa.string()),
+]
+
+#: One row per line of `images.csv`.
+LINKS_SCHEMA = pa.schema(
+    [
+        pa.field("file", pa.string()),
+        pa.field("line", pa.int64()),
+        pa.field("filename", pa.string()),
+        pa.field("link", pa.string()),
+    ]
+)
+
+#: One row per reject, whatever its kind, with the raw row or a pointer to the bytes.
+REJECTS_SCHEMA = pa.schema(
+    [
+        pa.field("reject_id", pa.string()),
+        pa.field("kind", pa.string()),
+        pa.field("locator", pa.string()),
+        pa.field("rule", pa.string()),
+        pa.field("message", pa.string()),
+        pa.field("raw", pa.string()),
+    ]
+)

@@ -1,0 +1,81 @@
+"""The Prefect server of a home: found again by the next command, and stopped."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from blocks.embedded import prefect_server
+from tests.support.homes import remove_home
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("prefect") / "home"
+    folder.mkdir()
+    yield folder
+    remove_home(folder)
+
+
+@pytest.mark.integration
+def test_it_starts_is_found_again_and_stops(home: Path) -> None:
+    url = prefect_server.start(home)
+    assert prefect_server.answers(url)
+    pid = json.loads((home / "prefect" / "server.json").read_text())["pid"]
+    assert prefect_server.start(home) == url
+    assert prefect_server.running(home) == url
+    assert prefect_server.stop(home) is True
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert prefect_server.running(home) is None
+
+
+def test_a_recorded_port_that_another_program_took_is_not_our_server(tmp_path: Path) -> None:
+    class Imposter(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # noqa: N802
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Imposter)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    folder = tmp_path / "prefect"
+    folder.mkdir()
+    # The process of the record is this one, but it was started at another time: the id was used again.
+    record = {"pid": psutil.Process().pid, "created": 1.0, "port": server.server_port}
+    (folder / "server.json").write_text(json.dumps(record))
+    try:
+        assert prefect_server.answers(f"http://127.0.0.1:{server.server_port}/api")
+        assert prefect_server.running(tmp_path) is None
+        assert prefect_server.stop(tmp_path) is False
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}', '{"pid": "x", "created": 0, "port": 1}'])
+def test_a_damaged_record_is_no_server(tmp_path: Path, text: str) -> None:
+    (tmp_path / "prefect").mkdir()
+    (tmp_path / "prefect" / "server.json").write_text(text)
+    assert prefect_server.running(tmp_path) is None
+
+
+def test_the_users_own_server_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    assert prefect_server.configured_api_url() is None
+    (tmp_path / "profiles.toml").write_text(
+        'active = "team"\n[profiles.team]\nPREFECT_API_URL = "http://team/api"\n[profiles.local]\n'
+    )
+    assert prefect_server.configured_api_url() == "http://team/api"
+    monkeypatch.setenv("PREFECT_PROFILE", "local")
+    assert prefect_server.configured_api_url() is None
+    monkeypatch.setenv("PREFECT_API_URL", "http://mine/api")
+    assert prefect_server.configured_api_url() == "http://mine/api"

@@ -1,0 +1,140 @@
+"""The contract of a lake. Another kind of lake joins by another parameter of the fixture."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from blocks.errors import LookbookError, ObjectConflictError, ObjectNotFoundError, SwapConflictError
+from blocks.lake import FolderLake, Lake
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return FolderLake(root=tmp_path / "lake")
+
+
+def test_what_is_put_can_be_got(lake: Lake) -> None:
+    assert lake.put("originals/ab/x.jpg", b"\x00\xff") is True
+    assert lake.get("originals/ab/x.jpg") == b"\x00\xff"
+
+
+def test_an_object_is_written_once(lake: Lake) -> None:
+    lake.put("a/b", b"first")
+    assert lake.put("a/b", b"again") is False
+    assert lake.get("a/b") == b"first"
+
+
+def test_another_size_under_a_written_key_is_a_conflict(lake: Lake) -> None:
+    lake.put("a/b", b"first")
+    with pytest.raises(ObjectConflictError, match="a/b"):
+        lake.put("a/b", b"longer than first")
+
+
+def test_a_missing_object_is_named(lake: Lake) -> None:
+    with pytest.raises(ObjectNotFoundError, match="no/such"):
+        lake.get("no/such")
+
+
+def test_listing_gives_every_object_of_a_folder_and_no_other(lake: Lake) -> None:
+    for key in ("a/1", "a/b/2", "ab/3"):
+        lake.put(key, key.encode())
+    assert {(info.key, info.size) for info in lake.list("a")} == {("a/1", 3), ("a/b/2", 5)}
+    assert list(lake.list("none")) == []
+
+
+def test_removing_twice_is_harmless(lake: Lake) -> None:
+    lake.put("a/1", b"x")
+    lake.remove("a/1")
+    lake.remove("a/1")
+    assert list(lake.list("a")) == []
+
+
+@pytest.mark.parametrize("key", ["", "/etc/passwd", "../x", "a/../../x", "a/.."])
+def test_no_key_leaves_the_lake(lake: Lake, key: str) -> None:
+    with pytest.raises(LookbookError, match="no key of a lake"):
+        lake.put(key, b"x")
+
+
+def test_a_swap_needs_the_version_that_was_read(lake: Lake) -> None:
+    assert lake.read_version("CURRENT") is None
+    lake.swap("CURRENT", b"one", None)
+    found = lake.read_version("CURRENT")
+    assert found is not None
+    lake.swap("CURRENT", b"two", found[1])
+    with pytest.raises(SwapConflictError):
+        lake.swap("CURRENT", b"three", found[1])
+    with pytest.raises(SwapConflictError):
+        lake.swap("CURRENT", b"three", None)
+    assert lake.get("CURRENT") == b"two"
+
+
+def test_of_many_swaps_from_one_version_exactly_one_wins(lake: Lake) -> None:
+    lake.swap("CURRENT", b"start", None)
+    version = (lake.read_version("CURRENT") or (b"", ""))[1]
+    won: list[int] = []
+
+    def swap(number: int) -> None:
+        try:
+            lake.swap("CURRENT", str(number).encode(), version)
+        except SwapConflictError:
+            return
+        won.append(number)
+
+    threads = [threading.Thread(target=swap, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert lake.get("CURRENT") == str(won[0]).encode()
+
+
+def test_a_write_that_fails_leaves_nothing_behind(lake: Lake, tmp_path: Path) -> None:
+    blocked = tmp_path / "lake" / "a"
+    blocked.parent.mkdir(parents=True)
+    blocked.write_text("a file where a folder should be")
+    with pytest.raises(OSError, match="a"):
+        lake.put("a/b", b"x")
+    left = [path for path in (tmp_path / "lake").rglob("*") if path.is_file()]
+    assert left == [blocked]
+
+
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+from blocks.errors import LookbookError
+from blocks.lake import FolderLake
+import os
+root = Path(sys.argv[1])
+try:
+    FolderLake(root=root).put("big", b"x" * 20_000_000)
+except LookbookError as error:
+    print(error.problem)
+print(sorted(p.name for p in root.rglob("*") if p.is_file()))
+"""
+
+
+def test_a_full_disk_is_said_so_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], check=False)
+    if mounted.returncode:
+        pytest.skip("this machine lets nobody mount a tmpfs")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", LIMITED, str(small)], capture_output=True, text=True, check=True, cwd=ROOT
+        )
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+    assert f"No space left for the lake in {small}" in done.stdout
+    assert done.stdout.rstrip().endswith("[]")

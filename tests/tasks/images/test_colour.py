@@ -1,0 +1,170 @@
+"""Every pixel layout becomes 8 bits, every colour space sRGB."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageChops, ImageCms
+
+from tasks.images.colour import eight_bit, profile_name, to_srgb
+from tests.support.pictures import ADOBE_GAMMA, ADOBE_RGB_TO_XYZ, adobe_rgb_profile, encoded, natural
+
+
+def opened(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
+
+
+def srgb_of(data: bytes) -> Image.Image:
+    image = opened(data)
+    return to_srgb(eight_bit(image), image.info.get("icc_profile"))
+
+
+def ramp(dtype: str, top: float) -> Image.Image:
+    """Greys from 0 to `top` over 256 columns, two rows."""
+    return Image.fromarray(np.tile(np.linspace(0, top, 256), (2, 1)).astype(dtype))
+
+
+@pytest.mark.parametrize(
+    ("image", "kind"),
+    [
+        (ramp("uint16", 65535), "PNG"),
+        (ramp("uint16", 65535), "TIFF"),
+        (ramp(">u2", 65535), "TIFF"),
+        (ramp("uint16", 65535), "PPM"),
+        (ramp("int32", 65535), "TIFF"),
+        (ramp("int32", 2_000_000_000), "TIFF"),
+        (ramp("float32", 1), "TIFF"),
+        (ramp("float32", 65535), "TIFF"),
+    ],
+    ids=["png", "tiff", "tiff big endian", "pgm", "int32", "int32 wide", "float 0 to 1", "float wide"],
+)
+def test_deep_greys_are_scaled_not_clipped(image: Image.Image, kind: str) -> None:
+    grey = eight_bit(opened(encoded(image, kind)))
+    assert grey.mode == "L"
+    assert np.abs(np.asarray(grey).astype(int)[1] - np.arange(256)).max() <= 1
+
+
+def test_floats_that_are_no_numbers_become_black() -> None:
+    values = np.array([[0, 0.5, 1, np.nan, np.inf]], dtype=np.float32)
+    assert np.asarray(eight_bit(Image.fromarray(values))).tolist() == [[0, 128, 255, 0, 0]]
+
+
+def test_white_is_zero_is_turned_over() -> None:
+    grey = eight_bit(ramp("uint16", 65535), white_is_zero=True)
+    assert np.asarray(grey)[0].tolist() == list(range(255, -1, -1))
+
+
+def test_sixteen_bit_colour_is_scaled() -> None:
+    # 16 bits per channel, big endian, as the PNG specification lays them out; Pillow cannot write it.
+    row = b"\x00" + struct.pack(">6H", 65535, 32768, 0, 257, 514, 771)
+    chunks = [b"IHDR" + struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0), b"IDAT" + zlib.compress(row), b"IEND"]
+    body = b"".join(struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)
+    image = srgb_of(b"\x89PNG\r\n\x1a\n" + body)
+    assert np.asarray(image).tolist() == [[[255, 128, 0], [1, 2, 3]]]
+
+
+def test_one_bit_becomes_grey() -> None:
+    image = Image.new("1", (4, 1))
+    image.putpixel((2, 0), 1)
+    plain = eight_bit(opened(encoded(image, "PNG")))
+    assert (plain.mode, np.asarray(plain).tolist()) == ("L", [[0, 0, 255, 0]])
+
+
+def test_palettes_keep_colours_and_transparency() -> None:
+    image = Image.new("P", (3, 1))
+    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    for index in range(3):
+        image.putpixel((index, 0), index)
+    assert np.asarray(eight_bit(opened(encoded(image, "PNG")))).tolist() == [[[255, 0, 0], [0, 255, 0], [0, 0, 255]]]
+    for kind in ("PNG", "GIF"):
+        clear = eight_bit(opened(encoded(image, kind, transparency=1)))
+        assert clear.mode == "RGBA"
+        assert np.asarray(clear)[0, :, 3].tolist() == [255, 0, 255], kind
+
+
+def test_a_transparent_grey_or_colour_becomes_alpha() -> None:
+    grey = encoded(ramp("uint8", 255), "PNG", transparency=7)
+    assert np.flatnonzero(np.asarray(eight_bit(opened(grey)))[0, :, 3] == 0).tolist() == [7]
+    colour = encoded(Image.new("RGB", (1, 1), (1, 2, 3)), "PNG", transparency=(1, 2, 3))
+    assert eight_bit(opened(colour)).getpixel((0, 0)) == (1, 2, 3, 0)
+
+
+def cmyk_patches() -> tuple[Image.Image, list[tuple[int, int, int]]]:
+    """Four inks, no profile: cyan, magenta, yellow and black, and what they look like (1 - ink) * (1 - black)."""
+    image = Image.new("CMYK", (64, 16))
+    for index, ink in enumerate([(255, 0, 0, 0), (0, 255, 0, 0), (0, 0, 255, 0), (0, 0, 0, 255)]):
+        image.paste(ink, (16 * index, 0, 16 * index + 16, 16))
+    return image, [(0, 255, 255), (255, 0, 255), (255, 255, 0), (0, 0, 0)]
+
+
+def without_adobe_marker(data: bytes) -> bytes:
+    start = data.index(b"\xff\xee\x00\x0eAdobe")
+    return data[:start] + data[start + 16 :]
+
+
+@pytest.mark.parametrize("stored", ["adobe jpeg", "plain jpeg", "tiff"])
+def test_cmyk_looks_the_same_inverted_or_not(stored: str) -> None:
+    image, expected = cmyk_patches()
+    if stored == "adobe jpeg":
+        data = encoded(image, "JPEG", quality=95)
+        assert b"Adobe" in data
+    elif stored == "plain jpeg":
+        # Pillow stores the inverse, with the marker; without both it is CMYK as other writers store it.
+        data = without_adobe_marker(encoded(ImageChops.invert(image), "JPEG", quality=95))
+    else:
+        data = encoded(image, "TIFF")
+    seen = srgb_of(data)
+    assert seen.mode == "RGB"
+    centres = np.asarray(seen)[8, 8::16].astype(int)
+    assert np.abs(centres - np.array(expected)).max() <= 3
+
+
+def linear_to_srgb(linear: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> object:
+    """IEC 61966-2-1."""
+    clipped = np.clip(linear, 0, 1)
+    return 255 * np.where(clipped <= 0.0031308, 12.92 * clipped, 1.055 * clipped ** (1 / 2.4) - 0.055)
+
+
+def test_adobe_rgb_is_converted_as_the_formulas_say() -> None:
+    colours = np.array([[200, 120, 90], [90, 110, 160], [128, 128, 128], [240, 235, 200], [60, 70, 50]])
+    # sRGB primaries adapted to D50, from the profile of the ICC (sRGB2014).
+    srgb_to_xyz = np.array([[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]])
+    linear = (colours / 255) ** ADOBE_GAMMA @ ADOBE_RGB_TO_XYZ.T @ np.linalg.inv(srgb_to_xyz).T
+    image = Image.fromarray(colours.astype(np.uint8).reshape(1, -1, 3))
+    seen = np.asarray(to_srgb(image, adobe_rgb_profile()))[0]
+    assert np.abs(seen - np.asarray(linear_to_srgb(linear))).max() < 2
+    assert np.abs(seen.astype(int) - colours).max() > 5  # and it does change them
+
+
+def test_alpha_survives_a_profile() -> None:
+    image = natural(32, 16).convert("RGBA")
+    image.putalpha(Image.linear_gradient("L").resize((32, 16)))
+    seen = to_srgb(image, adobe_rgb_profile())
+    assert seen.mode == "RGBA"
+    assert seen.getchannel("A").tobytes() == image.getchannel("A").tobytes()
+    assert seen.convert("RGB").tobytes() == to_srgb(image.convert("RGB"), adobe_rgb_profile()).tobytes()
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_a_profile_that_is_broken_or_of_another_space_is_ignored(mode: str) -> None:
+    image = natural(32, 16).convert(mode)
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    whole = adobe_rgb_profile()
+    for icc in (b"", b"nonsense", whole[:100], whole[:300], lab):
+        assert to_srgb(image, icc).tobytes() == image.tobytes()
+
+
+def test_srgb_under_any_name_changes_nothing_at_all() -> None:
+    image = natural(32, 16)
+    assert to_srgb(image, ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()) is image
+
+
+def test_a_profile_tells_its_name() -> None:
+    assert profile_name(adobe_rgb_profile()) == "Made like Adobe RGB"
+    assert profile_name(b"nonsense") is None

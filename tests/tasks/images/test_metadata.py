@@ -1,0 +1,196 @@
+"""EXIF, resolution and profile, whole or damaged."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import ExifTags, Image
+from PIL.TiffImagePlugin import IFDRational
+
+from tasks.images.metadata import describe
+from tests.support.pictures import adobe_rgb_profile, encoded
+
+# Pillow warns of damaged metadata; pytest shows what tasks.images.decode turns off.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+Base, IFD = ExifTags.Base, ExifTags.IFD
+COLUMNS = {
+    "orientation", "exif", "camera_make", "camera_model", "software", "taken_at", "exposure_seconds",
+    "f_number", "iso", "focal_length_mm", "icc_profile", "dpi",
+}  # fmt: skip
+
+
+def described(
+    main: dict[int, Any] | None = None,
+    photo: dict[int, Any] | None = None,
+    gps: dict[int, Any] | None = None,
+    *,
+    kind: str = "JPEG",
+    keep_gps: bool = False,
+    keep_maker_notes: bool = False,
+    **options: Any,
+) -> dict[str, Any]:
+    """What is read back from a file with these tags."""
+    exif = Image.Exif()
+    exif.update(main or {})
+    if photo:
+        exif.get_ifd(IFD.Exif).update(photo)
+    if gps:
+        exif.get_ifd(IFD.GPSInfo).update(gps)
+    if main or photo or gps:
+        options["exif"] = exif.tobytes()
+    image = Image.open(io.BytesIO(encoded(Image.new("RGB", (8, 8)), kind, **options)))
+    return describe(image, keep_gps=keep_gps, keep_maker_notes=keep_maker_notes)
+
+
+CAMERA: dict[int, Any] = {
+    Base.Make: "Canon",
+    Base.Model: "Canon EOS 1000D",
+    Base.Software: "Adobe Photoshop",
+    Base.Orientation: 6,
+}
+PHOTO: dict[int, Any] = {
+    Base.DateTimeOriginal: "2011:12:30 05:39:04",
+    Base.ExposureTime: IFDRational(1, 125),
+    Base.FNumber: IFDRational(28, 10),
+    Base.ISOSpeedRatings: 400,
+    Base.FocalLength: IFDRational(79, 1),
+    Base.ExifVersion: b"0221",
+    Base.MakerNote: b"\x01\x02private\x00",
+}
+GPS: dict[int, Any] = {1: "N", 2: (52.0, 31.0, 12.5), 3: "E", 4: (13.0, 24.0, 18.0)}
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_typed_fields_of_every_format_that_carries_exif(kind: str) -> None:
+    found = described(CAMERA, PHOTO, kind=kind)
+    assert set(found) == COLUMNS
+    assert (found["camera_make"], found["camera_model"]) == ("Canon", "Canon EOS 1000D")
+    assert (found["software"], found["orientation"]) == ("Adobe Photoshop", 6)
+    assert found["taken_at"] == datetime(2011, 12, 30, 5, 39, 4)  # noqa: DTZ001 - EXIF has no zone
+    assert found["exposure_seconds"] == pytest.approx(1 / 125)
+    assert found["f_number"] == pytest.approx(2.8)
+    assert (found["iso"], found["focal_length_mm"]) == (400, 79.0)
+
+
+def test_the_whole_exif_is_json_with_names() -> None:
+    text = described(CAMERA | {0xEA1C: "unknown"}, PHOTO)["exif"]
+    exif = json.loads(text)
+    assert exif["Make"] == "Canon"
+    assert exif["ExposureTime"] == pytest.approx(0.008)
+    assert exif["ExifVersion"] == "30323231"
+    assert "ExifOffset" not in exif
+    assert exif == json.loads(described(CAMERA | {0xEA1C: "unknown"}, PHOTO)["exif"])
+
+
+def test_position_and_private_notes_are_kept_only_where_asked_for() -> None:
+    without = json.loads(described(CAMERA, PHOTO, GPS)["exif"])
+    assert not {"GPSInfo", "MakerNote"} & set(without)
+    both = json.loads(described(CAMERA, PHOTO, GPS, keep_gps=True, keep_maker_notes=True)["exif"])
+    assert both["GPSInfo"]["GPSLatitudeRef"] == "N"
+    assert both["GPSInfo"]["GPSLatitude"] == [52.0, 31.0, 12.5]
+    assert bytes.fromhex(both["MakerNote"]) == PHOTO[Base.MakerNote]
+    assert {name for name in both if name not in without} == {"GPSInfo", "MakerNote"}
+
+
+def test_no_metadata_is_none_and_orientation_one() -> None:
+    found = described(kind="PNG")
+    assert found.pop("orientation") == 1
+    assert set(found.values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2010:13:45 10:00:00", None),
+        ("2010:13:45", None),
+        ("0000:00:00 00:00:00", None),
+        ("    :  :     :  :  ", None),
+        ("", None),
+        ("2010-08-13T16:24:26", None),
+        ("2010:08:13 16:24:26", datetime(2010, 8, 13, 16, 24, 26)),  # noqa: DTZ001 - EXIF has no zone
+        ("2010:08:13 16:24:26+02:00", datetime(2010, 8, 13, 16, 24, 26)),  # noqa: DTZ001
+    ],
+)
+def test_times_are_times_or_none(text: str, expected: datetime | None) -> None:
+    assert described({}, {Base.DateTimeOriginal: text})["taken_at"] == expected
+
+
+def test_the_digitised_time_stands_in_and_the_time_of_editing_does_not() -> None:
+    found = described({Base.DateTime: "2012:01:01 00:00:00"}, {Base.DateTimeDigitized: "2011:01:01 00:00:00"})
+    assert found["taken_at"] == datetime(2011, 1, 1)  # noqa: DTZ001 - EXIF has no zone
+    assert described({Base.DateTime: "2012:01:01 00:00:00"})["taken_at"] is None
+
+
+def test_numbers_that_are_none_are_null() -> None:
+    found = described({}, {Base.ExposureTime: IFDRational(0, 0), Base.FNumber: IFDRational(0, 1)})
+    assert (found["exposure_seconds"], found["f_number"]) == (None, None)
+    assert json.loads(found["exif"])["ExposureTime"] is None
+
+
+@pytest.mark.parametrize(("value", "expected"), [(2**31 - 1, 2**31 - 1), (2**31, None), (2**32 - 1, None), (0, None)])
+def test_iso_fits_its_column_or_is_none(value: int, expected: int | None) -> None:
+    # Written as a LONG, which the standard does not allow but some writers do.
+    assert described({}, {Base.ISOSpeedRatings: value})["iso"] == expected
+
+
+@pytest.mark.parametrize("value", [0, 9, 65535])
+def test_an_orientation_out_of_range_is_one(value: int) -> None:
+    assert described({Base.Orientation: value})["orientation"] == 1
+
+
+def test_text_is_fit_for_postgresql_and_utf8() -> None:
+    image = Image.open(io.BytesIO(encoded(Image.new("RGB", (8, 8)), "JPEG")))
+    exif = image.getexif()
+    exif[Base.Make] = "Ca\x00non \x00"
+    exif[Base.Model] = "model \ud800"
+    exif[Base.ImageDescription] = "Zürich – 東京"
+    exif[Base.Software] = " \x00 "
+    found = describe(image, keep_gps=False, keep_maker_notes=False)
+    assert (found["camera_make"], found["camera_model"], found["software"]) == ("Canon", "model ?", None)
+    assert "\\u0000" not in found["exif"]
+    assert json.loads(found["exif"].encode())["ImageDescription"] == "Zürich – 東京"
+
+
+def test_long_bytes_and_tables_are_left_out() -> None:
+    exif = json.loads(described({Base.Make: "x", 0xC6D2: bytes(1000)}, {Base.CFAPattern: b"\x01" * 257})["exif"])
+    assert exif == {"Make": "x"}
+
+
+def test_resolution_and_profile_are_named() -> None:
+    found = described(dpi=(300, 300), icc_profile=adobe_rgb_profile())
+    assert (found["dpi"], found["icc_profile"]) == (300.0, "Made like Adobe RGB")
+    assert described(kind="PNG", dpi=(144, 144))["dpi"] == pytest.approx(144, abs=0.01)
+    assert described(icc_profile=b"nonsense")["icc_profile"] is None
+
+
+def with_camera() -> bytes:
+    exif = Image.Exif()
+    exif.update(CAMERA)
+    exif.get_ifd(IFD.Exif).update(PHOTO)
+    return encoded(Image.new("RGB", (8, 8)), "JPEG", exif=exif)
+
+
+WHOLE = with_camera()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_damaged_exif_never_raises_and_always_fits_json(data: st.DataObject) -> None:
+    start = WHOLE.index(b"Exif\x00\x00") + 6
+    end = start + int.from_bytes(WHOLE[start - 8 : start - 6], "big") - 8
+    damaged = bytearray(WHOLE)
+    for _ in range(data.draw(st.integers(1, 8))):
+        damaged[data.draw(st.integers(start, end - 1))] = data.draw(st.integers(0, 255))
+    image = Image.open(io.BytesIO(bytes(damaged)))
+    found = describe(image, keep_gps=True, keep_maker_notes=True)
+    assert found["orientation"] in range(1, 9)
+    if found["exif"] is not None:
+        assert json.loads(found["exif"].encode("utf-8"))
+        assert "\\u0000" not in found["exif"]

@@ -1,0 +1,60 @@
+"""The house: imports run one way, and the data plane knows no database and no Prefect."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+#: Each floor, with those that it may import.
+BELOW = {
+    "blocks": set(),
+    "tasks": {"blocks"},
+    "flows": {"blocks", "tasks"},
+    "deployments": {"blocks", "tasks", "flows"},
+}
+
+
+def imported_floors(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            names.add(node.module or "")
+    return {name.split(".")[0] for name in names} & BELOW.keys()
+
+
+@pytest.mark.parametrize("floor", BELOW)
+def test_imports_run_one_way(floor: str) -> None:
+    modules = list((ROOT / floor).rglob("*.py"))
+    assert modules
+    upward = {
+        str(path.relative_to(ROOT)): sorted(wrong)
+        for path in modules
+        if (wrong := imported_floors(path) - {floor} - BELOW[floor])
+    }
+    assert not upward
+
+
+def modules_after(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+def test_the_data_plane_imports_no_prefect_and_no_database() -> None:
+    loaded = modules_after("import tasks.images.batch")
+    assert "PIL" in loaded
+    assert not loaded & {"prefect", "asyncpg", "sqlalchemy", "duckdb"}
+
+
+def test_the_command_line_imports_no_prefect_before_it_runs() -> None:
+    loaded = modules_after("import deployments.cli")
+    assert "cyclopts" in loaded
+    assert not loaded & {"prefect", "asyncpg", "sqlalchemy", "duckdb", "pandas"}

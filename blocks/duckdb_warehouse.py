@@ -21,14 +21,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
-#: DuckDB downloads no extensions, and takes no variable of this program for a table.
+#: DuckDB downloads no extensions.
 _CLOSED = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
-    "python_enable_replacements": "false",
 }
 
-#: For a user's statement: it reaches nothing but the tables of this file.
+#: For a user's statement: it reaches no other file, and no variable of this program.
 _SEALED = _CLOSED | {"enable_external_access": "false", "lock_configuration": "true"}
 
 # DuckDB names a database after its file, and then finds warehouse.images ambiguous in warehouse.duckdb.

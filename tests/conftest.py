@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
+
+from blocks.registry import Registry
+from blocks.workspace import Workspace, local_workspace
+from tests.support.homes import remove_home
 
 REAL_ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "fashion-small-1000.zip"
 
@@ -36,3 +43,25 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say why the session failed."""
     if os.environ.get("LOOKBOOK_NO_SKIPS") and _skipped:
         terminalreporter.write_line(f"LOOKBOOK_NO_SKIPS is set, but {len(_skipped)} tests were skipped.", red=True)
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[Registry]:
+    """A registry with its own PostgreSQL, for all tests of a session."""
+    home = Path(tempfile.mkdtemp(prefix="lookbook-tests-"))
+    yield Registry(home=home)
+    remove_home(home)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, registry: Registry) -> Workspace:
+    """An empty workspace: a lake, a warehouse, and a registry without rows."""
+    place = local_workspace(tmp_path / "home").model_copy(update={"registry": registry})
+
+    async def empty(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        tables = "runs, snapshots, current_snapshots, assets, products, rejects, loads, leases"
+        names = ", ".join(f"lookbook.{name.strip()}" for name in tables.split(","))
+        await connection.execute(f"TRUNCATE {names}")
+
+    registry.run(empty)
+    return place

@@ -15,11 +15,15 @@ from tasks.images.recipe import Recipe
 NAMED = 5
 
 
+class UnbalancedBooksError(LookbookError):
+    """What was found and what became of it do not add up."""
+
+
 def check_images(found: Sequence[str], ended: Sequence[str]) -> None:
     """Every image that was listed has one outcome.
 
     Raises:
-        LookbookError: some keys have none, several, or were never listed; the message names them.
+        UnbalancedBooksError: some keys have none, several, or were never listed; the message names them.
     """
     listed, outcomes = Counter(found), Counter(ended)
     faults = {
@@ -30,7 +34,7 @@ def check_images(found: Sequence[str], ended: Sequence[str]) -> None:
     }
     said = [f"{len(keys)} {what} ({_some(keys)})" for what, keys in faults.items() if keys]
     if said:
-        raise LookbookError(
+        raise UnbalancedBooksError(
             f"The books do not balance: {len(listed)} images were found; {'; '.join(said)}.",
             "Nothing was published. Run the command again: what is missing is done anew.",
         )
@@ -40,7 +44,7 @@ def check_outputs(states: pa.Table, outputs: pa.Table, recipe: Recipe) -> None:
     """Every image that was not refused has every output of the recipe.
 
     Raises:
-        LookbookError: some lack one; the message names them.
+        UnbalancedBooksError: some lack one; the message names them.
     """
     good = states.filter(pc.equal(states.column("status"), "ok"))
     drawn = set(zip(outputs.column("sha256").to_pylist(), outputs.column("output").to_pylist(), strict=True))
@@ -49,7 +53,7 @@ def check_outputs(states: pa.Table, outputs: pa.Table, recipe: Recipe) -> None:
         f"{name} of {key}" for key, sha256 in pairs for name in recipe.outputs if (sha256, name) not in drawn
     ]
     if lacking:
-        raise LookbookError(
+        raise UnbalancedBooksError(
             f"The books do not balance: {len(lacking)} outputs were not drawn ({_some(lacking)}).",
             "Nothing was published. Run the command again: what is missing is done anew.",
         )
@@ -62,11 +66,11 @@ def check_rows(counts: Mapping[str, int]) -> None:
         counts: ``found``, and the number of rows by outcome.
 
     Raises:
-        LookbookError: they don't add up.
+        UnbalancedBooksError: they don't add up.
     """
     outcomes = {name: count for name, count in counts.items() if name != "found"}
     if counts["found"] != sum(outcomes.values()):
-        raise LookbookError(
+        raise UnbalancedBooksError(
             f"The books do not balance: {counts['found']} catalogue rows were found, their outcomes are {outcomes}.",
             "Nothing was published. Please report this with your catalogue file: it is a fault of Lookbook.",
         )

@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 
 _LINE = re.compile(r"[^\r\n]*")
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -118,7 +117,7 @@ def _fields(text: str, position: int, delimiter: str, looks_like_record: LooksLi
     quoted, plain = _patterns(delimiter)
     while True:
         match = quoted.match(text, position)
-        if match is not None and not _swallows(text, match, looks_like_record):
+        if match is not None and not _swallows(match, looks_like_record):
             yield _Field(position, match.end(), match[1].replace('""', '"'), stray=False)
         else:
             match = plain.match(text, position)
@@ -129,13 +128,9 @@ def _fields(text: str, position: int, delimiter: str, looks_like_record: LooksLi
             return
 
 
-def _swallows(text: str, match: re.Match[str], looks_like_record: LooksLikeRecord) -> bool:
+def _swallows(match: re.Match[str], looks_like_record: LooksLikeRecord) -> bool:
     """Whether a quoted field reaches over lines that look like records of their own."""
-    breaks = [found.end() for found in _LINE_END.finditer(text, match.start(), match.end())]
-    if not breaks:
-        return False
-    starts = [*breaks, _end_of_line(text, match.end()) + 1]
-    return any(looks_like_record(text[start : after - 1].rstrip("\r\n")) for start, after in pairwise(starts))
+    return any(looks_like_record(line) for line in _LINE_END.split(match[1])[1:])
 
 
 def _end_of_line(text: str, position: int) -> int:

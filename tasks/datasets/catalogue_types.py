@@ -66,7 +66,7 @@ def _strict_integer(text: str) -> int:
 def _strict_number(text: str) -> float:
     if not any(digit in text for digit in "0123456789") or not _NUMBER.fullmatch(text):
         raise ValueError(text)
-    if text.lstrip("-").isdigit():
+    if text.lstrip("-").isdigit() and parse_integer(text) is None:
         raise ValueError(text)  # A whole number of more than 64 bits is a code: a float would lose digits.
     return float(text)
 

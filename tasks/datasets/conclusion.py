@@ -12,11 +12,12 @@ import pyarrow.compute as pc
 
 from blocks.errors import LookbookError, ObjectNotFoundError
 from blocks.lake import Lake
-from tasks.datasets.books import check_reject_limit
+from tasks.datasets.books import UnbalancedBooksError, check_reject_limit
 from tasks.datasets.changes import changes_between
 from tasks.datasets.digest import logical_digest
 from tasks.datasets.manifest import Manifest
 from tasks.datasets.publish import commit, write_file, write_tables
+from tasks.datasets.recovery import clear_batches
 from tasks.datasets.report import ReportData, render_report, report_markdown
 from tasks.datasets.snapshot import Snapshot, build_snapshot
 from tasks.datasets.survey import Request, Survey
@@ -44,10 +45,7 @@ def conclude(request: Request, survey: Survey, started: datetime) -> Conclusion:
     Raises:
         LookbookError: the books don't balance, too much was rejected, or another run published meanwhile.
     """
-    parts = [_read_part(request.workspace.lake, key) for key in survey.batches]
-    snapshot = build_snapshot(
-        survey.images, survey.catalogue, survey.plan, parts, survey.known, request.recipe
-    )
+    snapshot = _balanced_snapshot(request, survey)
     check_reject_limit(snapshot.image_counts, _rules(snapshot), request.reject_limit)
     digest = logical_digest(snapshot, request.recipe)
     note = _reason_to_keep(request, survey, digest)
@@ -59,6 +57,16 @@ def conclude(request: Request, survey: Survey, started: datetime) -> Conclusion:
     if not note:
         _publish(request, survey, snapshot, data)
     return Conclusion(summary, not note, note, report_markdown(data))
+
+
+def _balanced_snapshot(request: Request, survey: Survey) -> Snapshot:
+    lake = request.workspace.lake
+    parts = [_read_part(lake, key) for key in survey.batches]
+    try:
+        return build_snapshot(survey.images, survey.catalogue, survey.plan, parts, survey.known, request.recipe)
+    except UnbalancedBooksError:
+        clear_batches(lake, request.dataset)  # a part is wrong: the next run must not take it up again
+        raise
 
 
 def _read_part(lake: Lake, key: str) -> pa.Table:

@@ -44,10 +44,11 @@ def _with_status(published: pa.Table) -> pa.Table:
 
 
 def _still_the_same(same: pa.Table, published: pa.Table) -> pa.Table:
-    """Published rows of images that were read again and found unchanged, with the new fingerprints."""
-    row_of = {key: row for row, key in enumerate(published.column("key").to_pylist())}
-    rows = published.take([row_of[key] for key in same.column("key").to_pylist()]).select(COMMON)
-    rows = rows.set_column(rows.schema.get_field_index("fingerprint"), "fingerprint", same.column("fingerprint"))
+    """Published rows for images whose content is a published one, under their own keys and fingerprints."""
+    row_of = {sha256: row for row, sha256 in enumerate(published.column("sha256").to_pylist())}
+    rows = published.take([row_of[sha256] for sha256 in same.column("sha256").to_pylist()]).select(COMMON)
+    for name in ("key", "fingerprint"):
+        rows = rows.set_column(rows.schema.get_field_index(name), name, same.column(name))
     return rows.append_column("status", pa.array(["ok"] * len(rows)))
 
 

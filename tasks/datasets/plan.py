@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
 from tasks.datasets.sources.base import SourceFile
-from tasks.images.items import Item
+from tasks.images.items import Item, KnownContent
 from tasks.images.recipe import Recipe
+
+#: Known contents of one size that are handed to a batch: more would make manifests of uncompressed formats huge.
+MOST_KNOWN = 16
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,8 @@ def make_plan(
         images: the image files of the source.
         known: what earlier runs found out.
         recipe: what is to be made of each image.
-        batch_size: images in a batch, at the most.
-        batch_bytes: bytes of originals in a batch, at the most (one larger image is a batch of its own).
+        batch_size: images in a batch; more only to keep images of one size, possible copies, together.
+        batch_bytes: bytes of originals in a batch, likewise (one larger image is a batch of its own).
     """
     published = _PublishedIndex(known, recipe)
     parts = _index(known.parts)
@@ -82,17 +86,18 @@ def recipe_digest(recipe: Recipe) -> str:
 
 
 class _PublishedIndex:
-    """The published snapshot, looked up by key."""
+    """The published snapshot, looked up by key, and its contents by size."""
 
     def __init__(self, known: Known, recipe: Recipe) -> None:
         self.rows = _index(known.images, with_fingerprint=False)
         self.same_rules = known.rules_digest == recipe.rules_digest()
         self.names = set(recipe.outputs)
-        self.columns: Mapping[str, list[str]] = {
+        self.columns: Mapping[str, list[Any]] = {
             name: known.images.column(name).to_pylist() if known.images is not None else []
-            for name in ("fingerprint", "outcome", "sha256")
+            for name in ("fingerprint", "outcome", "sha256", "bytes")
         }
         self.drawn = _drawn_outputs(known.outputs, recipe)
+        self.by_size = self._contents_by_size()
 
     def holds(self, image: SourceFile) -> int | None:
         """The row of an image that is as it was and lacks nothing, else None."""
@@ -104,19 +109,25 @@ class _PublishedIndex:
         return row if self.drawn.get(self.columns["sha256"][row], set()) == self.names else None
 
     def item(self, image: SourceFile) -> Item:
-        """The work on an image, with what is known of the content that it had."""
-        row = self.rows.get(image.key)
-        known = row is not None and self.columns["outcome"][row] != "rejected"
-        sha256 = self.columns["sha256"][row] if known and row is not None else ""
+        """The work on an image, with the known contents that it may turn out to have."""
+        known = self.by_size.get(image.locator.size, ())
         return Item(
             key=image.key,
             fingerprint=image.fingerprint,
             locator=image.locator,
-            known_sha256=sha256,
-            known_outputs=tuple(sorted(self.drawn.get(sha256, set()))),
-            measure_again=bool(sha256) and not self.same_rules,
+            known=tuple(known)[:MOST_KNOWN],
+            measure_again=bool(known) and not self.same_rules,
             refused=image.refused,
         )
+
+    def _contents_by_size(self) -> dict[int, list[KnownContent]]:
+        columns = (self.columns[name] for name in ("bytes", "sha256", "outcome"))
+        sizes = {sha256: size for size, sha256, outcome in zip(*columns, strict=True) if outcome != "rejected"}
+        by_size: dict[int, list[KnownContent]] = {}
+        for sha256, size in sorted(sizes.items()):
+            content = KnownContent(sha256, tuple(sorted(self.drawn.get(sha256, set()))))
+            by_size.setdefault(size, []).append(content)
+        return by_size
 
 
 def _drawn_outputs(outputs: pa.Table | None, recipe: Recipe) -> dict[str, set[str]]:
@@ -148,15 +159,20 @@ def _index(table: pa.Table | None, *, with_fingerprint: bool = True) -> dict[obj
 def _batches(items: list[Item], batch_size: int, batch_bytes: int) -> Iterator[list[Item]]:
     """Cut into batches by count and bytes.
 
-    Ordered by size, so that copies of one image meet in one batch, where they are drawn once.
+    Ordered by size, and cut between sizes as far as that goes (up to double the size of a batch): copies of one
+    image meet in one batch, where they are drawn once.
     """
     batch: list[Item] = []
-    held = 0
+    held = last = 0
     for item in sorted(items, key=lambda item: (item.locator.size, item.key)):
-        if batch and (len(batch) >= batch_size or held + item.locator.size > batch_bytes):
+        size = item.locator.size
+        full = len(batch) >= batch_size or held + size > batch_bytes
+        far_over = len(batch) >= 2 * batch_size or held + size > 2 * batch_bytes
+        if batch and (far_over or (full and size != last)):
             yield batch
             batch, held = [], 0
         batch.append(item)
-        held += item.locator.size
+        held += size
+        last = size
     if batch:
         yield batch

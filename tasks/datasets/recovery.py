@@ -17,10 +17,7 @@ def finished_parts(lake: Lake, dataset: str, recipe: Recipe, published: pa.Table
     A part that can't be read, or was made with another recipe, is no part: its images are done anew. Of two
     rows for one key and fingerprint either will do.
     """
-    contents: dict[str, str] = {}
-    if published is not None:
-        pairs = zip(published.column("key").to_pylist(), published.column("sha256").to_pylist(), strict=True)
-        contents = dict(pairs)
+    contents = set(published.column("sha256").to_pylist()) if published is not None else set()
     tables = []
     for info in lake.list(batches_folder(dataset)):
         if info.key.endswith("/part.parquet"):
@@ -48,7 +45,7 @@ def _read(lake: Lake, key: str, recipe: Recipe) -> pa.Table | None:
     return table if made_with == recipe_digest(recipe) else None
 
 
-def _that_hold(table: pa.Table, contents: dict[str, str]) -> pa.Table:
+def _that_hold(table: pa.Table, contents: set[str]) -> pa.Table:
     """Rows that say "the same as published" hold only while that is what is published."""
     rows = zip(*(table.column(name).to_pylist() for name in ("status", "key", "sha256")), strict=True)
     return table.filter(

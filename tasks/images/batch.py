@@ -94,8 +94,9 @@ class _Batch:
     def _do_bytes(self, item: Item, data: bytes) -> Outcome:
         sha256 = hashlib.sha256(data).hexdigest()
         wanted = set(self.recipe.outputs)
-        if sha256 == item.known_sha256:
-            wanted -= set(item.known_outputs)
+        known = next((content for content in item.known if content.sha256 == sha256), None)
+        if known:
+            wanted -= set(known.outputs)
             if not wanted and not item.measure_again:
                 return Outcome(item.key, item.fingerprint, "same", sha256=sha256, bytes=len(data))
         with self.lock:

@@ -31,6 +31,14 @@ class Locator:
 
 
 @dataclass(frozen=True)
+class KnownContent:
+    """A content that the published snapshot holds, and the names of the recipe's outputs that stand for it."""
+
+    sha256: str
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Item:
     """One image of a batch.
 
@@ -38,8 +46,7 @@ class Item:
         key: the image's name within its source.
         fingerprint: changes when the content may have changed.
         locator: where its bytes are.
-        known_sha256: the content that the published snapshot holds under this key, else "".
-        known_outputs: names of the recipe's outputs that stand in the lake for that content.
+        known: published contents of the same size: this image may be one of them, or a copy.
         measure_again: draw nothing that is known, but describe the image again: the rules changed.
         refused: a rule and a message, for what must not be read (``outside_source`` …), else None.
     """
@@ -47,8 +54,7 @@ class Item:
     key: str
     fingerprint: str
     locator: Locator
-    known_sha256: str = ""
-    known_outputs: tuple[str, ...] = ()
+    known: tuple[KnownContent, ...] = ()
     measure_again: bool = False
     refused: tuple[str, str] | None = None
 
@@ -71,7 +77,7 @@ class Outcome:
     """What became of one image: a row of the part.
 
     Attributes:
-        status: ``ok``; ``same``: its content is the known one and nothing had to be drawn; or ``rejected``.
+        status: ``ok``; ``same``: its content is a known one and nothing had to be drawn; or ``rejected``.
         rule: why it was rejected, else "".
         asset: the columns of `ASSET_FIELDS`; for a reject at most where its bytes are kept.
     """
@@ -152,8 +158,11 @@ MANIFEST_SCHEMA = pa.schema(
         pa.field("member", pa.string(), nullable=False),
         pa.field("offset", pa.int64(), nullable=False),
         pa.field("size", pa.int64(), nullable=False),
-        pa.field("known_sha256", pa.string(), nullable=False),
-        pa.field("known_outputs", pa.list_(pa.string()), nullable=False),
+        pa.field(
+            "known",
+            pa.list_(pa.struct([pa.field("sha256", pa.string()), pa.field("outputs", pa.list_(pa.string()))])),
+            nullable=False,
+        ),
         pa.field("measure_again", pa.bool_(), nullable=False),
         pa.field("refused_rule", pa.string()),
         pa.field("refused_message", pa.string()),

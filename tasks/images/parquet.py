@@ -9,7 +9,7 @@ from dataclasses import asdict
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.images.items import MANIFEST_SCHEMA, PART_SCHEMA, Item, Locator, Outcome
+from tasks.images.items import MANIFEST_SCHEMA, PART_SCHEMA, Item, KnownContent, Locator, Outcome
 
 
 def to_parquet(table: pa.Table, metadata: Mapping[str, str] | None = None) -> bytes:
@@ -39,8 +39,7 @@ def manifest_table(items: Sequence[Item]) -> pa.Table:
             "key": item.key,
             "fingerprint": item.fingerprint,
             **asdict(item.locator),
-            "known_sha256": item.known_sha256,
-            "known_outputs": list(item.known_outputs),
+            "known": [asdict(content) for content in item.known],
             "measure_again": item.measure_again,
             "refused_rule": item.refused[0] if item.refused else None,
             "refused_message": item.refused[1] if item.refused else None,
@@ -57,8 +56,7 @@ def manifest_items(table: pa.Table) -> list[Item]:
             key=row["key"],
             fingerprint=row["fingerprint"],
             locator=Locator(row["store"], row["path"], row["member"], row["offset"], row["size"]),
-            known_sha256=row["known_sha256"],
-            known_outputs=tuple(row["known_outputs"]),
+            known=tuple(KnownContent(known["sha256"], tuple(known["outputs"])) for known in row["known"]),
             measure_again=row["measure_again"],
             refused=(row["refused_rule"], row["refused_message"]) if row["refused_rule"] else None,
         )

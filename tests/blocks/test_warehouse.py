@@ -317,9 +317,7 @@ def test_a_load_mends_every_fault(warehouse: DuckDBWarehouse, loaded: SnapshotLo
     assert warehouse.differences(loaded, MODELS) == []
 
 
-def test_a_row_that_stands_in_the_file_twice_is_wanted_twice(
-    warehouse: DuckDBWarehouse, tmp_path: Path
-) -> None:
+def test_a_row_that_stands_in_the_file_twice_is_wanted_twice(warehouse: DuckDBWarehouse, tmp_path: Path) -> None:
     load = snapshot_load(tmp_path)
     rejects = pq.read_table(load.tables["rejects"])
     pq.write_table(pa.concat_tables([rejects, rejects]), load.tables["rejects"])

@@ -6,7 +6,6 @@ import csv
 import datetime
 import io
 import json
-import os
 import tempfile
 import zipfile
 from pathlib import Path
@@ -29,7 +28,7 @@ SHORT = "id,year,productDisplayName"
 
 
 def _read(folder: Path, **files: str | bytes) -> Catalogue:
-    """Read a catalogue of files named by keyword: ``images__1_csv`` would be a nuisance, so `_write` does others."""
+    """Read the catalogue of a folder, after writing CSV files that are named by keyword into it."""
     for name, data in files.items():
         _write(folder, name + ".csv", data)
     return read_catalogue(list(FolderSource(folder).files()))
@@ -47,7 +46,8 @@ def _column(catalogue: Catalogue, name: str) -> list[Any]:
 
 
 def _balances(catalogue: Catalogue) -> bool:
-    return catalogue.rows_found == catalogue.rows.num_rows + sum(r.kind == "row" for r in catalogue.rejects)
+    rows: int = catalogue.rows.num_rows
+    return catalogue.rows_found == rows + sum(reject.kind == "row" for reject in catalogue.rejects)
 
 
 def _rules(catalogue: Catalogue) -> list[tuple[str, str, str]]:
@@ -185,8 +185,7 @@ def test_nul_characters_are_taken_out_and_marked(tmp_path: Path) -> None:
         (SHORT.encode(), []),
         (b"name,year\nShoe,2011\n", ["no_id_column"]),
         (b"1551,2011,Shoe\n1552,2012,Boot\n", ["no_header"]),
-        (b"\xff\xfei\x00d", []),
-        (b"\xff\xfei\x00d", []),
+        (b"\xff\xfei\x00d\x00", []),
         (b"\xff\xfe\x00\xd8i", ["bad_encoding"]),
     ],
 )
@@ -286,7 +285,7 @@ def test_other_csv_is_typed_as_a_person_would(tmp_path: Path) -> None:
     table = catalogue.rows.drop_columns(["file", "line", "outcome", "repaired", "file_name"])
     assert {field.name: str(field.type) for field in table.schema} == {
         "product_key": "string", "ID": "int64", "code": "string", "price": "double", "when": "date32[day]",
-        "sold": "bool", "weight_kg": "int64", "Weight_kg2": "int64", "line_": "string", "big": "string",
+        "sold": "bool", "weight_kg": "int64", "Weight_kg_": "int64", "line_": "string", "big": "string",
         "mixed": "string",
     }  # fmt: skip
     assert list(table.to_pylist()[1].values()) == [
@@ -362,8 +361,9 @@ def test_unreadable_parquet_is_a_reject(tmp_path: Path) -> None:
 
 # for any input
 
-_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30)
-_MESSY = st.text(st.sampled_from('",\n\r \t;ax1'), max_size=12)
+# Shorter than any record of ten fields: a line in quotes that looks like a record is taken for one, on purpose.
+_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=10)
+_MESSY = st.text(st.sampled_from('",\n\r \t;ax1'), max_size=10)
 
 
 def _in_memory(name: str, data: bytes) -> Catalogue:
@@ -374,13 +374,16 @@ def _in_memory(name: str, data: bytes) -> Catalogue:
 
 @settings(deadline=None, max_examples=150)
 @given(st.lists(st.tuples(st.integers(0, 10**6), *[_TEXT | _MESSY] * 3), max_size=8))
-@example([(1, '"', "\r", "a,b")])
+@example([(1, '"', "\r", "a,b"), (0, "\r0,", "", "")])
 def test_values_written_by_the_csv_module_come_back(rows: list[tuple[int, str, str, str]]) -> None:
     text = io.StringIO()
-    csv.writer(text).writerows([["id", "gender", "usage", "productDisplayName"], *rows])
+    writer = csv.writer(text)
+    writer.writerow(NAMES.split(","))
+    writer.writerows([number, *[first] * 4, second, second, 2012, "", third] for number, first, second, third in rows)
     catalogue = _in_memory("styles.csv", text.getvalue().encode())
-    found = catalogue.rows.select(["id", "gender", "usage", "productDisplayName"]).to_pylist()
-    assert [tuple(value or "" if not isinstance(value, int) else value for value in row.values()) for row in found] == rows
+    columns = [_column(catalogue, name) for name in ("id", "gender", "season", "productDisplayName")]
+    found = [(number, *[value or "" for value in values]) for number, *values in zip(*columns, strict=True)]
+    assert found == rows
     assert not any(_column(catalogue, "repaired"))
     assert catalogue.rejects == []
     assert catalogue.rows_found == len(rows)
@@ -389,7 +392,8 @@ def test_values_written_by_the_csv_module_come_back(rows: list[tuple[int, str, s
 @settings(deadline=None, max_examples=200)
 @given(
     st.sampled_from(["styles.csv", "metadata.csv", "x.tsv"]),
-    st.binary(max_size=80) | st.lists(st.sampled_from([b"1", b",", b'"', b"\n", b"\r", b"x.jpg", b"\0", b"\xe9"])).map(b"".join),
+    st.binary(max_size=80)
+    | st.lists(st.sampled_from([b"1", b",", b'"', b"\n", b"\r", b"x.jpg", b"\0", b"\xe9"])).map(b"".join),
 )
 def test_books_balance_for_any_bytes(name: str, data: bytes) -> None:
     header = b"id\tyear\ttext\n" if name.endswith("tsv") else b"id,year,text\n"
@@ -412,7 +416,10 @@ def test_books_balance_for_a_damaged_file_and_other_lines_stay(data: st.DataObje
 def test_reject_ids_depend_on_what_and_where() -> None:
     reject = Reject("row", "styles.csv:3", "ragged_row", "why", "1,2")
     assert reject.reject_id == Reject("row", "styles.csv:3", "ragged_row", "another reason", "1,2").reject_id
-    others = [Reject("link", "styles.csv:3", "ragged_row", "", "1,2"), Reject("row", "styles.csv:4", "ragged_row", "", "1,2")]
+    others = [
+        Reject("link", "styles.csv:3", "ragged_row", "", "1,2"),
+        Reject("row", "styles.csv:4", "ragged_row", "", "1,2"),
+    ]
     assert len({reject.reject_id, *[other.reject_id for other in others]}) == 3
     assert reject.reject_id.startswith("r-")
     assert len(reject.reject_id) == 14
@@ -429,7 +436,7 @@ def test_real_catalogue() -> None:
     for found, row in zip(catalogue.rows.to_pylist(), expected, strict=True):
         assert found["id"] == int(row["id"])
         assert found["year"] == (int(float(row["year"])) if row["year"] else None)
-        assert found["productDisplayName"] == row["productDisplayName"]
+        assert (found["productDisplayName"] or "") == row["productDisplayName"]
 
 
 def test_forty_thousand_rows_of_a_kaggle_file(tmp_path: Path) -> None:
@@ -438,4 +445,4 @@ def test_forty_thousand_rows_of_a_kaggle_file(tmp_path: Path) -> None:
     catalogue = _read(tmp_path, styles="\n".join([NAMES, *lines]))
     assert catalogue.rows.num_rows == catalogue.rows_found == 44_000
     assert sum(_column(catalogue, "repaired")) == 44
-    assert os.path.commonprefix(_column(catalogue, "productDisplayName")) == "Brand Tshirt "
+    assert _column(catalogue, "productDisplayName")[-1] == "Brand Tshirt 43999"

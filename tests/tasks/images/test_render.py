@@ -97,7 +97,7 @@ def test_standard_is_near_a_full_decode_and_a_resize_of_every_pixel(photo: Image
 @pytest.mark.parametrize("mode", ["border", "keep_ratio", "center_crop"])
 @pytest.mark.parametrize("edge", [100, 400, 700])
 def test_every_mode_and_size_is_near_the_reference(photo: Image.Image, kind: str, mode: str, edge: int) -> None:
-    data = encoded(photo.resize((1050, 1400)), kind)
+    data = encoded(photo, kind) if kind == "JPEG" else encoded(photo.reduce(2), kind, compress_level=1)
     decoded = Image.open(io.BytesIO(data))
     drawn = Image.fromarray(output(data, image_size=edge, resize_mode=mode).astype(np.uint8))
     if mode == "center_crop":
@@ -323,7 +323,7 @@ def seeds() -> dict[str, bytes]:
 SEEDS = seeds()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @pytest.mark.parametrize("seed", SEEDS)
 @given(draws=st.data())
 def test_damaged_files_are_rendered_or_rejected_and_nothing_else(seed: str, draws: st.DataObject) -> None:

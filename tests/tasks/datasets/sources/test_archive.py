@@ -83,7 +83,10 @@ def test_unpacked_tar_is_used_again_until_the_archive_changes(tmp_path: Path) ->
 def test_names_that_leave_the_folder_are_refused_under_a_safe_key(tmp_path: Path) -> None:
     evil = ["../up.jpg", "a/../../b.jpg", "/etc/abs.jpg", "C:/drive.jpg", "c:drive2.jpg", "a\\b.jpg", "//host/unc.jpg"]
     members = [(name, b"evil") for name in evil] + [("etc/abs.jpg", b"good"), ("./dot/fine.jpg", b"good")]
-    for source in (ZipSource(_zip(tmp_path / "a.zip", members)), TarSource(_tar(tmp_path / "a.tar", members), tmp_path)):
+    for source in (
+        ZipSource(_zip(tmp_path / "a.zip", members)),
+        TarSource(_tar(tmp_path / "a.tar", members), tmp_path),
+    ):
         found = _by_key(source)
         assert list(_rules(found).values()) == ["unsafe_path"] * len(evil)
         for key, file in found.items():

@@ -1,0 +1,96 @@
+"""The main job without Prefect: the same functions that the flow calls, in this process."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from blocks.workspace import Workspace
+from tasks.datasets import follow
+from tasks.datasets.conclusion import conclude
+from tasks.datasets.manifest import require_published
+from tasks.datasets.recovery import clear_batches
+from tasks.datasets.survey import Request, Survey, take_stock
+from tasks.images.batch import process_batch
+from tasks.images.recipe import OutputDefinition, Recipe
+
+#: Small outputs: these tests are about books, not about pixels.
+SMALL = Recipe(
+    outputs={
+        "standard": OutputDefinition(image_size=32),
+        "grey": OutputDefinition(image_size=32, colour_mode="grey"),
+        "thumb": OutputDefinition(image_size=16),
+    }
+)
+
+
+def request(workspace: Workspace, source: Path | str, **changes: Any) -> Request:  # noqa: ANN401
+    """A request with defaults for tests."""
+    values: dict[str, Any] = {
+        "workspace": workspace,
+        "source": str(source),
+        "dataset": "things",
+        "recipe": SMALL,
+        "limit": None,
+        "batch_size": 3,
+        "reject_limit": 1.0,
+    }
+    return Request(**(values | changes))
+
+
+def run(asked: Request, between: Callable[[Survey], None] = lambda _: None) -> dict[str, Any]:
+    """Run the main job; `between` is called when all batches are done and nothing is concluded yet."""
+    survey = take_stock(asked)
+    for batch in survey.batches:
+        process_batch(asked.workspace.lake, batch, threads=2)
+    between(survey)
+    conclusion = conclude(asked, survey, datetime.now(UTC))
+    if conclusion.published:
+        manifest = require_published(asked.workspace.lake, asked.dataset).manifest
+        follow.index(asked.workspace, manifest)
+        follow.load(asked.workspace, manifest)
+    if conclusion.published or "nothing changed" in conclusion.note:
+        clear_batches(asked.workspace.lake, asked.dataset)
+    return conclusion.summary
+
+
+def photo(number: int, size: tuple[int, int] = (24, 32)) -> bytes:
+    """A small JPEG, another one for each number."""
+    image = Image.new("RGB", size, (number * 37 % 256, number * 91 % 256, number * 53 % 256))
+    image.putpixel((0, 0), (255 - number % 256, 0, number // 256 % 256))
+    sink = io.BytesIO()
+    image.save(sink, "JPEG", quality=95)
+    return sink.getvalue()
+
+
+def write_collection(
+    folder: Path, images: Mapping[str, bytes], rows: Sequence[Mapping[str, object]] | None = None
+) -> Path:
+    """A folder with image files, and a styles.csv where `rows` are given."""
+    for name, data in images.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    if rows is not None:
+        with (folder / "styles.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, ["id", "gender", "baseColour", "year", "productDisplayName"])
+            writer.writeheader()
+            writer.writerows(rows)
+    return folder
+
+
+def row(number: int) -> dict[str, object]:
+    """A catalogue row for product `number`."""
+    return {
+        "id": number,
+        "gender": "Women",
+        "baseColour": "Blue",
+        "year": 2012,
+        "productDisplayName": f"Thing {number}",
+    }

@@ -1,0 +1,304 @@
+"""The main job on small collections: its outcomes, its books, and what a further run does."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from blocks.errors import LookbookError
+from blocks.workspace import Workspace
+from tasks.datasets.manifest import read_published, read_table, require_published
+from tasks.datasets.survey import Survey, take_stock
+from tasks.datasets.verify import verify
+from tasks.images.batch import process_batch
+from tasks.images.parquet import from_parquet, to_parquet
+from tasks.images.recipe import OutputDefinition, Recipe
+from tests.support.pipeline import SMALL, photo, request, row, run, write_collection
+
+
+def images_of(workspace: Workspace, dataset: str = "things") -> dict[str, dict[str, object]]:
+    manifest = require_published(workspace.lake, dataset).manifest
+    return {image["key"]: image for image in read_table(workspace.lake, manifest, "images").to_pylist()}
+
+
+def products_of(workspace: Workspace) -> list[dict[str, object]]:
+    manifest = require_published(workspace.lake, "things").manifest
+    rows: list[dict[str, object]] = read_table(workspace.lake, manifest, "products").to_pylist()
+    return rows
+
+
+def derived_objects(workspace: Workspace) -> dict[str, int]:
+    root = Path(workspace.lake.uri("derived"))
+    return {str(path): path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Five images and six rows: every outcome that an image or a row can have, but for rejected rows."""
+    files = {f"images/{number}.jpg": photo(number) for number in (1, 2, 3)}
+    files |= {"images/4.jpg": photo(1), "images/5.jpg": b"<html>not found</html>"}
+    rows = [row(1), row(2), row(4), row(5), row(9), row(2)]
+    return write_collection(tmp_path / "source", files, rows)
+
+
+def test_every_image_and_every_row_has_one_named_outcome(workspace: Workspace, source: Path) -> None:
+    summary = run(request(workspace, source))
+    assert summary["images"] == {"found": 5, "loaded": 3, "unchanged": 0, "duplicate": 1, "rejected": 1}
+    assert summary["rows"] == {"found": 6, "matched": 3, "missing_image": 2, "duplicate": 1, "rejected": 0}
+    assert summary["orphan_images"] == 1
+    assert summary["outputs"] == {"standard": 3, "grey": 3, "thumb": 3}
+    assert summary["published"] is True
+    images = images_of(workspace)
+    assert {key: image["outcome"] for key, image in images.items()} == {
+        "images/1.jpg": "loaded",
+        "images/2.jpg": "loaded",
+        "images/3.jpg": "loaded",
+        "images/4.jpg": "duplicate",
+        "images/5.jpg": "rejected",
+    }
+    assert images["images/4.jpg"]["duplicate_of"] == "images/1.jpg"
+    assert [key for key, image in images.items() if image["orphan"]] == ["images/3.jpg"]
+    assert [(p["product_key"], p["outcome"], p["missing_reason"]) for p in products_of(workspace)] == [
+        ("1", "matched", None),
+        ("2", "matched", None),
+        ("4", "matched", None),
+        ("5", "missing_image", "image_rejected:not_an_image"),
+        ("9", "missing_image", "no_image"),
+        ("2", "duplicate", None),
+    ]
+    assert verify(workspace, "things").differences == []
+
+
+def test_a_second_run_changes_nothing_and_publishes_nothing(workspace: Workspace, source: Path) -> None:
+    first = run(request(workspace, source))
+    written = derived_objects(workspace)
+    second = run(request(workspace, source))
+    assert second["images"] == {"found": 5, "loaded": 0, "unchanged": 3, "duplicate": 1, "rejected": 1}
+    assert second["outputs"] == {"standard": 0, "grey": 0, "thumb": 0}
+    assert (second["published"], second["snapshot"]) == (False, first["snapshot"])
+    assert derived_objects(workspace) == written
+
+
+def test_files_that_were_only_touched_are_read_but_not_drawn_again(workspace: Workspace, source: Path) -> None:
+    run(request(workspace, source))
+    for path in (source / "images").iterdir():
+        path.touch()
+    second = run(request(workspace, source))
+    assert second["images"]["unchanged"] == 3
+    assert second["outputs"] == {"standard": 0, "grey": 0, "thumb": 0}
+    assert second["published"] is False
+
+
+def test_added_changed_and_removed_images_make_a_new_snapshot(workspace: Workspace, source: Path) -> None:
+    first = run(request(workspace, source))
+    (source / "images" / "2.jpg").write_bytes(photo(22, size=(30, 30)))
+    (source / "images" / "3.jpg").unlink()
+    (source / "images" / "6.jpg").write_bytes(photo(6))
+    second = run(request(workspace, source))
+    assert second["images"] == {"found": 5, "loaded": 2, "unchanged": 1, "duplicate": 1, "rejected": 1}
+    assert second["outputs"] == {"standard": 2, "grey": 2, "thumb": 2}
+    assert second["snapshot"] != first["snapshot"]
+    assert "images/3.jpg" not in images_of(workspace)
+    assert verify(workspace, "things").differences == []
+
+
+def test_a_changed_output_alone_is_drawn_again(workspace: Workspace, source: Path) -> None:
+    run(request(workspace, source))
+    grey = SMALL.outputs["grey"].model_copy(update={"encode_quality": 50})
+    changed = Recipe(outputs={**SMALL.outputs, "grey": grey})
+    second = run(request(workspace, source, recipe=changed))
+    assert second["outputs"] == {"standard": 0, "grey": 3, "thumb": 0}
+    assert second["published"] is True
+    assert verify(workspace, "things").differences == []
+
+
+def test_a_changed_rule_judges_again_without_drawing_again(workspace: Workspace, source: Path) -> None:
+    run(request(workspace, source))
+    stricter = SMALL.model_copy(update={"min_image_size": 30})
+    second = run(request(workspace, source, recipe=stricter))
+    assert second["images"]["rejected"] == 5
+    again = run(request(workspace, source))
+    assert again["images"]["rejected"] == 1
+    assert again["images"]["loaded"] + again["images"]["unchanged"] == 3
+
+
+def test_a_new_output_under_another_name_with_the_same_definition_costs_no_drawing(
+    workspace: Workspace, source: Path
+) -> None:
+    run(request(workspace, source))
+    more = Recipe(outputs={**SMALL.outputs, "preview": OutputDefinition(image_size=16)})
+    second = run(request(workspace, source, recipe=more))
+    assert sum(second["outputs"].values()) == 0
+    manifest = require_published(workspace.lake, "things").manifest
+    outputs = read_table(workspace.lake, manifest, "outputs").to_pylist()
+    assert {o["object_key"] for o in outputs if o["output"] == "preview"} == {
+        o["object_key"] for o in outputs if o["output"] == "thumb"
+    }
+
+
+def test_a_limited_run_never_replaces_a_fuller_snapshot(workspace: Workspace, source: Path) -> None:
+    full = run(request(workspace, source))
+    limited = run(request(workspace, source, limit=2))
+    assert limited["images"]["found"] == 2
+    assert (limited["published"], limited["snapshot"]) == (False, full["snapshot"])
+    assert len(images_of(workspace)) == 5
+
+
+def test_a_limited_first_run_publishes_and_the_full_one_goes_on_from_it(workspace: Workspace, source: Path) -> None:
+    assert run(request(workspace, source, limit=2))["published"] is True
+    full = run(request(workspace, source))
+    assert full["images"] == {"found": 5, "loaded": 1, "unchanged": 2, "duplicate": 1, "rejected": 1}
+
+
+def test_too_many_rejects_publish_nothing_and_name_the_rules(workspace: Workspace, source: Path) -> None:
+    with pytest.raises(LookbookError, match=r"1 of 5 images \(20.0%\) were rejected: 1 not_an_image.*limit is 0.1"):
+        run(request(workspace, source, reject_limit=0.1))
+    assert read_published(workspace.lake, "things") is None
+    assert run(request(workspace, source, reject_limit=0.2))["published"] is True
+
+
+def test_a_row_taken_out_of_a_part_fails_the_run_and_is_named(workspace: Workspace, source: Path) -> None:
+    def lose_a_row(survey: Survey) -> None:
+        key = f"{survey.batches[0]}/part.parquet"
+        part, metadata = from_parquet(workspace.lake.get(key))
+        lost.append(part.column("key").to_pylist()[0])
+        workspace.lake.replace(key, to_parquet(part.slice(1), metadata))
+
+    lost: list[str] = []
+    with pytest.raises(LookbookError, match="do not balance: 5 images were found; 1 without an outcome") as caught:
+        run(request(workspace, source), between=lose_a_row)
+    assert lost[0] in str(caught.value)
+    assert read_published(workspace.lake, "things") is None
+    assert run(request(workspace, source))["published"] is True, "the next run heals it"
+
+
+def test_a_row_doubled_in_a_part_fails_the_run_and_is_named(workspace: Workspace, source: Path) -> None:
+    def double_a_row(survey: Survey) -> None:
+        key = f"{survey.batches[0]}/part.parquet"
+        part, metadata = from_parquet(workspace.lake.get(key))
+        workspace.lake.replace(key, to_parquet(pa.concat_tables([part, part.slice(0, 1)]), metadata))
+
+    with pytest.raises(LookbookError, match="1 with several outcomes"):
+        run(request(workspace, source), between=double_a_row)
+
+
+def test_a_part_that_lost_an_output_fails_the_run(workspace: Workspace, source: Path) -> None:
+    def lose_an_output(survey: Survey) -> None:
+        for batch in survey.batches:
+            key = f"{batch}/part.parquet"
+            part, metadata = from_parquet(workspace.lake.get(key))
+            rows = part.to_pylist()
+            for outcome in rows:
+                outcome["drawn"] = outcome["drawn"][:-1]
+            workspace.lake.replace(key, to_parquet(pa.Table.from_pylist(rows, schema=part.schema), metadata))
+
+    with pytest.raises(LookbookError, match="outputs were not drawn .*thumb of images/1.jpg"):
+        run(request(workspace, source), between=lose_an_output)
+    assert run(request(workspace, source))["published"] is True, "the next run heals it"
+
+
+def test_batches_that_an_earlier_run_finished_are_not_done_again(workspace: Workspace, tmp_path: Path) -> None:
+    sizes = {f"{edge}.jpg": photo(edge, (edge, edge)) for edge in range(20, 220, 20)}
+    source = write_collection(tmp_path / "source", sizes)
+    stopped = take_stock(request(workspace, source, batch_size=4))
+    assert [len(batch) for batch in stopped.plan.batches] == [4, 4, 2]
+    process_batch(workspace.lake, stopped.batches[1], threads=1)
+    for batch_size in (2, 5):  # whatever the borders of the new batches
+        survey = take_stock(request(workspace, source, batch_size=batch_size))
+        assert sum(len(batch) for batch in survey.plan.batches) == 6
+    summary = run(request(workspace, source))
+    assert summary["images"]["loaded"] == 10
+    assert summary["outputs"] == {"standard": 6, "grey": 6, "thumb": 6}
+    assert verify(workspace, "things").differences == []
+
+
+def test_a_half_written_part_is_no_part(workspace: Workspace, source: Path) -> None:
+    survey = take_stock(request(workspace, source))
+    process_batch(workspace.lake, survey.batches[0], threads=1)
+    key = f"{survey.batches[0]}/part.parquet"
+    workspace.lake.replace(key, workspace.lake.get(key)[:-10])
+    again = take_stock(request(workspace, source))
+    assert sum(len(batch) for batch in again.plan.batches) == 5
+
+
+def test_parts_made_with_another_recipe_do_not_count(workspace: Workspace, source: Path) -> None:
+    survey = take_stock(request(workspace, source))
+    process_batch(workspace.lake, survey.batches[0], threads=1)
+    again = take_stock(request(workspace, source, recipe=Recipe()))
+    assert sum(len(batch) for batch in again.plan.batches) == 5
+
+
+def test_the_digest_does_not_depend_on_batches_or_on_where_the_files_lie(
+    workspace: Workspace, source: Path, tmp_path: Path
+) -> None:
+    archive = tmp_path / "source.zip"
+    with zipfile.ZipFile(archive, "w") as target:
+        for path in sorted(source.rglob("*")):
+            if path.is_file():
+                target.write(path, path.relative_to(source))
+    run(request(workspace, source, dataset="folder", batch_size=2))
+    run(request(workspace, archive, dataset="archive", batch_size=5))
+    digests = {require_published(workspace.lake, name).manifest.digest for name in ("folder", "archive")}
+    assert len(digests) == 1
+    (source / "styles.csv").write_text((source / "styles.csv").read_text().replace("Blue", "Red"))
+    run(request(workspace, source, dataset="other"))
+    assert require_published(workspace.lake, "other").manifest.digest not in digests
+
+
+def test_the_nested_second_copy_of_kaggles_archive_comes_out_as_duplicate(workspace: Workspace, tmp_path: Path) -> None:
+    files = {f"images/{number}.jpg": photo(number) for number in range(4)}
+    source = write_collection(tmp_path / "source", files, [row(number) for number in range(4)])
+    write_collection(source / "myntradataset", files, [row(number) for number in range(4)])
+    summary = run(request(workspace, source))
+    assert summary["images"] == {"found": 8, "loaded": 4, "unchanged": 0, "duplicate": 4, "rejected": 0}
+    assert summary["rows"] == {"found": 8, "matched": 4, "missing_image": 0, "duplicate": 4, "rejected": 0}
+    assert summary["orphan_images"] == 0
+    assert summary["outputs"]["standard"] == 4, "drawn once"
+    duplicates = {key for key, image in images_of(workspace).items() if image["outcome"] == "duplicate"}
+    assert duplicates == {f"myntradataset/images/{number}.jpg" for number in range(4)}
+
+
+def test_a_folder_without_a_catalogue_is_a_dataset_of_orphans(workspace: Workspace, tmp_path: Path) -> None:
+    source = write_collection(tmp_path / "source", {"a.jpg": photo(1), "b/c.png": as_png(photo(2))})
+    summary = run(request(workspace, source))
+    assert summary["images"]["loaded"] == 2
+    assert summary["rows"]["found"] == 0
+    assert summary["orphan_images"] == 2
+    assert verify(workspace, "things").differences == []
+
+
+def test_another_catalogue_is_matched_by_its_file_names(workspace: Workspace, tmp_path: Path) -> None:
+    source = write_collection(tmp_path / "source", {"train/a 1.jpg": photo(1), "train/b.jpg": photo(2)})
+    (source / "train" / "metadata.csv").write_text("file_name,price,label\na 1.jpg,12.5,shoe\nzz.jpg,3,hat\n")
+    summary = run(request(workspace, source))
+    assert summary["rows"] == {"found": 2, "matched": 1, "missing_image": 1, "duplicate": 0, "rejected": 0}
+    assert summary["orphan_images"] == 1
+    matched = next(product for product in products_of(workspace) if product["outcome"] == "matched")
+    assert (matched["image_key"], matched["price"], matched["label"]) == ("train/a 1.jpg", 12.5, "shoe")
+    found = workspace.warehouse.query("SELECT label, price FROM warehouse.products WHERE outcome = 'matched'")
+    assert found.to_pylist() == [{"label": "shoe", "price": 12.5}]
+
+
+def test_a_source_without_images_is_an_error_that_says_what_is_wanted(workspace: Workspace, tmp_path: Path) -> None:
+    source = write_collection(tmp_path / "source", {"readme.txt": b"hello"})
+    with pytest.raises(LookbookError, match="no image among its 1 files"):
+        run(request(workspace, source))
+
+
+def test_rejected_files_are_kept_with_their_bytes(workspace: Workspace, source: Path) -> None:
+    run(request(workspace, source))
+    manifest = require_published(workspace.lake, "things").manifest
+    reject = read_table(workspace.lake, manifest, "rejects").to_pylist()[0]
+    assert (reject["kind"], reject["locator"], reject["rule"]) == ("image", "images/5.jpg", "not_an_image")
+    assert workspace.lake.get(reject["raw"]) == (source / "images" / "5.jpg").read_bytes()
+
+
+def as_png(data: bytes) -> bytes:
+    sink = io.BytesIO()
+    Image.open(io.BytesIO(data)).save(sink, "PNG")
+    return sink.getvalue()

@@ -5,16 +5,27 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+#: Columns of a page that no terminal bounds.
+WIDE = 10_000
+
 
 def print_json(document: Any) -> None:  # noqa: ANN401 - anything that JSON can say
     """Print one JSON document to standard output."""
-    sys.stdout.write(json.dumps(document, indent=2, default=str, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(document, indent=2, default=_plain, ensure_ascii=False) + "\n")
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any value of a table
+    """What JSON has no word for: DuckDB's sums are decimals, whole ones mostly."""
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return str(value)
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str = "Nothing.") -> None:
@@ -24,7 +35,10 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
-    Console(file=sys.stdout).print(table if table.row_count else empty)
+    console = Console(file=sys.stdout)
+    if not console.is_terminal:
+        console.width = WIDE  # another program reads it: no line is broken
+    console.print(table if table.row_count else empty)
 
 
 def print_summary(summary: Mapping[str, Any]) -> None:

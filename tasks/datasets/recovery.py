@@ -46,8 +46,6 @@ def _read(lake: Lake, key: str, recipe: Recipe) -> pa.Table | None:
 
 
 def _that_hold(table: pa.Table, contents: set[str]) -> pa.Table:
-    """Rows that say "the same as published" hold only while that is what is published."""
-    rows = zip(*(table.column(name).to_pylist() for name in ("status", "key", "sha256")), strict=True)
-    return table.filter(
-        pa.array([s != "same" or contents.get(key) == sha for s, key, sha in rows], pa.bool_())
-    )
+    """Rows that say "as published" hold only while that content is published."""
+    rows = zip(table.column("status").to_pylist(), table.column("sha256").to_pylist(), strict=True)
+    return table.filter(pa.array([status != "same" or sha256 in contents for status, sha256 in rows], pa.bool_()))

@@ -64,8 +64,8 @@ def list_runs(registry: Registry, dataset: str | None) -> list[dict[str, Any]]:
         return [
             dict(row)
             | {
-                "started_at": row["started_at"].isoformat(),
-                "ended_at": row["ended_at"].isoformat() if row["ended_at"] else None,
+                "started_at": row["started_at"].isoformat(timespec="seconds"),
+                "ended_at": row["ended_at"].isoformat(timespec="seconds") if row["ended_at"] else None,
                 "summary": json.loads(row["summary"]) if row["summary"] else None,
             }
             for row in rows

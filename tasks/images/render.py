@@ -116,9 +116,8 @@ class _Picture:
         return self._drawn[key]
 
     def _base_is_enough(self, plan: Geometry) -> bool:
-        """Whether the base is a reduced image, and large enough to lose nothing by starting from it."""
-        reduced = self._base.drawn != self.size
-        return reduced and max(self._base.drawn) >= draw.REDUCING_GAP * max(plan.whole(self.size))
+        """Whether the base is so much larger that nothing is lost by starting from it."""
+        return max(self._base.drawn) >= draw.REDUCING_GAP * max(plan.whole(self.size))
 
     def _from_base(self, plan: Geometry) -> Image.Image:
         base = self.drawn(self._base)

@@ -109,7 +109,7 @@ def test_every_mode_and_size_is_near_the_reference(photo: Image.Image, kind: str
     else:
         reference = decoded.resize((edge, round(edge * 4 / 3)), Image.Resampling.LANCZOS)
     assert drawn.size == reference.size
-    assert psnr(np.asarray(drawn), np.asarray(reference)) > 42
+    assert psnr(np.asarray(drawn), np.asarray(reference)) > 50
 
 
 def quarters(size: tuple[int, int]) -> Image.Image:
@@ -183,17 +183,48 @@ def test_an_output_depends_on_its_own_definition_only(photo: Image.Image, kind: 
         assert alone.asset == together.asset
 
 
-def test_a_photo_is_decoded_once_for_the_default_recipe(photo: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
-    scales: list[int] = []
+@pytest.mark.parametrize(
+    ("size", "edges", "scales"),
+    [
+        ((1800, 2400), (512, 128), [2]),  # half is more than twice 384x512, a quarter would be less
+        ((2400, 3200), (512, 400, 128), [2]),  # a quarter would do for 400, but there is a half already
+        ((4000, 4000), (2000, 512, 64), [1, 2]),  # only what is larger than the base needs a decode of its own
+    ],
+)
+def test_a_photo_is_decoded_once_however_many_outputs(
+    size: tuple[int, int], edges: tuple[int, ...], scales: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
     original = decode.decode
 
     def counted(image: Any, scale: int) -> decode.Pixels:
-        scales.append(scale)
+        seen.append(scale)
         return original(image, scale)
 
     monkeypatch.setattr(decode, "decode", counted)
-    render(encoded(photo, "JPEG"), RECIPE, ALL)
-    assert scales == [2]  # half of 1800x2400 is more than twice 384x512, a quarter would be less
+    outputs = {f"o{edge}": OutputDefinition(image_size=edge) for edge in edges}
+    render(encoded(Image.new("RGB", size, "olive"), "JPEG"), Recipe(outputs=outputs), tuple(outputs))
+    assert sorted(seen) == scales
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_a_png_cut_off_is_refused_although_its_metadata_is_read_first(photo: Image.Image, share: float) -> None:
+    data = encoded(photo.resize((90, 120)), "PNG")
+    with pytest.raises(Rejected) as refused:
+        render(data[: int(len(data) * share)], RECIPE, ALL)
+    assert refused.value.rule == "truncated"
+
+
+def test_a_png_is_turned_upright_by_exif_that_stands_behind_its_pixels() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(Image.new("RGB", (30, 20)), "PNG", exif=exif)
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+    behind = data[:start] + data[end:-12] + data[start:end] + data[-12:]
+    assert behind.index(b"IDAT") < behind.index(b"eXIf")
+    asset = render(behind, RECIPE, ()).asset
+    assert (asset["orientation"], asset["original_width"], asset["original_height"]) == (6, 20, 30)
 
 
 def test_many_threads_give_the_same_bytes(photo: Image.Image) -> None:

@@ -1,0 +1,151 @@
+"""Killed at any moment and run again: nothing twice, nothing lost, no finished batch done again."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from blocks.lake import FolderLake
+from tasks.datasets.manifest import read_published
+from tasks.images.parquet import from_parquet
+from tests.support.command import environment, lookbook, lookbook_json
+
+pytestmark = pytest.mark.integration
+
+#: The real command, in a process that ends itself with SIGKILL before or after CURRENT is swapped.
+DIES_AT_CURRENT = """
+import os, signal, sys
+from blocks.settings import read_settings
+from deployments import prefect_environment
+prefect_environment.prepare_server(read_settings().home, debug=False)  # before anything imports Prefect
+from blocks.lake import FolderLake
+moment = sys.argv.pop(1)
+swap = FolderLake.swap
+def dying_swap(self, *arguments):
+    if moment == "after":
+        swap(self, *arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+FolderLake.swap = dying_swap
+from deployments.cli import main
+main()
+"""
+
+
+def wait_until(holds: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert process.poll() is None, "the command ended before it could be killed"
+        assert time.monotonic() < deadline, "the moment never came"
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def home(shared_home: Path) -> Iterator[Path]:
+    """The shared home, with its servers running: the killed runs don't start them."""
+    lookbook_json(shared_home, "ingest", "sample://20", "--dataset", "warm-up")
+    yield shared_home
+
+
+def parts(home: Path, dataset: str) -> dict[Path, int]:
+    """The finished batches of a dataset, with the number of images whose outputs each drew."""
+    found = (home / "lake" / "batches" / dataset).glob("*/part.parquet")
+    return {path: sum(bool(d) for d in from_parquet(path.read_bytes())[0].column("drawn").to_pylist()) for path in found}
+
+
+def assert_whole(home: Path, dataset: str, images: int) -> None:
+    assert lookbook_json(home, "verify", dataset)["differences"] == []
+    counts = lookbook_json(
+        home,
+        "query",
+        "SELECT (SELECT count(*) FROM warehouse.images WHERE dataset = t.d) AS images,"
+        " (SELECT count(DISTINCT key) FROM warehouse.images WHERE dataset = t.d) AS keys,"
+        " (SELECT count(*) FROM warehouse.outputs WHERE dataset = t.d) AS outputs,"
+        " (SELECT count(DISTINCT sha256 || output) FROM warehouse.outputs WHERE dataset = t.d) AS distinct_outputs"
+        f" FROM (SELECT '{dataset}' AS d) t",
+    )[0]
+    assert counts["images"] == counts["keys"] == images
+    assert counts["outputs"] == counts["distinct_outputs"] > 0
+
+
+def test_killed_in_the_middle_of_a_batch(home: Path) -> None:
+    command = [sys.executable, "-c", "from deployments.cli import main; main()"]
+    arguments = ["ingest", "sample://240", "--dataset", "halfway", "--batch-size", "60"]
+    derived = home / "lake" / "derived"
+    process = subprocess.Popen([*command, *arguments], env=environment(home), cwd=home.parent)
+    try:
+        wait_until(lambda: bool(parts(home, "halfway")), process)
+        drawn = sum(1 for _ in derived.rglob("*.jpg"))
+        wait_until(lambda: sum(1 for _ in derived.rglob("*.jpg")) > drawn + 10, process)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    finished = parts(home, "halfway")
+    assert 0 < len(finished) < 4
+    assert read_published(FolderLake(root=home / "lake"), "halfway") is None
+    summary = lookbook_json(home, "ingest", "sample://240", "--dataset", "halfway", "--batch-size", "60")
+    assert summary["published"] is True
+    assert summary["images"]["found"] == 240
+    assert summary["outputs"]["standard"] == summary["images"]["loaded"] - sum(finished.values())
+    assert_whole(home, "halfway", 240)
+    assert [run["status"] for run in lookbook_json(home, "runs", "halfway")] == ["completed", "killed"]
+
+
+def kill_at_current(home: Path, moment: str, dataset: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DIES_AT_CURRENT, moment, "ingest", "sample://40", "--dataset", dataset],
+        env=environment(home),
+        cwd=home.parent,
+        check=False,
+        capture_output=True,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+
+
+def test_killed_right_before_current(home: Path) -> None:
+    kill_at_current(home, "before", "before")
+    assert read_published(FolderLake(root=home / "lake"), "before") is None
+    summary = lookbook_json(home, "ingest", "sample://40", "--dataset", "before")
+    assert summary["published"] is True
+    assert sum(summary["outputs"].values()) == 0, "all batches were finished"
+    assert_whole(home, "before", 40)
+
+
+def test_killed_right_after_current_and_run_again(home: Path) -> None:
+    kill_at_current(home, "after", "after")
+    published = read_published(FolderLake(root=home / "lake"), "after")
+    assert published is not None
+    lagging = lookbook(home, "verify", "after")
+    assert lagging.returncode == 1
+    assert len(lagging.stdout.splitlines()) == 2, "registry and warehouse lag behind, one line each"
+    summary = lookbook_json(home, "ingest", "sample://40", "--dataset", "after")
+    assert (summary["published"], summary["snapshot"]) == (False, published.manifest.snapshot_id)
+    assert_whole(home, "after", 40)
+
+
+def test_killed_right_after_current_and_repaired(home: Path) -> None:
+    kill_at_current(home, "after", "mended")
+    assert lookbook(home, "verify", "mended", "--repair").returncode == 0
+    assert_whole(home, "mended", 40)
+
+
+def test_two_runs_of_one_dataset_are_kept_apart(home: Path) -> None:
+    command = [sys.executable, "-c", "from deployments.cli import main; main()"]
+    arguments = ["ingest", "sample://240", "--dataset", "contested", "--batch-size", "60"]
+    first = subprocess.Popen([*command, *arguments], env=environment(home), cwd=home.parent, stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: (home / "lake" / "batches" / "contested").exists(), first)
+        second = lookbook(home, *arguments)
+        assert second.returncode == 1
+        assert "another run is at work on it" in second.stderr
+        assert str(first.pid) in second.stderr
+        assert first.wait(timeout=120) == 0
+    finally:
+        first.kill()
+        first.wait()
+    assert_whole(home, "contested", 240)

@@ -1,0 +1,39 @@
+"""The real ``lookbook`` command as a process, with a home of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """What a new user's shell holds: nothing of Prefect's, and where the home lies."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "LOOKBOOK_", "DISPLAY"))}
+    return kept | {"LOOKBOOK_HOME": str(home), "PYTHONPATH": str(ROOT)} | more
+
+
+def lookbook(home: Path, *arguments: str, cwd: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run(
+        [sys.executable, "-c", "from deployments.cli import main; main()", *arguments],
+        env=environment(home, **more),
+        cwd=cwd or home.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def lookbook_json(home: Path, *arguments: str, **more: str) -> Any:  # noqa: ANN401
+    """Run the command with --json, which has to succeed and print one document."""
+    done = lookbook(home, *arguments, "--json", **more)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return json.loads(done.stdout)

@@ -22,6 +22,7 @@ Debug = Annotated[bool, Parameter(negative="", help="Show logs, and tracebacks o
 app = App(
     name="lookbook",
     help="Turn an image collection with its catalogue into a verified, versioned, queryable dataset.",
+    help_format="plaintext",
     version_flags=["--version"],
 )
 

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from cyclopts import Parameter
-from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -31,6 +30,8 @@ def _field_of(hint: Any) -> FieldInfo | None:  # noqa: ANN401 - any annotation
 
 
 def _check(hint: Any, _: Any, value: Any) -> None:  # noqa: ANN401 - any annotation, any value
+    from pydantic import TypeAdapter, ValidationError  # slow to import, and help needs none of it
+
     try:
         TypeAdapter(hint).validate_python(value)
     except ValidationError as error:

@@ -56,9 +56,7 @@ class Registry(Block):
 
     async def _connect(self) -> asyncpg.Connection[asyncpg.Record]:
         try:
-            return await asyncpg.connect(
-                self._dsn(), timeout=30, server_settings={"application_name": "lookbook"}
-            )
+            return await asyncpg.connect(self._dsn(), timeout=30, server_settings={"application_name": "lookbook"})
         except CONNECTION_FAULTS as error:
             raise LookbookError(
                 f"The registry {self._label()} cannot be reached: {type(error).__name__}: {error}.",
@@ -69,9 +67,7 @@ class Registry(Block):
         if self.url is not None:
             return self.url.get_secret_value()
         if self.home is None:
-            raise LookbookError(
-                "The Registry block names neither a url nor a home.", "Edit the block: give one."
-            )
+            raise LookbookError("The Registry block names neither a url nor a home.", "Edit the block: give one.")
         address = postgres.start(self.home)
         return f"postgresql://postgres@/postgres?host={address.socket_folder}&port={address.port}"
 
@@ -94,6 +90,4 @@ async def copy_rows(
 ) -> None:
     """Write `rows` into ``lookbook.<table>`` by COPY. PostgreSQL's text holds no NUL: it becomes U+FFFD."""
     clean = (tuple(v.replace("\x00", "\ufffd") if isinstance(v, str) else v for v in row) for row in rows)
-    await connection.copy_records_to_table(
-        table, schema_name="lookbook", columns=list(columns), records=clean
-    )
+    await connection.copy_records_to_table(table, schema_name="lookbook", columns=list(columns), records=clean)

@@ -12,9 +12,7 @@ from blocks.workspace import load_workspace
 from tasks.images import batch as data_plane
 from tasks.parameters import WorkspaceName
 
-BatchKey = Annotated[
-    str, Field(title="Batch", description="Folder of the lake that holds the batch's manifest.")
-]
+BatchKey = Annotated[str, Field(title="Batch", description="Folder of the lake that holds the batch's manifest.")]
 
 
 @flow(name="process-batch", flow_run_name="{batch}")

@@ -145,9 +145,7 @@ def _socket_folder(data: Path, home: Path, system_user: str | None) -> Path:
     if system_user:
         shutil.chown(folder, system_user)
     elif folder.stat().st_uid != os.geteuid():
-        raise LookbookError(
-            f"{folder} belongs to somebody else.", "Remove it, or set TMPDIR to a folder of yours."
-        )
+        raise LookbookError(f"{folder} belongs to somebody else.", "Remove it, or set TMPDIR to a folder of yours.")
     folder.chmod(0o700)
     return folder
 

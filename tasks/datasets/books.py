@@ -49,9 +49,7 @@ def check_outputs(states: pa.Table, outputs: pa.Table, recipe: Recipe) -> None:
     good = states.filter(pc.equal(states.column("status"), "ok"))
     drawn = set(zip(outputs.column("sha256").to_pylist(), outputs.column("output").to_pylist(), strict=True))
     pairs = zip(good.column("key").to_pylist(), good.column("sha256").to_pylist(), strict=True)
-    lacking = [
-        f"{name} of {key}" for key, sha256 in pairs for name in recipe.outputs if (sha256, name) not in drawn
-    ]
+    lacking = [f"{name} of {key}" for key, sha256 in pairs for name in recipe.outputs if (sha256, name) not in drawn]
     if lacking:
         raise UnbalancedBooksError(
             f"The books do not balance: {len(lacking)} outputs were not drawn ({_some(lacking)}).",

@@ -92,15 +92,11 @@ def _reason_to_keep(request: Request, survey: Survey, digest: str) -> str:
         return f"nothing changed: {manifest.snapshot_id} says the same"
     fuller = manifest.summary["images"]["found"]
     if request.limit is not None and fuller > len(survey.images):
-        return (
-            f"{manifest.snapshot_id} is fuller: {fuller} images, and this run was limited to {request.limit}"
-        )
+        return f"{manifest.snapshot_id} is fuller: {fuller} images, and this run was limited to {request.limit}"
     return ""
 
 
-def _summary(
-    request: Request, snapshot: Snapshot, snapshot_id: str, published: bool, seconds: float
-) -> dict[str, Any]:
+def _summary(request: Request, snapshot: Snapshot, snapshot_id: str, published: bool, seconds: float) -> dict[str, Any]:
     lake = request.workspace.lake
     return {
         "dataset": request.dataset,
@@ -154,7 +150,5 @@ def _publish(request: Request, survey: Survey, snapshot: Snapshot, data: ReportD
         files=[],
     )
     manifest.files = write_tables(lake, manifest.folder, snapshot.tables())
-    manifest.files.append(
-        write_file(lake, manifest.folder, "report.html", render_report(data, lake.get).encode())
-    )
+    manifest.files.append(write_file(lake, manifest.folder, "report.html", render_report(data, lake.get).encode()))
     commit(lake, manifest, survey.published.version if survey.published else None)

@@ -82,18 +82,14 @@ def read_published(lake: Lake, dataset: str) -> Published | None:
         current = Current.model_validate_json(found[0])
         text = lake.get(f"{snapshot_folder(dataset, current.snapshot_id)}/manifest.json")
         if hashlib.sha256(text).hexdigest() != current.manifest_sha256:
-            raise LookbookError(
-                f"{dataset}: the manifest of {current.snapshot_id} was changed: its checksum differs."
-            )
+            raise LookbookError(f"{dataset}: the manifest of {current.snapshot_id} was changed: its checksum differs.")
         return Published(Manifest.model_validate_json(text), found[1])
     except ValidationError as error:
         raise LookbookError(
             f"{dataset}: CURRENT or its manifest cannot be read: {error.error_count()} faults."
         ) from error
     except ObjectNotFoundError as error:
-        raise LookbookError(
-            f"{dataset}: CURRENT names a snapshot whose manifest is gone: {error.problem}"
-        ) from error
+        raise LookbookError(f"{dataset}: CURRENT names a snapshot whose manifest is gone: {error.problem}") from error
 
 
 def require_published(lake: Lake, dataset: str) -> Published:

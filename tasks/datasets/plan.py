@@ -43,9 +43,7 @@ class Plan:
     from_parts: list[int] = field(default_factory=list)
 
 
-def make_plan(
-    images: Sequence[SourceFile], known: Known, recipe: Recipe, batch_size: int, batch_bytes: int
-) -> Plan:
+def make_plan(images: Sequence[SourceFile], known: Known, recipe: Recipe, batch_size: int, batch_bytes: int) -> Plan:
     """Compare what the source holds with what is known; everything else goes into batches.
 
     Args:
@@ -138,9 +136,7 @@ def _drawn_outputs(outputs: pa.Table | None, recipe: Recipe) -> dict[str, set[st
     by_digest: dict[str, set[str]] = {}
     for name, output in recipe.outputs.items():
         by_digest.setdefault(output.digest(), set()).add(name)
-    pairs = zip(
-        outputs.column("sha256").to_pylist(), outputs.column("output_digest").to_pylist(), strict=True
-    )
+    pairs = zip(outputs.column("sha256").to_pylist(), outputs.column("output_digest").to_pylist(), strict=True)
     for sha256, digest in pairs:
         drawn.setdefault(sha256, set()).update(by_digest.get(digest, ()))
     return drawn

@@ -29,9 +29,7 @@ def finished_parts(lake: Lake, dataset: str, recipe: Recipe, published: pa.Table
 
 def clear_batches(lake: Lake, dataset: str) -> None:
     """Remove the batches of a dataset once a snapshot holds their results; parts go before manifests."""
-    keys = sorted(
-        (info.key for info in lake.list(batches_folder(dataset))), key=lambda key: "/manifest" in key
-    )
+    keys = sorted((info.key for info in lake.list(batches_folder(dataset))), key=lambda key: "/manifest" in key)
     for key in keys:
         lake.remove(key)
 

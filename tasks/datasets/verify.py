@@ -94,18 +94,14 @@ def _objects(lake: Lake, manifest: Manifest, tables: dict[str, pa.Table]) -> Ite
     """One entry for each object that the snapshot needs: a difference, or None where all is well."""
     images = tables["images"]
     kept = images.filter(pc.is_valid(images.column("original_key")))
-    originals = {
-        row["original_key"]: row for row in kept.select(["key", "original_key", "sha256"]).to_pylist()
-    }
+    originals = {row["original_key"]: row for row in kept.select(["key", "original_key", "sha256"]).to_pylist()}
     for key, row in sorted(originals.items()):
         fault = _fault(_get(lake, key), row["sha256"])
         yield _difference(key, fault, partial(restore_original, lake, manifest, row))
     original_of = {row["sha256"]: key for key, row in originals.items()}
     for row in tables["outputs"].to_pylist():
         fault = _fault(_get(lake, row["object_key"]), row["output_sha256"])
-        yield _difference(
-            row["object_key"], fault, partial(redraw, lake, manifest, row, original_of[row["sha256"]])
-        )
+        yield _difference(row["object_key"], fault, partial(redraw, lake, manifest, row, original_of[row["sha256"]]))
 
 
 def _difference(key: str, fault: str | None, mend: Callable[[], None]) -> Difference | None:

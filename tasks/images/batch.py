@@ -118,16 +118,12 @@ class _Batch:
         except Rejected as reject:
             kept = f"rejected/{sha256[:2]}/{sha256}.bin"
             self.lake.put(kept, data)
-            outcome = Outcome(
-                item.key, item.fingerprint, "rejected", reject.rule, reject.message, sha256, len(data)
-            )
+            outcome = Outcome(item.key, item.fingerprint, "rejected", reject.rule, reject.message, sha256, len(data))
             return replace(outcome, asset={"original_key": kept})
         original = self._keep_original(data, sha256, rendered)
         drawn = [self._keep_output(sha256, name, file) for name, file in sorted(rendered.files.items())]
         asset = rendered.asset | {"original_key": original}
-        return Outcome(
-            item.key, item.fingerprint, "ok", sha256=sha256, bytes=len(data), asset=asset, drawn=drawn
-        )
+        return Outcome(item.key, item.fingerprint, "ok", sha256=sha256, bytes=len(data), asset=asset, drawn=drawn)
 
     def _keep_original(self, data: bytes, sha256: str, rendered: Rendered) -> str:
         kind = str(rendered.asset["format"])
@@ -139,6 +135,4 @@ class _Batch:
         digest = self.digests[name]
         key = f"derived/{digest}/{sha256[:2]}/{sha256}.{self.recipe.outputs[name].extension}"
         self.lake.put(key, file.data)
-        return Drawn(
-            name, digest, key, hashlib.sha256(file.data).hexdigest(), len(file.data), file.width, file.height
-        )
+        return Drawn(name, digest, key, hashlib.sha256(file.data).hexdigest(), len(file.data), file.width, file.height)

@@ -19,7 +19,7 @@ class Locator:
             ``tar``: `size` bytes from `offset` of the uncompressed archive at `path`.
         path: a path as the file system spells it, in bytes: names need not be UTF-8.
         member: name inside a zip archive, else empty.
-        offset: first byte inside a tar archive, else 0.
+        offset: first byte inside a tar archive; of the member's header in a zip archive; else 0.
         size: bytes of the image.
     """
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageStat
 
 #: The longer edge at which every image is measured, in pixels, smaller ones scaled up: a fixed scale makes
 #: sharpness comparable between images, and says how sharp they look at the size at which they are shown.
@@ -26,18 +26,18 @@ def measure(image: Image.Image) -> dict[str, Any]:
         ``sharpness``, variance of the Laplacian of luma (0 upwards); ``dhash`` (16 hex digits).
         Luma is that of ITU-R BT.601.
     """
-    colours = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    colours = image.convert("RGB")
     grey = image.convert("L")
-    luma = np.asarray(grey).astype(np.float32)
-    red, green, blue = colours.mean(axis=0, dtype=np.float64)
+    red, green, blue = ImageStat.Stat(colours).mean
+    light = ImageStat.Stat(grey)  # from the histogram: exact, and far cheaper than a pass over floats
     return {
-        "mean_red": float(red),
-        "mean_green": float(green),
-        "mean_blue": float(blue),
-        "dominant_colour": dominant_colour(colours),
-        "brightness": float(luma.mean(dtype=np.float64)) / 255,
-        "contrast": float(luma.std(dtype=np.float64)) / 255,
-        "sharpness": sharpness(luma),
+        "mean_red": red,
+        "mean_green": green,
+        "mean_blue": blue,
+        "dominant_colour": dominant_colour(np.asarray(colours).reshape(-1, 3)),
+        "brightness": light.mean[0] / 255,
+        "contrast": light.stddev[0] / 255,
+        "sharpness": sharpness(np.asarray(grey).astype(np.float32)),
         "dhash": dhash(grey),
     }
 
@@ -50,14 +50,14 @@ def dominant_colour(colours: NDArray[np.uint8]) -> str:
     Args:
         colours: red, green and blue of each pixel, shape (pixels, 3).
     """
-    seen = colours[colours.min(axis=1) < _NEAR_WHITE]
-    if len(seen) < _LEAST_SHARE * len(colours):
-        seen = colours
-    red, green, blue = (seen >> (8 - _BIN_BITS)).astype(np.int32).T
+    planes = np.ascontiguousarray(colours.T)  # numpy is several times faster along whole planes
+    seen = planes[:, np.minimum(np.minimum(planes[0], planes[1]), planes[2]) < _NEAR_WHITE]
+    if seen.shape[1] < _LEAST_SHARE * len(colours):
+        seen = planes
+    red, green, blue = (seen >> (8 - _BIN_BITS)).astype(np.int16)
     bins = red << 2 * _BIN_BITS | green << _BIN_BITS | blue
-    fullest = np.bincount(bins, minlength=1 << 3 * _BIN_BITS).argmax()
-    mean = np.rint(seen[bins == fullest].mean(axis=0)).astype(int)
-    return "#{:02x}{:02x}{:02x}".format(*mean)
+    fullest = bins == np.bincount(bins, minlength=1 << 3 * _BIN_BITS).argmax()
+    return "#" + "".join(f"{round(float(plane[fullest].mean())):02x}" for plane in seen)
 
 
 def sharpness(luma: NDArray[np.float32]) -> float:

@@ -39,7 +39,7 @@ class OutputDefinition(BaseModel):
     colour_mode: Annotated[Literal["rgb", "grey"], Field(description="sRGB, or 8-bit grey (mode L).")] = "rgb"
     encode_format: Annotated[EncodeFormat, Field(description="File format of the output.")] = "jpeg"
     encode_quality: Annotated[
-        int, Field(ge=1, le=100, description="Quality; for png the compression, 0 to 9.")
+        int, Field(ge=0, le=100, description="Quality; for png zlib's level, 0 to 9 (more means 6).")
     ] = 90
     background: Annotated[
         str, Field(pattern=r"^#[0-9a-fA-F]{6}$", description="Colour behind borders and transparency.")
@@ -75,27 +75,24 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    outputs: Annotated[
-        dict[OutputName, OutputDefinition], Field(min_length=1, description="Outputs by name.")
-    ] = Field(default_factory=_default_outputs)
-    min_image_size: Annotated[
-        int, Field(ge=0, description="Refuse images whose shorter edge is below this.")
-    ] = 0
-    max_image_area: Annotated[int, Field(ge=1, description="Refuse images of more pixels than this.")] = (
-        150_000_000
+    outputs: Annotated[dict[OutputName, OutputDefinition], Field(min_length=1, description="Outputs by name.")] = Field(
+        default_factory=_default_outputs
     )
-    max_aspect_ratio: Annotated[
-        float | None, Field(ge=1, description="Refuse images longer than this ratio.")
-    ] = None
-    max_file_bytes: Annotated[int, Field(ge=1, description="Refuse files of more bytes than this.")] = (
-        256 * 1024 * 1024
-    )
+    min_image_size: Annotated[int, Field(ge=0, description="Refuse images whose shorter edge is below this.")] = 0
+    max_image_area: Annotated[int, Field(ge=1, description="Refuse images of more pixels than this.")] = 150_000_000
+    max_aspect_ratio: Annotated[float | None, Field(ge=1, description="Refuse images longer than this ratio.")] = None
+    max_file_bytes: Annotated[int, Field(ge=1, description="Refuse files of more bytes than this.")] = 256 * 1024 * 1024
     keep_gps: Annotated[bool, Field(description="Keep GPS positions in the EXIF fields.")] = False
     keep_maker_notes: Annotated[bool, Field(description="Keep the camera maker's private notes.")] = False
 
     def rules_digest(self) -> str:
         """Sixteen hex digits that change when an image may be refused, or described, otherwise than before."""
         made_of = self.model_dump(mode="json", exclude={"outputs"})
+        # An image of which some output would be beyond all measure is refused, so their sizes are rules too.
+        made_of["sizes"] = [
+            (name, output.image_size, output.resize_mode, output.resize_only_if_bigger, output.encode_format)
+            for name, output in sorted(self.outputs.items())
+        ]
         made_of |= {"drawing": DRAWING_VERSION, "codec": codec_versions()}
         return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
 

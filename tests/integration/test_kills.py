@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,16 +46,18 @@ def wait_until(holds: Callable[[], bool], process: subprocess.Popen[bytes], seco
 
 
 @pytest.fixture(scope="module")
-def home(shared_home: Path) -> Iterator[Path]:
+def home(shared_home: Path) -> Path:
     """The shared home, with its servers running: the killed runs don't start them."""
     lookbook_json(shared_home, "ingest", "sample://20", "--dataset", "warm-up")
-    yield shared_home
+    return shared_home
 
 
 def parts(home: Path, dataset: str) -> dict[Path, int]:
     """The finished batches of a dataset, with the number of images whose outputs each drew."""
     found = (home / "lake" / "batches" / dataset).glob("*/part.parquet")
-    return {path: sum(bool(d) for d in from_parquet(path.read_bytes())[0].column("drawn").to_pylist()) for path in found}
+    return {
+        path: sum(bool(d) for d in from_parquet(path.read_bytes())[0].column("drawn").to_pylist()) for path in found
+    }
 
 
 def assert_whole(home: Path, dataset: str, images: int) -> None:
@@ -139,7 +141,7 @@ def test_two_runs_of_one_dataset_are_kept_apart(home: Path) -> None:
     arguments = ["ingest", "sample://240", "--dataset", "contested", "--batch-size", "60"]
     first = subprocess.Popen([*command, *arguments], env=environment(home), cwd=home.parent, stdout=subprocess.DEVNULL)
     try:
-        wait_until(lambda: (home / "lake" / "batches" / "contested").exists(), first)
+        wait_until((home / "lake" / "batches" / "contested").exists, first)
         second = lookbook(home, *arguments)
         assert second.returncode == 1
         assert "another run is at work on it" in second.stderr

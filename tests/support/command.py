@@ -18,12 +18,12 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     return kept | {"LOOKBOOK_HOME": str(home), "PYTHONPATH": str(ROOT)} | more
 
 
-def lookbook(home: Path, *arguments: str, cwd: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+def lookbook(home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     return subprocess.run(
         [sys.executable, "-c", "from deployments.cli import main; main()", *arguments],
         env=environment(home, **more),
-        cwd=cwd or home.parent,
+        cwd=home.parent,
         capture_output=True,
         text=True,
         check=False,
@@ -32,7 +32,7 @@ def lookbook(home: Path, *arguments: str, cwd: Path | None = None, **more: str) 
     )
 
 
-def lookbook_json(home: Path, *arguments: str, **more: str) -> Any:  # noqa: ANN401
+def lookbook_json(home: Path, *arguments: str, **more: str) -> Any:
     """Run the command with --json, which has to succeed and print one document."""
     done = lookbook(home, *arguments, "--json", **more)
     assert done.returncode == 0, done.stderr + done.stdout

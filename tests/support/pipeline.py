@@ -30,7 +30,7 @@ SMALL = Recipe(
 )
 
 
-def request(workspace: Workspace, source: Path | str, **changes: Any) -> Request:  # noqa: ANN401
+def request(workspace: Workspace, source: Path | str, **changes: Any) -> Request:
     """A request with defaults for tests."""
     values: dict[str, Any] = {
         "workspace": workspace,

@@ -9,7 +9,27 @@ from typing import Protocol
 from tasks.images.items import Locator
 
 #: Names with these endings are taken for images; what they really are, the decoder says.
-IMAGE_EXTENSIONS = frozenset("jpg jpeg jpe jfif png gif webp avif bmp tif tiff jp2 j2k ppm pgm heic heif".split())
+IMAGE_EXTENSIONS = frozenset(
+    [
+        "jpg",
+        "jpeg",
+        "jpe",
+        "jfif",
+        "png",
+        "gif",
+        "webp",
+        "avif",
+        "bmp",
+        "tif",
+        "tiff",
+        "jp2",
+        "j2k",
+        "ppm",
+        "pgm",
+        "heic",
+        "heif",
+    ]
+)
 
 
 @dataclass(frozen=True)

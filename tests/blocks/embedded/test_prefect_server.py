@@ -37,7 +37,7 @@ def test_it_starts_is_found_again_and_stops(home: Path) -> None:
 
 def test_a_recorded_port_that_another_program_took_is_not_our_server(tmp_path: Path) -> None:
     class Imposter(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
 

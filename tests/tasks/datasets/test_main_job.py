@@ -197,7 +197,7 @@ def test_a_part_that_lost_an_output_fails_the_run(workspace: Workspace, source: 
                 outcome["drawn"] = outcome["drawn"][:-1]
             workspace.lake.replace(key, to_parquet(pa.Table.from_pylist(rows, schema=part.schema), metadata))
 
-    with pytest.raises(LookbookError, match="outputs were not drawn .*thumb of images/1.jpg"):
+    with pytest.raises(LookbookError, match=r"outputs were not drawn .*thumb of images/1\.jpg"):
         run(request(workspace, source), between=lose_an_output)
     assert run(request(workspace, source))["published"] is True, "the next run heals it"
 

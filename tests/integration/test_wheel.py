@@ -1,0 +1,71 @@
+"""The project as others install it: a wheel, in an empty environment, outside of the checkout."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import ROOT
+from tests.support.homes import remove_home
+
+pytestmark = pytest.mark.integration
+
+UV = Path(sys.executable).with_name("uv")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel built from a copy of the checkout that holds only what git would take along."""
+    copy = tmp_path_factory.mktemp("checkout") / "lookbook"
+    kept = ("blocks", "deployments", "flows", "tasks")
+    for name in kept:
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy / name)
+    out = tmp_path_factory.mktemp("dist")
+    subprocess.run([UV, "build", "--wheel", "--quiet", "--out-dir", out, copy], check=True)
+    return next(out.glob("*.whl"))
+
+
+def test_the_wheel_holds_the_houses_folders_and_their_data(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for name in (
+        "tasks/tables/models/fact_product.sql",
+        "tasks/datasets/templates/report.html.j2",
+        "blocks/migrations/versions/0001_books.py",
+        "blocks/py.typed",
+    ):
+        assert name in names
+    tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
+    assert tops == {"blocks", "deployments", "flows", "tasks"}
+
+
+def test_installed_in_an_empty_environment_it_does_the_main_job(wheel: Path, tmp_path: Path) -> None:
+    venv, home = tmp_path / "venv", tmp_path / "home"
+    subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, venv], check=True)
+    pins = ROOT / "requirements.txt"
+    install = [UV, "pip", "install", "--quiet", "--python", venv / "bin" / "python", "--constraint", pins, wheel]
+    subprocess.run(install, check=True)
+    unset = ("PYTHONPATH", "VIRTUAL_ENV")
+    shell = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "LOOKBOOK_")) and k not in unset}
+    command = [venv / "bin" / "lookbook", "ingest", "sample://20", "--dataset", "installed", "--json"]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env=shell | {"LOOKBOOK_HOME": str(home)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["images"]["found"] == 20
+    finally:
+        remove_home(home)

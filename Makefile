@@ -7,6 +7,10 @@ export SOURCE DATASET
 BIN := .venv/bin
 LOOKBOOK := $(BIN)/lookbook
 
+# uv installs in seconds what takes pip a minute; where it can't reach the index, pip and its settings may.
+install = $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python $(1) || \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(1)
+
 .PHONY: demo test lint format bench pins check-pins clean help
 
 help:  ## Show what there is to make
@@ -51,13 +55,14 @@ clean:  ## Remove the environment and the local workspace
 .venv/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Lookbook needs Python 3.11, 3.12 or 3.13; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements-dev.txt uv || true
 	@touch $@
 
 .venv/ready: .venv/python requirements.txt pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(call install,-r requirements.txt)
+	$(call install,--no-deps --editable .)
 	@touch $@
 
 .venv/ready-for-tests: .venv/ready requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(call install,-r requirements-dev.txt)
 	@touch $@

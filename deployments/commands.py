@@ -32,10 +32,12 @@ def recipe_from(path: Path | None) -> Recipe:
 
 def ingest(home: Path, debug: bool, parameters: dict[str, Any]) -> dict[str, Any]:
     """Run the flow `ingest` in this process; returns its summary."""
-    prefect_environment.prepare_server(home, debug=debug)
-    from flows.ingest import ingest as flow
+    with progress.shown() as say:
+        say("starting Prefect")
+        prefect_environment.prepare_server(home, debug=debug)
+        from flows.ingest import ingest as flow
 
-    with progress.shown(parameters["source"]):
+        say(f"listing {parameters['source']}")
         summary: dict[str, Any] = flow(**parameters)
     return summary
 

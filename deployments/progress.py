@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -12,8 +12,12 @@ from tasks.images import progress
 
 
 @contextmanager
-def shown(source: str) -> Iterator[None]:
-    """Show how many images are done while the block runs; on standard error, and only in a terminal."""
+def shown() -> Iterator[Callable[[str], None]]:
+    """Show how far a run is while the block runs; on standard error, and only in a terminal.
+
+    Yields:
+        Call it with what is done now, for the time before the images can be counted.
+    """
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -23,7 +27,7 @@ def shown(source: str) -> Iterator[None]:
         transient=True,
     )
     bar.disable = not bar.console.is_terminal
-    task = bar.add_task(f"listing {source}", total=None)
+    task = bar.add_task("", total=None)
     with (
         bar,
         progress.listening(
@@ -31,4 +35,4 @@ def shown(source: str) -> Iterator[None]:
             advance=lambda images: bar.advance(task, images),
         ),
     ):
-        yield
+        yield lambda text: bar.update(task, description=text)

@@ -54,15 +54,18 @@ clean:  ## Remove the environment and the local workspace
 
 .venv/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Lookbook needs Python 3.11, 3.12 or 3.13; name one: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv .venv
+	@echo 'Making .venv'
+	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements-dev.txt uv || true
 	@touch $@
 
 .venv/ready: .venv/python requirements.txt pyproject.toml
-	$(call install,-r requirements.txt)
-	$(call install,--no-deps --editable .)
+	@echo 'Installing the versions that requirements.txt pins'
+	@$(call install,-r requirements.txt)
+	@$(call install,--no-deps --editable .)
 	@touch $@
 
 .venv/ready-for-tests: .venv/ready requirements-dev.txt
-	$(call install,-r requirements-dev.txt)
+	@echo 'Installing the versions that requirements-dev.txt pins'
+	@$(call install,-r requirements-dev.txt)
 	@touch $@

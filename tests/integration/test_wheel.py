@@ -51,11 +51,12 @@ def test_installed_in_an_empty_environment_it_does_the_main_job(wheel: Path, tmp
     venv, home = tmp_path / "venv", tmp_path / "home"
     subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, venv], check=True)
     pins = ROOT / "requirements.txt"
-    install = [UV, "pip", "install", "--quiet", "--python", venv / "bin" / "python", "--constraint", pins, wheel]
+    python = venv / "bin" / "python"
+    install: list[str | Path] = [UV, "pip", "install", "--quiet", "--python", python, "--constraint", pins, wheel]
     subprocess.run(install, check=True)
     unset = ("PYTHONPATH", "VIRTUAL_ENV")
     shell = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "LOOKBOOK_")) and k not in unset}
-    command = [venv / "bin" / "lookbook", "ingest", "sample://20", "--dataset", "installed", "--json"]
+    command: list[str | Path] = [venv / "bin" / "lookbook", "ingest", "sample://20", "--dataset", "installed", "--json"]
     try:
         done = subprocess.run(
             command,

@@ -1,0 +1,1 @@
+"""Measurements, by ``make bench``: never part of the tests."""

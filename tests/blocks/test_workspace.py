@@ -1,0 +1,96 @@
+"""The local workspace: where its parts lie, and what is said where it cannot live."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from blocks.errors import LookbookError
+from blocks.workspace import load_workspace, local_workspace
+
+
+@pytest.fixture
+def no_api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine on which nobody has configured Prefect."""
+    for name in [name for name in os.environ if name.startswith(("PREFECT_", "LOOKBOOK_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "no-prefect"))
+
+
+def test_everything_of_a_local_workspace_lies_under_its_home(tmp_path: Path) -> None:
+    home = tmp_path / "a" / "new home ü"
+    place = local_workspace(home)
+    assert place.lake.root == home / "lake"
+    assert place.registry.home == home
+    assert place.registry.url is None
+    assert place.warehouse.path == home / "lookbook.duckdb"
+    assert place.scratch == home / "scratch"
+    assert place.lake.root.is_dir()
+    assert place.scratch.is_dir()
+
+
+def test_making_it_again_leaves_what_is_there(tmp_path: Path) -> None:
+    local_workspace(tmp_path / "home").lake.put("a/b", b"kept")
+    assert local_workspace(tmp_path / "home").lake.get("a/b") == b"kept"
+
+
+def test_making_it_starts_no_server(tmp_path: Path) -> None:
+    local_workspace(tmp_path / "home")
+    assert {path.name for path in (tmp_path / "home").iterdir()} == {"lake", "scratch"}
+
+
+@pytest.mark.usefixtures("no_api")
+def test_local_is_the_home_of_the_settings_where_no_api_is_configured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOKBOOK_HOME", str(tmp_path / "home"))
+    assert load_workspace("local") == local_workspace(tmp_path / "home")
+    monkeypatch.setenv("LOOKBOOK_HOME", str(tmp_path / "other"))
+    assert load_workspace("local").lake.root == tmp_path / "other" / "lake"
+
+
+def assert_refused(home: Path) -> None:
+    with pytest.raises(LookbookError, match="LOOKBOOK_HOME .* cannot be used") as caught:
+        local_workspace(home)
+    assert str(home) in caught.value.problem
+    assert "folder that you may write to" in caught.value.way_out
+
+
+def test_a_home_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert_refused(tmp_path / "file")
+    assert_refused(tmp_path / "file" / "home")
+
+
+def test_a_name_that_no_file_system_takes_is_refused(tmp_path: Path) -> None:
+    assert_refused(tmp_path / ("x" * 300))
+
+
+@contextmanager
+def without_rights() -> Iterator[None]:
+    """Be nobody for a while, where this process is root's: root may write anywhere."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_home_that_may_not_be_written_is_refused(tmp_path: Path) -> None:
+    local_workspace(tmp_path / "home")
+    for folder in (tmp_path / "home" / "scratch", tmp_path / "home"):
+        folder.chmod(0o555)
+    try:
+        with without_rights():
+            assert_refused(tmp_path / "home" / "below")
+            assert_refused(tmp_path / "home")
+    finally:
+        for folder in (tmp_path / "home", tmp_path / "home" / "scratch"):
+            folder.chmod(0o755)

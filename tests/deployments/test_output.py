@@ -1,0 +1,100 @@
+"""What commands print: JSON that any program reads, and tables that show texts as they are."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from decimal import Decimal
+
+import pytest
+
+from deployments.output import print_json, print_rows, print_summary, printable
+
+SUMMARY = {
+    "dataset": "fashion",
+    "snapshot": "20261121T115043Z-4f1c0a2b",
+    "published": True,
+    "images": {"found": 1234, "loaded": 1230, "rejected": 4},
+    "rows": {"found": 10, "missing_image": 2},
+    "orphan_images": 5,
+    "outputs": {"standard": 1230},
+    "seconds": 2.5,
+    "images_per_second": 493.6,
+    "report": "/home/lake/" + "deep/" * 40 + "report.html",
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain text, écran 写真", "plain text, écran 写真"),
+        ("two\nlines\r\n", r"two\nlines\r\n"),
+        ("\x1b[2Jcleared\x07", r"\x1b[2Jcleared\x07"),
+        ("\u202egpj.exe", r"\u202egpj.exe"),
+        ("\udcff.jpg", r"\udcff.jpg"),
+        ("tab\tnul\x00", r"tab\tnul\x00"),
+        ("[bold]", "[bold]"),
+        ("", ""),
+    ],
+)
+def test_printable_text_is_one_line_that_no_terminal_obeys(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    assert printable(text).isprintable()
+    printable(text).encode("utf-8")
+
+
+def test_json_has_numbers_for_decimals_and_text_for_dates(capsys: pytest.CaptureFixture[str]) -> None:
+    document = [{"sum": Decimal("12345678901234567890"), "mean": Decimal("2.50"), "zero": Decimal("0E+3")}]
+    print_json(document + [{"day": date(2012, 5, 1), "name": "écran\n", "none": None}])
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == [
+        {"sum": 12345678901234567890, "mean": 2.5, "zero": 0},
+        {"day": "2012-05-01", "name": "écran\n", "none": None},
+    ]
+    assert "écran" in printed, "people read it too"
+
+
+def test_a_table_shows_cells_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [["[red]a[/red]", None, 3], ["[/b] :smile:", "x\ny\x1b[2J", Decimal("1.5")]]
+    print_rows(["name", "note", "n"], rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines] == [
+        ["name", "note", "n"],
+        ["[red]a[/red]", "3"],
+        ["[/b]", ":smile:", r"x\ny\x1b[2J", "1.5"],
+    ]
+
+
+def test_a_table_for_another_program_breaks_no_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    long = "/very/long/path/" * 30
+    print_rows(["path", "other"], [[long, long]])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[1].split() == [long, long]
+
+
+def test_a_table_without_rows_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    print_rows(["name"], [], "No datasets yet.")
+    assert capsys.readouterr().out == "No datasets yet.\n"
+
+
+def test_the_summary_counts_every_outcome_and_leaves_the_report_on_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    print_summary(SUMMARY)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "fashion  snapshot 20261121T115043Z-4f1c0a2b  (published)"
+    said = {line[2:16].strip(): line[17:] for line in lines[1:]}
+    assert said["images"].split("  ") == ["1,234 found", "1,230 loaded", "4 rejected"]
+    assert said["rows"].split("  ") == ["10 found", "2 missing image"]
+    assert said["orphan images"] == "5"
+    assert said["report"] == SUMMARY["report"]
+
+
+def test_a_run_that_published_nothing_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    print_summary(SUMMARY | {"published": False})
+    assert "(not published again: nothing new)" in capsys.readouterr().out.splitlines()[0]

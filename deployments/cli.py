@@ -24,6 +24,7 @@ app = App(
     help="Turn an image collection with its catalogue into a verified, versioned, queryable dataset.",
     help_format="plaintext",
     version_flags=["--version"],
+    suppress_keyboard_interrupt=False,  # main says what an interrupt leaves behind
 )
 
 
@@ -81,12 +82,11 @@ def ingest(
     from deployments.output import print_json, print_summary
 
     home = read_settings().home
-    commands.check_source(home, source)
     summary = commands.ingest(
         home,
         debug,
         {
-            "source": source,
+            "source": commands.check_source(home, source),
             "dataset": dataset,
             "workspace": workspace,
             "recipe": commands.recipe_from(recipe),

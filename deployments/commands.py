@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def check_source(home: Path, source: str) -> None:
-    """Refuse a source that can't be meant, before anything is started.
+def check_source(home: Path, source: str) -> str:
+    """Refuse a source that can't be meant, before anything is started; a path is made absolute.
+
+    The snapshot remembers its source, and a later repair may be started from another folder.
 
     Raises:
         UsageError: no such folder or archive, or a scheme that is not known.
@@ -23,6 +25,7 @@ def check_source(home: Path, source: str) -> None:
     from tasks.datasets.sources.opening import open_source
 
     open_source(source, home / "scratch")
+    return source if "://" in source else str(Path(source).expanduser().absolute())
 
 
 def recipe_from(path: Path | None) -> Recipe:

@@ -8,7 +8,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from prefect import flow, get_run_logger, runtime, task
-from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.events import emit_event
 from prefect.futures import as_completed
@@ -95,7 +100,7 @@ def ingest(
         if conclusion.published or "nothing changed" in conclusion.note:
             clear_batches(place.lake, dataset)
         record.update(conclusion.summary)
-    create_markdown_artifact(conclusion.markdown, key=f"{dataset}-report".replace("_", "-"))
+    _describe(conclusion, dataset)
     if conclusion.note:
         get_run_logger().warning("Not published: %s.", conclusion.note)
     return conclusion.summary
@@ -110,7 +115,8 @@ def _recorded(request: Request) -> Iterator[dict[str, Any]]:
     try:
         yield summary
     except BaseException as error:
-        end_run(registry, run_id, None, str(error) or type(error).__name__)
+        interrupted = isinstance(error, KeyboardInterrupt)
+        end_run(registry, run_id, None, "interrupted" if interrupted else str(error) or type(error).__name__)
         raise
     end_run(registry, run_id, summary, None)
 
@@ -133,6 +139,18 @@ def _draw(survey: Survey, workspace: str) -> None:
         update_progress_artifact(progress, 100.0 * done / count)  # type: ignore[arg-type]
     if faults:
         raise faults[0]
+
+
+def _describe(conclusion: Conclusion, dataset: str) -> None:
+    """The report in short and the outcomes, as artifacts that the UI shows with the run."""
+    key = dataset.replace("_", "-")
+    create_markdown_artifact(conclusion.markdown, key=f"{key}-report", description="The report in short")
+    outcomes = [
+        {"of": kind, "outcome": outcome, "count": count}
+        for kind in ("images", "rows", "outputs")
+        for outcome, count in conclusion.summary[kind].items()
+    ]
+    create_table_artifact(outcomes, key=f"{key}-outcomes", description="The books: found, and each outcome")
 
 
 def _spread(workspace: str, dataset: str, conclusion: Conclusion) -> None:

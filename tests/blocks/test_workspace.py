@@ -54,7 +54,7 @@ def test_local_is_the_home_of_the_settings_where_no_api_is_configured(
 
 
 def assert_refused(home: Path) -> None:
-    with pytest.raises(LookbookError, match="LOOKBOOK_HOME .* cannot be used") as caught:
+    with pytest.raises(LookbookError, match=r"LOOKBOOK_HOME .* cannot be used") as caught:
         local_workspace(home)
     assert str(home) in caught.value.problem
     assert "folder that you may write to" in caught.value.way_out

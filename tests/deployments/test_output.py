@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import date
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -44,8 +45,8 @@ def test_printable_text_is_one_line_that_no_terminal_obeys(text: str, shown: str
 
 
 def test_json_has_numbers_for_decimals_and_text_for_dates(capsys: pytest.CaptureFixture[str]) -> None:
-    document = [{"sum": Decimal("12345678901234567890"), "mean": Decimal("2.50"), "zero": Decimal("0E+3")}]
-    print_json(document + [{"day": date(2012, 5, 1), "name": "écran\n", "none": None}])
+    document = [{"sum": Decimal(12345678901234567890), "mean": Decimal("2.50"), "zero": Decimal("0E+3")}]
+    print_json([*document, {"day": date(2012, 5, 1), "name": "écran\n", "none": None}])
     printed = capsys.readouterr().out
     assert json.loads(printed) == [
         {"sum": 12345678901234567890, "mean": 2.5, "zero": 0},
@@ -55,7 +56,7 @@ def test_json_has_numbers_for_decimals_and_text_for_dates(capsys: pytest.Capture
 
 
 def test_a_table_shows_cells_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [["[red]a[/red]", None, 3], ["[/b] :smile:", "x\ny\x1b[2J", Decimal("1.5")]]
+    rows: list[list[Any]] = [["[red]a[/red]", None, 3], ["[/b] :smile:", "x\ny\x1b[2J", Decimal("1.5")]]
     print_rows(["name", "note", "n"], rows)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split() for line in lines] == [

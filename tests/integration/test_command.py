@@ -135,6 +135,8 @@ asyncio.run(main())
     assert all(state == "COMPLETED" and child for _, state, child in batches)
     assert any(kind == "progress" and data == 100 for kind, _, data in found["artifacts"])
     assert any(kind == "markdown" and key == "demo-report" for kind, key, _ in found["artifacts"])
+    tables = [json.loads(data) for kind, key, data in found["artifacts"] if (kind, key) == ("table", "demo-outcomes")]
+    assert {"of": "images", "outcome": "found", "count": 40} in tables[0]
 
 
 def test_logs_go_to_standard_error_and_json_stays_alone(shared_home: Path) -> None:

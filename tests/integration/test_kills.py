@@ -136,6 +136,27 @@ def test_killed_right_after_current_and_repaired(home: Path) -> None:
     assert_whole(home, "mended", 40)
 
 
+def test_interrupted_it_says_so_and_the_next_run_goes_on(home: Path) -> None:
+    # Where tests run in the background, SIGINT is ignored by inheritance; a terminal's command listens to it.
+    listens = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    command = [sys.executable, "-c", listens + "from deployments.cli import main; main()"]
+    arguments = ["ingest", "sample://240", "--dataset", "interrupted", "--batch-size", "60"]
+    process = subprocess.Popen([*command, *arguments], env=environment(home), cwd=home.parent, stderr=subprocess.PIPE)
+    try:
+        wait_until(lambda: bool(parts(home, "interrupted")), process)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1].decode()
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    assert said == "Interrupted. Nothing half done was published; the same command goes on from here.\n"
+    finished = parts(home, "interrupted")
+    summary = lookbook_json(home, *arguments)
+    assert summary["outputs"]["standard"] == summary["images"]["loaded"] - sum(finished.values())
+    assert [run["error"] for run in lookbook_json(home, "runs", "interrupted")] == [None, "interrupted"]
+
+
 def test_two_runs_of_one_dataset_are_kept_apart(home: Path) -> None:
     command = [sys.executable, "-c", "from deployments.cli import main; main()"]
     arguments = ["ingest", "sample://240", "--dataset", "contested", "--batch-size", "60"]

@@ -1,0 +1,121 @@
+"""The books: what does not add up is said, with names."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blocks.errors import LookbookError
+from tasks.datasets.books import (
+    NAMED,
+    UnbalancedBooksError,
+    check_images,
+    check_outputs,
+    check_reject_limit,
+    check_rows,
+)
+from tasks.images.recipe import OutputDefinition, Recipe
+
+RECIPE = Recipe(outputs={"thumb": OutputDefinition(image_size=16), "grey": OutputDefinition(colour_mode="grey")})
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(max_size=5), unique=True), st.randoms(use_true_random=False))
+def test_one_outcome_for_each_image_in_any_order_balances(keys: list[str], random: object) -> None:
+    check_images(keys, random.sample(keys, len(keys)))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("found", "ended", "said"),
+    [
+        (["a", "b", "c"], ["b"], "3 images were found; 2 without an outcome (a, c)."),
+        (["a", "b"], ["a", "b", "b"], "2 images were found; 1 with several outcomes (b)."),
+        (["a"], ["a", "x"], "1 images were found; 1 with an outcome but not listed (x)."),
+        (["a", "a"], ["a"], "1 images were found; 1 listed more than once (a)."),
+        (
+            ["a", "b"],
+            ["a", "a", "x"],
+            "1 without an outcome (b); 1 with several outcomes (a); 1 with an outcome but not listed (x).",
+        ),
+        ([], ["a"], "0 images were found; 1 with an outcome but not listed (a)."),
+    ],
+)
+def test_images_that_are_off_are_named(found: list[str], ended: list[str], said: str) -> None:
+    with pytest.raises(UnbalancedBooksError) as caught:
+        check_images(found, ended)
+    assert caught.value.problem.endswith(said)
+    assert "Nothing was published" in caught.value.way_out
+
+
+def test_numbers_that_cancel_out_do_not_hide_a_fault() -> None:
+    with pytest.raises(UnbalancedBooksError, match=r"1 without an outcome \(b\).*not listed \(c\)"):
+        check_images(["a", "b"], ["a", "c"])
+
+
+def test_of_many_keys_some_are_named_and_the_rest_is_counted() -> None:
+    keys = [f"images/{number}.jpg" for number in range(NAMED + 3)]
+    with pytest.raises(UnbalancedBooksError) as caught:
+        check_images(keys, [])
+    assert f"({', '.join(keys[:NAMED])} and 3 more)" in caught.value.problem
+    with pytest.raises(UnbalancedBooksError) as caught:
+        check_images(keys[:NAMED], [])
+    assert f"({', '.join(keys[:NAMED])})." in caught.value.problem
+
+
+def states(*rows: tuple[str, str, str]) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) or [(), (), ()]
+    return pa.table(dict(zip(("key", "status", "sha256"), (pa.array(c, pa.string()) for c in columns), strict=True)))
+
+
+def outputs(*rows: tuple[str, str]) -> pa.Table:
+    names = [pa.array([row[place] for row in rows], pa.string()) for place in (0, 1)]
+    return pa.table({"sha256": names[0], "output": names[1]})
+
+
+def test_every_good_image_with_every_output_balances() -> None:
+    whole = outputs(("s1", "thumb"), ("s1", "grey"))
+    check_outputs(states(("a", "ok", "s1"), ("copy of a", "ok", "s1"), ("bad", "rejected", "s9")), whole, RECIPE)
+    check_outputs(states(), outputs(), RECIPE)
+
+
+def test_outputs_that_were_not_drawn_are_named() -> None:
+    with pytest.raises(UnbalancedBooksError, match=r"1 outputs were not drawn \(grey of b\)") as caught:
+        check_outputs(
+            states(("a", "ok", "s1"), ("b", "ok", "s2")),
+            outputs(("s1", "thumb"), ("s1", "grey"), ("s2", "thumb"), ("s2", "former")),
+            RECIPE,
+        )
+    assert "Nothing was published" in caught.value.way_out
+
+
+def test_of_many_lacking_outputs_some_are_named_and_the_rest_is_counted() -> None:
+    rows = [(f"{number}.jpg", "ok", f"s{number}") for number in range(NAMED)]
+    with pytest.raises(UnbalancedBooksError, match=rf"{2 * NAMED} outputs .*thumb of 0.jpg.* and {NAMED} more"):
+        check_outputs(states(*rows), outputs(), RECIPE)
+
+
+def test_rows_balance_when_their_outcomes_add_up() -> None:
+    check_rows({"found": 6, "matched": 3, "missing_image": 1, "duplicate": 1, "rejected": 1})
+    check_rows({"found": 0, "matched": 0})
+    for off in (5, 7):
+        with pytest.raises(UnbalancedBooksError, match=f"{off} catalogue rows were found.*'matched': 6"):
+            check_rows({"found": off, "matched": 6, "rejected": 0})
+
+
+@pytest.mark.parametrize(
+    ("rejected", "found", "limit"), [(1, 10, 0.1), (0, 10, 0.0), (10, 10, 1.0), (0, 0, 0.0), (3, 10, 0.3)]
+)
+def test_as_many_rejects_as_allowed_pass(rejected: int, found: int, limit: float) -> None:
+    check_reject_limit({"found": found, "rejected": rejected}, {"truncated": rejected}, limit)
+
+
+@pytest.mark.parametrize(("rejected", "found", "limit"), [(2, 10, 0.1), (1, 1000, 0.0), (10, 10, 0.99)])
+def test_more_rejects_fail_and_are_counted_by_rule(rejected: int, found: int, limit: float) -> None:
+    rules = {"truncated": rejected - 1, "not_an_image": 1}
+    with pytest.raises(LookbookError) as caught:
+        check_reject_limit({"found": found, "rejected": rejected}, rules, limit)
+    assert f"{rejected} of {found} images ({rejected / found:.1%}) were rejected" in caught.value.problem
+    assert f"1 not_an_image, {rejected - 1} truncated; --reject-limit is {limit:g}" in caught.value.problem
+    assert "--reject-limit" in caught.value.way_out

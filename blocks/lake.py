@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import threading
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from prefect.blocks.core import Block
 from pydantic import Field
 
 from blocks.errors import LookbookError, ObjectConflictError, ObjectNotFoundError, SwapConflictError
+
+_swapping = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Lake(Block, ABC):
 
     @abstractmethod
     def replace(self, key: str, data: bytes) -> None:
-        """Store `data` under `key` whatever stands there. For repairs only."""
+        """Store `data` under `key` whatever stands there: for repairs, and for a batch's own two files."""
 
     @abstractmethod
     def get(self, key: str) -> bytes:
@@ -141,7 +144,8 @@ class FolderLake(Lake):
         path = self._path(key)
         with _disk_faults(self.root):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with fasteners.InterProcessLock(path.with_name(path.name + ".lock")):
+            # The lock file keeps processes apart, and only those: POSIX grants it to each thread of one.
+            with _swapping, fasteners.InterProcessLock(path.with_name(path.name + ".lock")):
                 found = self.read_version(key)
                 if (found[1] if found else None) != expected:
                     raise SwapConflictError(

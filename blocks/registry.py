@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,16 +33,25 @@ class Registry(Block):
     home: Path | None = Field(default=None, description="Home of the embedded server, where no URL is given.")
 
     def run(self, work: Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[Result]]) -> Result:
-        """Open a connection, do `work` with it, close it. Must not be called from a running event loop.
+        """Open a connection, do `work` with it, close it.
 
         Raises:
-            LookbookError: the server can't be reached.
+            LookbookError: the server can't be reached, or fails.
         """
-        return asyncio.run(self._run(work))
+        if not _in_a_loop():
+            return asyncio.run(self._run(work))
+        with ThreadPoolExecutor(1) as thread:  # a notebook or an async caller has a loop running here
+            return thread.submit(asyncio.run, self._run(work)).result()
 
     async def _run(self, work: Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[Result]]) -> Result:
         async with self.connection() as connection:
-            return await work(connection)
+            try:
+                return await work(connection)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                raise LookbookError(
+                    f"The registry {self._label()} failed: {type(error).__name__}: {error}.",
+                    "Run the command again; if it stays, see PostgreSQL's log.",
+                ) from error
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
@@ -57,6 +67,12 @@ class Registry(Block):
     async def _connect(self) -> asyncpg.Connection[asyncpg.Record]:
         try:
             return await asyncpg.connect(self._dsn(), timeout=30, server_settings={"application_name": "lookbook"})
+        except (ValueError, OverflowError, TypeError):
+            # What it says may hold a piece of the password.
+            raise LookbookError(
+                f"The registry {self._label()} cannot be reached: that is no PostgreSQL URL.",
+                "Write it as postgresql://user:password@host:5432/database, special characters as %23 for #.",
+            ) from None
         except CONNECTION_FAULTS as error:
             raise LookbookError(
                 f"The registry {self._label()} cannot be reached: {type(error).__name__}: {error}.",
@@ -73,6 +89,14 @@ class Registry(Block):
 
     def _label(self) -> str:
         return "that its block's URL names" if self.url is not None else f"under {self.home}"
+
+
+def _in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 async def _version(connection: asyncpg.Connection[asyncpg.Record]) -> str | None:

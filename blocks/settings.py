@@ -15,7 +15,7 @@ from blocks.errors import UsageError
 class Settings(BaseSettings):
     """Where the ``local`` workspace lives, and how much of the machine a run may take."""
 
-    model_config = SettingsConfigDict(env_prefix="LOOKBOOK_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="LOOKBOOK_", env_ignore_empty=True, extra="ignore")
 
     home: Annotated[Path, Field(description="Folder of the local workspace.")] = Path(".lookbook")
     threads: Annotated[int, Field(ge=1, le=256, description="Threads that draw images in one batch.")] = Field(
@@ -26,7 +26,14 @@ class Settings(BaseSettings):
     @field_validator("home")
     @classmethod
     def _absolute(cls, home: Path) -> Path:
-        return Path(os.path.abspath(home.expanduser()))  # noqa: PTH100 - resolve() would follow links
+        try:
+            folder = Path(os.path.abspath(home.expanduser()))  # noqa: PTH100 - resolve() would follow links
+            str(folder).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError("its name is not UTF-8, and manifests could not say where it is") from error
+        except RuntimeError as error:
+            raise ValueError(str(error)) from error
+        return folder
 
 
 def read_settings() -> Settings:

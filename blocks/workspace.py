@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
+import httpx
 from prefect.blocks.core import Block
 from pydantic import Field
 
@@ -59,7 +60,7 @@ def load_workspace(name: str) -> Workspace:
         LookbookError: Prefect's API can't be asked.
     """
     home = read_settings().home
-    if name == "local" and prefect_server.configured_api_url() is None:
+    if name == "local" and prefect_server.configured_api_url() in {None, prefect_server.running(home)}:
         return local_workspace(home)
     saved = _load_saved(name)
     if saved is not None:
@@ -80,8 +81,10 @@ def _load_saved(name: str) -> Workspace | None:
     except ValueError as error:
         if "Unable to find block document" in str(error):
             return None
-        raise
-    except (PrefectHTTPStatusError, OSError) as error:
+        raise LookbookError(
+            f"The workspace {name} that is saved cannot be used: {error}.", "Mend its block in Prefect's UI."
+        ) from error
+    except (PrefectHTTPStatusError, httpx.HTTPError, OSError) as error:
         raise LookbookError(
             f"Prefect's API cannot be asked for the workspace {name}: {type(error).__name__}.",
             "See that the server of PREFECT_API_URL runs.",

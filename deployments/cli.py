@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,6 +42,13 @@ def main() -> None:
             raise
         _complain(error.problem, error.way_out)
         sys.exit(EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED)
+    except OSError as error:
+        if debug:
+            raise
+        _complain(
+            _disk_fault(error), "See that it is there, that you may read it, and that nobody changes it; run again."
+        )
+        sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         _complain("Interrupted. Nothing half done was published; the same command goes on from here.", "")
         sys.exit(EXIT_INTERRUPTED)
@@ -54,11 +62,18 @@ def main() -> None:
         sys.exit(EXIT_FAILED)
 
 
+def _disk_fault(error: OSError) -> str:
+    name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+    return f"{name}: {error.strerror}." if name and error.strerror else f"{error}"
+
+
 def _complain(problem: str, way_out: str) -> None:
-    from deployments.output import printable
+    from deployments.output import print_json, printable
 
     lines = [line for line in (*problem.splitlines(), *way_out.splitlines()) if line.strip()]
     sys.stderr.write("".join(f"{printable(line)}\n" for line in lines))
+    if "--json" in sys.argv:
+        print_json({"error": problem, "way_out": way_out})
 
 
 @app.command
@@ -139,7 +154,7 @@ def rejects(
 def datasets(*, workspace: WorkspaceName = "local", json: Json = False, debug: Debug = False) -> None:
     """List the datasets of a workspace."""
     rows = _commands(debug).datasets(workspace)
-    _print(rows, ["dataset", "snapshot", "created_at", "images", "rows"], json, "No datasets yet.")
+    _print(rows, ["dataset", "snapshot", "created_at", "images", "rows", "fault"], json, "No datasets yet.")
 
 
 @app.command
@@ -184,6 +199,8 @@ def query(
     debug: Debug = False,
 ) -> None:
     """Ask the warehouse."""
+    from deployments.output import unique_names
+
     if json and csv:
         raise UsageError("--json and --csv: only one of them can be printed.", "Give one or none.")
     table = _commands(debug).query(workspace, sql)
@@ -192,6 +209,7 @@ def query(
 
         pyarrow.csv.write_csv(table, sys.stdout.buffer)
     else:
+        table = table.rename_columns(unique_names(table.column_names))
         _print(table.to_pylist(), table.column_names, json, "No rows.")
 
 

@@ -7,11 +7,14 @@ import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from blocks.errors import LookbookError, UsageError
 from deployments import prefect_environment, progress
 from tasks.images.recipe import Recipe, read_recipe
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from blocks.lake import Lake
 
 
 def check_source(home: Path, source: str) -> str:
@@ -24,6 +27,12 @@ def check_source(home: Path, source: str) -> str:
     """
     from tasks.datasets.sources.opening import open_source
 
+    try:
+        source.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"SOURCE {source!r}: its path is not UTF-8, and the books could not name it.", "Link or move it."
+        ) from error
     open_source(source, home / "scratch")
     return source if "://" in source else str(Path(source).expanduser().absolute())
 
@@ -49,12 +58,15 @@ def verify(workspace: str, dataset: str, repair: bool) -> dict[str, Any]:
     """Verify a dataset; with `repair`, mend what can be mended and verify once more."""
     from blocks.workspace import load_workspace
     from tasks.datasets import verify as checks
+    from tasks.datasets.lease import lease
 
     place = load_workspace(workspace)
-    found = checks.verify(place, dataset)
     repairs: list[str] = []
-    if repair and found.differences:
-        repairs = checks.repair(found)
+    if repair:
+        with lease(place.registry, f"dataset/{dataset}"):  # a run that publishes meanwhile would be set back
+            repairs = checks.repair(checks.verify(place, dataset))
+            found = checks.verify(place, dataset)
+    else:
         found = checks.verify(place, dataset)
     return {
         "dataset": dataset,
@@ -78,20 +90,31 @@ def rejects(workspace: str, dataset: str) -> list[dict[str, Any]]:
 def datasets(workspace: str) -> list[dict[str, Any]]:
     """The datasets of a workspace, with their current snapshots."""
     from blocks.workspace import load_workspace
-    from tasks.datasets.manifest import list_datasets, require_published
+    from tasks.datasets.manifest import list_datasets
 
     lake = load_workspace(workspace).lake
-    manifests = [require_published(lake, name).manifest for name in list_datasets(lake)]
-    return [
-        {
-            "dataset": manifest.dataset,
+    return [_dataset_row(lake, name) for name in list_datasets(lake)]
+
+
+def _dataset_row(lake: Lake, name: str) -> dict[str, Any]:
+    """One dataset; a damaged one is listed with its fault and hides no other."""
+    from tasks.datasets.manifest import require_published
+
+    row: dict[str, Any] = dict.fromkeys(("snapshot", "created_at", "images", "rows", "fault"))
+    try:
+        manifest = require_published(lake, name).manifest
+    except LookbookError as error:
+        return {"dataset": name} | row | {"fault": error.problem}
+    return (
+        {"dataset": name}
+        | row
+        | {
             "snapshot": manifest.snapshot_id,
             "created_at": manifest.created_at.isoformat(timespec="seconds"),
             "images": manifest.summary["images"]["found"],
             "rows": manifest.summary["rows"]["found"],
         }
-        for manifest in manifests
-    ]
+    )
 
 
 def snapshots(workspace: str, dataset: str) -> list[dict[str, Any]]:

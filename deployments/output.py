@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -18,12 +19,34 @@ WIDE = 10_000
 
 def print_json(document: Any) -> None:  # noqa: ANN401 - anything that JSON can say
     """Print one JSON document to standard output."""
-    sys.stdout.write(json.dumps(document, indent=2, default=_plain, ensure_ascii=False) + "\n")
+    text = json.dumps(_finite(document), indent=2, default=_plain, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write(text + "\n")
+
+
+def _finite(document: Any) -> Any:  # noqa: ANN401 - anything that JSON can say
+    """JSON has no word for NaN and the infinities: they are null."""
+    if isinstance(document, float) and not math.isfinite(document):
+        return None
+    if isinstance(document, dict):
+        return {key: _finite(value) for key, value in document.items()}
+    return [_finite(value) for value in document] if isinstance(document, list) else document
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Column names, numbered where several are equal: ``a``, ``a_2``."""
+    unique: list[str] = []
+    for name in names:
+        count = 2
+        candidate = name
+        while candidate in unique:
+            candidate, count = f"{name}_{count}", count + 1
+        unique.append(candidate)
+    return unique
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any value of a table
     """What JSON has no word for: DuckDB's sums are decimals, whole ones mostly."""
-    if isinstance(value, Decimal):
+    if isinstance(value, Decimal) and value.is_finite():
         return int(value) if value == value.to_integral_value() else float(value)
     return str(value)
 
@@ -32,7 +55,7 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str
     """Print rows as a table; names and texts from users are shown as they are, never as markup."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(_cell(column), overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     console = Console(file=sys.stdout)
@@ -48,7 +71,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     rows.append(("orphan images", str(summary["orphan_images"])))
     rows.append(("outputs drawn", _counts(summary["outputs"])))
     rows.append(("time", f"{summary['seconds']} s, {summary['images_per_second']} images a second"))
-    rows.append(("report", summary["report"]))
+    rows.append(("report", printable(summary["report"])))
     Console(file=sys.stdout).print(
         Text(f"{summary['dataset']}  snapshot {summary['snapshot']}  ({published})", style="bold"),
         soft_wrap=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -95,11 +95,10 @@ def ingest(
         survey = take_stock(request)
         _draw(survey, workspace)
         conclusion = conclude(request, survey, started)
+        record.update(conclusion.summary)
         if conclusion.published:
             _spread(workspace, dataset, conclusion)
-        if conclusion.published or "nothing changed" in conclusion.note:
             clear_batches(place.lake, dataset)
-        record.update(conclusion.summary)
     _describe(conclusion, dataset)
     if conclusion.note:
         get_run_logger().warning("Not published: %s.", conclusion.note)
@@ -116,7 +115,9 @@ def _recorded(request: Request) -> Iterator[dict[str, Any]]:
         yield summary
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
-        end_run(registry, run_id, None, "interrupted" if interrupted else str(error) or type(error).__name__)
+        with suppress(LookbookError):  # a registry that fails too must not hide why the run failed
+            said = "interrupted" if interrupted else str(error) or type(error).__name__
+            end_run(registry, run_id, summary or None, said)
         raise
     end_run(registry, run_id, summary, None)
 

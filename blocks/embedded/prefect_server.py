@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 import urllib.error
@@ -22,6 +23,9 @@ from blocks.errors import LookbookError
 #: Seconds to the first answer; about 10 on two cores, more on a busy machine.
 START_TIMEOUT = 120
 ATTEMPTS = 3
+
+# A lock file keeps processes apart, and only those: POSIX grants it to each thread of one.
+_starting = threading.Lock()
 
 
 def configured_api_url() -> str | None:
@@ -58,7 +62,7 @@ def start(home: Path) -> str:
     folder = home / "prefect"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with fasteners.InterProcessLock(folder / "server.lock"):
+        with _starting, fasteners.InterProcessLock(folder / "server.lock"):
             url = running(home)
             for _ in range(ATTEMPTS):
                 url = url or _start_on(_free_port(), home)
@@ -113,6 +117,7 @@ def _recorded(home: Path) -> tuple[psutil.Process | None, int]:
         record = json.loads((home / "prefect" / "server.json").read_text(encoding="utf-8"))
         process = psutil.Process(int(record["pid"]))
         same = process.create_time() == record["created"] and process.status() != psutil.STATUS_ZOMBIE
+        same = same and record["home"] == str(home)  # a copied home has the record of the original's server
         return (process if same else None), int(record["port"])
     except (OSError, ValueError, KeyError, TypeError, psutil.Error):
         return None, 0
@@ -132,7 +137,7 @@ def _start_on(port: int, home: Path) -> str | None:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    record = {"pid": child.pid, "created": psutil.Process(child.pid).create_time(), "port": port}
+    record = {"pid": child.pid, "created": psutil.Process(child.pid).create_time(), "port": port, "home": str(home)}
     (folder / "server.json").write_text(json.dumps(record), encoding="utf-8")
     return url if _wait_for(url, child) else None
 

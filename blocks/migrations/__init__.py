@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import asyncpg
+
 #: The newest step; a test holds that it is the one that Alembic finds.
 HEAD = "0001"
 
@@ -27,7 +29,11 @@ async def upgrade(dsn: str) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
-    engine = create_async_engine(dsn.replace("postgresql://", "postgresql+asyncpg://", 1))
+    # asyncpg reads the address itself: SQLAlchemy knows fewer of its spellings and options.
+    async def connect() -> asyncpg.Connection[asyncpg.Record]:
+        return await asyncpg.connect(dsn)
+
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect)
     async with engine.begin() as connection:
         await connection.run_sync(run)
     await engine.dispose()

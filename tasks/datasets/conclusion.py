@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from blocks.errors import LookbookError, ObjectNotFoundError
+from blocks.errors import LookbookError
 from blocks.lake import Lake
 from tasks.datasets.books import UnbalancedBooksError, check_reject_limit
 from tasks.datasets.changes import changes_between
@@ -21,7 +21,7 @@ from tasks.datasets.recovery import clear_batches
 from tasks.datasets.report import ReportData, render_report, report_markdown
 from tasks.datasets.snapshot import Snapshot, build_snapshot
 from tasks.datasets.survey import Request, Survey
-from tasks.images.parquet import from_parquet
+from tasks.images.batch import read_part
 from tasks.images.recipe import codec_versions
 
 
@@ -51,7 +51,7 @@ def conclude(request: Request, survey: Survey, started: datetime) -> Conclusion:
     note = _reason_to_keep(request, survey, digest)
     now = datetime.now(UTC)
     before = survey.published.manifest if survey.published else None
-    name = f"{now:%Y%m%dT%H%M%SZ}-{digest[:8]}" if not note or before is None else before.snapshot_id
+    name = f"{now:%Y%m%dT%H%M%S%fZ}-{digest[:8]}" if not note or before is None else before.snapshot_id
     summary = _summary(request, snapshot, name, not note, (now - started).total_seconds())
     data = _report_data(request, survey, snapshot, digest, summary, now)
     if not note:
@@ -61,21 +61,23 @@ def conclude(request: Request, survey: Survey, started: datetime) -> Conclusion:
 
 def _balanced_snapshot(request: Request, survey: Survey) -> Snapshot:
     lake = request.workspace.lake
-    parts = [_read_part(lake, key) for key in survey.batches]
+    parts = [_part(lake, key) for key in survey.batches]
     try:
-        return build_snapshot(survey.images, survey.catalogue, survey.plan, parts, survey.known, request.recipe)
+        return build_snapshot(
+            survey.images, survey.beyond, survey.catalogue, survey.plan, parts, survey.known, request.recipe
+        )
     except UnbalancedBooksError:
         clear_batches(lake, request.dataset)  # a part is wrong: the next run must not take it up again
         raise
 
 
-def _read_part(lake: Lake, key: str) -> pa.Table:
-    try:
-        return from_parquet(lake.get(f"{key}/part.parquet"))[0]
-    except ObjectNotFoundError as error:
+def _part(lake: Lake, key: str) -> pa.Table:
+    part = read_part(lake, key)
+    if part is None:
         raise LookbookError(
             f"{key} ended without a part.", "Nothing was published. Run the command again: it is done anew."
-        ) from error
+        )
+    return part
 
 
 def _rules(snapshot: Snapshot) -> Counter[str]:
@@ -85,7 +87,7 @@ def _rules(snapshot: Snapshot) -> Counter[str]:
 
 def _reason_to_keep(request: Request, survey: Survey, digest: str) -> str:
     """Why the published snapshot stays, or "" where this one takes its place."""
-    if survey.published is None:
+    if survey.published is None or (survey.damaged and not request.limit):
         return ""
     manifest = survey.published.manifest
     if manifest.digest == digest:

@@ -19,7 +19,8 @@ REJECT_COLUMNS = ["kind", "locator", "rule", "raw"]
 
 def logical_digest(snapshot: Snapshot, recipe: Recipe) -> str:
     """SHA-256 over the sorted keys, contents, outcomes and catalogue values; no times, ids or file bytes."""
-    made = hashlib.sha256(recipe_digest(recipe).encode())
+    # The first output gives the images their width and height.
+    made = hashlib.sha256(f"{next(iter(recipe.outputs))};{recipe_digest(recipe)}".encode())
     for table, columns in (
         (snapshot.images, IMAGE_COLUMNS),
         (snapshot.outputs, OUTPUT_COLUMNS),

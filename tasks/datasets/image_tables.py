@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -52,34 +54,45 @@ def _still_the_same(same: pa.Table, published: pa.Table) -> pa.Table:
     return rows.append_column("status", pa.array(["ok"] * len(rows)))
 
 
-def output_table(results: pa.Table | None, states: pa.Table, known: Known, recipe: Recipe) -> pa.Table:
-    """One row a content and output of this recipe: those that stood already, and those just drawn."""
-    names_of: dict[str, list[str]] = {}
+def output_table(drawn: pa.Table, states: pa.Table, known: Known, recipe: Recipe) -> pa.Table:
+    """One row a content and output of this recipe: those that stood already, and those just drawn.
+
+    Args:
+        drawn: what parts say was drawn, of this run and of earlier ones, as `just_drawn` gives it.
+        states: what is known of each image now.
+        known: the published snapshot.
+        recipe: the run's recipe.
+    """
+    live = pc.unique(states.filter(pc.equal(states.column("status"), "ok")).column("sha256"))
+    standing = known.outputs.cast(OUTPUTS_SCHEMA) if known.outputs is not None else OUTPUTS_SCHEMA.empty_table()
+    every = pa.concat_tables([standing, drawn])
+    every = every.filter(pc.is_in(every.column("sha256"), value_set=live))
+    tables = []
     for name, output in recipe.outputs.items():
-        names_of.setdefault(output.digest(), []).append(name)
-    live = set(states.filter(pc.equal(states.column("status"), "ok")).column("sha256").to_pylist())
-    rows: dict[tuple[str, str], dict[str, object]] = {}
-    for row in [*_standing(known), *just_drawn(results)]:
-        if row["sha256"] in live:
-            for name in names_of.get(str(row["output_digest"]), ()):
-                rows[str(row["sha256"]), name] = row | {"output": name}
-    return pa.Table.from_pylist([rows[key] for key in sorted(rows)], schema=OUTPUTS_SCHEMA)
+        rows = every.filter(pc.equal(every.column("output_digest"), output.digest()))
+        rows = rows.take(_first_rows(rows.column("sha256").to_pylist()))
+        names = pa.array([name] * len(rows), pa.string())
+        tables.append(rows.set_column(rows.schema.get_field_index("output"), OUTPUTS_SCHEMA.field("output"), names))
+    return pa.concat_tables(tables).sort_by([("sha256", "ascending"), ("output", "ascending")])
 
 
-def _standing(known: Known) -> list[dict[str, object]]:
-    return known.outputs.to_pylist() if known.outputs is not None else []
+def _first_rows(values: list[str]) -> pa.Array:
+    """The rows in which each value stands first."""
+    first: dict[str, int] = {}
+    for row, value in enumerate(values):
+        first.setdefault(value, row)
+    return pa.array(first.values(), pa.int64())
 
 
-def just_drawn(results: pa.Table | None) -> list[dict[str, object]]:
+def just_drawn(parts: Sequence[pa.Table]) -> pa.Table:
     """What the parts say was drawn, as rows of the outputs table."""
-    if results is None:
-        return []
-    pairs = zip(results.column("sha256").to_pylist(), results.column("drawn").to_pylist(), strict=True)
-    return [
+    rows = [
         {"sha256": sha256, "output_sha256": drawn["sha256"]} | {k: v for k, v in drawn.items() if k != "sha256"}
-        for sha256, outputs in pairs
+        for part in parts
+        for sha256, outputs in zip(part.column("sha256").to_pylist(), part.column("drawn").to_pylist(), strict=True)
         for drawn in outputs or ()
     ]
+    return pa.Table.from_pylist(rows, schema=OUTPUTS_SCHEMA)
 
 
 def image_table(states: pa.Table, outputs: pa.Table, product_of: dict[str, str], main_output: str) -> pa.Table:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import threading
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import asyncpg
 import psutil
@@ -29,7 +32,11 @@ RETURNING owner
 
 @dataclass(frozen=True)
 class Owner:
-    """A process: the machine's name, the process id, and when it started (a process id is used again)."""
+    """A process: where it runs, its id, and when it started (an id is used again).
+
+    Attributes:
+        host: the machine's name and a mark of the kernel and the container: names are not unique.
+    """
 
     host: str
     pid: int
@@ -40,13 +47,13 @@ class Owner:
 
     @classmethod
     def parse(cls, text: str) -> Owner:
-        """Read what `str` of an owner wrote."""
-        host, pid, started = text.rsplit(":", 2)
+        """Read what `str` of an owner wrote, whatever a lease put behind it."""
+        host, pid, started = text.partition("#")[0].rsplit(":", 2)
         return cls(host, int(pid), float(started))
 
     def is_dead(self) -> bool:
         """Whether this process ran on this machine and does no longer."""
-        if self.host != socket.gethostname():
+        if self.host != _host():
             return False
         try:
             return abs(psutil.Process(self.pid).create_time() - self.started) > 1
@@ -56,7 +63,16 @@ class Owner:
 
 def this_process() -> Owner:
     """The owner that this process is."""
-    return Owner(socket.gethostname(), os.getpid(), psutil.Process().create_time())
+    return Owner(_host(), os.getpid(), psutil.Process().create_time())
+
+
+def _host() -> str:
+    try:
+        booted = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+        inside = Path("/proc/self/ns/pid").readlink()
+    except OSError:  # not Linux: the name has to do
+        return socket.gethostname()
+    return f"{socket.gethostname()}/{hashlib.sha256(f'{booted}{inside}'.encode()).hexdigest()[:8]}"
 
 
 @contextmanager
@@ -68,7 +84,7 @@ def lease(registry: Registry, name: str) -> Iterator[None]:
     Raises:
         LookbookError: another run holds it; the message names its process.
     """
-    owner = str(this_process())
+    owner = f"{this_process()}#{uuid.uuid4().hex}"  # two runs of one process are two owners
     _take(registry, name, owner)
     ended = threading.Event()
     renewal = threading.Thread(target=_renew, args=(registry, name, owner, ended), daemon=True)
@@ -78,7 +94,8 @@ def lease(registry: Registry, name: str) -> Iterator[None]:
     finally:
         ended.set()
         renewal.join()
-        _give_back(registry, name, owner)
+        with suppress(LookbookError):  # it ends by itself, and must not hide why the block ended
+            _give_back(registry, name, owner)
 
 
 def _take(registry: Registry, name: str, owner: str) -> None:
@@ -87,6 +104,9 @@ def _take(registry: Registry, name: str, owner: str) -> None:
         dead = held if held is not None and Owner.parse(held).is_dead() else None
         taken = await connection.fetchval(TAKE, name, owner, float(LIFETIME), dead)
         if taken is None:
+            held = held or await connection.fetchval("SELECT owner FROM lookbook.leases WHERE name = $1", name)
+            if held is None:
+                raise LookbookError(f"{name}: another run has just ended.", "Run the command again.")
             raise LookbookError(
                 f"{name}: another run is at work on it (process {Owner.parse(held).pid} on {Owner.parse(held).host}).",
                 f"Wait for it, or end it; a lease that is not renewed ends after {LIFETIME} seconds.",
@@ -102,7 +122,7 @@ def _renew(registry: Registry, name: str, owner: str, ended: threading.Event) ->
     while not ended.wait(RENEWAL):
         try:
             registry.run(work)
-        except (LookbookError, OSError, asyncpg.PostgresError):
+        except LookbookError:
             continue  # CURRENT's precondition still keeps two runs apart
 
 

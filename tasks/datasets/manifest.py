@@ -20,6 +20,13 @@ from tasks.images.recipe import Recipe
 TABLES = ("images", "outputs", "products", "image_links", "rejects")
 
 
+_INGEST_AGAIN = "Ingest the source again: it publishes a whole snapshot in its place."
+
+
+class DamagedSnapshotError(LookbookError):
+    """A file of a snapshot is missing, or is not the one that its manifest lists."""
+
+
 class SnapshotFile(BaseModel):
     """One file of a snapshot: its name in the snapshot's folder, bytes, checksum; rows where it is a table."""
 
@@ -75,21 +82,24 @@ def read_published(lake: Lake, dataset: str) -> Published | None:
     Raises:
         LookbookError: CURRENT or the manifest is damaged or missing.
     """
-    found = lake.read_version(current_key(dataset))
+    key = current_key(dataset)
+    found = lake.read_version(key)
     if found is None:
         return None
     try:
         current = Current.model_validate_json(found[0])
         text = lake.get(f"{snapshot_folder(dataset, current.snapshot_id)}/manifest.json")
-        if hashlib.sha256(text).hexdigest() != current.manifest_sha256:
-            raise LookbookError(f"{dataset}: the manifest of {current.snapshot_id} was changed: its checksum differs.")
-        return Published(Manifest.model_validate_json(text), found[1])
+        if hashlib.sha256(text).hexdigest() == current.manifest_sha256:
+            return Published(Manifest.model_validate_json(text), found[1])
+        fault = f"the manifest of {current.snapshot_id} was changed: its checksum differs"
     except ValidationError as error:
-        raise LookbookError(
-            f"{dataset}: CURRENT or its manifest cannot be read: {error.error_count()} faults."
-        ) from error
+        fault = f"CURRENT or its manifest cannot be read: {error.error_count()} faults"
     except ObjectNotFoundError as error:
-        raise LookbookError(f"{dataset}: CURRENT names a snapshot whose manifest is gone: {error.problem}") from error
+        fault = f"CURRENT names a snapshot whose manifest is gone: {error.problem}"
+    raise LookbookError(
+        f"{dataset}: {fault}.",
+        f"Remove {lake.uri(key)} and ingest the source again: originals and outputs in the lake stay.",
+    )
 
 
 def require_published(lake: Lake, dataset: str) -> Published:
@@ -108,8 +118,26 @@ def require_published(lake: Lake, dataset: str) -> Published:
 
 
 def read_table(lake: Lake, manifest: Manifest, name: str) -> pa.Table:
-    """One of `TABLES` of a snapshot."""
-    return from_parquet(lake.get(f"{manifest.folder}/{name}.parquet"))[0]
+    """One of `TABLES` of a snapshot.
+
+    Raises:
+        DamagedSnapshotError: its file is missing, or is not the one that the manifest lists.
+    """
+    key = f"{manifest.folder}/{name}.parquet"
+    listed = next(file.sha256 for file in manifest.files if file.name == f"{name}.parquet")
+    try:
+        data = lake.get(key)
+    except ObjectNotFoundError as error:
+        raise DamagedSnapshotError(f"{key} is missing.", _INGEST_AGAIN) from error
+    if hashlib.sha256(data).hexdigest() != listed:
+        raise DamagedSnapshotError(f"{key} is damaged: its checksum is not the manifest's.", _INGEST_AGAIN)
+    return from_parquet(data)[0]
+
+
+def is_whole(lake: Lake, manifest: Manifest) -> bool:
+    """Whether every file of a snapshot is there with its size."""
+    there = {info.key: info.size for info in lake.list(manifest.folder)}
+    return all(there.get(f"{manifest.folder}/{file.name}") == file.size for file in manifest.files)
 
 
 def list_datasets(lake: Lake) -> list[str]:
@@ -119,7 +147,15 @@ def list_datasets(lake: Lake) -> list[str]:
 
 
 def list_snapshots(lake: Lake, dataset: str) -> list[Manifest]:
-    """The manifests of all snapshots of a dataset, newest first."""
-    keys = (info.key for info in lake.list(f"datasets/{dataset}/snapshots"))
-    found = [Manifest.model_validate_json(lake.get(key)) for key in keys if key.endswith("/manifest.json")]
-    return sorted(found, key=lambda manifest: manifest.created_at, reverse=True)
+    """The manifests of a dataset's snapshots, newest first: the current one, and those that it followed.
+
+    A manifest that no chain leads to was never published; one that is gone or damaged ends the chain.
+    """
+    found = [require_published(lake, dataset).manifest]
+    while found[-1].previous:
+        try:
+            text = lake.get(f"{snapshot_folder(dataset, found[-1].previous)}/manifest.json")
+            found.append(Manifest.model_validate_json(text))
+        except (ObjectNotFoundError, ValidationError):
+            break
+    return found

@@ -15,14 +15,21 @@ def catalogue_names(rows: pa.Table) -> list[CatalogueName]:
     return [CatalogueName(*values) for values in zip(*columns, strict=True)]
 
 
+def _why_missing(candidates: Sequence[str], rules: Sequence[str]) -> str:
+    """Why a row has no image: there is none, the run's limit left it out, or a rule refused it."""
+    if rules:
+        return f"image_rejected:{rules[0]}"
+    return "beyond_limit" if candidates else "no_image"
+
+
 def product_table(rows: pa.Table, linked: Sequence[list[str]], images: pa.Table) -> pa.Table:
     """The catalogue's rows, each with its outcome and its image."""
     image_of = {row["key"]: row for row in images.select(["key", "outcome", "rule", "sha256"]).to_pylist()}
     outcomes, reasons, keys, contents = [], [], [], []
     for outcome, candidates in zip(rows.column("outcome").to_pylist(), linked, strict=True):
-        good = next((key for key in candidates if image_of[key]["outcome"] != "rejected"), None)
-        refused = image_of[candidates[0]]["rule"] if candidates and good is None else None
-        reason = None if good else f"image_rejected:{refused}" if refused else "no_image"
+        here = [key for key in candidates if key in image_of]
+        good = next((key for key in here if image_of[key]["outcome"] != "rejected"), None)
+        reason = None if good else _why_missing(candidates, [image_of[key]["rule"] for key in here])
         outcomes.append(outcome or ("matched" if good else "missing_image"))
         reasons.append(None if outcome == "duplicate" else reason)
         keys.append(good)

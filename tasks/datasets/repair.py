@@ -3,33 +3,54 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from blocks.errors import LookbookError
 from blocks.lake import Lake
 from tasks.datasets.manifest import Manifest
+from tasks.datasets.sources.base import SourceFile
 from tasks.datasets.sources.opening import open_source
 from tasks.images.locators import read_bytes
 from tasks.images.render import render
 
 
-def restore_original(lake: Lake, manifest: Manifest, row: Mapping[str, Any]) -> None:
+class SourceFiles:
+    """The files of a source, listed once, when the first of them is asked for."""
+
+    def __init__(self, uri: str, scratch: Path) -> None:
+        self.uri = uri
+        self._scratch = scratch
+
+    @cached_property
+    def by_key(self) -> dict[str, SourceFile]:
+        """The files that may be read, by their names within the source."""
+        files = open_source(self.uri, self._scratch).files()
+        return {file.key: file for file in files if file.refused is None}
+
+
+def restore_original(lake: Lake, source: SourceFiles, original: str, sha256: str, keys: tuple[str, ...]) -> None:
     """Fetch an original once more from the source that the snapshot was made from.
+
+    Args:
+        lake: where to.
+        source: the snapshot's source.
+        original: the lake key to write.
+        sha256: the content that it has to have.
+        keys: names within the source that had this content.
 
     Raises:
         LookbookError: the source is gone, or holds other bytes now.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        for file in open_source(manifest.source, Path(scratch)).files():
-            if file.key == row["key"] and file.refused is None:
-                data = read_bytes(file.locator)
-                if hashlib.sha256(data).hexdigest() == row["sha256"]:
-                    lake.replace(row["original_key"], data)
-                    return
-    raise LookbookError(f"{manifest.source} does not hold {row['key']} as it was.")
+    for key in keys:
+        file = source.by_key.get(key)
+        data = read_bytes(file.locator) if file else b""
+        if hashlib.sha256(data).hexdigest() == sha256:
+            lake.replace(original, data)
+            return
+    raise LookbookError(f"{source.uri} does not hold {' or '.join(keys)} as it was.")
 
 
 def redraw(lake: Lake, manifest: Manifest, row: Mapping[str, Any], original_key: str) -> None:

@@ -24,7 +24,10 @@ def start_run(registry: Registry, run_id: str, dataset: str, source: str) -> Non
             dead,
         )
         await connection.execute(
-            "INSERT INTO lookbook.runs (run_id, dataset, source, status, owner) VALUES ($1, $2, $3, 'running', $4)",
+            "INSERT INTO lookbook.runs (run_id, dataset, source, status, owner) VALUES ($1, $2, $3, 'running', $4)"
+            # A run that Prefect retries keeps its id.
+            " ON CONFLICT (run_id) DO UPDATE SET status = 'running', started_at = now(), ended_at = NULL,"
+            " error = NULL, owner = excluded.owner",
             run_id,
             dataset,
             source,
@@ -42,7 +45,7 @@ def end_run(registry: Registry, run_id: str, summary: dict[str, Any] | None, err
             "UPDATE lookbook.runs SET status = $2, ended_at = now(), snapshot_id = $3, published = $4,"
             " summary = $5::jsonb, error = $6 WHERE run_id = $1",
             run_id,
-            "failed" if error else "completed",
+            "failed" if error is not None else "completed",
             (summary or {}).get("snapshot"),
             bool((summary or {}).get("published")),
             json.dumps(summary) if summary else None,

@@ -48,6 +48,7 @@ class Snapshot:
 
 def build_snapshot(
     found: Sequence[SourceFile],
+    beyond: Sequence[str],
     catalogue: Catalogue,
     plan: Plan,
     new_parts: Sequence[pa.Table],
@@ -58,6 +59,7 @@ def build_snapshot(
 
     Args:
         found: the image files of the source, as listed.
+        beyond: keys of image files that the run's limit leaves out.
         catalogue: its catalogue.
         plan: which published rows and earlier parts hold as they are.
         new_parts: the parts of this run's batches.
@@ -71,9 +73,11 @@ def build_snapshot(
     results = pa.concat_tables([*reused, *new_parts]) if reused or new_parts else None
     states = image_states(results, plan, known)
     check_images([image.key for image in found], states.column("key").to_pylist())
-    outputs = output_table(results, states, known, recipe)
+    taken_up = [known.parts] if known.parts is not None else []
+    drawn = just_drawn([*taken_up, *new_parts])
+    outputs = output_table(drawn, states, known, recipe)
     check_outputs(states, outputs, recipe)
-    linked, product_of = link(catalogue_names(catalogue.rows), states.column("key").to_pylist())
+    linked, product_of = link(catalogue_names(catalogue.rows), [*states.column("key").to_pylist(), *beyond])
     images = image_table(states, outputs, product_of, next(iter(recipe.outputs)))
     products = product_table(catalogue.rows, linked, images)
     row_counts = _row_counts(catalogue, products)
@@ -84,7 +88,7 @@ def build_snapshot(
         products=products,
         image_links=catalogue.links,
         rejects=_rejects(images, catalogue.rejects),
-        image_counts=_image_counts(found, images, {str(row["sha256"]) for row in just_drawn(results)}, known),
+        image_counts=_image_counts(found, images, set(drawn.column("sha256").to_pylist()), known),
         row_counts=row_counts,
         orphan_images=sum(images.column("orphan").to_pylist()),
         drawn=_drawn(new_parts, recipe),

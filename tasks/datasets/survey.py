@@ -9,7 +9,7 @@ from blocks.errors import LookbookError
 from blocks.workspace import Workspace
 from tasks.datasets.catalogue import Catalogue, read_catalogue
 from tasks.datasets.links import key_order
-from tasks.datasets.manifest import Published, read_published, read_table
+from tasks.datasets.manifest import DamagedSnapshotError, Published, is_whole, read_published, read_table
 from tasks.datasets.names import batches_folder
 from tasks.datasets.plan import Known, Plan, batch_digest, make_plan, recipe_digest
 from tasks.datasets.recovery import finished_parts
@@ -39,17 +39,21 @@ class Survey:
     """The stock of a run.
 
     Attributes:
-        images: the image files found, in the order of their names.
+        images: the image files found, in the order of their names, as far as the limit goes.
+        beyond: keys of those that the limit leaves out.
         catalogue: the rows, links and rejects of the catalogue files.
         published: the snapshot that holds now, or None.
+        damaged: files of that snapshot are missing or damaged: a new one has to take its place.
         known: its tables, and the parts that no snapshot took up.
         plan: what holds as it is, and what is left to do.
         batches: lake keys of the batches, their manifests written.
     """
 
     images: Sequence[SourceFile]
+    beyond: Sequence[str]
     catalogue: Catalogue
     published: Published | None
+    damaged: bool
     known: Known
     plan: Plan
     batches: list[str]
@@ -69,23 +73,29 @@ def take_stock(request: Request) -> Survey:
             f"{request.source}: no image among its {len(files)} files.",
             "Name a folder or an archive that holds .jpg, .png, .webp, .tif or other image files.",
         )
+    beyond = [file.key for file in images[request.limit :]] if request.limit else []
     images = images[: request.limit]
     catalogue = read_catalogue([file for file in files if not file.is_image])
     published = read_published(lake, request.dataset)
     known = _known(request, published)
+    damaged = published is not None and (known.images is None or not is_whole(lake, published.manifest))
     plan = make_plan(images, known, recipe, request.batch_size, BATCH_BYTES)
     batches = [_write_batch(request, items) for items in plan.batches]
-    return Survey(images, catalogue, published, known, plan, batches)
+    return Survey(images, beyond, catalogue, published, damaged, known, plan, batches)
 
 
 def _known(request: Request, published: Published | None) -> Known:
     lake, recipe = request.workspace.lake, request.recipe
     if published is None:
         return Known(parts=finished_parts(lake, request.dataset, recipe, None))
-    images = read_table(lake, published.manifest, "images")
+    try:
+        images = read_table(lake, published.manifest, "images")
+        outputs = read_table(lake, published.manifest, "outputs")
+    except DamagedSnapshotError:  # nothing of it can be relied upon: everything is looked at anew
+        return Known(parts=finished_parts(lake, request.dataset, recipe, None))
     return Known(
         images=images,
-        outputs=read_table(lake, published.manifest, "outputs"),
+        outputs=outputs,
         rules_digest=published.manifest.rules_digest,
         parts=finished_parts(lake, request.dataset, recipe, images),
     )
@@ -98,5 +108,5 @@ def _write_batch(request: Request, items: list[Item]) -> str:
         "recipe": request.recipe.model_dump_json(),
         "recipe_digest": recipe_digest(request.recipe),
     }
-    request.workspace.lake.put(f"{key}/manifest.parquet", to_parquet(manifest_table(items), metadata))
+    request.workspace.lake.replace(f"{key}/manifest.parquet", to_parquet(manifest_table(items), metadata))
     return key

@@ -10,13 +10,13 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from blocks.errors import LookbookError, ObjectNotFoundError
+from blocks.errors import ObjectNotFoundError
 from blocks.lake import Lake
 from blocks.workspace import Workspace
 from tasks.datasets import follow
-from tasks.datasets.manifest import Manifest, require_published
+from tasks.datasets.manifest import TABLES, Manifest, require_published
 from tasks.datasets.registry_index import registry_differences
-from tasks.datasets.repair import redraw, restore_original
+from tasks.datasets.repair import SourceFiles, redraw, restore_original
 from tasks.images.parquet import from_parquet
 from tasks.tables.models import load_models
 
@@ -46,35 +46,40 @@ def verify(workspace: Workspace, dataset: str) -> Verified:
     """
     manifest = require_published(workspace.lake, dataset).manifest
     damaged, tables = _read_files(workspace.lake, manifest)
-    if damaged:  # without its tables nothing else of a snapshot can be judged
+    if len(tables) < len(TABLES):  # without its tables nothing else of a snapshot can be judged
         return Verified(manifest.snapshot_id, len(manifest.files), damaged)
-    objects = list(_objects(workspace.lake, manifest, tables))
-    differences = [found for found in objects if found is not None]
-    differences += [
-        Difference(line, partial(follow.index, workspace, manifest))
-        for line in registry_differences(workspace.registry, manifest, tables)
-    ]
-    job = follow.snapshot_load(workspace, manifest)
-    differences += [
-        Difference(line, partial(follow.load, workspace, manifest))
-        for line in workspace.warehouse.differences(job, load_models())
-    ]
+    objects = list(_objects(workspace, manifest, tables))
+    differences = damaged + [found for found in objects if found is not None]
+    index = partial(follow.index, workspace, manifest)
+    lines = registry_differences(workspace.registry, manifest, tables)
+    differences += [Difference(line, index) for line in lines]
+    load = partial(follow.load, workspace, manifest)
+    lines = workspace.warehouse.differences(follow.snapshot_load(workspace, manifest), load_models())
+    differences += [Difference(line, load) for line in lines]
     return Verified(manifest.snapshot_id, len(manifest.files) + len(objects), differences)
 
 
 def repair(found: Verified) -> list[str]:
-    """Mend what can be mended; says for each difference what came of it."""
-    said = []
+    """Mend what can be mended; says for each difference what came of it.
+
+    What mends many lines (a registry or a warehouse that is filled anew) is done once. The caller holds the
+    dataset's lease: a run that publishes meanwhile would be set back.
+    """
+    outcomes: dict[Callable[[], None] | None, str] = {
+        None: "cannot be mended from what is here; ingest the source again"
+    }
     for difference in found.differences:
-        if difference.mend is None:
-            said.append(f"{difference.line}: cannot be mended from what is here; ingest the source again")
-            continue
-        try:
-            difference.mend()
-            said.append(f"{difference.line}: mended")
-        except (LookbookError, OSError) as error:
-            said.append(f"{difference.line}: not mended: {error}")
-    return said
+        if difference.mend is not None and difference.mend not in outcomes:
+            outcomes[difference.mend] = _mended(difference.mend)
+    return [f"{difference.line}: {outcomes[difference.mend]}" for difference in found.differences]
+
+
+def _mended(mend: Callable[[], None]) -> str:
+    try:
+        mend()
+    except Exception as error:  # noqa: BLE001 - whatever fails is told, and the others are mended all the same
+        return f"not mended: {error}"
+    return "mended"
 
 
 def _read_files(lake: Lake, manifest: Manifest) -> tuple[list[Difference], dict[str, pa.Table]]:
@@ -90,15 +95,19 @@ def _read_files(lake: Lake, manifest: Manifest) -> tuple[list[Difference], dict[
     return damaged, tables
 
 
-def _objects(lake: Lake, manifest: Manifest, tables: dict[str, pa.Table]) -> Iterator[Difference | None]:
+def _objects(workspace: Workspace, manifest: Manifest, tables: dict[str, pa.Table]) -> Iterator[Difference | None]:
     """One entry for each object that the snapshot needs: a difference, or None where all is well."""
-    images = tables["images"]
+    lake, images = workspace.lake, tables["images"]
     kept = images.filter(pc.is_valid(images.column("original_key")))
-    originals = {row["original_key"]: row for row in kept.select(["key", "original_key", "sha256"]).to_pylist()}
-    for key, row in sorted(originals.items()):
-        fault = _fault(_get(lake, key), row["sha256"])
-        yield _difference(key, fault, partial(restore_original, lake, manifest, row))
-    original_of = {row["sha256"]: key for key, row in originals.items()}
+    columns = (kept.column(name).to_pylist() for name in ("original_key", "sha256", "key"))
+    originals: dict[tuple[str, str], list[str]] = {}
+    for original, sha256, key in zip(*columns, strict=True):
+        originals.setdefault((original, sha256), []).append(key)
+    source = SourceFiles(manifest.source, workspace.scratch)
+    for (original, sha256), keys in sorted(originals.items()):
+        fault = _fault(_get(lake, original), sha256)
+        yield _difference(original, fault, partial(restore_original, lake, source, original, sha256, tuple(keys)))
+    original_of = {sha256: original for original, sha256 in originals}
     for row in tables["outputs"].to_pylist():
         fault = _fault(_get(lake, row["object_key"]), row["output_sha256"])
         yield _difference(row["object_key"], fault, partial(redraw, lake, manifest, row, original_of[row["sha256"]]))

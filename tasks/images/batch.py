@@ -8,7 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from blocks.errors import LookbookError, ObjectNotFoundError
+import pyarrow as pa
+
+from blocks.errors import LookbookError, ObjectConflictError, ObjectNotFoundError
 from tasks.images import progress
 from tasks.images.decode import Rejected
 from tasks.images.items import Drawn, Item, Outcome
@@ -50,15 +52,31 @@ def process_batch(lake: Lake, batch_key: str, threads: int) -> BatchCounts:
             f"{batch_key}: no such batch in this worker's lake {lake.uri('x')[:-1]}.",
             "See that this worker sees the workspace's folder, or use a workspace whose lake is a bucket.",
         ) from error
+    part = read_part(lake, batch_key)
+    if part is not None:
+        return _counts(part)
     batch = _Batch(lake, Recipe.model_validate_json(metadata["recipe"]))
     with ThreadPoolExecutor(threads, thread_name_prefix="draw") as pool:
         outcomes = list(pool.map(batch.do, manifest_items(manifest)))
     lake.settle()  # the part is the batch's commit mark: what it names must be there after a power cut
-    lake.put(f"{batch_key}/part.parquet", to_parquet(part_table(outcomes), metadata))
+    part = part_table(outcomes)
+    lake.replace(f"{batch_key}/part.parquet", to_parquet(part, metadata))
+    return _counts(part)
+
+
+def read_part(lake: Lake, batch_key: str) -> pa.Table | None:
+    """The part of a batch, or None where it has none yet, or one that cannot be read."""
+    try:
+        return from_parquet(lake.get(f"{batch_key}/part.parquet"))[0]
+    except (ObjectNotFoundError, pa.ArrowException, OSError):
+        return None
+
+
+def _counts(part: pa.Table) -> BatchCounts:
     return BatchCounts(
-        images=len(outcomes),
-        rejected=sum(outcome.status == "rejected" for outcome in outcomes),
-        drawn=sum(len(outcome.drawn) for outcome in outcomes),
+        images=len(part),
+        rejected=part.column("status").to_pylist().count("rejected"),
+        drawn=sum(len(drawn or ()) for drawn in part.column("drawn").to_pylist()),
     )
 
 
@@ -117,7 +135,7 @@ class _Batch:
             rendered = render(data, self.recipe, wanted)
         except Rejected as reject:
             kept = f"rejected/{sha256[:2]}/{sha256}.bin"
-            self.lake.put(kept, data)
+            self._keep(kept, data, sha256)
             outcome = Outcome(item.key, item.fingerprint, "rejected", reject.rule, reject.message, sha256, len(data))
             return replace(outcome, asset={"original_key": kept})
         original = self._keep_original(data, sha256, rendered)
@@ -128,11 +146,25 @@ class _Batch:
     def _keep_original(self, data: bytes, sha256: str, rendered: Rendered) -> str:
         kind = str(rendered.asset["format"])
         key = f"originals/{sha256[:2]}/{sha256}.{ORIGINAL_EXTENSIONS.get(kind, kind.lower())}"
-        self.lake.put(key, data)
+        self._keep(key, data, sha256)
         return key
+
+    def _keep(self, key: str, data: bytes, sha256: str) -> None:
+        """Keep bytes under a key that names their checksum: what stands there with another one is damaged."""
+        try:
+            self.lake.put(key, data)
+        except ObjectConflictError:
+            if hashlib.sha256(self.lake.get(key)).hexdigest() == sha256:
+                raise
+            self.lake.replace(key, data)
 
     def _keep_output(self, sha256: str, name: str, file: RenderedFile) -> Drawn:
         digest = self.digests[name]
         key = f"derived/{digest}/{sha256[:2]}/{sha256}.{self.recipe.outputs[name].extension}"
-        self.lake.put(key, file.data)
+        try:
+            self.lake.put(key, file.data)
+        except ObjectConflictError:
+            if self.lake.get(key):
+                raise
+            self.lake.replace(key, file.data)  # a power cut leaves empty files of what was not yet durable
         return Drawn(name, digest, key, hashlib.sha256(file.data).hexdigest(), len(file.data), file.width, file.height)

@@ -149,11 +149,16 @@ def count_frames(data: bytes, image: ImageFile.ImageFile) -> int | None:
     GIF and TIFF are counted by walking through the file, on a second opening, which leaves `image` alone.
     """
     if image.format not in {"GIF", "TIFF"}:
-        return int(getattr(image, "n_frames", 1))
+        return _countable(getattr(image, "n_frames", 1))
     try:
-        return int(getattr(open_header(data, image.format), "n_frames", 1))
+        return _countable(getattr(open_header(data, image.format), "n_frames", 1))
     except Exception:  # noqa: BLE001 - a damaged later frame raises anything; the first one may still be good
         return None
+
+
+def _countable(frames: int) -> int | None:
+    """A header may claim any number; beyond 31 bits it is no count."""
+    return int(frames) if 0 < frames < 2**31 else None
 
 
 def _kind(data: bytes) -> str:

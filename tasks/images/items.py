@@ -103,7 +103,7 @@ ASSET_FIELDS: list[pa.Field] = [
     pa.field("n_frames", pa.int32()),
     pa.field("orientation", pa.int32()),  # EXIF, 1 to 8; 1 where absent
     pa.field("icc_profile", pa.string()),  # its description, null where absent
-    pa.field("exif", pa.string()),  # JSON text, null where absent
+    pa.field("exif", pa.large_string()),  # JSON text, null where absent
     pa.field("camera_make", pa.string()),
     pa.field("camera_model", pa.string()),
     pa.field("software", pa.string()),

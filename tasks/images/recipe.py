@@ -114,11 +114,13 @@ def read_recipe(path: Path) -> Recipe:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        return Recipe.model_validate(yaml.safe_load(text) or {})
+        return Recipe.model_validate({} if (read := yaml.safe_load(text)) is None else read)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--recipe {path}: {error}.", "It takes a YAML or JSON file.") from error
     except yaml.YAMLError as error:
         raise UsageError(f"--recipe {path}: not YAML: {error}.") from error
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors())
         raise UsageError(f"--recipe {path}: {faults}.", "See docs/recipes.md for the fields.") from error
+    except ValueError as error:  # YAML reads what looks like a date as one
+        raise UsageError(f"--recipe {path}: {error}.", "See docs/recipes.md for the fields.") from error

@@ -171,7 +171,7 @@ def test_a_failing_copy_writes_no_row(empty_url: str) -> None:
     async def count(connection: Connection) -> Any:
         return await connection.fetchval("SELECT count(*) FROM lookbook.current_snapshots")
 
-    with pytest.raises(asyncpg.UniqueViolationError):
+    with pytest.raises(LookbookError, match="UniqueViolationError"):
         registry.run(twice)
     assert registry.run(count) == 0
 

@@ -55,7 +55,6 @@ def run(asked: Request, between: Callable[[Survey], None] = lambda _: None) -> d
         manifest = require_published(asked.workspace.lake, asked.dataset).manifest
         follow.index(asked.workspace, manifest)
         follow.load(asked.workspace, manifest)
-    if conclusion.published or "nothing changed" in conclusion.note:
         clear_batches(asked.workspace.lake, asked.dataset)
     return conclusion.summary
 

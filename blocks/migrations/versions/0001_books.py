@@ -43,9 +43,10 @@ CREATE TABLE lookbook.assets (
     bytes bigint,
     original_key text,
     product_key text,
-    orphan boolean NOT NULL,
-    PRIMARY KEY (dataset, key)
+    orphan boolean NOT NULL
 );
+-- An index holds no name of several thousand bytes, as archives may: their digests take its place.
+CREATE UNIQUE INDEX ON lookbook.assets (dataset, md5(key));
 CREATE INDEX ON lookbook.assets (sha256);
 CREATE TABLE lookbook.products (
     dataset text NOT NULL,
@@ -54,9 +55,9 @@ CREATE TABLE lookbook.products (
     product_key text NOT NULL,
     outcome text NOT NULL,
     missing_reason text,
-    image_key text,
-    PRIMARY KEY (dataset, file, line)
+    image_key text
 );
+CREATE UNIQUE INDEX ON lookbook.products (dataset, md5(file), line);
 CREATE TABLE lookbook.rejects (
     dataset text NOT NULL,
     reject_id text NOT NULL,

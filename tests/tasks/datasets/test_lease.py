@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -64,7 +63,7 @@ def give(registry: Registry, owner: Owner, seconds: float) -> None:
 
 
 def owner_of(process: psutil.Process) -> Owner:
-    return Owner(socket.gethostname(), process.pid, process.create_time())
+    return Owner(this_process().host, process.pid, process.create_time())
 
 
 def wait_for(holds: Callable[[], bool], seconds: float = 20) -> None:
@@ -103,7 +102,7 @@ def test_a_lease_of_a_living_process_is_refused_and_names_it(books: Registry, ot
     before = held(books)
     with pytest.raises(LookbookError, match="another run is at work on it") as caught, lease(books, NAME):
         pytest.fail("two hold it")
-    assert f"process {other.pid} on {socket.gethostname()}" in caught.value.problem
+    assert f"process {other.pid} on {this_process().host}" in caught.value.problem
     assert caught.value.problem.startswith(NAME)
     assert held(books) == before, "it stays the other's"
 
@@ -132,7 +131,7 @@ def test_a_lease_of_a_dead_process_is_taken_over_at_once(books: Registry) -> Non
 
 
 def test_a_process_id_that_is_used_again_is_another_process(books: Registry, other: psutil.Process) -> None:
-    give(books, Owner(socket.gethostname(), other.pid, other.create_time() - 1000), 3600)
+    give(books, Owner(this_process().host, other.pid, other.create_time() - 1000), 3600)
     with lease(books, NAME):
         assert Owner.parse(held(books)[NAME][0]).pid == os.getpid()
 
@@ -195,4 +194,4 @@ def test_this_process_is_alive_also_as_it_was_written() -> None:
 
 def test_nobody_knows_whether_a_process_of_another_machine_is_dead() -> None:
     assert not Owner("elsewhere", 2**22 + 1, 0.0).is_dead()
-    assert Owner(socket.gethostname(), 2**22 + 1, 0.0).is_dead()
+    assert Owner(this_process().host, 2**22 + 1, 0.0).is_dead()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from pathlib import Path
 
 import pyarrow as pa
@@ -302,3 +303,92 @@ def as_png(data: bytes) -> bytes:
     sink = io.BytesIO()
     Image.open(io.BytesIO(data)).save(sink, "PNG")
     return sink.getvalue()
+
+
+def test_a_damaged_part_or_manifest_of_a_batch_is_written_anew(workspace: Workspace, source: Path) -> None:
+    survey = take_stock(request(workspace, source))
+    process_batch(workspace.lake, survey.batches[0], threads=1)
+    for name in ("part", "manifest"):
+        key = f"{survey.batches[0]}/{name}.parquet"
+        workspace.lake.replace(key, workspace.lake.get(key)[:-10])
+    assert run(request(workspace, source))["published"] is True
+    assert verify(workspace, "things").differences == []
+
+
+def test_empty_files_that_a_power_cut_left_in_the_lake_are_written_anew(workspace: Workspace, source: Path) -> None:
+    survey = take_stock(request(workspace, source))
+    process_batch(workspace.lake, survey.batches[0], threads=1)
+    workspace.lake.remove(f"{survey.batches[0]}/part.parquet")
+    for prefix in ("originals", "derived", "rejected"):
+        for info in list(workspace.lake.list(prefix)):
+            workspace.lake.replace(info.key, b"")
+    assert run(request(workspace, source))["published"] is True
+    assert verify(workspace, "things").differences == []
+
+
+def test_a_copy_that_was_removed_before_the_next_run_takes_no_drawing_with_it(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    source = write_collection(tmp_path / "source", {"a.jpg": photo(1), "b.jpg": photo(1)})
+    survey = take_stock(request(workspace, source))
+    process_batch(workspace.lake, survey.batches[0], threads=1)
+    part = from_parquet(workspace.lake.get(f"{survey.batches[0]}/part.parquet"))[0].to_pylist()
+    drew = next(outcome["key"] for outcome in part if outcome["drawn"])
+    (source / drew).unlink()
+    summary = run(request(workspace, source))
+    assert summary["images"]["loaded"] == 1
+    assert verify(workspace, "things").differences == []
+
+
+@pytest.mark.parametrize("name", ["images.parquet", "products.parquet", "report.html"])
+def test_ingesting_again_heals_a_damaged_snapshot(workspace: Workspace, source: Path, name: str) -> None:
+    first = run(request(workspace, source))
+    manifest = require_published(workspace.lake, "things").manifest
+    workspace.lake.replace(f"{manifest.folder}/{name}", workspace.lake.get(f"{manifest.folder}/{name}")[:-10])
+    assert [name in found.line for found in verify(workspace, "things").differences] == [True]
+    second = run(request(workspace, source))
+    assert second["published"] is True
+    assert second["snapshot"] != first["snapshot"]
+    assert verify(workspace, "things").differences == []
+
+
+def test_touched_files_are_read_once_and_then_known_again(workspace: Workspace, source: Path) -> None:
+    run(request(workspace, source))
+    for path in (source / "images").iterdir():
+        path.touch()
+    run(request(workspace, source))
+    assert take_stock(request(workspace, source)).batches == []
+
+
+def test_names_of_any_length_and_kind_reach_every_book(workspace: Workspace, tmp_path: Path) -> None:
+    archive = tmp_path / "odd.zip"
+    names = ["n" * 6000 + ".jpg", "line\nbreak.jpg", "<script>alert(1)</script>.jpg", "写真 ü.jpg"]
+    with zipfile.ZipFile(archive, "w") as target:
+        for number, name in enumerate(names):
+            target.writestr(name, photo(number))
+    summary = run(request(workspace, archive))
+    assert summary["images"]["loaded"] == 4
+    assert set(images_of(workspace)) == set(names)
+    assert verify(workspace, "things").differences == []
+    assert "<script>alert" not in Path(summary["report"]).read_text()
+
+
+def test_rows_whose_image_the_limit_left_out_are_not_called_imageless(workspace: Workspace, source: Path) -> None:
+    run(request(workspace, source, limit=1))
+    reasons = {str(product["product_key"]): product["missing_reason"] for product in products_of(workspace)}
+    assert (reasons["1"], reasons["4"], reasons["9"]) == (None, "beyond_limit", "no_image")
+
+
+def test_a_header_that_claims_billions_of_frames_costs_that_count_only(workspace: Workspace, tmp_path: Path) -> None:
+    png = as_png(photo(1))
+    chunk = b"acTL" + (0x80000000).to_bytes(4, "big") + bytes(4)
+    hostile = png[:33] + (8).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big") + png[33:]
+    summary = run(request(workspace, write_collection(tmp_path / "source", {"a.png": hostile, "b.jpg": photo(2)})))
+    assert summary["images"]["found"] == summary["images"]["loaded"] + summary["images"]["rejected"] == 2
+
+
+def test_reordered_outputs_make_a_new_snapshot_with_the_new_first_size(workspace: Workspace, source: Path) -> None:
+    run(request(workspace, source))
+    reordered = Recipe(outputs={name: SMALL.outputs[name] for name in ("thumb", "standard", "grey")})
+    assert run(request(workspace, source, recipe=reordered))["published"] is True
+    assert images_of(workspace)["images/1.jpg"]["width"] == 16

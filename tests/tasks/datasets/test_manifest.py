@@ -134,8 +134,12 @@ def test_datasets_with_a_snapshot_are_listed_by_name(lake: Lake) -> None:
 
 def test_snapshots_are_listed_newest_first(lake: Lake) -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
-    for number in (2, 3, 1):
-        publish(lake, f"s-{number}", created_at=start + timedelta(days=number))
+    for number in (1, 2, 3):
+        previous = f"s-{number - 1}" if number > 1 else None
+        publish(lake, f"s-{number}", created_at=start + timedelta(days=number), previous=previous)
     publish(lake, dataset="others")
+    killed = require_published(lake, "things").manifest.model_copy(update={"snapshot_id": "s-9", "previous": "s-3"})
+    lake.put(f"{killed.folder}/manifest.json", killed.model_dump_json().encode())
     assert [manifest.snapshot_id for manifest in list_snapshots(lake, "things")] == ["s-3", "s-2", "s-1"]
-    assert require_published(lake, "things").manifest.snapshot_id == "s-1", "the last one committed"
+    lake.remove("datasets/things/snapshots/s-1/manifest.json")
+    assert [manifest.snapshot_id for manifest in list_snapshots(lake, "things")] == ["s-3", "s-2"]

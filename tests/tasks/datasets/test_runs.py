@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -14,7 +13,7 @@ import pytest
 
 from blocks.registry import Registry
 from blocks.workspace import Workspace
-from tasks.datasets.lease import Owner
+from tasks.datasets.lease import Owner, this_process
 from tasks.datasets.runs import end_run, list_runs, start_run
 
 SUMMARY = {"dataset": "things", "snapshot": "s-1", "published": True, "images": {"found": 3, "loaded": 3}}
@@ -39,7 +38,7 @@ def change_owner(registry: Registry, run_id: str, owner: Owner) -> None:
 
 def dead_process() -> Owner:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    owner = Owner(socket.gethostname(), process.pid, psutil.Process(process.pid).create_time())
+    owner = Owner(this_process().host, process.pid, psutil.Process(process.pid).create_time())
     process.kill()
     process.wait()
     return owner
@@ -113,6 +112,6 @@ def test_runs_whose_process_died_are_noted_as_killed_by_the_next(books: Registry
 def test_a_process_id_that_is_used_again_does_not_keep_a_run_alive(books: Registry) -> None:
     start_run(books, "old", "things", "/photos")
     mine = psutil.Process()
-    change_owner(books, "old", Owner(socket.gethostname(), os.getpid(), mine.create_time() - 1000))
+    change_owner(books, "old", Owner(this_process().host, os.getpid(), mine.create_time() - 1000))
     start_run(books, "next", "things", "/photos")
     assert by_id(books)["old"]["status"] == "killed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -106,11 +107,19 @@ def test_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         os.close(back)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
-def test_forbidden_folder_is_named(tmp_path: Path) -> None:
-    (tmp_path / "closed").mkdir(mode=0)
-    with pytest.raises(LookbookError, match="closed cannot be read"):
-        list(FolderSource(tmp_path).files())
+def test_forbidden_folder_is_named() -> None:
+    # Root may read every folder, so that it becomes somebody else for a moment; tmp_path is closed to others.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        Path(folder, "closed").mkdir(mode=0)
+        me = os.geteuid()
+        if me == 0:
+            os.seteuid(65534)
+        try:
+            with pytest.raises(LookbookError, match="closed cannot be read"):
+                list(FolderSource(Path(folder)).files())
+        finally:
+            os.seteuid(me)
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:

@@ -226,14 +226,12 @@ def open_report(
 
 
 @app.command
-def stop(*, json: Json = False, debug: Debug = False) -> None:  # noqa: ARG001 - every command takes it
+def stop(*, json: Json = False, debug: Debug = False) -> None:
     """End the embedded servers of this home."""
-    from blocks.embedded import postgres, prefect_server
     from blocks.settings import read_settings
     from deployments.output import print_json
 
-    home = read_settings().home
-    ended = {"prefect": prefect_server.stop(home), "postgres": postgres.stop(home)}
+    ended = _commands(debug).stop(read_settings().home)
     if json:
         print_json(ended)
     else:

@@ -154,6 +154,26 @@ def _short_counts(summary: dict[str, Any] | None) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 
 
+def stop(home: Path) -> dict[str, bool]:
+    """End the servers of a home; says which of them ran.
+
+    Raises:
+        LookbookError: a run is at work, and would hang without them.
+    """
+    from blocks.embedded import postgres, prefect_server
+
+    if postgres.running(home) is not None:
+        from blocks.registry import Registry
+        from tasks.datasets.lease import living_owners
+
+        for name, owner in living_owners(Registry(home=home)).items():
+            raise LookbookError(
+                f"{name}: a run is at work on it (process {owner.pid} on {owner.host}).",
+                "Wait for it, or end it first.",
+            )
+    return {"prefect": prefect_server.stop(home), "postgres": postgres.stop(home)}
+
+
 def query(workspace: str, sql: str) -> pa.Table:
     """What a SELECT gives."""
     from blocks.workspace import load_workspace

@@ -45,6 +45,7 @@ def conclude(request: Request, survey: Survey, started: datetime) -> Conclusion:
     Raises:
         LookbookError: the books don't balance, too much was rejected, or another run published meanwhile.
     """
+    _refuse_changed_archives(request, survey)
     snapshot = _balanced_snapshot(request, survey)
     check_reject_limit(snapshot.image_counts, _rules(snapshot), request.reject_limit)
     digest = logical_digest(snapshot, request.recipe)
@@ -57,6 +58,14 @@ def conclude(request: Request, survey: Survey, started: datetime) -> Conclusion:
     if not note:
         _publish(request, survey, snapshot, data)
     return Conclusion(summary, not note, note, report_markdown(data))
+
+
+def _refuse_changed_archives(request: Request, survey: Survey) -> None:
+    try:
+        survey.check_archives()
+    except LookbookError:
+        clear_batches(request.workspace.lake, request.dataset)  # what they hold may be other images' bytes
+        raise
 
 
 def _balanced_snapshot(request: Request, survey: Survey) -> Snapshot:

@@ -98,6 +98,17 @@ def lease(registry: Registry, name: str) -> Iterator[None]:
             _give_back(registry, name, owner)
 
 
+def living_owners(registry: Registry) -> dict[str, Owner]:
+    """The leases that are held now, and by whom; those of dead processes do not count."""
+
+    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> dict[str, Owner]:
+        rows = await connection.fetch("SELECT name, owner FROM lookbook.leases WHERE expires_at > now()")
+        owners = {row["name"]: Owner.parse(row["owner"]) for row in rows}
+        return {name: owner for name, owner in owners.items() if not owner.is_dead()}
+
+    return registry.run(work)
+
+
 def _take(registry: Registry, name: str, owner: str) -> None:
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
         held = await connection.fetchval("SELECT owner FROM lookbook.leases WHERE name = $1", name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,6 +48,7 @@ class Survey:
         known: its tables, and the parts that no snapshot took up.
         plan: what holds as it is, and what is left to do.
         batches: lake keys of the batches, their manifests written.
+        archives: the archives that images are read from, with their times and sizes.
     """
 
     images: Sequence[SourceFile]
@@ -57,6 +59,25 @@ class Survey:
     known: Known
     plan: Plan
     batches: list[str]
+    archives: dict[bytes, tuple[int, int]]
+
+    def check_archives(self) -> None:
+        """See that the archives are still those that were listed: their members lie elsewhere in others.
+
+        Raises:
+            LookbookError: one was changed or replaced.
+        """
+        for path, state in self.archives.items():
+            if _state(path) != state:
+                raise LookbookError(
+                    f"{os.fsdecode(path)} was changed while it was read.",
+                    "Nothing was published. Run again once it is complete.",
+                )
+
+
+def _state(path: bytes) -> tuple[int, int]:
+    found = os.stat(path)  # noqa: PTH116 - its name is bytes
+    return found.st_mtime_ns, found.st_size
 
 
 def take_stock(request: Request) -> Survey:
@@ -81,7 +102,9 @@ def take_stock(request: Request) -> Survey:
     damaged = published is not None and (known.images is None or not is_whole(lake, published.manifest))
     plan = make_plan(images, known, recipe, request.batch_size, BATCH_BYTES)
     batches = [_write_batch(request, items) for items in plan.batches]
-    return Survey(images, beyond, catalogue, published, damaged, known, plan, batches)
+    paths = {image.locator.path for image in images if image.locator.store != "file" and image.refused is None}
+    archives = {path: _state(path) for path in paths}
+    return Survey(images, beyond, catalogue, published, damaged, known, plan, batches, archives)
 
 
 def _known(request: Request, published: Published | None) -> Known:

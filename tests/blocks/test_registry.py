@@ -215,3 +215,25 @@ def test_the_connection_is_closed_whatever_happens(registry: Registry) -> None:
     with pytest.raises(ValueError, match="broken"):
         registry.run(fail)
     assert held[0].is_closed()
+
+
+@pytest.mark.parametrize("spelling", ["postgres://", "postgresql://"])
+def test_any_spelling_and_option_that_postgresql_knows_will_do(empty_url: str, spelling: str) -> None:
+    url = empty_url.replace("postgresql://", spelling, 1) + "&sslmode=disable"
+    assert Registry(url=SecretStr(url)).run(lambda connection: connection.fetchval("SELECT 1")) == 1
+
+
+@pytest.mark.parametrize("password", ["se#cret", "se/cret", "se?cret", "se[ret"])
+def test_no_piece_of_a_password_that_was_not_quoted_is_printed(password: str) -> None:
+    url = SecretStr(f"postgresql://user:{password}@127.0.0.1:1/lookbook")
+    with pytest.raises(LookbookError, match="cannot be reached") as caught:
+        Registry(url=url).run(lambda connection: connection.fetchval("SELECT 1"))
+    assert "cret" not in str(caught.value)
+    assert "ret@" not in str(caught.value)
+
+
+def test_a_registry_can_be_asked_from_a_running_loop(registry: Registry) -> None:
+    async def notebook() -> Any:
+        return registry.run(lambda connection: connection.fetchval("SELECT 1"))
+
+    assert asyncio.run(notebook()) == 1

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from deployments.output import print_json, print_rows, print_summary, printable
+from deployments.output import print_json, print_rows, print_summary, printable, unique_names
 
 SUMMARY = {
     "dataset": "fashion",
@@ -99,3 +99,17 @@ def test_the_summary_counts_every_outcome_and_leaves_the_report_on_one_line(
 def test_a_run_that_published_nothing_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     print_summary(SUMMARY | {"published": False})
     assert "(not published again: nothing new)" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_what_json_has_no_word_for_is_null(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json([{"a": float("nan"), "b": [float("inf")], "c": 1.5}])
+    assert json.loads(capsys.readouterr().out) == [{"a": None, "b": [None], "c": 1.5}]
+
+
+def test_column_names_are_text_and_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    print_rows(["[/b]", "[red]x"], [["1", "2"]])
+    assert "[/b]" in capsys.readouterr().out
+
+
+def test_equal_names_are_numbered() -> None:
+    assert unique_names(["a", "b", "a", "a_2", "a"]) == ["a", "b", "a_2", "a_2_2", "a_3"]

@@ -102,6 +102,13 @@ def test_a_wrong_query_fails_with_the_engines_words(shared_home: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.usefixtures("sample")
+def test_an_error_is_one_json_document_too(shared_home: Path) -> None:
+    done = lookbook(shared_home, "verify", "nobody", "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["error"].startswith("nobody: no such dataset here")
+
+
 def test_open_prints_where_the_report_lies(shared_home: Path, sample: dict[str, object]) -> None:
     assert lookbook(shared_home, "open", "demo").stdout.strip() == sample["report"]
 

@@ -167,6 +167,9 @@ def test_two_runs_of_one_dataset_are_kept_apart(home: Path) -> None:
         assert second.returncode == 1
         assert "another run is at work on it" in second.stderr
         assert str(first.pid) in second.stderr
+        stop = lookbook(home, "stop")
+        assert stop.returncode == 1
+        assert f"a run is at work on it (process {first.pid}" in stop.stderr
         assert first.wait(timeout=120) == 0
     finally:
         first.kill()

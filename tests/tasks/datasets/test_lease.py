@@ -20,7 +20,7 @@ import tasks.datasets.lease
 from blocks.errors import LookbookError
 from blocks.registry import Registry
 from blocks.workspace import Workspace
-from tasks.datasets.lease import Owner, lease, this_process
+from tasks.datasets.lease import Owner, lease, living_owners, this_process
 
 NAME = "dataset/things"
 
@@ -195,3 +195,11 @@ def test_this_process_is_alive_also_as_it_was_written() -> None:
 def test_nobody_knows_whether_a_process_of_another_machine_is_dead() -> None:
     assert not Owner("elsewhere", 2**22 + 1, 0.0).is_dead()
     assert Owner(this_process().host, 2**22 + 1, 0.0).is_dead()
+
+
+def test_two_runs_of_one_process_are_kept_apart(books: Registry) -> None:
+    with lease(books, "dataset/things"):
+        with pytest.raises(LookbookError, match="another run is at work"), lease(books, "dataset/things"):
+            pass
+        assert living_owners(books) == {"dataset/things": this_process()}
+    assert living_owners(books) == {}

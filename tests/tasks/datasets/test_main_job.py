@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tarfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -392,3 +393,20 @@ def test_reordered_outputs_make_a_new_snapshot_with_the_new_first_size(workspace
     reordered = Recipe(outputs={name: SMALL.outputs[name] for name in ("thumb", "standard", "grey")})
     assert run(request(workspace, source, recipe=reordered))["published"] is True
     assert images_of(workspace)["images/1.jpg"]["width"] == 16
+
+
+def test_an_archive_that_is_rewritten_while_it_is_read_publishes_nothing(workspace: Workspace, tmp_path: Path) -> None:
+    archive = tmp_path / "photos.tar"
+
+    def write(numbers: tuple[int, ...]) -> None:
+        with tarfile.open(archive, "w") as target:
+            for place, number in enumerate(numbers):
+                member = tarfile.TarInfo(f"{place}.jpg")
+                member.size = len(photo(number))
+                target.addfile(member, io.BytesIO(photo(number)))
+
+    write((1, 2, 3))
+    with pytest.raises(LookbookError, match=r"photos\.tar was changed while it was read"):
+        run(request(workspace, archive), between=lambda _: write((4, 5, 6, 7)))
+    assert read_published(workspace.lake, "things") is None
+    assert run(request(workspace, archive))["images"]["loaded"] == 4

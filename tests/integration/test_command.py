@@ -183,7 +183,10 @@ def test_wrong_usage_ends_with_2_and_names_what_is_wrong(tmp_path: Path, argumen
     assert done.returncode == 2
     assert says in done.stderr
     assert len(done.stderr.strip().splitlines()) <= 3
-    assert done.stdout == ""
+    if "--json" in arguments:
+        assert says in json.loads(done.stdout)["error"]
+    else:
+        assert done.stdout == ""
     assert not (home / "lake").exists()
 
 

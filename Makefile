@@ -4,6 +4,12 @@ SOURCE ?= sample://500
 DATASET ?= $(if $(filter sample://%,$(SOURCE)),demo,mine)
 export SOURCE DATASET
 
+ifneq ($(filter sample://%,$(SOURCE)),)
+QUERY := SELECT master_category, sum(products) AS products FROM warehouse.agg_products_by_category GROUP BY 1
+else
+QUERY := SELECT dataset, kind, reason, occurrences FROM warehouse.agg_missing_images
+endif
+
 BIN := .venv/bin
 LOOKBOOK := $(BIN)/lookbook
 
@@ -20,7 +26,7 @@ demo: .venv/ready  ## Run the main job on a sample catalogue, or on SOURCE=/some
 	@$(LOOKBOOK) ingest "$$SOURCE" --dataset "$$DATASET" $(if $(filter sample://%,$(SOURCE)),--batch-size 125)
 	@printf '\nTry next:\n'
 	@printf '  %s\n' '$(LOOKBOOK) open $(DATASET)' '$(LOOKBOOK) rejects $(DATASET)' \
-		'$(LOOKBOOK) query "SELECT master_category, products FROM warehouse.agg_products_by_category"'
+		'$(LOOKBOOK) query "$(QUERY)"'
 	@printf 'PostgreSQL and Prefect keep running for the next command; %s ends them.\n' '"$(LOOKBOOK) stop"'
 
 test: .venv/ready-for-tests  ## Install what the tests need, and run them all

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,8 +23,11 @@ Debug = Annotated[bool, Parameter(negative="", help="Show logs, and tracebacks o
 
 app = App(
     name="lookbook",
-    help="Turn an image collection with its catalogue into a verified, versioned, queryable dataset.",
+    help="Turn an image collection with its catalogue into a verified, versioned, queryable dataset.\n\n"
+    "Start with: lookbook ingest photos/ --dataset shoes. Everything lies in LOOKBOOK_HOME, by default .lookbook "
+    "in the current folder.",
     help_format="plaintext",
+    version=lambda: version("lookbook"),
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,  # main says what an interrupt leaves behind
 )
@@ -35,7 +39,8 @@ def main() -> None:
     try:
         sys.exit(app(exit_on_error=False, print_error=False) or 0)
     except CycloptsError as error:
-        _complain(f"{error}", 'See "lookbook --help".')
+        command = " ".join(("lookbook", *(error.command_chain or ())))
+        _complain(f"{error}", f'See "{command} --help".')
         sys.exit(EXIT_USAGE)
     except LookbookError as error:
         if debug:
@@ -154,7 +159,9 @@ def rejects(
 def datasets(*, workspace: WorkspaceName = "local", json: Json = False, debug: Debug = False) -> None:
     """List the datasets of a workspace."""
     rows = _commands(debug).datasets(workspace)
-    _print(rows, ["dataset", "snapshot", "created_at", "images", "rows", "fault"], json, "No datasets yet.")
+    faults = ["fault"] if any(row["fault"] for row in rows) else []
+    empty = f"No datasets yet in workspace {workspace}{_home_of(workspace)}."
+    _print(rows, ["dataset", "snapshot", "created_at", "images", "rows", *faults], json, empty)
 
 
 @app.command
@@ -179,12 +186,10 @@ def runs(
 ) -> None:
     """List the runs of NAME, or of all datasets: when, what, counts, how they ended."""
     rows = _commands(debug).runs(workspace, name)
-    _print(
-        rows,
-        ["started_at", "dataset", "source", "status", "counts", "snapshot_id", "error"],
-        json,
-        "No runs yet.",
-    )
+    if not json:  # the way out is for whoever ran it; a table has room for the problem
+        rows = [row | {"error": (row["error"] or "").partition("\n")[0]} for row in rows]
+    columns = ["started_at", "dataset", "source", "status", "counts", "snapshot_id", "error"]
+    _print(rows, columns, json, f"No runs of {name}." if name else "No runs yet.")
 
 
 @app.command
@@ -237,6 +242,12 @@ def stop(*, json: Json = False, debug: Debug = False) -> None:
     else:
         names = " and ".join(name for name, was in ended.items() if was)
         sys.stdout.write(f"Ended {names}.\n" if names else "No server was running.\n")
+
+
+def _home_of(workspace: str) -> str:
+    from blocks.settings import read_settings
+
+    return f" ({read_settings().home})" if workspace == "local" else ""
 
 
 def _commands(debug: bool) -> Any:  # noqa: ANN401 - a module

@@ -34,7 +34,7 @@ def check_source(home: Path, source: str) -> str:
             f"SOURCE {source!r}: its path is not UTF-8, and the books could not name it.", "Link or move it."
         ) from error
     open_source(source, home / "scratch")
-    return source if "://" in source else str(Path(source).expanduser().absolute())
+    return source if "://" in source else os.path.abspath(Path(source).expanduser())  # noqa: PTH100 - links stay
 
 
 def recipe_from(path: Path | None) -> Recipe:
@@ -49,7 +49,8 @@ def ingest(home: Path, debug: bool, parameters: dict[str, Any]) -> dict[str, Any
         prefect_environment.prepare_server(home, debug=debug)
         from flows.ingest import ingest as flow
 
-        say(f"listing {parameters['source']}")
+        source = parameters["source"]
+        say("drawing the sample catalogue" if source.startswith("sample://") else f"listing {source}")
         summary: dict[str, Any] = flow(**parameters)
     return summary
 

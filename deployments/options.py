@@ -35,5 +35,7 @@ def _check(hint: Any, _: Any, value: Any) -> None:  # noqa: ANN401 - any annotat
     try:
         TypeAdapter(hint).validate_python(value)
     except ValidationError as error:
-        takes = getattr(_field_of(hint), "description", "")
-        raise ValueError(f"{error.errors()[0]['msg']}. It takes: {takes}") from error
+        fault, description = error.errors()[0], getattr(_field_of(hint), "description", "")
+        # A pattern tells people nothing that the description does not say better.
+        message = "" if fault["type"] == "string_pattern_mismatch" else f"{fault['msg']}. "
+        raise ValueError(f"{message}{description}") from error

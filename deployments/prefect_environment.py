@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 from blocks.embedded import prefect_server
@@ -13,6 +14,9 @@ def prepare(home: Path, *, debug: bool) -> None:
     """Set what Prefect reads when it is imported, for a command that runs no flow."""
     if prefect_server.configured_api_url() is None:
         os.environ |= prefect_server.environment(home)
+    # Prefect says so when it cannot make its home, as below a home that is read-only or no folder: our own errors
+    # name the home.
+    warnings.filterwarnings("ignore", message="Failed to create the Prefect home", category=UserWarning)
     if not debug:  # faults are told in one or two lines; the whole of them is in the run's log
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
 

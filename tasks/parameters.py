@@ -34,7 +34,9 @@ WorkspaceName = Annotated[
         description="Where the dataset lives: local, or the name of a saved Lookbook Workspace block.",
     ),
 ]
-Limit = Annotated[int, Field(ge=1, title="Limit", description="Take only so many images, in the order of their names.")]
+Limit = Annotated[
+    int, Field(ge=1, title="Limit", description="Take only so many images (1 or more), in the order of their names.")
+]
 BatchSize = Annotated[
     int, Field(ge=1, le=1_000_000, title="Batch size", description="Images in one batch, at the most.")
 ]

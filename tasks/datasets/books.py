@@ -74,17 +74,23 @@ def check_rows(counts: Mapping[str, int]) -> None:
         )
 
 
-def check_reject_limit(counts: Mapping[str, int], rules: Mapping[str, int], limit: float) -> None:
+def check_reject_limit(counts: Mapping[str, int], rejected: Mapping[str, str], limit: float) -> None:
     """No larger share of the images may be refused than the run allows.
 
+    Args:
+        counts: images ``found`` and ``rejected``.
+        rejected: the rule by which each was refused, by key.
+        limit: the share, 0 to 1.
+
     Raises:
-        LookbookError: more were refused; the message counts them by rule.
+        LookbookError: more were refused; the message counts them by rule and names the first.
     """
     if counts["found"] and counts["rejected"] > limit * counts["found"]:
-        by_rule = ", ".join(f"{count} {rule}" for rule, count in sorted(rules.items()))
+        by_rule = ", ".join(f"{count} {rule}" for rule, count in sorted(Counter(rejected.values()).items()))
         share = counts["rejected"] / counts["found"]
         raise LookbookError(
-            f"{counts['rejected']} of {counts['found']} images ({share:.1%}) were rejected: {by_rule}; "
+            f"{counts['rejected']} of {counts['found']} images ({share:.1%}) were rejected: {by_rule} "
+            f"({_some(sorted(rejected))}); "
             f"--reject-limit is {limit:g}. Nothing was published.",
             "Mend the source, or allow more with --reject-limit (0 to 1).",
         )

@@ -66,6 +66,8 @@ def read_catalogue(files: Sequence[SourceFile]) -> Catalogue:
     for file, sheet in sheets:
         rejects.extend(sheet.rejects)
         keys.append(file.key)
+    if not keys:  # a table that nobody could take is told: the user may think that it is the catalogue
+        rejects.extend(Reject("file", file.key, "no_id_column", _NO_CATALOGUE) for file in tables)
     rows = stack_tables([pa.schema(OWN_FIELDS).empty_table(), *[sheet.table for _, sheet in sheets]])
     rows = _with_outcomes(_with_product_keys(rows))
     if links is not None:
@@ -73,6 +75,9 @@ def read_catalogue(files: Sequence[SourceFile]) -> Catalogue:
     rows = _with_styles(rows, files, rejects)
     found = sum(sheet.found for _, sheet in sheets)
     return Catalogue(rows, LINK_SCHEMA.empty_table() if links is None else links, rejects, found, keys)
+
+
+_NO_CATALOGUE = "It has no column id, filename or file_name, so that it is taken for no catalogue."
 
 
 def _place(file: SourceFile) -> tuple[int, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -52,7 +51,11 @@ def conclude(request: Request, survey: Survey, started: datetime) -> Conclusion:
     note = _reason_to_keep(request, survey, digest)
     now = datetime.now(UTC)
     before = survey.published.manifest if survey.published else None
-    name = f"{now:%Y%m%dT%H%M%S%fZ}-{digest[:8]}" if not note or before is None else before.snapshot_id
+    name = (
+        f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}Z-{digest[:8]}"
+        if not note or before is None
+        else before.snapshot_id
+    )
     summary = _summary(request, snapshot, name, not note, (now - started).total_seconds())
     data = _report_data(request, survey, snapshot, digest, summary, now)
     if not note:
@@ -89,9 +92,10 @@ def _part(lake: Lake, key: str) -> pa.Table:
     return part
 
 
-def _rules(snapshot: Snapshot) -> Counter[str]:
-    rejected = pc.equal(snapshot.images.column("outcome"), "rejected")
-    return Counter(snapshot.images.filter(rejected).column("rule").to_pylist())
+def _rules(snapshot: Snapshot) -> dict[str, str]:
+    """The rule by which each rejected image was refused, by key."""
+    rejected = snapshot.images.filter(pc.equal(snapshot.images.column("outcome"), "rejected"))
+    return dict(zip(rejected.column("key").to_pylist(), rejected.column("rule").to_pylist(), strict=True))
 
 
 def _reason_to_keep(request: Request, survey: Survey, digest: str) -> str:

@@ -99,7 +99,7 @@ def image_table(states: pa.Table, outputs: pa.Table, product_of: dict[str, str],
     """The ``images`` table, sorted by key: outcomes, copies linked to the first of their content."""
     states = states.sort_by("key")
     keys = states.column("key").to_pylist()
-    first = _first_of_content(states)
+    first = _first_of_content(states, product_of)
     rows = zip(keys, states.column("status").to_pylist(), states.column("sha256").to_pylist(), strict=True)
     originals = [None if status == "rejected" else first[sha256] for _, status, sha256 in rows]
     outcomes = [
@@ -132,11 +132,11 @@ def image_table(states: pa.Table, outputs: pa.Table, product_of: dict[str, str],
     return pa.table(columns, schema=IMAGES_SCHEMA)
 
 
-def _first_of_content(states: pa.Table) -> dict[str, str]:
-    """By content: the key that counts as the original among its copies."""
+def _first_of_content(states: pa.Table, product_of: dict[str, str]) -> dict[str, str]:
+    """By content: the key that counts as the original among its copies, one that a catalogue row names if any."""
     first: dict[str, str] = {}
     good = states.filter(pc.equal(states.column("status"), "ok"))
     pairs = zip(good.column("key").to_pylist(), good.column("sha256").to_pylist(), strict=True)
-    for key, sha256 in sorted(pairs, key=lambda pair: key_order(pair[0])):
+    for key, sha256 in sorted(pairs, key=lambda pair: (pair[0] not in product_of, key_order(pair[0]))):
         first.setdefault(sha256, key)
     return first

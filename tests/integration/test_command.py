@@ -203,6 +203,37 @@ def test_an_unknown_workspace_is_said_so(shared_home: Path) -> None:
     assert "--workspace moon: no workspace of that name is saved." in done.stderr
 
 
+def test_a_saved_workspace_is_used_by_its_name(shared_home: Path, tmp_path: Path) -> None:
+    """Another lake and warehouse, and a registry by its URL: here the shared home's own PostgreSQL."""
+    api = prefect_server.running(shared_home)
+    assert api is not None
+    team = tmp_path / "team"
+    script = """
+import sys
+from pathlib import Path
+from pydantic import SecretStr
+from blocks.embedded import postgres
+from blocks.registry import Registry
+from blocks.workspace import local_workspace
+team, home = map(Path, sys.argv[1:])
+address = postgres.start(home)
+place = local_workspace(team)
+url = f"postgresql://postgres:hunter2@/postgres?host={address.socket_folder}&port={address.port}"
+place.registry = Registry(url=SecretStr(url))
+place.save("team")
+"""
+    env = environment(shared_home, PREFECT_API_URL=api)
+    subprocess.run([sys.executable, "-c", script, str(team), str(shared_home)], env=env, check=True, cwd=ROOT)
+    done = lookbook(
+        shared_home, "ingest", "sample://20", "--dataset", "shared-out", "--workspace", "team", "--json", "--debug"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "hunter2" not in done.stderr + done.stdout
+    assert json.loads(done.stdout)["report"].startswith(str(team))
+    found = lookbook(shared_home, "verify", "shared-out", "--workspace", "team", PREFECT_API_URL=api)
+    assert "is clean" in found.stdout, found.stderr
+
+
 def test_a_source_that_breaks_ends_with_1_and_two_lines(shared_home: Path, tmp_path: Path) -> None:
     whole = shutil.make_archive(
         str(tmp_path / "whole"), "zip", write_collection(tmp_path / "source", {"a.jpg": photo(1), "b.jpg": photo(2)})

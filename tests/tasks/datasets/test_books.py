@@ -108,14 +108,17 @@ def test_rows_balance_when_their_outcomes_add_up() -> None:
     ("rejected", "found", "limit"), [(1, 10, 0.1), (0, 10, 0.0), (10, 10, 1.0), (0, 0, 0.0), (3, 10, 0.3)]
 )
 def test_as_many_rejects_as_allowed_pass(rejected: int, found: int, limit: float) -> None:
-    check_reject_limit({"found": found, "rejected": rejected}, {"truncated": rejected}, limit)
+    rules = {f"{number}.jpg": "truncated" for number in range(rejected)}
+    check_reject_limit({"found": found, "rejected": rejected}, rules, limit)
 
 
 @pytest.mark.parametrize(("rejected", "found", "limit"), [(2, 10, 0.1), (1, 1000, 0.0), (10, 10, 0.99)])
 def test_more_rejects_fail_and_are_counted_by_rule(rejected: int, found: int, limit: float) -> None:
-    rules = {"truncated": rejected - 1, "not_an_image": 1}
+    rules = {f"{number}.jpg": "truncated" for number in range(1, rejected)} | {"0.jpg": "not_an_image"}
     with pytest.raises(LookbookError) as caught:
         check_reject_limit({"found": found, "rejected": rejected}, rules, limit)
     assert f"{rejected} of {found} images ({rejected / found:.1%}) were rejected" in caught.value.problem
-    assert f"1 not_an_image, {rejected - 1} truncated; --reject-limit is {limit:g}" in caught.value.problem
+    counted = "1 not_an_image" + (f", {rejected - 1} truncated" if rejected > 1 else "")
+    assert f"were rejected: {counted} (0.jpg" in caught.value.problem
+    assert f"--reject-limit is {limit:g}" in caught.value.problem
     assert "--reject-limit" in caught.value.way_out

@@ -199,7 +199,9 @@ def test_no_catalogue_at_all(tmp_path: Path) -> None:
     _write(tmp_path, "images/1.jpg", b"x")
     _write(tmp_path, "notes.csv", "when,what\n1,2\n")
     catalogue = _read(tmp_path)
-    assert (catalogue.rows.num_rows, catalogue.rejects, catalogue.files) == (0, [], [])
+    assert (catalogue.rows.num_rows, catalogue.files) == (0, [])
+    told = [(reject.kind, reject.locator, reject.rule) for reject in catalogue.rejects]
+    assert told == [("file", "notes.csv", "no_id_column")], "a table that nobody took is told"
     assert catalogue.rows.column_names[:3] == ["file", "line", "product_key"]
 
 

@@ -66,7 +66,7 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str
 
 def print_summary(summary: Mapping[str, Any]) -> None:
     """Print the summary of a run: images, rows and outputs with their outcomes."""
-    published = "published" if summary["published"] else "not published again: nothing new"
+    published = "published" if summary["published"] else "nothing published: this snapshot stays"
     rows = [(name, _counts(summary[name])) for name in ("images", "rows")]
     rows.append(("orphan images", str(summary["orphan_images"])))
     rows.append(("outputs drawn", _counts(summary["outputs"])))

@@ -11,15 +11,18 @@ import pyarrow as pa
 from blocks.registry import Registry
 from blocks.warehouse import SnapshotLoad
 from blocks.workspace import Workspace
-from tasks.datasets.manifest import TABLES, Manifest, read_published, read_table
+from tasks.datasets.manifest import TABLES, Manifest, is_whole, read_published, read_table
 from tasks.datasets.registry_index import index_snapshot, indexed_snapshot
 from tasks.tables.models import load_models
 
 
 def catch_up(workspace: Workspace, dataset: str) -> list[str]:
-    """Bring registry and warehouse up to CURRENT; says which of them lagged behind."""
+    """Bring registry and warehouse up to CURRENT; says which of them lagged behind.
+
+    A damaged snapshot is left alone: the run that asks publishes a whole one in its place.
+    """
     published = read_published(workspace.lake, dataset)
-    if published is None:
+    if published is None or not is_whole(workspace.lake, published.manifest):
         return []
     manifest = published.manifest
     lagging = []

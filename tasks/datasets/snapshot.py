@@ -73,9 +73,8 @@ def build_snapshot(
     results = pa.concat_tables([*reused, *new_parts]) if reused or new_parts else None
     states = image_states(results, plan, known)
     check_images([image.key for image in found], states.column("key").to_pylist())
-    taken_up = [known.parts] if known.parts is not None else []
-    drawn = just_drawn([*taken_up, *new_parts])
-    outputs = output_table(drawn, states, known, recipe)
+    every_part = new_parts if known.parts is None else [known.parts, *new_parts]
+    outputs = output_table(just_drawn(every_part), states, known, recipe)
     check_outputs(states, outputs, recipe)
     linked, product_of = link(catalogue_names(catalogue.rows), [*states.column("key").to_pylist(), *beyond])
     images = image_table(states, outputs, product_of, next(iter(recipe.outputs)))
@@ -88,7 +87,7 @@ def build_snapshot(
         products=products,
         image_links=catalogue.links,
         rejects=_rejects(images, catalogue.rejects),
-        image_counts=_image_counts(found, images, set(drawn.column("sha256").to_pylist()), known),
+        image_counts=_image_counts(found, images, outputs, known),
         row_counts=row_counts,
         orphan_images=sum(images.column("orphan").to_pylist()),
         drawn=_drawn(new_parts, recipe),
@@ -116,8 +115,9 @@ def _rejects(images: pa.Table, of_catalogue: Sequence[Reject]) -> pa.Table:
     return pa.Table.from_pylist(list(rows.values()), schema=REJECTS_SCHEMA)
 
 
-def _image_counts(found: Sequence[SourceFile], images: pa.Table, touched: set[str], known: Known) -> dict[str, int]:
-    """How many images this run found, and how each ended: ``unchanged`` is what was published and not redrawn."""
+def _image_counts(found: Sequence[SourceFile], images: pa.Table, outputs: pa.Table, known: Known) -> dict[str, int]:
+    """How many images were found, and how each ended: ``unchanged`` is what was published, with the same outputs."""
+    touched = {sha256 for sha256, _ in _drawings(outputs) - _drawings(known.outputs)}
     before: dict[str, str] = {}
     if known.images is not None:
         kept = known.images.filter(pc.not_equal(known.images.column("outcome"), "rejected"))
@@ -128,6 +128,13 @@ def _image_counts(found: Sequence[SourceFile], images: pa.Table, touched: set[st
         for key, outcome, sha256 in rows
     )
     return {"found": len(found)} | {name: counts[name] for name in ("loaded", "unchanged", "duplicate", "rejected")}
+
+
+def _drawings(outputs: pa.Table | None) -> set[tuple[str, str]]:
+    """The pairs of content and output definition in an outputs table."""
+    if outputs is None:
+        return set()
+    return set(zip(outputs.column("sha256").to_pylist(), outputs.column("output_digest").to_pylist(), strict=True))
 
 
 def _row_counts(catalogue: Catalogue, products: pa.Table) -> dict[str, int]:

@@ -98,7 +98,7 @@ def test_the_summary_counts_every_outcome_and_leaves_the_report_on_one_line(
 
 def test_a_run_that_published_nothing_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     print_summary(SUMMARY | {"published": False})
-    assert "(not published again: nothing new)" in capsys.readouterr().out.splitlines()[0]
+    assert "(nothing published: this snapshot stays)" in capsys.readouterr().out.splitlines()[0]
 
 
 def test_what_json_has_no_word_for_is_null(capsys: pytest.CaptureFixture[str]) -> None:

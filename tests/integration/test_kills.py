@@ -127,6 +127,7 @@ def test_killed_right_after_current_and_run_again(home: Path) -> None:
     assert len(lagging.stdout.splitlines()) == 2, "registry and warehouse lag behind, one line each"
     summary = lookbook_json(home, "ingest", "sample://40", "--dataset", "after")
     assert (summary["published"], summary["snapshot"]) == (False, published.manifest.snapshot_id)
+    assert summary["images"]["unchanged"] == published.manifest.summary["images"]["loaded"]
     assert_whole(home, "after", 40)
 
 

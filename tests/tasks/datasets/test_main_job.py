@@ -6,6 +6,7 @@ import io
 import tarfile
 import zipfile
 import zlib
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +15,8 @@ from PIL import Image
 
 from blocks.errors import LookbookError
 from blocks.workspace import Workspace
+from tasks.datasets import follow
+from tasks.datasets.conclusion import conclude
 from tasks.datasets.manifest import read_published, read_table, require_published
 from tasks.datasets.survey import Survey, take_stock
 from tasks.datasets.verify import verify
@@ -410,3 +413,29 @@ def test_an_archive_that_is_rewritten_while_it_is_read_publishes_nothing(workspa
         run(request(workspace, archive), between=lambda _: write((4, 5, 6, 7)))
     assert read_published(workspace.lake, "things") is None
     assert run(request(workspace, archive))["images"]["loaded"] == 4
+
+
+def test_a_run_killed_after_its_commit_leaves_images_that_are_unchanged(workspace: Workspace, source: Path) -> None:
+    asked = request(workspace, source)
+    survey = take_stock(asked)
+    for batch in survey.batches:
+        process_batch(workspace.lake, batch, threads=1)
+    conclude(asked, survey, datetime.now(UTC))  # CURRENT is swapped; nothing follows, no batch is cleared
+    assert follow.catch_up(workspace, "things") == ["registry", "warehouse"]
+    assert run(asked)["images"]["unchanged"] == 3
+    assert verify(workspace, "things").differences == []
+
+
+def test_a_damaged_snapshot_that_registry_and_warehouse_never_saw_is_replaced(
+    workspace: Workspace, source: Path
+) -> None:
+    asked = request(workspace, source)
+    survey = take_stock(asked)
+    for batch in survey.batches:
+        process_batch(workspace.lake, batch, threads=1)
+    conclude(asked, survey, datetime.now(UTC))
+    folder = require_published(workspace.lake, "things").manifest.folder
+    workspace.lake.remove(f"{folder}/products.parquet")
+    assert follow.catch_up(workspace, "things") == []
+    assert run(asked)["published"] is True
+    assert verify(workspace, "things").differences == []

@@ -164,6 +164,7 @@ def test_two_runs_of_one_dataset_are_kept_apart(home: Path) -> None:
     first = subprocess.Popen([*command, *arguments], env=environment(home), cwd=home.parent, stdout=subprocess.DEVNULL)
     try:
         wait_until((home / "lake" / "batches" / "contested").exists, first)
+        first.send_signal(signal.SIGSTOP)  # it holds its lease, and can't end before it was asked for
         second = lookbook(home, *arguments)
         assert second.returncode == 1
         assert "another run is at work on it" in second.stderr
@@ -171,6 +172,7 @@ def test_two_runs_of_one_dataset_are_kept_apart(home: Path) -> None:
         stop = lookbook(home, "stop")
         assert stop.returncode == 1
         assert f"a run is at work on it (process {first.pid}" in stop.stderr
+        first.send_signal(signal.SIGCONT)
         assert first.wait(timeout=120) == 0
     finally:
         first.kill()

@@ -31,6 +31,7 @@ from tasks.datasets.manifest import require_published
 from tasks.datasets.recovery import clear_batches
 from tasks.datasets.runs import end_run, start_run
 from tasks.datasets.survey import Request, Survey, take_stock
+from tasks.images.pacing import stoppable
 from tasks.images.progress import announce
 from tasks.images.recipe import Recipe
 from tasks.parameters import BATCH_SIZE, BatchSize, DatasetName, Limit, RejectLimit, SourceUri, WorkspaceName
@@ -132,12 +133,13 @@ def _draw(survey: Survey, workspace: str) -> None:
     progress = create_progress_artifact(0.0, description=f"{count} batches")
     futures = run_batch.map(workspace, survey.batches)
     faults: list[Exception] = []
-    for done, future in enumerate(as_completed(list(futures)), start=1):
-        try:
-            future.result()
-        except Exception as fault:  # noqa: BLE001 - raised below, once the other batches have ended
-            faults.append(fault)
-        update_progress_artifact(progress, 100.0 * done / count)  # type: ignore[arg-type]
+    with stoppable():
+        for done, future in enumerate(as_completed(list(futures)), start=1):
+            try:
+                future.result()
+            except Exception as fault:  # noqa: BLE001 - raised below, once the other batches have ended
+                faults.append(fault)
+            update_progress_artifact(progress, 100.0 * done / count)  # type: ignore[arg-type]
     if faults:
         raise faults[0]
 

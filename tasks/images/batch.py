@@ -15,15 +15,22 @@ from tasks.images import progress
 from tasks.images.decode import Rejected
 from tasks.images.items import Drawn, Item, Outcome
 from tasks.images.locators import UnreadableMemberError, read_bytes
+from tasks.images.pacing import check_not_stopped, originals_in_memory
 from tasks.images.parquet import from_parquet, manifest_items, part_table, to_parquet
 from tasks.images.recipe import Recipe
-from tasks.images.render import Rendered, RenderedFile, render
+from tasks.images.render import Rendered, RenderedFile
+from tasks.images.renderers import Renderers, shared
 
 if TYPE_CHECKING:
     from blocks.lake import Lake
 
 #: The extension under which an original is kept, by the format that its bytes have.
 ORIGINAL_EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif", "JPEG2000": "jp2"}
+
+
+#: Threads that read, hash and write around each process that draws: on a store that takes 50 ms for each of an
+#: image's five requests, so many keep it busy.
+THREADS_A_RENDERER = 24
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,13 @@ def process_batch(lake: Lake, batch_key: str, threads: int) -> BatchCounts:
     Doing it twice is harmless: a batch with a part is done. What becomes of an image is a row of the part; a
     fault of store or network is no image's outcome and is raised.
 
+    Args:
+        lake: where everything is kept.
+        batch_key: the batch's folder.
+        threads: images that are drawn at the same time, each in a process; all batches of this process share them.
+
     Raises:
+        StoppedError: `stoppable` ended meanwhile.
         LookbookError: the lake is out of reach, full or read-only.
         OSError: the source or the lake failed.
     """
@@ -55,8 +68,8 @@ def process_batch(lake: Lake, batch_key: str, threads: int) -> BatchCounts:
     part = read_part(lake, batch_key)
     if part is not None:
         return _counts(part)
-    batch = _Batch(lake, Recipe.model_validate_json(metadata["recipe"]))
-    with ThreadPoolExecutor(threads, thread_name_prefix="draw") as pool:
+    batch = _Batch(lake, Recipe.model_validate_json(metadata["recipe"]), shared(threads))
+    with ThreadPoolExecutor(threads * THREADS_A_RENDERER, thread_name_prefix="image") as pool:
         outcomes = list(pool.map(batch.do, manifest_items(manifest)))
     lake.settle()  # the part is the batch's commit mark: what it names must be there after a power cut
     part = part_table(outcomes)
@@ -83,15 +96,17 @@ def _counts(part: pa.Table) -> BatchCounts:
 class _Batch:
     """What the threads of one batch share: the lake, the recipe, and which contents were drawn already."""
 
-    def __init__(self, lake: Lake, recipe: Recipe) -> None:
+    def __init__(self, lake: Lake, recipe: Recipe, renderers: Renderers) -> None:
         self.lake = lake
         self.recipe = recipe
+        self.renderers = renderers
         self.digests = {name: output.digest() for name, output in recipe.outputs.items()}
         self.lock = threading.Lock()
         self.by_content: dict[str, Future[Outcome]] = {}
 
     def do(self, item: Item) -> Outcome:
         """The outcome of one image."""
+        check_not_stopped()
         try:
             if item.refused:
                 return Outcome(item.key, item.fingerprint, "rejected", *item.refused)
@@ -103,7 +118,8 @@ class _Batch:
                     "too_large",
                     f"{item.locator.size} bytes; the recipe's max_file_bytes is {self.recipe.max_file_bytes}",
                 )
-            return self._do_bytes(item, read_bytes(item.locator))
+            with originals_in_memory.taken(item.locator.size):
+                return self._do_bytes(item, read_bytes(item.locator))
         except UnreadableMemberError as error:
             return Outcome(item.key, item.fingerprint, "rejected", error.rule, error.message)
         finally:
@@ -132,7 +148,7 @@ class _Batch:
 
     def _draw(self, item: Item, data: bytes, sha256: str, wanted: set[str]) -> Outcome:
         try:
-            rendered = render(data, self.recipe, wanted)
+            rendered = self.renderers.render(data, self.recipe, wanted)
         except Rejected as reject:
             kept = f"rejected/{sha256[:2]}/{sha256}.bin"
             self._keep(kept, data, sha256)

@@ -22,6 +22,7 @@ from tasks.images.parquet import from_parquet, manifest_table, to_parquet
 from tasks.images.progress import listening
 from tasks.images.recipe import OutputDefinition, Recipe
 from tasks.images.render import render
+from tasks.images.renderers import Renderers
 from tests.support.pictures import encoded, natural, pixels
 from tests.support.pipeline import SMALL, photo
 
@@ -194,11 +195,11 @@ def test_copies_within_a_batch_are_drawn_once(
 ) -> None:
     rendered: list[str] = []
 
-    def counted(data: bytes, *arguments: Any) -> Any:
+    def counted(_: Renderers, data: bytes, *arguments: Any) -> Any:
         rendered.append(sha256(data))
         return render(data, *arguments)
 
-    monkeypatch.setattr("tasks.images.batch.render", counted)
+    monkeypatch.setattr(Renderers, "render", counted)
     items = [item(tmp_path, f"{n % 3}/{n}.jpg", photo(n % 3)) for n in range(24)]
     items += [item(tmp_path, f"bad-{n}.jpg", b"no image") for n in range(4)]
     rows = done(lake, *items, threads=threads)
@@ -218,7 +219,7 @@ def test_a_fault_while_drawing_is_raised_and_keeps_no_copy_waiting(
     def broken(*_: Any) -> Any:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("tasks.images.batch.render", broken)
+    monkeypatch.setattr(Renderers, "render", broken)
     write_manifest(lake, [item(tmp_path, f"{n}.jpg", photo(1)) for n in range(6)])
     with pytest.raises(OSError, match="Input/output error"):
         process_batch(lake, BATCH, threads=4)

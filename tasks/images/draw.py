@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image, ImageColor
 
@@ -11,7 +12,7 @@ from tasks.images.recipe import OutputDefinition
 
 Size = tuple[int, int]
 
-#: A resize may first average whole blocks of pixels, down to this many times the target.
+#: A fast resize first averages whole blocks of pixels, down to this many times the target.
 #: Against a resize of every pixel that is 53 dB, far below what an encode loses.
 REDUCING_GAP = 2.0
 #: Longest edge that the format can hold, in pixels.
@@ -76,10 +77,12 @@ def middle_square(extent: tuple[float, float]) -> tuple[float, float, float, flo
     return left, top, left + edge, top + edge
 
 
-def resample(image: Image.Image, extent: tuple[float, float], size: Size, *, square: bool) -> Image.Image:
-    """The picture within `extent` of `image`, or its middle square, scaled to `size` pixels."""
+def resample(
+    image: Image.Image, extent: tuple[float, float], size: Size, *, square: bool, speed: str = "fast"
+) -> Image.Image:
+    """The picture within `extent` of `image`, or its middle square, scaled to `size` pixels by Lanczos' filter."""
     box = middle_square(extent) if square else (0.0, 0.0, *extent)
-    return image.resize(size, Image.Resampling.LANCZOS, box, REDUCING_GAP)
+    return image.resize(size, Image.Resampling.LANCZOS, box, REDUCING_GAP if speed == "fast" else None)
 
 
 def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
@@ -108,10 +111,10 @@ def finish(image: Image.Image, canvas: Size, definition: OutputDefinition) -> Im
     return framed
 
 
-def encode(image: Image.Image, definition: OutputDefinition) -> bytes:
-    """The file of an output: pixels only, no EXIF, profile or comment; equal pixels give equal bytes."""
+def encode(image: Image.Image, definition: OutputDefinition, exif: bytes = b"") -> bytes:
+    """The file of an output: pixels and `exif` only, no profile or comment; equal arguments give equal bytes."""
     quality = definition.encode_quality
-    options: dict[str, dict[str, int]] = {
+    options: dict[str, dict[str, Any]] = {
         "jpeg": {"quality": quality},
         "png": {"compress_level": quality if quality <= 9 else _PNG_LEVEL},  # noqa: PLR2004 - zlib's last level
         "webp": {"quality": quality},
@@ -120,5 +123,6 @@ def encode(image: Image.Image, definition: OutputDefinition) -> bytes:
     bare = image.copy()
     bare.info = {}  # encoders take comments and profiles from here
     file = io.BytesIO()
-    bare.save(file, definition.encode_format, **options[definition.encode_format])
+    carried = {"exif": exif} if exif else {}
+    bare.save(file, definition.encode_format, **options[definition.encode_format], **carried)
     return file.getvalue()

@@ -10,15 +10,19 @@ from typing import Annotated, Literal
 import PIL
 import yaml
 from PIL import features
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from blocks.errors import UsageError
 
 #: Raise it when drawing or measuring changes: outputs of another version are made anew, beside the old.
-DRAWING_VERSION = 1
+DRAWING_VERSION = 2
 
 ResizeMode = Literal["border", "keep_ratio", "keep_ratio_largest", "center_crop", "no"]
 EncodeFormat = Literal["jpeg", "png", "webp", "avif"]
+Speed = Annotated[
+    Literal["fast", "exact"],
+    Field(description="fast: a JPEG is decoded near the size needed; exact: every pixel is decoded and weighed."),
+]
 
 EXTENSIONS: dict[str, str] = {"jpeg": "jpg", "png": "png", "webp": "webp", "avif": "avif"}
 
@@ -44,6 +48,10 @@ class OutputDefinition(BaseModel):
     background: Annotated[
         str, Field(pattern=r"^#[0-9a-fA-F]{6}$", description="Colour behind borders and transparency.")
     ] = "#ffffff"
+    exif: Annotated[
+        Literal["drop", "keep", "keep_with_gps"], Field(description="Whether the file carries the original's EXIF.")
+    ] = "drop"
+    speed: Speed = "fast"
 
     @property
     def extension(self) -> str:
@@ -78,6 +86,7 @@ class Recipe(BaseModel):
     outputs: Annotated[dict[OutputName, OutputDefinition], Field(min_length=1, description="Outputs by name.")] = Field(
         default_factory=_default_outputs
     )
+    speed: Speed = "fast"
     min_image_size: Annotated[int, Field(ge=0, description="Refuse images whose shorter edge is below this.")] = 0
     max_image_area: Annotated[int, Field(ge=1, description="Refuse images of more pixels than this.")] = 150_000_000
     max_aspect_ratio: Annotated[float | None, Field(ge=1, description="Refuse images longer than this ratio.")] = None
@@ -85,6 +94,23 @@ class Recipe(BaseModel):
     max_seconds: Annotated[float, Field(gt=0, le=3600, description="Refuse images that take longer to draw.")] = 60
     keep_gps: Annotated[bool, Field(description="Keep GPS positions in the EXIF fields.")] = False
     keep_maker_notes: Annotated[bool, Field(description="Keep the camera maker's private notes.")] = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _outputs_take_the_recipes_speed(cls, values: object) -> object:
+        """An output that does not say how exact it is to be takes what the recipe says."""
+        if not isinstance(values, dict) or "speed" not in values:
+            return values
+        outputs = values.get("outputs", _default_outputs())
+        if not isinstance(outputs, dict):
+            return values
+        speed = {"speed": values["speed"]}
+        plain = {
+            name: output.model_dump(exclude_unset=True) if isinstance(output, OutputDefinition) else output
+            for name, output in outputs.items()
+        }
+        taken = {name: speed | output if isinstance(output, dict) else output for name, output in plain.items()}
+        return values | {"outputs": taken}
 
     def rules_digest(self) -> str:
         """Sixteen hex digits that change when an image may be refused, or described, otherwise than before."""

@@ -11,7 +11,8 @@ from PIL import Image, ImageFile
 from tasks.images import colour, decode, draw, measure, metadata
 from tasks.images.decode import Rejected
 from tasks.images.draw import Geometry, Size
-from tasks.images.recipe import OutputDefinition, Recipe
+from tasks.images.kept_exif import kept_exif
+from tasks.images.recipe import OutputDefinition, Recipe, Speed
 
 __all__ = ["Rejected", "Rendered", "RenderedFile", "render"]
 
@@ -66,14 +67,22 @@ def render(data: bytes, recipe: Recipe, outputs: Collection[str]) -> Rendered:
     for name, plan in plans.items():
         _check_output(name, plan, picture.size, recipe.outputs[name])
 
-    files = {name: _file(picture, plans[name], recipe.outputs[name]) for name in sorted(outputs)}
-    measured = picture.drawn(draw.geometry(picture.size, _MEASURED))
-    return Rendered(facts | measure.measure(draw.flatten(measured, "#ffffff")), files)
+    carried = {kind: _exif(image, kind) for kind in {recipe.outputs[name].exif for name in outputs}}
+    files = {}
+    for name in sorted(outputs):
+        definition = recipe.outputs[name]
+        files[name] = _file(picture, plans[name], definition, carried[definition.exif])
+    measured = draw.flatten(picture.measured(recipe.speed), "#ffffff")
+    return Rendered(facts | measure.measure(measured), files)
 
 
-def _file(picture: _Picture, plan: Geometry, definition: OutputDefinition) -> RenderedFile:
-    image = draw.finish(picture.drawn(plan), plan.canvas, definition)
-    return RenderedFile(draw.encode(image, definition), *image.size)
+def _exif(image: Image.Image, kind: str) -> bytes:
+    return b"" if kind == "drop" else kept_exif(image, with_gps=kind == "keep_with_gps")
+
+
+def _file(picture: _Picture, plan: Geometry, definition: OutputDefinition, exif: bytes) -> RenderedFile:
+    image = draw.finish(picture.drawn(plan, definition.speed), plan.canvas, definition)
+    return RenderedFile(draw.encode(image, definition, exif), *image.size)
 
 
 def _check_output(name: str, plan: Geometry, size: Size, definition: OutputDefinition) -> None:
@@ -88,9 +97,9 @@ def _check_output(name: str, plan: Geometry, size: Size, definition: OutputDefin
 class _Picture:
     """One image as sRGB pixels, upright, at whatever size is asked for; each size is made once.
 
-    What a size is made from is decided by the image and that size alone. Small ones come from a reduced
-    image (`BASE_EDGE`) that every picture has, the rest from the decoded one. A JPEG is decoded at the
-    scale which the base needs; only for outputs so large that they need more, once more at theirs.
+    What a size is made from is decided by the image, that size and the speed alone. Fast: small ones come from
+    a reduced image (`BASE_EDGE`), the rest from the decoded one; a JPEG is decoded at the nearest scale that
+    gives the base enough pixels, and only for larger outputs once more at theirs. Exact: each from all pixels.
     """
 
     def __init__(self, data: bytes, image: ImageFile.ImageFile, orientation: int) -> None:
@@ -102,37 +111,54 @@ class _Picture:
         self._opened: ImageFile.ImageFile | None = image
         self._format = image.format or ""
         self._decoded: dict[int, decode.Pixels] = {}
-        self._drawn: dict[tuple[Size, bool], Image.Image] = {}
+        self._drawn: dict[tuple[Size, bool | str, Speed], Image.Image] = {}
         self._stored = image.size
         self.size = self._swapped(image.size)
         self._base = draw.geometry(self.size, _BASE)
 
-    def drawn(self, plan: Geometry) -> Image.Image:
+    def drawn(self, plan: Geometry, speed: Speed) -> Image.Image:
         """The picture, or its middle square, at the size of `plan`: mode L, LA, RGB or RGBA."""
-        key = (plan.drawn, plan.square)
+        key = (plan.drawn, plan.square, speed)
         if key not in self._drawn:
-            make = self._from_base if self._base_is_enough(plan) else self._from_decoded
-            self._drawn[key] = make(plan)
+            if speed == "fast" and self._base_is_enough(plan):
+                self._drawn[key] = self._from_base(plan)
+            else:
+                self._drawn[key] = self._from_decoded(plan, speed)
         return self._drawn[key]
+
+    def measured(self, speed: Speed) -> Image.Image:
+        """The picture with a longer edge of `measure.MEASURED_EDGE`."""
+        return self._half(speed) if max(self._base.drawn) == BASE_EDGE else self._scaled_to_measure(speed)
+
+    def _half(self, speed: Speed) -> Image.Image:
+        """Half of the base: blocks of four pixels averaged."""
+        key = (self._base.drawn, "half", speed)
+        if key not in self._drawn:
+            self._drawn[key] = self.drawn(self._base, speed).reduce(2)
+        return self._drawn[key]
+
+    def _scaled_to_measure(self, speed: Speed) -> Image.Image:
+        # No more than measures are made of this, so that the cheaper filter will do.
+        size = draw.geometry(self.size, _MEASURED).drawn
+        return self.drawn(self._base, speed).resize(size, Image.Resampling.BILINEAR)
 
     def _base_is_enough(self, plan: Geometry) -> bool:
         """Whether the base is so much larger that nothing is lost by starting from it."""
         return max(self._base.drawn) >= draw.REDUCING_GAP * max(plan.whole(self.size))
 
     def _from_base(self, plan: Geometry) -> Image.Image:
-        base = self.drawn(self._base)
+        base = self.drawn(self._base, "fast")
         return draw.resample(base, base.size, plan.drawn, square=plan.square)
 
-    def _from_decoded(self, plan: Geometry) -> Image.Image:
+    def _from_decoded(self, plan: Geometry, speed: Speed) -> Image.Image:
         whole = plan.whole(self.size)
-        wide, high = (max(whole[i], self._base.drawn[i]) for i in (0, 1))
-        needed = self._swapped((round(draw.REDUCING_GAP * wide), round(draw.REDUCING_GAP * high)))
-        pixels = self._pixels(decode.draft_scale(self._format, self._stored, needed))
+        needed = self._swapped((max(whole[0], self._base.drawn[0]), max(whole[1], self._base.drawn[1])))
+        pixels = self._pixels(decode.draft_scale(self._format, self._stored, needed) if speed == "fast" else 1)
         image, extent, size = pixels.image, pixels.extent, self._swapped(plan.drawn)
         if size[0] * size[1] < image.width * image.height:  # colour is worked on where there are fewer pixels
-            image = colour.to_srgb(draw.resample(image, extent, size, square=plan.square), self._icc)
+            image = colour.to_srgb(draw.resample(image, extent, size, square=plan.square, speed=speed), self._icc)
         else:
-            image = draw.resample(colour.to_srgb(image, self._icc), extent, size, square=plan.square)
+            image = draw.resample(colour.to_srgb(image, self._icc), extent, size, square=plan.square, speed=speed)
         return draw.turn_upright(image, self._turn)
 
     def _pixels(self, scale: int) -> decode.Pixels:

@@ -22,12 +22,16 @@ OTHER_OUTPUT: dict[str, Any] = {
     "encode_format": "png",
     "encode_quality": 91,
     "background": "#fffffe",
+    "exif": "keep",
+    "speed": "exact",
 }
 OTHER_RULE: dict[str, Any] = {
     "min_image_size": 1,
     "max_image_area": 149_999_999,
     "max_aspect_ratio": 20.0,
     "max_file_bytes": 1000,
+    "speed": "exact",
+    "max_seconds": 59.0,
     "keep_gps": True,
     "keep_maker_notes": True,
 }
@@ -52,6 +56,14 @@ def test_an_outputs_digest_does_not_depend_on_the_order_of_fields() -> None:
     turned = OutputDefinition(**dict(reversed(OTHER_OUTPUT.items())))
     assert turned.digest() == OutputDefinition(**OTHER_OUTPUT).digest()
     assert OutputDefinition(image_size=512).digest() == OutputDefinition().digest(), "a default said aloud"
+
+
+def test_outputs_take_the_recipes_speed_unless_they_say_another() -> None:
+    assert {output.speed for output in Recipe(speed="exact").outputs.values()} == {"exact"}
+    recipe = Recipe.model_validate({"speed": "exact", "outputs": {"a": {}, "b": {"speed": "fast", "image_size": 64}}})
+    assert {name: output.speed for name, output in recipe.outputs.items()} == {"a": "exact", "b": "fast"}
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+    assert Recipe(speed="exact").outputs["thumb"].digest() != Recipe().outputs["thumb"].digest()
 
 
 @pytest.mark.parametrize("field", OTHER_RULE)

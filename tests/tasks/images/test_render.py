@@ -90,16 +90,22 @@ def test_standard_is_near_a_full_decode_and_a_resize_of_every_pixel(photo: Image
         encode_alone = psnr(pixels(encoded(expected, "JPEG", quality=90)), np.asarray(expected))
         assert ratio > 37, name
         assert ratio > encode_alone - 0.5, name
-    assert psnr(output(data)[:, 64:448], np.asarray(reference)) > 47  # before the encode
+    assert psnr(output(data)[:, 64:448], np.asarray(reference)) > 44  # before the encode
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+#: In dB: what is lost by starting from a JPEG of the nearest scale, and by averaging blocks of a large PNG first.
+LEAST = {("JPEG", "fast"): 44, ("PNG", "fast"): 50, ("JPEG", "exact"): 60, ("PNG", "exact"): 60}
+
+
+@pytest.mark.parametrize(("kind", "speed"), LEAST)
 @pytest.mark.parametrize("mode", ["border", "keep_ratio", "center_crop"])
 @pytest.mark.parametrize("edge", [100, 400, 700])
-def test_every_mode_and_size_is_near_the_reference(photo: Image.Image, kind: str, mode: str, edge: int) -> None:
+def test_every_mode_and_size_is_near_the_reference(
+    photo: Image.Image, kind: str, speed: str, mode: str, edge: int
+) -> None:
     data = encoded(photo, kind) if kind == "JPEG" else encoded(photo.reduce(2), kind, compress_level=1)
     decoded = Image.open(io.BytesIO(data))
-    drawn = Image.fromarray(output(data, image_size=edge, resize_mode=mode).astype(np.uint8))
+    drawn = Image.fromarray(output(data, image_size=edge, resize_mode=mode, speed=speed).astype(np.uint8))
     if mode == "center_crop":
         reference = ImageOps.fit(decoded, (edge, edge), Image.Resampling.LANCZOS)
     elif mode == "border":
@@ -109,7 +115,7 @@ def test_every_mode_and_size_is_near_the_reference(photo: Image.Image, kind: str
     else:
         reference = decoded.resize((edge, round(edge * 4 / 3)), Image.Resampling.LANCZOS)
     assert drawn.size == reference.size
-    assert psnr(np.asarray(drawn), np.asarray(reference)) > 50
+    assert psnr(np.asarray(drawn), np.asarray(reference)) > LEAST[kind, speed]
 
 
 def quarters(size: tuple[int, int]) -> Image.Image:
@@ -163,7 +169,7 @@ def test_measures_leave_borders_out() -> None:
 def test_sharpness_and_hash_compare_between_sizes_of_one_image(photo: Image.Image) -> None:
     large = render(encoded(photo, "JPEG", quality=95), RECIPE, ()).asset
     half = render(encoded(photo.resize((900, 1200), Image.Resampling.LANCZOS), "PNG"), RECIPE, ()).asset
-    assert half["sharpness"] == pytest.approx(large["sharpness"], rel=0.1)
+    assert half["sharpness"] == pytest.approx(large["sharpness"], rel=0.15)
     assert (int(half["dhash"], 16) ^ int(large["dhash"], 16)).bit_count() <= 2
 
 
@@ -186,9 +192,9 @@ def test_an_output_depends_on_its_own_definition_only(photo: Image.Image, kind: 
 @pytest.mark.parametrize(
     ("size", "edges", "scales"),
     [
-        ((1800, 2400), (512, 128), [2]),  # half is more than twice 384x512, a quarter would be less
-        ((2400, 3200), (512, 400, 128), [2]),  # a quarter would do for 400, but there is a half already
-        ((4000, 4000), (2000, 512, 64), [1, 2]),  # only what is larger than the base needs a decode of its own
+        ((1800, 2400), (512, 128), [4]),  # a quarter is more than 384x512, an eighth would be less
+        ((3200, 4100), (512, 400, 128), [8]),
+        ((4000, 4000), (2000, 512, 64), [2, 4]),  # only what is larger than the base needs a decode of its own
     ],
 )
 def test_a_photo_is_decoded_once_however_many_outputs(
@@ -205,6 +211,9 @@ def test_a_photo_is_decoded_once_however_many_outputs(
     outputs = {f"o{edge}": OutputDefinition(image_size=edge) for edge in edges}
     render(encoded(Image.new("RGB", size, "olive"), "JPEG"), Recipe(outputs=outputs), tuple(outputs))
     assert sorted(seen) == scales
+    seen.clear()
+    render(encoded(Image.new("RGB", size, "olive"), "JPEG"), Recipe(outputs=outputs, speed="exact"), tuple(outputs))
+    assert seen == [1]
 
 
 @pytest.mark.parametrize("share", [0.3, 0.9])

@@ -1,11 +1,13 @@
 """The process in which images are decoded and drawn: it holds no secret, and may die of any file.
 
-Started by `renderers.Renderer` with the number of a connection's file descriptor; ends when that is closed.
+Started by `renderers.Renderer` with the numbers of two file descriptors: of a connection, and of a file in memory
+that both sides share; ends when the connection is closed.
 """
 
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import sys
 import traceback
@@ -16,24 +18,40 @@ from tasks.images.recipe import Recipe
 from tasks.images.render import Rejected, Rendered, render
 
 READY = "ready"
+#: Bytes that the shared file keeps between images.
+MOST_KEPT = 32 * 2**20
 #: The exit code of a process that ran out of memory.
 OUT_OF_MEMORY = 75
 
 
-def main(descriptor: int) -> None:
-    """Answer requests until the other side closes the connection."""
+def main(connection_descriptor: int, shared_descriptor: int) -> None:
+    """Answer requests until the other side closes the connection.
+
+    A request is the recipe, the names of outputs and the number of bytes that stand in the shared file; an
+    answer is the number of bytes there, a pickle.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asks decides when to stop
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, sys.stderr.fileno())  # what decoders print of damaged files belongs to no run's log
-    with Connection(descriptor) as connection:
+    with Connection(connection_descriptor) as connection:
         connection.send(READY)
         while True:
             try:
-                recipe, outputs = connection.recv()
-                data = connection.recv_bytes()
+                recipe, outputs, length = connection.recv()
             except EOFError:
                 return
-            connection.send(answer(data, _recipe(recipe), outputs))
+            reply = answer(os.pread(shared_descriptor, length, 0), _recipe(recipe), outputs)
+            connection.send(write_shared(shared_descriptor, pickle.dumps(reply, pickle.HIGHEST_PROTOCOL)))
+
+
+def write_shared(descriptor: int, data: bytes) -> int:
+    """Write `data` to the start of a file in memory, which costs far less than a pipe; their number."""
+    if os.fstat(descriptor).st_size > MOST_KEPT:
+        os.ftruncate(descriptor, 0)  # one huge image must not hold its memory for all that follow
+    written = 0
+    while written < len(data):
+        written += os.pwrite(descriptor, memoryview(data)[written:], written)
+    return written
 
 
 def answer(data: bytes, recipe: Recipe, outputs: tuple[str, ...]) -> Rendered | BaseException:
@@ -60,4 +78,4 @@ def _recipe(text: str) -> Recipe:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]))

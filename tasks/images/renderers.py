@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -12,13 +13,14 @@ import threading
 from collections.abc import Collection
 from functools import cache
 from multiprocessing.connection import Pipe
+from typing import IO
 
 from blocks.errors import LookbookError
 from tasks.images.recipe import Recipe
 from tasks.images.render import Rejected, Rendered
-from tasks.images.render_process import OUT_OF_MEMORY
+from tasks.images.render_process import OUT_OF_MEMORY, write_shared
 
-#: What starts a process; the number of its file descriptor comes last.
+#: What starts a process; the numbers of its two file descriptors come last.
 COMMAND = ("-P", "-m", "tasks.images.render_process")
 #: An image is tried again, in a new process, when the first one died: it may have been an innocent victim.
 ATTEMPTS = 2
@@ -53,26 +55,29 @@ class Renderer:
 
     def __init__(self) -> None:
         self._connection, theirs = Pipe()
+        self._shared = _file_in_memory()
         with tempfile.TemporaryFile() as said, theirs:
+            descriptors = (theirs.fileno(), self._shared.fileno())
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [sys.executable, *COMMAND, str(theirs.fileno())],
+                [sys.executable, *COMMAND, *map(str, descriptors)],
                 env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=said,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=descriptors,
                 process_group=0,  # Ctrl-C is for who asks
             )
             theirs.close()
-            try:
-                self._connection.recv()
-            except (EOFError, ConnectionError) as error:
-                self.close()
-                said.seek(0)
-                text = said.read().decode(errors="replace").strip()
-                raise LookbookError(
-                    f"The process that draws images ended as it started: {text[-500:] or self._process.returncode}."
-                ) from error
+            self._await_start(said)
+
+    def _await_start(self, said: IO[bytes]) -> None:
+        try:
+            self._connection.recv()
+        except (EOFError, OSError) as error:
+            code = self.close()
+            said.seek(0)
+            text = said.read().decode(errors="replace").strip()[-500:]
+            raise LookbookError(f"The process that draws images ended as it started: {text or code}.") from error
 
     def render(self, data: bytes, recipe: str, outputs: Collection[str]) -> Rendered | BaseException:
         """What `render_process.answer` gives.
@@ -80,17 +85,20 @@ class Renderer:
         Raises:
             RendererDiedError: the process died.
         """
+        shared = self._shared.fileno()
+        length = write_shared(shared, data)
         try:
-            self._connection.send((recipe, tuple(outputs)))
-            self._connection.send_bytes(data)
-            answer: Rendered | BaseException = self._connection.recv()
+            self._connection.send((recipe, tuple(outputs), length))
+            length = self._connection.recv()
         except (EOFError, OSError) as error:
             raise RendererDiedError(self.close()) from error
+        answer: Rendered | BaseException = pickle.loads(os.pread(shared, length, 0))  # noqa: S301 - our own process
         return answer
 
     def close(self) -> int:
         """End the process and wait for it; its return code."""
         self._connection.close()
+        self._shared.close()
         try:
             return self._process.wait(_SECONDS_TO_END)
         except subprocess.TimeoutExpired:
@@ -159,6 +167,13 @@ def _culprit(code: int, recipe: Recipe) -> Rejected:
         return Rejected("decode_error", "Drawing it takes more memory than there is.")
     how = (signal.strsignal(-code) or f"signal {-code}") if code < 0 else f"exit code {code}"
     return Rejected("decode_error", f"The process that drew it died, each of {ATTEMPTS} times: {how}.")
+
+
+def _file_in_memory() -> IO[bytes]:
+    create = getattr(os, "memfd_create", None)  # Linux
+    if create:
+        return os.fdopen(create("lookbook-image"), "w+b", buffering=0)
+    return tempfile.TemporaryFile(buffering=0)  # which the system keeps in memory while it is short-lived
 
 
 def _environment() -> dict[str, str]:

@@ -40,4 +40,4 @@ def deadly(data: bytes, *arguments: Any) -> Any:
 
 if __name__ == "__main__":
     setattr(render_process, "render", deadly)  # noqa: B010 - mypy holds that nobody does this
-    render_process.main(int(sys.argv[1]))
+    render_process.main(int(sys.argv[1]), int(sys.argv[2]))

@@ -82,6 +82,8 @@ def open_image(data: bytes, recipe: Recipe) -> ImageFile.ImageFile:
     kind = _kind(data)
     if kind == "WEBP":
         _check_webp(data, recipe)
+    if kind == "JPEG2000":
+        _check_length(data, formats.jpeg2000_length(data))
     image = open_header(data, kind)
     width, height = image.size
     _check_area(width, height, recipe)
@@ -173,10 +175,13 @@ def _kind(data: bytes) -> str:
 
 def _check_webp(data: bytes, recipe: Recipe) -> None:
     """Its decoder takes memory for the whole canvas as soon as it is opened, and has one word for all faults."""
-    announced = formats.webp_length(data)
+    _check_length(data, formats.webp_length(data))
+    _check_area(*formats.webp_canvas(data), recipe)
+
+
+def _check_length(data: bytes, announced: int) -> None:
     if announced > len(data):
         raise Rejected("truncated", f"It ends after {len(data)} of the {announced} bytes that it announces.")
-    _check_area(*formats.webp_canvas(data), recipe)
 
 
 def _check_area(width: int, height: int, recipe: Recipe) -> None:

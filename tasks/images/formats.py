@@ -47,6 +47,9 @@ _UNREAD = {
     b"\x00\x00\x00\x0cJXL ": "JPEG XL",
     b"II\xbc": "JPEG XR",
 }
+_PNG_SIGNATURE = 8  # bytes
+_SOC = b"\xff\x4f\xff\x51"  # JPEG 2000's codestreams start so
+_SOT, _EOC = 0xFF90, 0xFFD9  # markers: start of a tile-part, end of the codestream
 _WEBP_HEADER = 30  # bytes up to the end of the canvas size, in each of its three kinds
 
 
@@ -69,6 +72,51 @@ def unread_kind(data: bytes) -> str | None:
     if start.startswith(b"<?xml") and b"<svg" in start:
         return "SVG"
     return next((name for magic, name in _UNREAD.items() if start.startswith(magic)), None)
+
+
+def png_chunk(data: bytes, name: bytes) -> bytes | None:
+    """The content of the chunk `name` that stands before the pixels of a PNG (section 5.3); None without one."""
+    start = _PNG_SIGNATURE
+    while start + 8 <= len(data):
+        length, kind = int.from_bytes(data[start : start + 4]), data[start + 4 : start + 8]
+        if kind == name:
+            return data[start + 8 : start + 8 + length]
+        if kind == b"IDAT":
+            return None
+        start += length + 12
+    return None
+
+
+def jpeg2000_length(data: bytes) -> int:
+    """The bytes that a JPEG 2000 file says it has, up to the end of its codestream, as far as it says so.
+
+    Boxes: ISO/IEC 15444-1, annex I.4; tile-parts and the marker at the end: annex A.
+    """
+    start = 0
+    while not data.startswith(_SOC, start) and start + 16 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, start)
+        header = 8
+        if length == 1:
+            length, header = int.from_bytes(data[start + 8 : start + 16]), 16
+        if kind == b"jp2c":
+            return start + length if length else _codestream_end(data, start + header)
+        start += max(length, 8)
+    return _codestream_end(data, start) if start < len(data) else start
+
+
+def _codestream_end(data: bytes, start: int) -> int:
+    """One past the marker that ends the codestream: segment by segment, then by the lengths of its tile-parts."""
+    at = start + 2
+    while at + 12 <= len(data):
+        marker, length = struct.unpack_from(">HH", data, at)
+        if marker == _EOC:
+            break
+        if marker == _SOT:
+            length = int.from_bytes(data[at + 6 : at + 10]) - 2
+            if length < 0:  # up to the end
+                return len(data) + (not data.endswith(_EOC.to_bytes(2)))
+        at += 2 + length
+    return at + 2
 
 
 def webp_length(data: bytes) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import struct
+from collections.abc import Iterator
 
 from PIL import (
     AvifImagePlugin,
@@ -49,6 +51,8 @@ _UNREAD = {
 }
 _PNG_SIGNATURE = 8  # bytes
 _SOC = b"\xff\x4f\xff\x51"  # JPEG 2000's codestreams start so
+_ISPE = re.compile(rb"ispe\x00{4}(.{8})", re.DOTALL)
+_AVIF_HEADER = 1 << 16  # bytes in which sizes are looked for
 _SOT, _EOC = 0xFF90, 0xFFD9  # markers: start of a tile-part, end of the codestream
 _WEBP_HEADER = 30  # bytes up to the end of the canvas size, in each of its three kinds
 
@@ -87,21 +91,42 @@ def png_chunk(data: bytes, name: bytes) -> bytes | None:
     return None
 
 
+def avif_length(data: bytes) -> int:
+    """The bytes that an AVIF file says it has (ISO/IEC 14496-12, section 4.2)."""
+    return max((end for _, _, end in _boxes(data)), default=0)
+
+
+def avif_canvas(data: bytes) -> tuple[int, int]:
+    """The largest width and height that an AVIF file gives any of its images (``ispe``); (0, 0) without one."""
+    sizes = [struct.unpack(">II", size) for size in _ISPE.findall(data[:_AVIF_HEADER])]
+    return max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
+
+
 def jpeg2000_length(data: bytes) -> int:
-    """The bytes that a JPEG 2000 file says it has, up to the end of its codestream, as far as it says so.
+    """The bytes that a JPEG 2000 file says it has, up to the end of its codestream.
 
     Boxes: ISO/IEC 15444-1, annex I.4; tile-parts and the marker at the end: annex A.
     """
+    if data.startswith(_SOC):
+        return _codestream_end(data, 0)
+    end = 0
+    for kind, start, end in _boxes(data):
+        if kind == b"jp2c":
+            return end if end != len(data) else _codestream_end(data, start)
+    return end + 1  # of the codestream there is nothing
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The boxes of a file, one after the other: their kind, and where their content starts and they end."""
     start = 0
-    while not data.startswith(_SOC, start) and start + 16 <= len(data):
+    while start + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, start)
         header = 8
-        if length == 1:
+        if length == 1:  # a longer length follows
             length, header = int.from_bytes(data[start + 8 : start + 16]), 16
-        if kind == b"jp2c":
-            return start + length if length else _codestream_end(data, start + header)
-        start += max(length, 8)
-    return _codestream_end(data, start) if start < len(data) else start
+        end = start + max(length, header) if length else len(data)
+        yield kind, start + header, end
+        start = end
 
 
 def _codestream_end(data: bytes, start: int) -> int:

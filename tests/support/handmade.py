@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 import zlib
 from collections.abc import Mapping
@@ -79,7 +80,7 @@ def bmp_rle8(indices: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
     body = b""
     for row in indices[::-1]:
         edges = [0, *(np.flatnonzero(np.diff(row)) + 1), len(row)]
-        for start, end in zip(edges[:-1], edges[1:], strict=True):
+        for start, end in itertools.pairwise(edges):
             for at in range(start, end, 255):
                 body += bytes((min(255, end - at), int(row[start])))
         body += b"\x00\x00"

@@ -53,7 +53,8 @@ _PNG_SIGNATURE = 8  # bytes
 _SOC = b"\xff\x4f\xff\x51"  # JPEG 2000's codestreams start so
 _ISPE = re.compile(rb"ispe\x00{4}(.{8})", re.DOTALL)
 _AVIF_HEADER = 1 << 16  # bytes in which sizes are looked for
-_SOT, _EOC = 0xFF90, 0xFFD9  # markers: start of a tile-part, end of the codestream
+_SOT, _EOC = b"\xff\x90", b"\xff\xd9"  # markers: start of a tile-part, end of the codestream
+_TILE_PART_HEADER = 12  # bytes
 _WEBP_HEADER = 30  # bytes up to the end of the canvas size, in each of its three kinds
 
 
@@ -113,7 +114,7 @@ def jpeg2000_length(data: bytes) -> int:
     for kind, start, end in _boxes(data):
         if kind == b"jp2c":
             return end if end != len(data) else _codestream_end(data, start)
-    return end + 1  # of the codestream there is nothing
+    return max(end, len(data)) + 1  # of the codestream there is nothing
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -131,17 +132,19 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 def _codestream_end(data: bytes, start: int) -> int:
     """One past the marker that ends the codestream: segment by segment, then by the lengths of its tile-parts."""
-    at = start + 2
-    while at + 12 <= len(data):
-        marker, length = struct.unpack_from(">HH", data, at)
-        if marker == _EOC:
-            break
-        if marker == _SOT:
-            length = int.from_bytes(data[at + 6 : at + 10]) - 2
-            if length < 0:  # up to the end
-                return len(data) + (not data.endswith(_EOC.to_bytes(2)))
-        at += 2 + length
-    return at + 2
+    at = start + len(_EOC)
+    while not data.startswith(_EOC, at):
+        if at + _TILE_PART_HEADER > len(data):
+            return max(at, len(data)) + len(_EOC)
+        length = 2 + int.from_bytes(data[at + 2 : at + 4])
+        if data.startswith(_SOT, at):
+            length = int.from_bytes(data[at + 6 : at + 10])
+            if not length:  # up to the end
+                return len(data) + (not data.endswith(_EOC))
+        if data[at] != _EOC[0]:
+            return at  # no marker: where it ends cannot be told
+        at += length
+    return at + len(_EOC)
 
 
 def webp_length(data: bytes) -> int:

@@ -11,6 +11,8 @@ from PIL import Image, ImageChops, ImageCms
 
 #: Of 255. A profile that moves no colour by more than this is sRGB under another name.
 _INVISIBLE = 2
+#: With fewer, Little CMS is some ten levels off in the shadows of linear greys.
+_GREY_STEPS = ImageCms.Flags.GRIDPOINTS(255)
 _SIXTEEN_BITS = 65535
 _PROFILE_FAULTS = (ImageCms.PyCMSError, OSError, TypeError, ValueError)
 
@@ -39,10 +41,12 @@ def eight_bit(image: Image.Image, *, white_is_zero: bool = False) -> Image.Image
         plain = _from_wide_greys(image)
     elif mode == "CMYK":
         # Adobe stores CMYK inverted and says so in a marker. Pillow takes every JPEG for Adobe's.
-        foreign = image.format == "JPEG" and "adobe" not in image.info
+        foreign = image.format in {"JPEG", "MPO"} and "adobe" not in image.info
         plain = ImageChops.invert(image) if foreign else image
     elif mode in {"LA", "RGBA"}:
         plain = image
+    elif mode in {"La", "RGBa"}:
+        plain = image.convert(mode.upper())  # colours that a TIFF holds multiplied by their alpha
     elif image.has_transparency_data:
         plain = image.convert("RGBA")
     elif mode in {"1", "L"}:
@@ -110,7 +114,8 @@ def _transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        transform = ImageCms.buildTransform(source, _srgb(), mode, "RGB")
+        flags = _GREY_STEPS if mode == "L" else ImageCms.Flags.NONE
+        transform = ImageCms.buildTransform(source, _srgb(), mode, "RGB", flags=flags)
         return transform if mode == "CMYK" or _is_seen(transform, mode) else None
     except _PROFILE_FAULTS:
         return None

@@ -21,6 +21,8 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 _DCT_FORMATS = frozenset(("JPEG", "MPO"))
 _TILE_EDGES = (322, 323)  # TIFF tags TileWidth and TileLength
+_COMPRESSION, _WORD_ALIGNED_RLE = 259, 32771  # TIFF tag Compression, and a value that libtiff does not read right
+_TOO_LITTLE = ("truncated", "not enough image data")  # in the words of Pillow's decoders
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # TIFF tag PhotometricInterpretation, and a value of it
 
 
@@ -65,7 +67,7 @@ def refused_when_damaged() -> Iterator[None]:
         raise
     except Exception as error:
         text = str(error).replace("\x00", "")[:300] or type(error).__name__
-        cut = isinstance(error, EOFError) or "truncated" in text.lower()
+        cut = isinstance(error, EOFError) or any(word in text.lower() for word in _TOO_LITTLE)
         raise Rejected("truncated" if cut else "decode_error", f"The pixels cannot be read: {text}.") from error
 
 
@@ -80,8 +82,7 @@ def open_image(data: bytes, recipe: Recipe) -> ImageFile.ImageFile:
     if len(data) > recipe.max_file_bytes:
         raise Rejected("too_large", f"{len(data)} bytes, where at most {recipe.max_file_bytes} are read.")
     kind = _kind(data)
-    if kind == "WEBP":
-        _check_webp(data, recipe)
+    _check_announced(data, kind, recipe)
     image = open_header(data, kind)
     width, height = image.size
     _check_area(width, height, recipe)
@@ -89,6 +90,8 @@ def open_image(data: bytes, recipe: Recipe) -> ImageFile.ImageFile:
         with refused_when_damaged():  # a tile may be far larger than the image
             tile_width, tile_height = (int(image.tag_v2.get(edge, 1)) for edge in _TILE_EDGES)
             _check_area(tile_width, tile_height, recipe)
+            if image.tag_v2.get(_COMPRESSION) == _WORD_ALIGNED_RLE:
+                raise Rejected("unsupported", "A TIFF in the word-aligned run lengths of CCITT is not read.")
     _check_shape(width, height, recipe)
     if kind == "PNG":
         with refused_when_damaged():
@@ -107,8 +110,8 @@ def open_header(data: bytes, kind: str) -> ImageFile.ImageFile:
         try:
             return Image.open(file, formats=[kind])
         except UnidentifiedImageError as error:
-            # A plugin that has read up to the end was looking for more.
-            cut = file.tell() >= len(data)
+            # A plugin that has read up to the end was looking for more, but for those that read it all first.
+            cut = file.tell() >= len(data) and kind not in {"WEBP", "AVIF"}
             message = f"It starts like {kind}, but its header cannot be read{' to its end' if cut else ''}."
             raise Rejected("truncated" if cut else "decode_error", message) from error
 
@@ -171,12 +174,21 @@ def _kind(data: bytes) -> str:
     raise Rejected("not_an_image", f"It starts with {data[:12]!r}, as no image does.")
 
 
-def _check_webp(data: bytes, recipe: Recipe) -> None:
-    """Its decoder takes memory for the whole canvas as soon as it is opened, and has one word for all faults."""
-    announced = formats.webp_length(data)
+def _check_announced(data: bytes, kind: str, recipe: Recipe) -> None:
+    """What a file says of its length and size, where the decoder takes memory or a long time before it tells."""
+    announced = len(data)
+    if kind == "WEBP":
+        announced = formats.webp_length(data)
+    elif kind == "AVIF":
+        announced = formats.avif_length(data)
+    elif kind == "JPEG2000":
+        announced = formats.jpeg2000_length(data)
     if announced > len(data):
         raise Rejected("truncated", f"It ends after {len(data)} of the {announced} bytes that it announces.")
-    _check_area(*formats.webp_canvas(data), recipe)
+    if kind == "WEBP":  # one that is opened has memory for its whole canvas
+        _check_area(*formats.webp_canvas(data), recipe)
+    elif kind == "AVIF":
+        _check_area(*formats.avif_canvas(data), recipe)
 
 
 def _check_area(width: int, height: int, recipe: Recipe) -> None:

@@ -57,12 +57,12 @@ def geometry(size: Size, definition: OutputDefinition) -> Geometry:
     """Where an upright image of `size` pixels comes to stand in an output. No edge gets below 1 pixel.
 
     Modes and rounding (to the nearest, halves to even) are those of img2dataset's resizer. With
-    `resize_only_if_bigger` an image that is not bigger stays as it is; mode ``border`` still pads it.
+    `resize_only_if_bigger` an image that is not bigger stays as it is, in mode ``border`` without borders.
     """
     edge, mode = definition.image_size, definition.resize_mode
     measured = min(size) if mode in {"keep_ratio", "center_crop"} else max(size)
     if mode == "no" or (definition.resize_only_if_bigger and measured <= edge):
-        return Geometry(size, (edge, edge) if mode == "border" else size)
+        return Geometry(size, size)
     if mode == "center_crop":
         return Geometry((edge, edge), (edge, edge), square=True)
     drawn = (max(1, round(size[0] * edge / measured)), max(1, round(size[1] * edge / measured)))

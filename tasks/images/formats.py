@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import struct
+from collections.abc import Iterator
 
 from PIL import (
     AvifImagePlugin,
@@ -47,6 +49,12 @@ _UNREAD = {
     b"\x00\x00\x00\x0cJXL ": "JPEG XL",
     b"II\xbc": "JPEG XR",
 }
+_PNG_SIGNATURE = 8  # bytes
+_SOC = b"\xff\x4f\xff\x51"  # JPEG 2000's codestreams start so
+_ISPE = re.compile(rb"ispe\x00{4}(.{8})", re.DOTALL)
+_AVIF_HEADER = 1 << 16  # bytes in which sizes are looked for
+_SOT, _EOC = b"\xff\x90", b"\xff\xd9"  # markers: start of a tile-part, end of the codestream
+_TILE_PART_HEADER = 12  # bytes
 _WEBP_HEADER = 30  # bytes up to the end of the canvas size, in each of its three kinds
 
 
@@ -69,6 +77,74 @@ def unread_kind(data: bytes) -> str | None:
     if start.startswith(b"<?xml") and b"<svg" in start:
         return "SVG"
     return next((name for magic, name in _UNREAD.items() if start.startswith(magic)), None)
+
+
+def png_chunk(data: bytes, name: bytes) -> bytes | None:
+    """The content of the chunk `name` that stands before the pixels of a PNG (section 5.3); None without one."""
+    start = _PNG_SIGNATURE
+    while start + 8 <= len(data):
+        length, kind = int.from_bytes(data[start : start + 4]), data[start + 4 : start + 8]
+        if kind == name:
+            return data[start + 8 : start + 8 + length]
+        if kind == b"IDAT":
+            return None
+        start += length + 12
+    return None
+
+
+def avif_length(data: bytes) -> int:
+    """The bytes that an AVIF file says it has (ISO/IEC 14496-12, section 4.2)."""
+    return max((end for _, _, end in _boxes(data)), default=0)
+
+
+def avif_canvas(data: bytes) -> tuple[int, int]:
+    """The largest width and height that an AVIF file gives any of its images (``ispe``); (0, 0) without one."""
+    sizes = [struct.unpack(">II", size) for size in _ISPE.findall(data[:_AVIF_HEADER])]
+    return max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
+
+
+def jpeg2000_length(data: bytes) -> int:
+    """The bytes that a JPEG 2000 file says it has, up to the end of its codestream.
+
+    Boxes: ISO/IEC 15444-1, annex I.4; tile-parts and the marker at the end: annex A.
+    """
+    if data.startswith(_SOC):
+        return _codestream_end(data, 0)
+    end = 0
+    for kind, start, end in _boxes(data):
+        if kind == b"jp2c":
+            return end if end != len(data) else _codestream_end(data, start)
+    return max(end, len(data)) + 1  # of the codestream there is nothing
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The boxes of a file, one after the other: their kind, and where their content starts and they end."""
+    start = 0
+    while start + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, start)
+        header = 8
+        if length == 1:  # a longer length follows
+            length, header = int.from_bytes(data[start + 8 : start + 16]), 16
+        end = start + max(length, header) if length else len(data)
+        yield kind, start + header, end
+        start = end
+
+
+def _codestream_end(data: bytes, start: int) -> int:
+    """One past the marker that ends the codestream: segment by segment, then by the lengths of its tile-parts."""
+    at = start + len(_EOC)
+    while not data.startswith(_EOC, at):
+        if at + _TILE_PART_HEADER > len(data):
+            return max(at, len(data)) + len(_EOC)
+        length = 2 + int.from_bytes(data[at + 2 : at + 4])
+        if data.startswith(_SOT, at):
+            length = int.from_bytes(data[at + 6 : at + 10])
+            if not length:  # up to the end
+                return len(data) + (not data.endswith(_EOC))
+        if data[at] != _EOC[0]:
+            return at  # no marker: where it ends cannot be told
+        at += length
+    return at + len(_EOC)
 
 
 def webp_length(data: bytes) -> int:

@@ -121,6 +121,8 @@ ASSET_FIELDS: list[pa.Field] = [
     pa.field("contrast", pa.float64()),  # 0 to 1
     pa.field("sharpness", pa.float64()),  # variance of the Laplacian
     pa.field("dhash", pa.string()),  # 16 hex digits
+    pa.field("has_xmp", pa.bool_()),
+    pa.field("has_iptc", pa.bool_()),
 ]
 
 DRAWN_TYPE = pa.struct(

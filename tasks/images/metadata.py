@@ -1,4 +1,4 @@
-"""What a file says of its image: EXIF, colour profile and resolution."""
+"""What a file says of its image: EXIF, colour profile, resolution, and whether there is XMP and IPTC."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime
 from numbers import Rational
 from typing import Any
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffImagePlugin
 
 from tasks.images import colour
 
@@ -17,6 +17,8 @@ _INT32 = 2**31 - 1
 _LONGEST_BYTES = 256  # longer ones are thumbnails, private notes and tables
 _LONGEST_LIST = 64
 _MAKER_NOTE = 0x927C
+_IPTC_TAG = 33723  # of TIFF
+_IPTC_RESOURCE = 0x0404  # of Photoshop
 _IN_OTHER_WORDS = (0x8769, 0x8825, 0xA005, 0x02BC, 0x8773)  # offsets of the IFDs; XMP and ICC profile
 
 Tags = dict[int, object]
@@ -32,7 +34,8 @@ def describe(image: Image.Image, *, keep_gps: bool, keep_maker_notes: bool) -> d
     Returns:
         ``orientation`` (1 to 8, 1 where absent), ``exif`` (JSON text), ``camera_make``, ``camera_model``,
         ``software``, ``taken_at`` (local time, no zone), ``exposure_seconds``, ``f_number``, ``iso``,
-        ``focal_length_mm``, ``icc_profile`` (its description), ``dpi``.
+        ``focal_length_mm``, ``icc_profile`` (its description), ``dpi``, ``has_xmp`` (in JPEG, PNG, TIFF, WebP and
+        AVIF), ``has_iptc`` (in JPEG, PNG and TIFF).
     """
     main, photo, position = _read(image)
     icc = image.info.get("icc_profile")
@@ -50,7 +53,21 @@ def describe(image: Image.Image, *, keep_gps: bool, keep_maker_notes: bool) -> d
         "focal_length_mm": _positive(photo.get(ExifTags.Base.FocalLength)),
         "icc_profile": colour.profile_name(icc) if isinstance(icc, bytes) else None,
         "dpi": _positive(image.info.get("dpi")),
+        "has_xmp": any(image.info.get(name) for name in ("xmp", "Raw profile type xmp")),
+        "has_iptc": _has_iptc(image),
     }
+
+
+def _has_iptc(image: Image.Image) -> bool:
+    resources = image.info.get("photoshop")
+    try:
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            if _IPTC_TAG in image.tag_v2:
+                return True
+            resources = image.get_photoshop_blocks()
+        return bool(image.info.get("Raw profile type iptc") or (resources and resources.get(_IPTC_RESOURCE)))
+    except Exception:  # noqa: BLE001 - as for EXIF
+        return False
 
 
 def _read(image: Image.Image) -> tuple[Tags, Tags, Tags]:

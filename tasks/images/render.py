@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image, ImageFile
 
-from tasks.images import colour, decode, draw, measure, metadata
+from tasks.images import colour, decode, draw, measure, metadata, profiles
 from tasks.images.decode import Rejected
 from tasks.images.draw import Geometry, Size
 from tasks.images.kept_exif import kept_exif
@@ -104,8 +104,7 @@ class _Picture:
 
     def __init__(self, data: bytes, image: ImageFile.ImageFile, orientation: int) -> None:
         self._data = data
-        icc = image.info.get("icc_profile")
-        self._icc = icc if isinstance(icc, bytes) else None
+        self._icc = profiles.profile_of(image, data)
         # Pillow turns a TIFF upright as it loads it, and gives its upright size before.
         self._turn = 1 if image.format == "TIFF" else orientation
         self._opened: ImageFile.ImageFile | None = image

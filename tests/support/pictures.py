@@ -13,6 +13,10 @@ from PIL import Image
 #: Red, green and blue of Adobe RGB (1998), adapted to D50: the columns to CIE XYZ.
 ADOBE_RGB_TO_XYZ = np.array([[0.60974, 0.20528, 0.14919], [0.31111, 0.62567, 0.06322], [0.01947, 0.06087, 0.74457]])
 ADOBE_GAMMA = 563 / 256
+#: The same of Display P3, as its published profile has them, and of sRGB (the ICC's sRGB2014).
+DISPLAY_P3_TO_XYZ = np.array([[0.51512, 0.29198, 0.15710], [0.24120, 0.69225, 0.06657], [-0.00105, 0.04189, 0.78407]])
+SRGB_TO_XYZ = np.array([[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]])
+D50 = (0.9642, 1.0, 0.8249)
 
 
 def natural(width: int, height: int, seed: int = 7) -> Image.Image:
@@ -48,28 +52,56 @@ def psnr(one: NDArray[Any], other: NDArray[Any]) -> float:
 
 def adobe_rgb_profile() -> bytes:
     """An ICC profile (version 2, matrix and curves; ICC.1:2001-04) of the colours of Adobe RGB (1998)."""
-    white = np.array([0.9642, 1.0, 0.8249])
-    name = b"Made like Adobe RGB\x00"
-    curve = b"curv" + struct.pack(">4xIH", 1, round(ADOBE_GAMMA * 256))
+    return matrix_profile("Made like Adobe RGB", ADOBE_RGB_TO_XYZ, [round(ADOBE_GAMMA * 256)])
+
+
+def display_p3_profile() -> bytes:
+    """The same of Display P3, its curve (that of sRGB) in 1,024 steps."""
+    steps = np.linspace(0, 1, 1024)
+    light = np.where(steps <= 0.04045, steps / 12.92, ((steps + 0.055) / 1.055) ** 2.4)
+    return matrix_profile("Made like Display P3", DISPLAY_P3_TO_XYZ, np.rint(light * 65535).astype(int).tolist())
+
+
+def matrix_profile(name: str, to_xyz: NDArray[np.float64], levels: list[int]) -> bytes:
+    """A profile with a name, primaries and a curve (one level: its gamma, times 256)."""
+    text = name.encode() + b"\x00"
+    curve = b"curv" + struct.pack(f">4xI{len(levels)}H", len(levels), *levels)
     tags = {
-        b"desc": b"desc" + struct.pack(">4xI", len(name)) + name + bytes(78),
-        b"wtpt": _xyz(white),
-        b"rXYZ": _xyz(ADOBE_RGB_TO_XYZ[:, 0]),
-        b"gXYZ": _xyz(ADOBE_RGB_TO_XYZ[:, 1]),
-        b"bXYZ": _xyz(ADOBE_RGB_TO_XYZ[:, 2]),
+        b"desc": b"desc" + struct.pack(">4xI", len(text)) + text + bytes(78),
+        b"wtpt": _xyz(np.array(D50)),
+        b"rXYZ": _xyz(to_xyz[:, 0]),
+        b"gXYZ": _xyz(to_xyz[:, 1]),
+        b"bXYZ": _xyz(to_xyz[:, 2]),
         b"rTRC": curve,
         b"gTRC": curve,
         b"bTRC": curve,
     }
+    return profile_file(b"RGB ", tags)
+
+
+def grey_profile(gamma: float) -> bytes:
+    """A profile of greys with a gamma."""
+    curve = b"curv" + struct.pack(">4xIH", 1, round(gamma * 256))
+    return profile_file(b"GRAY", {b"wtpt": _xyz(np.array(D50)), b"kTRC": curve})
+
+
+def profile_file(space: bytes, tags: dict[bytes, bytes]) -> bytes:
+    """An ICC profile of the colour space `space` with these tags."""
     table, body = struct.pack(">I", len(tags)), b""
     start = 128 + 4 + 12 * len(tags)
     for tag, content in tags.items():
         table += tag + struct.pack(">II", start + len(body), len(content))
         body += content + bytes(-len(content) % 4)
-    header = struct.pack(">I4xI4s4s4s12x4s28x", start + len(body), 0x02400000, b"mntr", b"RGB ", b"XYZ ", b"acsp")
-    illuminant = b"".join(struct.pack(">i", round(value * 65536)) for value in white)
+    header = struct.pack(">I4xI4s4s4s12x4s28x", start + len(body), 0x02400000, b"mntr", space, b"XYZ ", b"acsp")
+    illuminant = b"".join(struct.pack(">i", round(value * 65536)) for value in D50)
     return (header + illuminant).ljust(128, b"\x00") + table + body
 
 
 def _xyz(values: NDArray[Any]) -> bytes:
     return b"XYZ " + bytes(4) + b"".join(struct.pack(">i", round(float(value) * 65536)) for value in values)
+
+
+def srgb_levels(linear: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Linear light of 0 to 1 as levels of 0 to 255 (IEC 61966-2-1)."""
+    light = np.clip(linear, 0, 1)
+    return 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import os
 import tarfile
 import zipfile
 import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 
+import asyncpg
 import pyarrow as pa
 import pytest
 from PIL import Image
@@ -35,6 +38,13 @@ def products_of(workspace: Workspace) -> list[dict[str, object]]:
     manifest = require_published(workspace.lake, "things").manifest
     rows: list[dict[str, object]] = read_table(workspace.lake, manifest, "products").to_pylist()
     return rows
+
+
+def keys_of_the_registry(workspace: Workspace) -> set[str]:
+    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> set[str]:
+        return {str(row["key"]) for row in await connection.fetch("SELECT key FROM lookbook.assets")}
+
+    return workspace.registry.run(work)
 
 
 def derived_objects(workspace: Workspace) -> dict[str, int]:
@@ -375,6 +385,45 @@ def test_names_of_any_length_and_kind_reach_every_book(workspace: Workspace, tmp
     assert set(images_of(workspace)) == set(names)
     assert verify(workspace, "things").differences == []
     assert "<script>alert" not in Path(summary["report"]).read_text()
+
+
+def test_files_of_any_name_in_a_folder_are_kept_apart_in_every_book(workspace: Workspace, tmp_path: Path) -> None:
+    root = tmp_path / "source"
+    root.mkdir()
+    names = {
+        b"two words .jpg": "two words .jpg",
+        b"line\nbreak\t.jpg": "line\nbreak\t.jpg",
+        "写真 ü.jpg".encode(): "写真 ü.jpg",
+        b"caf\xe9 \xff.jpg": "caf\\xe9 \\xff.jpg",
+        b"n" * 246 + b".jpg": "n" * 246 + ".jpg",
+        b"Case.jpg": "Case.jpg",
+        b"case.JPG": "case.JPG",
+        b"case.jpg": "case.jpg",
+        b"'quoted\"; --.jpg": "'quoted\"; --.jpg",
+    }
+    for number, name in enumerate(names):
+        Path(os.fsdecode(os.fsencode(root) + b"/" + name)).write_bytes(photo(number))
+    (tmp_path / "private.jpg").write_bytes(photo(100))
+    (root / "inside.jpg").symlink_to("Case.jpg")
+    (root / "outside.jpg").symlink_to("../private.jpg")
+    (root / "nowhere.jpg").symlink_to("gone.jpg")
+    summary = run(request(workspace, root))
+    assert summary["images"] == {"found": 12, "loaded": 9, "unchanged": 0, "duplicate": 1, "rejected": 2}
+    images = images_of(workspace)
+    assert {key for key, image in images.items() if image["outcome"] == "loaded"} == set(names.values())
+    contents = {key: hashlib.sha256(photo(number)).hexdigest() for number, key in enumerate(names.values())}
+    assert {key: images[key]["sha256"] for key in contents} == contents
+    assert {workspace.lake.get(str(images[key]["original_key"])) for key in contents} == set(map(photo, range(9)))
+    assert images["inside.jpg"]["duplicate_of"] == "Case.jpg"
+    rules = {key: image["rule"] for key, image in images.items() if image["outcome"] == "rejected"}
+    assert rules == {"outside.jpg": "outside_source", "nowhere.jpg": "dangling_link"}
+    secret = hashlib.sha256(photo(100)).hexdigest()
+    kept = [info.key for folder in ("originals", "derived", "rejected") for info in workspace.lake.list(folder)]
+    assert not any(secret in key for key in kept), "its bytes went nowhere"
+    assert keys_of_the_registry(workspace) == set(images)
+    assert set(workspace.warehouse.query("SELECT key FROM warehouse.images")["key"].to_pylist()) == set(images)
+    assert verify(workspace, "things").differences == []
+    assert run(request(workspace, root))["published"] is False
 
 
 def test_rows_whose_image_the_limit_left_out_are_not_called_imageless(workspace: Workspace, source: Path) -> None:

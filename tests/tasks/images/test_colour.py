@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import io
-import struct
-import zlib
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageCms
 
 from tasks.images.colour import eight_bit, profile_name, to_srgb
-from tests.support.pictures import ADOBE_GAMMA, ADOBE_RGB_TO_XYZ, adobe_rgb_profile, encoded, natural
+from tests.support.handmade import RGB, png, without_adobe_marker
+from tests.support.pictures import (
+    ADOBE_GAMMA,
+    ADOBE_RGB_TO_XYZ,
+    DISPLAY_P3_TO_XYZ,
+    SRGB_TO_XYZ,
+    adobe_rgb_profile,
+    display_p3_profile,
+    encoded,
+    grey_profile,
+    natural,
+    srgb_levels,
+)
 
 
 def opened(data: bytes) -> Image.Image:
@@ -61,11 +72,8 @@ def test_white_is_zero_is_turned_over() -> None:
 
 
 def test_sixteen_bit_colour_is_scaled() -> None:
-    # 16 bits per channel, big endian, as the PNG specification lays them out; Pillow cannot write it.
-    row = b"\x00" + struct.pack(">6H", 65535, 32768, 0, 257, 514, 771)
-    chunks = [b"IHDR" + struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0), b"IDAT" + zlib.compress(row), b"IEND"]
-    body = b"".join(struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)
-    image = srgb_of(b"\x89PNG\r\n\x1a\n" + body)
+    levels = np.array([[[65535, 32768, 0], [257, 514, 771]]], np.uint16)
+    image = srgb_of(png(levels, RGB))
     assert np.asarray(image).tolist() == [[[255, 128, 0], [1, 2, 3]]]
 
 
@@ -103,11 +111,6 @@ def cmyk_patches() -> tuple[Image.Image, list[tuple[int, int, int]]]:
     return image, [(0, 255, 255), (255, 0, 255), (255, 255, 0), (0, 0, 0)]
 
 
-def without_adobe_marker(data: bytes) -> bytes:
-    start = data.index(b"\xff\xee\x00\x0eAdobe")
-    return data[:start] + data[start + 16 :]
-
-
 @pytest.mark.parametrize("stored", ["adobe jpeg", "plain jpeg", "tiff"])
 def test_cmyk_looks_the_same_inverted_or_not(stored: str) -> None:
     image, expected = cmyk_patches()
@@ -125,21 +128,32 @@ def test_cmyk_looks_the_same_inverted_or_not(stored: str) -> None:
     assert np.abs(centres - np.array(expected)).max() <= 3
 
 
-def linear_to_srgb(linear: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> object:
-    """IEC 61966-2-1."""
-    clipped = np.clip(linear, 0, 1)
-    return 255 * np.where(clipped <= 0.0031308, 12.92 * clipped, 1.055 * clipped ** (1 / 2.4) - 0.055)
+COLOURS = np.array([[200, 120, 90], [90, 110, 160], [128, 128, 128], [240, 235, 200], [60, 70, 50]])
+
+
+def assert_converted(icc: bytes, linear: NDArray[np.float64], to_xyz: NDArray[np.float64]) -> None:
+    """`COLOURS` in the profile `icc` come out as the formulas say of their `linear` light."""
+    expected = srgb_levels(linear @ to_xyz.T @ np.linalg.inv(SRGB_TO_XYZ).T)
+    seen = np.asarray(to_srgb(Image.fromarray(COLOURS.astype(np.uint8).reshape(1, -1, 3)), icc))[0]
+    assert np.abs(seen - expected).max() < 2
+    assert np.abs(seen.astype(int) - COLOURS).max() > 5  # and it does change them
 
 
 def test_adobe_rgb_is_converted_as_the_formulas_say() -> None:
-    colours = np.array([[200, 120, 90], [90, 110, 160], [128, 128, 128], [240, 235, 200], [60, 70, 50]])
-    # sRGB primaries adapted to D50, from the profile of the ICC (sRGB2014).
-    srgb_to_xyz = np.array([[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]])
-    linear = (colours / 255) ** ADOBE_GAMMA @ ADOBE_RGB_TO_XYZ.T @ np.linalg.inv(srgb_to_xyz).T
-    image = Image.fromarray(colours.astype(np.uint8).reshape(1, -1, 3))
-    seen = np.asarray(to_srgb(image, adobe_rgb_profile()))[0]
-    assert np.abs(seen - np.asarray(linear_to_srgb(linear))).max() < 2
-    assert np.abs(seen.astype(int) - colours).max() > 5  # and it does change them
+    assert_converted(adobe_rgb_profile(), (COLOURS / 255) ** ADOBE_GAMMA, ADOBE_RGB_TO_XYZ)
+
+
+def test_display_p3_is_converted_as_the_formulas_say() -> None:
+    levels = COLOURS / 255
+    linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+    assert_converted(display_p3_profile(), linear, DISPLAY_P3_TO_XYZ)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 1.8, 3.0])
+def test_greys_of_any_gamma_are_converted_as_the_formulas_say(gamma: float) -> None:
+    greys = np.arange(256, dtype=np.uint8)[None]
+    seen = np.asarray(to_srgb(Image.fromarray(greys), grey_profile(gamma)).convert("L")).astype(int)
+    assert np.abs(seen - srgb_levels((greys / 255) ** (round(gamma * 256) / 256))).max() <= 1
 
 
 def test_alpha_survives_a_profile() -> None:

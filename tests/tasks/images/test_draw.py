@@ -39,7 +39,7 @@ def test_drawn_sizes_of_each_mode(mode: ResizeMode, expected: list[tuple[int, in
 @pytest.mark.parametrize(
     ("mode", "size", "drawn", "canvas"),
     [
-        ("border", (60, 80), (60, 80), (512, 512)),
+        ("border", (60, 80), (60, 80), (60, 80)),
         ("border", (60, 800), (38, 512), (512, 512)),
         ("keep_ratio_largest", (60, 80), (60, 80), (60, 80)),
         ("keep_ratio_largest", (1024, 80), (512, 40), (512, 40)),

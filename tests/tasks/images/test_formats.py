@@ -7,7 +7,16 @@ import struct
 import pytest
 from PIL import Image
 
-from tasks.images.formats import sniff, unread_kind, webp_canvas
+from tasks.images.formats import (
+    avif_canvas,
+    avif_length,
+    jpeg2000_length,
+    png_chunk,
+    sniff,
+    unread_kind,
+    webp_canvas,
+)
+from tests.support.kinds import SIZE, kinds
 from tests.support.pictures import encoded
 
 
@@ -53,3 +62,34 @@ def test_webp_canvas_is_read_from_each_kind_of_header(options: dict[str, int], m
 
 def test_webp_canvas_of_a_cut_header_is_empty() -> None:
     assert webp_canvas(b"RIFF" + struct.pack("<I", 22) + b"WEBPVP8X") == (0, 0)
+
+
+@pytest.mark.parametrize("name", [name for name in kinds() if name.startswith("jp2")])
+def test_a_jpeg_2000_says_where_it_ends(name: str) -> None:
+    data = kinds()[name].data
+    assert jpeg2000_length(data) == len(data)
+    assert all(jpeg2000_length(data[:length]) > length for length in range(12, len(data), 7))
+    assert jpeg2000_length(data + b"\x00\x00\x00\x0cxml <x/>") <= len(data) + 12, "what follows plays no part"
+
+
+@pytest.mark.parametrize("name", [name for name in kinds() if name.startswith("avif")])
+def test_an_avif_says_where_it_ends_and_how_large_it_is(name: str) -> None:
+    data = kinds()[name].data
+    assert avif_length(data) == len(data)
+    assert avif_canvas(data) == SIZE
+    assert all(avif_length(data[:length]) > length for length in range(len(data) * 2 // 3, len(data), 7))
+
+
+def test_the_last_tile_part_of_a_codestream_may_go_to_its_end() -> None:
+    data = bytearray(kinds()["jp2 bare codestream"].data)
+    start = data.index(b"\xff\x90")
+    data[start + 6 : start + 10] = bytes(4)
+    assert jpeg2000_length(bytes(data)) == len(data)
+    assert jpeg2000_length(bytes(data[:-5])) > len(data) - 5
+
+
+def test_a_chunk_of_a_png_is_found_before_its_pixels_only() -> None:
+    data = kinds()["png"].data
+    assert png_chunk(data, b"IHDR") == data[16:29]
+    assert png_chunk(data, b"IEND") is None
+    assert png_chunk(data[:20], b"cICP") is None

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import IFDRational
 
 from tasks.images.metadata import describe
+from tests.support.handmade import tiff, tiff_tags
 from tests.support.pictures import adobe_rgb_profile, encoded
 
 # Pillow warns of damaged metadata; pytest shows what tasks.images.decode turns off.
@@ -22,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 Base, IFD = ExifTags.Base, ExifTags.IFD
 COLUMNS = {
     "orientation", "exif", "camera_make", "camera_model", "software", "taken_at", "exposure_seconds",
-    "f_number", "iso", "focal_length_mm", "icc_profile", "dpi",
+    "f_number", "iso", "focal_length_mm", "icc_profile", "dpi", "has_xmp", "has_iptc",
 }  # fmt: skip
 
 
@@ -101,7 +105,7 @@ def test_position_and_private_notes_are_kept_only_where_asked_for() -> None:
 
 def test_no_metadata_is_none_and_orientation_one() -> None:
     found = described(kind="PNG")
-    assert found.pop("orientation") == 1
+    assert (found.pop("orientation"), found.pop("has_xmp"), found.pop("has_iptc")) == (1, False, False)
     assert set(found.values()) == {None}
 
 
@@ -168,6 +172,56 @@ def test_resolution_and_profile_are_named() -> None:
     assert (found["dpi"], found["icc_profile"]) == (300.0, "Made like Adobe RGB")
     assert described(kind="PNG", dpi=(144, 144))["dpi"] == pytest.approx(144, abs=0.01)
     assert described(icc_profile=b"nonsense")["icc_profile"] is None
+
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
+CAPTION = b"\x1c\x02\x78\x00\x05hello"  # IPTC-IIM 4.2: record 2, data set 120
+
+
+def photoshop(resource: int, content: bytes) -> bytes:
+    """An image resource block (Photoshop File Formats, Image Resource Blocks)."""
+    return b"8BIM" + struct.pack(">HHI", resource, 0, len(content)) + content + bytes(len(content) % 2)
+
+
+def jpeg_with(resource: int) -> bytes:
+    """A JPEG with a block of Photoshop's."""
+    data, block = encoded(Image.new("RGB", (8, 8)), "JPEG"), b"Photoshop 3.0\x00" + photoshop(resource, CAPTION)
+    return data[:2] + b"\xff\xed" + struct.pack(">H", 2 + len(block)) + block + data[2:]
+
+
+def presence(data: bytes) -> tuple[bool, bool]:
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    found = describe(image, keep_gps=False, keep_maker_notes=False)
+    return found["has_xmp"], found["has_iptc"]
+
+
+def test_the_presence_of_xmp_is_told() -> None:
+    image = Image.new("RGB", (8, 8))
+    text = PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", XMP.decode())
+    assert presence(encoded(image, "JPEG", xmp=XMP)) == (True, False)
+    assert presence(encoded(image, "PNG", pnginfo=text)) == (True, False)
+    assert presence(encoded(image, "WEBP", xmp=XMP)) == (True, False)
+    assert presence(encoded(image, "AVIF", xmp=XMP)) == (True, False)
+    assert presence(encoded(image, "TIFF", tiffinfo={700: XMP})) == (True, False)
+    for kind in ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "GIF", "BMP"):
+        assert presence(encoded(Image.new("RGB", (8, 8)), kind)) == (False, False), kind
+
+
+def test_the_presence_of_iptc_is_told() -> None:
+    text = PngInfo()
+    text.add_text("Raw profile type iptc", "\niptc\n      10\n1c0278000568656c6c6f\n", zip=True)
+    assert presence(jpeg_with(0x0404)) == (False, True)
+    assert presence(jpeg_with(0x040C)) == (False, False), "a thumbnail is none"
+    assert presence(encoded(Image.new("RGB", (8, 8)), "PNG", pnginfo=text)) == (False, True)
+    levels = np.zeros((8, 8, 3), np.uint8)
+    for tag, content in ((33723, CAPTION), (34377, photoshop(0x0404, CAPTION))):
+        shorts = struct.unpack(f"<{len(content) // 2}H", content)
+        data = tiff(tiff_tags(levels, 2) | {tag: shorts}, levels.tobytes())
+        # They are of type BYTE.
+        data = data.replace(struct.pack("<HHI", tag, 3, len(shorts)), struct.pack("<HHI", tag, 1, len(content)))
+        assert presence(data) == (False, True), tag
 
 
 def with_camera() -> bytes:

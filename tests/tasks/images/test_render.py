@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
 from tasks.images import decode
@@ -334,49 +331,6 @@ def test_an_animation_gives_its_first_frame_and_their_number() -> None:
     frames = [Image.new("RGB", (64, 64), colour) for colour in ("red", "lime", "blue", "white")]
     rendered = render(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]), RECIPE, ALL)
     assert (rendered.asset["n_frames"], rendered.asset["dominant_colour"]) == (4, "#ff0000")
-
-
-def seeds() -> dict[str, bytes]:
-    """Small valid files, with EXIF and a profile where the format carries them."""
-    image = natural(48, 40)
-    exif = Image.Exif()
-    exif.update({0x010F: "Maker", 0x0112: 6, 0x0132: "2020:01:01 00:00:00"})
-    rich = {"exif": exif.tobytes(), "icc_profile": adobe_rgb_profile()}
-    frames = [image.quantize(16), image.rotate(90).quantize(16)]
-    return {
-        "jpeg": encoded(image, "JPEG", **rich),
-        "progressive": encoded(image, "JPEG", progressive=True),
-        "cmyk": encoded(image.convert("CMYK"), "JPEG"),
-        "png": encoded(image.convert("RGBA"), "PNG", **rich),
-        "palette": encoded(image.quantize(16), "PNG", transparency=3),
-        "gif": encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]),
-        "webp": encoded(image, "WEBP", **rich),
-        "lossless": encoded(image, "WEBP", lossless=True),
-        "tiff": encoded(image, "TIFF", **rich),
-        "lzw": encoded(image, "TIFF", compression="tiff_lzw"),
-        "bmp": encoded(image, "BMP"),
-        "jp2": encoded(image, "JPEG2000"),
-        "ppm": encoded(image, "PPM"),
-    }
-
-
-SEEDS = seeds()
-
-
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-@pytest.mark.parametrize("seed", SEEDS)
-@given(draws=st.data())
-def test_damaged_files_are_rendered_or_rejected_and_nothing_else(seed: str, draws: st.DataObject) -> None:
-    data = bytearray(SEEDS[seed])
-    for _ in range(draws.draw(st.integers(1, 6))):
-        # Headers are short and near the start, so that is where most blows fall.
-        last = draws.draw(st.sampled_from((64, 700, len(data)))) - 1
-        data[draws.draw(st.integers(0, min(last, len(data) - 1)))] = draws.draw(st.integers(0, 255))
-    cut = draws.draw(st.one_of(st.just(len(data)), st.integers(0, len(data))))
-    recipe = Recipe(max_image_area=1_000_000, outputs={"thumb": OutputDefinition(image_size=32)})
-    with contextlib.suppress(Rejected):
-        rendered = render(bytes(data[:cut]), recipe, ["thumb"])
-        assert opened(rendered, "thumb").size == (32, 32)
 
 
 @pytest.mark.real_data

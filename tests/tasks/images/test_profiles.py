@@ -1,0 +1,121 @@
+"""Which colour space a PNG is in: cICP, iCCP, sRGB, gAMA and cHRM, and their precedence."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from tasks.images.colour import profile_name
+from tasks.images.profiles import profile_of
+from tasks.images.recipe import OutputDefinition, Recipe
+from tasks.images.render import render
+from tests.support.handmade import GREY, GREY_ALPHA, RGB, chunk, png
+from tests.support.pictures import (
+    ADOBE_RGB_TO_XYZ,
+    DISPLAY_P3_TO_XYZ,
+    SRGB_TO_XYZ,
+    adobe_rgb_profile,
+    encoded,
+    natural,
+    pixels,
+    srgb_levels,
+)
+
+AS_IT_IS = Recipe(outputs={"out": OutputDefinition(resize_mode="no", encode_format="png")})
+COLOURS = np.asarray(natural(40, 30))
+SRGB = chunk(b"sRGB", b"\x00")
+ICCP = chunk(b"iCCP", b"x\x00\x00" + zlib.compress(adobe_rgb_profile()))
+CICP_P3, CICP_SRGB, CICP_HDR = (
+    chunk(b"cICP", bytes(points)) for points in ((12, 13, 0, 1), (1, 13, 0, 1), (9, 16, 0, 1))
+)
+#: White and primaries, in the order of the chunk: of sRGB, and of Adobe RGB (1998).
+CHRM_SRGB, CHRM_ADOBE = (
+    chunk(b"cHRM", struct.pack(">8I", *(round(100_000 * value) for value in (0.3127, 0.3290, *primaries))))
+    for primaries in ((0.64, 0.33, 0.30, 0.60, 0.15, 0.06), (0.64, 0.33, 0.21, 0.71, 0.15, 0.06))
+)
+
+
+def gama(value: int) -> bytes:
+    return chunk(b"gAMA", struct.pack(">I", value))
+
+
+def drawn(data: bytes) -> NDArray[np.int16]:
+    return pixels(render(data, AS_IT_IS, ["out"]).files["out"].data)
+
+
+def light(levels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    shares = levels / 255
+    return np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+
+
+@pytest.mark.parametrize("gamma", [100_000, 55_556, 66_667, 35_000])
+@pytest.mark.parametrize("more", [b"", CHRM_SRGB], ids=["alone", "with the primaries of sRGB"])
+def test_a_gamma_alone_is_converted_to_srgb(gamma: int, more: bytes) -> None:
+    # PNG, third edition, 11.3.2.2 and 13.13: a sample is light to the power of gAMA.
+    expected = srgb_levels((COLOURS / 255) ** (100_000 / gamma))
+    assert np.abs(drawn(png(COLOURS, RGB, gama(gamma), more)) - expected).max() <= 1.5
+    grey = COLOURS[:, :, :1]
+    for samples, colour in ((grey, GREY), (np.dstack([grey, np.full_like(grey, 255)]), GREY_ALPHA)):
+        seen = drawn(png(samples, colour, gama(gamma), more))
+        assert np.abs(seen - np.repeat(expected[:, :, :1], 3, axis=2)).max() <= 1.5
+
+
+@pytest.mark.parametrize("gamma", [45_455, 45_000, 46_000, 0, 1, 5_000_000, 2**32 - 1])
+def test_a_gamma_like_that_of_srgb_or_of_no_sense_changes_nothing(gamma: int) -> None:
+    assert np.array_equal(drawn(png(COLOURS, RGB, gama(gamma))), COLOURS)
+    assert np.array_equal(drawn(png(COLOURS, RGB, gama(gamma), CHRM_SRGB)), COLOURS)
+
+
+def test_primaries_are_converted_with_their_gamma() -> None:
+    linear = (COLOURS / 255) ** (1 / 0.5) @ ADOBE_RGB_TO_XYZ.T @ np.linalg.inv(SRGB_TO_XYZ).T
+    assert np.abs(drawn(png(COLOURS, RGB, gama(50_000), CHRM_ADOBE)) - srgb_levels(linear)).max() <= 2
+    assert np.array_equal(drawn(png(COLOURS, RGB, CHRM_ADOBE)), COLOURS), "without gAMA they say nothing"
+    nonsense = chunk(b"cHRM", bytes(32))
+    expected = drawn(png(COLOURS, RGB, gama(55_556)))
+    assert np.array_equal(drawn(png(COLOURS, RGB, gama(55_556), nonsense)), expected)
+    one_point = chunk(b"cHRM", struct.pack(">8I", *[33_333] * 8))
+    assert np.array_equal(drawn(png(COLOURS, RGB, gama(55_556), one_point)), COLOURS)
+
+
+def test_code_points_of_display_p3_are_converted() -> None:
+    expected = srgb_levels(light(COLOURS) @ DISPLAY_P3_TO_XYZ.T @ np.linalg.inv(SRGB_TO_XYZ).T)
+    assert np.abs(drawn(png(COLOURS, RGB, CICP_P3)) - expected).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("chunks", "winner"),
+    [
+        ((gama(55_556), SRGB), ()),
+        ((SRGB, gama(55_556), CHRM_ADOBE), ()),
+        ((gama(55_556), ICCP), (ICCP,)),
+        ((ICCP, CICP_SRGB, gama(55_556)), ()),
+        ((ICCP, CICP_P3), (CICP_P3,)),
+        ((CICP_HDR, ICCP), (ICCP,)),
+        ((CICP_HDR,), ()),
+    ],
+    ids=["sRGB", "sRGB first", "iCCP", "cICP of sRGB", "cICP of P3", "HDR and iCCP", "HDR"],
+)
+def test_the_first_of_code_points_profile_srgb_and_gamma_holds(
+    chunks: tuple[bytes, ...], winner: tuple[bytes, ...]
+) -> None:
+    # PNG, third edition, 4.3: cICP, iCCP, sRGB, then gAMA and cHRM. HDR code points are not followed.
+    assert np.array_equal(drawn(png(COLOURS, RGB, *chunks)), drawn(png(COLOURS, RGB, *winner)))
+
+
+def test_the_described_profile_is_the_files_own() -> None:
+    assert render(png(COLOURS, RGB, gama(55_556)), AS_IT_IS, ()).asset["icc_profile"] is None
+    assert render(png(COLOURS, RGB, ICCP), AS_IT_IS, ()).asset["icc_profile"] == "Made like Adobe RGB"
+
+
+def test_of_other_formats_the_icc_profile_is_taken() -> None:
+    data = encoded(natural(8, 8), "JPEG", icc_profile=adobe_rgb_profile())
+    icc = profile_of(Image.open(io.BytesIO(data)), data)
+    assert profile_name(icc or b"") == "Made like Adobe RGB"
+    bare = encoded(natural(8, 8), "JPEG")
+    assert profile_of(Image.open(io.BytesIO(bare)), bare) is None

@@ -121,6 +121,12 @@ ASSET_FIELDS: list[pa.Field] = [
     pa.field("contrast", pa.float64()),  # 0 to 1
     pa.field("sharpness", pa.float64()),  # variance of the Laplacian
     pa.field("dhash", pa.string()),  # 16 hex digits
+    pa.field("dark_score", pa.float64()),  # this and the following: 0 (bad) to 1 (fine); see docs/issues.md
+    pa.field("light_score", pa.float64()),
+    pa.field("blurry_score", pa.float64()),
+    pa.field("low_information_score", pa.float64()),
+    pa.field("odd_aspect_ratio_score", pa.float64()),
+    pa.field("grayscale_score", pa.float64()),
 ]
 
 DRAWN_TYPE = pa.struct(

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from blocks.errors import UsageError
 
 #: Raise it when drawing or measuring changes: outputs of another version are made anew, beside the old.
-DRAWING_VERSION = 1
+DRAWING_VERSION = 2
 
 ResizeMode = Literal["border", "keep_ratio", "keep_ratio_largest", "center_crop", "no"]
 EncodeFormat = Literal["jpeg", "png", "webp", "avif"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image, ImageFile
 
-from tasks.images import colour, decode, draw, measure, metadata
+from tasks.images import colour, decode, draw, issues, measure, metadata
 from tasks.images.decode import Rejected
 from tasks.images.draw import Geometry, Size
 from tasks.images.recipe import OutputDefinition, Recipe
@@ -67,8 +67,10 @@ def render(data: bytes, recipe: Recipe, outputs: Collection[str]) -> Rendered:
         _check_output(name, plan, picture.size, recipe.outputs[name])
 
     files = {name: _file(picture, plans[name], recipe.outputs[name]) for name in sorted(outputs)}
-    measured = picture.drawn(draw.geometry(picture.size, _MEASURED))
-    return Rendered(facts | measure.measure(draw.flatten(measured, "#ffffff")), files)
+    measured = draw.flatten(picture.drawn(draw.geometry(picture.size, _MEASURED)), "#ffffff")
+    sample = draw.flatten(picture.sampled(issues.SAMPLED_EDGE), "#ffffff")
+    scores = issues.issue_scores(measured, sample, picture.size, facts["mode"])
+    return Rendered(facts | measure.measure(measured) | scores, files)
 
 
 def _file(picture: _Picture, plan: Geometry, definition: OutputDefinition) -> RenderedFile:
@@ -115,6 +117,17 @@ class _Picture:
             self._drawn[key] = make(plan)
         return self._drawn[key]
 
+    def sampled(self, edge: int) -> Image.Image:
+        """Decoded pixels as they are, evenly picked, at most `edge` along the longer edge; as stored, in sRGB.
+
+        They come from the decode that the base needs, whatever else was drawn.
+        """
+        pixels = self._pixels(self._scale(self._base.drawn))
+        ratio = max(1.0, max(pixels.extent) / edge)
+        size = (max(1, round(pixels.extent[0] / ratio)), max(1, round(pixels.extent[1] / ratio)))
+        picked = pixels.image.resize(size, Image.Resampling.NEAREST, (0.0, 0.0, *pixels.extent))
+        return colour.to_srgb(picked, self._icc)
+
     def _base_is_enough(self, plan: Geometry) -> bool:
         """Whether the base is so much larger that nothing is lost by starting from it."""
         return max(self._base.drawn) >= draw.REDUCING_GAP * max(plan.whole(self.size))
@@ -125,15 +138,18 @@ class _Picture:
 
     def _from_decoded(self, plan: Geometry) -> Image.Image:
         whole = plan.whole(self.size)
-        wide, high = (max(whole[i], self._base.drawn[i]) for i in (0, 1))
-        needed = self._swapped((round(draw.REDUCING_GAP * wide), round(draw.REDUCING_GAP * high)))
-        pixels = self._pixels(decode.draft_scale(self._format, self._stored, needed))
+        pixels = self._pixels(self._scale((max(whole[0], self._base.drawn[0]), max(whole[1], self._base.drawn[1]))))
         image, extent, size = pixels.image, pixels.extent, self._swapped(plan.drawn)
         if size[0] * size[1] < image.width * image.height:  # colour is worked on where there are fewer pixels
             image = colour.to_srgb(draw.resample(image, extent, size, square=plan.square), self._icc)
         else:
             image = draw.resample(colour.to_srgb(image, self._icc), extent, size, square=plan.square)
         return draw.turn_upright(image, self._turn)
+
+    def _scale(self, size: Size) -> int:
+        """The scale at which a JPEG is decoded to be drawn at an upright `size`."""
+        needed = self._swapped((round(draw.REDUCING_GAP * size[0]), round(draw.REDUCING_GAP * size[1])))
+        return decode.draft_scale(self._format, self._stored, needed)
 
     def _pixels(self, scale: int) -> decode.Pixels:
         if scale not in self._decoded:

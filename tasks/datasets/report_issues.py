@@ -15,11 +15,11 @@ MOST_PICTURES = 8
 
 #: What an image with the issue is like.
 MEANINGS = {
-    "dark": "Even the lightest pixels are dark.",
-    "light": "Even the darkest pixels are light.",
+    "dark": "Nearly all pixels are dark.",
+    "light": "Nearly all pixels are light.",
     "blurry": "Hardly an edge is to be seen.",
     "low_information": "Only few levels of colour occur.",
-    "odd_aspect_ratio": "Far longer than wide, or wider than long.",
+    "odd_aspect_ratio": "One edge is about three times the other, or more.",
     "odd_size": "Far larger or smaller than the other images.",
     "grayscale": "The file holds greys only.",
 }

@@ -49,10 +49,11 @@ def issue_scores(image: Image.Image, sample: Image.Image, size: tuple[int, int],
         mode: Pillow's name of the pixel layout in the file.
     """
     dark, light = brightness_scores(sample)
+    whole = max(size) <= SAMPLED_EDGE  # then the sample is the original, pixel for pixel
     return {
         "dark_score": dark,
         "light_score": light,
-        "blurry_score": blurry_score(image.convert("L"), size),
+        "blurry_score": blurry_score(sample, sample.size) if whole else blurry_score(image, size),
         "low_information_score": low_information_score(sample, mode),
         "odd_aspect_ratio_score": min(size) / max(size),
         "grayscale_score": float(mode != "L"),
@@ -81,7 +82,7 @@ def _percentile(squares: NDArray[np.uint32], percent: int) -> float:
     return below + (above - below) * (place % 1)
 
 
-def blurry_score(grey: Image.Image, size: tuple[int, int]) -> float:
+def blurry_score(image: Image.Image, size: tuple[int, int]) -> float:
     """How strong the edges are, and how far from even the histogram is: the score of ``blurry``.
 
     1 - exp(-s / 100) for the standard deviation s of Pillow's FIND_EDGES, plus the same for that of the counts
@@ -89,12 +90,12 @@ def blurry_score(grey: Image.Image, size: tuple[int, int]) -> float:
     64 pixels, or at the original's size where that is smaller.
 
     Args:
-        grey: the measured image, mode L.
-        size: width and height of the original in pixels, upright.
+        image: the original or a smaller copy, in sRGB, mode L or RGB.
+        size: width and height of the original in pixels, turned as `image` is.
     """
     ratio = max(1.0, max(size) / _BLUR_EDGE)
     small = (max(1, int(size[0] // ratio)), max(1, int(size[1] // ratio)))
-    grey = grey.resize(small, Image.Resampling.BICUBIC, reducing_gap=_REDUCING_GAP)
+    grey = image.convert("L").resize(small, Image.Resampling.BICUBIC, reducing_gap=_REDUCING_GAP)
     edges = np.asarray(grey.filter(ImageFilter.FIND_EDGES))
     strength = -math.expm1(-_BLUR_SCALE * float(edges.std()))
     spread = -math.expm1(-_BLUR_SCALE * float(np.array(grey.histogram()).std()))

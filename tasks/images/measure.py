@@ -93,8 +93,9 @@ def sharpness(luma: NDArray[np.uint8]) -> float:
         sums[:-1] += along[1:]
         sums[0] += along[0]
         sums[-1] += along[-1]
-    values = laplacian.ravel().astype(np.float64)
-    return float(values @ values / values.size - values.mean() ** 2)
+    squares = np.square(laplacian, dtype=np.int32)  # whole numbers: exact, and none of BLAS's own threads
+    mean = int(laplacian.sum(dtype=np.int64)) / laplacian.size
+    return int(squares.sum(dtype=np.int64)) / laplacian.size - mean * mean
 
 
 def dhash(grey: Image.Image) -> str:

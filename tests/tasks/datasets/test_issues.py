@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from tests.support.pictures import encoded, natural
 from tests.support.pipeline import request, run, write_collection
 
 
-def edges(values: list[int | None]) -> pa.ChunkedArray:
+def edges(values: Sequence[int | None]) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(values, pa.int32())])
 
 

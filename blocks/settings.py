@@ -18,9 +18,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LOOKBOOK_", env_ignore_empty=True, extra="ignore")
 
     home: Annotated[Path, Field(description="Folder of the local workspace.")] = Path(".lookbook")
-    threads: Annotated[int, Field(ge=1, le=256, description="Images drawn at the same time, each in its process.")] = Field(
-        default_factory=lambda: os.cpu_count() or 1
-    )
+    threads: Annotated[
+        int, Field(ge=1, le=256, description="Images drawn at the same time, each in a process of its own.")
+    ] = Field(default_factory=lambda: os.cpu_count() or 1)
     batches_at_once: Annotated[int, Field(ge=1, le=256, description="Batches under way at the same time.")] = 2
 
     @field_validator("home")

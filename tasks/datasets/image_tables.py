@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.datasets.issues import issue_columns
 from tasks.datasets.links import key_order
 from tasks.datasets.plan import Known, Plan
 from tasks.images.items import ASSET_FIELDS
@@ -125,8 +126,9 @@ def image_table(states: pa.Table, outputs: pa.Table, product_of: dict[str, str],
         "orphan": [product is None for product in products],
         "product_key": products,
     }
+    known = {name: states.column(name) for name in states.column_names} | issue_columns(states)
     columns = [
-        pa.array(derived[field.name], field.type) if field.name in derived else states.column(field.name)
+        pa.array(derived[field.name], field.type) if field.name in derived else known[field.name]
         for field in IMAGES_SCHEMA
     ]
     return pa.table(columns, schema=IMAGES_SCHEMA)

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.compute as pc
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tasks.datasets import report_lists, report_text
+from tasks.datasets import report_issues, report_lists, report_text
 from tasks.datasets.report_data import ReportData, books, column, plain_name, with_outcome
 from tasks.datasets.report_markdown import report_markdown
 from tasks.datasets.report_pictures import ReadObject, contact_sheet, thumbnails
@@ -36,6 +36,7 @@ def render_report(data: ReportData, read_object: ReadObject) -> str:
         ObjectNotFoundError: the lake lacks an object that the outputs name.
     """
     page = _environment()
+    issues = report_issues.image_issues(data)
     groups, number_of_groups = report_lists.duplicate_groups(data)
     return page.get_template("report.html.j2").render(
         data=data,
@@ -45,6 +46,8 @@ def render_report(data: ReportData, read_object: ReadObject) -> str:
         contacts=contact_sheet(data, read_object),
         catalogue_charts=catalogue_charts(data),
         image_charts=image_charts(data),
+        issues=issues,
+        issue_thumbnails=thumbnails(data.outputs, report_issues.hashes_of(issues), read_object),
         rejects=report_lists.rejects(data),
         groups=groups,
         number_of_groups=number_of_groups,

@@ -7,6 +7,7 @@ import re
 
 from tasks.datasets import report_text
 from tasks.datasets.report_data import ReportData, books, plain_name
+from tasks.datasets.report_issues import image_issues
 
 MOST_REJECTS = 10
 MOST_CHANGES = 5
@@ -16,6 +17,7 @@ def report_markdown(data: ReportData) -> str:
     """The counts, the first rejects and the changes of a snapshot. Texts of the source are inert in it."""
     made = f"{_text(data.snapshot_id)}, {report_text.moment(data.created_at)}, from {_text(data.source)}"
     lines = [f"# {_text(data.dataset)}", "", f"Snapshot {made}", "", *_counts(data)]
+    lines += ["", "## Issues", "", *_issues(data)]
     lines += ["", "## Rejects", "", *_rejects(data), "", "## Changes", "", *_changes(data)]
     return "\n".join([*lines, "", f"Logical digest {_text(data.digest)}", ""])
 
@@ -31,6 +33,15 @@ def _counts(data: ReportData) -> list[str]:
         for name, number in data.summary.get("outputs", {}).items()
     ]
     return [*lines, "", *(f"{book.name}: {book.equation}." for book in books(data.summary))]
+
+
+def _issues(data: ReportData) -> list[str]:
+    found = [issue for issue in image_issues(data) if issue.images]
+    if not found:
+        return ["None."]
+    return ["| issue | images | share |", "|---|---:|---:|"] + [
+        f"| {issue.name} | {issue.images:,} | {issue.share} |" for issue in found
+    ]
 
 
 def _rejects(data: ReportData) -> list[str]:

@@ -123,6 +123,12 @@ ASSET_FIELDS: list[pa.Field] = [
     pa.field("dhash", pa.string()),  # 16 hex digits
     pa.field("has_xmp", pa.bool_()),
     pa.field("has_iptc", pa.bool_()),
+    pa.field("dark_score", pa.float64()),  # this and the following: 0 (bad) to 1 (fine); see docs/issues.md
+    pa.field("light_score", pa.float64()),
+    pa.field("blurry_score", pa.float64()),
+    pa.field("low_information_score", pa.float64()),
+    pa.field("odd_aspect_ratio_score", pa.float64()),
+    pa.field("grayscale_score", pa.float64()),
 ]
 
 DRAWN_TYPE = pa.struct(

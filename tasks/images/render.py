@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image, ImageFile
 
-from tasks.images import colour, decode, draw, measure, metadata, profiles
+from tasks.images import colour, decode, draw, issues, measure, metadata, profiles
 from tasks.images.decode import Rejected
 from tasks.images.draw import Geometry, Size
 from tasks.images.kept_exif import kept_exif
@@ -73,7 +73,9 @@ def render(data: bytes, recipe: Recipe, outputs: Collection[str]) -> Rendered:
         definition = recipe.outputs[name]
         files[name] = _file(picture, plans[name], definition, carried[definition.exif])
     measured = draw.flatten(picture.measured(recipe.speed), "#ffffff")
-    return Rendered(facts | measure.measure(measured), files)
+    sample = draw.flatten(picture.sampled(issues.SAMPLED_EDGE, recipe.speed), "#ffffff")
+    scores = issues.issue_scores(measured, sample, picture.size, facts["mode"])
+    return Rendered(facts | measure.measure(measured) | scores, files)
 
 
 def _exif(image: Image.Image, kind: str) -> bytes:
@@ -141,6 +143,17 @@ class _Picture:
         size = draw.geometry(self.size, _MEASURED).drawn
         return self.drawn(self._base, speed).resize(size, Image.Resampling.BILINEAR)
 
+    def sampled(self, edge: int, speed: Speed) -> Image.Image:
+        """Decoded pixels as they are, evenly picked, at most `edge` along the longer edge; as stored, in sRGB.
+
+        They come from the decode that the base needs, whatever else was drawn.
+        """
+        pixels = self._pixels(self._scale(self._base.drawn, speed))
+        ratio = max(1.0, max(pixels.extent) / edge)
+        size = (max(1, round(pixels.extent[0] / ratio)), max(1, round(pixels.extent[1] / ratio)))
+        picked = pixels.image.resize(size, Image.Resampling.NEAREST, (0.0, 0.0, *pixels.extent))
+        return colour.to_srgb(picked, self._icc)
+
     def _base_is_enough(self, plan: Geometry) -> bool:
         """Whether the base is so much larger that nothing is lost by starting from it."""
         return max(self._base.drawn) >= draw.REDUCING_GAP * max(plan.whole(self.size))
@@ -151,14 +164,18 @@ class _Picture:
 
     def _from_decoded(self, plan: Geometry, speed: Speed) -> Image.Image:
         whole = plan.whole(self.size)
-        needed = self._swapped((max(whole[0], self._base.drawn[0]), max(whole[1], self._base.drawn[1])))
-        pixels = self._pixels(decode.draft_scale(self._format, self._stored, needed) if speed == "fast" else 1)
+        needed = (max(whole[0], self._base.drawn[0]), max(whole[1], self._base.drawn[1]))
+        pixels = self._pixels(self._scale(needed, speed))
         image, extent, size = pixels.image, pixels.extent, self._swapped(plan.drawn)
         if size[0] * size[1] < image.width * image.height:  # colour is worked on where there are fewer pixels
             image = colour.to_srgb(draw.resample(image, extent, size, square=plan.square, speed=speed), self._icc)
         else:
             image = draw.resample(colour.to_srgb(image, self._icc), extent, size, square=plan.square, speed=speed)
         return draw.turn_upright(image, self._turn)
+
+    def _scale(self, size: Size, speed: Speed) -> int:
+        """The scale at which a JPEG is decoded to be drawn at an upright `size`."""
+        return decode.draft_scale(self._format, self._stored, self._swapped(size)) if speed == "fast" else 1
 
     def _pixels(self, scale: int) -> decode.Pixels:
         if scale not in self._decoded:

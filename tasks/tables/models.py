@@ -21,6 +21,7 @@ MODEL_KEYS: dict[str, tuple[str, ...]] = {
     "agg_products_by_colour": ("base_colour",),
     "agg_image_sizes": ("original_width", "original_height"),
     "agg_image_quality": ("measure", "bin_from"),
+    "agg_image_issues": ("issue",),
     "agg_missing_images": ("kind", "reason"),
 }
 

@@ -23,6 +23,14 @@ IMAGES_SCHEMA = pa.schema(
         pa.field("orphan", pa.bool_()),  # no catalogue row names it
         pa.field("product_key", pa.string()),  # null for orphans
         *ASSET_FIELDS,
+        pa.field("odd_size_score", pa.float64()),  # among all images of the snapshot
+        pa.field("is_dark_issue", pa.bool_()),  # this and the following: null where the image was rejected
+        pa.field("is_light_issue", pa.bool_()),
+        pa.field("is_blurry_issue", pa.bool_()),
+        pa.field("is_low_information_issue", pa.bool_()),
+        pa.field("is_odd_aspect_ratio_issue", pa.bool_()),
+        pa.field("is_odd_size_issue", pa.bool_()),
+        pa.field("is_grayscale_issue", pa.bool_()),
     ]
 )
 

@@ -175,6 +175,9 @@ def _image(n: int, width: int) -> dict[str, Any]:
         "contrast": n / 20,
         "sharpness": 5.0**n,
         "dominant_colour": "#336699",
+        "dark_score": n / 10,
+        "is_dark_issue": n < 3,
+        "is_light_issue": False,
     }
 
 

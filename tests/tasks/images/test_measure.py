@@ -66,19 +66,19 @@ def test_on_a_white_image_white_is_dominant_whatever_the_noise() -> None:
 
 def test_the_dominant_colour_is_the_mean_of_its_bin() -> None:
     colours = np.array([[64, 100, 200]] * 2 + [[66, 102, 204]] * 2 + [[10, 10, 10]] * 3, dtype=np.uint8)
-    assert dominant_colour(colours) == "#4165ca"
+    assert dominant_colour(Image.fromarray(colours[None])) == "#4165ca"
 
 
 def test_sharpness_is_the_variance_of_the_laplacian() -> None:
-    luma = np.random.default_rng(3).integers(0, 256, (7, 9)).astype(np.float32)
+    luma = np.random.default_rng(3).integers(0, 256, (7, 9)).astype(np.uint8)
     values = []
     for row in range(7):
         for column in range(9):
             around = [
-                luma[min(max(row + down, 0), 6), min(max(column + across, 0), 8)]
+                int(luma[min(max(row + down, 0), 6), min(max(column + across, 0), 8)])
                 for down, across in ((-1, 0), (1, 0), (0, -1), (0, 1))
             ]
-            values.append(float(sum(around) - 4 * luma[row, column]))
+            values.append(float(sum(around) - 4 * int(luma[row, column])))
     assert sharpness(luma) == pytest.approx(statistics.pvariance(values))
 
 

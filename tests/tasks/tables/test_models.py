@@ -194,6 +194,18 @@ def test_the_borders_of_the_bins(tmp_path: Path) -> None:
         assert counts(part, ["bin_from", "bin_to"], "images") == {k: (n,) for k, n in expected.items()}
 
 
+def test_issues_count_each_content_once_and_not_what_was_never_looked_at(
+    tables: dict[str, pd.DataFrame], images: pd.DataFrame
+) -> None:
+    loaded = images[images["outcome"] == "loaded"]
+    found = tables["agg_image_issues"].set_index("issue")
+    assert set(found.index) == {"dark", "light"}  # of the other issues this snapshot knows nothing
+    for issue, row in found.iterrows():
+        flags = loaded[f"is_{issue}_issue"].astype(bool)
+        assert (row["images"], row["share"]) == (flags.sum(), pytest.approx(flags.mean()))
+    assert found["images"].to_dict()["dark"] > 0
+
+
 def test_what_is_missing_is_counted_by_reason(tables: dict[str, pd.DataFrame]) -> None:
     assert counts(tables["agg_missing_images"], ["kind", "reason"], "occurrences") == {
         ("missing_image", "no_image"): (1,),

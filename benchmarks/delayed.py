@@ -10,7 +10,6 @@ from benchmarks.peers import clock
 from tasks.images import locators
 from tasks.images.items import Locator
 
-
 read_now = locators.read_bytes
 
 

@@ -22,6 +22,8 @@ from PIL import Image, ImageDraw
 VERSION = 1
 #: Cycles a pixel at which lens and sensor let a third through: no photo is sharp to its last pixel.
 LENS = 0.2
+#: Contrast of each colour difference by that of luma.
+CHROMA = 1 / 10
 
 Field = NDArray[np.float32]
 
@@ -97,7 +99,8 @@ def photo(corpus: Corpus, number: int) -> Image.Image:
     luma = np.float32(0.8) * _shifted(corpus, random) + np.float32(0.6) * _shifted(corpus, random)
     planes = [_bytes(np.float32(corpus.contrast) * luma, random.uniform(90, 160))]
     planes += [
-        _bytes(np.float32(corpus.contrast / 3) * _shifted(corpus, random), random.uniform(108, 148)) for _ in range(2)
+        _bytes(np.float32(corpus.contrast * CHROMA) * _shifted(corpus, random), random.uniform(108, 148))
+        for _ in range(2)
     ]
     image = Image.merge("YCbCr", [Image.fromarray(plane) for plane in planes])
     _add_shapes(image, random)

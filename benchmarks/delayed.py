@@ -41,6 +41,8 @@ from blocks.workspace import local_workspace  # noqa: E402
 class LateLake(FolderLake):
     """A folder that waits before each request."""
 
+    _block_type_slug = "benchmark-late-lake"
+
     def put(self, key: str, data: bytes) -> bool:
         """See `Lake.put`."""
         Late.wait()

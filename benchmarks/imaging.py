@@ -37,23 +37,23 @@ class Contender:
 
 
 def section(home: Path, photos: int | None = None) -> str:
-    """Measure both corpora; with `photos`, that many of each, for a trial."""
+    """Measure both corpora; with `photos`, that many of each, once, for a trial."""
     prefect_server.start(home)  # by this process: its CPU is not the contender's
     results = []
     for corpus, every in ((corpora.LARGE, 3), (corpora.SMALL, 4)):
         chosen = replace(corpus, count=photos or corpus.count)
-        results.append(measure(chosen, home, every))
+        results.append(measure(chosen, home, every, 1 if photos else RUNS))
     return section_text(*results)
 
 
-def measure(corpus: Corpus, home: Path, every: int) -> Result:
+def measure(corpus: Corpus, home: Path, every: int, rounds: int) -> Result:
     """All contenders in turn, round by round."""
     say(f"{corpus.name}: drawing {corpus.count} photos, unless they are there")
     folder = corpora.folder_of(corpus)
     found = contenders(folder, home, every)
     series = {contender.name: Series() for contender in found}
     faults: dict[str, str] = {}
-    for number in range(max(contender.runs for contender in found)):
+    for number in range(rounds):
         for contender in found:
             if number < contender.runs and contender.name not in faults:
                 say(f"{corpus.name}: run {number + 1} of {contender.runs}: {contender.name}")

@@ -37,10 +37,10 @@ def section(home: Path, photos: int | None = None) -> str:
     prefect_server.start(home)
     chosen = [replace(corpus, count=photos or corpus.count) for corpus in (corpora.LARGE, corpora.SMALL)]
     ours("whole_flow", corpora.folder_of(chosen[0]), home)  # starts PostgreSQL, and is not counted
-    return "\n".join([EXPLAINED, *(table(corpus, home) for corpus in chosen)])
+    return "\n".join([EXPLAINED, *(table(corpus, home, 1 if photos else RUNS) for corpus in chosen)])
 
 
-def table(corpus: Corpus, home: Path) -> str:
+def table(corpus: Corpus, home: Path, rounds: int) -> str:
     """All of them in turn, round by round, on one corpus."""
     folder = corpora.folder_of(corpus)
     peers = {name: peer(module, folder, home / "out", 1, *more) for name, (module, *more) in PEERS.items()}
@@ -51,9 +51,9 @@ def table(corpus: Corpus, home: Path) -> str:
     runs |= {name: partial(contend, command, home) for name, command in peers.items() if command}
     series = {name: Series() for name in [*runs, *PEERS]}
     faults = {name: "it could not be installed" for name, command in peers.items() if not command}
-    for number in range(RUNS):
+    for number in range(rounds):
         for name, run in runs.items():
-            say(f"{corpus.name}: run {number + 1} of {RUNS}: {name}")
+            say(f"{corpus.name}: run {number + 1} of {rounds}: {name}")
             shutil.rmtree(home / "out", ignore_errors=True)
             try:
                 series[name].add(run())

@@ -41,8 +41,8 @@ format: .venv/ready-for-tests  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/ready-for-tests  ## Measure; prints the tables of docs/benchmarks.md
-	$(BIN)/python -m benchmarks.run
+bench: .venv/ready-for-tests  ## Measure into docs/benchmarks.md: all, or SECTION=imaging
+	$(BIN)/python -m benchmarks.run $(SECTION)
 
 pins: .venv/ready-for-tests  ## Refresh the pinned versions (no addresses are written)
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --upgrade --no-header --no-annotate -q -o requirements.txt

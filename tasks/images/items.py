@@ -120,7 +120,8 @@ ASSET_FIELDS: list[pa.Field] = [
     pa.field("brightness", pa.float64()),  # 0 to 1
     pa.field("contrast", pa.float64()),  # 0 to 1
     pa.field("sharpness", pa.float64()),  # variance of the Laplacian
-    pa.field("dhash", pa.string()),  # 16 hex digits
+    pa.field("phash", pa.string()),  # 16 hex digits: near duplicates are looked up by it
+    pa.field("signature", pa.binary()),  # of `perceptual.SIGNATURE_BYTES`: and confirmed on it
 ]
 
 DRAWN_TYPE = pa.struct(

@@ -1,4 +1,4 @@
-"""Measures of an image: its colours, brightness, contrast, sharpness and a perceptual hash."""
+"""Measures of an image: its colours, brightness, contrast, sharpness, and what it looks like in a few bytes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageStat
+
+from tasks.images.perceptual import perceive
 
 #: The longer edge at which every image is measured, in pixels, smaller ones scaled up: a fixed scale makes
 #: sharpness comparable between images, and says how sharp they look at the size at which they are shown.
@@ -23,7 +25,7 @@ def measure(image: Image.Image) -> dict[str, Any]:
     Returns:
         ``mean_red``, ``mean_green``, ``mean_blue`` (0 to 255); ``dominant_colour`` (#rrggbb);
         ``brightness`` and ``contrast``, mean and standard deviation of luma (0 to 1);
-        ``sharpness``, variance of the Laplacian of luma (0 upwards); ``dhash`` (16 hex digits).
+        ``sharpness``, variance of the Laplacian of luma (0 upwards); and what `perceptual.perceive` gives.
         Luma is that of ITU-R BT.601.
     """
     colours = image.convert("RGB")
@@ -38,8 +40,7 @@ def measure(image: Image.Image) -> dict[str, Any]:
         "brightness": light.mean[0] / 255,
         "contrast": light.stddev[0] / 255,
         "sharpness": sharpness(np.asarray(grey).astype(np.float32)),
-        "dhash": dhash(grey),
-    }
+    } | perceive(colours)
 
 
 def dominant_colour(colours: NDArray[np.uint8]) -> str:
@@ -69,12 +70,3 @@ def sharpness(luma: NDArray[np.float32]) -> float:
     padded = np.pad(luma, 1, mode="edge")
     neighbours = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
     return float((neighbours - 4 * luma).var(dtype=np.float64))
-
-
-def dhash(grey: Image.Image) -> str:
-    """Sixteen hex digits of the 64-bit difference hash: whether each of 9x8 pixels is darker than the next.
-
-    Rows from the top, the first comparison in the highest bit (Krawetz, "Kind of like that", 2013).
-    """
-    small = np.asarray(grey.resize((9, 8), Image.Resampling.LANCZOS))
-    return np.packbits(small[:, 1:] > small[:, :-1]).tobytes().hex()

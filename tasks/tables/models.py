@@ -22,6 +22,7 @@ MODEL_KEYS: dict[str, tuple[str, ...]] = {
     "agg_image_sizes": ("original_width", "original_height"),
     "agg_image_quality": ("measure", "bin_from"),
     "agg_missing_images": ("kind", "reason"),
+    "near_duplicate_groups": ("canonical_key",),
 }
 
 

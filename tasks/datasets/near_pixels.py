@@ -18,7 +18,7 @@ MOST_LUMA_SHARE = 0.25  # of the image's own contrast: a pale image may differ b
 LEAST_LUMA = 1.5  # what an encode may change in an image without any contrast
 MOST_BRIGHTNESS = 32.0  # between the means of luma
 MOST_COLOUR = 5.0  # root mean square of chroma over what is not white
-MOST_LUMA_OF_GREY = 2.0  # of a picture and its copy without colours, for which chroma says nothing
+MOST_LUMA_OF_GREY = 2.0  # in mean, spread and course, of a picture and its copy without colours
 
 _WHITE = 240  # luma from which on a pixel without colour is background
 _GREY = 3  # of chroma: an image with no more is without colours
@@ -37,12 +37,14 @@ class Signatures:
         means: of luma, Cb and Cr, shape (images, 3).
         spreads: standard deviation of luma.
         grey: whether an image is without colours.
+        shown: the cells of the chroma planes that are more than white background, a bit each.
     """
 
     levels: NDArray[np.uint8]
     means: Levels
     spreads: Levels
     grey: NDArray[np.bool_]
+    shown: NDArray[np.uint16]
 
 
 def prepare(levels: NDArray[np.uint8]) -> Signatures:
@@ -50,13 +52,16 @@ def prepare(levels: NDArray[np.uint8]) -> Signatures:
     assert levels.shape[1:] == (SIGNATURE_BYTES,)  # noqa: S101 - the caller's duty
     count = len(levels)
     means, spreads, grey = np.empty((count, 3), np.float32), np.empty(count, np.float32), np.empty(count, np.bool_)
+    shown = np.empty(count, np.uint16)
     for start in range(0, count, _CHUNK):
         part = slice(start, start + _CHUNK)
         luma, chroma = levels[part, :_LUMA].astype(np.float32), _chroma(levels[part])
         means[part] = np.column_stack([luma.mean(1), chroma.mean(2)])
         spreads[part] = luma.std(1)
-        grey[part] = np.abs(chroma).max((1, 2)) <= _GREY
-    return Signatures(levels, means, spreads, grey)
+        coloured = np.maximum(np.abs(chroma[:, 0]), np.abs(chroma[:, 1]))
+        grey[part] = coloured.max(1) <= _GREY
+        shown[part] = _shown_cells(luma, coloured)
+    return Signatures(levels, means, spreads, grey, shown)
 
 
 def confirm(signatures: Signatures, one: Rows, other: Rows) -> Levels:
@@ -64,7 +69,8 @@ def confirm(signatures: Signatures, one: Rows, other: Rows) -> Levels:
 
     It is the largest of three: the difference of the means of luma; that of luma after the best change of brightness
     and contrast (the part of the one that the other does not explain, by linear regression); and that of chroma over
-    what is not white background. A picture and its copy without colours are compared in luma alone, and stricter.
+    what is not white background. A picture and its copy without colours are compared in luma alone: its mean, spread
+    and course must be the same but for rounding, or a grey shirt were the same as a blue one.
     The distance is the same in both directions.
     """
     distances = np.full(len(one), np.inf, np.float32)
@@ -89,13 +95,14 @@ def _one_is_grey(signatures: Signatures, one: Rows, other: Rows) -> NDArray[np.b
 
 def _distances(signatures: Signatures, one: Rows, other: Rows) -> Levels:
     first, second = signatures.levels[one], signatures.levels[other]
-    colour = _colour_apart(first, second) / MOST_COLOUR
+    colour = _colour_apart(signatures, one, other, first, second) / MOST_COLOUR
     luma = _unexplained(signatures, one, other, first, second)
     contrast = np.maximum(signatures.spreads[one], signatures.spreads[other])
     limit = np.clip(MOST_LUMA_SHARE * contrast, LEAST_LUMA, MOST_LUMA)
-    as_grey = np.where(_one_is_grey(signatures, one, other), luma / MOST_LUMA_OF_GREY, np.inf)
-    brightness = np.abs(signatures.means[one, 0] - signatures.means[other, 0]) / MOST_BRIGHTNESS
-    apart = np.maximum(np.maximum(luma / limit, brightness), np.minimum(colour, as_grey))
+    brightness = np.abs(signatures.means[one, 0] - signatures.means[other, 0])
+    light = np.maximum(brightness, np.abs(signatures.spreads[one] - signatures.spreads[other]))
+    as_grey = np.where(_one_is_grey(signatures, one, other), np.maximum(luma, light) / MOST_LUMA_OF_GREY, np.inf)
+    apart = np.maximum(np.maximum(luma / limit, brightness / MOST_BRIGHTNESS), np.minimum(colour, as_grey))
     return np.asarray(apart, np.float32)
 
 
@@ -112,18 +119,20 @@ def _unexplained(
     return np.asarray(np.sqrt(np.maximum(high**2 - explained**2, 0)), np.float32)
 
 
-def _colour_apart(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Levels:
-    one, other = _chroma(first), _chroma(second)
-    cells = np.maximum((_is_shown(first, one) | _is_shown(second, other)).sum(1), _LEAST_CELLS)
-    return np.asarray(np.sqrt(((one - other) ** 2).sum((1, 2)) / cells), np.float32)
+def _colour_apart(
+    signatures: Signatures, one: Rows, other: Rows, first: NDArray[np.uint8], second: NDArray[np.uint8]
+) -> Levels:
+    """Root mean square between the chroma planes, over the cells in which either image shows anything."""
+    apart = first[:, _LUMA:].astype(np.float32) - second[:, _LUMA:]
+    cells = np.bitwise_count(signatures.shown[one] | signatures.shown[other])
+    return np.asarray(np.sqrt(np.einsum("ij,ij->i", apart, apart) / np.maximum(cells, _LEAST_CELLS)), np.float32)
 
 
-def _is_shown(levels: NDArray[np.uint8], chroma: Levels) -> NDArray[np.bool_]:
-    """Which cells of the chroma planes are more than white background, shape (images, cells)."""
+def _shown_cells(luma: Levels, coloured: Levels) -> NDArray[np.uint16]:
     step = LUMA_EDGE // CHROMA_EDGE
-    blocks = levels[:, :_LUMA].reshape(-1, CHROMA_EDGE, step, CHROMA_EDGE, step)
-    dark = blocks.sum((2, 4), dtype=np.int32).reshape(-1, _CELLS) < _WHITE * step**2
-    return np.asarray(dark | (np.abs(chroma).max(1) > _COLOURED))
+    blocks = luma.reshape(-1, CHROMA_EDGE, step, CHROMA_EDGE, step).mean((2, 4)).reshape(-1, _CELLS)
+    packed = np.packbits((blocks < _WHITE) | (coloured > _COLOURED), axis=1)
+    return packed.view(np.uint16).ravel()
 
 
 def _chroma(levels: NDArray[np.uint8]) -> Levels:

@@ -78,8 +78,8 @@ def _confirmed_pairs(hashes: Hashes, signatures: Signatures) -> tuple[Rows, Rows
     by_light = np.lexsort((np.arange(len(hashes)), signatures.means[:, 0]))
     none = np.zeros(0, np.int64)
     codes, distances = [none], [np.zeros(0, np.float32)]
-    for places in _gathered(near_pairs(hashes[by_light])):
-        one, other = (by_light[place] for place in places)
+    for pair in _gathered(near_pairs(hashes[by_light])):
+        one, other = (by_light[place] for place in pair)
         apart = confirm(signatures, one, other)
         near = apart <= 1
         lower, higher = np.minimum(one, other)[near], np.maximum(one, other)[near]

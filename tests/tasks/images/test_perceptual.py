@@ -30,7 +30,7 @@ def test_the_hash_is_the_sign_of_the_lowest_cosines() -> None:
             for y in range(32)
             for x in range(32)
         )
-        return total / 16 * math.prod(math.sqrt(0.5) if place == 0 else 1 for place in (down, across))
+        return float(total / 16 * math.prod(math.sqrt(0.5) if place == 0 else 1.0 for place in (down, across)))
 
     places = [(down, total - down) for total in range(1, 12) for down in range(total + 1)][:64]
     found = [coefficient(*place) for place in places]

@@ -3,7 +3,7 @@
 SELECT
     near_duplicate_of AS canonical_key,
     count(*) + 1 AS images,
-    array_agg(key ORDER BY key) AS members
+    array_agg(key ORDER BY key NULLS FIRST) AS members
 FROM images
 WHERE outcome = 'loaded' AND near_duplicate_of IS NOT NULL
 GROUP BY near_duplicate_of

@@ -99,6 +99,8 @@ def quality_table(found: list[Subject]) -> str:
     known = np.array([_hits(one) for one in tuned])[:, : len(REQUIRED)]
     for kind, drawn in (("photos", False), ("drawings", True)):
         those = [place for place, one in enumerate(held) if (one.drawing is not None) == drawn]
+        if not those:
+            continue
         wrong = [[pair for pair in pairs if (pair[1].drawing is not None) == drawn] for pairs in false]
         lines.append(_line(f"of these, {kind}", required[those], wrong))
     lines.append(_line("required, tuned half", known, [_false_pairs(tuned, confirmed=c) for c in (False, True)]))

@@ -181,4 +181,6 @@ def _same(one: Subject, other: Subject) -> bool:
 
 def _false_names(found: list[Subject]) -> list[tuple[str, str]]:
     photos = [one for one in found if one.drawing is None]
+    if not photos:
+        return []
     return [(one.name, other.name) for one, other in _false_pairs(photos, confirmed=True)] + sorted(TRUE_BY_EYE)

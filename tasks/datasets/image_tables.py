@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.datasets.duplicate_columns import duplicate_columns
 from tasks.datasets.issues import issue_columns
-from tasks.datasets.links import key_order
+from tasks.datasets.links import canonical_order
 from tasks.datasets.plan import Known, Plan
 from tasks.images.items import ASSET_FIELDS
 from tasks.images.recipe import Recipe
@@ -125,7 +126,7 @@ def image_table(states: pa.Table, outputs: pa.Table, product_of: dict[str, str],
         "height": [size[1] for size in sizes],
         "orphan": [product is None for product in products],
         "product_key": products,
-    }
+    } | duplicate_columns(states, originals, product_of)
     known = {name: states.column(name) for name in states.column_names} | issue_columns(states)
     columns = [
         pa.array(derived[field.name], field.type) if field.name in derived else known[field.name]
@@ -139,6 +140,6 @@ def _first_of_content(states: pa.Table, product_of: dict[str, str]) -> dict[str,
     first: dict[str, str] = {}
     good = states.filter(pc.equal(states.column("status"), "ok"))
     pairs = zip(good.column("key").to_pylist(), good.column("sha256").to_pylist(), strict=True)
-    for key, sha256 in sorted(pairs, key=lambda pair: (pair[0] not in product_of, key_order(pair[0]))):
+    for key, sha256 in sorted(pairs, key=lambda pair: canonical_order(pair[0], product_of)):
         first.setdefault(sha256, key)
     return first

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -13,6 +13,16 @@ def key_order(key: str) -> tuple[int, str]:
     Kaggle's archives hold everything twice, once more in a nested folder: the nested one is the copy.
     """
     return key.count("/"), key
+
+
+def canonical_order(key: str, product_of: Mapping[str, str]) -> tuple[bool, int, str]:
+    """The order in which one of several images that are the same is chosen: one that a catalogue row names first.
+
+    Args:
+        key: of an image.
+        product_of: for each image that a row names, its product key.
+    """
+    return key not in product_of, *key_order(key)
 
 
 @dataclass(frozen=True)

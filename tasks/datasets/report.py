@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from tasks.datasets import report_issues, report_lists, report_text
 from tasks.datasets.report_data import ReportData, books, column, plain_name, with_outcome
 from tasks.datasets.report_markdown import report_markdown
+from tasks.datasets.report_near_duplicates import near_duplicates
 from tasks.datasets.report_pictures import ReadObject, contact_sheet, thumbnails
 from tasks.datasets.report_plots import catalogue_charts, image_charts
 
@@ -52,6 +53,7 @@ def render_report(data: ReportData, read_object: ReadObject) -> str:
         groups=groups,
         number_of_groups=number_of_groups,
         group_thumbnails=thumbnails(data.outputs, report_lists.hashes_of(groups), read_object),
+        near=near_duplicates(data, read_object),
         repeated=report_lists.repeated_rows(data),
         missing=report_lists.missing_images(data),
         orphans=report_lists.orphans(data),

@@ -120,7 +120,6 @@ ASSET_FIELDS: list[pa.Field] = [
     pa.field("brightness", pa.float64()),  # 0 to 1
     pa.field("contrast", pa.float64()),  # 0 to 1
     pa.field("sharpness", pa.float64()),  # variance of the Laplacian
-    pa.field("dhash", pa.string()),  # 16 hex digits
     pa.field("has_xmp", pa.bool_()),
     pa.field("has_iptc", pa.bool_()),
     pa.field("dark_score", pa.float64()),  # this and the following: 0 (bad) to 1 (fine); see docs/issues.md
@@ -129,6 +128,8 @@ ASSET_FIELDS: list[pa.Field] = [
     pa.field("low_information_score", pa.float64()),
     pa.field("odd_aspect_ratio_score", pa.float64()),
     pa.field("grayscale_score", pa.float64()),
+    pa.field("phash", pa.string()),  # 16 hex digits: near duplicates are looked up by it
+    pa.field("signature", pa.binary()),  # of `perceptual.SIGNATURE_BYTES`: and confirmed on it
 ]
 
 DRAWN_TYPE = pa.struct(

@@ -1,4 +1,4 @@
-"""Measures of an image: its colours, brightness, contrast, sharpness and a perceptual hash."""
+"""Measures of an image: its colours, brightness, contrast, sharpness, and what it looks like in a few bytes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tasks.images.perceptual import perceive
+
 #: The longer edge at which every image is measured, in pixels, smaller ones scaled up: a fixed scale makes
 #: sharpness comparable between images, and says how sharp they look at the size at which they are shown.
 MEASURED_EDGE = 256
@@ -17,7 +19,6 @@ _NEAR_WHITE = 0xF0F0F0  # 240 of 255 in each channel, and whatever has these bit
 _LEAST_SHARE = 0.005  # of all pixels; fewer are the noise of an encode on a white image
 _BIN = 0xE0E0E0  # the bits of a packed pixel that say in which of the 512 bins it is: three of each channel
 _WHITE_BIN = 511
-_DHASH_GAP = 7.0  # small blocks are averaged first, down to seven times the 9x8 pixels: a fraction of the work
 _LEVELS = np.arange(256)
 
 
@@ -27,7 +28,7 @@ def measure(image: Image.Image) -> dict[str, Any]:
     Returns:
         ``mean_red``, ``mean_green``, ``mean_blue`` (0 to 255); ``dominant_colour`` (#rrggbb);
         ``brightness`` and ``contrast``, mean and standard deviation of luma (0 to 1);
-        ``sharpness``, variance of the Laplacian of luma (0 upwards); ``dhash`` (16 hex digits).
+        ``sharpness``, variance of the Laplacian of luma (0 upwards); and what `perceptual.perceive` gives.
         Luma is that of ITU-R BT.601.
     """
     colours = image.convert("RGB")
@@ -42,8 +43,7 @@ def measure(image: Image.Image) -> dict[str, Any]:
         "brightness": brightness / 255,
         "contrast": contrast / 255,
         "sharpness": sharpness(np.asarray(grey)),
-        "dhash": dhash(grey),
-    }
+    } | perceive(colours)
 
 
 def _mean_and_deviation(histogram: NDArray[np.int64]) -> tuple[float, float]:
@@ -96,12 +96,3 @@ def sharpness(luma: NDArray[np.uint8]) -> float:
     squares = np.square(laplacian, dtype=np.int32)  # whole numbers: exact, and none of BLAS's own threads
     mean = int(laplacian.sum(dtype=np.int64)) / laplacian.size
     return int(squares.sum(dtype=np.int64)) / laplacian.size - mean * mean
-
-
-def dhash(grey: Image.Image) -> str:
-    """Sixteen hex digits of the 64-bit difference hash: whether each of 9x8 pixels is darker than the next.
-
-    Rows from the top, the first comparison in the highest bit (Krawetz, "Kind of like that", 2013).
-    """
-    small = np.asarray(grey.resize((9, 8), Image.Resampling.LANCZOS, reducing_gap=_DHASH_GAP))
-    return np.packbits(small[:, 1:] > small[:, :-1]).tobytes().hex()

@@ -23,6 +23,7 @@ MODEL_KEYS: dict[str, tuple[str, ...]] = {
     "agg_image_quality": ("measure", "bin_from"),
     "agg_image_issues": ("issue",),
     "agg_missing_images": ("kind", "reason"),
+    "near_duplicate_groups": ("canonical_key",),
 }
 
 

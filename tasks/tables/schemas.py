@@ -31,6 +31,11 @@ IMAGES_SCHEMA = pa.schema(
         pa.field("is_odd_aspect_ratio_issue", pa.bool_()),
         pa.field("is_odd_size_issue", pa.bool_()),
         pa.field("is_grayscale_issue", pa.bool_()),
+        # Names and meaning as in CleanVision. Copies have what the content that they share has.
+        pa.field("is_exact_duplicates_issue", pa.bool_()),  # other keys have the same bytes
+        pa.field("is_near_duplicates_issue", pa.bool_()),  # in a group of images that look the same
+        pa.field("near_duplicates_score", pa.float64()),  # 0: pixels as the canonical image; 1: in no group
+        pa.field("near_duplicate_of", pa.string()),  # key of the group's canonical image; null for itself
     ]
 )
 

@@ -140,6 +140,8 @@ def _images(brightness: float) -> list[dict[str, Any]]:
     rows = [_image(n, 60 if n < 3 else 80) for n in (1, 2, 3, 5, 9)]
     rows[0]["brightness"] = brightness
     rows[4] |= {"orphan": True, "product_key": None}
+    for near in rows[1:3]:
+        near |= {"near_duplicate_of": rows[0]["key"], "near_duplicates_score": 0.5, "is_near_duplicates_issue": True}
     copy = rows[0] | {
         "key": "images/6.jpg",
         "product_key": "6",

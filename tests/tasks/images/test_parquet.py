@@ -67,6 +67,7 @@ def test_metadata_come_back_and_leave_the_table_bare() -> None:
 
 def test_a_part_has_a_row_for_each_outcome() -> None:
     values: dict[Any, Any] = {pa.string(): "écran", pa.int32(): 7, pa.float64(): 0.5, pa.bool_(): True}
+    values[pa.binary()] = b"\x00\xff"
     values[pa.large_string()] = '{"Make": "écran"}'
     values[pa.timestamp("s")] = datetime(2012, 5, 1, 12, 30)  # noqa: DTZ001 - EXIF knows no time zone
     asset = {field.name: values[field.type] for field in ASSET_FIELDS}

@@ -149,7 +149,7 @@ def test_every_orientation_of_every_format_comes_out_upright(orientation: int, k
     rendered = render(data, RECIPE, ALL)
     assert rendered.asset["orientation"] == orientation
     assert (rendered.asset["original_width"], rendered.asset["original_height"]) == (1040, 1560)
-    assert rendered.asset["dhash"] == render(encoded(upright, "PNG"), RECIPE, ()).asset["dhash"]
+    assert rendered.asset["phash"] == render(encoded(upright, "PNG"), RECIPE, ()).asset["phash"]
     standard = pixels(rendered.files["standard"].data)
     expected = {(128, 170): (255, 0, 0), (128, 340): (0, 255, 0), (384, 170): (0, 0, 255), (384, 340): (0, 0, 0)}
     for (row, column), colour in expected.items():
@@ -167,7 +167,7 @@ def test_sharpness_and_hash_compare_between_sizes_of_one_image(photo: Image.Imag
     large = render(encoded(photo, "JPEG", quality=95), RECIPE, ()).asset
     half = render(encoded(photo.resize((900, 1200), Image.Resampling.LANCZOS), "PNG"), RECIPE, ()).asset
     assert half["sharpness"] == pytest.approx(large["sharpness"], rel=0.15)
-    assert (int(half["dhash"], 16) ^ int(large["dhash"], 16)).bit_count() <= 2
+    assert (int(half["phash"], 16) ^ int(large["phash"], 16)).bit_count() <= 2
 
 
 @pytest.mark.parametrize(

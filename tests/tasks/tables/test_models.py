@@ -215,6 +215,12 @@ def test_what_is_missing_is_counted_by_reason(tables: dict[str, pd.DataFrame]) -
     }
 
 
+def test_near_duplicates_are_grouped_by_their_canonical_image(tables: dict[str, pd.DataFrame]) -> None:
+    (group,) = tables["near_duplicate_groups"].to_dict("records")
+    assert (group["canonical_key"], group["images"]) == ("images/1.jpg", 3)
+    assert list(group["members"]) == ["images/2.jpg", "images/3.jpg"]
+
+
 def test_catalogues_whose_columns_are_of_other_types_get_a_star(tmp_path: Path) -> None:
     columns = {
         "id": pa.array(["a-1", "2", None]),

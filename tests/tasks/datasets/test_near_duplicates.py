@@ -1,0 +1,190 @@
+"""Groups of near duplicates: confirmed on pixels, around one image each, whatever the order of rows."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageEnhance
+
+from tasks.datasets.duplicate_columns import duplicate_columns
+from tasks.datasets.near_duplicates import group_near_duplicates
+from tasks.datasets.near_hashes import MOST_BITS
+from tasks.datasets.near_pixels import confirm, prepare
+from tasks.images.perceptual import SIGNATURE_BYTES, perceive
+from tests.support.pictures import natural
+
+PHOTO = natural(192, 256)
+
+
+def signatures(*pictures: Image.Image) -> np.ndarray:
+    return np.stack([np.frombuffer(perceive(picture.convert("RGB"))["signature"], np.uint8) for picture in pictures])
+
+
+def apart(one: Image.Image, other: Image.Image) -> float:
+    prepared = prepare(signatures(one, other))
+    there = confirm(prepared, np.array([0]), np.array([1]))
+    back = confirm(prepared, np.array([1]), np.array([0]))
+    assert there == back
+    return float(there[0])
+
+
+def shirt(colour: str, background: str = "white") -> Image.Image:
+    image = Image.new("RGB", (192, 256), background)
+    image.paste(colour, (48, 40, 144, 220))
+    return image
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        PHOTO.resize((96, 128)).resize((192, 256)),
+        ImageEnhance.Brightness(PHOTO).enhance(0.9),
+        ImageEnhance.Brightness(PHOTO).enhance(1.1),
+        ImageEnhance.Contrast(PHOTO).enhance(0.9),
+        PHOTO.crop((2, 2, 190, 254)),
+        PHOTO.convert("L"),
+    ],
+    ids=["smaller", "darker", "brighter", "paler", "cropped", "grey"],
+)
+def test_edited_pictures_are_confirmed(edited: Image.Image) -> None:
+    assert 0 < apart(PHOTO, edited) <= 1
+    assert apart(edited, edited) == pytest.approx(0, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (PHOTO, natural(192, 256, seed=8)),
+        (shirt("#303030"), shirt("#303070")),
+        (shirt("#b9343a"), shirt("#4c7d55")),
+        (shirt("#f4f4f4"), Image.new("RGB", (192, 256), "white")),
+        (Image.new("L", (9, 9), 0), Image.new("L", (9, 9), 255)),
+        (PHOTO, Image.eval(PHOTO, lambda level: 255 - level)),
+    ],
+    ids=["other picture", "other colour", "red and green", "pale and empty", "black and white", "negative"],
+)
+def test_other_pictures_are_not(one: Image.Image, other: Image.Image) -> None:
+    assert apart(one, other) > 1
+
+
+#: Images in a few families: a hash with flipped bits, and a picture that is brighter by some levels.
+FAMILIES = st.lists(
+    st.tuples(st.integers(0, 2), st.sets(st.integers(0, 63), max_size=6), st.integers(0, 60)), min_size=1, max_size=14
+)
+PICTURES = [np.random.default_rng(seed).integers(20, 190, SIGNATURE_BYTES) for seed in range(3)]
+
+
+def images(made: list[tuple[int, set[int], int]]) -> tuple[np.ndarray, np.ndarray]:
+    hashes = np.array([(family * 0x5555_5555_5555_5555) ^ sum(1 << b for b in bits) for family, bits, _ in made])
+    levels = np.stack([PICTURES[family].copy() for family, _, _ in made])
+    levels[:, :256] += np.array([light for *_, light in made])[:, None]
+    return hashes.astype(np.uint64), levels.astype(np.uint8)
+
+
+def reference(hashes: np.ndarray, levels: np.ndarray) -> list[int]:
+    """Each with each: the first near no centre before it is a centre, all others belong to the nearest one."""
+    prepared, count = prepare(levels), len(hashes)
+    near: dict[tuple[int, int], float] = {}
+    for one, other in itertools.combinations(range(count), 2):
+        distance = float(confirm(prepared, np.array([one]), np.array([other]))[0])
+        same = bool((levels[one] == levels[other]).all())
+        if same or (distance <= 1 and (int(hashes[one]) ^ int(hashes[other])).bit_count() <= MOST_BITS):
+            near[one, other] = -1.0 if same else distance
+    centres: list[int] = []
+    chosen = []
+    for row in range(count):
+        reached = [(near[centre, row], centre) for centre in centres if (centre, row) in near]
+        chosen.append(min(reached)[1] if reached else row)
+        if not reached:
+            centres.append(row)
+    return chosen
+
+
+@settings(deadline=None)
+@given(FAMILIES)
+def test_groups_are_those_of_a_comparison_of_each_with_each(made: list[tuple[int, set[int], int]]) -> None:
+    _, first = np.unique(images(made)[1], axis=0, return_index=True)  # equal signatures have a test of their own
+    hashes, levels = (values[np.sort(first)] for values in images(made))
+    assert group_near_duplicates(hashes, levels).canonical.tolist() == reference(hashes, levels)
+
+
+def test_no_member_is_far_from_its_canonical_image_however_long_the_chain() -> None:
+    """Each is as good as the same as the next, the first and the last are another picture."""
+    first, last = (np.random.default_rng(seed).integers(0, 256, SIGNATURE_BYTES) for seed in (1, 2))
+    steps = np.linspace(0, 1, 400)[:, None]
+    levels = np.round(first * (1 - steps) + last * steps).astype(np.uint8)
+    prepared = prepare(levels)
+    assert (confirm(prepared, np.arange(399), np.arange(1, 400)) <= 1).all()
+    stars = group_near_duplicates(np.zeros(400, np.uint64), levels)
+    members = np.flatnonzero(stars.canonical != np.arange(400))
+    assert len(members) > 300
+    assert (confirm(prepared, members, stars.canonical[members]) <= 1).all()
+    assert stars.canonical[399] != 0
+
+
+def test_thousands_of_white_images_are_one_group() -> None:
+    levels = np.repeat(signatures(Image.new("RGB", (64, 64), "white")), 5000, axis=0)
+    levels[4000:, 0] = 254  # and some with a speck
+    stars = group_near_duplicates(np.zeros(5000, np.uint64), levels)
+    assert (stars.canonical == 0).all()
+    assert stars.distances[:4000].tolist() == [0] * 4000
+
+
+def table(pictures: dict[str, Image.Image]) -> pa.Table:
+    return pa.Table.from_pylist([{"key": key} | perceive(picture.convert("RGB")) for key, picture in pictures.items()])
+
+
+def columns(pictures: dict[str, Image.Image], originals: dict[str, str | None], products: dict[str, str]) -> Any:
+    found = duplicate_columns(table(pictures), [originals.get(key, key) for key in pictures], products)
+    return {key: {name: values[row] for name, values in found.items()} for row, key in enumerate(pictures)}
+
+
+SHOWN = {
+    "a.jpg": PHOTO,
+    "deep/b.jpg": ImageEnhance.Brightness(PHOTO).enhance(0.95),
+    "c.jpg": ImageEnhance.Brightness(PHOTO).enhance(0.9),
+    "copy.jpg": ImageEnhance.Brightness(PHOTO).enhance(0.9),
+    "other.jpg": natural(192, 256, seed=8),
+    "same.jpg": natural(192, 256, seed=8),
+}
+COPIES: dict[str, str | None] = {"copy.jpg": "c.jpg", "same.jpg": "other.jpg"}
+
+
+def test_a_catalogued_image_is_canonical_else_the_shallowest() -> None:
+    found = columns(SHOWN, COPIES, {"deep/b.jpg": "7"})
+    assert {key: row["near_duplicate_of"] for key, row in found.items()} == {
+        "a.jpg": "deep/b.jpg", "deep/b.jpg": None, "c.jpg": "deep/b.jpg", "copy.jpg": "deep/b.jpg",
+        "other.jpg": None, "same.jpg": None,
+    }  # fmt: skip
+    assert columns(SHOWN, COPIES, {})["deep/b.jpg"]["near_duplicate_of"] == "a.jpg"
+
+
+def test_exact_and_near_duplicates_are_told_apart() -> None:
+    found = columns(SHOWN, COPIES, {})
+    assert [key for key in SHOWN if found[key]["is_near_duplicates_issue"]] == list(SHOWN)[:4]
+    assert [key for key in SHOWN if found[key]["is_exact_duplicates_issue"]] == list(SHOWN)[2:]
+    assert found["other.jpg"]["near_duplicates_score"] == 1
+    assert 0 < found["a.jpg"]["near_duplicates_score"] <= found["c.jpg"]["near_duplicates_score"] < 1
+
+
+def test_rejects_have_no_duplicates() -> None:
+    rejected = pa.Table.from_pylist(
+        [{"key": "bad.jpg", "phash": None, "signature": None}, *table({"a.jpg": PHOTO}).to_pylist()]
+    )
+    found = duplicate_columns(rejected, [None, "a.jpg"], {})
+    assert {name: values[0] for name, values in found.items()} == {
+        "is_exact_duplicates_issue": False, "is_near_duplicates_issue": False,
+        "near_duplicates_score": None, "near_duplicate_of": None,
+    }  # fmt: skip
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.permutations(list(SHOWN)))
+def test_the_order_of_rows_changes_nothing(order: list[str]) -> None:
+    assert columns({key: SHOWN[key] for key in order}, COPIES, {}) == columns(SHOWN, COPIES, {})

@@ -99,7 +99,7 @@ def test_empty_cases_give_a_whole_page_that_says_so(make: Callable[[], ReportDat
     made = make()
     page = Page(render_report(made, read_object))
     assert not page.open
-    assert len(page.texts["h2"]) == 9
+    assert len(page.texts["h2"]) == 10
     assert not re.search(r"\b(nan|inf|None|null)\b", page.body)
     assert "Nothing was refused." in page.body
     assert report_markdown(made).startswith("# fashion\n")

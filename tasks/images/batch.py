@@ -19,18 +19,13 @@ from tasks.images.pacing import check_not_stopped, originals_in_memory
 from tasks.images.parquet import from_parquet, manifest_items, part_table, to_parquet
 from tasks.images.recipe import Recipe
 from tasks.images.render import Rendered, RenderedFile
-from tasks.images.renderers import Renderers, shared
+from tasks.images.renderers import THREADS_A_RENDERER, Renderers, shared
 
 if TYPE_CHECKING:
     from blocks.lake import Lake
 
 #: The extension under which an original is kept, by the format that its bytes have.
 ORIGINAL_EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif", "JPEG2000": "jp2"}
-
-
-#: Threads that read, hash and write around each process that draws: on a store that takes 50 ms for each of an
-#: image's five requests, so many keep it busy.
-THREADS_A_RENDERER = 24
 
 
 @dataclass(frozen=True)
@@ -118,7 +113,7 @@ class _Batch:
                     "too_large",
                     f"{item.locator.size} bytes; the recipe's max_file_bytes is {self.recipe.max_file_bytes}",
                 )
-            with originals_in_memory.taken(item.locator.size):
+            with self.renderers.ahead.place(), originals_in_memory.taken(item.locator.size):
                 return self._do_bytes(item, read_bytes(item.locator))
         except UnreadableMemberError as error:
             return Outcome(item.key, item.fingerprint, "rejected", error.rule, error.message)

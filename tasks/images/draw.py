@@ -101,18 +101,30 @@ def flatten(image: Image.Image, background: str) -> Image.Image:
 
 
 def finish(image: Image.Image, canvas: Size, definition: OutputDefinition) -> Image.Image:
-    """An upright sRGB image as the output shows it: on its background, within borders, in its mode."""
+    """An upright sRGB image as the output shows it: on its background, within borders, in its mode.
+
+    It carries nothing of what the file said; where nothing had to be done, its pixels are those of `image`.
+    """
     mode = "L" if definition.colour_mode == "grey" else "RGB"
-    flat = flatten(image, definition.background).convert(mode)
+    flat = flatten(image, definition.background)
+    flat = flat if flat.mode == mode else flat.convert(mode)
     if flat.size == canvas:
-        return flat
+        bare = flat.copy()
+        bare.info = {}
+        return bare
     framed = Image.new(mode, canvas, ImageColor.getcolor(definition.background, mode))
     framed.paste(flat, ((canvas[0] - flat.width) // 2, (canvas[1] - flat.height) // 2))
     return framed
 
 
 def encode(image: Image.Image, definition: OutputDefinition, exif: bytes = b"") -> bytes:
-    """The file of an output: pixels and `exif` only, no profile or comment; equal arguments give equal bytes."""
+    """The file of an output: equal pixels and `exif` give equal bytes.
+
+    Args:
+        image: as `finish` gives it: encoders would write comments and profiles that it carries.
+        definition: of the output.
+        exif: what the file carries beside its pixels.
+    """
     quality = definition.encode_quality
     options: dict[str, dict[str, Any]] = {
         "jpeg": {"quality": quality},
@@ -120,9 +132,7 @@ def encode(image: Image.Image, definition: OutputDefinition, exif: bytes = b"") 
         "webp": {"quality": quality},
         "avif": {"quality": quality, "max_threads": 1},  # a batch has threads of its own
     }
-    bare = image.copy()
-    bare.info = {}  # encoders take comments and profiles from here
     file = io.BytesIO()
     carried = {"exif": exif} if exif else {}
-    bare.save(file, definition.encode_format, **options[definition.encode_format], **carried)
+    image.save(file, definition.encode_format, **options[definition.encode_format], **carried)
     return file.getvalue()

@@ -42,7 +42,7 @@ def issue_scores(image: Image.Image, sample: Image.Image, size: tuple[int, int],
     """The `SCORES` of an image, each 0 (bad) to 1 (fine).
 
     Args:
-        image: upright, in sRGB, mode L or RGB, its longer edge `measure.MEASURED_EDGE`.
+        image: upright, in sRGB, mode L or RGB, its longer edge at most `measure.MEASURED_EDGE`.
         sample: pixels picked out of the same image, in sRGB, mode L or RGB, its longer edge at most
             `SAMPLED_EDGE`. A scaled image has other levels than its file; picked pixels have the same.
         size: width and height of the original in pixels, upright.

@@ -11,8 +11,8 @@ from PIL import Image
 
 from tasks.images.perceptual import perceive
 
-#: The longer edge at which every image is measured, in pixels, smaller ones scaled up: a fixed scale makes
-#: sharpness comparable between images, and says how sharp they look at the size at which they are shown.
+#: The longer edge at which images are measured, in pixels; smaller ones as they are, but for their sharpness, for
+#: which they are scaled up: a fixed scale makes it comparable, and says how sharp they look when they are shown.
 MEASURED_EDGE = 256
 
 _NEAR_WHITE = 0xF0F0F0  # 240 of 255 in each channel, and whatever has these bits: the background of product photos
@@ -23,7 +23,7 @@ _LEVELS = np.arange(256)
 
 
 def measure(image: Image.Image) -> dict[str, Any]:
-    """Measures of an upright sRGB image of mode L or RGB, without borders, its longer edge `MEASURED_EDGE`.
+    """Measures of an upright sRGB image of mode L or RGB, without borders, its longer edge at most `MEASURED_EDGE`.
 
     Returns:
         ``mean_red``, ``mean_green``, ``mean_blue`` (0 to 255); ``dominant_colour`` (#rrggbb);
@@ -42,8 +42,16 @@ def measure(image: Image.Image) -> dict[str, Any]:
         "dominant_colour": dominant_colour(colours),
         "brightness": brightness / 255,
         "contrast": contrast / 255,
-        "sharpness": sharpness(np.asarray(grey)),
+        "sharpness": sharpness(np.asarray(_scaled_up(grey))),
     } | perceive(colours)
+
+
+def _scaled_up(grey: Image.Image) -> Image.Image:
+    ratio = MEASURED_EDGE / max(grey.size)
+    if ratio <= 1:
+        return grey
+    size = (max(1, round(grey.width * ratio)), max(1, round(grey.height * ratio)))
+    return grey.resize(size, Image.Resampling.BILINEAR)
 
 
 def _mean_and_deviation(histogram: NDArray[np.int64]) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""What holds batches back: the memory that originals take, and an interrupt."""
+"""What holds batches back: the memory that originals take, how many images are ahead, and an interrupt."""
 
 from __future__ import annotations
 
@@ -40,6 +40,49 @@ class Budget:
             with self._changed:
                 self._used -= size
                 self._changed.notify_all()
+
+
+class Lookahead:
+    """How many images are under way at once: as many as keep those who draw busy, and few more.
+
+    Each image more that is being read or written takes memory that is not in the processor's cache, and its
+    thread contends with the others; each one less leaves a drawing process idle while a slow store answers.
+
+    Args:
+        least: to begin with, and never fewer.
+        most: never more.
+    """
+
+    def __init__(self, least: int, most: int) -> None:
+        self.allowed = least
+        self._least = least
+        self._most = most
+        self._used = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Have an image under way while the block runs; waits until one more is allowed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._used < self.allowed)
+            self._used += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= 1
+                self._changed.notify()
+
+    def starved(self) -> None:
+        """Who draws had nothing to do: allow one more."""
+        with self._changed:
+            self.allowed = min(self._most, self.allowed + 1)
+            self._changed.notify()
+
+    def crowded(self) -> None:
+        """More are waiting to be drawn than need be: allow one less."""
+        with self._changed:
+            self.allowed = max(self._least, self.allowed - 1)
 
 
 originals_in_memory = Budget(MOST_BYTES)

@@ -112,7 +112,7 @@ class _Picture:
         self._opened: ImageFile.ImageFile | None = image
         self._format = image.format or ""
         self._decoded: dict[int, decode.Pixels] = {}
-        self._drawn: dict[tuple[Size, bool | str, Speed], Image.Image] = {}
+        self._drawn: dict[tuple[Size, bool, Speed], Image.Image] = {}
         self._stored = image.size
         self.size = self._swapped(image.size)
         self._base = draw.geometry(self.size, _BASE)
@@ -128,20 +128,13 @@ class _Picture:
         return self._drawn[key]
 
     def measured(self, speed: Speed) -> Image.Image:
-        """The picture with a longer edge of `measure.MEASURED_EDGE`."""
-        return self._half(speed) if max(self._base.drawn) == BASE_EDGE else self._scaled_to_measure(speed)
-
-    def _half(self, speed: Speed) -> Image.Image:
-        """Half of the base: blocks of four pixels averaged."""
-        key = (self._base.drawn, "half", speed)
-        if key not in self._drawn:
-            self._drawn[key] = self.drawn(self._base, speed).reduce(2)
-        return self._drawn[key]
-
-    def _scaled_to_measure(self, speed: Speed) -> Image.Image:
-        # No more than measures are made of this, so that the cheaper filter will do.
-        size = draw.geometry(self.size, _MEASURED).drawn
-        return self.drawn(self._base, speed).resize(size, Image.Resampling.BILINEAR)
+        """The picture with a longer edge of at most `measure.MEASURED_EDGE`."""
+        base, edge = self.drawn(self._base, speed), max(self._base.drawn)
+        if edge <= measure.MEASURED_EDGE:
+            return base
+        if edge == BASE_EDGE:
+            return base.reduce(2)  # blocks of four pixels averaged: a fraction of the work of a filter
+        return base.resize(draw.geometry(self.size, _MEASURED).drawn, Image.Resampling.BILINEAR)
 
     def sampled(self, edge: int, speed: Speed) -> Image.Image:
         """Decoded pixels as they are, evenly picked, at most `edge` along the longer edge; as stored, in sRGB.

@@ -10,12 +10,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from functools import cache
 from multiprocessing.connection import Pipe
 from typing import IO
 
 from blocks.errors import LookbookError
+from tasks.images.pacing import Lookahead
 from tasks.images.recipe import Recipe
 from tasks.images.render import Rejected, Rendered
 from tasks.images.render_process import OUT_OF_MEMORY, write_shared
@@ -24,6 +26,9 @@ from tasks.images.render_process import OUT_OF_MEMORY, write_shared
 COMMAND = ("-P", "-m", "tasks.images.render_process")
 #: An image is tried again, in a new process, when the first one died: it may have been an innocent victim.
 ATTEMPTS = 2
+#: Images under way for each process, at most: on a store that takes 50 ms for each of an image's five requests, so
+#: many keep it busy.
+THREADS_A_RENDERER = 24
 
 # No secret of this process goes along. What each image allocates is kept for the next one: giving it back to
 # the system and getting it anew costs a tenth of a small image's time. Matrices are too small for threads.
@@ -110,6 +115,9 @@ class Renderers:
     """A few processes that draw at the same time, whoever asks; started when they are first needed."""
 
     def __init__(self, most: int) -> None:
+        self.ahead = Lookahead(2 * most + 1, THREADS_A_RENDERER * most)
+        self._most = most
+        self._waiting = 0
         self._places = threading.BoundedSemaphore(most)
         self._idle: list[Renderer] = []
 
@@ -121,7 +129,7 @@ class Renderers:
                 processes.
         """
         text = recipe.model_dump_json()
-        with self._places:
+        with self._place():
             for _ in range(ATTEMPTS):
                 try:
                     answer = self._ask(data, text, outputs)
@@ -132,6 +140,22 @@ class Renderers:
                     raise answer
                 return answer
         raise _culprit(code, recipe)
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """One of the places to draw at; who waits here, or does not, tells how far ahead reading should be."""
+        if self._places.acquire(blocking=False):
+            self.ahead.starved()
+        else:
+            self._waiting += 1
+            if self._waiting > self._most:
+                self.ahead.crowded()
+            self._places.acquire()
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._places.release()
 
     def _ask(self, data: bytes, recipe: str, outputs: Collection[str]) -> Rendered | BaseException:
         try:

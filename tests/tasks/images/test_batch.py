@@ -123,7 +123,7 @@ def test_a_store_that_fails_at_any_write_leaves_no_part_and_the_next_try_goes_on
     write_manifest(lake, items)
     write, written, fails_at = FolderLake._write, [0], [0]
 
-    def failing_write(self: FolderLake, path: Path, data: bytes) -> None:
+    def failing_write(self: FolderLake, path: str, data: bytes) -> None:
         written[0] += 1
         if written[0] == fails_at[0]:
             raise OSError(28, "No space left on device")
@@ -150,8 +150,8 @@ def test_the_part_is_written_after_everything_else_is_durable(
     steps: list[str] = []
     write, settle = FolderLake._write, FolderLake.settle
 
-    def noted_write(self: FolderLake, path: Path, data: bytes) -> None:
-        steps.append(path.relative_to(self.root).as_posix())
+    def noted_write(self: FolderLake, path: str, data: bytes) -> None:
+        steps.append(Path(path).relative_to(self.root).as_posix())
         write(self, path, data)
 
     def noted_settle(self: FolderLake) -> None:

@@ -150,14 +150,15 @@ def test_outputs_hold_pixels_and_nothing_else(kind: str, name: str, colour: str)
     definition = OutputDefinition.model_validate({"encode_format": kind, "colour_mode": colour})
     image = natural(40, 30).convert("L" if colour == "grey" else "RGB")
     image.info = {"icc_profile": b"x" * 200, "comment": b"hello", "exif": b"Exif\x00\x00", "dpi": (72, 72)}
-    data = encode(image, definition)
+    data = encode(finish(image, image.size, definition), definition)
     opened = Image.open(io.BytesIO(data))
     opened.load()
     assert (opened.format, opened.size) == (name, (40, 30))
+    assert image.info["comment"] == b"hello", "others may draw from it yet"
     assert not {"icc_profile", "comment", "exif", "dpi"} & set(opened.info)
     if kind in {"jpeg", "png"}:
         assert opened.mode == image.mode
-    assert encode(image, definition) == data
+    assert encode(finish(image, image.size, definition), definition) == data
 
 
 def test_quality_is_the_size_of_the_file() -> None:

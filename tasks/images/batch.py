@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from blocks.errors import LookbookError, ObjectConflictError, ObjectNotFoundError
 from tasks.images import progress
+from tasks.images.allocation import keep_freed_memory
 from tasks.images.decode import Rejected
 from tasks.images.items import Drawn, Item, Outcome
 from tasks.images.locators import UnreadableMemberError, read_bytes
@@ -63,6 +64,7 @@ def process_batch(lake: Lake, batch_key: str, threads: int) -> BatchCounts:
     part = read_part(lake, batch_key)
     if part is not None:
         return _counts(part)
+    keep_freed_memory()
     batch = _Batch(lake, Recipe.model_validate_json(metadata["recipe"]), shared(threads))
     with ThreadPoolExecutor(threads * THREADS_A_RENDERER, thread_name_prefix="image") as pool:
         outcomes = list(pool.map(batch.do, manifest_items(manifest)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -11,7 +10,7 @@ from pathlib import Path
 from benchmarks import corpora
 from benchmarks.corpora import Corpus
 from benchmarks.environment import peer
-from benchmarks.processes import ContenderError, contend, ours, say
+from benchmarks.processes import ContenderError, contend, discard, ours, say
 from benchmarks.series import Series, spread
 from blocks.embedded import prefect_server
 
@@ -54,7 +53,7 @@ def table(corpus: Corpus, home: Path, rounds: int) -> str:
     for number in range(rounds):
         for name, run in runs.items():
             say(f"{corpus.name}: run {number + 1} of {rounds}: {name}")
-            shutil.rmtree(home / "out", ignore_errors=True)
+            discard(home / "out")
             try:
                 series[name].add(run())
             except ContenderError as error:

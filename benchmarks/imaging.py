@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,13 +9,13 @@ from pathlib import Path
 from benchmarks import corpora
 from benchmarks.corpora import Corpus
 from benchmarks.environment import peer
-from benchmarks.imaging_text import FLOORS, Result, section_text
-from benchmarks.processes import ContenderError, contend, ours, say
+from benchmarks.imaging_text import FLOORS, KEEPING, Result, section_text
+from benchmarks.processes import ContenderError, contend, discard, ours, say
 from benchmarks.series import Series
 from blocks.embedded import prefect_server
 
 #: Runs of those that are quick, and of those that take several times as long.
-RUNS, LONG_RUNS = 5, 3
+RUNS, LONG_RUNS = 5, 2
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def measure(corpus: Corpus, home: Path, every: int, rounds: int) -> Result:
             if number < contender.runs and contender.name not in faults:
                 say(f"{corpus.name}: run {number + 1} of {contender.runs}: {contender.name}")
                 _add(contender, series, faults)
-            shutil.rmtree(home / "out", ignore_errors=True)
+            discard(home / "out")
     return Result(corpus, _bytes_each(folder), series, faults, {c.name: c.every for c in found})
 
 
@@ -84,6 +83,7 @@ def contenders(folder: Path, home: Path, every: int) -> list[Contender]:
     return [
         Contender("ours, bare", lambda: ours("bare", folder, home)),
         *(Contender(name, other("floor", 1, way)) for way, name in FLOORS.items()),
+        Contender(KEEPING, other("floor", 1, "keeping")),
         Contender("ours, under a flow", lambda: ours("under_flow", folder, home)),
         Contender("plain loop", other("plain_loop", every), LONG_RUNS, every),
         Contender("img2dataset, three calls", other("img2dataset_resizer", every, "all"), LONG_RUNS, every),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import time
 from pathlib import Path
 
-from benchmarks.processes import COMMAND, ROOT, ours, say, shell, timed
+from benchmarks.processes import COMMAND, ROOT, discard, ours, say, shell, timed
 from benchmarks.series import Series
 from tasks.datasets.sources.opening import open_source
 
@@ -27,7 +26,7 @@ def section(home: Path) -> str:
 
 def whole(source: str, home: Path, name: str) -> dict[str, float]:
     """The whole run by the real command, into an empty lake, with the servers running."""
-    shutil.rmtree(home / "lake", ignore_errors=True)
+    discard(home / "lake")
     summary, used = timed([*COMMAND, "ingest", source, "--dataset", name, "--json"], home)
     return used | {"seconds": summary["seconds"], "images_per_second": summary["images_per_second"]}
 

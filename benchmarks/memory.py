@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks import corpora
-from benchmarks.processes import say, shell
+from benchmarks.processes import discard, say, shell
 from benchmarks.series import Aim, Series, aims_table
 
 RUNS = 3
@@ -73,7 +72,7 @@ def section(home: Path, photos: int | None = None) -> str:
 
 def watched(folder: Path, home: Path) -> Peak:
     """The peak memory of one run of `benchmarks.bare`."""
-    shutil.rmtree(home / "lake", ignore_errors=True)
+    discard(home / "lake")
     command = [sys.executable, "-m", "benchmarks.bare", str(folder), str(home)]
     settings = shell(home) | {"LOOKBOOK_THREADS": str(THREADS)}
     peak = Peak()

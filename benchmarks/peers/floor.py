@@ -3,12 +3,14 @@
 Nothing else is done: no checksum, no measures, no metadata, no checks, no originals kept. It is written in three
 ways, of which the fastest counts: ``pillow`` (Pillow's own codec, YCbCr all along, so that no colour is converted),
 ``simplejpeg`` (the TurboJPEG interface, which also scales by other eighths) and ``planes`` (Pillow decodes, luma
-and the halved chroma planes are scaled apart, TurboJPEG encodes them as they are).
+and the halved chroma planes are scaled apart, TurboJPEG encodes them as they are). A fourth, ``keeping``, is the first
+with a copy of each original kept.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -115,8 +117,16 @@ def framed(planes: list[Image.Image], edge: int) -> Planes:
     return luma, blue, red
 
 
+def by_pillow_keeping(path: Path, target: Path) -> None:
+    """As `by_pillow`, and a copy of the original kept, as ours does."""
+    by_pillow(path, target)
+    (target / "originals").mkdir(exist_ok=True)
+    shutil.copyfile(path, target / "originals" / path.name)
+
+
 WAYS: dict[str, Callable[[Path, Path], None]] = {
     "pillow": by_pillow,
+    "keeping": by_pillow_keeping,
     "simplejpeg": by_simplejpeg,
     "planes": by_planes,
 }
@@ -126,7 +136,7 @@ def main() -> None:
     """Do every photo in one of the ways."""
     photos, target = clock.arguments()
     way = WAYS[sys.argv[4]]
-    if sys.argv[4] != "pillow":
+    if sys.argv[4] not in {"pillow", "keeping"}:
         import simplejpeg  # noqa: F401, PLC0415 - imports do not count
 
     def work() -> int:

@@ -26,12 +26,13 @@ def main(source: str, home: Path) -> None:
     from prefect.futures import wait  # noqa: PLC0415
     from prefect.task_runners import ThreadPoolTaskRunner  # noqa: PLC0415
 
-    from benchmarks.bare import prepared  # noqa: PLC0415
+    from benchmarks.bare import prepared, start_processes  # noqa: PLC0415
     from blocks.settings import read_settings  # noqa: PLC0415
     from blocks.workspace import local_workspace  # noqa: PLC0415
     from flows.ingest import run_batch  # noqa: PLC0415
 
     batches = prepared(source, local_workspace(home))
+    start_processes()
 
     def fan_out() -> int:
         futures = run_batch.map("local", batches)

@@ -34,7 +34,7 @@ app = App(
 
 
 def main() -> None:
-    """Entry of the console script: 0 done, 1 failed, 2 wrong usage."""
+    """Entry of the console script: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     debug = "--debug" in sys.argv
     try:
         sys.exit(app(exit_on_error=False, print_error=False) or 0)
@@ -47,6 +47,9 @@ def main() -> None:
             raise
         _complain(error.problem, error.way_out)
         sys.exit(EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED)
+    except BrokenPipeError:  # whoever read what is printed has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)
     except OSError as error:
         if debug:
             raise

@@ -90,4 +90,6 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 def _cell(value: Any) -> Text:  # noqa: ANN401 - any value of a table
+    if isinstance(value, bytes):
+        return Text(f"<{len(value)} bytes>")
     return Text("" if value is None else printable(str(value)))

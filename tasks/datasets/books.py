@@ -13,6 +13,13 @@ from tasks.images.recipe import Recipe
 
 #: Keys named in an error, at the most.
 NAMED = 5
+#: Rules of which a limit of the recipe may be the cause.
+RECIPE_RULES = {
+    "timeout": "max_seconds",
+    "too_small": "min_image_size",
+    "too_large": "max_image_area or max_file_bytes",
+    "aspect_ratio": "max_aspect_ratio",
+}
 
 
 class UnbalancedBooksError(LookbookError):
@@ -90,10 +97,16 @@ def check_reject_limit(counts: Mapping[str, int], rejected: Mapping[str, str], l
         share = counts["rejected"] / counts["found"]
         raise LookbookError(
             f"{counts['rejected']} of {counts['found']} images ({share:.1%}) were rejected: {by_rule} "
-            f"({_some(sorted(rejected))}); "
+            f"({_some([f'{key}: {rule}' for key, rule in sorted(rejected.items())])}); "
             f"--reject-limit is {limit:g}. Nothing was published.",
-            "Mend the source, or allow more with --reject-limit (0 to 1).",
+            f"{_mending(set(rejected.values()))}, or allow more with --reject-limit: 1 publishes all the same, "
+            'and "lookbook rejects" then lists them.',
         )
+
+
+def _mending(rules: set[str]) -> str:
+    limits = sorted(limit for rule, limit in RECIPE_RULES.items() if rule in rules)
+    return f"Mend the source, or the recipe's {', '.join(limits)}" if limits else "Mend the source"
 
 
 def _some(keys: Sequence[str]) -> str:

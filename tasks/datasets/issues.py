@@ -24,6 +24,9 @@ THRESHOLDS: dict[str, float] = {
 #: How many interquartile ranges beyond the quartiles a size may lie.
 IQR_FACTOR = 3.0
 
+#: A size is odd where its score is below this.
+ODD_SIZE = 0.5
+
 ISSUES = (*THRESHOLDS, "odd_size")
 
 
@@ -44,7 +47,8 @@ def odd_sizes(width: pa.ChunkedArray, height: pa.ChunkedArray) -> tuple[pa.Array
 
     The size is sqrt(width * height). The usual ones lie within `IQR_FACTOR` interquartile ranges of the quartiles.
     The score is one minus the distance from the middle of that range, in widths of it (0.5 at its ends); where
-    the quartiles are one and the same size, in that size, and any other size is odd.
+    the quartiles are one and the same size, in that size: less than half of it and more than one and a half is
+    odd. (There CleanVision calls every other size odd, be it by one pixel.)
     """
     known = pc.and_(pc.is_valid(width), pc.is_valid(height))
     size = np.sqrt(_floats(width) * _floats(height))
@@ -53,10 +57,10 @@ def odd_sizes(width: pa.ChunkedArray, height: pa.ChunkedArray) -> tuple[pa.Array
     first, third = np.nanpercentile(size, [25, 75])
     span = (1 + 2 * IQR_FACTOR) * (third - first)
     middle = (first + third) / 2
-    unit, least = (span, 0.5) if span > 0 else (middle, 1.0)
+    unit = span if span > 0 else middle
     score = 1 - np.clip(np.abs(size - middle) / unit, 0, 1)
     missing = np.isnan(size)
-    return pa.array(score, mask=missing), pa.array(score < least, mask=missing)
+    return pa.array(score, mask=missing), pa.array(score < ODD_SIZE, mask=missing)
 
 
 def _flag(issue: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,20 +19,20 @@ MEANINGS = {
     "dark": "Nearly all pixels are dark.",
     "light": "Nearly all pixels are light.",
     "blurry": "Hardly an edge is to be seen.",
-    "low_information": "Only few levels of colour occur.",
+    "low_information": "Little is to be seen: few colours or levels, such as a small thing on plain white.",
     "odd_aspect_ratio": "One edge is about three times the other, or more.",
-    "odd_size": "Far larger or smaller than the other images.",
+    "odd_size": "Far larger or smaller than most.",
     "grayscale": "The file holds greys only.",
 }
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One image that has an issue, and its score, 0 (bad) to 1 (fine)."""
+    """One image that has an issue, and what shows it: its size, its ratio of edges, or its score."""
 
     key: str
     sha256: str
-    score: float
+    fact: str
 
 
 @dataclass(frozen=True)
@@ -71,5 +72,14 @@ def _issue(images: pa.Table, name: str) -> Issue:
     if number:
         keys = [(f"{name}_score", "ascending"), ("key", "ascending")]
         rows = flagged.take(pc.select_k_unstable(flagged, min(number, MOST_PICTURES), keys))
-        worst = [Picture(row["key"], row["sha256"], row[f"{name}_score"]) for row in rows.to_pylist()]
+        worst = [Picture(row["key"], row["sha256"], _fact(name, row)) for row in rows.to_pylist()]
     return Issue(plain_name(name), MEANINGS[name], number, len(flags) - flags.null_count, worst)
+
+
+def _fact(name: str, row: dict[str, Any]) -> str:
+    width, height = row["original_width"], row["original_height"]
+    if name == "odd_size":
+        return f"{width:,} × {height:,}"
+    if name == "odd_aspect_ratio":
+        return f"{max(width, height) / min(width, height):.3g} : 1"
+    return "" if name == "grayscale" else f"score {row[f'{name}_score']:.2f}"

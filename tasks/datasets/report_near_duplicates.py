@@ -16,10 +16,14 @@ MOST_PICTURES = 6
 
 @dataclass(frozen=True)
 class Member:
-    """One image of a group: its key, and its thumbnail as a data URI, "" where there is none."""
+    """One image of a group: its key, its thumbnail as a data URI, "" where there is none, and its score.
+
+    The canonical image has no score: the others have theirs by comparison with it.
+    """
 
     key: str
     uri: str
+    score: float | None
 
 
 @dataclass(frozen=True)
@@ -52,19 +56,26 @@ def near_duplicates(data: ReportData, read_object: ReadObject) -> NearDuplicates
     groups = images.group_by("near_duplicate_of").aggregate([("key", "count")])
     order = [("key_count", "descending"), ("near_duplicate_of", "ascending")]
     largest = groups.sort_by(order).slice(0, MOST_GROUPS).to_pylist()
-    keys = {row["near_duplicate_of"]: _shown_keys(images, row["near_duplicate_of"]) for row in largest}
-    pictures = _pictures(data, [key for shown in keys.values() for key in shown], read_object)
+    scores = {row["near_duplicate_of"]: _nearest(images, row["near_duplicate_of"]) for row in largest}
+    pictures = _pictures(data, [key for shown in scores.values() for key in shown], read_object)
     shown = [
-        NearGroup([Member(key, pictures.get(key, "")) for key in keys[row["near_duplicate_of"]]], row["key_count"] + 1)
+        NearGroup(
+            [Member(key, pictures.get(key, ""), score) for key, score in scores[row["near_duplicate_of"]].items()],
+            row["key_count"] + 1,
+        )
         for row in largest
     ]
     return NearDuplicates(shown, groups.num_rows, images.num_rows + groups.num_rows)
 
 
-def _shown_keys(images: pa.Table, canonical: str) -> list[str]:
+def _nearest(images: pa.Table, canonical: str) -> dict[str, float | None]:
+    """The scores of those that are shown, by key; the canonical one comes first, and has none."""
     members = images.filter(pc.equal(images["near_duplicate_of"], canonical))
     nearest = members.sort_by([("near_duplicates_score", "ascending"), ("key", "ascending")])
-    return [canonical, *nearest["key"].slice(0, MOST_PICTURES - 1).to_pylist()]
+    shown = nearest.slice(0, MOST_PICTURES - 1)
+    scores: dict[str, float | None] = {canonical: None}
+    scores.update(zip(shown["key"].to_pylist(), shown["near_duplicates_score"].to_pylist(), strict=True))
+    return scores
 
 
 def _pictures(data: ReportData, keys: list[str], read_object: ReadObject) -> dict[str, str]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import PIL
 import yaml
 from PIL import features
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from blocks.errors import UsageError
 
@@ -52,6 +53,12 @@ class OutputDefinition(BaseModel):
         Literal["drop", "keep", "keep_with_gps"], Field(description="Whether the file carries the original's EXIF.")
     ] = "drop"
     speed: Speed = "fast"
+
+    @field_validator("resize_mode", mode="before")
+    @classmethod
+    def _no_is_a_mode(cls, mode: object) -> object:
+        """YAML reads a bare ``no`` as false."""
+        return "no" if mode is False else mode
 
     @property
     def extension(self) -> str:
@@ -147,7 +154,17 @@ def read_recipe(path: Path) -> Recipe:
     except yaml.YAMLError as error:
         raise UsageError(f"--recipe {path}: not YAML: {error}.") from error
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors())
+        faults = "; ".join(dict.fromkeys(_fault(dict(fault)) for fault in error.errors()))
         raise UsageError(f"--recipe {path}: {faults}.", "See docs/recipes.md for the fields.") from error
     except ValueError as error:  # YAML reads what looks like a date as one
         raise UsageError(f"--recipe {path}: {error}.", "See docs/recipes.md for the fields.") from error
+
+
+def _fault(fault: dict[str, Any]) -> str:
+    """What is wrong with one field, for who wrote the file."""
+    place = [str(part) for part in fault["loc"]]
+    if fault["type"] == "extra_forbidden":
+        fields = Recipe.model_fields if len(place) == 1 else OutputDefinition.model_fields
+        near = difflib.get_close_matches(place[-1], fields, n=1)
+        return f"{'.'.join(place)}: there is no such field" + (f"; did you mean {near[0]}?" if near else "")
+    return f"{'.'.join(place) or 'the file'}: {fault['msg']}"

@@ -122,3 +122,14 @@ def test_more_rejects_fail_and_are_counted_by_rule(rejected: int, found: int, li
     assert f"were rejected: {counted} (0.jpg" in caught.value.problem
     assert f"--reject-limit is {limit:g}" in caught.value.problem
     assert "--reject-limit" in caught.value.way_out
+
+
+def test_what_is_refused_by_the_recipe_names_its_limit_and_each_key_its_rule() -> None:
+    rules = {"a.jpg": "timeout", "b.jpg": "truncated"}
+    with pytest.raises(LookbookError) as refused:
+        check_reject_limit({"found": 2, "rejected": 2}, rules, 0.1)
+    assert "a.jpg: timeout, b.jpg: truncated" in refused.value.problem
+    assert "or the recipe's max_seconds" in refused.value.way_out
+    with pytest.raises(LookbookError) as refused:
+        check_reject_limit({"found": 1, "rejected": 1}, {"b.jpg": "truncated"}, 0.1)
+    assert "recipe" not in refused.value.way_out

@@ -62,10 +62,12 @@ def test_sizes_are_scored_by_their_distance_from_the_middle_of_the_usual_ones() 
     assert odd.to_pylist() == [not low <= size <= high for size in sizes]
 
 
-def test_where_nearly_all_have_one_size_any_other_is_odd() -> None:
+def test_where_nearly_all_have_one_size_far_smaller_and_larger_ones_are_odd() -> None:
+    _, odd = odd_sizes(edges([600] * 20 + [601, 290, 310, 880, 920]), edges([600] * 20 + [601, 290, 310, 880, 920]))
+    assert odd.to_pylist() == [False] * 20 + [False, True, False, False, True]
     found, odd = odd_sizes(edges([60] * 9 + [61]), edges([80] * 10))
     assert found.to_pylist()[:9] == [1.0] * 9
-    assert odd.to_pylist() == [False] * 9 + [True]
+    assert odd.to_pylist() == [False] * 10
 
 
 def test_sizes_of_one_shape_or_the_other_are_the_same_size() -> None:

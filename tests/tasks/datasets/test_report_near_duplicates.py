@@ -20,7 +20,7 @@ def test_the_largest_groups_come_first_with_the_canonical_image_and_the_nearest_
     shown = [base64.b64encode(picture(number)).decode() for number in (2, 4, 3, 0, 1)]
     places = [text.index(pixels) for pixels in shown]
     assert places == sorted(places)
-    assert "5 images look like another one" in text
+    assert "5 images may show the same as another one" in text
 
 
 def test_large_groups_and_many_of_them_are_shown_to_a_bound() -> None:
@@ -34,7 +34,7 @@ def test_large_groups_and_many_of_them_are_shown_to_a_bound() -> None:
 
 def test_a_copy_of_a_member_counts_once() -> None:
     copy = near(2, 0, outcome="duplicate", duplicate_of="images/1.jpg")
-    assert "2 images look like another one" in section(
+    assert "2 images may show the same as another one" in section(
         render_report(data([image_row(0), near(1, 0), copy], []), read_object)
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +165,24 @@ def test_a_file_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
     for path in (tmp_path / "none.yaml", tmp_path):
         with pytest.raises(UsageError, match=f"--recipe {path}"):
             read_recipe(path)
+
+
+def test_a_bare_no_in_yaml_is_the_mode_no(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("outputs:\n  whole: {resize_mode: no}\n")
+    assert read_recipe(path).outputs["whole"].resize_mode == "no"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("outputs: {a: {image_sise: 3}}", "outputs.a.image_sise: there is no such field; did you mean image_size?"),
+        ("min_imagesize: 3", "min_imagesize: there is no such field; did you mean min_image_size?"),
+        ("zzz: 3", "zzz: there is no such field."),
+    ],
+)
+def test_a_misspelt_field_is_told_with_the_nearest(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=re.escape(said)):
+        read_recipe(path)

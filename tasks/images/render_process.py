@@ -14,12 +14,15 @@ import traceback
 from functools import lru_cache
 from multiprocessing.connection import Connection
 
+from tasks.images.allocation import give_back_beyond
 from tasks.images.recipe import Recipe
 from tasks.images.render import Rejected, Rendered, render
 
 READY = "ready"
 #: Bytes that the shared file keeps between images.
 MOST_KEPT = 32 * 2**20
+#: Bytes that this process holds between images.
+MOST_RESIDENT = 512 * 2**20
 #: The exit code of a process that ran out of memory.
 OUT_OF_MEMORY = 75
 
@@ -45,6 +48,8 @@ def main(connection_descriptor: int, shared_descriptor: int) -> None:
                 return
             reply = answer(read_shared(shared_descriptor, length), _recipe(recipe), outputs)
             connection.send(write_shared(shared_descriptor, pickle.dumps(reply, pickle.HIGHEST_PROTOCOL)))
+            del reply
+            give_back_beyond(MOST_RESIDENT)
 
 
 def write_shared(descriptor: int, data: bytes) -> int:

@@ -87,7 +87,10 @@ def wider(one: str, other: str) -> str:
 def lay_out(connection: DuckDBPyConnection, load: SnapshotLoad, models: list[Model]) -> None:
     """Make a temporary view of each file of a snapshot, shaped like its staging table, and a table of each model."""
     for table, uri in load.tables.items():
-        shape = staging_columns(connection, table) or file_columns(connection, table, uri)
+        standing = staging_columns(connection, table) or {}
+        present = {name.lower() for name in standing}
+        missing = file_columns(connection, table, uri)  # where the warehouse is of an earlier version
+        shape = standing | {name: type_ for name, type_ in missing.items() if name.lower() not in present}
         own = columns_of(connection, _file(uri))
         names = _free_names(list(own))
         sources = {free.lower(): name for free, name in zip(names, own, strict=True)}

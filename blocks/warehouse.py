@@ -20,7 +20,8 @@ STAGING_KEYS: dict[str, tuple[str, ...]] = {
     "rejects": ("reject_id",),
 }
 
-#: Columns that stand in a table whether or not a snapshot's file has them, so that models work for any collection.
+#: Columns that stand in a table whether or not a snapshot's file has them, so that models work for any collection
+#: and for snapshots that an earlier version published.
 STANDING_COLUMNS: dict[str, dict[str, str]] = {
     "products": {
         "id": "BIGINT",
@@ -33,7 +34,18 @@ STANDING_COLUMNS: dict[str, dict[str, str]] = {
         "year": "BIGINT",
         "usage": "VARCHAR",
         "productDisplayName": "VARCHAR",
-    }
+    },
+    # Snapshots of earlier versions have none of these.
+    "images": {
+        "is_dark_issue": "BOOLEAN",
+        "is_light_issue": "BOOLEAN",
+        "is_blurry_issue": "BOOLEAN",
+        "is_low_information_issue": "BOOLEAN",
+        "is_odd_aspect_ratio_issue": "BOOLEAN",
+        "is_odd_size_issue": "BOOLEAN",
+        "is_grayscale_issue": "BOOLEAN",
+        "near_duplicate_of": "VARCHAR",
+    },
 }
 
 #: What every row of staging carries. `_loaded_at` is in UTC. A column of a user's file that has one of these names

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from contextlib import suppress
 from functools import cache
+from pathlib import Path
 
 #: Parameters of glibc's mallopt (malloc.h), and up to how many bytes they keep.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
@@ -23,3 +25,14 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_MMAP_THRESHOLD, _LARGEST)
         mallopt(_TRIM_THRESHOLD, _KEPT)
+
+
+def give_back_beyond(most: int) -> None:
+    """Give what is freed back to the system where this process holds more than `most` bytes; only under glibc.
+
+    What one huge image took would else stay for good, wherever something small came to lie behind it.
+    """
+    with suppress(OSError, AttributeError):  # pages in memory are the second number (proc_pid_statm(5))
+        pages = int(Path("/proc/self/statm").read_bytes().split()[1])
+        if pages * os.sysconf("SC_PAGE_SIZE") > most:
+            ctypes.CDLL(None).malloc_trim(0)

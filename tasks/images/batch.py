@@ -116,6 +116,7 @@ class _Batch:
                     f"{item.locator.size} bytes; the recipe's max_file_bytes is {self.recipe.max_file_bytes}",
                 )
             with self.renderers.ahead.place(), originals_in_memory.taken(item.locator.size):
+                check_not_stopped()  # it may have waited for long
                 return self._do_bytes(item, read_bytes(item.locator))
         except UnreadableMemberError as error:
             return Outcome(item.key, item.fingerprint, "rejected", error.rule, error.message)

@@ -7,26 +7,41 @@ from PIL import ExifTags, Image
 #: A JPEG segment holds 65,533 bytes, six of which say that this is EXIF; other formats are held to the same.
 MOST_BYTES = 65_527
 
-#: Tags that would lie about an output (it stands upright, in its own size and resolution of storage), point to
-#: directories that are written on their own, or hold what is private to a camera's maker.
+_SUBJECT_AREA = 0x9214  # which Pillow has no name for
+
+#: What is kept of the main directory. A list of what may stay, since that of a TIFF also holds its structure, GeoTIFF's
+#: place on earth, IPTC, Photoshop's thumbnail and whatever else a program put there.
+_KEPT = {
+    ExifTags.Base.DocumentName,
+    ExifTags.Base.ImageDescription,
+    ExifTags.Base.Make,
+    ExifTags.Base.Model,
+    ExifTags.Base.XResolution,
+    ExifTags.Base.YResolution,
+    ExifTags.Base.ResolutionUnit,
+    ExifTags.Base.Software,
+    ExifTags.Base.DateTime,
+    ExifTags.Base.Artist,
+    ExifTags.Base.HostComputer,
+    ExifTags.Base.Copyright,
+    ExifTags.Base.Rating,
+    ExifTags.Base.RatingPercent,
+    ExifTags.Base.XPTitle,
+    ExifTags.Base.XPComment,
+    ExifTags.Base.XPAuthor,
+    ExifTags.Base.XPKeywords,
+    ExifTags.Base.XPSubject,
+}
+
+#: Of the photo's directory: what would lie about an output (its size, colours and places in it are others), points
+#: to another directory, or is private to a camera's maker.
 _LEFT_OUT = {
-    ExifTags.Base.Orientation,
-    ExifTags.Base.ImageWidth,
-    ExifTags.Base.ImageLength,
-    ExifTags.Base.BitsPerSample,
-    ExifTags.Base.Compression,
-    ExifTags.Base.PhotometricInterpretation,
-    ExifTags.Base.StripOffsets,
-    ExifTags.Base.SamplesPerPixel,
-    ExifTags.Base.RowsPerStrip,
-    ExifTags.Base.StripByteCounts,
-    ExifTags.Base.PlanarConfiguration,
-    ExifTags.Base.JpegIFOffset,
-    ExifTags.Base.JpegIFByteCount,
-    ExifTags.Base.XMLPacket,
-    ExifTags.Base.InterColorProfile,
-    ExifTags.Base.ExifOffset,
-    ExifTags.Base.GPSInfo,
+    ExifTags.Base.ComponentsConfiguration,
+    ExifTags.Base.CompressedBitsPerPixel,
+    _SUBJECT_AREA,
+    ExifTags.Base.SubjectLocation,
+    ExifTags.Base.ColorSpace,
+    ExifTags.Base.Gamma,
     ExifTags.Base.ExifInteroperabilityOffset,
     ExifTags.Base.MakerNote,
     ExifTags.Base.ExifImageWidth,
@@ -43,7 +58,7 @@ def kept_exif(image: Image.Image, *, with_gps: bool) -> bytes:
         read = image.getexif()
         parts = [ExifTags.IFD.Exif] + ([ExifTags.IFD.GPSInfo] if with_gps else [])
         made = Image.Exif()
-        made.update({tag: value for tag, value in read.items() if tag not in _LEFT_OUT})
+        made.update({tag: value for tag, value in read.items() if tag in _KEPT})
         for part in parts:
             kept = {tag: value for tag, value in read.get_ifd(part).items() if tag not in _LEFT_OUT}
             if kept:

@@ -14,12 +14,15 @@ import traceback
 from functools import lru_cache
 from multiprocessing.connection import Connection
 
+from tasks.images.allocation import give_back_beyond
 from tasks.images.recipe import Recipe
 from tasks.images.render import Rejected, Rendered, render
 
 READY = "ready"
 #: Bytes that the shared file keeps between images.
 MOST_KEPT = 32 * 2**20
+#: Bytes that this process holds between images.
+MOST_RESIDENT = 512 * 2**20
 #: The exit code of a process that ran out of memory.
 OUT_OF_MEMORY = 75
 
@@ -30,7 +33,10 @@ def main(connection_descriptor: int, shared_descriptor: int) -> None:
     A request is the recipe, the names of outputs and the number of bytes that stand in the shared file; an
     answer is the number of bytes there, a pickle.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asks decides when to stop
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.SIG_IGN)  # who asks decides when to stop: a service's stop is sent to all
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # one that is ignored or blocked is so in children, too
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, sys.stderr.fileno())  # what decoders print of damaged files belongs to no run's log
     with Connection(connection_descriptor) as connection:
@@ -40,8 +46,10 @@ def main(connection_descriptor: int, shared_descriptor: int) -> None:
                 recipe, outputs, length = connection.recv()
             except EOFError:
                 return
-            reply = answer(os.pread(shared_descriptor, length, 0), _recipe(recipe), outputs)
+            reply = answer(read_shared(shared_descriptor, length), _recipe(recipe), outputs)
             connection.send(write_shared(shared_descriptor, pickle.dumps(reply, pickle.HIGHEST_PROTOCOL)))
+            del reply
+            give_back_beyond(MOST_RESIDENT)
 
 
 def write_shared(descriptor: int, data: bytes) -> int:
@@ -52,6 +60,14 @@ def write_shared(descriptor: int, data: bytes) -> int:
     while written < len(data):
         written += os.pwrite(descriptor, memoryview(data)[written:], written)
     return written
+
+
+def read_shared(descriptor: int, length: int) -> bytes:
+    """The first `length` bytes of a file in memory: a single call gives no more than two gigabytes."""
+    data = os.pread(descriptor, length, 0)
+    while len(data) < length:
+        data += os.pread(descriptor, length - len(data), len(data))
+    return data
 
 
 def answer(data: bytes, recipe: Recipe, outputs: tuple[str, ...]) -> Rendered | BaseException:

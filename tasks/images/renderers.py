@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import pickle
 import signal
@@ -11,8 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from functools import cache
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Pipe
 from typing import IO
 
@@ -20,7 +20,7 @@ from blocks.errors import LookbookError
 from tasks.images.pacing import Lookahead
 from tasks.images.recipe import Recipe
 from tasks.images.render import Rejected, Rendered
-from tasks.images.render_process import OUT_OF_MEMORY, write_shared
+from tasks.images.render_process import OUT_OF_MEMORY, read_shared, write_shared
 
 #: What starts a process; the numbers of its two file descriptors come last.
 COMMAND = ("-P", "-m", "tasks.images.render_process")
@@ -41,6 +41,9 @@ _TUNING = {
     "OMP_NUM_THREADS": "1",
 }
 _SECONDS_TO_END = 5.0
+#: Beyond the recipe's time limit, which the process keeps itself: for one that stands still (SIGSTOP, a frozen disk).
+SECONDS_TO_ANSWER = 30.0
+_STANDARD_STREAMS = 3
 
 
 class RendererDiedError(Exception):
@@ -61,18 +64,17 @@ class Renderer:
     def __init__(self) -> None:
         self._connection, theirs = Pipe()
         self._shared = _file_in_memory()
-        with tempfile.TemporaryFile() as said, theirs:
-            descriptors = (theirs.fileno(), self._shared.fileno())
-            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [sys.executable, *COMMAND, *map(str, descriptors)],
-                env=_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=said,
-                pass_fds=descriptors,
-                process_group=0,  # Ctrl-C is for who asks
-            )
-            theirs.close()
+        with tempfile.TemporaryFile() as said:
+            with theirs, _high(theirs.fileno(), self._shared.fileno()) as descriptors:
+                self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                    [sys.executable, *COMMAND, *map(str, descriptors)],
+                    env=_environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=said,
+                    pass_fds=descriptors,
+                    process_group=0,  # Ctrl-C is for who asks
+                )
             self._await_start(said)
 
     def _await_start(self, said: IO[bytes]) -> None:
@@ -84,21 +86,29 @@ class Renderer:
             text = said.read().decode(errors="replace").strip()[-500:]
             raise LookbookError(f"The process that draws images ended as it started: {text or code}.") from error
 
-    def render(self, data: bytes, recipe: str, outputs: Collection[str]) -> Rendered | BaseException:
+    def render(self, data: bytes, recipe: str, outputs: Collection[str], seconds: float) -> Rendered | BaseException:
         """What `render_process.answer` gives.
 
         Raises:
-            RendererDiedError: the process died.
+            RendererDiedError: the process died; or gave no answer within `seconds`, and was ended.
         """
         shared = self._shared.fileno()
         length = write_shared(shared, data)
         try:
             self._connection.send((recipe, tuple(outputs), length))
+            if not self._connection.poll(seconds):
+                self._process.kill()
+                self.close()
+                raise RendererDiedError(-signal.SIGALRM)
             length = self._connection.recv()
         except (EOFError, OSError) as error:
             raise RendererDiedError(self.close()) from error
-        answer: Rendered | BaseException = pickle.loads(os.pread(shared, length, 0))  # noqa: S301 - our own process
+        answer: Rendered | BaseException = pickle.loads(read_shared(shared, length))  # noqa: S301 - our own process
         return answer
+
+    def is_alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
 
     def close(self) -> int:
         """End the process and wait for it; its return code."""
@@ -128,11 +138,11 @@ class Renderers:
             Rejected: the image breaks a rule; ``timeout`` or ``decode_error`` when it brings down `ATTEMPTS`
                 processes.
         """
-        text = recipe.model_dump_json()
+        text, seconds = recipe.model_dump_json(), recipe.max_seconds + SECONDS_TO_ANSWER
         with self._place():
-            for _ in range(ATTEMPTS):
+            for attempt in range(ATTEMPTS):
                 try:
-                    answer = self._ask(data, text, outputs)
+                    answer = self._ask(data, text, outputs, seconds, fresh=attempt > 0)
                 except RendererDiedError as death:
                     code = death.code
                     continue
@@ -157,18 +167,25 @@ class Renderers:
         finally:
             self._places.release()
 
-    def _ask(self, data: bytes, recipe: str, outputs: Collection[str]) -> Rendered | BaseException:
+    def _ask(
+        self, data: bytes, recipe: str, outputs: Collection[str], seconds: float, *, fresh: bool
+    ) -> Rendered | BaseException:
+        renderer = Renderer() if fresh else self._idle_or_new()
         try:
-            renderer = self._idle.pop()
-        except IndexError:
-            renderer = Renderer()
-        try:
-            answer = renderer.render(data, recipe, outputs)
+            answer = renderer.render(data, recipe, outputs, seconds)
         except BaseException:
             renderer.close()  # an answer may still be under way
             raise
         self._idle.append(renderer)
         return answer
+
+    def _idle_or_new(self) -> Renderer:
+        """One that lives: those that died while they were idle, died of no image."""
+        with suppress(IndexError):  # other threads take from the same list
+            while not (renderer := self._idle.pop()).is_alive():
+                renderer.close()
+            return renderer
+        return Renderer()
 
     def close(self) -> None:
         """End the processes that are idle."""
@@ -176,12 +193,25 @@ class Renderers:
             self._idle.pop().close()
 
 
-@cache
 def shared(most: int) -> Renderers:
     """The processes that all batches of this process share."""
-    renderers = Renderers(most)
-    atexit.register(renderers.close)
-    return renderers
+    with _making:  # two batches may begin at once
+        if most not in _shared:
+            _shared[most] = Renderers(most)
+            atexit.register(_shared[most].close)
+        return _shared[most]
+
+
+def _forget() -> None:
+    """After a fork: the processes draw for the one that started them; two that ask mix up their pictures."""
+    global _making  # noqa: PLW0603 - a thread that is not here may hold it
+    _making = threading.Lock()
+    _shared.clear()
+
+
+_shared: dict[int, Renderers] = {}
+_making = threading.Lock()
+os.register_at_fork(after_in_child=_forget)
 
 
 def _culprit(code: int, recipe: Recipe) -> Rejected:
@@ -191,6 +221,17 @@ def _culprit(code: int, recipe: Recipe) -> Rejected:
         return Rejected("decode_error", "Drawing it takes more memory than there is.")
     how = (signal.strsignal(-code) or f"signal {-code}") if code < 0 else f"exit code {code}"
     return Rejected("decode_error", f"The process that drew it died, each of {ATTEMPTS} times: {how}.")
+
+
+@contextmanager
+def _high(*descriptors: int) -> Iterator[list[int]]:
+    """The same beyond those of the standard streams, which are free where this process was started without."""
+    copies = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _STANDARD_STREAMS) for descriptor in descriptors]
+    try:
+        yield copies
+    finally:
+        for copy in copies:
+            os.close(copy)
 
 
 def _file_in_memory() -> IO[bytes]:

@@ -21,7 +21,7 @@ from blocks.duckdb_differences import MOST_ROWS
 from blocks.duckdb_staging import wider
 from blocks.duckdb_warehouse import DuckDBWarehouse
 from blocks.errors import LookbookError
-from blocks.warehouse import STAGING_KEYS, Model, SnapshotLoad
+from blocks.warehouse import STAGING_KEYS, STANDING_COLUMNS, Model, SnapshotLoad
 from tasks.tables.models import load_models
 from tests.support.snapshots import products_with, snapshot_load
 
@@ -217,6 +217,27 @@ def test_a_collection_without_a_catalogue_has_the_standing_columns(warehouse: Du
     warehouse.load_snapshot(load, MODELS)
     assert warehouse.query('SELECT id, "articleType" FROM warehouse.products').num_rows == 0
     assert rows(warehouse, "SELECT count(*) AS n FROM warehouse.agg_image_sizes") == [(2,)]
+
+
+def test_a_snapshot_of_an_earlier_version_is_loaded_and_one_already_loaded_can_be_compared(
+    warehouse: DuckDBWarehouse, tmp_path: Path
+) -> None:
+    load = snapshot_load(tmp_path)
+    images = pq.read_table(load.tables["images"])
+    added = [name for name in images.column_names if name.startswith(("is_", "near_")) or name.endswith("_score")]
+    pq.write_table(images.drop_columns(added), load.tables["images"])
+    before = [model for model in MODELS if model.name not in {"agg_image_issues", "near_duplicate_groups"}]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(STANDING_COLUMNS, "images")
+        warehouse.load_snapshot(load, before)
+    assert {line.split(": ", 1)[1].split(":")[0] for line in warehouse.differences(load, MODELS)} == {
+        "staging.images",
+        "warehouse.agg_image_issues",
+        "warehouse.near_duplicate_groups",
+    }
+    warehouse.load_snapshot(load, MODELS)
+    assert warehouse.differences(load, MODELS) == []
+    assert rows(warehouse, "SELECT count(*) FROM warehouse.agg_image_issues") == [(0,)]
 
 
 def test_a_column_that_is_text_elsewhere_becomes_text(warehouse: DuckDBWarehouse, tmp_path: Path) -> None:

@@ -57,6 +57,21 @@ def test_the_position_is_kept_only_when_asked_for() -> None:
     assert tuple(map(float, position[ExifTags.GPS.GPSLatitude])) == (52, 31, 0)
 
 
+def test_what_only_the_original_is_stays_behind() -> None:
+    """GeoTIFF's place on earth, IPTC, Photoshop's thumbnail, the structure of a TIFF; colours and places of pixels."""
+    exif = camera_exif()
+    private = {33922: (13.4, 52.5, 0.0), 33723: b"\x1c\x02\x5a\x00\x06Berlin", 34377: b"8BIM", 330: 8, 322: 256}
+    exif._data.update(private)
+    exif.get_ifd(ExifTags.IFD.Exif).update({ExifTags.Base.ColorSpace: 65535, 0x9214: (9, 9)})
+    image = Image.new("RGB", (4, 4))
+    image.getexif().load(exif.tobytes())
+    assert set(private) <= set(image.getexif())
+    kept = Image.Exif()
+    kept.load(kept_exif(image, with_gps=False))
+    assert set(kept) == {ExifTags.Base.Make, ExifTags.IFD.Exif}
+    assert set(kept.get_ifd(ExifTags.IFD.Exif)) == {ExifTags.Base.ExposureTime}
+
+
 def test_what_no_file_can_hold_is_left_out() -> None:
     image = Image.new("RGB", (4, 4))
     image.getexif()[ExifTags.Base.ImageDescription] = "x" * (MOST_BYTES + 1)

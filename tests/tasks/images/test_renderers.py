@@ -6,8 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -21,7 +25,8 @@ from tasks.images.items import Item, Locator
 from tasks.images.parquet import from_parquet, manifest_table, to_parquet
 from tasks.images.recipe import Recipe
 from tasks.images.render import Rejected, render
-from tasks.images.renderers import Renderer, Renderers
+from tasks.images.render_process import read_shared, write_shared
+from tasks.images.renderers import Renderer, RendererDiedError, Renderers
 from tests.support.deadly_renderer import BROKEN, DEADLY, DEADLY_ONCE, HANGING, HUNGRY
 from tests.support.pipeline import SMALL, photo
 
@@ -40,6 +45,11 @@ def deadly(monkeypatch: pytest.MonkeyPatch, pool: Renderers) -> Renderers:
     """Processes that die or hang where a file says so."""
     monkeypatch.setattr(renderers, "COMMAND", ("-P", "-m", "tests.support.deadly_renderer"))
     return pool
+
+
+def drawing() -> list[psutil.Process]:
+    """The processes that draw for this one."""
+    return [p for p in psutil.Process().children() if "tasks.images.render_process" in p.cmdline()]
 
 
 def until(holds: Callable[[], bool], what: str) -> None:
@@ -96,6 +106,118 @@ def test_an_innocent_victim_is_drawn_by_the_next_process(deadly: Renderers, tmp_
     victim = photo(1) + DEADLY_ONCE + os.fsencode(tmp_path / "mark")
     assert deadly.render(victim, SMALL, {"thumb"}) == render(victim, SMALL, {"thumb"})
     assert (tmp_path / "mark").exists()
+
+
+def test_processes_that_were_killed_while_they_were_idle_cost_no_image(pool: Renderers) -> None:
+    drawn_at_once = [threading.Thread(target=pool.render, args=(photo(n), SMALL, {"thumb"})) for n in range(8)]
+    for thread in drawn_at_once:
+        thread.start()
+    for thread in drawn_at_once:
+        thread.join()
+    for child in drawing():
+        child.kill()
+        child.wait()
+    assert pool.render(photo(1), SMALL, {"thumb"}) == render(photo(1), SMALL, {"thumb"})
+
+
+def test_the_second_attempt_is_a_new_process(pool: Renderers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that look alive may be about to die of what killed the first one."""
+    pool._idle += [Renderer(), Renderer()]
+    for renderer in pool._idle:
+        renderer._process.kill()
+        renderer._process.wait()
+    monkeypatch.setattr(Renderer, "is_alive", lambda _: True)
+    assert pool.render(photo(1), SMALL, {"thumb"}).files
+
+
+def test_a_process_that_stands_still_is_a_timeout(pool: Renderers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(renderers, "SECONDS_TO_ANSWER", 0.1)
+    still = Renderer()
+    still._process.send_signal(signal.SIGSTOP)
+    with pytest.raises(RendererDiedError) as death:
+        still.render(photo(1), SMALL.model_dump_json(), {"thumb"}, 0.1)
+    assert death.value.code == -signal.SIGALRM
+    assert still._process.returncode == -signal.SIGKILL
+    pool._idle.append(still := Renderer())
+    still._process.send_signal(signal.SIGSTOP)
+    assert pool.render(photo(1), HASTY, {"thumb"}).files
+
+
+def test_what_stops_a_service_leaves_the_processes_alone(pool: Renderers) -> None:
+    pool.render(photo(1), SMALL, {"thumb"})
+    (child,) = drawing()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        child.send_signal(number)
+    assert pool.render(photo(2), SMALL, {"thumb"}).files
+    assert drawing() == [child]
+
+
+def test_a_time_limit_holds_where_the_alarm_was_ignored_and_blocked(deadly: Renderers) -> None:
+    before = signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+    try:
+        with pytest.raises(Rejected, match="max_seconds"):
+            deadly.render(HANGING, HASTY, SMALL.outputs)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_images_are_drawn_where_there_are_no_standard_streams(tmp_path: Path) -> None:
+    script = (
+        "import os, pathlib, sys; os.closerange(0, 3); from tasks.images.renderers import Renderers;"
+        "from tests.support.pipeline import SMALL, photo;"
+        "pathlib.Path(sys.argv[1]).write_text(' '.join(Renderers(1).render(photo(1), SMALL, ['thumb']).files))"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", script, tmp_path / "drawn"], check=True, env=environment, timeout=60)
+    assert (tmp_path / "drawn").read_text() == "thumb"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_fork_gets_processes_of_its_own() -> None:
+    """Two that ask one process would get each other's pictures."""
+    here = renderers.shared(1)
+    pid = os.fork()
+    if not pid:
+        os._exit(renderers.shared(1) is here)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert renderers.shared(1) is here
+
+
+def test_batches_that_begin_at_once_share_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(Renderers):
+        def __init__(self, most: int) -> None:
+            super().__init__(most)
+            with suppress(threading.BrokenBarrierError):
+                both.wait(0.3)  # for another that makes them, too
+
+    both = threading.Barrier(2)
+    monkeypatch.setattr(renderers, "Renderers", Slow)
+    monkeypatch.setattr(renderers, "_shared", {})
+    with ThreadPoolExecutor(2) as batches:
+        one, other = (batches.submit(renderers.shared, 7) for _ in range(2))
+        assert one.result() is other.result()
+
+
+def test_an_original_of_gigabytes_arrives_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system gives at most two gigabytes a call: here, a hundred bytes."""
+    whole = os.pread
+    with tempfile.TemporaryFile() as file:
+        length = write_shared(file.fileno(), photo(1))
+        monkeypatch.setattr(os, "pread", lambda descriptor, count, at: whole(descriptor, min(count, 100), at))
+        assert read_shared(file.fileno(), length) == photo(1)
+
+
+def test_processes_that_die_leave_no_descriptors_and_no_zombies(deadly: Renderers) -> None:
+    def held() -> tuple[int, int]:
+        return psutil.Process().num_fds(), len(psutil.Process().children())
+
+    before = held()
+    for _ in range(3):
+        with pytest.raises(Rejected):
+            deadly.render(DEADLY, SMALL, {"thumb"})
+    assert held() == before
 
 
 def test_a_fault_in_our_code_is_raised_with_its_place_and_is_no_images_outcome(deadly: Renderers) -> None:

@@ -55,6 +55,16 @@ def test_a_crowd_costs_no_more_than_its_bound_and_keeps_its_neighbours() -> None
     assert set(found(crowd, window=1)) == {(row, row + 1) for row in range(len(crowd) - 1)}
 
 
+def test_those_that_are_done_make_room_for_others() -> None:
+    """They differ in bit 3 alone, and so many stand between them that the window does not reach across."""
+    hashes = np.array([0] * 50 + [8] * 50, np.uint64)
+    pairs = found(hashes, window=8, most=4)
+    number = np.bincount(np.array(pairs).ravel(), minlength=100)
+    assert number.max() <= 4 * 4
+    far = np.array([0] * 50 + [1 << 3 | 1 << 20] * 2, np.uint64)
+    assert (50, 51) in found(far, window=8, most=4)
+
+
 def test_what_is_taken_up_of_a_crowd_is_the_same_each_time() -> None:
     chance = np.random.default_rng(4)
     hashes = np.uint64(1) << chance.integers(0, 64, 3000, np.uint64)

@@ -14,7 +14,7 @@ from PIL import Image, ImageEnhance
 
 from tasks.datasets.duplicate_columns import _canonical_rows, duplicate_columns
 from tasks.datasets.links import canonical_order
-from tasks.datasets.near_duplicates import group_near_duplicates
+from tasks.datasets.near_duplicates import _first_with_signature, group_near_duplicates
 from tasks.datasets.near_hashes import MOST_BITS
 from tasks.datasets.near_pixels import confirm, prepare
 from tasks.images.perceptual import SIGNATURE_BYTES, perceive
@@ -93,6 +93,24 @@ def test_the_limit_of_colour_is_over_what_is_not_white(by: int) -> None:
     levels[0, 256 + 24 : 256 + 32] = 150
     levels[1, 256 + 24 : 256 + 32] = 150 + by
     assert confirm(prepare(levels), np.array([0]), np.array([1]))[0] == pytest.approx(by / 4)
+
+
+@pytest.mark.parametrize("by", [8, 10])
+def test_the_limit_of_luma_is_what_the_other_does_not_explain(by: int) -> None:
+    """A pattern of 60 levels, and on it one of `by` levels that is at right angles to it."""
+    across, down = np.meshgrid(np.arange(16), np.arange(16))
+    levels = np.full((2, SIGNATURE_BYTES), 128, np.uint8)
+    levels[:, :256] = (128 + 60 * (-1) ** across).ravel()
+    levels[1, :256] = (128 + 60 * (-1) ** across + by * (-1) ** down).ravel()
+    assert confirm(prepare(levels), np.array([0]), np.array([1]))[0] == pytest.approx(by / 9, rel=1e-3)
+
+
+def test_equal_sums_of_other_signatures_are_not_taken_for_copies() -> None:
+    weights = np.random.default_rng(0).integers(0, 2**64, SIGNATURE_BYTES // 8, np.uint64) | np.uint64(1)
+    words = np.zeros((3, len(weights)), np.uint64)
+    words[1, 0], words[1, 1] = weights[1], ~weights[0] + np.uint64(1)  # their products cancel out
+    first = _first_with_signature(words.view(np.uint8), np.arange(3))
+    assert first.tolist() == [0, 1, 0]
 
 
 def test_two_halves_of_other_colours_are_not_confirmed() -> None:

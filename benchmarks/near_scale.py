@@ -1,4 +1,4 @@
-"""Time, memory and recall of the lookup of near duplicates among a million images, by their hashes and signatures."""
+"""Time, memory and recall of linking duplicates among a million images, by their hashes and signatures."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
 
 import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pyarrow import feather
 
-from tasks.datasets.near_duplicates import group_near_duplicates
+from benchmarks.processes import say
+from tasks.datasets.duplicate_columns import duplicate_columns
 from tasks.images.perceptual import SIGNATURE_BYTES
 
 COUNT = 1_000_000
@@ -23,44 +30,66 @@ Perceived = tuple[NDArray[np.uint64], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Scale:
-    """What grouping took: seconds, megabytes in all and without the input, and the share of planted pairs found."""
+    """What the columns of duplicates took: seconds, megabytes held before and at most, and planted pairs found."""
 
     seconds: float
+    before_mb: float
     peak_mb: float
-    added_mb: float
     in_groups: int
     found: float
 
 
-def measure(kind: str, real: Perceived | None) -> Scale:
-    """Group a million images in a process of its own, for its peak memory.
+def measure(kind: str, real: Perceived, home: Path) -> Scale:
+    """Link a million images. One process makes them, and another reads and links them, so its peak is of that alone.
 
     Args:
         kind: ``uniform``, ``skewed`` (real ones with bits flipped and pixels off) or ``one hash``.
         real: hashes and signatures of real images, for ``skewed``.
+        home: a folder for the images in between.
     """
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        return process.submit(_measured, kind, real).result()
+    spawned, file = multiprocessing.get_context("spawn"), home / "images.arrow"
+    for work, given in ((_write, (kind, real, file)), (_measured, (file,))):
+        with ProcessPoolExecutor(1, mp_context=spawned) as process:
+            done = process.submit(work, *given).result()
+    file.unlink()
+    return cast("Scale", done)
 
 
-def _measured(kind: str, real: Perceived | None) -> Scale:
+def _write(kind: str, real: Perceived, file: Path) -> None:
+    """Images as the table of states has them, the planted ones last, each with the row of its own."""
     hashes, levels, planted = _with_planted(*_made(kind, real))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    offsets = pa.py_buffer(np.arange(0, levels.size + 1, SIGNATURE_BYTES, dtype=np.int32))
+    columns = {
+        "key": pa.array([f"images/{row:07}.jpg" for row in range(len(hashes))]),
+        "phash": pa.array([f"{value:016x}" for value in hashes.tolist()]),
+        "signature": pa.Array.from_buffers(pa.binary(), len(levels), [None, offsets, pa.py_buffer(levels)]),
+        "planted": pa.array(planted).cast(pa.int64()),
+    }
+    columns["planted"] = pa.concat_arrays([pa.nulls(len(hashes) - len(planted), pa.int64()), columns["planted"]])
+    feather.write_feather(pa.table(columns), file, compression="uncompressed", chunksize=len(hashes))
+
+
+def _measured(file: Path) -> Scale:
+    states = feather.read_table(file, memory_map=False)
+    keys = states.column("key").to_pylist()
+    product_of = {key: key for key in keys[::2]}
+    before = psutil.Process().memory_info().rss / 2**20
     start = time.perf_counter()
-    stars = group_near_duplicates(hashes, levels)
+    columns = duplicate_columns(states, keys, product_of)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    grouped = int((stars.canonical != np.arange(len(hashes))).sum())
-    copies = np.arange(len(hashes) - len(planted), len(hashes))
+    grouped = len(keys) - columns["near_duplicate_of"].null_count
+    group = pc.coalesce(columns["near_duplicate_of"], states.column("key").combine_chunks())
+    copies = states.column("planted").combine_chunks()
     # Two that look the same may both belong to a third.
-    found = (stars.canonical[copies] == stars.canonical[planted]).mean()
-    return Scale(seconds, peak, peak - before, grouped, float(found))
+    found = pc.mean(pc.equal(group.filter(copies.is_valid()), group.take(copies.drop_null()))).as_py()
+    return Scale(seconds, before, peak, grouped, found)
 
 
-def _made(kind: str, real: Perceived | None) -> Perceived:
+def _made(kind: str, real: Perceived) -> Perceived:
     """`COUNT` hashes and signatures without the planted ones."""
     chance, count = np.random.default_rng(1), COUNT - PLANTED
-    if kind == "skewed" and real is not None:
+    if kind == "skewed":
         chosen = chance.integers(0, len(real[0]), count)
         hashes, levels = real[0][chosen], real[1][chosen]
         _flip(hashes, chance.integers(0, 17, count), chance)
@@ -97,17 +126,17 @@ def _blur(levels: NDArray[np.uint8], by: int, chance: np.random.Generator) -> No
         part[:] = np.clip(part + noise, 0, 255).astype(np.uint8)
 
 
-def scale_table(real: Perceived) -> str:
-    """Grouping a million images, as a table."""
+def scale_table(real: Perceived, home: Path) -> str:
+    """Linking a million images, as a table."""
     lines = [
-        f"| {COUNT:,} hashes and signatures | seconds | peak memory, MB | of it added, MB | put in groups |"
-        " planted found |",
+        f"| {COUNT:,} images | seconds | MB, with what is read | MB at most | put in groups | planted found |",
         "|---|---|---|---|---|---|",
     ]
     for kind in ("uniform", "skewed", "one hash"):
-        took = measure(kind, real)
+        say(f"near duplicates: {kind}")
+        took = measure(kind, real, home)
         lines.append(
-            f"| {kind} | {took.seconds:.1f} | {took.peak_mb:.0f} | {took.added_mb:.0f} |"
+            f"| {kind} | {took.seconds:.1f} | {took.before_mb:.0f} | {took.peak_mb:.0f} |"
             f" {took.in_groups:,} | {took.found:.1%} |"
         )
     return "\n".join(lines)

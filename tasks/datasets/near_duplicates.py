@@ -32,7 +32,7 @@ class Stars:
     distances: Levels
 
 
-def group_near_duplicates(hashes: Hashes, levels: NDArray[np.uint8]) -> Stars:
+def group_near_duplicates(hashes: Hashes, levels: NDArray[np.uint8], rows: Rows) -> Stars:
     """Group images around canonical ones: the first rows that are near no canonical image before them.
 
     Every other image belongs to the nearest of the canonical images before it that it was compared with. Images
@@ -40,12 +40,12 @@ def group_near_duplicates(hashes: Hashes, levels: NDArray[np.uint8]) -> Stars:
 
     Args:
         hashes: of the images, the better canonical image first.
-        levels: their signatures, shape (images, `SIGNATURE_BYTES`).
+        levels: signatures in any order, shape (images or more, `SIGNATURE_BYTES`), so that they need no copy.
+        rows: of each image, where its signature stands among them.
     """
-    first = _first_with_signature(levels)
+    first = _first_with_signature(levels, rows)
     distinct = np.flatnonzero(first == np.arange(len(first)))
-    signatures = prepare(levels if len(distinct) == len(levels) else levels[distinct])
-    one, other, distances = _confirmed_pairs(hashes[distinct], signatures)
+    one, other, distances = _confirmed_pairs(hashes[distinct], prepare(levels), rows[distinct])
     stars = _stars(len(distinct), one, other, distances)
     place = np.searchsorted(distinct, first)
     canonical, found = distinct[stars.canonical[place]], stars.distances[place]
@@ -55,32 +55,32 @@ def group_near_duplicates(hashes: Hashes, levels: NDArray[np.uint8]) -> Stars:
     return Stars(canonical, found)
 
 
-def _first_with_signature(levels: NDArray[np.uint8]) -> Rows:
-    """For each row the first that has the same signature."""
-    words = np.ascontiguousarray(levels).view(np.uint64)
+def _first_with_signature(levels: NDArray[np.uint8], rows: Rows) -> Rows:
+    """For each of `rows` the place of the first that has the same signature."""
+    words = levels.view(np.uint64)
     weights = np.random.default_rng(0).integers(0, 2**64, words.shape[1], np.uint64) | np.uint64(1)
     sums = np.zeros(len(levels), np.uint64)
     for column, weight in enumerate(weights):
         sums += words[:, column] * weight  # modulo 2**64
-    _, starts, codes = np.unique(sums, return_index=True, return_inverse=True)
-    first, own = starts[codes], np.arange(len(levels))
+    _, starts, codes = np.unique(sums[rows], return_index=True, return_inverse=True)
+    first, own = starts[codes], np.arange(len(rows))
     copies = np.flatnonzero(first != own)
     for start in range(0, len(copies), _AT_ONCE):  # equal sums are no proof
-        rows = copies[start : start + _AT_ONCE]
-        differ = (levels[rows] != levels[first[rows]]).any(1)
-        first[rows[differ]] = rows[differ]
+        some = copies[start : start + _AT_ONCE]
+        differ = (levels[rows[some]] != levels[rows[first[some]]]).any(1)
+        first[some[differ]] = some[differ]
     return np.asarray(first, np.int64)
 
 
-def _confirmed_pairs(hashes: Hashes, signatures: Signatures) -> tuple[Rows, Rows, Levels]:
-    """Pairs of rows that are near duplicates, each once, sorted, with their distances."""
+def _confirmed_pairs(hashes: Hashes, signatures: Signatures, rows: Rows) -> tuple[Rows, Rows, Levels]:
+    """Pairs of places in `hashes` that are near duplicates, each once, sorted, with their distances."""
     # Where more have one hash than can be compared, those of like brightness are.
-    by_light = np.lexsort((np.arange(len(hashes)), signatures.means[:, 0]))
+    by_light = np.lexsort((np.arange(len(hashes)), signatures.means[rows, 0]))
     none = np.zeros(0, np.int64)
     codes, distances = [none], [np.zeros(0, np.float32)]
     for pair in _gathered(near_pairs(hashes[by_light])):
         one, other = (by_light[place] for place in pair)
-        apart = confirm(signatures, one, other)
+        apart = confirm(signatures, rows[one], rows[other])
         near = apart <= 1
         lower, higher = np.minimum(one, other)[near], np.maximum(one, other)[near]
         codes.append(lower * len(hashes) + higher)

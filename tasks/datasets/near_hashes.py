@@ -47,6 +47,9 @@ def near_pairs(hashes: Hashes, window: int = WINDOW, most: int = MOST_CANDIDATES
         taken = np.zeros(len(hashes), np.int64)
         for bit in range(_BAND_BITS):
             yield from _pairs_of_table(turned, base, bit, window, taken, most)
+            free = taken[base] < most
+            if not free.all():  # of a crowd most are done after the first table
+                turned, base = turned[free], base[free]
 
 
 def _turned(hashes: Hashes, by: int) -> Hashes:

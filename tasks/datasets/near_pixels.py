@@ -12,12 +12,13 @@ from tasks.images.perceptual import CHROMA_EDGE, LUMA_EDGE, SIGNATURE_BYTES
 Levels = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
-#: The most that two near duplicates may differ by, in levels of 255, tuned by ``python -m benchmarks.near_duplicates``.
-MOST_LUMA = 11.0  # root mean square, after the best change of brightness and contrast
+#: The most that two near duplicates may differ by, in levels of 255: of the limits with a recall of 0.96 on one half of
+#: the images of `benchmarks.near_quality`, those with the best precision there.
+MOST_LUMA = 9.0  # root mean square, after the best change of brightness and contrast
 MOST_LUMA_SHARE = 0.25  # of the image's own contrast: a pale image may differ by less
 LEAST_LUMA = 1.5  # what an encode may change in an image without any contrast
-MOST_BRIGHTNESS = 32.0  # between the means of luma
-MOST_COLOUR = 5.0  # root mean square of chroma over what is not white
+MOST_BRIGHTNESS = 26.0  # between the means of luma: a tenth of white
+MOST_COLOUR = 4.0  # root mean square of chroma over what is not white
 MOST_LUMA_OF_GREY = 2.0  # in mean, spread and course, of a picture and its copy without colours
 
 _WHITE = 240  # luma from which on a pixel without colour is background
@@ -44,7 +45,7 @@ class Signatures:
     means: Levels
     spreads: Levels
     grey: NDArray[np.bool_]
-    shown: NDArray[np.uint16]
+    shown: NDArray[np.uint64]
 
 
 def prepare(levels: NDArray[np.uint8]) -> Signatures:
@@ -52,7 +53,7 @@ def prepare(levels: NDArray[np.uint8]) -> Signatures:
     assert levels.shape[1:] == (SIGNATURE_BYTES,)  # noqa: S101 - the caller's duty
     count = len(levels)
     means, spreads, grey = np.empty((count, 3), np.float32), np.empty(count, np.float32), np.empty(count, np.bool_)
-    shown = np.empty(count, np.uint16)
+    shown = np.empty(count, np.uint64)
     for start in range(0, count, _CHUNK):
         part = slice(start, start + _CHUNK)
         luma, chroma = levels[part, :_LUMA].astype(np.float32), _chroma(levels[part])
@@ -128,11 +129,11 @@ def _colour_apart(
     return np.asarray(np.sqrt(np.einsum("ij,ij->i", apart, apart) / np.maximum(cells, _LEAST_CELLS)), np.float32)
 
 
-def _shown_cells(luma: Levels, coloured: Levels) -> NDArray[np.uint16]:
+def _shown_cells(luma: Levels, coloured: Levels) -> NDArray[np.uint64]:
     step = LUMA_EDGE // CHROMA_EDGE
     blocks = luma.reshape(-1, CHROMA_EDGE, step, CHROMA_EDGE, step).mean((2, 4)).reshape(-1, _CELLS)
     packed = np.packbits((blocks < _WHITE) | (coloured > _COLOURED), axis=1)
-    return packed.view(np.uint16).ravel()
+    return packed.view(np.uint64).ravel()
 
 
 def _chroma(levels: NDArray[np.uint8]) -> Levels:

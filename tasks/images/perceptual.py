@@ -11,9 +11,10 @@ from PIL import Image
 #: Edge of the reduced image from which both are made, in pixels.
 REDUCED_EDGE = 32
 #: Edges of the signature's planes, in pixels: luma, then each chroma.
-LUMA_EDGE, CHROMA_EDGE = 16, 4
+LUMA_EDGE, CHROMA_EDGE = 16, 8
 SIGNATURE_BYTES = LUMA_EDGE**2 + 2 * CHROMA_EDGE**2
 
+_LEAST_EDGE = 4 * REDUCED_EDGE  # a box takes whole pixels: of fewer, it would take one more or less of a side
 _FREQUENCIES = 12  # in each direction: the 64 lowest diagonals lie within
 _DEAD_ZONE = 0.1  # of the coefficients' root mean square: smaller ones are noise, and count as negative
 _FLAT = 1.0  # root mean square, in levels of 255, below which an image is taken for flat
@@ -39,6 +40,8 @@ _COSINES, _ZIGZAG = _cosines(), _zigzag()
 
 def perceive(colours: Image.Image) -> dict[str, Any]:
     """``phash`` (16 hex digits) and ``signature`` (`SIGNATURE_BYTES` bytes) of an upright sRGB image of mode RGB."""
+    if min(colours.size) < _LEAST_EDGE:
+        colours = colours.resize((_LEAST_EDGE, _LEAST_EDGE), Image.Resampling.BILINEAR)
     planes = colours.resize((REDUCED_EDGE, REDUCED_EDGE), Image.Resampling.BOX).convert("YCbCr")
     luma, *chroma = planes.split()
     return {"phash": phash(luma), "signature": signature(luma, chroma)}
@@ -60,7 +63,7 @@ def phash(luma: Image.Image) -> str:
 
 
 def signature(luma: Image.Image, chroma: list[Image.Image]) -> bytes:
-    """Luma in 16x16 pixels, then Cb and Cr in 4x4 pixels each (ITU-R BT.601, full range), rows from the top."""
+    """Luma in 16x16 pixels, then Cb and Cr in 8x8 pixels each (ITU-R BT.601, full range), rows from the top."""
     fine = luma.reduce(REDUCED_EDGE // LUMA_EDGE)
     coarse = [plane.reduce(REDUCED_EDGE // CHROMA_EDGE) for plane in chroma]
     return b"".join(plane.tobytes() for plane in (fine, *coarse))

@@ -12,14 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from tasks.datasets.duplicate_columns import duplicate_columns
-from tasks.datasets.near_duplicates import group_near_duplicates
+from tasks.datasets.duplicate_columns import _canonical_rows, duplicate_columns
+from tasks.datasets.links import canonical_order
+from tasks.datasets.near_duplicates import _first_with_signature, group_near_duplicates
 from tasks.datasets.near_hashes import MOST_BITS
 from tasks.datasets.near_pixels import confirm, prepare
 from tasks.images.perceptual import SIGNATURE_BYTES, perceive
 from tests.support.pictures import natural
 
 PHOTO = natural(192, 256)
+PICTURES = [np.random.default_rng(seed).integers(20, 190, SIGNATURE_BYTES) for seed in range(3)]
 
 
 def signatures(*pictures: Image.Image) -> np.ndarray:
@@ -73,11 +75,61 @@ def test_other_pictures_are_not(one: Image.Image, other: Image.Image) -> None:
     assert apart(one, other) > 1
 
 
+@pytest.mark.parametrize("light", [26, 27])
+def test_the_limit_of_brightness_is_where_it_is_said_to_be(light: int) -> None:
+    levels = np.stack([PICTURES[0], PICTURES[0]]).astype(np.uint8)
+    levels[1, :256] += light
+    assert (confirm(prepare(levels), np.array([0]), np.array([1]))[0] <= 1) == (light <= 26)
+    stars = group_near_duplicates(np.zeros(2, np.uint64), levels, np.arange(2))
+    assert (stars.canonical[1] == 0) == (light <= 26)
+
+
+@pytest.mark.parametrize("by", [3, 5])
+def test_the_limit_of_colour_is_over_what_is_not_white(by: int) -> None:
+    """One eighth of the image is shown: its colours are not thinned by the white around it."""
+    levels = np.full((2, SIGNATURE_BYTES), 255, np.uint8)
+    levels[:, 256:] = 128
+    levels[:, 6 * 16 : 8 * 16] = 90  # two rows of luma are one of chroma
+    levels[0, 256 + 24 : 256 + 32] = 150
+    levels[1, 256 + 24 : 256 + 32] = 150 + by
+    assert confirm(prepare(levels), np.array([0]), np.array([1]))[0] == pytest.approx(by / 4)
+
+
+@pytest.mark.parametrize("by", [8, 10])
+def test_the_limit_of_luma_is_what_the_other_does_not_explain(by: int) -> None:
+    """A pattern of 60 levels, and on it one of `by` levels that is at right angles to it."""
+    across, down = np.meshgrid(np.arange(16), np.arange(16))
+    levels = np.full((2, SIGNATURE_BYTES), 128, np.uint8)
+    levels[:, :256] = (128 + 60 * (-1) ** across).ravel()
+    levels[1, :256] = (128 + 60 * (-1) ** across + by * (-1) ** down).ravel()
+    assert confirm(prepare(levels), np.array([0]), np.array([1]))[0] == pytest.approx(by / 9, rel=1e-3)
+
+
+def test_equal_sums_of_other_signatures_are_not_taken_for_copies() -> None:
+    weights = np.random.default_rng(0).integers(0, 2**64, SIGNATURE_BYTES // 8, np.uint64) | np.uint64(1)
+    words = np.zeros((3, len(weights)), np.uint64)
+    words[1, 0], words[1, 1] = weights[1], ~weights[0] + np.uint64(1)  # their products cancel out
+    first = _first_with_signature(words.view(np.uint8), np.arange(3))
+    assert first.tolist() == [0, 1, 0]
+
+
+def test_two_halves_of_other_colours_are_not_confirmed() -> None:
+    """Colours are compared place by place, in cells of an eighth of the image."""
+    striped = [Image.new("RGB", (192, 256), "#808080") for _ in range(2)]
+    for row in range(8):
+        for image, shift in zip(striped, (0, 1), strict=True):
+            image.paste("#806070" if (row + shift) % 2 else "#508590", (0, 32 * row, 192, 32 * row + 32))
+    lit = [np.asarray(image.convert("YCbCr")).copy() for image in striped]
+    for pixels in lit:
+        pixels[..., 0] = np.asarray(PHOTO.convert("L"))  # the same luma
+    one, other = (Image.fromarray(pixels, "YCbCr").convert("RGB") for pixels in lit)
+    assert apart(one, other) > 1
+
+
 #: Images in a few families: a hash with flipped bits, and a picture that is brighter by some levels.
 FAMILIES = st.lists(
     st.tuples(st.integers(0, 2), st.sets(st.integers(0, 63), max_size=6), st.integers(0, 60)), min_size=1, max_size=14
 )
-PICTURES = [np.random.default_rng(seed).integers(20, 190, SIGNATURE_BYTES) for seed in range(3)]
 
 
 def images(made: list[tuple[int, set[int], int]]) -> tuple[np.ndarray, np.ndarray]:
@@ -111,7 +163,7 @@ def reference(hashes: np.ndarray, levels: np.ndarray) -> list[int]:
 def test_groups_are_those_of_a_comparison_of_each_with_each(made: list[tuple[int, set[int], int]]) -> None:
     _, first = np.unique(images(made)[1], axis=0, return_index=True)  # equal signatures have a test of their own
     hashes, levels = (values[np.sort(first)] for values in images(made))
-    assert group_near_duplicates(hashes, levels).canonical.tolist() == reference(hashes, levels)
+    assert group_near_duplicates(hashes, levels, np.arange(len(levels))).canonical.tolist() == reference(hashes, levels)
 
 
 def test_no_member_is_far_from_its_canonical_image_however_long_the_chain() -> None:
@@ -121,9 +173,9 @@ def test_no_member_is_far_from_its_canonical_image_however_long_the_chain() -> N
     levels = np.round(first * (1 - steps) + last * steps).astype(np.uint8)
     prepared = prepare(levels)
     assert (confirm(prepared, np.arange(399), np.arange(1, 400)) <= 1).all()
-    stars = group_near_duplicates(np.zeros(400, np.uint64), levels)
+    stars = group_near_duplicates(np.zeros(400, np.uint64), levels, np.arange(400))
     members = np.flatnonzero(stars.canonical != np.arange(400))
-    assert len(members) > 300
+    assert len(members) > 200
     assert (confirm(prepared, members, stars.canonical[members]) <= 1).all()
     assert stars.canonical[399] != 0
 
@@ -131,7 +183,7 @@ def test_no_member_is_far_from_its_canonical_image_however_long_the_chain() -> N
 def test_thousands_of_white_images_are_one_group() -> None:
     levels = np.repeat(signatures(Image.new("RGB", (64, 64), "white")), 5000, axis=0)
     levels[4000:, 0] = 254  # and some with a speck
-    stars = group_near_duplicates(np.zeros(5000, np.uint64), levels)
+    stars = group_near_duplicates(np.zeros(5000, np.uint64), levels, np.arange(5000))
     assert (stars.canonical == 0).all()
     assert stars.distances[:4000].tolist() == [0] * 4000
 
@@ -142,7 +194,7 @@ def table(pictures: dict[str, Image.Image]) -> pa.Table:
 
 def columns(pictures: dict[str, Image.Image], originals: dict[str, str | None], products: dict[str, str]) -> Any:
     found = duplicate_columns(table(pictures), [originals.get(key, key) for key in pictures], products)
-    return {key: {name: values[row] for name, values in found.items()} for row, key in enumerate(pictures)}
+    return {key: {name: values[row].as_py() for name, values in found.items()} for row, key in enumerate(pictures)}
 
 
 SHOWN = {
@@ -178,10 +230,54 @@ def test_rejects_have_no_duplicates() -> None:
         [{"key": "bad.jpg", "phash": None, "signature": None}, *table({"a.jpg": PHOTO}).to_pylist()]
     )
     found = duplicate_columns(rejected, [None, "a.jpg"], {})
-    assert {name: values[0] for name, values in found.items()} == {
+    assert {name: values[0].as_py() for name, values in found.items()} == {
         "is_exact_duplicates_issue": False, "is_near_duplicates_issue": False,
         "near_duplicates_score": None, "near_duplicate_of": None,
     }  # fmt: skip
+
+
+@given(st.lists(st.text("aZé/\uffff\U0001f600", max_size=4), unique=True), st.data())
+def test_rows_are_ranked_as_links_rank_keys(keys: list[str], data: st.DataObject) -> None:
+    named = {key: "1" for key in keys if data.draw(st.booleans())}
+    ranked = _canonical_rows(pa.chunked_array([pa.array(keys, pa.string())]), named)
+    assert [keys[row] for row in ranked] == sorted(keys, key=lambda key: canonical_order(key, named))
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5, 100])
+def test_tables_in_slices_and_chunks_with_rejects_between_are_the_same(chunk: int) -> None:
+    rejected = {"key": "bad.jpg", "phash": None, "signature": None}
+    rows = table(SHOWN).to_pylist()
+    whole = pa.Table.from_pylist([rejected, *rows[:2], rejected | {"key": "worse.jpg"}, *rows[2:]])
+    parts = [whole.slice(start, chunk) for start in range(1, len(whole), chunk)]  # the first row is left out
+    keys = whole.column("key").to_pylist()[1:]
+    originals = [None if key == "worse.jpg" else COPIES.get(key, key) for key in keys]
+    found = duplicate_columns(pa.concat_tables(parts), originals, {})
+    expected = columns(SHOWN, COPIES, {})
+    for place, key in enumerate(keys):
+        if key in expected:
+            assert {name: values[place].as_py() for name, values in found.items()} == expected[key]
+
+
+def test_bytes_under_a_null_are_not_taken_for_a_signature() -> None:
+    states = table({"a.jpg": PHOTO, "bad.jpg": PHOTO, "b.jpg": ImageEnhance.Brightness(PHOTO).enhance(0.95)})
+    hidden = []
+    for name in states.column_names:
+        values = states.column(name).combine_chunks()
+        null = None if name == "key" else pa.py_buffer(b"\x05")  # the second row
+        hidden.append(pa.Array.from_buffers(values.type, 3, [null, *values.buffers()[1:]]))
+    found = duplicate_columns(pa.table(hidden, states.column_names), ["a.jpg", None, "b.jpg"], {})
+    assert found["near_duplicate_of"].to_pylist() == [None, None, "a.jpg"]
+
+
+def test_a_signature_of_another_length_is_refused() -> None:
+    states = pa.Table.from_pylist([{"key": "a.jpg", "phash": "0" * 16, "signature": b"short"}])
+    with pytest.raises(ValueError, match=r"\[5\] bytes"):
+        duplicate_columns(states, ["a.jpg"], {})
+
+
+def test_no_images_have_no_duplicates() -> None:
+    empty = pa.schema({"key": pa.string(), "phash": pa.string(), "signature": pa.binary()}).empty_table()
+    assert all(len(values) == 0 for values in duplicate_columns(empty, [], {}).values())
 
 
 @settings(deadline=None, max_examples=20)

@@ -54,6 +54,16 @@ def test_the_hash_hardly_changes_with_size_and_light_and_tells_pictures_apart() 
     assert bits(perceive(natural(192, 256, seed=8))["phash"], whole) > 16
 
 
+@pytest.mark.parametrize("size", [(30, 40), (45, 60), (60, 80), (33, 33)])
+def test_small_images_are_reduced_evenly(size: tuple[int, int]) -> None:
+    """A box would give one pixel of the reduced image two of theirs and the next one: 4 to 6 levels apart, not 2."""
+    small = PHOTO.resize(size, Image.Resampling.LANCZOS)
+    large = small.resize((384, 512), Image.Resampling.BILINEAR)
+    one, other = (np.frombuffer(perceive(image)["signature"], np.uint8).astype(float) for image in (small, large))
+    assert np.sqrt(np.mean((one - other) ** 2)) < 2
+    assert bits(perceive(small)["phash"], perceive(large)["phash"]) <= 2
+
+
 def test_a_symmetric_picture_keeps_its_hash_when_it_moves_by_a_pixel() -> None:
     """Its odd frequencies are near zero: without a dead zone their signs would be those of the noise."""
     half = PHOTO.resize((128, 256))

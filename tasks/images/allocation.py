@@ -10,7 +10,7 @@ from pathlib import Path
 
 #: Parameters of glibc's mallopt (malloc.h), and up to how many bytes they keep.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_KEPT, _LARGEST = 128 * 2**20, 64 * 2**20
+_KEPT, _LARGEST = 128 * 2**20, 32 * 2**20  # glibc takes no larger threshold
 
 
 @cache

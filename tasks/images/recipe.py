@@ -98,7 +98,7 @@ class Recipe(BaseModel):
     max_image_area: Annotated[int, Field(ge=1, description="Refuse images of more pixels than this.")] = 150_000_000
     max_aspect_ratio: Annotated[float | None, Field(ge=1, description="Refuse images longer than this ratio.")] = None
     max_file_bytes: Annotated[int, Field(ge=1, description="Refuse files of more bytes than this.")] = 256 * 1024 * 1024
-    max_seconds: Annotated[float, Field(gt=0, le=3600, description="Refuse images that take longer to draw.")] = 60
+    max_seconds: Annotated[float, Field(ge=0.001, le=3600, description="Refuse images that take longer to draw.")] = 60
     keep_gps: Annotated[bool, Field(description="Keep GPS positions in the EXIF fields.")] = False
     keep_maker_notes: Annotated[bool, Field(description="Keep the camera maker's private notes.")] = False
 

@@ -34,7 +34,7 @@ THREADS_A_RENDERER = 24
 # the system and getting it anew costs a tenth of a small image's time. Matrices are too small for threads.
 _KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
 _TUNING = {
-    "MALLOC_MMAP_THRESHOLD_": str(64 * 2**20),
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
     "MALLOC_TRIM_THRESHOLD_": str(128 * 2**20),
     "PILLOW_BLOCKS_MAX": "8",
     "OPENBLAS_NUM_THREADS": "1",

@@ -15,7 +15,7 @@ from benchmarks.series import Series
 from blocks.embedded import prefect_server
 
 #: Runs of those that are quick, and of those that take several times as long.
-RUNS, LONG_RUNS = 5, 2
+RUNS, LONG_RUNS = 3, 2
 
 
 @dataclass(frozen=True)

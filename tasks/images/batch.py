@@ -20,7 +20,7 @@ from tasks.images.pacing import check_not_stopped, originals_in_memory
 from tasks.images.parquet import from_parquet, manifest_items, part_table, to_parquet
 from tasks.images.recipe import Recipe
 from tasks.images.render import Rendered, RenderedFile
-from tasks.images.renderers import THREADS_A_RENDERER, Renderers, shared
+from tasks.images.renderers import Renderers, shared
 
 if TYPE_CHECKING:
     from blocks.lake import Lake
@@ -65,8 +65,9 @@ def process_batch(lake: Lake, batch_key: str, threads: int) -> BatchCounts:
     if part is not None:
         return _counts(part)
     keep_freed_memory()
-    batch = _Batch(lake, Recipe.model_validate_json(metadata["recipe"]), shared(threads))
-    with ThreadPoolExecutor(threads * THREADS_A_RENDERER, thread_name_prefix="image") as pool:
+    renderers = shared(threads)
+    batch = _Batch(lake, Recipe.model_validate_json(metadata["recipe"]), renderers)
+    with ThreadPoolExecutor(renderers.ahead.most, thread_name_prefix="image") as pool:
         outcomes = list(pool.map(batch.do, manifest_items(manifest)))
     lake.settle()  # the part is the batch's commit mark: what it names must be there after a power cut
     part = part_table(outcomes)

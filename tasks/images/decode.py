@@ -171,6 +171,8 @@ def _kind(data: bytes) -> str:
     unread = formats.unread_kind(data)
     if unread:
         raise Rejected("unsupported", f"It is of a kind that is not read: {unread}.")
+    if data[:100].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html")):
+        raise Rejected("not_an_image", "It is a web page.")
     raise Rejected("not_an_image", f"It starts with {data[:12]!r}, as no image does.")
 
 

@@ -56,7 +56,7 @@ class Lookahead:
     def __init__(self, least: int, most: int) -> None:
         self.allowed = least
         self._least = least
-        self._most = most
+        self.most = most
         self._used = 0
         self._changed = threading.Condition()
 
@@ -76,7 +76,7 @@ class Lookahead:
     def starved(self) -> None:
         """Who draws had nothing to do: allow one more."""
         with self._changed:
-            self.allowed = min(self._most, self.allowed + 1)
+            self.allowed = min(self.most, self.allowed + 1)
             self._changed.notify()
 
     def crowded(self) -> None:

@@ -29,6 +29,8 @@ ATTEMPTS = 2
 #: Images under way for each process, at most: on a store that takes 50 ms for each of an image's five requests, so
 #: many keep it busy.
 THREADS_A_RENDERER = 24
+#: And in all: containers limit threads.
+MOST_THREADS = 256
 
 # No secret of this process goes along. What each image allocates is kept for the next one: giving it back to
 # the system and getting it anew costs a tenth of a small image's time. Matrices are too small for threads.
@@ -125,7 +127,7 @@ class Renderers:
     """A few processes that draw at the same time, whoever asks; started when they are first needed."""
 
     def __init__(self, most: int) -> None:
-        self.ahead = Lookahead(2 * most + 1, THREADS_A_RENDERER * most)
+        self.ahead = Lookahead(2 * most + 1, max(2 * most + 1, min(THREADS_A_RENDERER * most, MOST_THREADS)))
         self._most = most
         self._waiting = 0
         self._places = threading.BoundedSemaphore(most)

@@ -158,3 +158,10 @@ def test_a_damaged_later_frame_leaves_the_first() -> None:
 def test_the_name_or_kind_of_file_object_plays_no_part() -> None:
     assert open_image(encoded(PHOTO, "PNG"), Recipe()).format == "PNG"
     assert open_image(io.BytesIO(JPEG).getvalue(), Recipe()).format == "JPEG"
+
+
+@pytest.mark.parametrize("start", [b"<!DOCTYPE html><title>404</title>", b"\n<html>", b"\xef\xbb\xbf<!doctype HTML>"])
+def test_a_web_page_is_called_one(start: bytes) -> None:
+    with pytest.raises(Rejected, match="It is a web page") as reject:
+        open_image(start, Recipe())
+    assert reject.value.rule == "not_an_image"

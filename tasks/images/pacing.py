@@ -10,6 +10,8 @@ from blocks.errors import LookbookError
 
 #: Bytes of originals in memory at the same time, over all batches of this process; a larger one goes alone.
 MOST_BYTES = 256 * 2**20
+#: How often it is crowded, with nobody starved in between, before fewer images are let ahead.
+IN_A_ROW = 8
 
 
 class StoppedError(LookbookError):
@@ -58,6 +60,7 @@ class Lookahead:
         self._least = least
         self.most = most
         self._used = 0
+        self._in_a_row = 0
         self._changed = threading.Condition()
 
     @contextmanager
@@ -76,13 +79,20 @@ class Lookahead:
     def starved(self) -> None:
         """Who draws had nothing to do: allow one more."""
         with self._changed:
+            self._in_a_row = 0
             self.allowed = min(self.most, self.allowed + 1)
             self._changed.notify()
 
     def crowded(self) -> None:
-        """More are waiting to be drawn than need be: allow one less."""
+        """More are waiting to be drawn than need be: allow one less, when it is said `IN_A_ROW` times.
+
+        A late store answers several at once, and then none for a while.
+        """
         with self._changed:
-            self.allowed = max(self._least, self.allowed - 1)
+            self._in_a_row += 1
+            if self._in_a_row == IN_A_ROW:
+                self._in_a_row = 0
+                self.allowed = max(self._least, self.allowed - 1)
 
 
 originals_in_memory = Budget(MOST_BYTES)

@@ -160,7 +160,7 @@ class Renderers:
             self.ahead.starved()
         else:
             self._waiting += 1
-            if self._waiting > self._most:
+            if self._waiting > 2 * self._most:
                 self.ahead.crowded()
             self._places.acquire()
             self._waiting -= 1

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from blocks.lake import FolderLake
 from tasks.images.batch import process_batch
 from tasks.images.items import Item, Locator
-from tasks.images.pacing import Budget, StoppedError, check_not_stopped, stoppable
+from tasks.images.locators import read_bytes
+from tasks.images.pacing import IN_A_ROW, Budget, Lookahead, StoppedError, check_not_stopped, stoppable
 from tasks.images.parquet import manifest_table, to_parquet
 from tasks.images.progress import listening
+from tasks.images.renderers import Renderers
 from tests.support.pipeline import SMALL, photo
 
 
@@ -67,3 +69,64 @@ def test_an_interrupt_stops_a_batch_that_is_under_way_and_the_next_run_does_it(t
     with stoppable():
         check_not_stopped()
         assert process_batch(lake, "batches/b", 1).images == 200
+
+
+@given(st.lists(st.sampled_from(["starved", *["crowded"] * 9]), max_size=60))
+def test_how_many_are_ahead_stays_within_its_bounds_and_follows_what_is_said(said: list[str]) -> None:
+    ahead, expected, in_a_row = Lookahead(3, 10), 3, 0
+    for word in said:
+        getattr(ahead, word)()
+        in_a_row = 0 if word == "starved" else in_a_row + 1
+        if word == "starved":
+            expected = min(10, expected + 1)
+        elif in_a_row % IN_A_ROW == 0:
+            expected = max(3, expected - 1)
+        assert ahead.allowed == expected
+
+
+def test_one_who_waits_goes_on_when_one_more_is_allowed_or_one_is_done() -> None:
+    ahead = Lookahead(1, 2)
+    entered = [threading.Event() for _ in range(3)]
+    leave = threading.Event()
+
+    def enter(number: int) -> None:
+        with ahead.place():
+            entered[number].set()
+            leave.wait(30)
+
+    threads = [threading.Thread(target=enter, args=(number,)) for number in range(3)]
+    threads[0].start()
+    assert entered[0].wait(30)
+    threads[1].start()
+    assert not entered[1].wait(0.05)
+    ahead.starved()
+    assert entered[1].wait(30)
+    threads[2].start()
+    assert not entered[2].wait(0.05)
+    leave.set()
+    assert entered[2].wait(30)
+    for thread in threads:
+        thread.join(30)
+
+
+def test_a_store_that_answers_late_makes_more_images_go_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = FolderLake(root=tmp_path / "lake")
+    items = []
+    for number in range(60):
+        path = tmp_path / f"{number}.jpg"
+        path.write_bytes(photo(number))
+        items.append(Item(path.name, path.name, Locator("file", os.fsencode(path), size=path.stat().st_size)))
+    metadata = {"recipe": SMALL.model_dump_json(), "recipe_digest": "r", "dataset": "things"}
+    lake.put("batches/b/manifest.parquet", to_parquet(manifest_table(items), metadata))
+    late = threading.Event()
+
+    def read_late(locator: Locator) -> bytes:
+        late.wait(0.05)
+        return read_bytes(locator)
+
+    pool = Renderers(1)
+    monkeypatch.setattr("tasks.images.batch.shared", lambda _: pool)
+    monkeypatch.setattr("tasks.images.batch.read_bytes", read_late)
+    process_batch(lake, "batches/b", 1)
+    pool.close()
+    assert pool.ahead.allowed > 8

@@ -14,7 +14,7 @@ from benchmarks.processes import ContenderError, contend, discard, ours, say
 from benchmarks.series import Series, spread
 from blocks.embedded import prefect_server
 
-RUNS = 2
+RUNS = 1
 PEERS = {
     "img2dataset's resizer, standard output only": ("img2dataset_resizer", "standard"),
     "CleanVision, its default issues": ("cleanvision_issues",),

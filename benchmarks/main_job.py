@@ -13,7 +13,7 @@ from tasks.datasets.sources.opening import open_source
 REAL = ROOT.parent / "shared" / "data" / "fashion-small-1000.zip"
 RUNS = 3
 #: Of the source that has a minute of imaging in it.
-LONG_RUNS = 2
+LONG_RUNS = 1
 
 
 def section(home: Path) -> str:

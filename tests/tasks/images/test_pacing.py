@@ -21,6 +21,19 @@ from tasks.images.renderers import Renderers
 from tests.support.pipeline import SMALL, photo
 
 
+def lake_with_batch(folder: Path, images: int) -> FolderLake:
+    """A lake that holds the manifest of a batch ``batches/b``."""
+    lake = FolderLake(root=folder / "lake")
+    items = []
+    for number in range(images):
+        path = folder / f"{number}.jpg"
+        path.write_bytes(photo(number))
+        items.append(Item(path.name, path.name, Locator("file", os.fsencode(path), size=path.stat().st_size)))
+    metadata = {"recipe": SMALL.model_dump_json(), "recipe_digest": "r", "dataset": "things"}
+    lake.put("batches/b/manifest.parquet", to_parquet(manifest_table(items), metadata))
+    return lake
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(0, 150), min_size=1, max_size=40))
 def test_never_more_is_taken_than_there_is_but_by_one_alone(sizes: list[int]) -> None:
@@ -47,14 +60,7 @@ def test_never_more_is_taken_than_there_is_but_by_one_alone(sizes: list[int]) ->
 
 
 def test_an_interrupt_stops_a_batch_that_is_under_way_and_the_next_run_does_it(tmp_path: Path) -> None:
-    lake = FolderLake(root=tmp_path / "lake")
-    items = []
-    for number in range(200):
-        path = tmp_path / f"{number}.jpg"
-        path.write_bytes(photo(number))
-        items.append(Item(path.name, path.name, Locator("file", os.fsencode(path), size=path.stat().st_size)))
-    metadata = {"recipe": SMALL.model_dump_json(), "recipe_digest": "r", "dataset": "things"}
-    lake.put("batches/b/manifest.parquet", to_parquet(manifest_table(items), metadata))
+    lake = lake_with_batch(tmp_path, 200)
     advanced = []
 
     def interrupt(images: int) -> None:
@@ -110,14 +116,7 @@ def test_one_who_waits_goes_on_when_one_more_is_allowed_or_one_is_done() -> None
 
 
 def test_a_store_that_answers_late_makes_more_images_go_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lake = FolderLake(root=tmp_path / "lake")
-    items = []
-    for number in range(60):
-        path = tmp_path / f"{number}.jpg"
-        path.write_bytes(photo(number))
-        items.append(Item(path.name, path.name, Locator("file", os.fsencode(path), size=path.stat().st_size)))
-    metadata = {"recipe": SMALL.model_dump_json(), "recipe_digest": "r", "dataset": "things"}
-    lake.put("batches/b/manifest.parquet", to_parquet(manifest_table(items), metadata))
+    lake = lake_with_batch(tmp_path, 60)
     late = threading.Event()
 
     def read_late(locator: Locator) -> bytes:

@@ -1,0 +1,203 @@
+"""A real Prefect server and real workers as processes: free ports, a home of their own, stopped by their ids."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import psutil
+
+from blocks.embedded import prefect_server
+from tests.support.command import ROOT, environment
+
+Found = TypeVar("Found")
+
+FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+
+def wait_for(what: str, look: Callable[[], Found | None], seconds: float = 90) -> Found:
+    """Look until it gives something, with a deadline."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = look()
+        if found:
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"not within {seconds} s: {what}")
+
+
+@dataclass
+class Server:
+    """A Prefect server with the deployments of this checkout.
+
+    Attributes:
+        home: LOOKBOOK_HOME, with the server's own home and database in it.
+        url: of its API.
+    """
+
+    home: Path
+    url: str
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """The environment of a process that talks to this server."""
+        own = prefect_server.environment(self.home) | {"PREFECT_API_URL": self.url, "PYTHONUNBUFFERED": "1"}
+        return environment(self.home, **(own | more))
+
+    def prefect(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run the ``prefect`` command to its end."""
+        return self.python("-m", "prefect", *arguments, **more)
+
+    def python(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run Python to its end."""
+        return subprocess.run(
+            [sys.executable, *arguments],
+            env=self.environment(**more),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=180,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Ask the API."""
+        answer = httpx.post(f"{self.url}{path}", json=body or {}, timeout=30)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def get(self, path: str) -> Any:
+        """Read from the API."""
+        answer = httpx.get(f"{self.url}{path}", timeout=30)
+        answer.raise_for_status()
+        return answer.json()
+
+    def deployment(self, name: str) -> dict[str, Any]:
+        """A deployment by the name ``flow/deployment``."""
+        found: dict[str, Any] = self.get(f"/deployments/name/{name}")
+        return found
+
+    def start_run(self, deployment: str, **parameters: Any) -> str:
+        """Start a run of a deployment; returns the run's id."""
+        run = self.post(f"/deployments/{self.deployment(deployment)['id']}/create_flow_run", {"parameters": parameters})
+        return str(run["id"])
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """A flow run as it is now."""
+        found: dict[str, Any] = self.get(f"/flow_runs/{run_id}")
+        return found
+
+    def runs(self, flow: str, **filters: Any) -> list[dict[str, Any]]:
+        """The runs of a flow by its name, oldest first; `filters` are the API's for flow runs."""
+        body = {"flows": {"name": {"any_": [flow]}}, "flow_runs": filters or None, "sort": "START_TIME_ASC"}
+        found: list[dict[str, Any]] = self.post("/flow_runs/filter", body)
+        return found
+
+    def children(self, run_id: str) -> list[dict[str, Any]]:
+        """The subflow runs of a run."""
+        body = {"flow_runs": {"parent_flow_run_id": {"any_": [run_id]}}}
+        found: list[dict[str, Any]] = self.post("/flow_runs/filter", body)
+        return found
+
+    def finished(self, run_id: str, seconds: float = 120) -> dict[str, Any]:
+        """Wait until a run has ended, however."""
+
+        def look() -> dict[str, Any] | None:
+            found = self.run(run_id)
+            return found if found["state_type"] in FINAL else None
+
+        return wait_for(f"run {run_id} ends", look, seconds)
+
+    def cancel(self, run_id: str) -> None:
+        """Ask that a run be cancelled, as the UI's button does."""
+        self.post(f"/flow_runs/{run_id}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
+
+    def logs(self, run_id: str) -> str:
+        """The messages that a run logged."""
+        rows = self.post("/logs/filter", {"logs": {"flow_run_id": {"any_": [run_id]}}, "sort": "TIMESTAMP_ASC"})
+        return "\n".join(row["message"] for row in rows)
+
+    @contextmanager
+    def worker(self, pool: str = "lookbook", name: str | None = None, **more: str) -> Iterator[Worker]:
+        """A worker of a pool while the block runs."""
+        name = name or f"worker-{uuid.uuid4().hex[:8]}"
+        log = self.home / f"{name}.log"
+        with log.open("wb") as sink:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--name", name],
+                env=self.environment(PREFECT_WORKER_QUERY_SECONDS="1", **more),
+                cwd=self.home,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        worker = Worker(name, process, log)
+        try:
+            yield worker
+        finally:
+            worker.stop()
+
+
+@dataclass
+class Worker:
+    """A worker's process."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def family(self) -> list[psutil.Process]:
+        """Its process, and all that it started."""
+        try:
+            own = psutil.Process(self.process.pid)
+            return [own, *own.children(recursive=True)]
+        except psutil.Error:
+            return []
+
+    def kill(self) -> None:
+        """End it and all that it started at once, as a machine that loses its power does."""
+        for process in self.family():
+            try:
+                process.kill()
+            except psutil.Error:
+                continue
+        self.process.wait()
+
+    def stop(self) -> None:
+        """End it as Ctrl-C does; what is left of it after a while is killed."""
+        if self.process.poll() is None:
+            family = self.family()
+            self.process.send_signal(signal.SIGINT)
+            _, left = psutil.wait_procs(family, timeout=15)
+            for process in left:
+                process.kill()
+        self.process.wait()
+
+
+def start_server(home: Path, **more: str) -> Server:
+    """Start a server in `home`; `more` is its environment."""
+    home.mkdir(parents=True, exist_ok=True)
+    before = {name: os.environ.get(name) for name in more}
+    os.environ.update(more)
+    try:
+        return Server(home, prefect_server.start(home))
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+
+
+def deploy(server: Server) -> None:
+    """Put pools, blocks and deployments of this checkout on a server."""
+    done = server.python("-c", "from deployments.deploying import deploy; deploy()")
+    assert done.returncode == 0, done.stdout + done.stderr

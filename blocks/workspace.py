@@ -30,7 +30,9 @@ class Workspace(Block):
 
 
 def local_workspace(home: Path) -> Workspace:
-    """The workspace that lives in the folder `home`: a folder, an embedded PostgreSQL and a DuckDB file.
+    """The workspace that lives in the folder `home`: a folder, a DuckDB file, and an embedded PostgreSQL.
+
+    LOOKBOOK_REGISTRY_URL names another PostgreSQL, as containers need it that share the folder.
 
     Raises:
         LookbookError: the folder can't be made or written.
@@ -46,7 +48,7 @@ def local_workspace(home: Path) -> Workspace:
         ) from error
     return Workspace(
         lake=FolderLake(root=home / "lake"),
-        registry=Registry(home=home),
+        registry=Registry(home=home, url=read_settings().registry_url),
         warehouse=DuckDBWarehouse(path=home / "lookbook.duckdb"),
         scratch=home / "scratch",
     )

@@ -1,0 +1,124 @@
+"""A worker as a process of ours: started, asked for its health, and ended with all that it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from pathlib import Path
+
+import psutil
+
+from blocks.embedded.prefect_server import free_port
+from blocks.errors import LookbookError
+
+#: Runs at the same time. The limit of ingest/local leaves room for the batches that each of them starts: a worker full
+#: of parents that wait for children would stand still.
+RUNS_AT_ONCE = 8
+#: Seconds until a worker has to be healthy; about 5 on two cores.
+START_TIMEOUT = 120
+#: Seconds that its runs get to end, each for one of the two signals.
+STOP_TIMEOUT = 10
+#: Of Prefect's settings, those that a worker has no business with: the passwords of the server's database among them.
+SERVERS_OWN = ("PREFECT_SERVER_", "PREFECT_API_DATABASE_", "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL")
+
+
+class WorkerProcess:
+    """The worker of a work pool, started anew by `start` as often as it ends."""
+
+    def __init__(self, pool: str, name: str, log: Path, environment: dict[str, str]) -> None:
+        """Start nothing yet.
+
+        Args:
+            pool: the work pool that it polls.
+            name: of the worker.
+            log: file that gets what the worker and its runs print.
+            environment: variables of the worker and its runs, beside those of this process.
+        """
+        self.pool, self.name, self.log = pool, name, log
+        # All that descends from it carries this mark: runs that outlive their worker are found by it.
+        self._mark = f"LOOKBOOK_SERVED_BY={uuid.uuid4().hex}"
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(SERVERS_OWN)}
+        self._environment = kept | environment | dict([self._mark.split("=")])
+        self._process: subprocess.Popen[bytes] | None = None
+        self._port = 0
+
+    def start(self) -> None:
+        """Start it and wait until it is healthy.
+
+        Raises:
+            LookbookError: it ends, or is not healthy in time; the message names its log.
+        """
+        self._port = free_port()
+        webserver = {"PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1", "PREFECT_WORKER_WEBSERVER_PORT": str(self._port)}
+        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", self.pool, "--name", self.name]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
+                [*command, "--limit", str(RUNS_AT_ONCE), "--with-healthcheck"],
+                env=self._environment | webserver,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_TIMEOUT
+        while not (self.is_healthy() and self._is_online()):
+            if self.exit_code() is not None or time.monotonic() > deadline:
+                raise LookbookError("The worker does not start.", f"Its log is {self.log}.")
+            time.sleep(0.2)
+
+    def exit_code(self) -> int | None:
+        """How it ended; None while it runs."""
+        return self._process.poll() if self._process else None
+
+    def is_healthy(self) -> bool:
+        """Whether its health check says that it polls for runs."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/health", timeout=2) as reply:
+                return bool(reply.status == 200)  # noqa: PLR2004
+        except (OSError, urllib.error.URLError):
+            return False
+
+    def stop(self) -> None:
+        """End it, and then what is left of its runs; within a minute nothing of them is left."""
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=2 * STOP_TIMEOUT)
+        _, left = psutil.wait_procs(_signalled(self.family(), signal.SIGTERM), timeout=STOP_TIMEOUT)
+        psutil.wait_procs(_signalled([*left, *self.family()], signal.SIGKILL), timeout=STOP_TIMEOUT)
+
+    def family(self) -> list[psutil.Process]:
+        """All that runs of it: the worker, its runs, and what they started."""
+        name, _, value = self._mark.partition("=")
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(name) == value:
+                    found.append(process)
+        return found
+
+    def _is_online(self) -> bool:
+        """Whether the server knows it."""
+        from prefect.client.orchestration import get_client
+
+        with get_client(sync_client=True) as client:
+            path = f"/work_pools/{self.pool}/workers/filter"
+            body = {"workers": {"status": {"any_": ["ONLINE"]}}}
+            workers = client.request("POST", path, json=body).json()  # type: ignore[arg-type]
+        return self.name in {worker["name"] for worker in workers}
+
+
+def _signalled(processes: list[psutil.Process], number: signal.Signals) -> list[psutil.Process]:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.send_signal(number)
+    return processes

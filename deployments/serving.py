@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -82,8 +81,8 @@ def _start(home: Path, port: int | None, debug: bool, ending: ExitStack, say: Sa
     say("starting a worker")
     logs = home / "prefect"
     (logs / "worker.log").unlink(missing_ok=True)
-    environment = {"LOOKBOOK_HOME": str(home), "PREFECT_API_URL": api}
-    worker = WorkerProcess(POOL, f"serve-{socket.gethostname()}", logs / "worker.log", environment)
+    worker = WorkerProcess(POOL, home, logs / "worker.log")
+    worker.stop()  # one that a killed serve left
     ending.callback(worker.stop)
     worker.start()
     ending.callback(say, "ending the worker, its runs and the servers")

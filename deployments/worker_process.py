@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-import uuid
 from pathlib import Path
 
+import httpx
 import psutil
 
 from blocks.embedded.prefect_server import free_port
@@ -21,31 +21,31 @@ from blocks.errors import LookbookError
 #: Runs at the same time. The limit of ingest/local leaves room for the batches that each of them starts: a worker full
 #: of parents that wait for children would stand still.
 RUNS_AT_ONCE = 8
+#: All that descends from the worker carries this variable: runs that outlive it are found by it.
+MARK = "LOOKBOOK_SERVED_BY"
 #: Seconds until a worker has to be healthy; about 5 on two cores.
 START_TIMEOUT = 120
-#: Seconds that its runs get to end, each for one of the two signals.
+#: Seconds to end, after each signal.
 STOP_TIMEOUT = 10
 #: Of Prefect's settings, those that a worker has no business with: the passwords of the server's database among them.
 SERVERS_OWN = ("PREFECT_SERVER_", "PREFECT_API_DATABASE_", "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL")
 
 
 class WorkerProcess:
-    """The worker of a work pool, started anew by `start` as often as it ends."""
+    """The one worker of a home, started anew by `start` as often as it ends."""
 
-    def __init__(self, pool: str, name: str, log: Path, environment: dict[str, str]) -> None:
+    def __init__(self, pool: str, home: Path, log: Path) -> None:
         """Start nothing yet.
 
         Args:
             pool: the work pool that it polls.
-            name: of the worker.
+            home: LOOKBOOK_HOME of its runs.
             log: file that gets what the worker and its runs print.
-            environment: variables of the worker and its runs, beside those of this process.
         """
-        self.pool, self.name, self.log = pool, name, log
-        # All that descends from it carries this mark: runs that outlive their worker are found by it.
-        self._mark = f"LOOKBOOK_SERVED_BY={uuid.uuid4().hex}"
+        digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:8]
+        self.pool, self.name, self.log = pool, f"serve-{socket.gethostname()}-{digest}", log
         kept = {name: value for name, value in os.environ.items() if not name.startswith(SERVERS_OWN)}
-        self._environment = kept | environment | dict([self._mark.split("=")])
+        self._environment = kept | {"LOOKBOOK_HOME": str(home), MARK: self.name}
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
 
@@ -80,31 +80,47 @@ class WorkerProcess:
     def is_healthy(self) -> bool:
         """Whether its health check says that it polls for runs."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/health", timeout=2) as reply:
-                return bool(reply.status == 200)  # noqa: PLR2004
-        except (OSError, urllib.error.URLError):
+            return httpx.get(f"http://127.0.0.1:{self._port}/health", timeout=2).is_success
+        except httpx.HTTPError:
             return False
 
     def stop(self) -> None:
-        """End it, and then what is left of its runs; within a minute nothing of them is left."""
-        if self._process is None:
-            return
-        if self._process.poll() is None:
+        """End its runs, then it, then what is left of them: within a minute, and also of a worker that was lost."""
+        if self._process is not None and self._process.poll() is None:
+            runs = psutil.Process(self._process.pid).children()
+            psutil.wait_procs(_signalled(runs, signal.SIGTERM), timeout=STOP_TIMEOUT)  # so that each says how it ended
             self._process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=2 * STOP_TIMEOUT)
-        _, left = psutil.wait_procs(_signalled(self.family(), signal.SIGTERM), timeout=STOP_TIMEOUT)
-        psutil.wait_procs(_signalled([*left, *self.family()], signal.SIGKILL), timeout=STOP_TIMEOUT)
+                self._process.wait(timeout=STOP_TIMEOUT)
+        psutil.wait_procs(_signalled(self.family(), signal.SIGTERM), timeout=STOP_TIMEOUT)
+        psutil.wait_procs(_signalled(self.family(), signal.SIGKILL), timeout=STOP_TIMEOUT)
+        with contextlib.suppress(httpx.HTTPError, OSError):  # a server that is gone needs no news
+            self._settle_runs()
 
     def family(self) -> list[psutil.Process]:
         """All that runs of it: the worker, its runs, and what they started."""
-        name, _, value = self._mark.partition("=")
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
-                if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(name) == value:
+                if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == self.name:
                     found.append(process)
         return found
+
+    def _settle_runs(self) -> None:
+        """Runs that it had taken and not begun are for the next worker; those that could not say so have crashed."""
+        from prefect.client.orchestration import get_client
+
+        unended = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
+        with get_client(sync_client=True) as client:
+            runs = client.request("POST", "/flow_runs/filter", json={"flow_runs": unended}).json()
+            for run in runs:
+                if run["labels"].get("prefect.worker.name") != self.name:
+                    continue
+                state = {"type": "CRASHED", "message": "The worker was ended while this ran."}
+                if run["state_type"] == "PENDING":
+                    state = {"type": "SCHEDULED", "message": "The worker was ended before this began."}
+                path = f"/flow_runs/{run['id']}/set_state"
+                client.request("POST", path, json={"state": state, "force": True})  # type: ignore[arg-type]
 
     def _is_online(self) -> bool:
         """Whether the server knows it."""

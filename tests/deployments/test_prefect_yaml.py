@@ -133,7 +133,11 @@ def test_each_flow_has_a_local_deployment() -> None:
     flows = {
         f"flows.{path.stem}.{found.group(1)}"
         for path in (ROOT / "flows").glob("*.py")
-        if (found := re.search(r"^@flow\b.*?^(?:async )?def (\w+)", path.read_text(encoding="utf-8"), re.DOTALL | re.M))
+        if (
+            found := re.search(
+                r"^@flow\b.*?^(?:async )?def (\w+)", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+            )
+        )
     }
     assert deployed == flows
 

@@ -70,7 +70,7 @@ class Server:
             stdin=subprocess.DEVNULL,
         )
 
-    def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
+    def post(self, path: str, body: dict[str, Any] | list[Any] | None = None) -> Any:
         """Ask the API."""
         answer = httpx.post(f"{self.url}{path}", json=body or {}, timeout=30)
         answer.raise_for_status()
@@ -81,6 +81,14 @@ class Server:
         answer = httpx.get(f"{self.url}{path}", timeout=30)
         answer.raise_for_status()
         return answer.json()
+
+    def patch(self, path: str, body: dict[str, Any]) -> None:
+        """Change something."""
+        httpx.patch(f"{self.url}{path}", json=body, timeout=30).raise_for_status()
+
+    def delete(self, path: str) -> None:
+        """Remove something."""
+        httpx.delete(f"{self.url}{path}", timeout=30).raise_for_status()
 
     def deployment(self, name: str) -> dict[str, Any]:
         """A deployment by the name ``flow/deployment``."""

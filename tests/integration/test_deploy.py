@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,29 @@ pytestmark = pytest.mark.integration
 NOTED = {"updated", "updated_by", "last_polled", "status", "active_slots"}
 
 
+@dataclass
+class Deployment:
+    """A server of these tests' own, and what the first deploy to it said."""
+
+    server: Server
+    first: dict[str, Any]
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server on which nothing is deployed."""
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """A server with all deployments, made by the command."""
     home = tmp_path_factory.mktemp("deploy") / "home"
-    yield start_server(home)
-    remove_home(home)
+    try:
+        server = start_server(home)
+        yield Deployment(server, deploy(server))
+    finally:
+        remove_home(home)
+
+
+@pytest.fixture
+def server(deployed: Deployment) -> Server:
+    """Only the server."""
+    return deployed.server
 
 
 def lasting(value: Any) -> Any:
@@ -49,8 +67,8 @@ def deploy(server: Server) -> Any:
     return lookbook_json(server.home, "deploy", PREFECT_API_URL=server.url)
 
 
-def test_first_all_is_made_and_a_second_time_nothing_changes(server: Server) -> None:
-    first = deploy(server)
+def test_first_all_is_made_and_a_second_time_nothing_changes(deployed: Deployment) -> None:
+    server, first = deployed.server, deployed.first
     assert first["server"] == server.url
     assert {f"work pool {name}" for name in POOLS} | set(deployment_names()) <= set(first["made"])
     assert first["changed"] == first["left"] == []
@@ -72,7 +90,6 @@ def test_workers_need_nothing_of_the_machine_that_deployed(server: Server) -> No
 
 
 def test_what_a_user_changed_is_mended_where_it_is_ours_and_kept_where_it_is_theirs(server: Server) -> None:
-    deploy(server)
     ingest = server.deployment("ingest/local")
     own = {"schedule": {"cron": "0 6 * * 1", "timezone": "UTC"}, "parameters": {"source": "/photos", "dataset": "a"}}
     server.post(f"/deployments/{ingest['id']}/schedules", [own])
@@ -93,14 +110,12 @@ def test_what_a_user_changed_is_mended_where_it_is_ours_and_kept_where_it_is_the
 
 
 def test_a_pool_of_another_kind_under_our_name_is_named(server: Server) -> None:
-    deploy(server)
     server.delete("/work_pools/lookbook-docker")
     server.post("/work_pools/", {"name": "lookbook-docker", "type": "process", "base_job_template": {}})
     done = lookbook(server.home, "deploy", PREFECT_API_URL=server.url)
     assert done.returncode == 1
     assert "The work pool lookbook-docker is of the type process" in done.stderr
     server.delete("/work_pools/lookbook-docker")
-    deploy(server)
 
 
 @contextmanager

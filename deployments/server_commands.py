@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -39,16 +40,17 @@ def serve(*, port: Port | None = None, json: Json = False, debug: Debug = False)
     from deployments import progress, serving
     from deployments.output import print_json, printable
 
-    with progress.shown() as say_in_bar:
+    with ExitStack() as starting:
+        show = starting.enter_context(progress.shown())
         up = False
 
         def say(text: str) -> None:
-            sys.stderr.write(f"{printable(text)}\n") if up else say_in_bar(text)
+            sys.stderr.write(f"{printable(text)}\n") if up else show(text)
 
         def announce(served: Served) -> None:
             nonlocal up
             up = True
-            say_in_bar("serving")
+            starting.close()
             print_json({name: str(value) for name, value in asdict(served).items()}) if json else _print_served(served)
             sys.stdout.flush()
 

@@ -87,8 +87,9 @@ class WorkerProcess:
     def stop(self) -> None:
         """End its runs, then it, then what is left of them: within a minute, and also of a worker that was lost."""
         if self._process is not None and self._process.poll() is None:
-            runs = psutil.Process(self._process.pid).children()
-            psutil.wait_procs(_signalled(runs, signal.SIGTERM), timeout=STOP_TIMEOUT)  # so that each says how it ended
+            with contextlib.suppress(psutil.Error):
+                runs = psutil.Process(self._process.pid).children()
+                psutil.wait_procs(_signalled(runs, signal.SIGTERM), timeout=STOP_TIMEOUT)  # each says how it ended
             self._process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=STOP_TIMEOUT)

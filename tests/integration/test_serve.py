@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,11 +150,11 @@ def test_all_is_up_a_worker_is_replaced_and_ctrl_c_leaves_nothing(home: Path) ->
 
 
 def next_worker(up: Serving, before: int) -> psutil.Process | None:
-    try:
+    with suppress(StopIteration, psutil.Error):  # the dead one is still listed, or none is there yet
         worker = up.worker()
-        return worker if worker.pid != before else None
-    except (StopIteration, psutil.Error):  # the dead one is still listed, or none is there yet
-        return None
+        if worker.pid != before:
+            return worker
+    return None
 
 
 def assert_local_workspace_saved(server: Server, home: Path) -> None:
@@ -172,13 +172,26 @@ def assert_run_ended(home: Path, run: str) -> None:
         prefect_server.stop(home)
 
 
-def test_a_server_that_ran_before_is_used_and_left_running(home: Path) -> None:
+def taken_run(server: Server, worker: str, state: str) -> str:
+    """A run that a worker had taken, and that nobody runs."""
+    run = server.start_run("process-batch/docker", workspace="local", batch="none")
+    server.patch(f"/flow_runs/{run}/labels", {"prefect.worker.name": worker})
+    server.post(f"/flow_runs/{run}/set_state", {"state": {"type": state}, "force": True})
+    return run
+
+
+def test_a_server_that_ran_before_is_used_and_left_running_with_no_run_left_in_the_air(home: Path) -> None:
     home.mkdir()
     before = prefect_server.start(home)
     with serving(home) as up:
         assert up.told["api"] == before
+        worker = online_workers(up.server)[0]
+        begun, taken = taken_run(up.server, worker, "RUNNING"), taken_run(up.server, worker, "PENDING")
+        elsewhere = taken_run(up.server, "another", "RUNNING")
         up.end(signal.SIGTERM)
     assert prefect_server.running(home) == before
+    states = [Server(home, before).run(run)["state_type"] for run in (begun, taken, elsewhere)]
+    assert states == ["CRASHED", "SCHEDULED", "RUNNING"]
     assert len(processes_of(home)) == 1
     refused = lookbook(home, "serve", "--port", str(prefect_server.free_port()))
     assert refused.returncode == 2

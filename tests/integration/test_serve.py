@@ -64,7 +64,9 @@ def processes_of(home: Path) -> list[str]:
             if process.status() == psutil.STATUS_ZOMBIE or process.pid == os.getpid():
                 continue
             lines = " ".join(process.cmdline())
-            if any(place in lines for place in own) or process.environ().get("LOOKBOOK_HOME") == str(home):
+            variables = process.environ()
+            ours = {variables.get("LOOKBOOK_HOME"), variables.get("PREFECT_HOME")} & {str(home), str(home / "prefect")}
+            if ours or any(place in lines for place in own):
                 found.append(f"{process.pid} {lines[:200]}")
         except (psutil.Error, OSError):
             continue

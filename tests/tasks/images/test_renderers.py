@@ -124,9 +124,9 @@ def test_processes_that_were_killed_while_they_were_idle_cost_no_image(pool: Ren
 def test_the_second_attempt_is_a_new_process(pool: Renderers, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that look alive may be about to die of what killed the first one."""
     pool._idle += [Renderer(), Renderer()]
-    for renderer in pool._idle:
-        renderer._process.kill()
-        renderer._process.wait()
+    for one in pool._idle:
+        one._process.kill()
+        one._process.wait()
     monkeypatch.setattr(Renderer, "is_alive", lambda _: True)
     assert pool.render(photo(1), SMALL, {"thumb"}).files
 

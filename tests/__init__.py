@@ -5,8 +5,11 @@ import os
 import shutil
 import tempfile
 
-_prefect_home = tempfile.mkdtemp(prefix="lookbook-tests-prefect-")
-atexit.register(shutil.rmtree, _prefect_home, ignore_errors=True)
-os.environ |= {"PREFECT_HOME": _prefect_home, "DO_NOT_TRACK": "1"}
-for _name in ("PREFECT_API_URL", "PREFECT_PROFILE", "LOOKBOOK_HOME"):
-    os.environ.pop(_name, None)
+_PREFIX = "lookbook-tests-prefect-"
+
+if _PREFIX not in os.environ.get("PREFECT_HOME", ""):  # a process that a test started has the home of that test's
+    _prefect_home = tempfile.mkdtemp(prefix=_PREFIX)
+    atexit.register(shutil.rmtree, _prefect_home, ignore_errors=True)
+    os.environ |= {"PREFECT_HOME": _prefect_home, "DO_NOT_TRACK": "1"}
+    for _name in ("PREFECT_API_URL", "PREFECT_PROFILE", "LOOKBOOK_HOME"):
+        os.environ.pop(_name, None)

@@ -1,6 +1,6 @@
 """The process in which images are decoded and drawn: it holds no secret, and may die of any file.
 
-Started by `renderers.Renderer` with the numbers of two file descriptors: of a connection, and of a file in memory
+Started by `renderer.Renderer` with the numbers of two file descriptors: of a connection, and of a file in memory
 that both sides share; ends when the connection is closed.
 """
 

@@ -19,14 +19,15 @@ import pytest
 
 from blocks.errors import LookbookError
 from blocks.lake import FolderLake
-from tasks.images import renderers
+from tasks.images import renderer, renderers
 from tasks.images.batch import process_batch
 from tasks.images.items import Item, Locator
 from tasks.images.parquet import from_parquet, manifest_table, to_parquet
 from tasks.images.recipe import Recipe
 from tasks.images.render import Rejected, render
 from tasks.images.render_process import read_shared, write_shared
-from tasks.images.renderers import Renderer, RendererDiedError, Renderers
+from tasks.images.renderer import Renderer, RendererDiedError
+from tasks.images.renderers import Renderers
 from tests.support.deadly_renderer import BROKEN, DEADLY, DEADLY_ONCE, HANGING, HUNGRY
 from tests.support.pipeline import SMALL, photo
 
@@ -43,7 +44,7 @@ def pool() -> Iterator[Renderers]:
 @pytest.fixture
 def deadly(monkeypatch: pytest.MonkeyPatch, pool: Renderers) -> Renderers:
     """Processes that die or hang where a file says so."""
-    monkeypatch.setattr(renderers, "COMMAND", ("-P", "-m", "tests.support.deadly_renderer"))
+    monkeypatch.setattr(renderer, "COMMAND", ("-P", "-m", "tests.support.deadly_renderer"))
     return pool
 
 
@@ -123,9 +124,9 @@ def test_processes_that_were_killed_while_they_were_idle_cost_no_image(pool: Ren
 def test_the_second_attempt_is_a_new_process(pool: Renderers, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that look alive may be about to die of what killed the first one."""
     pool._idle += [Renderer(), Renderer()]
-    for renderer in pool._idle:
-        renderer._process.kill()
-        renderer._process.wait()
+    for one in pool._idle:
+        one._process.kill()
+        one._process.wait()
     monkeypatch.setattr(Renderer, "is_alive", lambda _: True)
     assert pool.render(photo(1), SMALL, {"thumb"}).files
 
@@ -226,7 +227,7 @@ def test_a_fault_in_our_code_is_raised_with_its_place_and_is_no_images_outcome(d
 
 
 def test_a_process_that_cannot_start_says_why(pool: Renderers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renderers, "COMMAND", ("-c", "raise SystemExit('numpy is not here')"))
+    monkeypatch.setattr(renderer, "COMMAND", ("-c", "raise SystemExit('numpy is not here')"))
     with pytest.raises(LookbookError, match="numpy is not here"):
         pool.render(photo(1), SMALL, SMALL.outputs)
 
@@ -273,7 +274,7 @@ def test_the_processes_end_with_the_one_that_started_them() -> None:
 
 
 def test_of_a_batch_only_the_culprits_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renderers, "COMMAND", ("-P", "-m", "tests.support.deadly_renderer"))
+    monkeypatch.setattr(renderer, "COMMAND", ("-P", "-m", "tests.support.deadly_renderer"))
     pool = Renderers(2)
     monkeypatch.setattr("tasks.images.batch.shared", lambda _: pool)
     files = {f"{number}.jpg": photo(number) for number in range(12)}

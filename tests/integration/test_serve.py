@@ -74,8 +74,8 @@ def processes_of(home: Path) -> list[str]:
 
 
 @contextmanager
-def serving(home: Path, *options: str, **more: str) -> Iterator[Serving]:
-    """Start it and wait until it says that it is up; whatever a test leaves of it is ended."""
+def started(home: Path, *options: str, **more: str) -> Iterator[subprocess.Popen[str]]:
+    """Start it; whatever a test leaves of it is ended."""
     process = subprocess.Popen(
         [sys.executable, "-c", "from deployments.cli import main; main()", "serve", "--json", *options],
         env=environment(home, **more),
@@ -87,6 +87,17 @@ def serving(home: Path, *options: str, **more: str) -> Iterator[Serving]:
         start_new_session=True,
     )
     try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.communicate(timeout=120)
+
+
+@contextmanager
+def serving(home: Path, *options: str, **more: str) -> Iterator[Serving]:
+    """Start it and wait until it says that it is up."""
+    with started(home, *options, **more) as process:
         assert process.stdout is not None
         text = ""
         while not text.endswith("}\n") and (line := process.stdout.readline()):
@@ -95,10 +106,6 @@ def serving(home: Path, *options: str, **more: str) -> Iterator[Serving]:
             raise AssertionError(process.communicate()[1])
         told = json.loads(text)
         yield Serving(process, told, Server(home, told["api"]))
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.communicate(timeout=120)
 
 
 @pytest.fixture
@@ -214,6 +221,16 @@ def test_its_server_can_live_on_a_postgresql_by_url(home: Path) -> None:
             assert "PREFECT_SERVER_DATABASE_CONNECTION_URL" not in up.worker().environ()
             up.end()
         assert not list(home.rglob("prefect.db"))
+    assert processes_of(home) == []
+
+
+def test_ctrl_c_while_it_starts_leaves_nothing_either(home: Path) -> None:
+    with started(home) as process:
+        wait_for("its server starts", (home / "prefect" / "server.json").exists, 120)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert "Traceback" not in said
     assert processes_of(home) == []
 
 

@@ -1,4 +1,4 @@
-"""Put the deployments of prefect.yaml on a Prefect server: pools, blocks, deployments."""
+"""Put the deployments of prefect.yaml on a Prefect server: work pools, block types, deployments."""
 
 from __future__ import annotations
 
@@ -6,12 +6,21 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from blocks.errors import LookbookError
+from blocks.settings import read_settings
+from deployments.shipped import job_template_file, prefect_file
 
-ROOT = Path(__file__).parents[1]
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
 #: Work pools by name, one for each kind of infrastructure.
 POOLS = {
     "lookbook": "process",
@@ -19,58 +28,180 @@ POOLS = {
     "lookbook-kubernetes": "kubernetes",
     "lookbook-cloud-run": "cloud-run-v2",
 }
+#: The oldest server that has all that prefect.yaml asks for.
+OLDEST_SERVER = (3, 8)
+#: What the server notes by itself while nothing changes.
+VOLATILE = {"updated", "updated_by", "last_polled", "status", "active_slots"}
 
 
-def deploy() -> None:
-    """Make what is missing and update what differs, on the server of PREFECT_API_URL.
+@dataclass
+class Deployed:
+    """What a deploy did, by the names of pools and deployments, and what it has to say about them."""
+
+    made: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def deploy() -> Deployed:
+    """Make what is missing and update what differs, on the server of PREFECT_API_URL or the active profile.
 
     Raises:
-        LookbookError: the server refused something.
+        LookbookError: the server is too old, does not answer, or refused something.
     """
-    make_pools()
-    register_blocks()
-    deploy_all()
-
-
-def make_pools() -> list[str]:
-    """Make the work pools that are missing; returns their names. A pool that is there stays as it is."""
     from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import WorkPoolCreate
-    from prefect.exceptions import ObjectAlreadyExists
 
-    made = []
-    with get_client(sync_client=True) as client:
-        for name, kind in POOLS.items():
-            try:
-                client.create_work_pool(WorkPoolCreate(name=name, type=kind, base_job_template=job_template(kind)))
-            except ObjectAlreadyExists:
-                continue
-            made.append(name)
-    return made
+    done = Deployed()
+    with _faults_named(), get_client(sync_client=True) as client:
+        _check_version(client)
+        make_pools(client, done)
+        register_blocks()
+        deploy_all(client, done)
+    return done
+
+
+def make_pools(client: SyncPrefectClient, done: Deployed) -> None:
+    """Make the work pools that are missing. A pool that is there stays as it is: it may have been edited."""
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectNotFound
+
+    for name, kind in POOLS.items():
+        template = job_template(kind)
+        try:
+            pool = client.read_work_pool(name)
+        except ObjectNotFound:
+            client.create_work_pool(WorkPoolCreate(name=name, type=kind, base_job_template=template))
+            done.made.append(f"work pool {name}")
+            continue
+        if pool.type != kind:
+            raise LookbookError(
+                f"The work pool {name} is of the type {pool.type}, and these deployments need {kind}.",
+                f"Remove or rename that pool: prefect work-pool delete {name}.",
+            )
+        done.left.append(f"work pool {name}")
+        if pool.base_job_template != template:
+            done.notes.append(f"work pool {name} has a job template of its own, which stays")
 
 
 def job_template(kind: str) -> dict[str, Any]:
     """The base job template of a kind of infrastructure."""
-    template: dict[str, Any] = json.loads((ROOT / "infra" / "work-pools" / f"{kind}.json").read_text(encoding="utf-8"))
+    template: dict[str, Any] = json.loads(job_template_file(kind).read_text(encoding="utf-8"))
     return template
 
 
 def register_blocks() -> None:
-    """Register the block types that the UI offers."""
+    """Register the block types that the UI offers; the workspace brings along those that it is made of."""
     from blocks.workspace import Workspace
 
     Workspace.register_type_and_schema()
 
 
-def deploy_all() -> None:
-    """Deploy all of prefect.yaml by Prefect's own command."""
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "prefect.yaml"],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
+def deploy_all(client: SyncPrefectClient, done: Deployed) -> None:
+    """Deploy all of prefect.yaml by Prefect's own command, and see what that changed."""
+    names = deployment_names()
+    before = {name: _state(client, name) for name in names}
+    said = _prefect_deploy()
+    for name in names:
+        after = _state(client, name)
+        if after is None:
+            raise LookbookError(f"prefect deploy left {name} out: {said[-2000:]}", "Mend prefect.yaml.")
+        which = done.made if before[name] is None else done.left if before[name] == after else done.changed
+        which.append(name)
+
+
+def deployment_names() -> list[str]:
+    """The deployments of prefect.yaml as ``flow/deployment``."""
+    entries = yaml.safe_load(prefect_file().read_text(encoding="utf-8"))["deployments"]
+    return [f"{_flow_name(entry['entrypoint'])}/{entry['name']}" for entry in entries]
+
+
+def environment() -> dict[str, str]:
+    """The values of what prefect.yaml takes from the environment, where it does not say them."""
+    defaults = {"LOOKBOOK_IMAGE": "lookbook:latest", "LOOKBOOK_INBOX": str(read_settings().home / "inbox")}
+    return {name: os.environ.get(name) or value for name, value in defaults.items()}
+
+
+def _flow_name(entrypoint: str) -> str:
+    module, _, name = entrypoint.rpartition(".")
+    return str(getattr(import_module(module), name).name)
+
+
+def _state(client: SyncPrefectClient, name: str) -> dict[str, Any] | None:
+    """A deployment as the server has it, without what changes by itself; None where it is missing."""
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        found = client.read_deployment_by_name(name).model_dump(mode="json")
+    except ObjectNotFound:
+        return None
+    state: dict[str, Any] = _lasting(found)
+    return state
+
+
+def _lasting(value: Any) -> Any:  # noqa: ANN401 - anything that JSON can say
+    if isinstance(value, dict):
+        return {key: _lasting(part) for key, part in value.items() if key not in VOLATILE}
+    return [_lasting(part) for part in value] if isinstance(value, list) else value
+
+
+def _prefect_deploy() -> str:
+    """Run ``prefect deploy --all``; returns what it printed."""
+    file = prefect_file()
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", file.name],
+        cwd=file.parent,
+        env=os.environ | environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
     if done.returncode:
-        raise LookbookError(f"prefect deploy failed: {done.stdout[-2000:]}{done.stderr[-2000:]}", "")
+        raise LookbookError(f"prefect deploy failed: {done.stdout[-2000:]}", "")
+    return done.stdout
+
+
+def _check_version(client: SyncPrefectClient) -> None:
+    from prefect.client.base import ServerType
+
+    if client.server_type == ServerType.CLOUD:
+        return
+    version = client.api_version()
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if numbers < OLDEST_SERVER:
+        needed = ".".join(map(str, OLDEST_SERVER))
+        raise LookbookError(
+            f"The Prefect server at {client.api_url} is of version {version}; Lookbook needs {needed} or newer.",
+            "Upgrade that server.",
+        )
+
+
+@contextmanager
+def _faults_named() -> Iterator[None]:
+    """Say what the server refused, or that it does not answer, in place of a traceback."""
+    import httpx
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    try:
+        yield
+    except PrefectHTTPStatusError as error:
+        answer = error.response
+        way_out = "Give PREFECT_API_KEY or PREFECT_API_AUTH_STRING." if answer.status_code in {401, 403} else ""
+        raise LookbookError(
+            f"{_place(str(answer.request.url))} refused {answer.request.method} {answer.request.url.path}: "
+            f"{answer.status_code} {answer.text[:500]}",
+            way_out,
+        ) from error
+    except httpx.HTTPError as error:
+        raise LookbookError(
+            f"The Prefect server does not answer: {type(error).__name__}: {error}.", "See that it runs."
+        ) from error
+
+
+def _place(url: str) -> str:
+    import httpx
+
+    parts = httpx.URL(url)
+    return f"The Prefect server at {parts.host}:{parts.port or parts.scheme}"

@@ -53,8 +53,14 @@ def environment(home: Path) -> dict[str, str]:
     }
 
 
-def start(home: Path) -> str:
+def start(home: Path, port: int | None = None) -> str:
     """Start the server of this home, or find the one that runs already; returns the URL of its API.
+
+    Its database is SQLite under the home, or the one that PREFECT_SERVER_DATABASE_CONNECTION_URL names.
+
+    Args:
+        home: of this server.
+        port: where a new one listens, instead of on any that is free.
 
     Raises:
         LookbookError: it does not start; the message names its log.
@@ -65,7 +71,7 @@ def start(home: Path) -> str:
         with _starting, fasteners.InterProcessLock(folder / "server.lock"):
             url = running(home)
             for _ in range(ATTEMPTS):
-                url = url or _start_on(_free_port(), home)
+                url = url or _start_on(port or free_port(), home)
     except OSError as error:
         raise LookbookError(
             f"{folder} cannot be written: {error.strerror or error}.",
@@ -152,7 +158,19 @@ def _wait_for(url: str, child: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this port of the loopback address."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from deployments.deploying import POOLS
 from tests.support.command import ROOT
 from tests.support.homes import remove_home
 
@@ -24,10 +25,10 @@ UV = Path(sys.executable).with_name("uv")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel built from a copy of the checkout that holds only what git would take along."""
     copy = tmp_path_factory.mktemp("checkout") / "lookbook"
-    kept = ("blocks", "deployments", "flows", "tasks")
+    kept = ("blocks", "deployments", "flows", "infra", "tasks")
     for name in kept:
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "prefect.yaml"):
         shutil.copy(ROOT / name, copy / name)
     out = tmp_path_factory.mktemp("dist")
     subprocess.run([UV, "build", "--wheel", "--quiet", "--out-dir", out, copy], check=True)
@@ -42,6 +43,8 @@ def test_the_wheel_holds_the_houses_folders_and_their_data(wheel: Path) -> None:
         "blocks/migrations/versions/0001_books.py",
         "blocks/migrations/versions/0002_watches.py",
         "blocks/py.typed",
+        "deployments/shipped/prefect.yaml",
+        *(f"deployments/shipped/work-pools/{kind}.json" for kind in POOLS.values()),
     ):
         assert name in names
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}

@@ -11,9 +11,6 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ActionTypes, ChangeFlowRunState, RunDeployment, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture, TriggerTypes
 
-#: A run whose heartbeats stop for so long has crashed. Five of those that deployed runs send, and more than one of
-#: Prefect's own default (180 s): a lost heartbeat, a laptop asleep or a server that restarts must not crash a run.
-HEARTBEAT_SILENCE = timedelta(minutes=5)
 #: A block of any type that can notify; it hears of failed runs.
 NOTIFICATION_BLOCK = "lookbook-failures"
 #: At most one notification of a watch that fails at each look.
@@ -42,7 +39,7 @@ def rules(deployments: Mapping[str, UUID], block: UUID | None, silence: timedelt
     Args:
         deployments: the ids of ``ingest/local`` and ``verify/local``.
         block: the notification block, if there is one.
-        silence: see `HEARTBEAT_SILENCE`.
+        silence: a run that sends no heartbeat for so long has crashed.
     """
     return [
         _rule(
@@ -77,9 +74,9 @@ def _rule(name: str, trigger: TriggerTypes, action: ActionTypes) -> Rule:
 
 def _start(deployment: UUID, *names: str) -> RunDeployment:
     """Start a deployment with parameters of these names, from the payload of the event."""
-    parameters = {
-        name: {"__prefect_kind": "jinja", "template": f"{{{{ event.payload.{name} }}}}"} for name in names
-    }
+    values = {name: f"event.payload.{name}" for name in names}
+    values["workspace"] += " | default('local')"
+    parameters = {name: {"__prefect_kind": "jinja", "template": f"{{{{ {value} }}}}"} for name, value in values.items()}
     return RunDeployment(deployment_id=deployment, parameters=parameters)
 
 

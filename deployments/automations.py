@@ -4,60 +4,65 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from blocks.errors import LookbookError
-from deployments.automation_rules import HEARTBEAT_SILENCE, NOTIFICATION_BLOCK, Rule, rules
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from prefect.client.orchestration import SyncPrefectClient
 
+    from deployments.automation_rules import Rule
+    from deployments.deploying import Deployed
 
-def install(silence: timedelta = HEARTBEAT_SILENCE) -> list[str]:
-    """Make the automations that are missing and update those that differ, on the server of PREFECT_API_URL.
+#: A run whose heartbeats stop for so long has crashed. Five of those that deployed runs send, and more than one of
+#: Prefect's own default (180 s): a lost heartbeat, a laptop asleep or a server that restarts must not crash a run.
+HEARTBEAT_SILENCE = timedelta(minutes=5)
+
+
+def install(client: SyncPrefectClient, done: Deployed, silence: timedelta = HEARTBEAT_SILENCE) -> None:
+    """Make the automations that are missing and update those that differ.
 
     An automation is found again by its name and keeps its id; one that was switched off stays off. Doing it twice
     changes nothing.
 
     Args:
+        client: of the server.
+        done: takes what was done.
         silence: a run that sends no heartbeat for so long has crashed.
-
-    Returns:
-        A line for each thing that was done, and for what is missing.
 
     Raises:
         LookbookError: a deployment is missing that an automation starts.
     """
-    from prefect.client.orchestration import get_client
+    from deployments.automation_rules import NOTIFICATION_BLOCK, rules
 
-    with get_client(sync_client=True) as client:
-        deployments = {name: _deployment(client, name) for name in ("ingest/local", "verify/local")}
-        block = _notification_block(client)
-        said = [line for rule in rules(deployments, block, silence) if (line := _put(client, rule))]
+    deployments = {name: _deployment(client, name) for name in ("ingest/local", "verify/local")}
+    block = _notification_block(client, NOTIFICATION_BLOCK)
+    for rule in rules(deployments, block, silence):
+        _put(client, rule, done)
     if block is None:
-        said.append(f"Nobody is told of failed runs: save a notification block named {NOTIFICATION_BLOCK}, then deploy.")
-    return said
+        done.notes.append(
+            f"nobody is told of failed runs: save a notification block named {NOTIFICATION_BLOCK}, then deploy again"
+        )
 
 
-def _put(client: SyncPrefectClient, rule: Rule) -> str:
-    """Bring one automation into line; says what was done, or "" where nothing was."""
-    found = client.read_automations_by_name(rule.name)
+def _put(client: SyncPrefectClient, rule: Rule, done: Deployed) -> None:
+    """Bring one automation into line."""
+    found, name = client.read_automations_by_name(rule.name), f"automation {rule.name}"
     if rule.automation is None:
         for old in found:
             client.delete_automation(old.id)
-        return f"{rule.name}: removed" if found else ""
+            done.changed.append(f"{name}, which is gone")
+        return
     if not found:
         client.create_automation(rule.automation)
-        return f"{rule.name}: made"
-    kept, *twins = found
-    for twin in twins:
-        client.delete_automation(twin.id)
-    wanted = rule.automation.model_copy(update={"enabled": kept.enabled})
-    if _content(kept) == _content(wanted) and not twins:
-        return ""
-    client.update_automation(kept.id, wanted)
-    return f"{rule.name}: updated"
+        done.made.append(name)
+        return
+    wanted = rule.automation.model_copy(update={"enabled": found[0].enabled})
+    if _content(found[0]) == _content(wanted):
+        done.left.append(name)
+        return
+    client.update_automation(found[0].id, wanted)
+    done.changed.append(name)
 
 
 def _content(automation: Any) -> dict[str, Any]:  # noqa: ANN401 - as written, or as the server gives it back
@@ -82,12 +87,10 @@ def _deployment(client: SyncPrefectClient, name: str) -> UUID:
         ) from error
 
 
-def _notification_block(client: SyncPrefectClient) -> UUID | None:
-    """The block named `NOTIFICATION_BLOCK`, of whatever type, that can notify."""
-    wanted = {"block_documents": {"name": {"any_": [NOTIFICATION_BLOCK]}}, "include_secrets": False}
+def _notification_block(client: SyncPrefectClient, name: str) -> UUID | None:
+    """The block of this name, of whatever type, that can notify."""
+    wanted = {"block_documents": {"name": {"any_": [name]}}, "include_secrets": False}
     for document in client.request("POST", "/block_documents/filter", json=wanted).json():
         if "notify" in document["block_schema"]["capabilities"]:
-            from uuid import UUID
-
             return UUID(document["id"])
     return None

@@ -66,9 +66,7 @@ def _describe(found: list[dict[str, Any]], lines: list[tuple[str, str]], key: st
             "%s: %s, %d objects read, %d repairs, %d differences",
             *(each["dataset"], each["snapshot"], each["objects"], len(each["repairs"]), len(each["differences"])),
         )
-    counts = [
-        each | {"repairs": len(each["repairs"]), "differences": len(each["differences"])} for each in found
-    ]
+    counts = [each | {"repairs": len(each["repairs"]), "differences": len(each["differences"])} for each in found]
     key = key.replace("_", "-")
     create_table_artifact(counts, key=f"{key}-verified", description="What was read, and how much of it differs")
     if lines:

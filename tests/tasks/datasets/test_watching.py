@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def test_every_state_that_rests_is_announced_once_until_another_is(looks: list[s
             told.append(now)
         elif number and looks[number - 1] == now != NOTHING:
             assert told[-1] == now, "at rest and not announced: only what is known already"
-    assert all(first != second for first, second in zip(told, told[1:], strict=False))
+    assert all(first != second for first, second in pairwise(told))
 
 
 @given(st.lists(st.sampled_from([A, B]), min_size=2, max_size=10))

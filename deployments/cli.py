@@ -247,6 +247,9 @@ def stop(*, json: Json = False, debug: Debug = False) -> None:
         sys.stdout.write(f"Ended {names}.\n" if names else "No server was running.\n")
 
 
+app.command("deployments.receiving:receive", name="receive", help="Take Pub/Sub's messages and announce changes.")
+
+
 def _home_of(workspace: str) -> str:
     from blocks.settings import read_settings
 

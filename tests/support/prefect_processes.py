@@ -82,14 +82,27 @@ class Server:
         answer.raise_for_status()
         return answer.json()
 
+    def put(self, path: str, body: dict[str, Any]) -> None:
+        """Replace by the API."""
+        httpx.put(f"{self.url}{path}", json=body, timeout=30).raise_for_status()
+
+    def patch(self, path: str, body: dict[str, Any]) -> None:
+        """Change by the API."""
+        httpx.patch(f"{self.url}{path}", json=body, timeout=30).raise_for_status()
+
+    def delete(self, path: str) -> None:
+        """Delete by the API."""
+        httpx.delete(f"{self.url}{path}", timeout=30).raise_for_status()
+
     def deployment(self, name: str) -> dict[str, Any]:
         """A deployment by the name ``flow/deployment``."""
         found: dict[str, Any] = self.get(f"/deployments/name/{name}")
         return found
 
-    def start_run(self, deployment: str, **parameters: Any) -> str:
+    def start_run(self, deployment: str, job_variables: dict[str, Any] | None = None, /, **parameters: Any) -> str:
         """Start a run of a deployment; returns the run's id."""
-        run = self.post(f"/deployments/{self.deployment(deployment)['id']}/create_flow_run", {"parameters": parameters})
+        body = {"parameters": parameters, "job_variables": job_variables}
+        run = self.post(f"/deployments/{self.deployment(deployment)['id']}/create_flow_run", body)
         return str(run["id"])
 
     def run(self, run_id: str) -> dict[str, Any]:

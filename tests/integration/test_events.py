@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from blocks.embedded import prefect_server
+from blocks.embedded.prefect_server import free_port
 from tests.support.pipeline import photo, row, write_collection
 from tests.support.prefect_processes import Server, wait_for
 
@@ -29,9 +37,7 @@ def said(server: Server, run_id: str, words: str) -> None:
 
 def events(server: Server, name: str, dataset: str) -> list[dict[str, Any]]:
     """The events of this name whose payload names the dataset."""
-    body = {"filter": {"event": {"name": [name]}, "occurred": {"since": "2020-01-01T00:00:00Z"}}, "limit": 200}
-    found = server.post("/events/filter", body)["events"]
-    return [event for event in found if event["payload"].get("dataset") == dataset]
+    return [event for event in server.events(name) if event["payload"].get("dataset") == dataset]
 
 
 def run_of(server: Server, flow: str, dataset: str) -> dict[str, Any]:
@@ -98,3 +104,37 @@ def test_what_differs_fails_the_verification_and_stands_in_its_artifact(prefect:
         mended = prefect.finished(prefect.start_run("verify/local", repair=True), 180)
     assert mended["state_type"] == "COMPLETED", prefect.logs(mended["id"])
     assert lost.exists()
+
+
+@contextmanager
+def receiving(server: Server, config: Path) -> Iterator[str]:
+    """The command ``lookbook receive`` while the block runs; its address."""
+    port = free_port()
+    command = [sys.executable, "-c", "from deployments.cli import main; main()", "receive", str(config)]
+    with config.with_suffix(".log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--port", str(port)], env=server.environment(), stdout=log, stderr=log, cwd=server.home
+        )
+    try:
+        url = f"http://127.0.0.1:{port}/"
+        wait_for("the receiver answers", lambda: prefect_server.answers(url.rstrip("/")))
+        yield url
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def test_a_message_about_a_bucket_starts_the_ingest_of_its_source(prefect: Server, tmp_path: Path) -> None:
+    source = write_collection(tmp_path / "mounted", {"1.jpg": photo(1), "2.jpg": photo(2)})
+    config = tmp_path / "receiver.yaml"
+    watched = {"bucket": "my-photos", "dataset": "bucket", "source": str(source)}
+    config.write_text(json.dumps({"watched": [watched], "quiet_seconds": 1}))
+    attributes = {"bucketId": "my-photos", "objectId": "1.jpg", "eventType": "OBJECT_FINALIZE"}
+    with receiving(prefect, config) as url:
+        answer = httpx.post(url, json={"message": {"attributes": attributes, "messageId": "1"}}, timeout=60)
+        assert answer.status_code == 204
+        wait_for("the event", lambda: events(prefect, "lookbook.source.changed", "bucket"))
+    assert "announced a change" in config.with_suffix(".log").read_text()
+    ingest = run_of(prefect, "ingest", "bucket")
+    assert ingest["parameters"]["source"] == str(source)
+    assert prefect.finished(ingest["id"], 180)["state_type"] == "COMPLETED", prefect.logs(ingest["id"])

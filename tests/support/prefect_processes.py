@@ -94,6 +94,16 @@ class Server:
         """Delete by the API."""
         httpx.delete(f"{self.url}{path}", timeout=30).raise_for_status()
 
+    def events(self, *names: str) -> list[dict[str, Any]]:
+        """The events of these names, or all, newest first."""
+        wanted = {"occurred": {"since": "2020-01-01T00:00:00Z"}} | ({"event": {"name": names}} if names else {})
+        page = self.post("/events/filter", {"filter": wanted, "limit": 50})
+        found: list[dict[str, Any]] = page["events"]
+        while page["next_page"]:
+            page = httpx.get(page["next_page"], timeout=30).raise_for_status().json()
+            found += page["events"]
+        return found
+
     def deployment(self, name: str) -> dict[str, Any]:
         """A deployment by the name ``flow/deployment``."""
         found: dict[str, Any] = self.get(f"/deployments/name/{name}")

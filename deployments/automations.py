@@ -10,6 +10,7 @@ from blocks.errors import LookbookError
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
+    from prefect.events.schemas.automations import AutomationCore
 
     from deployments.automation_rules import Rule
     from deployments.deploying import Deployed
@@ -47,6 +48,8 @@ def install(client: SyncPrefectClient, done: Deployed, silence: timedelta = HEAR
 
 def _put(client: SyncPrefectClient, rule: Rule, done: Deployed) -> None:
     """Bring one automation into line."""
+    from prefect.events.schemas.automations import AutomationCore
+
     found, name = client.read_automations_by_name(rule.name), f"automation {rule.name}"
     if rule.automation is None:
         for old in found:
@@ -57,20 +60,21 @@ def _put(client: SyncPrefectClient, rule: Rule, done: Deployed) -> None:
         client.create_automation(rule.automation)
         done.made.append(name)
         return
-    wanted = rule.automation.model_copy(update={"enabled": found[0].enabled})
-    if _content(found[0]) == _content(wanted):
+    wanted = _content(rule.automation) | {"enabled": found[0].enabled}
+    if _content(found[0]) == wanted:
         done.left.append(name)
         return
-    client.update_automation(found[0].id, wanted)
+    # All fields are given: the client sends no others, and the server wants the defaults too.
+    client.update_automation(found[0].id, AutomationCore.model_validate(wanted))
     done.changed.append(name)
 
 
-def _content(automation: Any) -> dict[str, Any]:  # noqa: ANN401 - as written, or as the server gives it back
+def _content(automation: AutomationCore) -> dict[str, Any]:
     """What an automation says, without what the server adds to it."""
     from prefect.events.schemas.automations import AutomationCore
 
-    given = automation.model_dump(mode="json")
-    content: dict[str, Any] = AutomationCore.model_validate(given).model_dump(mode="json", exclude={"owner_resource"})
+    core = AutomationCore.model_validate(automation.model_dump(mode="json"))
+    content: dict[str, Any] = core.model_dump(mode="json", exclude={"owner_resource"})
     for name in ("after", "expect", "for_each"):  # sets, in whatever order
         content["trigger"][name] = sorted(content["trigger"][name])
     return content

@@ -88,7 +88,7 @@ def test_a_run_whose_machine_died_crashes_and_is_started_once_more(server: Serve
     run_id = server.start_run(
         "ingest/local",
         {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}},
-        source="sample://3000",
+        source="sample://1000",
         dataset="zombie",
     )
     with server.worker() as worker:

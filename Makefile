@@ -17,7 +17,7 @@ LOOKBOOK := $(BIN)/lookbook
 install = $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python $(1) || \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(1)
 
-.PHONY: demo test lint format bench pins check-pins clean help
+.PHONY: demo serve deploy test lint format bench pins check-pins clean help
 
 help:  ## Show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,12 @@ demo: .venv/ready  ## Run the main job on a sample catalogue, or on SOURCE=/some
 	@printf '  %s\n' '$(LOOKBOOK) open $(DATASET)' '$(LOOKBOOK) rejects $(DATASET)' \
 		'$(LOOKBOOK) query "$(QUERY)"'
 	@printf 'PostgreSQL and Prefect keep running for the next command; %s ends them.\n' '"$(LOOKBOOK) stop"'
+
+serve: .venv/ready  ## Run it all here until Ctrl-C: Prefect's server, UI, worker, deployments
+	@$(LOOKBOOK) serve $(if $(PORT),--port $(PORT))
+
+deploy: .venv/ready  ## Put pools, blocks and deployments on the server of PREFECT_API_URL
+	@$(LOOKBOOK) deploy
 
 test: .venv/ready-for-tests  ## Install what the tests need, and run them all
 	$(BIN)/python -m pytest

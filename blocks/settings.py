@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from blocks.errors import UsageError
@@ -18,6 +18,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LOOKBOOK_", env_ignore_empty=True, extra="ignore")
 
     home: Annotated[Path, Field(description="Folder of the local workspace.")] = Path(".lookbook")
+    registry_url: Annotated[
+        SecretStr | None,
+        Field(description="PostgreSQL of the local workspace's registry, in place of the embedded one."),
+    ] = None
     threads: Annotated[
         int, Field(ge=1, le=256, description="Images drawn at the same time, each in a process of its own.")
     ] = Field(default_factory=lambda: os.cpu_count() or 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import cast
 
@@ -30,7 +31,9 @@ class Workspace(Block):
 
 
 def local_workspace(home: Path) -> Workspace:
-    """The workspace that lives in the folder `home`: a folder, an embedded PostgreSQL and a DuckDB file.
+    """The workspace that lives in the folder `home`: a folder, a DuckDB file, and an embedded PostgreSQL.
+
+    LOOKBOOK_REGISTRY_URL names another PostgreSQL, as containers need it that share the folder.
 
     Raises:
         LookbookError: the folder can't be made or written.
@@ -46,7 +49,7 @@ def local_workspace(home: Path) -> Workspace:
         ) from error
     return Workspace(
         lake=FolderLake(root=home / "lake"),
-        registry=Registry(home=home),
+        registry=Registry(home=home, url=read_settings().registry_url),
         warehouse=DuckDBWarehouse(path=home / "lookbook.duckdb"),
         scratch=home / "scratch",
     )
@@ -66,11 +69,26 @@ def load_workspace(name: str) -> Workspace:
     if saved is not None:
         return saved
     if name == "local":
+        _check_home_of_worker()
         return local_workspace(home)
     raise UsageError(
         f"--workspace {name}: no workspace of that name is saved.",
         'It takes "local", or the name of a Lookbook Workspace block of your Prefect server.',
     )
+
+
+def _check_home_of_worker() -> None:
+    """A worker runs flows in a folder that it removes afterwards: a home is not looked for there.
+
+    Raises:
+        UsageError: this is a worker's run, and LOOKBOOK_HOME names no folder of its machine.
+    """
+    on_worker = "PREFECT__FLOW_RUN_ID" in os.environ
+    if on_worker and not Path(os.environ.get("LOOKBOOK_HOME", "")).expanduser().is_absolute():
+        raise UsageError(
+            "No workspace local is saved, and the worker was started without LOOKBOOK_HOME.",
+            "Start the worker with LOOKBOOK_HOME, an absolute path; or name a workspace that is saved.",
+        )
 
 
 def _load_saved(name: str) -> Workspace | None:

@@ -11,15 +11,13 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 from blocks.errors import LookbookError, UsageError
-from deployments.options import with_checked_options
+from deployments.options import Debug, Json, with_checked_options
+from deployments.server_commands import deploy, serve
 from tasks.parameters import BATCH_SIZE, BatchSize, DatasetName, Limit, RejectLimit, SourceUri, WorkspaceName
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
-
-Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document and nothing else.")]
-Debug = Annotated[bool, Parameter(negative="", help="Show logs, and tracebacks of errors.")]
 
 app = App(
     name="lookbook",
@@ -31,6 +29,8 @@ app = App(
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,  # main says what an interrupt leaves behind
 )
+for command in (deploy, serve):
+    app.command(with_checked_options(command))
 
 
 def main() -> None:

@@ -12,6 +12,9 @@ from pydantic.fields import FieldInfo
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON document and nothing else.")]
+Debug = Annotated[bool, Parameter(negative="", help="Show logs, and tracebacks of errors.")]
+
 
 def with_checked_options(command: Command) -> Command:
     """Give each option whose type carries a pydantic field that field's description and bounds."""

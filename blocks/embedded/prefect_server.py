@@ -102,6 +102,11 @@ def running(home: Path) -> str | None:
     return url if process is not None and answers(url) else None
 
 
+def is_alive(home: Path) -> bool:
+    """Whether the process of this home's server lives, were it too busy to answer."""
+    return _recorded(home)[0] is not None
+
+
 def answers(url: str, timeout: float = 5) -> bool:
     """Whether a Prefect API answers at `url` within `timeout` seconds."""
     if not url.startswith(("http://", "https://")):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from blocks.errors import LookbookError
+from blocks import workspace
+from blocks.errors import LookbookError, UsageError
 from blocks.workspace import load_workspace, local_workspace
 
 
@@ -94,3 +95,29 @@ def test_a_home_that_may_not_be_written_is_refused(tmp_path: Path) -> None:
     finally:
         for folder in (tmp_path / "home", tmp_path / "home" / "scratch"):
             folder.chmod(0o755)
+
+
+@pytest.mark.parametrize("home", [None, ".lookbook", "here"])
+def test_a_worker_that_was_told_no_home_does_not_make_one_in_a_folder_that_goes_away(
+    home: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere/api")
+    monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "a-run-of-a-worker")
+    monkeypatch.setattr(workspace, "_load_saved", lambda _: None)
+    monkeypatch.setenv("LOOKBOOK_HOME", home) if home else monkeypatch.delenv("LOOKBOOK_HOME", raising=False)
+    with pytest.raises(UsageError, match="started without LOOKBOOK_HOME"):
+        load_workspace("local")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("LOOKBOOK_HOME", str(tmp_path / "home"))
+    assert load_workspace("local").lake.root == tmp_path / "home" / "lake"
+
+
+def test_a_registry_of_ones_own_is_named_by_a_setting_and_its_password_is_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOKBOOK_REGISTRY_URL", "postgresql://me:hush@database/books")
+    place = local_workspace(tmp_path / "home")
+    assert place.registry.url is not None
+    assert place.registry.url.get_secret_value() == "postgresql://me:hush@database/books"
+    assert "hush" not in repr(place)

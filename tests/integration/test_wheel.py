@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,7 +52,7 @@ def test_the_wheel_holds_the_houses_folders_and_their_data(wheel: Path) -> None:
     assert tops == {"blocks", "deployments", "flows", "tasks"}
 
 
-def test_installed_in_an_empty_environment_it_does_the_main_job(wheel: Path, tmp_path: Path) -> None:
+def test_installed_in_an_empty_environment_it_does_the_main_job_and_deploys(wheel: Path, tmp_path: Path) -> None:
     venv, home = tmp_path / "venv", tmp_path / "home"
     subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, venv], check=True)
     pins = ROOT / "requirements.txt"
@@ -60,17 +61,16 @@ def test_installed_in_an_empty_environment_it_does_the_main_job(wheel: Path, tmp
     subprocess.run(install, check=True)
     unset = ("PYTHONPATH", "VIRTUAL_ENV")
     shell = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "LOOKBOOK_")) and k not in unset}
-    command: list[str | Path] = [venv / "bin" / "lookbook", "ingest", "sample://20", "--dataset", "installed", "--json"]
-    try:
-        done = subprocess.run(
-            command,
-            cwd=tmp_path,
-            env=shell | {"LOOKBOOK_HOME": str(home)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+
+    def lookbook(*arguments: str) -> Any:
+        command = [str(venv / "bin" / "lookbook"), *arguments, "--json"]
+        variables = shell | {"LOOKBOOK_HOME": str(home)}
+        done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["images"]["found"] == 20
+        return json.loads(done.stdout)
+
+    try:
+        assert lookbook("ingest", "sample://20", "--dataset", "installed")["images"]["found"] == 20
+        assert {"work pool lookbook", "ingest/local", "ingest/kubernetes"} <= set(lookbook("deploy")["made"])
     finally:
         remove_home(home)

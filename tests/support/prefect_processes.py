@@ -70,7 +70,7 @@ class Server:
             stdin=subprocess.DEVNULL,
         )
 
-    def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
+    def post(self, path: str, body: dict[str, Any] | list[Any] | None = None) -> Any:
         """Ask the API."""
         answer = httpx.post(f"{self.url}{path}", json=body or {}, timeout=30)
         answer.raise_for_status()

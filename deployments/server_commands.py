@@ -1,0 +1,90 @@
+"""The commands that run servers or talk to one: deploy, serve."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from deployments.options import Debug, Json
+
+if TYPE_CHECKING:
+    from deployments.deploying import Deployed
+    from deployments.serving import Served
+
+Port = Annotated[int, Field(ge=1, le=65535, description="Where Prefect listens; by default 4200, or any free port.")]
+
+
+def deploy(*, json: Json = False, debug: Debug = False) -> None:
+    """Put work pools, block types and deployments on the Prefect server of PREFECT_API_URL or the active profile."""
+    from blocks.settings import read_settings
+    from deployments import deploying, prefect_environment, progress
+    from deployments.output import print_json
+
+    home = read_settings().home
+    with progress.shown() as say:
+        say("looking for Prefect's server")
+        api = prefect_environment.prepare_server(home, debug=debug)
+        say(f"deploying to {api}")
+        done = deploying.deploy()
+    print_json({"server": api} | asdict(done)) if json else _print_deployed(done, api, home)
+
+
+def serve(*, port: Port | None = None, json: Json = False, debug: Debug = False) -> None:
+    """Run everything on this machine until Ctrl-C: Prefect's server and UI, a worker, all deployments."""
+    from blocks.settings import read_settings
+    from deployments import progress, serving
+    from deployments.output import print_json, printable
+
+    with ExitStack() as starting:
+        show = starting.enter_context(progress.shown())
+        up = False
+
+        def say(text: str) -> None:
+            sys.stderr.write(f"{printable(text)}\n") if up else show(text)
+
+        def announce(served: Served) -> None:
+            nonlocal up
+            up = True
+            starting.close()
+            print_json({name: str(value) for name, value in asdict(served).items()}) if json else _print_served(served)
+            sys.stdout.flush()
+
+        serving.serve(read_settings().home, port, debug=debug, say=say, announce=announce)
+
+
+def _print_deployed(done: Deployed, api: str, home: Path) -> None:
+    for what, names in (("made", done.made), ("changed", done.changed), ("left as they were", done.left)):
+        if names:
+            sys.stdout.write(f"{what}: {', '.join(names)}\n")
+    for note in done.notes:
+        sys.stdout.write(f"note: {note}\n")
+    worker = f"LOOKBOOK_HOME={home} PREFECT_API_URL={api} {_prefect()} worker start --pool lookbook"
+    sys.stdout.write(f"To run them on this machine: {worker}\n")
+
+
+def _print_served(served: Served) -> None:
+    run = (
+        f"PREFECT_API_URL={served.api} {_prefect()} deployment run ingest/local -p source=sample://500 -p dataset=demo"
+    )
+    lines = {
+        "UI": served.ui,
+        "start a run": f"{served.ui}/deployments, or",
+        "": run,
+        "workspace": f"local, in {served.home}",
+        "inbox": str(served.inbox),
+        "logs": f"{served.logs / 'server.log'}, {served.logs / 'worker.log'}",
+    }
+    sys.stdout.write("Lookbook serves; Ctrl-C ends it all.\n")
+    for name, text in lines.items():
+        sys.stdout.write(f"  {name:<12}  {text}\n")
+
+
+def _prefect() -> str:
+    """Prefect's command beside this Python, as short as it can be typed from here."""
+    command = Path(sys.executable).with_name("prefect")
+    return str(command.relative_to(Path.cwd()) if command.is_relative_to(Path.cwd()) else command)

@@ -1,0 +1,197 @@
+"""Everything on one machine: Prefect's server, a worker, all deployments; ended together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import fasteners
+
+from blocks.embedded import postgres, prefect_server
+from blocks.errors import LookbookError, UsageError
+from blocks.settings import read_settings
+from deployments import deploying, prefect_environment
+from deployments.worker_process import WorkerProcess
+
+POOL = "lookbook"
+#: Prefect's own; another one where it is taken.
+PORT = 4200
+#: Seconds that a worker has to live for its end to be an accident, not a fault that comes back at once.
+LONG_LIFE = 60
+LONGEST_PAUSE = 60
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Served:
+    """What runs, for whoever uses it."""
+
+    api: str
+    ui: str
+    home: Path
+    inbox: Path
+    pool: str
+    logs: Path
+
+
+class Ended(BaseException):
+    """Somebody asked that it ends: Ctrl-C, SIGTERM, or a terminal that closes."""
+
+
+def serve(home: Path, port: int | None, *, debug: bool, say: Say, announce: Callable[[Served], None]) -> None:
+    """Run all of it until Ctrl-C or SIGTERM, then end what was started, and nothing else.
+
+    Args:
+        home: of the ``local`` workspace and, where no server is configured, of Prefect's.
+        port: of a server of its own; by default 4200, or any that is free.
+        debug: keep Prefect's logs on the console.
+        say: is told what is done now.
+        announce: is called once, when runs can be started.
+
+    Raises:
+        LookbookError: it is served already, something does not start, or the server ended by itself.
+        UsageError: the port is taken.
+    """
+    with _only_one(home), ExitStack() as ending, contextlib.suppress(Ended), _ended_by_signals():
+        worker, served = _start(home, port, debug, ending, say)
+        announce(served)
+        _watch(worker, home, own=prefect_server.running(home) == served.api, say=say)
+
+
+def _start(home: Path, port: int | None, debug: bool, ending: ExitStack, say: Say) -> tuple[WorkerProcess, Served]:
+    """Start all, in the order of need; what was started is put on `ending`, which ends it in reverse."""
+    say("starting PostgreSQL")
+    _start_registry(home, ending, say)
+    say("starting Prefect's server")
+    api = _start_server(home, port, debug, ending, say)
+    inbox = home / "inbox"
+    inbox.mkdir(exist_ok=True)
+    say("deploying")
+    os.environ["LOOKBOOK_HOME"] = str(home)
+    deploying.deploy()
+    save_local_workspace(home)
+    say("starting a worker")
+    logs = home / "prefect"
+    (logs / "worker.log").unlink(missing_ok=True)
+    worker = WorkerProcess(POOL, home, logs / "worker.log")
+    worker.stop()  # one that a killed serve left
+    ending.callback(worker.stop)
+    worker.start()
+    ending.callback(say, "ending the worker, its runs and the servers")
+    return worker, Served(api, api.removesuffix("/api"), home, inbox, POOL, logs)
+
+
+def save_local_workspace(home: Path) -> None:
+    """Save the workspace ``local`` with its absolute paths; one that is saved already stays."""
+    from blocks.workspace import local_workspace
+
+    try:
+        local_workspace(home).save("local", overwrite=False)
+    except ValueError as error:
+        if "already in use" not in str(error):
+            raise
+
+
+def _start_registry(home: Path, ending: ExitStack, say: Say) -> None:
+    """Start the registry's PostgreSQL, where the home has one of its own, unless it runs."""
+    if read_settings().registry_url is None and postgres.running(home) is None:
+        ending.callback(_stop_unless_used, postgres.stop, home, say)
+        postgres.start(home)
+
+
+def _start_server(home: Path, port: int | None, debug: bool, ending: ExitStack, say: Say) -> str:
+    """Start the home's own server, unless one is configured or it runs; returns the URL of the API."""
+    used = prefect_server.configured_api_url() or prefect_server.running(home)
+    if used is None:
+        if port is not None and not prefect_server.is_free(port):
+            raise UsageError(f"--port {port}: another program listens there.", "Give another, or none.")
+        ending.callback(_stop_unless_used, prefect_server.stop, home, say)
+        prefect_server.start(home, port or (PORT if prefect_server.is_free(PORT) else None))
+    elif port is not None and not used.startswith(f"http://127.0.0.1:{port}/"):
+        raise UsageError(f"--port {port}: the server at {used} is used.", "Leave out --port, or end that server.")
+    return prefect_environment.prepare_server(home, debug=debug)
+
+
+def _stop_unless_used(stop: Callable[[Path], bool], home: Path, say: Say) -> None:
+    """End a server of the home, unless a run that a command of this machine started is at work on it."""
+    from blocks.workspace import local_workspace
+    from tasks.datasets.lease import living_owners
+
+    owners = {}
+    with contextlib.suppress(LookbookError):  # no registry, no run
+        owners = living_owners(local_workspace(home).registry)
+    if not owners:
+        stop(home)
+        return
+    for name, owner in owners.items():
+        say(f"{name}: process {owner.pid} is at work on it; servers keep running, and lookbook stop ends them")
+
+
+def _watch(worker: WorkerProcess, home: Path, *, own: bool, say: Say) -> None:
+    """Start the worker anew whenever it ends; pause longer and longer while it ends at once."""
+    pause, since = 1, time.monotonic()
+    while True:
+        time.sleep(1)
+        if own and not prefect_server.is_alive(home):
+            raise LookbookError("Prefect's server ended by itself.", f"Its log is {home / 'prefect' / 'server.log'}.")
+        if worker.exit_code() is None:
+            continue
+        pause = 1 if time.monotonic() - since > LONG_LIFE else min(2 * pause, LONGEST_PAUSE)
+        say(f"the worker ended with code {worker.exit_code()}; another one starts")
+        time.sleep(pause)
+        with contextlib.suppress(LookbookError):  # it ended again, and the next turn sees that
+            worker.start()
+        since = time.monotonic()
+
+
+@contextmanager
+def _only_one(home: Path) -> Iterator[None]:
+    folder = home / "prefect"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = fasteners.InterProcessLock(folder / "serve.lock")
+        alone = lock.acquire(blocking=False)
+    except OSError as error:
+        raise LookbookError(
+            f"{folder} cannot be written: {error.strerror or error}.",
+            "Point LOOKBOOK_HOME to a folder that you may write to, with space left.",
+        ) from error
+    if not alone:
+        where = prefect_server.running(home)
+        at = f", at {where.removesuffix('/api')}" if where else ""
+        raise LookbookError(f"lookbook serve runs already for {home}{at}.", "End that one first, with Ctrl-C.")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Raise `Ended` at the first signal; from then on there is nothing to interrupt: all ends in a bounded time."""
+    numbers = [
+        number for number in ENDING_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN
+    ]  # nohup stays nohup
+
+    def ignore() -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+
+    def end(*_: object) -> None:
+        ignore()
+        raise Ended
+
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        ignore()

@@ -1,0 +1,141 @@
+"""A worker as a process of ours: started, asked for its health, and ended with all that it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+
+from blocks.embedded.prefect_server import free_port
+from blocks.errors import LookbookError
+
+#: Runs at the same time. The limit of ingest/local leaves room for the batches that each of them starts: a worker full
+#: of parents that wait for children would stand still.
+RUNS_AT_ONCE = 8
+#: All that descends from the worker carries this variable: runs that outlive it are found by it.
+MARK = "LOOKBOOK_SERVED_BY"
+#: Seconds until a worker has to be healthy; about 5 on two cores.
+START_TIMEOUT = 120
+#: Seconds to end, after each signal.
+STOP_TIMEOUT = 10
+#: Of Prefect's settings, those that a worker has no business with: the passwords of the server's database among them.
+SERVERS_OWN = ("PREFECT_SERVER_", "PREFECT_API_DATABASE_", "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL")
+
+
+class WorkerProcess:
+    """The one worker of a home, started anew by `start` as often as it ends."""
+
+    def __init__(self, pool: str, home: Path, log: Path) -> None:
+        """Start nothing yet.
+
+        Args:
+            pool: the work pool that it polls.
+            home: LOOKBOOK_HOME of its runs.
+            log: file that gets what the worker and its runs print.
+        """
+        digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:8]
+        self.pool, self.name, self.log = pool, f"serve-{socket.gethostname()}-{digest}", log
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(SERVERS_OWN)}
+        self._environment = kept | {"LOOKBOOK_HOME": str(home), MARK: self.name}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._port = 0
+
+    def start(self) -> None:
+        """Start it and wait until it is healthy.
+
+        Raises:
+            LookbookError: it ends, or is not healthy in time; the message names its log.
+        """
+        self._port = free_port()
+        webserver = {"PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1", "PREFECT_WORKER_WEBSERVER_PORT": str(self._port)}
+        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", self.pool, "--name", self.name]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
+                [*command, "--limit", str(RUNS_AT_ONCE), "--with-healthcheck"],
+                env=self._environment | webserver,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_TIMEOUT
+        while not (self.is_healthy() and self._is_online()):
+            if self.exit_code() is not None or time.monotonic() > deadline:
+                raise LookbookError("The worker does not start.", f"Its log is {self.log}.")
+            time.sleep(0.2)
+
+    def exit_code(self) -> int | None:
+        """How it ended; None while it runs."""
+        return self._process.poll() if self._process else None
+
+    def is_healthy(self) -> bool:
+        """Whether its health check says that it polls for runs."""
+        try:
+            return httpx.get(f"http://127.0.0.1:{self._port}/health", timeout=2).is_success
+        except httpx.HTTPError:
+            return False
+
+    def stop(self) -> None:
+        """End its runs, then it, then what is left of them: within a minute, and also of a worker that was lost."""
+        if self._process is not None and self._process.poll() is None:
+            with contextlib.suppress(psutil.Error):
+                runs = psutil.Process(self._process.pid).children()
+                psutil.wait_procs(_signalled(runs, signal.SIGTERM), timeout=STOP_TIMEOUT)  # each says how it ended
+            self._process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=STOP_TIMEOUT)
+        psutil.wait_procs(_signalled(self.family(), signal.SIGTERM), timeout=STOP_TIMEOUT)
+        psutil.wait_procs(_signalled(self.family(), signal.SIGKILL), timeout=STOP_TIMEOUT)
+        with contextlib.suppress(httpx.HTTPError, OSError):  # a server that is gone needs no news
+            self._settle_runs()
+
+    def family(self) -> list[psutil.Process]:
+        """All that runs of it: the worker, its runs, and what they started."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == self.name:
+                    found.append(process)
+        return found
+
+    def _settle_runs(self) -> None:
+        """Runs that it had taken and not begun are for the next worker; those that could not say so have crashed."""
+        from prefect.client.orchestration import get_client
+
+        unended = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
+        with get_client(sync_client=True) as client:
+            runs = client.request("POST", "/flow_runs/filter", json={"flow_runs": unended}).json()
+            for run in runs:
+                if run["labels"].get("prefect.worker.name") != self.name:
+                    continue
+                state = {"type": "CRASHED", "message": "The worker was ended while this ran."}
+                if run["state_type"] == "PENDING":
+                    state = {"type": "SCHEDULED", "message": "The worker was ended before this began."}
+                path = f"/flow_runs/{run['id']}/set_state"
+                client.request("POST", path, json={"state": state, "force": True})  # type: ignore[arg-type]
+
+    def _is_online(self) -> bool:
+        """Whether the server knows it."""
+        from prefect.client.orchestration import get_client
+
+        with get_client(sync_client=True) as client:
+            path = f"/work_pools/{self.pool}/workers/filter"
+            body = {"workers": {"status": {"any_": ["ONLINE"]}}}
+            workers = client.request("POST", path, json=body).json()  # type: ignore[arg-type]
+        return self.name in {worker["name"] for worker in workers}
+
+
+def _signalled(processes: list[psutil.Process], number: signal.Signals) -> list[psutil.Process]:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.send_signal(number)
+    return processes

@@ -1,0 +1,168 @@
+"""Deploying to a real server: what is missing is made, what is there stays, and it says which is which."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments.deploying import POOLS, deployment_names
+from tests.support.command import lookbook, lookbook_json
+from tests.support.homes import remove_home
+from tests.support.prefect_processes import Server, start_server
+
+pytestmark = pytest.mark.integration
+
+#: What the server notes by itself while nothing changes.
+NOTED = {"updated", "updated_by", "last_polled", "status", "active_slots"}
+
+
+@dataclass
+class Deployment:
+    """A server of these tests' own, and what the first deploy to it said."""
+
+    server: Server
+    first: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """A server with all deployments, made by the command."""
+    home = tmp_path_factory.mktemp("deploy") / "home"
+    try:
+        server = start_server(home)
+        yield Deployment(server, deploy(server))
+    finally:
+        remove_home(home)
+
+
+@pytest.fixture
+def server(deployed: Deployment) -> Server:
+    """Only the server."""
+    return deployed.server
+
+
+def lasting(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: lasting(part) for key, part in value.items() if key not in NOTED}
+    return [lasting(part) for part in value] if isinstance(value, list) else value
+
+
+def everything(server: Server) -> dict[str, Any]:
+    """All that the API says of what a deploy makes, with the ids."""
+    kinds = ("work_pools", "deployments", "block_types", "block_schemas", "block_documents", "automations", "flows")
+    found = {kind: sorted(server.post(f"/{kind}/filter"), key=lambda item: str(item["id"])) for kind in kinds}
+    result: dict[str, Any] = lasting(found)
+    return result
+
+
+def deploy(server: Server) -> Any:
+    return lookbook_json(server.home, "deploy", PREFECT_API_URL=server.url)
+
+
+def test_first_all_is_made_and_a_second_time_nothing_changes(deployed: Deployment) -> None:
+    server, first = deployed.server, deployed.first
+    assert first["server"] == server.url
+    assert {f"work pool {name}" for name in POOLS} | set(deployment_names()) <= set(first["made"])
+    assert first["changed"] == first["left"] == []
+
+    before = everything(server)
+    again = deploy(server)
+    assert again["made"] == again["changed"] == []
+    assert set(again["left"]) >= set(first["made"])
+    assert everything(server) == before
+
+
+def test_workers_need_nothing_of_the_machine_that_deployed(server: Server) -> None:
+    for name in deployment_names():
+        deployment = server.deployment(name)
+        assert deployment["path"] is None
+        assert deployment["storage_document_id"] is None
+        assert deployment["pull_steps"] in (None, [])
+        assert deployment["enforce_parameter_schema"] is True
+
+
+def test_what_a_user_changed_is_mended_where_it_is_ours_and_kept_where_it_is_theirs(server: Server) -> None:
+    ingest = server.deployment("ingest/local")
+    own = {"schedule": {"cron": "0 6 * * 1", "timezone": "UTC"}, "parameters": {"source": "/photos", "dataset": "a"}}
+    server.post(f"/deployments/{ingest['id']}/schedules", [own])
+    server.patch(f"/deployments/{ingest['id']}", {"description": "Ours no longer."})
+    template = server.get("/work_pools/lookbook-docker")["base_job_template"]
+    template["variables"]["properties"]["mem_limit"]["default"] = "8g"
+    server.patch("/work_pools/lookbook-docker", {"base_job_template": template})
+    server.delete("/work_pools/lookbook-cloud-run")
+
+    done = deploy(server)
+
+    assert "ingest/local" in done["changed"]
+    assert server.deployment("ingest/local")["description"] != "Ours no longer."
+    assert [s["schedule"]["cron"] for s in server.deployment("ingest/local")["schedules"]] == ["0 6 * * 1"]
+    assert "work pool lookbook-cloud-run" in done["made"]
+    assert server.get("/work_pools/lookbook-docker")["base_job_template"] == template
+    assert any("lookbook-docker" in note for note in done["notes"])
+
+
+def test_a_pool_of_another_kind_under_our_name_is_named(server: Server) -> None:
+    server.delete("/work_pools/lookbook-docker")
+    server.post("/work_pools/", {"name": "lookbook-docker", "type": "process", "base_job_template": {}})
+    done = lookbook(server.home, "deploy", PREFECT_API_URL=server.url)
+    assert done.returncode == 1
+    assert "The work pool lookbook-docker is of the type process" in done.stderr
+    server.delete("/work_pools/lookbook-docker")
+
+
+@contextmanager
+def pretended(answer: Callable[[str], tuple[int, str]]) -> Iterator[str]:
+    """A server that gives these answers, by path; yields the URL of its API."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, text = answer(self.path)
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_: object) -> None: ...
+
+    listener = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=listener.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listener.server_port}/api"
+    finally:
+        listener.shutdown()
+        listener.server_close()
+
+
+def test_a_server_that_is_too_old_is_named(tmp_path: Path) -> None:
+    with pretended(lambda path: (200, json.dumps("3.4.1" if "version" in path else True))) as url:
+        done = lookbook(tmp_path / "home", "deploy", PREFECT_API_URL=url)
+    assert done.returncode == 1
+    assert f"server at {url}" in done.stderr
+    assert "3.4.1" in done.stderr
+    assert "3.8 or newer" in done.stderr
+
+
+def test_a_server_that_refuses_is_named_with_the_way_in(tmp_path: Path) -> None:
+    def answer(path: str) -> tuple[int, str]:
+        return (200, "true") if "health" in path else (401, '{"detail": "who are you?"}')
+
+    with pretended(answer) as url:
+        done = lookbook(tmp_path / "home", "deploy", PREFECT_API_URL=url)
+    assert done.returncode == 1
+    assert "refused GET /api/admin/version: 401" in done.stderr
+    assert "PREFECT_API_AUTH_STRING" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_server_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    done = lookbook(tmp_path / "home", "deploy", PREFECT_API_URL="http://127.0.0.1:9/api")
+    assert done.returncode == 1
+    assert "No Prefect API answers at http://127.0.0.1:9/api" in done.stderr

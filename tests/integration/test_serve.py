@@ -1,0 +1,213 @@
+"""`lookbook serve` as a user starts it: all is up, one Ctrl-C later nothing is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from blocks.embedded import postgres, prefect_server
+from deployments.deploying import deployment_names
+from tests.support import debian_postgres
+from tests.support.command import environment, lookbook
+from tests.support.homes import remove_home
+from tests.support.prefect_processes import Server, wait_for
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+
+
+@dataclass
+class Serving:
+    """A `lookbook serve` that is up.
+
+    Attributes:
+        process: of the command.
+        told: what it said about itself with --json.
+        server: the Prefect server that it uses.
+    """
+
+    process: subprocess.Popen[str]
+    told: dict[str, str]
+    server: Server
+
+    def worker(self) -> psutil.Process:
+        """Its worker."""
+        children = psutil.Process(self.process.pid).children()
+        return next(child for child in children if "worker" in child.cmdline())
+
+    def end(self, number: signal.Signals = signal.SIGINT) -> str:
+        """Send a signal, wait for its end, which has to be a good one; returns what it said."""
+        self.process.send_signal(number)
+        _, said = self.process.communicate(timeout=120)
+        assert self.process.returncode == 0, said
+        return said
+
+
+def processes_of(home: Path) -> list[str]:
+    """All that runs for a home, by whatever way it was started."""
+    own = (str(home), str(postgres.data_folder(home)))
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.status() == psutil.STATUS_ZOMBIE or process.pid == os.getpid():
+                continue
+            lines = " ".join(process.cmdline())
+            if any(place in lines for place in own) or process.environ().get("LOOKBOOK_HOME") == str(home):
+                found.append(f"{process.pid} {lines[:200]}")
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+@contextmanager
+def serving(home: Path, *options: str, **more: str) -> Iterator[Serving]:
+    """Start it and wait until it says that it is up; whatever a test leaves of it is ended."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from deployments.cli import main; main()", "serve", "--json", *options],
+        env=environment(home, **more),
+        cwd=home.parent,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        text = ""
+        while not text.endswith("}\n") and (line := process.stdout.readline()):
+            text += line
+        if not text:
+            raise AssertionError(process.communicate()[1])
+        told = json.loads(text)
+        yield Serving(process, told, Server(home, told["api"]))
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.communicate(timeout=120)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A home that is not there yet."""
+    folder = tmp_path / "home"
+    yield folder
+    remove_home(folder)
+
+
+def online_workers(server: Server) -> list[str]:
+    """The workers that the server hears of."""
+    workers = server.post("/work_pools/lookbook/workers/filter")
+    return [worker["name"] for worker in workers if worker["status"] == "ONLINE"]
+
+
+def listeners(process: psutil.Process) -> set[str]:
+    """The addresses on which a process listens."""
+    return {c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+
+
+def test_all_is_up_a_worker_is_replaced_and_ctrl_c_leaves_nothing(home: Path) -> None:
+    with serving(home) as up:
+        server = up.server
+        assert httpx.get(up.told["ui"], timeout=30).is_success
+        for name in deployment_names():
+            assert server.deployment(name)["paused"] is False
+        assert Path(up.told["inbox"]).is_dir()
+        assert_local_workspace_saved(server, home)
+        assert len(online_workers(server)) == 1
+
+        first = up.worker()
+        for process in psutil.Process(up.process.pid).children():
+            assert listeners(process) == {"127.0.0.1"}  # nobody is asked for a password
+        second = lookbook(home, "serve")
+        assert second.returncode == 1
+        assert f"lookbook serve runs already for {home}, at {up.told['ui']}" in second.stderr
+
+        first.kill()
+        other = wait_for("another worker", lambda: next_worker(up, first.pid), 120)
+        wait_for("it listens", lambda: listeners(other), 120)
+
+        run = server.start_run("ingest/local", source="sample://2000", dataset="cut-short")
+        wait_for("the run runs", lambda: server.run(run)["state_type"] == "RUNNING", 180)
+        said = up.end()
+    assert "ended with code -9; another one starts" in said
+    assert processes_of(home) == []
+    assert prefect_server.running(home) is None
+    assert postgres.running(home) is None
+    assert_run_ended(home, run)
+
+
+def next_worker(up: Serving, before: int) -> psutil.Process | None:
+    try:
+        worker = up.worker()
+        return worker if worker.pid != before else None
+    except (StopIteration, psutil.Error):  # the dead one is still listed, or none is there yet
+        return None
+
+
+def assert_local_workspace_saved(server: Server, home: Path) -> None:
+    block: dict[str, Any] = server.get("/block_types/slug/lookbook-workspace/block_documents/name/local")
+    assert block["data"]["scratch"] == str(home / "scratch")
+    assert block["data"]["lake"]["root"] == str(home / "lake")
+
+
+def assert_run_ended(home: Path, run: str) -> None:
+    """A run that was cut short says so: none is left Running, where it would hold a place under the limit."""
+    url = prefect_server.start(home)
+    try:
+        assert Server(home, url).run(run)["state_type"] == "CRASHED"
+    finally:
+        prefect_server.stop(home)
+
+
+def test_a_server_that_ran_before_is_used_and_left_running(home: Path) -> None:
+    home.mkdir()
+    before = prefect_server.start(home)
+    with serving(home) as up:
+        assert up.told["api"] == before
+        up.end(signal.SIGTERM)
+    assert prefect_server.running(home) == before
+    assert len(processes_of(home)) == 1
+    refused = lookbook(home, "serve", "--port", str(prefect_server.free_port()))
+    assert refused.returncode == 2
+    assert f"the server at {before} is used" in refused.stderr
+
+
+def test_its_server_can_live_on_a_postgresql_by_url(home: Path) -> None:
+    if debian_postgres.programs() is None:
+        pytest.skip("no PostgreSQL in /usr/lib/postgresql: apt-get install postgresql")
+    port = prefect_server.free_port()
+    with debian_postgres.cluster("prefect") as address:
+        url = f"postgresql+asyncpg://{address}/prefect"
+        with serving(home, "--port", str(port), PREFECT_SERVER_DATABASE_CONNECTION_URL=url) as up:
+            assert up.told["api"] == f"http://127.0.0.1:{port}/api"
+            assert len(online_workers(up.server)) == 1
+            assert up.server.deployment("ingest/local")["enforce_parameter_schema"] is True
+            # Flows have no business with the server's database.
+            assert "PREFECT_SERVER_DATABASE_CONNECTION_URL" not in up.worker().environ()
+            up.end()
+        assert not list(home.rglob("prefect.db"))
+    assert processes_of(home) == []
+
+
+def test_a_port_that_is_taken_is_a_wrong_option(home: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        done = lookbook(home, "serve", "--port", str(port))
+    assert done.returncode == 2
+    assert f"--port {port}: another program listens there." in done.stderr
+    assert processes_of(home) == []

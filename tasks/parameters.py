@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from pydantic import Field, JsonValue
-from pydantic.json_schema import SkipJsonSchema
 
 #: Images in a batch, and bytes of their originals: half a minute of work or more on two cores.
 BATCH_SIZE = 5000
@@ -46,10 +45,9 @@ WorkspaceName = Annotated[
         pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
     ),
 ]
-#: The form shows a number that may stay empty, not a choice between a number and nothing.
 Limit = Annotated[
-    Annotated[int, Field(ge=1)] | SkipJsonSchema[None],
-    described("Limit", "Take only so many images (1 or more), in the order of their names; empty: all."),
+    Annotated[int, Field(ge=1, title="Images")] | None,
+    described("Limit", "Take only so many images (1 or more), in the order of their names. None: all."),
 ]
 BatchSize = Annotated[
     int, described("Batch size", "Images in one batch, at the most (1 to 1,000,000).", ge=1, le=1_000_000)

@@ -29,6 +29,7 @@ def open_form(page: Page) -> None:
     page.goto("/")
     page.get_by_role("link", name="Deployments").click()
     page.get_by_placeholder("Search deployments").fill("ingest")
+    expect(page.get_by_role("link", name="process-batch")).to_have_count(0)
     row = page.get_by_role("row").filter(has=page.get_by_role("link", name="ingest", exact=True))
     row.get_by_role("link", name="local").click()
     page.get_by_role("button", name="Run", exact=True).click()
@@ -109,7 +110,7 @@ def named(prefect: Server, dataset: str) -> list[dict[str, object]]:
 
 
 def test_the_form_refuses_a_bad_value_and_names_it(prefect: Server, page: Page, tmp_path: Path) -> None:
-    open_form(page)
+    page.goto(f"/v2/deployments/deployment/{prefect.deployment('ingest/local')['id']}/run")
     page.get_by_label("Source").fill("sample://30")
     page.get_by_label("Dataset").fill("Summer Shoes")
     page.get_by_label("Batch size").fill("0")

@@ -93,7 +93,7 @@ def ingest(
     dataset: DatasetName,
     workspace: WorkspaceName = "local",
     recipe: Annotated[Path | None, Parameter(help="YAML or JSON file: outputs, sizes, formats, limits.")] = None,
-    limit: Limit | None = None,
+    limit: Limit = None,
     batch_size: BatchSize = BATCH_SIZE,
     reject_limit: RejectLimit = 0.1,
     json: Json = False,

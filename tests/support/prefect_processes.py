@@ -72,15 +72,26 @@ class Server:
 
     def post(self, path: str, body: dict[str, Any] | list[Any] | None = None) -> Any:
         """Ask the API."""
-        answer = httpx.post(f"{self.url}{path}", json=body or {}, timeout=30)
-        answer.raise_for_status()
-        return answer.json() if answer.content else None
+        return self._ask("POST", path, body or {})
 
     def get(self, path: str) -> Any:
         """Read from the API."""
-        answer = httpx.get(f"{self.url}{path}", timeout=30)
+        return self._ask("GET", path)
+
+    def delete(self, path: str) -> None:
+        """Remove something by the API."""
+        self._ask("DELETE", path)
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """As Prefect's own client, ask again on a 503: so ends a write that met another one in SQLite."""
+
+        def ask() -> httpx.Response | None:
+            answer = httpx.request(method, f"{self.url}{path}", json=body, timeout=30)
+            return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer
+
+        answer = wait_for(f"{method} {path} is answered", ask, 30)
         answer.raise_for_status()
-        return answer.json()
+        return answer.json() if answer.content else None
 
     def put(self, path: str, body: dict[str, Any]) -> None:
         """Replace by the API."""

@@ -78,11 +78,19 @@ class Server:
         """Read from the API."""
         return self._ask("GET", path)
 
+    def put(self, path: str, body: dict[str, Any]) -> None:
+        """Replace something by the API."""
+        self._ask("PUT", path, body)
+
+    def patch(self, path: str, body: dict[str, Any]) -> None:
+        """Change something by the API."""
+        self._ask("PATCH", path, body)
+
     def delete(self, path: str) -> None:
         """Remove something by the API."""
         self._ask("DELETE", path)
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    def _ask(self, method: str, path: str, body: dict[str, Any] | list[Any] | None = None) -> Any:
         """As Prefect's own client, ask again on a 503: so ends a write that met another one in SQLite."""
 
         def ask() -> httpx.Response | None:
@@ -93,25 +101,13 @@ class Server:
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
-    def put(self, path: str, body: dict[str, Any]) -> None:
-        """Replace by the API."""
-        httpx.put(f"{self.url}{path}", json=body, timeout=30).raise_for_status()
-
-    def patch(self, path: str, body: dict[str, Any]) -> None:
-        """Change by the API."""
-        httpx.patch(f"{self.url}{path}", json=body, timeout=30).raise_for_status()
-
-    def delete(self, path: str) -> None:
-        """Delete by the API."""
-        httpx.delete(f"{self.url}{path}", timeout=30).raise_for_status()
-
     def events(self, *names: str) -> list[dict[str, Any]]:
         """The events of these names, or all, newest first."""
         wanted = {"occurred": {"since": "2020-01-01T00:00:00Z"}} | ({"event": {"name": names}} if names else {})
         page = self.post("/events/filter", {"filter": wanted, "limit": 50})
         found: list[dict[str, Any]] = page["events"]
         while page["next_page"]:
-            page = httpx.get(page["next_page"], timeout=30).raise_for_status().json()
+            page = self.get(page["next_page"].removeprefix(self.url))
             found += page["events"]
         return found
 

@@ -7,10 +7,12 @@ from typing import Annotated
 
 from cyclopts import Parameter, validators
 
+Config = Annotated[Path, Parameter(help="YAML file: which buckets and prefixes become which datasets.")]
+Debug = Annotated[bool, Parameter(negative="", help="Show logs, and tracebacks of errors.")]
 Port = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=65535))]
 
 
-def receive(config: Path, /, *, host: str = "127.0.0.1", port: Port = 8080, debug: bool = False) -> None:
+def receive(config: Config, /, *, host: str = "127.0.0.1", port: Port = 8080, debug: Debug = False) -> None:
     """Take Pub/Sub's messages about buckets and announce their changes; CONFIG is a YAML file, see docs/events.md."""
     import uvicorn
     from uvicorn.config import LOGGING_CONFIG

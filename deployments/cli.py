@@ -93,7 +93,7 @@ def ingest(
     dataset: DatasetName,
     workspace: WorkspaceName = "local",
     recipe: Annotated[Path | None, Parameter(help="YAML or JSON file: outputs, sizes, formats, limits.")] = None,
-    limit: Limit | None = None,
+    limit: Limit = None,
     batch_size: BatchSize = BATCH_SIZE,
     reject_limit: RejectLimit = 0.1,
     json: Json = False,
@@ -245,6 +245,9 @@ def stop(*, json: Json = False, debug: Debug = False) -> None:
     else:
         names = " and ".join(name for name, was in ended.items() if was)
         sys.stdout.write(f"Ended {names}.\n" if names else "No server was running.\n")
+
+
+app.command("deployments.receiving:receive", name="receive", help="Take Pub/Sub's messages and announce changes.")
 
 
 def _home_of(workspace: str) -> str:

@@ -58,17 +58,9 @@ def ingest(home: Path, debug: bool, parameters: dict[str, Any]) -> dict[str, Any
 def verify(workspace: str, dataset: str, repair: bool) -> dict[str, Any]:
     """Verify a dataset; with `repair`, mend what can be mended and verify once more."""
     from blocks.workspace import load_workspace
-    from tasks.datasets import verify as checks
-    from tasks.datasets.lease import lease
+    from tasks.datasets.verify import verify_or_repair
 
-    place = load_workspace(workspace)
-    repairs: list[str] = []
-    if repair:
-        with lease(place.registry, f"dataset/{dataset}"):  # a run that publishes meanwhile would be set back
-            repairs = checks.repair(checks.verify(place, dataset))
-            found = checks.verify(place, dataset)
-    else:
-        found = checks.verify(place, dataset)
+    found, repairs = verify_or_repair(load_workspace(workspace), dataset, repair)
     return {
         "dataset": dataset,
         "snapshot": found.snapshot_id,

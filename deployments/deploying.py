@@ -1,4 +1,4 @@
-"""Put the deployments of prefect.yaml on a Prefect server: work pools, block types, deployments."""
+"""Put the deployments of prefect.yaml on a Prefect server: work pools, block types, deployments, automations."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import yaml
 
 from blocks.errors import LookbookError
 from blocks.settings import read_settings
+from deployments import automations
 from deployments.shipped import job_template_file, prefect_file
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ VOLATILE = {"updated", "updated_by", "last_polled", "status", "active_slots"}
 
 @dataclass
 class Deployed:
-    """What a deploy did, by the names of pools and deployments, and what it has to say about them."""
+    """What a deploy did, by the names of pools, deployments and automations, and what it has to say about them."""
 
     made: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
@@ -58,6 +59,7 @@ def deploy() -> Deployed:
         make_pools(client, done)
         register_blocks()
         deploy_all(client, done)
+        automations.install(client, done)
     return done
 
 

@@ -33,7 +33,7 @@ from tasks.datasets.runs import end_run, start_run
 from tasks.datasets.survey import Request, Survey, take_stock
 from tasks.images.pacing import stoppable
 from tasks.images.progress import announce
-from tasks.images.recipe import Recipe
+from tasks.images.recipe import Recipe, RecipeOrDefault
 from tasks.parameters import BATCH_SIZE, BatchSize, DatasetName, Limit, RejectLimit, SourceUri, WorkspaceName
 
 
@@ -77,8 +77,8 @@ def ingest(
     source: SourceUri,
     dataset: DatasetName,
     workspace: WorkspaceName = "local",
-    recipe: Recipe | None = None,
-    limit: Limit | None = None,
+    recipe: RecipeOrDefault = None,
+    limit: Limit = None,
     batch_size: BatchSize = BATCH_SIZE,
     reject_limit: RejectLimit = 0.1,
 ) -> dict[str, Any]:

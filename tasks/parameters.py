@@ -2,50 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 #: Images in a batch, and bytes of their originals: half a minute of work or more on two cores.
 BATCH_SIZE = 5000
 BATCH_BYTES = 1024**3
 
+
+def described(title: str, description: str, **rules: Any) -> Any:  # noqa: ANN401 - what Field takes and returns
+    """A pydantic field whose title and description reach Prefect's form.
+
+    Prefect writes a parameter's name and docstring over the title and description of its field; what stands in
+    ``json_schema_extra`` wins over both (``prefect._internal.pydantic.v2_schema.process_v2_params``).
+    """
+    shown: dict[str, JsonValue] = {"title": title, "description": description}
+    return Field(title=title, description=description, json_schema_extra=shown, **rules)
+
+
 SourceUri = Annotated[
     str,
-    Field(
+    described(
+        "Source",
+        "A folder, a .zip or .tar(.gz) archive that the worker can read, or sample://500 for a built-in catalogue.",
         min_length=1,
-        title="Source",
-        description="A folder, a .zip or .tar(.gz) archive, or sample://500 for a built-in catalogue.",
     ),
 ]
 DatasetName = Annotated[
     str,
-    Field(
+    described(
+        "Dataset",
+        "Name of the dataset: lower-case letters, digits, - and _; 63 at the most.",
         pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
-        title="Dataset",
-        description="Name of the dataset: lower-case letters, digits, - and _; 63 at the most.",
     ),
 ]
 WorkspaceName = Annotated[
     str,
-    Field(
+    described(
+        "Workspace",
+        "Where the dataset lives: local, or the name of a saved Lookbook Workspace block.",
         pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
-        title="Workspace",
-        description="Where the dataset lives: local, or the name of a saved Lookbook Workspace block.",
     ),
 ]
 Limit = Annotated[
-    int, Field(ge=1, title="Limit", description="Take only so many images (1 or more), in the order of their names.")
+    Annotated[int, Field(ge=1, title="Images")] | None,
+    described("Limit", "Take only so many images (1 or more), in the order of their names. None: all."),
 ]
 BatchSize = Annotated[
-    int, Field(ge=1, le=1_000_000, title="Batch size", description="Images in one batch, at the most.")
+    int, described("Batch size", "Images in one batch, at the most (1 to 1,000,000).", ge=1, le=1_000_000)
 ]
 RejectLimit = Annotated[
-    float,
-    Field(
-        ge=0,
-        le=1,
-        title="Reject limit",
-        description="Fail if a larger share of the images is rejected (0 to 1).",
-    ),
+    float, described("Reject limit", "Fail if a larger share of the images is rejected (0 to 1).", ge=0, le=1)
 ]

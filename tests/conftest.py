@@ -59,7 +59,7 @@ def workspace(tmp_path: Path, registry: Registry) -> Workspace:
     place = local_workspace(tmp_path / "home").model_copy(update={"registry": registry})
 
     async def empty(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        tables = "runs, snapshots, current_snapshots, assets, products, rejects, loads, leases"
+        tables = "runs, snapshots, current_snapshots, assets, products, rejects, loads, leases, watches"
         names = ", ".join(f"lookbook.{name.strip()}" for name in tables.split(","))
         await connection.execute(f"TRUNCATE {names}")
 

@@ -24,6 +24,16 @@ from blocks.errors import LookbookError
 START_TIMEOUT = 120
 ATTEMPTS = 3
 
+#: What keeps the server's database from growing without end: runs go after 30 days (the books keep theirs, in the
+#: registry), events after 7, heartbeats after one. Whoever sets one of these in the environment has the last word.
+UPKEEP = {
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(30 * 86400),
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_EVENT_RETENTION_OVERRIDES": '{"prefect.flow-run.heartbeat": 86400}',
+    "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P7D",
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "60",
+}
+
 # A lock file keeps processes apart, and only those: POSIX grants it to each thread of one.
 _starting = threading.Lock()
 
@@ -49,8 +59,9 @@ def environment(home: Path) -> dict[str, str]:
         "PREFECT_HOME": str(home / "prefect"),
         "PREFECT_PROFILE": "ephemeral",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "DO_NOT_TRACK": "1",
-    }
+    } | {name: os.environ.get(name, value) for name, value in UPKEEP.items()}
 
 
 def start(home: Path, port: int | None = None) -> str:

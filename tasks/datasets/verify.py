@@ -14,6 +14,7 @@ from blocks.errors import ObjectNotFoundError
 from blocks.lake import Lake
 from blocks.workspace import Workspace
 from tasks.datasets import follow
+from tasks.datasets.lease import lease, living_owners
 from tasks.datasets.manifest import TABLES, Manifest, require_published
 from tasks.datasets.registry_index import registry_differences
 from tasks.datasets.repair import SourceFiles, redraw, restore_original
@@ -57,6 +58,29 @@ def verify(workspace: Workspace, dataset: str) -> Verified:
     lines = workspace.warehouse.differences(follow.snapshot_load(workspace, manifest), load_models())
     differences += [Difference(line, load) for line in lines]
     return Verified(manifest.snapshot_id, len(manifest.files) + len(objects), differences)
+
+
+def verify_or_repair(workspace: Workspace, dataset: str, mend: bool) -> tuple[Verified, list[str]]:
+    """Verify a dataset; with `mend`, mend what can be mended under the dataset's lease, and verify once more.
+
+    Returns:
+        What was found at last, and one line for each thing that was to be mended.
+
+    Raises:
+        LookbookError: as `verify`; or another run is at work on the dataset that is to be mended.
+    """
+    if not mend:
+        return verify(workspace, dataset), []
+    with lease(workspace.registry, f"dataset/{dataset}"):  # a run that publishes meanwhile would be set back
+        repairs = repair(verify(workspace, dataset))
+        return verify(workspace, dataset), repairs
+
+
+def is_disturbed(workspace: Workspace, dataset: str, found: Verified) -> bool:
+    """Whether a run is publishing, or has published, since `found`: what differs then is verified after it again."""
+    if f"dataset/{dataset}" in living_owners(workspace.registry):
+        return True
+    return require_published(workspace.lake, dataset).manifest.snapshot_id != found.snapshot_id
 
 
 def repair(found: Verified) -> list[str]:

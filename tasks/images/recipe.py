@@ -14,6 +14,7 @@ from PIL import features
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from blocks.errors import UsageError
+from tasks.parameters import described
 
 #: Raise it when drawing or measuring changes: outputs of another version are made anew, beside the old.
 DRAWING_VERSION = 2
@@ -82,6 +83,11 @@ def _default_outputs() -> dict[str, OutputDefinition]:
     }
 
 
+def _shown_outputs() -> dict[str, dict[str, Any]]:
+    """The default outputs as a form shows them: what differs from the defaults of an output."""
+    return {name: output.model_dump(exclude_unset=True) for name, output in _default_outputs().items()}
+
+
 OutputName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 
 
@@ -90,16 +96,38 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    outputs: Annotated[dict[OutputName, OutputDefinition], Field(min_length=1, description="Outputs by name.")] = Field(
-        default_factory=_default_outputs
-    )
+    outputs: Annotated[
+        dict[OutputName, OutputDefinition],
+        Field(
+            min_length=1,
+            description="What to draw, by name, as JSON. {} is a 512 pixel JPEG; or say image_size, resize_mode "
+            "(border, keep_ratio, keep_ratio_largest, center_crop, no), colour_mode (rgb, grey), encode_format "
+            "(jpeg, png, webp, avif), encode_quality, …: docs/recipes.md lists all.",
+            json_schema_extra={"default": _shown_outputs()},
+        ),
+    ] = Field(default_factory=_default_outputs)
     speed: Speed = "fast"
-    min_image_size: Annotated[int, Field(ge=0, description="Refuse images whose shorter edge is below this.")] = 0
+    min_image_size: Annotated[
+        int, Field(ge=0, description="Refuse images whose shorter edge is below this, in pixels.")
+    ] = 0
     max_image_area: Annotated[int, Field(ge=1, description="Refuse images of more pixels than this.")] = 150_000_000
-    max_aspect_ratio: Annotated[float | None, Field(ge=1, description="Refuse images longer than this ratio.")] = None
+    max_aspect_ratio: Annotated[
+        float | None,
+        Field(
+            ge=1,
+            description="Refuse images whose edges differ by more than this factor (1 or more).",
+        ),
+    ] = None
     max_file_bytes: Annotated[int, Field(ge=1, description="Refuse files of more bytes than this.")] = 256 * 1024 * 1024
-    max_seconds: Annotated[float, Field(ge=0.001, le=3600, description="Refuse images that take longer to draw.")] = 60
-    keep_gps: Annotated[bool, Field(description="Keep GPS positions in the EXIF fields.")] = False
+    max_seconds: Annotated[
+        float,
+        Field(
+            ge=0.001,
+            le=3600,
+            description="Refuse images that take longer to draw, in seconds (0.001 to 3,600).",
+        ),
+    ] = 60
+    keep_gps: Annotated[bool, Field(title="Keep GPS", description="Keep GPS positions in the EXIF fields.")] = False
     keep_maker_notes: Annotated[bool, Field(description="Keep the camera maker's private notes.")] = False
 
     @model_validator(mode="before")
@@ -129,6 +157,15 @@ class Recipe(BaseModel):
         ]
         made_of |= {"drawing": DRAWING_VERSION, "codec": codec_versions()}
         return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
+
+
+#: A flow's parameter: without a recipe, the default one.
+RecipeOrDefault = Annotated[
+    Recipe | None,
+    described(
+        "Recipe", "Sizes, formats and limits. None: a standard and a grey copy of 512 pixels, and a thumbnail of 128."
+    ),
+]
 
 
 def codec_versions() -> dict[str, str]:

@@ -126,6 +126,7 @@ def test_the_tables_have_the_columns_that_are_written(empty_url: str) -> None:
         assert tables[name] == {"dataset", *columns}
     assert {"run_id", "owner", "status", "summary", "error"} <= tables["runs"]
     assert tables["leases"] == {"name", "owner", "expires_at"}
+    assert {"dataset", "source", "seen", "announced"} <= tables["watches"]
     assert tables["current_snapshots"] == {"dataset", "snapshot_id"}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.homes import remove_home
+from tests.support.prefect_processes import Server, deploy, start_server
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +17,20 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("shared") / "home with space ü"
     yield home
     remove_home(home)
+
+
+@pytest.fixture(scope="session")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A Prefect server with the deployments of this checkout and one worker of the pool ``lookbook``.
+
+    All tests of this folder share it, so each uses dataset names of its own, deletes the schedules that it makes and
+    leaves the worker alone: who needs several workers or kills one starts ``prefect.worker(...)`` of a pool of its own.
+    """
+    home = tmp_path_factory.mktemp("prefect") / "home"
+    try:
+        server = start_server(home)
+        deploy(server)
+        with server.worker(name="session"):
+            yield server
+    finally:
+        remove_home(home)

@@ -42,6 +42,7 @@ def test_the_wheel_holds_the_houses_folders_and_their_data(wheel: Path) -> None:
         "tasks/tables/models/fact_product.sql",
         "tasks/datasets/templates/report.html.j2",
         "blocks/migrations/versions/0001_books.py",
+        "blocks/migrations/versions/0002_watches.py",
         "blocks/py.typed",
         "deployments/shipped/prefect.yaml",
         *(f"deployments/shipped/work-pools/{kind}.json" for kind in POOLS.values()),

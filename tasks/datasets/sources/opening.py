@@ -29,13 +29,23 @@ def open_source(uri: str, scratch: Path) -> Source:
     Raises:
         UsageError: the scheme is unknown, or nothing of use stands at the path.
     """
+    path = local_path(uri)
+    return SampleSource(uri, scratch) if path is None else _open_path(uri, path, scratch)
+
+
+def local_path(uri: str) -> Path | None:
+    """The path of this machine that `uri` names, whether or not it is there; None for ``sample://N``.
+
+    Raises:
+        UsageError: the scheme is unknown.
+    """
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", uri)
     if scheme is None:
-        return _open_path(uri, Path(uri).expanduser(), scratch)
+        return Path(uri).expanduser()
     if scheme[1].lower() == "sample":
-        return SampleSource(uri, scratch)
+        return None
     if scheme[1].lower() == "file":
-        return _open_path(uri, _path_of(uri), scratch)
+        return _path_of(uri)
     raise UsageError(f"SOURCE {uri}: {scheme[1]}:// is not known.", TAKES)
 
 

@@ -6,10 +6,12 @@ import http.server
 import json
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
 import pytest
+from prefect.settings import Settings
 
 from blocks.embedded import prefect_server
 from tests.support.homes import remove_home
@@ -79,3 +81,18 @@ def test_the_users_own_server_comes_first(tmp_path: Path, monkeypatch: pytest.Mo
     assert prefect_server.configured_api_url() is None
     monkeypatch.setenv("PREFECT_API_URL", "http://mine/api")
     assert prefect_server.configured_api_url() == "http://mine/api"
+
+
+def test_what_is_kept_for_how_long_is_what_prefect_understands_and_the_user_has_the_last_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in prefect_server.environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    kept = Settings().server
+    assert kept.services.db_vacuum.enabled_vacuum_types == {"events", "flow_runs", "orphans"}
+    assert kept.services.db_vacuum.retention_period == timedelta(days=30)
+    assert kept.services.db_vacuum.event_retention_overrides == {"prefect.flow-run.heartbeat": timedelta(days=1)}
+    assert kept.events.retention_period == timedelta(days=7)
+    assert Settings().flows.heartbeat_frequency == 60
+    monkeypatch.setenv("PREFECT_SERVER_EVENTS_RETENTION_PERIOD", "P2D")
+    assert prefect_server.environment(tmp_path)["PREFECT_SERVER_EVENTS_RETENTION_PERIOD"] == "P2D"

@@ -1,0 +1,132 @@
+"""The automations themselves: each a name, what it waits for, and what it does then. Imports Prefect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ActionTypes, ChangeFlowRunState, RunDeployment, SendNotification
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture, TriggerTypes
+
+#: A block of any type that can notify; it hears of failed runs.
+NOTIFICATION_BLOCK = "lookbook-failures"
+#: At most one notification of a watch that fails at each look.
+WATCH_SILENCE = timedelta(hours=1)
+
+FLOWS = ["ingest", "process-batch", "verify", "watch"]
+ENDED = ["Completed", "Failed", "Cancelled", "Crashed", "TimedOut"]
+#: A run in one of these states has no process, and so no heartbeats.
+RESTING = ["Paused", "Suspended", "AwaitingRetry"]
+
+BODY = """{{ flow_run.name }} of {{ flow.name }} is {{ flow_run.state.name }}: {{ flow_run.state.message }}
+{{ flow_run | ui_url }}"""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An automation by its name; None where there shall be none."""
+
+    name: str
+    automation: AutomationCore | None
+
+
+def rules(deployments: Mapping[str, UUID], block: UUID | None, silence: timedelta) -> list[Rule]:
+    """All automations of this package.
+
+    Args:
+        deployments: the ids of ``ingest/local`` and ``verify/local``.
+        block: the notification block, if there is one.
+        silence: a run that sends no heartbeat for so long has crashed.
+    """
+    return [
+        _rule(
+            "lookbook: source changed → ingest",
+            EventTrigger(expect={"lookbook.source.changed"}, match={"prefect.resource.id": "lookbook.source.*"}),
+            _start(deployments["ingest/local"], "source", "dataset", "workspace"),
+        ),
+        _rule(
+            "lookbook: snapshot published → verify",
+            EventTrigger(expect={"lookbook.snapshot.published"}, match={"prefect.resource.id": "lookbook.dataset.*"}),
+            _start(deployments["verify/local"], "dataset", "workspace"),
+        ),
+        _rule(
+            "lookbook: no heartbeat → crashed",
+            _silent(silence),
+            ChangeFlowRunState(
+                state=StateType.CRASHED,
+                name="Crashed",
+                message=f"No heartbeat for {silence.total_seconds():.0f} s: its process has died.",
+            ),
+        ),
+        _rule("lookbook: ingest crashed → once more", _crashed_once(), _again()),
+        _notification("lookbook: run failed → notify", ["ingest", "verify"], timedelta(0), block),
+        _notification("lookbook: watch failed → notify", ["watch"], WATCH_SILENCE, block),
+    ]
+
+
+def _rule(name: str, trigger: TriggerTypes, action: ActionTypes) -> Rule:
+    description = 'Made by "make deploy"; what is changed here is set back by the next. Switched off it stays off.'
+    return Rule(name, AutomationCore(name=name, description=description, trigger=trigger, actions=[action]))
+
+
+def _start(deployment: UUID, *names: str) -> RunDeployment:
+    """Start a deployment with parameters of these names, from the payload of the event."""
+    values = {name: f"event.payload.{name}" for name in names}
+    values["workspace"] += " | default('local')"
+    parameters = {name: {"__prefect_kind": "jinja", "template": f"{{{{ {value} }}}}"} for name, value in values.items()}
+    return RunDeployment(deployment_id=deployment, parameters=parameters)
+
+
+def _silent(silence: timedelta) -> EventTrigger:
+    """After a heartbeat, neither a further one nor an end. Subflows and runs of the command count too."""
+    heartbeat = "prefect.flow-run.heartbeat"
+    return EventTrigger(
+        after={heartbeat},
+        expect={heartbeat, *(f"prefect.flow-run.{state}" for state in ENDED + RESTING)},
+        match={"prefect.resource.id": "prefect.flow-run.*"},
+        match_related={"prefect.resource.role": "flow", "prefect.resource.name": FLOWS},
+        for_each={"prefect.resource.id"},
+        posture=Posture.Proactive,
+        threshold=1,
+        within=silence,
+    )
+
+
+def _crashed_once() -> EventTrigger:
+    """A run of the deployment crashed in its first try. The second try counts 2: there is no third."""
+    return EventTrigger(
+        expect={"prefect.flow-run.Crashed"},
+        match={"prefect.resource.id": "prefect.flow-run.*", "prefect.run-count": ["0", "1"]},
+        match_related=_deployed(["ingest"]),
+    )
+
+
+def _again() -> ChangeFlowRunState:
+    """The same run, with the same parameters, for the next free worker: as the button Retry of the UI does."""
+    return ChangeFlowRunState(
+        state=StateType.SCHEDULED, name="AwaitingRetry", message="It crashed: once more.", force=True
+    )
+
+
+def _notification(name: str, flows: list[str], quiet: timedelta, block: UUID | None) -> Rule:
+    if block is None:
+        return Rule(name, None)
+    trigger = EventTrigger(
+        expect={f"prefect.flow-run.{state}" for state in ("Failed", "Crashed", "TimedOut")},
+        match={"prefect.resource.id": "prefect.flow-run.*"},
+        match_related=_deployed(flows),
+        within=quiet,
+    )
+    subject = "Lookbook: {{ flow_run.name }} {{ flow_run.state.name }}"
+    return _rule(name, trigger, SendNotification(block_document_id=block, subject=subject, body=BODY))
+
+
+def _deployed(flows: list[str]) -> list[dict[str, str | list[str]]]:
+    """Runs of these flows, started from deployments that carry the tag of this package."""
+    return [
+        {"prefect.resource.role": "flow", "prefect.resource.name": flows},
+        {"prefect.resource.role": "tag", "prefect.resource.id": "prefect.tag.lookbook"},
+    ]

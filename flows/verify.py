@@ -1,0 +1,75 @@
+"""Verify what is published: the flow that follows each snapshot, and that looks at all datasets every night."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_table_artifact
+from prefect.client.schemas.objects import State
+from prefect.states import Failed
+from pydantic import Field
+
+from blocks.errors import LookbookError
+from blocks.workspace import Workspace, load_workspace
+from tasks.datasets.manifest import list_datasets
+from tasks.datasets.verify import is_disturbed, verify_or_repair
+from tasks.parameters import DatasetName, WorkspaceName
+
+Repair = Annotated[bool, Field(title="Repair", description="Mend what can be mended, then verify again.")]
+#: Lines in the artifact, and in the message of the failed run.
+LISTED = 1000
+NAMED = 3
+
+
+@flow(name="verify")
+def verify(
+    dataset: DatasetName | None = None, workspace: WorkspaceName = "local", repair: Repair = False
+) -> list[dict[str, Any]] | State[Any]:
+    """Read snapshots, objects, registry and warehouse again and compare; fails where anything differs.
+
+    Without a dataset, all datasets of the workspace are verified.
+
+    Returns:
+        For each dataset: its ``snapshot``, the number of ``objects`` read, ``repairs`` and ``differences``.
+    """
+    place = load_workspace(workspace)
+    names = [dataset] if dataset else list_datasets(place.lake)
+    found = [_verified(place, name, repair) for name in names]
+    lines = [(each["dataset"], line) for each in found for line in each["differences"]]
+    _describe(found, lines, dataset or "all-datasets")
+    if lines:
+        more = f" and {len(lines) - NAMED} more" if len(lines) > NAMED else ""
+        named = "; ".join(f"{name}: {line}" for name, line in lines[:NAMED])
+        return Failed(message=f"{len(lines)} differences: {named}{more}. Run verify with repair, or ingest again.")
+    return found
+
+
+def _verified(place: Workspace, name: str, mend: bool) -> dict[str, Any]:
+    """One dataset; a fault of one is a difference, and hides no other."""
+    row: dict[str, Any] = {"dataset": name, "snapshot": None, "objects": 0, "repairs": [], "differences": []}
+    try:
+        found, repairs = verify_or_repair(place, name, mend)
+        lines = [difference.line for difference in found.differences]
+        if lines and is_disturbed(place, name, found):
+            get_run_logger().warning("%s: a run is publishing meanwhile; it is verified again after it.", name)
+            lines = []
+    except LookbookError as error:
+        return row | {"differences": [error.problem]}
+    return row | {"snapshot": found.snapshot_id, "objects": found.objects, "repairs": repairs, "differences": lines}
+
+
+def _describe(found: list[dict[str, Any]], lines: list[tuple[str, str]], key: str) -> None:
+    """What was read, and each difference, as artifacts that the UI shows with the run."""
+    for each in found:
+        get_run_logger().info(
+            "%s: %s, %d objects read, %d repairs, %d differences",
+            *(each["dataset"], each["snapshot"], each["objects"], len(each["repairs"]), len(each["differences"])),
+        )
+    counts = [each | {"repairs": len(each["repairs"]), "differences": len(each["differences"])} for each in found]
+    key = key.replace("_", "-")
+    create_table_artifact(counts, key=f"{key}-verified", description="What was read, and how much of it differs")
+    if lines:
+        rows = [{"dataset": name, "difference": line} for name, line in lines[:LISTED]]
+        more = f", the first {LISTED}" if len(lines) > LISTED else ""
+        create_table_artifact(rows, key=f"{key}-differences", description=f"{len(lines)} differences{more}")

@@ -1,0 +1,140 @@
+"""Events: a new object under a watched folder becomes a published snapshot, and what follows it is started."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from blocks.embedded import prefect_server
+from blocks.embedded.prefect_server import free_port
+from tests.support.pipeline import photo, row, write_collection
+from tests.support.prefect_processes import Server, wait_for
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+
+
+def look(server: Server, source: Path, dataset: str) -> str:
+    """Run ``watch`` until a look was taken: the schedule's own look may be under way, and another is not started."""
+    for _ in range(10):
+        run_id = server.start_run("watch/local", source=str(source), dataset=dataset)
+        if server.finished(run_id)["state_type"] != "CANCELLED":
+            return run_id
+    raise AssertionError("no look was taken")
+
+
+def said(server: Server, run_id: str, words: str) -> None:
+    """See that a run logs these words: what it logs last arrives after its state."""
+    wait_for(f"{words} in the log of {run_id}", lambda: words in server.logs(run_id), 30)
+
+
+def events(server: Server, name: str, dataset: str) -> list[dict[str, Any]]:
+    """The events of this name whose payload names the dataset."""
+    return [event for event in server.events(name) if event["payload"].get("dataset") == dataset]
+
+
+def run_of(server: Server, flow: str, dataset: str) -> dict[str, Any]:
+    """The first run of a flow for this dataset, once it is there."""
+
+    def find() -> dict[str, Any] | None:
+        return next((run for run in server.runs(flow) if run["parameters"].get("dataset") == dataset), None)
+
+    return wait_for(f"a run of {flow} for {dataset}", find, 120)
+
+
+def test_a_new_object_in_a_watched_folder_is_ingested_and_what_is_published_is_verified(
+    prefect: Server, tmp_path: Path
+) -> None:
+    inbox = tmp_path / "inbox with space ü"
+    first = look(prefect, inbox, "watched")
+    said(prefect, first, "nothing there yet")
+
+    write_collection(inbox, {"images/1.jpg": photo(1), "images/2.jpg": photo(2)}, [row(1), row(2)])
+    changing = look(prefect, inbox, "watched")
+    said(prefect, changing, "is changing")
+    assert events(prefect, "lookbook.source.changed", "watched") == []
+
+    announcing = look(prefect, inbox, "watched")
+    assert prefect.run(announcing)["state_type"] == "COMPLETED"
+    (event,) = wait_for("the event", lambda: events(prefect, "lookbook.source.changed", "watched"))
+    assert event["resource"]["prefect.resource.id"] == "lookbook.source.watched"
+    assert event["payload"] == {"source": str(inbox), "dataset": "watched", "workspace": "local"}
+    assert announcing in str(event["related"]), "the UI shows it with the run"
+
+    ingest = run_of(prefect, "ingest", "watched")
+    assert ingest["parameters"]["source"] == str(inbox)
+    assert ingest["deployment_id"] == prefect.deployment("ingest/local")["id"]
+    assert prefect.finished(ingest["id"], 180)["state_type"] == "COMPLETED", prefect.logs(ingest["id"])
+    (published,) = wait_for("the event", lambda: events(prefect, "lookbook.snapshot.published", "watched"))
+
+    verify = run_of(prefect, "verify", "watched")
+    assert prefect.finished(verify["id"], 180)["state_type"] == "COMPLETED", prefect.logs(verify["id"])
+    said(prefect, verify["id"], f"watched: {published['payload']['snapshot']}")
+
+    again = look(prefect, inbox, "watched")
+    said(prefect, again, "has not changed")
+    assert len(events(prefect, "lookbook.source.changed", "watched")) == 1
+
+
+def test_what_differs_fails_the_verification_and_stands_in_its_artifact(prefect: Server) -> None:
+    ingested = prefect.finished(prefect.start_run("ingest/local", source="sample://30", dataset="differs"), 180)
+    assert ingested["state_type"] == "COMPLETED"
+    followed = run_of(prefect, "verify", "differs")
+    assert prefect.finished(followed["id"], 180)["state_type"] == "COMPLETED"
+    lake = prefect.home / "lake"
+    lost = next(path for path in (lake / "derived").rglob("*.*") if path.is_file())
+    lost.unlink()
+    try:
+        done = prefect.finished(prefect.start_run("verify/local"), 180)
+        assert done["state_type"] == "FAILED", "all datasets are verified where none is named"
+        assert lost.name in done["state"]["message"]
+        assert "Traceback" not in done["state"]["message"]
+        rows = prefect.post(
+            "/artifacts/filter", {"artifacts": {"key": {"any_": ["all-datasets-differences"]}}, "sort": "CREATED_DESC"}
+        )
+        assert lost.name in rows[0]["data"]
+    finally:
+        mended = prefect.finished(prefect.start_run("verify/local", repair=True), 180)
+    assert mended["state_type"] == "COMPLETED", prefect.logs(mended["id"])
+    assert lost.exists()
+
+
+@contextmanager
+def receiving(server: Server, config: Path) -> Iterator[str]:
+    """The command ``lookbook receive`` while the block runs; its address."""
+    port = free_port()
+    command = [sys.executable, "-c", "from deployments.cli import main; main()", "receive", str(config)]
+    with config.with_suffix(".log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--port", str(port)], env=server.environment(), stdout=log, stderr=log, cwd=server.home
+        )
+    try:
+        url = f"http://127.0.0.1:{port}/"
+        wait_for("the receiver answers", lambda: prefect_server.answers(url.rstrip("/")))
+        yield url
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def test_a_message_about_a_bucket_starts_the_ingest_of_its_source(prefect: Server, tmp_path: Path) -> None:
+    source = write_collection(tmp_path / "mounted", {"1.jpg": photo(1), "2.jpg": photo(2)})
+    config = tmp_path / "receiver.yaml"
+    watched = {"bucket": "my-photos", "dataset": "bucket", "source": str(source)}
+    config.write_text(json.dumps({"watched": [watched], "quiet_seconds": 1}))
+    attributes = {"bucketId": "my-photos", "objectId": "1.jpg", "eventType": "OBJECT_FINALIZE"}
+    with receiving(prefect, config) as url:
+        answer = httpx.post(url, json={"message": {"attributes": attributes, "messageId": "1"}}, timeout=60)
+        assert answer.status_code == 204
+        wait_for("the event", lambda: events(prefect, "lookbook.source.changed", "bucket"))
+    assert "announced a change" in config.with_suffix(".log").read_text()
+    ingest = run_of(prefect, "ingest", "bucket")
+    assert ingest["parameters"]["source"] == str(source)
+    assert prefect.finished(ingest["id"], 180)["state_type"] == "COMPLETED", prefect.logs(ingest["id"])

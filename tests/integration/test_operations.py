@@ -1,0 +1,163 @@
+"""Operations as code: runs whose process died, failures that somebody hears of, and deploying twice."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.homes import remove_home
+from tests.support.prefect_processes import Server, deploy, start_server, wait_for
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+
+SECRET = "tr0mbone-secret"  # noqa: S105 - not one of anybody
+INSTALL = """
+from datetime import timedelta
+from prefect.client.orchestration import get_client
+from deployments.automations import HEARTBEAT_SILENCE, install
+from deployments.deploying import Deployed
+done = Deployed()
+with get_client(sync_client=True) as client:
+    install(client, done, {silence})
+print(done)
+"""
+SAVE_BLOCK = """
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+CustomWebhookNotificationBlock(
+    name="failures", url={url!r}, json_data={{"title": "{{{{subject}}}}", "text": "{{{{body}}}}"}},
+    headers={{"X-Token": "{{{{token}}}}"}}, secrets={{"token": {secret!r}}},
+).save("lookbook-failures", overwrite=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of this module's own: runs without a heartbeat crash soon here."""
+    home = tmp_path_factory.mktemp("operations") / "home"
+    try:
+        server = start_server(home)
+        deploy(server)
+        yield server
+    finally:
+        remove_home(home)
+
+
+def automations(server: Server) -> dict[str, dict[str, Any]]:
+    return {found["name"]: found for found in server.post("/automations/filter", {"limit": 200})}
+
+
+def install(server: Server, silence: str = "HEARTBEAT_SILENCE") -> str:
+    done = server.python("-c", INSTALL.format(silence=silence))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_installing_twice_changes_nothing_and_what_was_changed_by_hand_is_set_back(server: Server) -> None:
+    before = automations(server)
+    assert set(before) == {
+        "lookbook: source changed → ingest",
+        "lookbook: snapshot published → verify",
+        "lookbook: no heartbeat → crashed",
+        "lookbook: ingest crashed → once more",
+    }
+    assert "made=[], changed=[]" in install(server)
+    assert automations(server) == before, "not even the time of change"
+
+    follow, crashed = before["lookbook: snapshot published → verify"], before["lookbook: no heartbeat → crashed"]
+    content = {name: follow[name] for name in ("name", "description", "enabled", "trigger")}
+    server.put(f"/automations/{follow['id']}", content | {"actions": [{"type": "do-nothing"}]})
+    server.patch(f"/automations/{crashed['id']}", {"enabled": False})
+    said = install(server)
+    assert "made=[], changed=['automation lookbook: snapshot published → verify']" in said
+    after = automations(server)
+    assert {name: found["id"] for name, found in after.items()} == {name: found["id"] for name, found in before.items()}
+    assert after[follow["name"]]["actions"] == follow["actions"]
+    assert after[crashed["name"]]["enabled"] is False, "what is switched off stays off"
+    server.patch(f"/automations/{crashed['id']}", {"enabled": True})
+
+
+def test_a_run_whose_machine_died_crashes_and_is_started_once_more(server: Server) -> None:
+    install(server, "timedelta(seconds=45)")
+    run_id = server.start_run(
+        "ingest/local",
+        {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}},
+        source="sample://1000",
+        dataset="zombie",
+    )
+    with server.worker() as worker:
+
+        def beats() -> bool:
+            found = server.events("prefect.flow-run.heartbeat")
+            return any(event["resource"]["prefect.resource.id"].endswith(run_id) for event in found)
+
+        wait_for("a first heartbeat", beats)
+        worker.kill()
+    assert server.run(run_id)["state_type"] == "RUNNING", "nobody knows yet"
+
+    def states() -> list[str]:
+        rows = server.get(f"/flow_run_states/?flow_run_id={run_id}")
+        return [row["name"] for row in sorted(rows, key=lambda row: row["timestamp"])]
+
+    wait_for("it is started once more", lambda: states()[-1] == "AwaitingRetry", 120)
+    assert "Crashed" in states()
+    with server.worker():
+        done = server.finished(run_id, 240)
+    assert done["state_type"] == "COMPLETED", server.logs(run_id)
+    assert done["run_count"] == 2
+
+    install(server)
+
+
+@contextmanager
+def listener() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A loopback server that takes notifications: its URL, and what it got."""
+    got: list[dict[str, Any]] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            got.append({"token": self.headers["X-Token"], **json.loads(body)})
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/hook", got
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_somebody_hears_of_a_failed_run_and_the_secret_stays_in_the_block(server: Server) -> None:
+    assert "save a notification block named lookbook-failures" in install(server)
+    with listener() as (url, got), server.worker():
+        saved = server.python("-c", SAVE_BLOCK.format(url=url, secret=SECRET))
+        assert saved.returncode == 0, saved.stderr
+        assert "lookbook: run failed → notify" in install(server)
+        assert "notes=[]" in install(server)
+        run_id = server.start_run("verify/local", dataset="nobody")
+        assert server.finished(run_id)["state_type"] == "FAILED"
+        wait_for("a notification", lambda: got)
+        (told,) = got
+        assert told["token"] == SECRET
+        assert "Failed" in told["title"]
+        assert run_id in told["text"], "a link to the run"
+        assert "nobody" in told["text"], "and why"
+    assert SECRET not in json.dumps(server.events())
+    assert SECRET not in server.logs(run_id)
+    assert SECRET not in Path(server.home / "prefect" / "server.log").read_text()
+
+    (block,) = server.post("/block_documents/filter", {"block_documents": {"name": {"any_": ["lookbook-failures"]}}})
+    server.delete(f"/block_documents/{block['id']}")
+    assert "which is gone" in install(server)
+    assert not any("notify" in name for name in automations(server))

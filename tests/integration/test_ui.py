@@ -1,0 +1,127 @@
+"""Prefect's UI as a user meets it: the form of a run, a refused value, the run, its artifacts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.support.browser import DEADLINE, page_of, picture
+from tests.support.command import lookbook_json
+from tests.support.prefect_processes import Server, wait_for
+
+pytestmark = pytest.mark.integration
+
+expect.set_options(timeout=DEADLINE)
+
+
+@pytest.fixture
+def page(prefect: Server, tmp_path: Path) -> Iterator[Page]:
+    with page_of(prefect.url.removesuffix("/api"), tmp_path) as page:
+        yield page
+
+
+def open_form(page: Page) -> None:
+    """From the UI's start page to the form of a run of ``ingest/local``."""
+    page.goto("/")
+    page.get_by_role("link", name="Deployments").click()
+    page.get_by_placeholder("Search deployments").fill("ingest")
+    expect(page.get_by_role("link", name="process-batch")).to_have_count(0)
+    row = page.get_by_role("row").filter(has=page.get_by_role("link", name="ingest", exact=True))
+    row.get_by_role("link", name="local").click()
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Custom run").click()
+    expect(page.get_by_role("heading", name="Parameters")).to_be_visible()
+
+
+def submit(page: Page) -> None:
+    """Press the button until the form is left: a SQLite under load refuses one write in a while with a 503."""
+
+    def pressed() -> bool:
+        page.get_by_role("button", name="Submit").click()
+        try:
+            page.wait_for_url(re.compile("tab=Runs"), timeout=5_000)
+        except Exception:  # noqa: BLE001 - the next press may do
+            return False
+        return True
+
+    wait_for("the form is sent", pressed, 90)
+
+
+def test_a_run_is_filled_in_started_and_read_in_the_ui(prefect: Server, page: Page, tmp_path: Path) -> None:
+    open_form(page)
+    for explained in (
+        "Name of the dataset: lower-case letters",
+        "sample://500 for a built-in catalogue",
+        "Images in one batch, at the most (1 to 1,000,000)",
+        "Fail if a larger share of the images is rejected (0 to 1)",
+    ):
+        expect(page.get_by_text(explained)).to_be_visible()
+    expect(page.get_by_label("Workspace")).to_have_value("local")
+    page.get_by_label("Source").fill("sample://30")
+    page.get_by_label("Dataset").fill("from-the-ui")
+    page.get_by_label("Batch size").fill("8")
+    page.get_by_role("tab", name="Images").click()
+    page.get_by_role("tabpanel", name="Images").get_by_role("spinbutton").fill("24")
+    picture(page, tmp_path, "form")
+    page.get_by_role("tab", name="Recipe").click()
+    expect(page.get_by_text('"image_size": 128')).to_be_visible()
+    page.get_by_role("button", name="Select Speed").click()
+    page.get_by_role("option", name="exact").click()
+    page.get_by_text("Outputs (Optional)").scroll_into_view_if_needed()
+    picture(page, tmp_path, "form-recipe")
+    submit(page)
+
+    run = wait_for("the run is there", lambda: next(iter(named(prefect, "from-the-ui")), None))
+    assert run["parameters"]["limit"] == 24
+    assert run["parameters"]["recipe"]["speed"] == "exact"
+    assert prefect.finished(run["id"])["state_type"] == "COMPLETED"
+    page.goto(f"/v2/runs/flow-run/{run['id']}")
+    expect(page.get_by_text("Completed", exact=True).first).to_be_visible()
+    page.get_by_role("tab", name="Subflow Runs").click()
+    expect(page.get_by_role("link", name="batches/from-the-ui/")).to_have_count(3)
+    picture(page, tmp_path, "run")
+    page.get_by_role("tab", name="Artifacts").click()
+    expect(page.get_by_role("link", name=re.compile("The report in short"))).to_be_visible()
+    expect(page.get_by_role("link", name=re.compile("The books: found, and each outcome"))).to_be_visible()
+    picture(page, tmp_path, "artifacts")
+    look_at_artifact(page, run["id"], "from-the-ui-report")
+    expect(page.get_by_role("heading", name=re.compile("from-the-ui")).first).to_be_visible()
+    picture(page, tmp_path, "report")
+    look_at_artifact(page, run["id"], "from-the-ui-outcomes")
+    expect(page.get_by_role("row").filter(has_text=re.compile("images.*found.*24"))).to_be_visible()
+    picture(page, tmp_path, "outcomes")
+    assert lookbook_json(prefect.home, "datasets")
+
+
+def look_at_artifact(page: Page, run_id: str, key: str) -> None:
+    """Open an artifact of a run by what the run's page links."""
+    page.goto(f"/v2/runs/flow-run/{run_id}?tab=Artifacts")
+    page.get_by_role("link", name=re.compile(key)).click()
+    page.get_by_role("link", name=re.compile("^[0-9a-f]{8}$")).first.click()
+
+
+def named(prefect: Server, dataset: str) -> list[dict[str, object]]:
+    """The runs of ingest for a dataset."""
+    return [run for run in prefect.runs("ingest") if run["parameters"].get("dataset") == dataset]
+
+
+def test_the_form_refuses_a_bad_value_and_names_it(prefect: Server, page: Page, tmp_path: Path) -> None:
+    page.goto(f"/v2/deployments/deployment/{prefect.deployment('ingest/local')['id']}/run")
+    page.get_by_label("Source").fill("sample://30")
+    page.get_by_label("Dataset").fill("Summer Shoes")
+    page.get_by_label("Batch size").fill("0")
+    page.get_by_role("button", name="Submit").click()
+    expect(page.get_by_text("'Summer Shoes' does not match").first).to_be_visible()
+    expect(page.get_by_text("0 is less than the minimum of 1").first).to_be_visible()
+    picture(page, tmp_path, "refused")
+    assert not named(prefect, "Summer Shoes")
+
+
+def test_the_list_of_deployments_says_what_each_is_for(page: Page, tmp_path: Path) -> None:
+    page.goto("/v2/deployments")
+    expect(page.get_by_role("link", name="ingest", exact=True).first).to_be_visible()
+    picture(page, tmp_path, "deployments")

@@ -38,7 +38,7 @@ for name, url in urls.items():
 """
 
 
-def role_with_a_password(home: Path) -> postgres.Address:
+def role_with_a_password(home: Path) -> postgres.PostgresAddress:
     """A PostgreSQL whose role ``keeper`` has to say its password; every other one is let in as before."""
     address = postgres.start(home)
     rules = postgres.data_folder(home) / "pg_hba.conf"
@@ -81,11 +81,10 @@ def left(prefect: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         runs = {name: start(prefect, deployment, name) for name in urls}
         states = {name: prefect.finished(run)["state_type"] for name, run in runs.items()}
     environment = prefect.environment(**hidden)
+    ingest = ("ingest", "sample://10", "--dataset", "printed", "--workspace")
     printed = [
-        lookbook(prefect.home, *words, "--workspace", f"secret-{name}", *debug, **environment)
-        for name in ("wrong", "unquoted")
-        for words in (("ingest", "sample://10", "--dataset", "printed"),)
-        for debug in ((), ("--debug",))
+        lookbook(prefect.home, *ingest, "secret-wrong", "--debug", **environment),
+        lookbook(prefect.home, *ingest, "secret-unquoted", **environment),
     ]
     yield SimpleNamespace(
         folder=folder,

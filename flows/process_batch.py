@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 from prefect import flow, get_run_logger
 from pydantic import Field
 
+from blocks.machine import this_host
 from blocks.settings import read_settings
 from blocks.workspace import load_workspace
 from tasks.images import batch as data_plane
@@ -23,5 +25,12 @@ def process_batch(workspace: WorkspaceName, batch: BatchKey) -> dict[str, int]:
         The number of ``images``, of those ``rejected``, and of outputs ``drawn``.
     """
     counts = data_plane.process_batch(load_workspace(workspace).lake, batch, read_settings().threads)
-    get_run_logger().info("%d images, %d rejected, %d outputs", counts.images, counts.rejected, counts.drawn)
+    get_run_logger().info(
+        "%d images, %d rejected, %d outputs; process %d on %s",
+        counts.images,
+        counts.rejected,
+        counts.drawn,
+        os.getpid(),
+        this_host(),
+    )
     return {"images": counts.images, "rejected": counts.rejected, "drawn": counts.drawn}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -39,6 +39,14 @@ Limit = Annotated[
 ]
 BatchSize = Annotated[
     int, Field(ge=1, le=1_000_000, title="Batch size", description="Images in one batch, at the most.")
+]
+Executor = Annotated[
+    Literal["threads", "pool", "dask"],
+    Field(
+        title="Executor",
+        description="Where batches are drawn: threads: on this machine; pool: by the workers of a work pool; "
+        "dask: on a Dask cluster. The result is the same.",
+    ),
 ]
 RejectLimit = Annotated[
     float,

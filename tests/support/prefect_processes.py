@@ -128,13 +128,18 @@ class Server:
         return "\n".join(row["message"] for row in rows)
 
     @contextmanager
-    def worker(self, pool: str = "lookbook", name: str | None = None, **more: str) -> Iterator[Worker]:
-        """A worker of a pool while the block runs."""
+    def worker(
+        self, pool: str = "lookbook", name: str | None = None, limit: int | None = None, **more: str
+    ) -> Iterator[Worker]:
+        """A worker of a pool while the block runs; with a `limit` it takes so many runs at once."""
         name = name or f"worker-{uuid.uuid4().hex[:8]}"
         log = self.home / f"{name}.log"
         with log.open("wb") as sink:
             process = subprocess.Popen(
-                [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--name", name],
+                [
+                    *(sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--name", name),
+                    *(["--limit", str(limit)] if limit else []),
+                ],
                 env=self.environment(PREFECT_WORKER_QUERY_SECONDS="1", **more),
                 cwd=self.home,
                 stdout=sink,

@@ -17,8 +17,8 @@ from prefect.tasks import Task
 from blocks.errors import LookbookError, UsageError
 from blocks.lake import Lake
 from blocks.settings import Settings, read_settings
+from flows import process_batch as subflow  # the module: Dask sends it by its name, and a flow by its value
 from flows.dispatch import dispatch
-from flows.process_batch import process_batch
 from tasks.images import progress
 from tasks.images.batch import BatchCounts, finished_counts
 from tasks.images.landing import land, needs_landing
@@ -43,7 +43,7 @@ def run_batch(workspace: WorkspaceName, batch: str, executor: Executor) -> None:
     if executor == "pool":
         dispatch(workspace, batch)
     else:
-        process_batch(workspace, batch)
+        subflow.process_batch(workspace, batch)
 
 
 def draw(lake: Lake, workspace: str, batches: Sequence[str], executor: Executor) -> None:

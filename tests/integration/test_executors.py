@@ -35,7 +35,9 @@ def objects(home: Path) -> dict[str, str]:
     """The checksum of each original and output in a home's lake, by its key."""
     lake = home / "lake"
     paths = [path for kind in ("originals", "derived", "rejected") for path in (lake / kind).rglob("*")]
-    return {str(path.relative_to(lake)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
+    return {
+        str(path.relative_to(lake)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()
+    }
 
 
 def digest(home: Path, dataset: str) -> str:

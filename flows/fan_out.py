@@ -90,7 +90,7 @@ def _local_cluster(settings: Settings) -> dict[str, Any]:
         "threads_per_worker": 1,
         "processes": True,
         "host": "127.0.0.1",
-        "dashboard_address": None,
+        "dashboard_address": "127.0.0.1:0",
         "env": {"LOOKBOOK_THREADS": str(-(-settings.threads // settings.batches_at_once))},
     }
 

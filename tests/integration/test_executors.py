@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 
 from blocks.lake import FolderLake
 from tasks.datasets.manifest import require_published
-from tests.support.command import lookbook, lookbook_json
+from tests.support.command import lookbook_json
 from tests.support.homes import remove_home
 from tests.support.prefect_processes import Server, deploy, start_server
 

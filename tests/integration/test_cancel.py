@@ -1,0 +1,105 @@
+"""A run that is cancelled takes its batches along, within half a minute, and nothing half done is published."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from blocks.lake import FolderLake
+from tasks.datasets.manifest import read_published
+from tests.support.command import lookbook_json
+from tests.support.homes import remove_home
+from tests.support.prefect_processes import FINAL, Server, deploy, start_server, wait_for
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+
+#: Long enough to be ended in the middle: two batches at once, each of a minute with one drawing process.
+SOURCE = "sample://600"
+BATCH_SIZE = 150
+SLOW = {"LOOKBOOK_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with the deployments of this checkout."""
+    home = tmp_path_factory.mktemp("cancel") / "home"
+    server = start_server(home)
+    try:
+        deploy(server)
+        yield server
+    finally:
+        remove_home(home)
+
+
+def drawing(prefect: Server, run_id: str, at_least: int = 1) -> list[dict[str, Any]]:
+    """The batches of a run, once so many are drawn at."""
+    children = prefect.children(run_id)
+    running = [child for child in children if child["state_type"] == "RUNNING"]
+    return children if len(running) >= at_least else []
+
+
+def assert_all_end_soon(prefect: Server, run_id: str, asked: float) -> None:
+    def ended() -> bool:
+        runs = [prefect.run(run_id), *prefect.children(run_id)]
+        return all(run["state_type"] in FINAL for run in runs)
+
+    wait_for("the run and its batches end", ended, 30 - (time.monotonic() - asked))
+
+
+def assert_not_published(prefect: Server, dataset: str) -> None:
+    assert read_published(FolderLake(root=prefect.home / "lake"), dataset) is None
+    assert lookbook_json(prefect.home, "runs", dataset)[0]["status"] == "failed"
+
+
+@pytest.mark.parametrize("executor", ["threads", "pool"])
+def test_cancelling_from_the_ui_ends_all_batches(prefect: Server, executor: str) -> None:
+    dataset = f"cut-{executor}"
+    with prefect.worker(limit=3, **SLOW):
+        run_id = prefect.start_run(
+            "ingest/local", source=SOURCE, dataset=dataset, batch_size=BATCH_SIZE, executor=executor
+        )
+        children = wait_for("two batches run", lambda: drawing(prefect, run_id, 2), 180)
+        prefect.cancel(run_id)
+        assert_all_end_soon(prefect, run_id, time.monotonic())
+        assert prefect.run(run_id)["state_type"] == "CANCELLED"
+        assert children
+    assert_not_published(prefect, dataset)
+
+
+def test_ctrl_c_ends_the_runs_of_a_command(prefect: Server) -> None:
+    # Where tests run in the background, SIGINT is ignored by inheritance; a terminal's command listens to it.
+    listens = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    command = [sys.executable, "-c", listens + "from deployments.cli import main; main()"]
+    arguments = ("ingest", SOURCE, "--dataset", "stopped", "--batch-size", str(BATCH_SIZE))
+    with prefect.worker(limit=2, **SLOW):
+        process = subprocess.Popen(
+            [*command, *arguments, "--executor", "pool"], env=prefect.environment(), stderr=subprocess.PIPE
+        )
+        try:
+            run_id = wait_for("the run", lambda: parent_of(prefect, "stopped"), 120)
+            wait_for("two batches run", lambda: drawing(prefect, run_id, 2), 120)
+            process.send_signal(signal.SIGINT)
+            asked = time.monotonic()
+            said = process.communicate(timeout=30)[1].decode()
+        finally:
+            process.kill()
+            process.wait()
+        assert process.returncode == 130
+        assert said.startswith("Interrupted. Nothing half done was published")
+        assert_all_end_soon(prefect, run_id, asked)
+    assert_not_published(prefect, "stopped")
+    summary = lookbook_json(prefect.home, *arguments)
+    assert summary["published"] is True
+    assert summary["images"]["found"] == 600
+    assert lookbook_json(prefect.home, "verify", "stopped")["differences"] == []
+
+
+def parent_of(prefect: Server, dataset: str) -> str | None:
+    found = [run["id"] for run in prefect.runs("ingest") if run["parameters"]["dataset"] == dataset]
+    return found[-1] if found else None

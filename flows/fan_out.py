@@ -10,6 +10,7 @@ from typing import Any
 from prefect import get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.exceptions import CancelledRun
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task
@@ -27,8 +28,8 @@ from tasks.parameters import Executor, WorkspaceName
 
 
 def is_worth_another_try(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001
-    """Faults of disk and network may pass; what a user has to mend does not."""
-    return not isinstance(state.result(raise_on_failure=False), LookbookError)
+    """Faults of disk and network may pass; what a user has to mend does not, nor that the run was interrupted."""
+    return not isinstance(state.result(raise_on_failure=False), (LookbookError, CancelledRun))
 
 
 @task(

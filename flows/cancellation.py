@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from prefect import Flow
+import httpx
+from prefect import Flow, runtime
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -13,6 +16,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, StateType
+from prefect.exceptions import TerminationSignal
 from prefect.states import Cancelled, Cancelling
 
 from blocks.workspace import load_workspace
@@ -28,6 +32,22 @@ def end_family(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> No
         cancel_children(client, flow_run)
     place = load_workspace(flow_run.parameters.get("workspace", "local"))
     end_lost_run(place.registry, str(flow_run.id), "killed" if state.is_crashed() else "cancelled")
+
+
+@contextmanager
+def ends_as_cancelled() -> Iterator[None]:
+    """When this run's process is ended because the run is cancelled, say at once that it was.
+
+    Its worker says so, too, but only after it started Python once more to look for hooks.
+    """
+    try:
+        yield
+    except TerminationSignal:
+        with suppress(httpx.HTTPError), get_client(sync_client=True) as client:
+            run = client.read_flow_run(runtime.flow_run.id)
+            if run.state is not None and run.state.is_cancelling():
+                client.set_flow_run_state(run.id, Cancelled(message="Its process has ended."), force=True)
+        raise
 
 
 def cancel_children(client: SyncPrefectClient, run: FlowRun) -> None:

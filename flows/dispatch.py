@@ -18,7 +18,7 @@ from prefect.states import Crashed
 
 from blocks.errors import LookbookError, UsageError
 from flows.cancellation import cancel
-from flows.child_runs import Child, Verdict, fault_of, judge
+from flows.child_runs import UNTAKEN, Child, Verdict, fault_of, judge
 from tasks.images.pacing import StoppedError, pause
 
 #: Runs of one batch before it is given up.
@@ -94,6 +94,7 @@ def _follow(child: _Watched) -> tuple[Verdict, str]:
             child.forgive()
         if verdict is not Verdict.WAIT:
             return verdict, why
+        child.say_if_it_waits()
         try:
             pause(wait)
         except StoppedError:
@@ -114,6 +115,7 @@ class _Watched:
         self._changed = self._heard = time.monotonic()
         self._slow_look = 0.0
         self._workers = True
+        self._told = False
 
     def look(self) -> Child:
         """What is seen of it now."""
@@ -147,6 +149,14 @@ class _Watched:
             if workers and not self._workers:
                 self._changed = now
             self._workers = workers
+
+    def say_if_it_waits(self) -> None:
+        """Tell, once, that workers have no place: the only one may be taken by the run that waits."""
+        if not self._told and self.seen.state == "SCHEDULED" and self.seen.unchanged > UNTAKEN:
+            self._told = True
+            get_run_logger().info(
+                "%s waits: the workers of the pool %s have no free place.", self.run.name, self.seen.pool
+            )
 
     def forgive(self) -> None:
         """The API is out of reach: what was not heard meanwhile may have been said."""

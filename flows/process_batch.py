@@ -13,6 +13,7 @@ from pydantic import Field
 from blocks.machine import this_host
 from blocks.settings import read_settings
 from blocks.workspace import load_workspace
+from flows.cancellation import ends_as_cancelled
 from tasks.images import batch as data_plane
 from tasks.images.pacing import StoppedError
 from tasks.parameters import WorkspaceName
@@ -29,7 +30,8 @@ def process_batch(workspace: WorkspaceName, batch: BatchKey) -> dict[str, int] |
         the run that it belongs to was interrupted.
     """
     try:
-        counts = data_plane.process_batch(load_workspace(workspace).lake, batch, read_settings().threads)
+        with ends_as_cancelled():
+            counts = data_plane.process_batch(load_workspace(workspace).lake, batch, read_settings().threads)
     except StoppedError as stop:
         return Cancelled(message=stop.problem)
     get_run_logger().info(

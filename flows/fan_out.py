@@ -21,7 +21,7 @@ from blocks.settings import Settings, read_settings
 from flows import process_batch as subflow  # the module: Dask sends it by its name, and a flow by its value
 from flows.dispatch import dispatch
 from tasks.images import progress
-from tasks.images.batch import BatchCounts, finished_counts
+from tasks.images.batch import finished_counts
 from tasks.images.landing import land, needs_landing
 from tasks.images.pacing import stoppable
 from tasks.parameters import Executor, WorkspaceName
@@ -129,7 +129,7 @@ class _FanOut:
                     continue
                 self.faults.append(fault)
             else:
-                self._advance(finished_counts(self._lake, batch))
+                self._advance(batch)
             return
 
     def _send(self, batch: str) -> None:
@@ -149,7 +149,8 @@ class _FanOut:
         self.waiting.appendleft(batch)
         return True
 
-    def _advance(self, counts: BatchCounts | None) -> None:
+    def _advance(self, batch: str) -> None:
         """Batches of this process tell of each of their images themselves."""
-        if self._elsewhere and counts is not None:
+        counts = finished_counts(self._lake, batch) if self._elsewhere else None
+        if counts is not None:
             progress.advance(counts.images)

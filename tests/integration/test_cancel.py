@@ -14,13 +14,13 @@ from blocks.lake import FolderLake
 from tasks.datasets.manifest import read_published
 from tests.support.command import lookbook_json
 from tests.support.homes import remove_home
+from tests.support.pipeline import write_slow_collection
 from tests.support.prefect_processes import FINAL, Server, deploy, start_server, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
-#: Long enough to be ended in the middle: two batches at once, each of a minute with one drawing process.
-SOURCE = "sample://600"
-BATCH_SIZE = 150
+#: Long enough to be ended in the middle: batches with one drawing process.
+BATCH_SIZE = 60
 SLOW = {"LOOKBOOK_THREADS": "1"}
 
 
@@ -34,6 +34,11 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
     finally:
         remove_home(home)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_slow_collection(tmp_path_factory.mktemp("slow") / "source", 4 * BATCH_SIZE))
 
 
 def drawing(prefect: Server, run_id: str, at_least: int) -> bool:
@@ -54,11 +59,11 @@ def assert_not_published(prefect: Server, dataset: str) -> None:
 
 
 @pytest.mark.parametrize("executor", ["threads", "pool"])
-def test_cancelling_from_the_ui_ends_all_batches(prefect: Server, executor: str) -> None:
+def test_cancelling_from_the_ui_ends_all_batches(prefect: Server, source: str, executor: str) -> None:
     dataset = f"cut-{executor}"
     with prefect.worker(limit=3, **SLOW):
         run_id = prefect.start_run(
-            "ingest/local", source=SOURCE, dataset=dataset, batch_size=BATCH_SIZE, executor=executor
+            "ingest/local", source=source, dataset=dataset, batch_size=BATCH_SIZE, executor=executor
         )
         wait_for("two batches run", lambda: drawing(prefect, run_id, 2), 180)
         prefect.cancel(run_id)
@@ -68,11 +73,11 @@ def test_cancelling_from_the_ui_ends_all_batches(prefect: Server, executor: str)
     assert_not_published(prefect, dataset)
 
 
-def test_ctrl_c_ends_the_runs_of_a_command(prefect: Server) -> None:
+def test_ctrl_c_ends_the_runs_of_a_command(prefect: Server, source: str) -> None:
     # Where tests run in the background, SIGINT is ignored by inheritance; a terminal's command listens to it.
     listens = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     command = [sys.executable, "-c", listens + "from deployments.cli import main; main()"]
-    arguments = ("ingest", SOURCE, "--dataset", "stopped", "--batch-size", str(BATCH_SIZE))
+    arguments = ("ingest", source, "--dataset", "stopped", "--batch-size", str(BATCH_SIZE))
     with prefect.worker(limit=2, **SLOW):
         process = subprocess.Popen(
             [*command, *arguments, "--executor", "pool"], env=prefect.environment(), stderr=subprocess.PIPE
@@ -92,7 +97,7 @@ def test_ctrl_c_ends_the_runs_of_a_command(prefect: Server) -> None:
     assert_not_published(prefect, "stopped")
     summary = lookbook_json(prefect.home, *arguments)
     assert summary["published"] is True
-    assert summary["images"]["found"] == 600
+    assert summary["images"]["loaded"] == 4 * BATCH_SIZE
     assert lookbook_json(prefect.home, "verify", "stopped")["differences"] == []
 
 

@@ -29,15 +29,18 @@ def main(source: str, home: Path) -> None:
     from benchmarks.bare import prepared, start_processes  # noqa: PLC0415
     from blocks.settings import read_settings  # noqa: PLC0415
     from blocks.workspace import local_workspace  # noqa: PLC0415
-    from flows.ingest import run_batch  # noqa: PLC0415
+    from flows.fan_out import run_batch  # noqa: PLC0415
+    from tasks.images.batch import finished_counts  # noqa: PLC0415
 
-    batches = prepared(source, local_workspace(home))
+    place = local_workspace(home)
+    batches, lake = prepared(source, place), place.lake
     start_processes()
 
     def fan_out() -> int:
-        futures = run_batch.map("local", batches)
+        futures = run_batch.map("local", batches, "threads")
         wait(list(futures))
-        return sum(future.result()["images"] for future in futures)
+        done = [finished_counts(lake, batch) for batch in batches]
+        return sum(counts.images for counts in done if counts is not None)
 
     @flow(task_runner=ThreadPoolTaskRunner(max_workers=read_settings().batches_at_once))  # type: ignore[arg-type]
     def parent() -> None:

@@ -25,7 +25,17 @@ class Settings(BaseSettings):
     threads: Annotated[
         int, Field(ge=1, le=256, description="Images drawn at the same time, each in a process of its own.")
     ] = Field(default_factory=lambda: os.cpu_count() or 1)
-    batches_at_once: Annotated[int, Field(ge=1, le=256, description="Batches under way at the same time.")] = 2
+    batches_at_once: Annotated[
+        int, Field(ge=1, le=256, description="Batches under way at the same time on this machine.")
+    ] = 2
+    children_at_once: Annotated[
+        int,
+        Field(ge=1, le=1000, description="Batches sent at the same time to a work pool, or to a given Dask cluster."),
+    ] = 8
+    dask_address: Annotated[
+        str | None,
+        Field(description="Address of a Dask scheduler (tcp://host:8786); without one a local cluster is started."),
+    ] = None
 
     @field_validator("home")
     @classmethod

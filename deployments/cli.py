@@ -13,7 +13,16 @@ from cyclopts import App, CycloptsError, Parameter
 from blocks.errors import LookbookError, UsageError
 from deployments.options import Debug, Json, with_checked_options
 from deployments.server_commands import deploy, serve
-from tasks.parameters import BATCH_SIZE, BatchSize, DatasetName, Limit, RejectLimit, SourceUri, WorkspaceName
+from tasks.parameters import (
+    BATCH_SIZE,
+    BatchSize,
+    DatasetName,
+    Executor,
+    Limit,
+    RejectLimit,
+    SourceUri,
+    WorkspaceName,
+)
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -96,6 +105,7 @@ def ingest(
     limit: Limit = None,
     batch_size: BatchSize = BATCH_SIZE,
     reject_limit: RejectLimit = 0.1,
+    executor: Executor = "threads",
     json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -116,6 +126,7 @@ def ingest(
             "limit": limit,
             "batch_size": batch_size,
             "reject_limit": reject_limit,
+            "executor": executor,
         },
     )
     print_json(summary) if json else print_summary(summary)

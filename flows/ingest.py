@@ -3,65 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from prefect import flow, get_run_logger, runtime, task
-from prefect.artifacts import (
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
-from prefect.client.schemas.objects import State, TaskRun
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.events import emit_event
-from prefect.futures import as_completed
-from prefect.task_runners import ThreadPoolTaskRunner
-from prefect.tasks import Task
 
 from blocks.errors import LookbookError
-from blocks.settings import read_settings
 from blocks.workspace import load_workspace
-from flows.process_batch import process_batch
+from flows.cancellation import end_family
+from flows.fan_out import draw, is_worth_another_try
 from tasks.datasets import follow
 from tasks.datasets.conclusion import Conclusion, conclude
 from tasks.datasets.lease import lease
 from tasks.datasets.manifest import require_published
 from tasks.datasets.recovery import clear_batches
 from tasks.datasets.runs import end_run, start_run
-from tasks.datasets.survey import Request, Survey, take_stock
-from tasks.images.pacing import stoppable
+from tasks.datasets.survey import Request, take_stock
 from tasks.images.progress import announce
 from tasks.images.recipe import Recipe, RecipeOrDefault
-from tasks.parameters import BATCH_SIZE, BatchSize, DatasetName, Limit, RejectLimit, SourceUri, WorkspaceName
-
-
-def _is_worth_another_try(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001
-    """Faults of disk and network may pass; what a user has to mend does not."""
-    return not isinstance(state.result(raise_on_failure=False), LookbookError)
-
-
-@task(
-    name="process batch",
-    task_run_name="{batch}",
-    retries=2,
-    retry_delay_seconds=2,
-    retry_condition_fn=_is_worth_another_try,
+from tasks.parameters import (
+    BATCH_SIZE,
+    BatchSize,
+    DatasetName,
+    Executor,
+    Limit,
+    RejectLimit,
+    SourceUri,
+    WorkspaceName,
 )
-def run_batch(workspace: WorkspaceName, batch: str) -> dict[str, int]:
-    """Run the subflow of one batch: Prefect maps tasks, not flows."""
-    return process_batch(workspace, batch)
+
+#: Seconds that a run of a deployment waits for another run of its dataset.
+PATIENCE = 3600.0
 
 
-@task(name="index in registry", retries=2, retry_delay_seconds=2, retry_condition_fn=_is_worth_another_try)
+@task(name="index in registry", retries=2, retry_delay_seconds=2, retry_condition_fn=is_worth_another_try)
 def index_in_registry(workspace: WorkspaceName, dataset: DatasetName) -> None:
     """Write the current snapshot into the registry."""
     place = load_workspace(workspace)
     follow.index(place, require_published(place.lake, dataset).manifest)
 
 
-@task(name="load warehouse", retries=2, retry_delay_seconds=2, retry_condition_fn=_is_worth_another_try)
+@task(name="load warehouse", retries=2, retry_delay_seconds=2, retry_condition_fn=is_worth_another_try)
 def load_warehouse(workspace: WorkspaceName, dataset: DatasetName) -> None:
     """Load the current snapshot into the warehouse."""
     place = load_workspace(workspace)
@@ -71,7 +56,8 @@ def load_warehouse(workspace: WorkspaceName, dataset: DatasetName) -> None:
 @flow(
     name="ingest",
     flow_run_name="ingest-{dataset}",
-    task_runner=ThreadPoolTaskRunner(max_workers=read_settings().batches_at_once),  # type: ignore[arg-type]
+    on_cancellation=[end_family],
+    on_crashed=[end_family],
 )
 def ingest(
     source: SourceUri,
@@ -81,6 +67,7 @@ def ingest(
     limit: Limit = None,
     batch_size: BatchSize = BATCH_SIZE,
     reject_limit: RejectLimit = 0.1,
+    executor: Executor = "threads",
 ) -> dict[str, Any]:
     """Turn an image collection with its catalogue into a verified, versioned dataset.
 
@@ -90,11 +77,14 @@ def ingest(
     started = datetime.now(UTC)
     place = load_workspace(workspace)
     request = Request(place, source, dataset, recipe or Recipe(), limit, batch_size, reject_limit)
-    with lease(place.registry, f"dataset/{dataset}"), _recorded(request) as record:
+    with _alone(request), _recorded(request) as record:
         for lagging in follow.catch_up(place, dataset):
             get_run_logger().warning("The %s lagged behind CURRENT and was brought up to it.", lagging)
         survey = take_stock(request)
-        _draw(survey, workspace)
+        count = len(survey.batches)
+        get_run_logger().info("%d images found, %d batches to do", len(survey.images), count)
+        announce(sum(len(items) for items in survey.plan.batches))
+        draw(place.lake, workspace, survey.batches, executor)
         conclusion = conclude(request, survey, started)
         record.update(conclusion.summary)
         if conclusion.published:
@@ -106,6 +96,15 @@ def ingest(
     return conclusion.summary
 
 
+def _alone(request: Request) -> AbstractContextManager[None]:
+    """The lease on the dataset: a scheduled run waits for it, somebody who waits is told at once."""
+    patience = PATIENCE if runtime.deployment.id else 0
+    say = get_run_logger().info
+    return lease(
+        request.workspace.registry, f"dataset/{request.dataset}", patience, lambda who: say("Waiting: %s", who)
+    )
+
+
 @contextmanager
 def _recorded(request: Request) -> Iterator[dict[str, Any]]:
     """Note the run in the registry, and how it ended: the body fills in the summary."""
@@ -115,33 +114,12 @@ def _recorded(request: Request) -> Iterator[dict[str, Any]]:
     try:
         yield summary
     except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt)
+        interrupted = not isinstance(error, Exception)  # Ctrl-C, or Prefect's word that the run is to end
         with suppress(LookbookError):  # a registry that fails too must not hide why the run failed
             said = "interrupted" if interrupted else str(error) or type(error).__name__
             end_run(registry, run_id, summary or None, said)
         raise
     end_run(registry, run_id, summary, None)
-
-
-def _draw(survey: Survey, workspace: str) -> None:
-    """Fan out over the batches and wait for all of them; the first fault is raised at the end."""
-    count = len(survey.batches)
-    get_run_logger().info("%d images found, %d batches to do", len(survey.images), count)
-    announce(sum(len(items) for items in survey.plan.batches))
-    if not count:
-        return
-    progress = create_progress_artifact(0.0, description=f"{count} batches")
-    futures = run_batch.map(workspace, survey.batches)
-    faults: list[Exception] = []
-    with stoppable():
-        for done, future in enumerate(as_completed(list(futures)), start=1):
-            try:
-                future.result()
-            except Exception as fault:  # noqa: BLE001 - raised below, once the other batches have ended
-                faults.append(fault)
-            update_progress_artifact(progress, 100.0 * done / count)  # type: ignore[arg-type]
-    if faults:
-        raise faults[0]
 
 
 def _describe(conclusion: Conclusion, dataset: str) -> None:

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled
 from pydantic import Field
 
+from blocks.machine import this_host
 from blocks.settings import read_settings
 from blocks.workspace import load_workspace
+from flows.cancellation import ends_as_cancelled
 from tasks.images import batch as data_plane
+from tasks.images.pacing import StoppedError
 from tasks.parameters import WorkspaceName
 
 BatchKey = Annotated[str, Field(title="Batch", description="Folder of the lake that holds the batch's manifest.")]
 
 
 @flow(name="process-batch", flow_run_name="{batch}")
-def process_batch(workspace: WorkspaceName, batch: BatchKey) -> dict[str, int]:
+def process_batch(workspace: WorkspaceName, batch: BatchKey) -> dict[str, int] | State[None]:
     """Do one batch. Needs nothing but the workspace's lake; doing it twice is harmless.
 
     Returns:
-        The number of ``images``, of those ``rejected``, and of outputs ``drawn``.
+        The number of ``images``, of those ``rejected``, and of outputs ``drawn``; or that it was cancelled, where
+        the run that it belongs to was interrupted.
     """
-    counts = data_plane.process_batch(load_workspace(workspace).lake, batch, read_settings().threads)
-    get_run_logger().info("%d images, %d rejected, %d outputs", counts.images, counts.rejected, counts.drawn)
+    try:
+        with ends_as_cancelled():
+            counts = data_plane.process_batch(load_workspace(workspace).lake, batch, read_settings().threads)
+    except StoppedError as stop:
+        return Cancelled(message=stop.problem)
+    get_run_logger().info(
+        "%d images, %d rejected, %d outputs; process %d on %s",
+        counts.images,
+        counts.rejected,
+        counts.drawn,
+        os.getpid(),
+        this_host(),
+    )
     return {"images": counts.images, "rejected": counts.rejected, "drawn": counts.drawn}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue
 
@@ -51,6 +51,14 @@ Limit = Annotated[
 ]
 BatchSize = Annotated[
     int, described("Batch size", "Images in one batch, at the most (1 to 1,000,000).", ge=1, le=1_000_000)
+]
+Executor = Annotated[
+    Literal["threads", "pool", "dask"],
+    described(
+        "Executor",
+        "Where batches are drawn: threads: on this machine; pool: by the workers of a work pool; dask: on a Dask "
+        "cluster. The result is the same.",
+    ),
 ]
 RejectLimit = Annotated[
     float, described("Reject limit", "Fail if a larger share of the images is rejected (0 to 1).", ge=0, le=1)

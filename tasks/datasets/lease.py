@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import socket
 import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import asyncpg
 import psutil
 
 from blocks.errors import LookbookError
+from blocks.machine import this_host
 from blocks.registry import Registry
 
 #: Seconds that a lease holds without renewal, and between renewals.
 LIFETIME = 90
 RENEWAL = 20
+#: And between looks at a lease that another run holds.
+LOOK = 3.0
 
 TAKE = """
 INSERT INTO lookbook.leases (name, owner, expires_at) VALUES ($1, $2, now() + make_interval(secs => $3))
@@ -48,12 +49,12 @@ class Owner:
     @classmethod
     def parse(cls, text: str) -> Owner:
         """Read what `str` of an owner wrote, whatever a lease put behind it."""
-        host, pid, started = text.partition("#")[0].rsplit(":", 2)
-        return cls(host, int(pid), float(started))
+        host, pid, started = text.rsplit(":", 2)  # a host may be called anything
+        return cls(host, int(pid), float(started.partition("#")[0]))
 
     def is_dead(self) -> bool:
         """Whether this process ran on this machine and does no longer."""
-        if self.host != _host():
+        if self.host != this_host():
             return False
         try:
             return abs(psutil.Process(self.pid).create_time() - self.started) > 1
@@ -63,29 +64,32 @@ class Owner:
 
 def this_process() -> Owner:
     """The owner that this process is."""
-    return Owner(_host(), os.getpid(), psutil.Process().create_time())
+    return Owner(this_host(), os.getpid(), psutil.Process().create_time())
 
 
-def _host() -> str:
-    try:
-        booted = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-        inside = Path("/proc/self/ns/pid").readlink()
-    except OSError:  # not Linux: the name has to do
-        return socket.gethostname()
-    return f"{socket.gethostname()}/{hashlib.sha256(f'{booted}{inside}'.encode()).hexdigest()[:8]}"
+class LeaseHeldError(LookbookError):
+    """Another run holds the lease."""
 
 
 @contextmanager
-def lease(registry: Registry, name: str) -> Iterator[None]:
+def lease(
+    registry: Registry, name: str, patience: float = 0, waiting: Callable[[str], object] = lambda _: None
+) -> Iterator[None]:
     """Hold the lease `name` while the block runs; renewed by a thread, given back at the end.
 
     A lease whose owner is known to be dead (a killed run on this machine) is taken over at once.
 
+    Args:
+        registry: where leases are kept.
+        name: what it is for.
+        patience: seconds to wait while another run holds it.
+        waiting: told once for each run that is waited for, who holds it.
+
     Raises:
-        LookbookError: another run holds it; the message names its process.
+        LeaseHeldError: another run holds it; the message names its process.
     """
     owner = f"{this_process()}#{uuid.uuid4().hex}"  # two runs of one process are two owners
-    _take(registry, name, owner)
+    _take_in_time(registry, name, owner, patience, waiting)
     ended = threading.Event()
     renewal = threading.Thread(target=_renew, args=(registry, name, owner, ended), daemon=True)
     renewal.start()
@@ -109,6 +113,20 @@ def living_owners(registry: Registry) -> dict[str, Owner]:
     return registry.run(work)
 
 
+def _take_in_time(registry: Registry, name: str, owner: str, patience: float, waiting: Callable[[str], object]) -> None:
+    deadline, told = time.monotonic() + patience, ""
+    while True:
+        try:
+            return _take(registry, name, owner)
+        except LeaseHeldError as error:
+            if time.monotonic() >= deadline:
+                raise
+            if error.problem != told:
+                waiting(error.problem)
+            told = error.problem
+        time.sleep(LOOK)
+
+
 def _take(registry: Registry, name: str, owner: str) -> None:
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
         held = await connection.fetchval("SELECT owner FROM lookbook.leases WHERE name = $1", name)
@@ -117,8 +135,8 @@ def _take(registry: Registry, name: str, owner: str) -> None:
         if taken is None:
             held = held or await connection.fetchval("SELECT owner FROM lookbook.leases WHERE name = $1", name)
             if held is None:
-                raise LookbookError(f"{name}: another run has just ended.", "Run the command again.")
-            raise LookbookError(
+                raise LeaseHeldError(f"{name}: another run has just ended.", "Run the command again.")
+            raise LeaseHeldError(
                 f"{name}: another run is at work on it (process {Owner.parse(held).pid} on {Owner.parse(held).host}).",
                 f"Wait for it, or end it; a lease that is not renewed ends after {LIFETIME} seconds.",
             )

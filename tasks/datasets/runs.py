@@ -55,6 +55,20 @@ def end_run(registry: Registry, run_id: str, summary: dict[str, Any] | None, err
     registry.run(work)
 
 
+def end_lost_run(registry: Registry, run_id: str, error: str) -> None:
+    """Note how a run ended that can't do so any more itself; one that did keeps what it said."""
+
+    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        await connection.execute(
+            "UPDATE lookbook.runs SET status = 'failed', ended_at = now(), error = $2"
+            " WHERE run_id = $1 AND status = 'running'",
+            run_id,
+            error,
+        )
+
+    registry.run(work)
+
+
 def list_runs(registry: Registry, dataset: str | None) -> list[dict[str, Any]]:
     """The runs of a dataset, or of all, newest first."""
 

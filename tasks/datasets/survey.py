@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blocks.errors import LookbookError
+from blocks.machine import this_host
 from blocks.workspace import Workspace
 from tasks.datasets.catalogue import Catalogue, read_catalogue
 from tasks.datasets.links import key_order
@@ -17,6 +18,7 @@ from tasks.datasets.recovery import finished_parts
 from tasks.datasets.sources.base import SourceFile
 from tasks.datasets.sources.opening import open_source
 from tasks.images.items import Item
+from tasks.images.landing import LISTED_ON
 from tasks.images.parquet import manifest_table, to_parquet
 from tasks.images.recipe import Recipe
 from tasks.parameters import BATCH_BYTES
@@ -130,6 +132,7 @@ def _write_batch(request: Request, items: list[Item]) -> str:
         "dataset": request.dataset,
         "recipe": request.recipe.model_dump_json(),
         "recipe_digest": recipe_digest(request.recipe),
+        LISTED_ON: this_host(),
     }
     request.workspace.lake.replace(f"{key}/manifest.parquet", to_parquet(manifest_table(items), metadata))
     return key

@@ -14,9 +14,10 @@ from blocks.errors import LookbookError, ObjectConflictError, ObjectNotFoundErro
 from tasks.images import progress
 from tasks.images.allocation import keep_freed_memory
 from tasks.images.decode import Rejected
-from tasks.images.items import Drawn, Item, Outcome
+from tasks.images.items import Drawn, Item, Locator, Outcome
+from tasks.images.landing import check_within_reach
 from tasks.images.locators import UnreadableMemberError, read_bytes
-from tasks.images.pacing import check_not_stopped, originals_in_memory
+from tasks.images.pacing import check_not_stopped, originals_in_memory, stoppable
 from tasks.images.parquet import from_parquet, manifest_items, part_table, to_parquet
 from tasks.images.recipe import Recipe
 from tasks.images.render import Rendered, RenderedFile
@@ -51,6 +52,7 @@ def process_batch(lake: Lake, batch_key: str, threads: int) -> BatchCounts:
 
     Raises:
         StoppedError: `stoppable` ended meanwhile.
+        SourceElsewhereError: the source was listed on another machine; the lake says so, too.
         LookbookError: the lake is out of reach, full or read-only.
         OSError: the source or the lake failed.
     """
@@ -64,11 +66,13 @@ def process_batch(lake: Lake, batch_key: str, threads: int) -> BatchCounts:
     part = read_part(lake, batch_key)
     if part is not None:
         return _counts(part)
+    items, recipe = manifest_items(manifest), Recipe.model_validate_json(metadata["recipe"])
+    check_within_reach(lake, batch_key, items, recipe, metadata)
     keep_freed_memory()
     renderers = shared(threads)
-    batch = _Batch(lake, Recipe.model_validate_json(metadata["recipe"]), renderers)
-    with ThreadPoolExecutor(renderers.ahead.most, thread_name_prefix="image") as pool:
-        outcomes = list(pool.map(batch.do, manifest_items(manifest)))
+    batch = _Batch(lake, recipe, renderers)
+    with ThreadPoolExecutor(renderers.ahead.most, thread_name_prefix="image") as pool, stoppable():
+        outcomes = list(pool.map(batch.do, items))
     lake.settle()  # the part is the batch's commit mark: what it names must be there after a power cut
     part = part_table(outcomes)
     lake.replace(f"{batch_key}/part.parquet", to_parquet(part, metadata))
@@ -81,6 +85,12 @@ def read_part(lake: Lake, batch_key: str) -> pa.Table | None:
         return from_parquet(lake.get(f"{batch_key}/part.parquet"))[0]
     except (ObjectNotFoundError, pa.ArrowException, OSError):
         return None
+
+
+def finished_counts(lake: Lake, batch_key: str) -> BatchCounts | None:
+    """The counts of a batch that is done, else None."""
+    part = read_part(lake, batch_key)
+    return _counts(part) if part is not None else None
 
 
 def _counts(part: pa.Table) -> BatchCounts:
@@ -118,11 +128,14 @@ class _Batch:
                 )
             with self.renderers.ahead.place(), originals_in_memory.taken(item.locator.size):
                 check_not_stopped()  # it may have waited for long
-                return self._do_bytes(item, read_bytes(item.locator))
+                return self._do_bytes(item, self._read(item.locator))
         except UnreadableMemberError as error:
             return Outcome(item.key, item.fingerprint, "rejected", error.rule, error.message)
         finally:
             progress.advance(1)
+
+    def _read(self, locator: Locator) -> bytes:
+        return self.lake.get(locator.path.decode()) if locator.store == "lake" else read_bytes(locator)
 
     def _do_bytes(self, item: Item, data: bytes) -> Outcome:
         sha256 = hashlib.sha256(data).hexdigest()

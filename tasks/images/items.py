@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-Store = Literal["file", "zip", "tar"]
+Store = Literal["file", "zip", "tar", "lake"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,8 @@ class Locator:
 
     Attributes:
         store: ``file``: the file at `path`; ``zip``: `member` of the archive at `path`;
-            ``tar``: `size` bytes from `offset` of the uncompressed archive at `path`.
+            ``tar``: `size` bytes from `offset` of the uncompressed archive at `path`; ``lake``: the object under the
+            key `path`, for what was landed.
         path: a path as the file system spells it, in bytes: names need not be UTF-8.
         member: name inside a zip archive, else empty.
         offset: first byte inside a tar archive; of the member's header in a zip archive; else 0.

@@ -97,17 +97,42 @@ class Lookahead:
 
 originals_in_memory = Budget(MOST_BYTES)
 _stopping = threading.Event()
+_nesting = threading.Lock()
+_depth = 0
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """While the block runs, batches do; when an exception leaves it, they stop after the images under way."""
-    _stopping.clear()
+    """While the block runs, batches do; when an exception leaves it, they stop after the images under way.
+
+    Blocks may lie within each other: a fault that leaves an inner one (one batch of several) stops nothing, an
+    interrupt (`KeyboardInterrupt`, Prefect's termination signal) everything.
+    """
+    global _depth  # noqa: PLW0603 - of this process
+    with _nesting:
+        outermost = _depth == 0
+        _depth += 1
+        if outermost:
+            _stopping.clear()
     try:
         yield
-    except BaseException:
-        _stopping.set()
+    except BaseException as error:
+        if outermost or not isinstance(error, Exception):
+            _stopping.set()
         raise
+    finally:
+        with _nesting:
+            _depth -= 1
+
+
+def pause(seconds: float) -> None:
+    """Wait, unless what `stoppable` guards ends meanwhile.
+
+    Raises:
+        StoppedError: it did.
+    """
+    _stopping.wait(seconds)
+    check_not_stopped()
 
 
 def check_not_stopped() -> None:

@@ -77,7 +77,7 @@ def left(prefect: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     assert saved.returncode == 0, saved.stdout + saved.stderr
     hidden = {"PREFECT_API_KEY": KEY, "LOOKBOOK_TOKEN": SETTING}
     deployment = deployment_of_its_own(prefect)
-    with prefect.worker("secret", **hidden):
+    with prefect.worker("secret", PREFECT_API_KEY=KEY, LOOKBOOK_TOKEN=SETTING):
         runs = {name: start(prefect, deployment, name) for name in urls}
         states = {name: prefect.finished(run)["state_type"] for name, run in runs.items()}
     environment = prefect.environment(**hidden)

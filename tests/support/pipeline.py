@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,18 @@ def photo(number: int, size: tuple[int, int] = (24, 32)) -> bytes:
     sink = io.BytesIO()
     image.save(sink, "JPEG", quality=95)
     return sink.getvalue()
+
+
+@lru_cache(maxsize=1)
+def _slow_photo() -> bytes:
+    sink = io.BytesIO()
+    Image.effect_noise((3000, 3000), 12).convert("RGB").save(sink, "JPEG", quality=40, progressive=True)
+    return sink.getvalue()
+
+
+def write_slow_collection(folder: Path, count: int) -> Path:
+    """A folder of photos that take long to draw: one of 9 megapixels again and again, each of another size."""
+    return write_collection(folder, {f"{number:03}.jpg": _slow_photo() + bytes(number) for number in range(count)})
 
 
 def write_collection(

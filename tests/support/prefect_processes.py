@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,13 +158,26 @@ class Server:
         return "\n".join(row["message"] for row in rows)
 
     @contextmanager
-    def worker(self, pool: str = "lookbook", name: str | None = None, **more: str) -> Iterator[Worker]:
-        """A worker of a pool while the block runs."""
+    def worker(
+        self,
+        pool: str = "lookbook",
+        name: str | None = None,
+        limit: int | None = None,
+        within: Sequence[str] = (),
+        **more: str,
+    ) -> Iterator[Worker]:
+        """A worker of a pool while the block runs; with a `limit` it takes so many runs at once.
+
+        `within` is a command that runs the one behind it: in other namespaces, with less memory …
+        """
         name = name or f"worker-{uuid.uuid4().hex[:8]}"
         log = self.home / f"{name}.log"
         with log.open("wb") as sink:
             process = subprocess.Popen(
-                [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--name", name],
+                [
+                    *(*within, sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--name", name),
+                    *(["--limit", str(limit)] if limit else []),
+                ],
                 env=self.environment(PREFECT_WORKER_QUERY_SECONDS="1", **more),
                 cwd=self.home,
                 stdout=sink,

@@ -20,7 +20,7 @@ import tasks.datasets.lease
 from blocks.errors import LookbookError
 from blocks.registry import Registry
 from blocks.workspace import Workspace
-from tasks.datasets.lease import Owner, lease, living_owners, this_process
+from tasks.datasets.lease import LeaseHeldError, Owner, lease, living_owners, this_process
 
 NAME = "dataset/things"
 
@@ -203,3 +203,30 @@ def test_two_runs_of_one_process_are_kept_apart(books: Registry) -> None:
             pass
         assert living_owners(books) == {"dataset/things": this_process()}
     assert living_owners(books) == {}
+
+
+def test_who_has_patience_waits_and_is_told_for_whom(
+    books: Registry, other: psutil.Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks.datasets.lease, "LOOK", 0.02)
+    give(books, owner_of(other), 3600)
+    told = []
+
+    def end(who: str) -> None:
+        told.append(who)
+        other.kill()
+        other.wait(20)
+
+    with lease(books, NAME, patience=60, waiting=end):
+        assert Owner.parse(held(books)[NAME][0]).pid == os.getpid()
+    assert len(told) == 1
+    assert f"process {other.pid}" in told[0]
+
+
+def test_patience_has_an_end(books: Registry, other: psutil.Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks.datasets.lease, "LOOK", 0.01)
+    give(books, owner_of(other), 3600)
+    told: list[str] = []
+    with pytest.raises(LeaseHeldError), lease(books, NAME, patience=0.05, waiting=told.append):
+        pytest.fail("two hold it")
+    assert len(told) <= 1, "once for each that is waited for"

@@ -14,7 +14,7 @@ import pytest
 from blocks.registry import Registry
 from blocks.workspace import Workspace
 from tasks.datasets.lease import Owner, this_process
-from tasks.datasets.runs import end_run, list_runs, start_run
+from tasks.datasets.runs import end_lost_run, end_run, list_runs, start_run
 
 SUMMARY = {"dataset": "things", "snapshot": "s-1", "published": True, "images": {"found": 3, "loaded": 3}}
 
@@ -115,3 +115,15 @@ def test_a_process_id_that_is_used_again_does_not_keep_a_run_alive(books: Regist
     change_owner(books, "old", Owner(this_process().host, os.getpid(), mine.create_time() - 1000))
     start_run(books, "next", "things", "/photos")
     assert by_id(books)["old"]["status"] == "killed"
+
+
+def test_a_run_that_cannot_say_so_itself_any_more_is_ended_by_another(books: Registry) -> None:
+    start_run(books, "run-1", "things", "/photos")
+    start_run(books, "run-2", "things", "/photos")
+    end_run(books, "run-2", SUMMARY, None)
+    for run_id in ("run-1", "run-2", "run-3"):
+        end_lost_run(books, run_id, "cancelled")
+    found = by_id(books)
+    assert (found["run-1"]["status"], found["run-1"]["error"]) == ("failed", "cancelled")
+    assert found["run-1"]["ended_at"] is not None
+    assert (found["run-2"]["status"], found["run-2"]["error"]) == ("completed", None)

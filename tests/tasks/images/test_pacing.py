@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from blocks.lake import FolderLake
 from tasks.images.batch import process_batch
 from tasks.images.items import Item, Locator
 from tasks.images.locators import read_bytes
-from tasks.images.pacing import IN_A_ROW, Budget, Lookahead, StoppedError, check_not_stopped, stoppable
+from tasks.images.pacing import IN_A_ROW, Budget, Lookahead, StoppedError, check_not_stopped, pause, stoppable
 from tasks.images.parquet import manifest_table, to_parquet
 from tasks.images.progress import listening
 from tasks.images.renderers import Renderers
@@ -75,6 +76,58 @@ def test_an_interrupt_stops_a_batch_that_is_under_way_and_the_next_run_does_it(t
     with stoppable():
         check_not_stopped()
         assert process_batch(lake, "batches/b", 1).images == 200
+
+
+def leave(error: BaseException) -> None:
+    """Leave an inner block by `error`."""
+    with pytest.raises(type(error)), stoppable():
+        raise error
+
+
+def test_a_fault_of_one_batch_stops_no_other() -> None:
+    with stoppable():
+        leave(OSError("broken"))
+        check_not_stopped()
+
+
+def test_an_interrupt_of_one_batch_stops_all_until_the_next_run() -> None:
+    with stoppable():
+        leave(KeyboardInterrupt())
+        with stoppable(), pytest.raises(StoppedError):
+            check_not_stopped()
+        with pytest.raises(StoppedError):
+            pause(3600)
+    with stoppable():
+        pause(0)
+
+
+def test_a_fault_that_ends_the_run_stops_what_is_left_of_it() -> None:
+    leave(OSError("broken"))
+    with pytest.raises(StoppedError):
+        check_not_stopped()
+    with stoppable():
+        check_not_stopped()
+
+
+def test_a_batch_of_its_own_process_stops_when_that_is_ended(tmp_path: Path) -> None:
+    lake = lake_with_batch(tmp_path, 200)
+    main = threading.main_thread().ident
+    assert main is not None
+    first = threading.Event()
+
+    def end(_: int) -> None:
+        if not first.is_set():
+            first.set()
+            signal.pthread_kill(main, signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with listening(lambda _: None, end), pytest.raises(KeyboardInterrupt):
+            process_batch(lake, "batches/b", 1)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(list(lake.list("originals"))) < 60
+    assert [info.key for info in lake.list("batches")] == ["batches/b/manifest.parquet"]
 
 
 @given(st.lists(st.sampled_from(["starved", *["crowded"] * 9]), max_size=60))

@@ -1,0 +1,72 @@
+"""A run that is cancelled, interrupted or killed takes the runs of its batches along."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import httpx
+from prefect import Flow, runtime
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterParentFlowRunId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, StateType
+from prefect.exceptions import TerminationSignal
+from prefect.states import Cancelled, Cancelling
+
+from blocks.workspace import load_workspace
+from tasks.datasets.runs import end_lost_run
+
+
+def end_family(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001 - a hook's form
+    """Hook for `on_cancellation` and `on_crashed`: cancel the children, and close the books on the run.
+
+    It may be called by the worker, after the run's process was killed: it goes by what the API knows.
+    """
+    with get_client(sync_client=True) as client:
+        cancel_children(client, flow_run)
+    place = load_workspace(flow_run.parameters.get("workspace", "local"))
+    end_lost_run(place.registry, str(flow_run.id), "killed" if state.is_crashed() else "cancelled")
+
+
+@contextmanager
+def ends_as_cancelled() -> Iterator[None]:
+    """When this run's process is ended because the run is cancelled, say at once that it was.
+
+    Its worker says so, too, but only after it started Python once more to look for hooks.
+    """
+    try:
+        yield
+    except TerminationSignal:
+        with suppress(httpx.HTTPError), get_client(sync_client=True) as client:
+            run = client.read_flow_run(runtime.flow_run.id)
+            if run.state is not None and run.state.is_cancelling():
+                client.set_flow_run_state(run.id, Cancelled(message="Its process has ended."), force=True)
+        raise
+
+
+def cancel_children(client: SyncPrefectClient, run: FlowRun) -> None:
+    """Cancel all runs under `run` that have not ended and are not being cancelled."""
+    ended = [*TERMINAL_STATES, StateType.CANCELLING]
+    living = FlowRunFilter(
+        parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run.id]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(not_any_=ended)),
+    )
+    seen: set[object] = set()
+    while children := [child for child in client.read_flow_runs(flow_run_filter=living) if child.id not in seen]:
+        for child in children:
+            seen.add(child.id)
+            cancel(client, child)
+
+
+def cancel(client: SyncPrefectClient, run: FlowRun) -> None:
+    """Have a run ended by its worker; one that lived in its parent's process is ended already, and only told so."""
+    if run.deployment_id:
+        client.set_flow_run_state(run.id, Cancelling(message="Its parent was cancelled."))
+    else:
+        client.set_flow_run_state(run.id, Cancelled(message="Its parent was cancelled."), force=True)

@@ -1,0 +1,180 @@
+"""Sending batches to a work pool: one run of process-batch each, followed to its end by its states and heartbeats."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect import get_run_logger, runtime
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import WorkerFilter, WorkerFilterStatus
+from prefect.client.schemas.objects import FlowRun
+from prefect.deployments import run_deployment
+from prefect.events.filters import EventAnyResourceFilter, EventFilter, EventNameFilter
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Crashed
+
+from blocks.errors import LookbookError, UsageError
+from flows.cancellation import cancel
+from flows.child_runs import UNTAKEN, Child, Verdict, fault_of, judge
+from tasks.images.pacing import StoppedError, pause
+
+#: Runs of one batch before it is given up.
+ATTEMPTS = 3
+#: Seconds between looks at a run: the first one, and the longest.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 3.0
+#: Seconds between looks at what changes slowly: heartbeats, workers.
+SLOW = 15.0
+#: Seconds that Prefect's API may be out of reach.
+OUT_OF_REACH = 120.0
+#: What the children's environment says, so that a dead one is known soon: the shortest that Prefect takes.
+HEARTBEATS = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+
+
+def dispatch(workspace: str, batch: str) -> None:
+    """Have a batch done by a worker of a work pool; returns when it is.
+
+    A run that dies, or fails by a fault that may pass, is followed by another one, up to `ATTEMPTS`.
+
+    Raises:
+        UsageError: the deployment is missing.
+        LookbookError: the run's own error; or nobody takes it; or it was cancelled; or all attempts failed.
+        StoppedError: the run that sends was interrupted: the child is cancelled.
+    """
+    why = ""
+    for attempt in range(1, ATTEMPTS + 1):
+        with get_client(sync_client=True) as client:
+            child = _Watched(client, _start(workspace, batch, attempt))
+            verdict, why = _follow(child)
+            if verdict is Verdict.DONE:
+                return
+            if verdict is Verdict.GIVE_UP:
+                raise fault_of(child.seen, why, batch)
+            if verdict is Verdict.DEAD:
+                client.set_flow_run_state(child.run.id, Crashed(message=f"Given up by its parent: {why}."), force=True)
+        get_run_logger().warning("%s, attempt %d: %s", batch, attempt, why)
+    raise LookbookError(
+        f"{batch}: its run failed {ATTEMPTS} times; the last time: {why}", "The runs' logs in Prefect's UI say more."
+    )
+
+
+def _start(workspace: str, batch: str, attempt: int) -> FlowRun:
+    """A new run; or, when this attempt was made before (the task was retried), the one of then."""
+    name = f"process-batch/{runtime.deployment.name or 'local'}"
+    key = f"{runtime.flow_run.id}/{runtime.task_run.id}/{batch}/{attempt}"
+    try:
+        return run_deployment(  # type: ignore[return-value]
+            name,
+            parameters={"workspace": workspace, "batch": batch},
+            flow_run_name=batch,
+            timeout=0,
+            idempotency_key=key,
+            job_variables={"env": HEARTBEATS},
+        )
+    except ObjectNotFound as error:
+        raise UsageError(
+            f'The executor "pool" sends batches to the deployment {name}, and this Prefect server has none.',
+            "Run `make deploy`, or use another executor.",
+        ) from error
+
+
+def _follow(child: _Watched) -> tuple[Verdict, str]:
+    """Look at a run until something is to be done about it."""
+    wait, reached = FIRST_PAUSE, time.monotonic()
+    while True:
+        try:
+            verdict, why = judge(child.look())
+            reached = time.monotonic()
+        except httpx.HTTPError as error:
+            if time.monotonic() - reached > OUT_OF_REACH:
+                raise LookbookError(f"Prefect's API is out of reach: {error}.", "See that its server runs.") from error
+            verdict, why = Verdict.WAIT, ""
+            child.forgive()
+        if verdict is not Verdict.WAIT:
+            return verdict, why
+        child.say_if_it_waits()
+        try:
+            pause(wait)
+        except StoppedError:
+            cancel(child.client, child.run)
+            raise
+        wait = min(LONGEST_PAUSE, wait * 1.2)
+
+
+class _Watched:
+    """A run that is looked at again and again, by this machine's clock alone: others may be wrong."""
+
+    def __init__(self, client: SyncPrefectClient, run: FlowRun) -> None:
+        self.client = client
+        self.run = run
+        self.seen = Child("SCHEDULED")
+        self._state: Any = None
+        self._beat: UUID | None = None
+        self._changed = self._heard = time.monotonic()
+        self._slow_look = 0.0
+        self._workers = True
+        self._told = False
+
+    def look(self) -> Child:
+        """What is seen of it now."""
+        now = time.monotonic()
+        self.run = self.client.read_flow_run(self.run.id)
+        state = self.run.state
+        if state is None:
+            return self.seen
+        if state.type != self._state:  # Late is still Scheduled
+            self._state, self._changed = state.type, now
+        if now - self._slow_look > SLOW:
+            self._slow_look = now
+            self._look_closer(state.type.value, now)
+        self.seen = Child(
+            state.type.value,
+            state.message or "",
+            now - self._changed,
+            now - self._heard if self._beat else None,
+            self._workers,
+            self.run.work_pool_name or "",
+        )
+        return self.seen
+
+    def _look_closer(self, state: str, now: float) -> None:
+        if state == "RUNNING":
+            beat = _last_heartbeat(self.client, self.run.id)
+            if beat != self._beat:
+                self._beat, self._heard = beat, now
+        elif state == "SCHEDULED":
+            workers = _is_worker_online(self.client, self.run.work_pool_name or "")
+            if workers and not self._workers:
+                self._changed = now
+            self._workers = workers
+
+    def say_if_it_waits(self) -> None:
+        """Tell, once, that workers have no place: the only one may be taken by the run that waits."""
+        if not self._told and self.seen.state == "SCHEDULED" and self.seen.unchanged > UNTAKEN:
+            self._told = True
+            get_run_logger().info(
+                "%s waits: the workers of the pool %s have no free place.", self.run.name, self.seen.pool
+            )
+
+    def forgive(self) -> None:
+        """The API is out of reach: what was not heard meanwhile may have been said."""
+        self._changed = self._heard = time.monotonic()
+
+
+def _last_heartbeat(client: SyncPrefectClient, run_id: UUID) -> UUID | None:
+    wanted = EventFilter(
+        event=EventNameFilter(name=["prefect.flow-run.heartbeat"]),
+        any_resource=EventAnyResourceFilter(id=[f"prefect.flow-run.{run_id}"]),
+    )
+    events = client.read_events(wanted, limit=1).events
+    return events[0].id if events else None
+
+
+def _is_worker_online(client: SyncPrefectClient, pool: str) -> bool:
+    online = WorkerFilter(status=WorkerFilterStatus(any_=["ONLINE"]))
+    try:
+        return bool(client.read_workers_for_work_pool(pool, online, limit=1))
+    except ObjectNotFound:
+        return False

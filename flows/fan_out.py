@@ -1,0 +1,156 @@
+"""Fan-out: the batches of a run, drawn by the executor that was asked for, a few at a time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from queue import SimpleQueue
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.exceptions import CancelledRun
+from prefect.futures import PrefectFuture
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.tasks import Task
+
+from blocks.errors import LookbookError, UsageError
+from blocks.lake import Lake
+from blocks.settings import Settings, read_settings
+from flows import process_batch as subflow  # the module: Dask sends it by its name, and a flow by its value
+from flows.dispatch import dispatch
+from tasks.images import progress
+from tasks.images.batch import finished_counts
+from tasks.images.landing import land, needs_landing
+from tasks.images.pacing import stoppable
+from tasks.parameters import Executor, WorkspaceName
+
+
+def is_worth_another_try(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001
+    """Faults of disk and network may pass; what a user has to mend does not, nor that the run was interrupted."""
+    return not isinstance(state.result(raise_on_failure=False), (LookbookError, CancelledRun))
+
+
+@task(
+    name="process batch",
+    task_run_name="{batch}",
+    retries=2,
+    retry_delay_seconds=2,
+    retry_condition_fn=is_worth_another_try,
+)
+def run_batch(workspace: WorkspaceName, batch: str, executor: Executor) -> None:
+    """Do one batch: as a subflow run of this process, or as a run of its own on a work pool."""
+    if executor == "pool":
+        dispatch(workspace, batch)
+    else:
+        subflow.process_batch(workspace, batch)
+
+
+def draw(lake: Lake, workspace: str, batches: Sequence[str], executor: Executor) -> None:
+    """Do all batches; a fault of one stops no other, and the first is raised at the end."""
+    if not batches:
+        return
+    runner, at_once = runner_for(executor, read_settings())
+    artifact = create_progress_artifact(0.0, description=f"{len(batches)} batches")
+    with runner, stoppable():
+        fan_out = _FanOut(lake, workspace, executor, runner)
+        fan_out.waiting.extend(batches)
+        for done in range(1, len(batches) + 1):
+            fan_out.next_done(at_once)
+            update_progress_artifact(artifact, 100.0 * done / len(batches))  # type: ignore[arg-type]
+    if fan_out.faults:
+        raise fan_out.faults[0]
+
+
+def runner_for(executor: Executor, settings: Settings) -> tuple[TaskRunner[Any], int]:
+    """Where the task of each batch runs, and how many batches are under way at once.
+
+    Raises:
+        UsageError: Dask is not installed.
+    """
+    if executor == "threads":
+        return ThreadPoolTaskRunner(max_workers=settings.batches_at_once), settings.batches_at_once
+    if executor == "pool":
+        return ThreadPoolTaskRunner(max_workers=settings.children_at_once), settings.children_at_once
+    try:
+        from prefect_dask.task_runners import DaskTaskRunner  # noqa: PLC0415 - an extra, and slow to import
+    except ImportError as error:
+        raise UsageError(
+            'The executor "dask" needs an extra that is not installed.', 'Run: pip install "lookbook[dask]"'
+        ) from error
+    if settings.dask_address:
+        return DaskTaskRunner(address=settings.dask_address), settings.children_at_once
+    return DaskTaskRunner(cluster_kwargs=_local_cluster(settings)), settings.batches_at_once
+
+
+def _local_cluster(settings: Settings) -> dict[str, Any]:
+    """Processes of this machine, which share its processors as batches in threads do; nothing listens to others."""
+    return {
+        "n_workers": settings.batches_at_once,
+        "threads_per_worker": 1,
+        "processes": True,
+        "host": "127.0.0.1",
+        "dashboard_address": "127.0.0.1:0",
+        "env": {"LOOKBOOK_THREADS": str(-(-settings.threads // settings.batches_at_once))},
+    }
+
+
+class _FanOut:
+    """The batches of a run that wait and that are under way.
+
+    Attributes:
+        waiting: batches that were not sent yet.
+        faults: what went wrong, in the order in which it did.
+    """
+
+    def __init__(self, lake: Lake, workspace: str, executor: Executor, runner: TaskRunner[Any]) -> None:
+        self.waiting: deque[str] = deque()
+        self.faults: list[Exception] = []
+        self._lake = lake
+        self._fixed = {"workspace": workspace, "executor": executor}
+        self._runner = runner
+        self._elsewhere = executor != "threads"
+        self._landing = False
+        self._sent = 0
+        self._ended: SimpleQueue[tuple[str, PrefectFuture[Any]]] = SimpleQueue()
+
+    def next_done(self, at_once: int) -> None:
+        """Keep `at_once` batches under way until one of them is done, for good or for bad."""
+        while True:
+            while self.waiting and self._sent < at_once:
+                self._send(self.waiting.popleft())
+            batch, future = self._ended.get()
+            self._sent -= 1
+            try:
+                future.result()
+            except Exception as fault:  # noqa: BLE001 - raised at the end, once the other batches have ended
+                if self._is_to_be_landed(batch):
+                    continue
+                self.faults.append(fault)
+            else:
+                self._advance(batch)
+            return
+
+    def _send(self, batch: str) -> None:
+        if self._landing:
+            land(self._lake, batch)
+        future = self._runner.submit(run_batch, parameters=self._fixed | {"batch": batch})
+        future.add_done_callback(lambda ended: self._ended.put((batch, ended)))
+        self._sent += 1
+
+    def _is_to_be_landed(self, batch: str) -> bool:
+        """Whether a worker elsewhere could not read it: then it goes again, and all that follow are landed first."""
+        if not self._elsewhere or not needs_landing(self._lake, batch):
+            return False
+        if not self._landing:
+            get_run_logger().info("Workers can't reach the source: batches are landed in the lake first.")
+        self._landing = True
+        self.waiting.appendleft(batch)
+        return True
+
+    def _advance(self, batch: str) -> None:
+        """Batches of this process tell of each of their images themselves."""
+        counts = finished_counts(self._lake, batch) if self._elsewhere else None
+        if counts is not None:
+            progress.advance(counts.images)

@@ -1,0 +1,84 @@
+"""What is done about a batch's run on a work pool, by what is seen of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from blocks.errors import LookbookError
+from flows.child_runs import (
+    CANCELLING,
+    NEVER_HEARD,
+    PENDING,
+    SILENT,
+    UNTAKEN,
+    Child,
+    Verdict,
+    fault_of,
+    judge,
+    own_error,
+)
+from tasks.images.landing import SourceElsewhereError
+
+FAILED = "Flow run encountered an exception: "
+
+
+@pytest.mark.parametrize(
+    ("child", "verdict"),
+    [
+        (Child("COMPLETED"), Verdict.DONE),
+        (Child("SCHEDULED", unchanged=UNTAKEN * 100), Verdict.WAIT),  # all workers are busy
+        (Child("SCHEDULED", unchanged=UNTAKEN - 1, workers=False), Verdict.WAIT),  # one may be starting
+        (Child("SCHEDULED", unchanged=UNTAKEN + 1, workers=False), Verdict.GIVE_UP),
+        (Child("PENDING", unchanged=PENDING - 1, workers=False), Verdict.WAIT),
+        (Child("PENDING", unchanged=PENDING + 1), Verdict.DEAD),
+        (Child("RUNNING", unchanged=10 * NEVER_HEARD, silent=SILENT - 1), Verdict.WAIT),  # a long batch
+        (Child("RUNNING", unchanged=SILENT + 1, silent=SILENT + 1), Verdict.DEAD),
+        (Child("RUNNING", unchanged=NEVER_HEARD - 1), Verdict.WAIT),
+        (Child("RUNNING", unchanged=NEVER_HEARD + 1), Verdict.DEAD),
+        (Child("RUNNING", silent=1, workers=False), Verdict.WAIT),  # its process outlives its worker
+        (Child("CRASHED", "Flow run infrastructure exited with non-zero status code -9."), Verdict.AGAIN),
+        (Child("FAILED", FAILED + "OSError: [Errno 5] Input/output error"), Verdict.AGAIN),
+        (Child("FAILED", FAILED + "LookbookError: no space\nFree some."), Verdict.GIVE_UP),
+        (Child("FAILED", FAILED + "ObjectNotFoundError: k: not in the lake"), Verdict.GIVE_UP),
+        (Child("CANCELLING", unchanged=CANCELLING - 1), Verdict.WAIT),
+        (Child("CANCELLING", unchanged=CANCELLING + 1), Verdict.GIVE_UP),  # its worker is gone
+        (Child("CANCELLED", "Flow run was cancelled successfully."), Verdict.GIVE_UP),
+        (Child("CANCELLED", "Runner is shutting down."), Verdict.AGAIN),
+        (Child("PAUSED", unchanged=10**6), Verdict.WAIT),
+    ],
+    ids=lambda value: f"{value.state.lower()}-{value.unchanged:.0f}" if isinstance(value, Child) else value.name,
+)
+def test_the_verdict(child: Child, verdict: Verdict) -> None:
+    assert judge(child)[0] is verdict
+
+
+def test_a_heartbeat_is_missed_three_times_before_its_run_counts_as_dead() -> None:
+    assert SILENT > 3 * 30
+
+
+@pytest.mark.parametrize("kind", [LookbookError, SourceElsewhereError])
+def test_an_error_of_ours_comes_back_as_it_was(kind: type[LookbookError]) -> None:
+    told = kind("things: 3 of 4.", "Mend them,\nthen run again.")
+    found = own_error(f"{FAILED}{type(told).__name__}: {told}")
+    assert found is not None
+    assert (found.problem, found.way_out) == (told.problem, told.way_out)
+
+
+def test_another_error_is_none_of_ours() -> None:
+    assert own_error(FAILED + "OSError: LookbookErrors: x") is None
+    assert own_error("") is None
+
+
+def test_a_run_that_nobody_takes_says_how_to_start_a_worker() -> None:
+    child = Child("SCHEDULED", unchanged=UNTAKEN + 1, workers=False, pool="lookbook")
+    fault = fault_of(child, judge(child)[1], "batches/things/b")
+    assert "No worker takes runs of the work pool lookbook" in fault.problem
+    assert "prefect worker start --pool lookbook" in fault.way_out
+
+
+def test_a_run_that_was_given_up_fails_with_its_own_error() -> None:
+    child = Child("FAILED", FAILED + "LookbookError: No space left.\nFree some.")
+    fault = fault_of(child, judge(child)[1], "batches/things/b")
+    assert (fault.problem, fault.way_out) == ("No space left.", "Free some.")
+    cancelled = Child("CANCELLED")
+    assert "cancelled" in fault_of(cancelled, judge(cancelled)[1], "batches/things/b").problem

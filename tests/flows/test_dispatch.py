@@ -1,0 +1,198 @@
+"""One batch on a work pool: attempts, their keys, what is told of a dead run, and what an interrupt leaves."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Running, Scheduled
+
+from blocks.errors import LookbookError, UsageError
+from flows import child_runs, dispatch
+from tasks.images.pacing import StoppedError
+
+BATCH = "batches/things/b"
+REFUSED: Any = Failed(message="Flow run encountered an exception: LookbookError: No space left.\nFree some.")
+HTTP_500 = httpx.HTTPStatusError("500", request=httpx.Request("GET", "http://x"), response=httpx.Response(500))
+
+
+class Api:
+    """Prefect's API as `dispatch` uses it: each run goes through the states that were written for its attempt.
+
+    Attributes:
+        scripts: for each run, what each look at it gives; the last one stays.
+        started: what `run_deployment` was asked for.
+        told: the states that were set, by attempt.
+        now: the clock; each pause lets it go on.
+    """
+
+    def __init__(self, *scripts: Sequence[Any], workers: bool = True, beats: bool = True) -> None:
+        self.scripts = [list(script) for script in scripts]
+        self.workers = workers
+        self.beats = beats
+        self.started: list[dict[str, Any]] = []
+        self.told: list[tuple[int, str]] = []
+        self.now = 1000.0
+        self.ids: list[uuid.UUID] = []
+
+    def run_deployment(self, name: str, **asked: Any) -> Any:
+        self.started.append({"name": name} | asked)
+        self.ids.append(uuid.uuid4())
+        return self._run(self.ids[-1], Scheduled())
+
+    def _run(self, run_id: uuid.UUID, state: Any) -> Any:
+        return SimpleNamespace(id=run_id, name=BATCH, state=state, work_pool_name="lookbook", deployment_id="d")
+
+    def read_flow_run(self, run_id: uuid.UUID) -> Any:
+        script = self.scripts[self.ids.index(run_id)]
+        found = script.pop(0) if len(script) > 1 else script[0]
+        if isinstance(found, Exception):
+            raise found
+        return self._run(run_id, found)
+
+    def set_flow_run_state(self, run_id: uuid.UUID, state: Any, force: bool = False) -> None:  # noqa: ARG002
+        self.told.append((self.ids.index(run_id) + 1, state.type.value))
+
+    def read_events(self, wanted: Any, limit: int) -> Any:  # noqa: ARG002
+        return SimpleNamespace(events=[SimpleNamespace(id=uuid.uuid4())] if self.beats else [])
+
+    def read_workers_for_work_pool(self, pool: str, wanted: Any, limit: int) -> list[str]:  # noqa: ARG002
+        return ["w"] if self.workers else []
+
+    def pause(self, seconds: float) -> None:
+        self.now += seconds
+        assert self.now < 10_000, "it waits for ever"
+
+
+@contextmanager
+def used(api: Api) -> Iterator[Api]:
+    with pytest.MonkeyPatch.context() as patch:
+
+        @contextmanager
+        def client(sync_client: bool) -> Iterator[Api]:
+            assert sync_client
+            yield api
+
+        patch.setattr(dispatch, "get_client", client)
+        patch.setattr(dispatch, "run_deployment", api.run_deployment)
+        patch.setattr(dispatch, "pause", api.pause)
+        patch.setattr(dispatch, "time", SimpleNamespace(monotonic=lambda: api.now))
+        patch.setattr(dispatch, "get_run_logger", lambda: logging.getLogger("test"))
+        names = SimpleNamespace(
+            flow_run=SimpleNamespace(id="parent"),
+            task_run=SimpleNamespace(id="task"),
+            deployment=SimpleNamespace(name=None),
+        )
+        patch.setattr(dispatch, "runtime", names)
+        yield api
+
+
+def test_a_batch_that_is_done_is_sent_once() -> None:
+    with used(Api([Scheduled(), Pending(), Running(), Completed()])) as api:
+        dispatch.dispatch("local", BATCH)
+    assert len(api.started) == 1
+    asked = api.started[0]
+    assert asked["name"] == "process-batch/local"
+    assert asked["parameters"] == {"workspace": "local", "batch": BATCH}
+    assert asked["timeout"] == 0
+    assert api.told == []
+
+
+def test_a_run_that_crashed_or_failed_by_a_fault_that_may_pass_is_sent_again_under_another_key() -> None:
+    failed: Any = Failed(message="Flow run encountered an exception: OSError: [Errno 5] Input/output error")
+    with used(Api([Running(), Crashed()], [failed], [Completed()])) as api:
+        dispatch.dispatch("local", BATCH)
+    keys = [asked["idempotency_key"] for asked in api.started]
+    assert len(set(keys)) == 3
+    assert all(part in key for key in keys for part in ("parent", "task", BATCH))
+
+
+def test_after_three_attempts_it_fails_with_the_last_fault() -> None:
+    last: Any = Failed(message="Flow run encountered an exception: OSError: disk on fire")
+    with used(Api([Crashed()], [Crashed()], [last])) as api, pytest.raises(LookbookError, match="disk on fire"):
+        dispatch.dispatch("local", BATCH)
+    assert len(api.started) == 3
+
+
+def test_an_error_of_ours_is_raised_as_it_was_and_not_tried_again() -> None:
+    with used(Api([Running(), REFUSED])) as api, pytest.raises(LookbookError) as caught:
+        dispatch.dispatch("local", BATCH)
+    assert (caught.value.problem, caught.value.way_out) == ("No space left.", "Free some.")
+    assert len(api.started) == 1
+
+
+def test_a_run_that_somebody_cancelled_is_not_started_again() -> None:
+    with used(Api([Running(), Cancelled()])) as api, pytest.raises(LookbookError, match="cancelled"):
+        dispatch.dispatch("local", BATCH)
+    assert len(api.started) == 1
+
+
+def test_a_run_that_falls_silent_is_marked_as_crashed_and_sent_again() -> None:
+    api = Api([Running()], [Running(), Completed()])
+    beat = uuid.uuid4()
+    api.read_events = lambda wanted, limit: SimpleNamespace(events=[SimpleNamespace(id=beat)])  # type: ignore[method-assign]  # noqa: ARG005
+    with used(api):
+        dispatch.dispatch("local", BATCH)
+    assert api.told == [(1, "CRASHED")]
+    assert child_runs.SILENT < api.now - 1000 < child_runs.SILENT + 60
+
+
+def test_a_run_that_gives_signs_of_life_may_take_long() -> None:
+    with used(Api([*[Running()] * 1000, Completed()])) as api:
+        dispatch.dispatch("local", BATCH)
+    assert api.now - 1000 > 10 * child_runs.SILENT
+    assert api.told == []
+
+
+def test_without_workers_it_says_so_and_with_busy_ones_it_waits() -> None:
+    with used(Api([Scheduled()], workers=False)) as api, pytest.raises(LookbookError, match="No worker takes"):
+        dispatch.dispatch("local", BATCH)
+    assert child_runs.UNTAKEN < api.now - 1000 < child_runs.UNTAKEN + 60
+    with used(Api([*[Scheduled()] * 200, Completed()])) as api:
+        dispatch.dispatch("local", BATCH)
+    assert api.now - 1000 > 5 * child_runs.UNTAKEN
+
+
+def test_an_api_that_hiccups_is_forgiven_and_one_that_is_gone_is_not() -> None:
+    with used(Api([Running(), HTTP_500, httpx.ConnectError("refused"), Completed()])) as api:
+        dispatch.dispatch("local", BATCH)
+    assert len(api.started) == 1
+    with used(Api([httpx.ConnectError("refused")])), pytest.raises(LookbookError, match="out of reach"):
+        dispatch.dispatch("local", BATCH)
+
+
+def test_an_interrupt_cancels_the_run_that_was_sent() -> None:
+    api = Api([Running()])
+
+    def stop(seconds: float) -> None:  # noqa: ARG001
+        raise StoppedError("The run was interrupted.")
+
+    api.pause = stop  # type: ignore[method-assign]
+    with used(api), pytest.raises(StoppedError):
+        dispatch.dispatch("local", BATCH)
+    assert api.told == [(1, "CANCELLING")]
+
+
+def test_a_deployment_that_is_missing_is_named_with_the_way_out() -> None:
+    api = Api()
+
+    def missing(name: str, **asked: Any) -> None:  # noqa: ARG001
+        raise ObjectNotFound(HTTP_500)
+
+    api.run_deployment = missing  # type: ignore[method-assign]
+    with used(api), pytest.raises(UsageError, match="process-batch/local") as caught:
+        dispatch.dispatch("local", BATCH)
+    assert "make deploy" in caught.value.way_out
+
+
+def test_looks_become_rarer_but_never_rare() -> None:
+    with used(Api([*[Running()] * 50, Completed()])) as api:
+        dispatch.dispatch("local", BATCH)
+    assert dispatch.FIRST_PAUSE * 50 < api.now - 1000 <= dispatch.LONGEST_PAUSE * 50

@@ -1,0 +1,147 @@
+"""Threads, a work pool and a Dask cluster: the same bytes, and a worker that dies costs only time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from blocks.lake import FolderLake
+from blocks.machine import this_host
+from tasks.datasets.manifest import require_published
+from tests.support.command import lookbook_json
+from tests.support.homes import remove_home
+from tests.support.pipeline import photo, write_collection, write_slow_collection
+from tests.support.prefect_processes import Server, deploy, start_server, wait_for
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+
+SLOW = {"LOOKBOOK_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with the deployments of this checkout."""
+    home = tmp_path_factory.mktemp("executors") / "home"
+    server = start_server(home)
+    try:
+        deploy(server)
+        yield server
+    finally:
+        remove_home(home)
+
+
+def objects(home: Path) -> dict[str, str]:
+    """The checksum of each original and output in a home's lake, by its key."""
+    lake = home / "lake"
+    paths = [path for kind in ("originals", "derived", "rejected") for path in (lake / kind).rglob("*")]
+    return {
+        str(path.relative_to(lake)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()
+    }
+
+
+def digest(home: Path, dataset: str) -> str:
+    return require_published(FolderLake(root=home / "lake"), dataset).manifest.digest
+
+
+def said_of_batches(prefect: Server, run_id: str) -> list[str]:
+    """What the batches of a run logged in the end: counts, process, machine."""
+    runs = [run_id, *(child["id"] for child in prefect.children(run_id))]  # those in its process log as its own
+    lines = [line for run in runs for line in prefect.logs(run).splitlines()]
+    return [line for line in lines if "outputs; process" in line]
+
+
+def newest_run(prefect: Server, dataset: str) -> str | None:
+    found = [run["id"] for run in prefect.runs("ingest") if run["parameters"]["dataset"] == dataset]
+    return found[-1] if found else None
+
+
+def running(prefect: Server, run_id: str, count: int) -> bool:
+    return [child["state_type"] for child in prefect.children(run_id)].count("RUNNING") >= count
+
+
+def test_all_executors_make_the_same_bytes(prefect: Server, tmp_path: Path) -> None:
+    homes = {"threads": tmp_path / "threads", "dask": tmp_path / "dask", "pool": prefect.home}
+    arguments = ("ingest", "sample://60", "--dataset", "same", "--batch-size", "10")
+    processes = {}
+    try:
+        with prefect.worker(limit=2), prefect.worker(limit=2):
+            for executor, home in homes.items():
+                home.mkdir(exist_ok=True)
+                summary = lookbook_json(home, *arguments, "--executor", executor, PREFECT_API_URL=prefect.url)
+                assert summary["published"] is True
+                said = said_of_batches(prefect, newest_run(prefect, "same") or "")
+                assert len(said) == 6, said
+                processes[executor] = {re.findall(r"process (\d+) on", line)[0] for line in said}
+        found = {executor: (digest(home, "same"), objects(home)) for executor, home in homes.items()}
+        assert found["threads"][1]
+        assert found["pool"] == found["threads"]
+        assert found["dask"] == found["threads"]
+        assert len(processes["threads"]) == 1
+        assert len(processes["dask"]) == 2
+        assert len(processes["pool"]) >= 5, "each has a process of its own"
+    finally:
+        for executor in ("threads", "dask"):
+            remove_home(homes[executor])
+
+
+def test_workers_that_die_cost_only_time(prefect: Server, tmp_path: Path) -> None:
+    """One with all that it started, as a machine that loses its power; of another only itself."""
+    source = str(write_slow_collection(tmp_path / "source", 240))
+    arguments = ("ingest", source, "--dataset", "hurt", "--batch-size", "40", "--json")
+    command = [sys.executable, "-c", "from deployments.cli import main; main()", *arguments, "--executor", "pool"]
+    with (
+        prefect.worker(limit=1, **SLOW) as machine,
+        prefect.worker(limit=1, **SLOW) as alone,
+        prefect.worker(limit=1, **SLOW),
+        subprocess.Popen(command, env=prefect.environment(), stdout=subprocess.PIPE) as ingest,
+    ):
+        try:
+            run_id = wait_for("the run", lambda: newest_run(prefect, "hurt"), 120)
+            wait_for("all workers have batches", lambda: running(prefect, run_id, 3), 120)
+            machine.kill()
+            alone.process.kill()
+            printed = ingest.communicate(timeout=400)[0]
+        finally:
+            ingest.kill()
+    assert ingest.returncode == 0, printed
+    summary = json.loads(printed)
+    assert summary["published"] is True
+    assert summary["images"]["loaded"] == 240
+    assert lookbook_json(prefect.home, "verify", "hurt")["differences"] == []
+    ends = Counter(child["state_type"] for child in prefect.children(run_id))
+    assert ends == {"COMPLETED": 6, "CRASHED": 1}, "the one is done again, the other's process lived on"
+
+
+#: Another process namespace, and an empty folder in the place of the source.
+ELSEWHERE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c")
+HIDDEN = 'mount -t tmpfs none "$0" && exec "$@"'
+
+
+def test_a_source_that_workers_cannot_reach_is_landed(prefect: Server, tmp_path: Path) -> None:
+    if subprocess.run([*ELSEWHERE, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to make namespaces: unshare --pid --mount-proc")
+    images = {f"{number}.jpg": photo(number) for number in range(12)}
+    source = write_collection(tmp_path / "source", images | {"torn.jpg": b"no image"})
+    arguments = ("ingest", str(source), "--dataset", "far", "--batch-size", "5", "--reject-limit", "1")
+    with prefect.worker(limit=2, within=(*ELSEWHERE, HIDDEN, str(source))) as worker:
+        summary = lookbook_json(prefect.home, *arguments, "--executor", "pool")
+        worker.kill()
+    assert (summary["images"]["loaded"], summary["images"]["rejected"]) == (12, 1)
+    run_id = newest_run(prefect, "far") or ""
+    assert "Workers can't reach the source" in prefect.logs(run_id)
+    assert this_host() not in "".join(said_of_batches(prefect, run_id))
+    assert not list((prefect.home / "lake" / "batches" / "far").rglob("*.*")), "what was landed goes with the batches"
+    near = tmp_path / "near"
+    try:
+        lookbook_json(near, *arguments, PREFECT_API_URL=prefect.url)
+        assert digest(prefect.home, "far") == digest(near, "far")
+    finally:
+        remove_home(near)

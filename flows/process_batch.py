@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 from prefect import flow, get_run_logger
-from pydantic import Field
 
 from blocks.settings import read_settings
 from blocks.workspace import load_workspace
 from tasks.images import batch as data_plane
-from tasks.parameters import WorkspaceName
+from tasks.parameters import WorkspaceName, described
 
-BatchKey = Annotated[str, Field(title="Batch", description="Folder of the lake that holds the batch's manifest.")]
+BatchKey = Annotated[str, described("Batch", "Folder of the lake that holds the batch's manifest.")]
 
 
 @flow(name="process-batch", flow_run_name="{batch}")

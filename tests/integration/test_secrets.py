@@ -18,7 +18,10 @@ from blocks.registry import Registry
 from tests.support.command import lookbook
 from tests.support.prefect_processes import Server
 
-pytestmark = pytest.mark.integration
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.timeout(900),
+]  # minutes on a busy machine, where each poll has its deadline
 
 RIGHT, WRONG, UNQUOTED, KEY, SETTING = SECRETS = [f"hunter2{uuid4().hex}" for _ in range(5)]
 OUTCOMES = {"right": "COMPLETED", "wrong": "FAILED", "refused": "FAILED", "unquoted": "FAILED"}

@@ -13,7 +13,10 @@ import pytest
 from tests.support.command import lookbook_json
 from tests.support.prefect_processes import FINAL, Server, wait_for
 
-pytestmark = pytest.mark.integration
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.timeout(900),
+]  # minutes on a busy machine, where each poll has its deadline
 
 
 def start(prefect: Server, *parameters: str) -> tuple[int, str]:

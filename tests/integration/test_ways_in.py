@@ -13,10 +13,8 @@ import pytest
 from tests.support.command import lookbook_json
 from tests.support.prefect_processes import FINAL, Server, wait_for
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.timeout(900),
-]  # minutes on a busy machine, where each poll has its deadline
+# Minutes on a busy machine; each poll has a deadline of its own.
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
 def start(prefect: Server, *parameters: str) -> tuple[int, str]:

@@ -8,7 +8,6 @@ from typing import Annotated
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
-from pydantic import Field
 
 from blocks.machine import this_host
 from blocks.settings import read_settings
@@ -16,9 +15,9 @@ from blocks.workspace import load_workspace
 from flows.cancellation import ends_as_cancelled
 from tasks.images import batch as data_plane
 from tasks.images.pacing import StoppedError
-from tasks.parameters import WorkspaceName
+from tasks.parameters import WorkspaceName, described
 
-BatchKey = Annotated[str, Field(title="Batch", description="Folder of the lake that holds the batch's manifest.")]
+BatchKey = Annotated[str, described("Batch", "Folder of the lake that holds the batch's manifest.")]
 
 
 @flow(name="process-batch", flow_run_name="{batch}")

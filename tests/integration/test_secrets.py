@@ -18,7 +18,8 @@ from blocks.registry import Registry
 from tests.support.command import lookbook
 from tests.support.prefect_processes import Server
 
-pytestmark = pytest.mark.integration
+# Minutes on a busy machine; each poll has a deadline of its own.
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 RIGHT, WRONG, UNQUOTED, KEY, SETTING = SECRETS = [f"hunter2{uuid4().hex}" for _ in range(5)]
 OUTCOMES = {"right": "COMPLETED", "wrong": "FAILED", "refused": "FAILED", "unquoted": "FAILED"}

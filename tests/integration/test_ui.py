@@ -14,7 +14,8 @@ from tests.support.browser import DEADLINE, page_of, picture
 from tests.support.command import lookbook_json
 from tests.support.prefect_processes import Server, wait_for
 
-pytestmark = pytest.mark.integration
+# Minutes on a busy machine; each poll has a deadline of its own.
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 expect.set_options(timeout=DEADLINE)
 

@@ -13,7 +13,8 @@ import pytest
 from tests.support.command import lookbook_json
 from tests.support.prefect_processes import FINAL, Server, wait_for
 
-pytestmark = pytest.mark.integration
+# Minutes on a busy machine; each poll has a deadline of its own.
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
 def start(prefect: Server, *parameters: str) -> tuple[int, str]:

@@ -65,7 +65,7 @@ def test_cancelling_from_the_ui_ends_all_batches(prefect: Server, source: str, e
         run_id = prefect.start_run(
             "ingest/local", source=source, dataset=dataset, batch_size=BATCH_SIZE, executor=executor
         )
-        wait_for("two batches run", lambda: drawing(prefect, run_id, 2), 180)
+        wait_for("two batches run", lambda: drawing(prefect, run_id, 2), 240)
         prefect.cancel(run_id)
         assert_all_end_soon(prefect, run_id, time.monotonic())
         assert prefect.finished(run_id)["state_type"] == "CANCELLED"
@@ -83,8 +83,8 @@ def test_ctrl_c_ends_the_runs_of_a_command(prefect: Server, source: str) -> None
             [*command, *arguments, "--executor", "pool"], env=prefect.environment(), stderr=subprocess.PIPE
         )
         try:
-            run_id = wait_for("the run", lambda: parent_of(prefect, "stopped"), 120)
-            wait_for("two batches run", lambda: drawing(prefect, run_id, 2), 120)
+            run_id = wait_for("the run", lambda: parent_of(prefect, "stopped"), 240)
+            wait_for("two batches run", lambda: drawing(prefect, run_id, 2), 240)
             process.send_signal(signal.SIGINT)
             asked = time.monotonic()
             said = process.communicate(timeout=30)[1].decode()

@@ -104,8 +104,8 @@ def test_workers_that_die_cost_only_time(prefect: Server, tmp_path: Path) -> Non
         subprocess.Popen(command, env=prefect.environment(), stdout=subprocess.PIPE) as ingest,
     ):
         try:
-            run_id = wait_for("the run", lambda: newest_run(prefect, "hurt"), 120)
-            wait_for("all workers have batches", lambda: running(prefect, run_id, 3), 120)
+            run_id = wait_for("the run", lambda: newest_run(prefect, "hurt"), 180)
+            wait_for("all workers have batches", lambda: running(prefect, run_id, 3), 240)
             machine.kill()
             alone.process.kill()
             printed = ingest.communicate(timeout=400)[0]

@@ -77,7 +77,7 @@ def _slow_photo() -> bytes:
 
 
 def write_slow_collection(folder: Path, count: int) -> Path:
-    """A folder of photos that take long to draw: one of 9 megapixels again and again, each of another size."""
+    """A folder of photos that are made at once and take long to draw: 9 megapixels, each of another size in bytes."""
     return write_collection(folder, {f"{number:03}.jpg": _slow_photo() + bytes(number) for number in range(count)})
 
 

@@ -115,10 +115,8 @@ def test_the_form_refuses_a_bad_value_and_names_it(prefect: Server, page: Page, 
     page.goto(f"/v2/deployments/deployment/{prefect.deployment('ingest/local')['id']}/run")
     page.get_by_label("Source").fill("sample://30")
     page.get_by_label("Dataset").fill("Summer Shoes")
-    page.get_by_label("Batch size").fill("0")
     refusal = page.get_by_text("'Summer Shoes' does not match").first
     press_submit_until(page, lambda: expect(refusal).to_be_visible(timeout=10_000))
-    expect(page.get_by_text("0 is less than the minimum of 1").first).to_be_visible()
     picture(page, tmp_path, "refused")
     assert not named(prefect, "Summer Shoes")
 

@@ -71,8 +71,8 @@ def test_a_bad_parameter_on_the_command_line_is_refused_and_named(prefect: Serve
         ({"reject_limit": 2}, "field 'reject_limit'. Failure reason: 2 is greater than the maximum of 1"),
         ({"source": ""}, "field 'source'"),
         ({"source": None}, "field 'source'"),
-        ({"recipe": {"outputs": {}}}, "field 'recipe'"),
-        ({"recipe": {"outputs": {"small": {"image_size": 0}}}}, "field 'recipe'"),
+        ({"recipe": {"outputs": {}}}, "field 'recipe.outputs'"),
+        ({"recipe": {"outputs": {"small": {"image_size": 0}}}}, "field 'recipe.outputs.small.image_size'"),
     ],
     ids=lambda value: "" if isinstance(value, str) else "-".join(value),
 )

@@ -16,7 +16,7 @@ PENDING = 600.0
 #: Seconds without a heartbeat, of which there is one each 30 s, after which a run counts as dead.
 SILENT = 100.0
 #: And for one that has not been heard at all: events may be late or switched off.
-NEVER_HEARD = 600.0
+NEVER_HEARD = 200.0
 #: Seconds that a worker may take to end a run that was cancelled.
 CANCELLING = 120.0
 

@@ -92,6 +92,14 @@ def test_all_executors_make_the_same_bytes(prefect: Server, tmp_path: Path) -> N
             remove_home(homes[executor])
 
 
+def all_heard(prefect: Server, run_id: str) -> bool:
+    """Whether all batches under way gave a sign of life: one that never did is waited for longer."""
+    alive = [child["id"] for child in prefect.children(run_id) if child["state_type"] == "RUNNING"]
+    wanted = {"event": {"name": ["prefect.flow-run.heartbeat"]}}
+    ids = [{"any_resource": {"id": [f"prefect.flow-run.{child}"]}} for child in alive]
+    return all(prefect.post("/events/filter", {"filter": wanted | one, "limit": 1})["events"] for one in ids)
+
+
 def test_workers_that_die_cost_only_time(prefect: Server, tmp_path: Path) -> None:
     """One with all that it started, as a machine that loses its power; of another only itself."""
     source = str(write_slow_collection(tmp_path / "source", 240))
@@ -106,6 +114,7 @@ def test_workers_that_die_cost_only_time(prefect: Server, tmp_path: Path) -> Non
         try:
             run_id = wait_for("the run", lambda: newest_run(prefect, "hurt"), 180)
             wait_for("all workers have batches", lambda: running(prefect, run_id, 3), 240)
+            wait_for("their first heartbeats", lambda: all_heard(prefect, run_id), 60)
             machine.kill()
             alone.process.kill()
             printed = ingest.communicate(timeout=400)[0]

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from blocks.errors import LookbookError
 from deployments.receiver_config import ReceiverConfig, WatchedPrefix
 from deployments.receiver_debounce import Debounce
-from tasks.datasets.source_events import announce_change
+from tasks.datasets.announcements import announce_change
 
 #: What changes the images of a bucket: written, overwritten, deleted. New metadata of an object does not.
 CHANGES = {"OBJECT_FINALIZE", "OBJECT_DELETE", "OBJECT_ARCHIVE"}

@@ -9,13 +9,13 @@ from typing import Any
 
 from prefect import flow, get_run_logger, runtime, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.events import emit_event
 
 from blocks.errors import LookbookError
 from blocks.workspace import load_workspace
 from flows.cancellation import end_family
 from flows.fan_out import draw, is_worth_another_try
 from tasks.datasets import follow
+from tasks.datasets.announcements import announce_snapshot
 from tasks.datasets.conclusion import Conclusion, conclude
 from tasks.datasets.lease import lease
 from tasks.datasets.manifest import require_published
@@ -138,8 +138,4 @@ def _spread(workspace: str, dataset: str, conclusion: Conclusion) -> None:
     """Registry, warehouse and event follow the new snapshot."""
     index_in_registry(workspace, dataset)
     load_warehouse(workspace, dataset)
-    emit_event(
-        "lookbook.snapshot.published",
-        resource={"prefect.resource.id": f"lookbook.dataset.{dataset}", "prefect.resource.name": dataset},
-        payload={"dataset": dataset, "workspace": workspace, "snapshot": conclusion.summary["snapshot"]},
-    )
+    announce_snapshot(dataset, workspace, conclusion.summary["snapshot"], related=[str(runtime.flow_run.id)])

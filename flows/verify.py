@@ -8,15 +8,15 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Failed
-from pydantic import Field
 
 from blocks.errors import LookbookError
 from blocks.workspace import Workspace, load_workspace
 from tasks.datasets.manifest import list_datasets
 from tasks.datasets.verify import is_disturbed, verify_or_repair
-from tasks.parameters import DatasetName, WorkspaceName
+from tasks.parameters import DatasetName, WorkspaceName, described
 
-Repair = Annotated[bool, Field(title="Repair", description="Mend what can be mended, then verify again.")]
+DatasetOrAll = Annotated[DatasetName | None, described("Dataset", "Name of the dataset. None: all of the workspace.")]
+Repair = Annotated[bool, described("Repair", "Mend what can be mended, then verify again.")]
 #: Lines in the artifact, and in the message of the failed run.
 LISTED = 1000
 NAMED = 3
@@ -24,7 +24,7 @@ NAMED = 3
 
 @flow(name="verify")
 def verify(
-    dataset: DatasetName | None = None, workspace: WorkspaceName = "local", repair: Repair = False
+    dataset: DatasetOrAll = None, workspace: WorkspaceName = "local", repair: Repair = False
 ) -> list[dict[str, Any]] | State[Any]:
     """Read snapshots, objects, registry and warehouse again and compare; fails where anything differs.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow, get_run_logger, runtime
 
 from blocks.workspace import load_workspace
-from tasks.datasets.source_events import announce_change
+from tasks.datasets.announcements import announce_change
 from tasks.datasets.watching import NOTHING, decide, look, read_watch, write_watch
 from tasks.parameters import DatasetName, SourceUri, WorkspaceName
 

@@ -1,4 +1,4 @@
-"""The event of a changed source: taken by the API when the call returns, or a fault that says so."""
+"""Events: taken by the API when the call returns, or a fault that says so."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 
 from blocks.embedded.prefect_server import free_port
 from blocks.errors import LookbookError
-from tasks.datasets.source_events import announce_change
+from tasks.datasets.announcements import announce_change, announce_snapshot
 
 
 class Api(http.server.ThreadingHTTPServer):
@@ -77,3 +77,11 @@ def test_a_server_that_does_not_answer_is_a_fault() -> None:
     nobody = {PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api", PREFECT_CLIENT_MAX_RETRIES: 0}
     with temporary_settings(nobody), pytest.raises(LookbookError, match="did not take"):
         announce_change("/photos", "shoes", "local")
+
+
+def test_what_follows_a_snapshot_is_told_which_one(api: Api) -> None:
+    announce_snapshot("shoes", "production", "2026-1", related=["4f0c"])
+    ((_, (event,)),) = api.posted
+    assert event["event"] == "lookbook.snapshot.published"
+    assert event["resource"]["prefect.resource.id"] == "lookbook.dataset.shoes"
+    assert event["payload"] == {"dataset": "shoes", "workspace": "production", "snapshot": "2026-1"}

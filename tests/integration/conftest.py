@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,13 +25,25 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A Prefect server with the deployments of this checkout and one worker of the pool ``lookbook``.
 
     All tests of this folder share it, so each uses dataset names of its own, deletes the schedules that it makes and
-    leaves the worker alone: who needs several workers or kills one starts ``prefect.worker(...)`` of a pool of its own.
+    leaves the worker alone: who needs several workers or kills one takes `server_without_workers`.
     """
-    home = tmp_path_factory.mktemp("prefect") / "home"
+    with deployed_server(tmp_path_factory.mktemp("prefect") / "home") as server, server.worker(name="session"):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def server_without_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Another one, for tests that start workers of their own, kill them, or need to be alone with them."""
+    with deployed_server(tmp_path_factory.mktemp("alone") / "home") as server:
+        yield server
+
+
+@contextmanager
+def deployed_server(home: Path) -> Iterator[Server]:
+    """A server with the deployments of this checkout while the block runs."""
     try:
         server = start_server(home)
         deploy(server)
-        with server.worker(name="session"):
-            yield server
+        yield server
     finally:
         remove_home(home)

@@ -6,34 +6,26 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from blocks.lake import FolderLake
 from tasks.datasets.manifest import read_published
 from tests.support.command import lookbook_json
-from tests.support.homes import remove_home
 from tests.support.pipeline import write_slow_collection
-from tests.support.prefect_processes import FINAL, Server, deploy, start_server, wait_for
+from tests.support.prefect_processes import FINAL, Server, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 #: Long enough to be ended in the middle: batches with one drawing process.
-BATCH_SIZE = 60
+BATCH_SIZE = 30
 SLOW = {"LOOKBOOK_THREADS": "1"}
 
 
-@pytest.fixture(scope="module")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with the deployments of this checkout."""
-    home = tmp_path_factory.mktemp("cancel") / "home"
-    server = start_server(home)
-    try:
-        deploy(server)
-        yield server
-    finally:
-        remove_home(home)
+@pytest.fixture
+def prefect(server_without_workers: Server) -> Server:
+    """Each test starts its own worker."""
+    return server_without_workers
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,23 +18,17 @@ from tasks.datasets.manifest import require_published
 from tests.support.command import lookbook_json
 from tests.support.homes import remove_home
 from tests.support.pipeline import photo, write_collection, write_slow_collection
-from tests.support.prefect_processes import Server, deploy, start_server, wait_for
+from tests.support.prefect_processes import Server, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 SLOW = {"LOOKBOOK_THREADS": "1"}
 
 
-@pytest.fixture(scope="module")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with the deployments of this checkout."""
-    home = tmp_path_factory.mktemp("executors") / "home"
-    server = start_server(home)
-    try:
-        deploy(server)
-        yield server
-    finally:
-        remove_home(home)
+@pytest.fixture
+def prefect(server_without_workers: Server) -> Server:
+    """Each test starts its own workers."""
+    return server_without_workers
 
 
 def objects(home: Path) -> dict[str, str]:
@@ -101,9 +94,9 @@ def all_heard(prefect: Server, run_id: str) -> bool:
 
 
 def test_workers_that_die_cost_only_time(prefect: Server, tmp_path: Path) -> None:
-    """One with all that it started, as a machine that loses its power; of another only itself."""
-    source = str(write_slow_collection(tmp_path / "source", 240))
-    arguments = ("ingest", source, "--dataset", "hurt", "--batch-size", "40", "--json")
+    """One with all that it started, as a machine that loses its power; of another only the worker itself."""
+    source = str(write_slow_collection(tmp_path / "source", 180))
+    arguments = ("ingest", source, "--dataset", "hurt", "--batch-size", "30", "--json")
     command = [sys.executable, "-c", "from deployments.cli import main; main()", *arguments, "--executor", "pool"]
     with (
         prefect.worker(limit=1, **SLOW) as machine,
@@ -123,10 +116,12 @@ def test_workers_that_die_cost_only_time(prefect: Server, tmp_path: Path) -> Non
     assert ingest.returncode == 0, printed
     summary = json.loads(printed)
     assert summary["published"] is True
-    assert summary["images"]["loaded"] == 240
+    assert summary["images"]["loaded"] == 180
     assert lookbook_json(prefect.home, "verify", "hurt")["differences"] == []
     ends = Counter(child["state_type"] for child in prefect.children(run_id))
-    assert ends == {"COMPLETED": 6, "CRASHED": 1}, "the one is done again, the other's process lived on"
+    assert ends["COMPLETED"] == 6
+    assert 1 <= ends["CRASHED"] <= 2, "the one is done again; the other's run may outlive its worker"
+    assert len(ends) == 2
 
 
 #: Another process namespace, and an empty folder in the place of the source.

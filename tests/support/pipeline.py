@@ -78,7 +78,8 @@ def _slow_photo() -> bytes:
 
 def write_slow_collection(folder: Path, count: int) -> Path:
     """A folder of photos that are made at once and take long to draw: 9 megapixels, each of another size in bytes."""
-    return write_collection(folder, {f"{number:03}.jpg": _slow_photo() + bytes(number) for number in range(count)})
+    photo = _slow_photo()
+    return write_collection(folder, {f"{number:03}.jpg": photo + bytes(number) for number in range(count)})
 
 
 def write_collection(

@@ -18,7 +18,18 @@ from benchmarks.document import assemble, read_sections
 from benchmarks.processes import ROOT, forget, say
 
 #: Each is a module of `benchmarks` with ``section(home) -> str``, in the order of the document.
-SECTIONS = ("main_job", "imaging", "curated", "store", "memory", "quality", "agreement", "near_duplicates", "demo")
+SECTIONS = (
+    "main_job",
+    "executors",
+    "imaging",
+    "curated",
+    "store",
+    "memory",
+    "quality",
+    "agreement",
+    "near_duplicates",
+    "demo",
+)
 #: Those that take a number of photos, for a trial.
 TRIED = ("imaging", "curated", "store", "memory", "quality", "agreement")
 DOCUMENT = ROOT / "docs" / "benchmarks.md"

@@ -12,6 +12,16 @@ from tests.support.homes import remove_home
 from tests.support.prefect_processes import Server, deploy, start_server
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run side by side, these begin first, and those that share a server run in one process."""
+    for item in items:
+        if item.get_closest_marker("integration"):
+            names = item.fixturenames  # type: ignore[attr-defined]
+            shares = "prefect" in names and "server_without_workers" not in names
+            item.add_marker(pytest.mark.xdist_group("one server" if shares else "own servers"))
+    items.sort(key=lambda item: not item.get_closest_marker("integration"))
+
+
 @pytest.fixture(scope="session")
 def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A home that tests share; each uses dataset names of its own."""

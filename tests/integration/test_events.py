@@ -23,11 +23,12 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 def look(server: Server, source: Path, dataset: str) -> str:
     """Run ``watch`` until a look was taken: the schedule's own look may be under way, and another is not started."""
-    for _ in range(10):
+
+    def taken() -> str | None:
         run_id = server.start_run("watch/local", source=str(source), dataset=dataset)
-        if server.finished(run_id)["state_type"] != "CANCELLED":
-            return run_id
-    raise AssertionError("no look was taken")
+        return run_id if server.finished(run_id)["state_type"] != "CANCELLED" else None
+
+    return wait_for("a look that is taken", taken, 180)
 
 
 def said(server: Server, run_id: str, words: str) -> None:

@@ -36,6 +36,8 @@ HASTY = SMALL.model_copy(update={"max_seconds": 1.0})
 
 @pytest.fixture
 def pool() -> Iterator[Renderers]:
+    for others in renderers._shared.values():  # which other tests of this process left idle
+        others.close()
     pool = Renderers(2)
     yield pool
     pool.close()

@@ -119,6 +119,13 @@ def living_owners(registry: Registry) -> dict[str, Owner]:
     return registry.run(work)
 
 
+def wait_until_free(registry: Registry, name: str, patience: float) -> None:
+    """Wait until nobody alive holds the lease `name`, for no longer than `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and name in living_owners(registry):
+        time.sleep(LOOK)
+
+
 def _take_in_time(registry: Registry, name: str, owner: str, patience: float, waiting: Callable[[str], object]) -> None:
     deadline, told = time.monotonic() + patience, ""
     answered = -math.inf  # a registry that fails at the first look is told at once

@@ -16,10 +16,14 @@ NOTIFICATION_BLOCK = "lookbook-failures"
 #: At most one notification of a watch that fails at each look.
 WATCH_SILENCE = timedelta(hours=1)
 
+#: A run that was being cancelled may have sent one heartbeat more: it is Cancelled before that one is missed.
+CANCELLING_SHARE = 0.8
+
 FLOWS = ["ingest", "process-batch", "verify", "watch"]
 ENDED = ["Completed", "Failed", "Cancelled", "Crashed", "TimedOut"]
-#: A run in one of these states has no process, and so no heartbeats.
-RESTING = ["Paused", "Suspended", "AwaitingRetry"]
+#: A run in one of these states has no process, and so no heartbeats; or it is to have none soon, and must not be
+#: started once more.
+RESTING = ["Paused", "Suspended", "AwaitingRetry", "Cancelling"]
 
 BODY = """{{ flow_run.name }} of {{ flow.name }} is {{ flow_run.state.name }}: {{ flow_run.state.message }}
 {{ flow_run | ui_url }}"""
@@ -61,6 +65,13 @@ def rules(deployments: Mapping[str, UUID], block: UUID | None, silence: timedelt
                 message=f"No heartbeat for {silence.total_seconds():.0f} s: its process has died.",
             ),
         ),
+        _rule(
+            "lookbook: cancelling without an end → cancelled",
+            _unended(silence * CANCELLING_SHARE),
+            ChangeFlowRunState(
+                state=StateType.CANCELLED, name="Cancelled", message="Nobody is left to say that its process has ended."
+            ),
+        ),
         _rule("lookbook: ingest crashed → once more", _crashed_once(), _again()),
         _notification("lookbook: run failed → notify", ["ingest", "verify"], timedelta(0), block),
         _notification("lookbook: watch failed → notify", ["watch"], WATCH_SILENCE, block),
@@ -82,10 +93,19 @@ def _start(deployment: UUID, *names: str) -> RunDeployment:
 
 def _silent(silence: timedelta) -> EventTrigger:
     """After a heartbeat, neither a further one nor an end. Subflows and runs of the command count too."""
-    heartbeat = "prefect.flow-run.heartbeat"
+    return _missing("heartbeat", ["heartbeat", *ENDED, *RESTING], silence)
+
+
+def _unended(silence: timedelta) -> EventTrigger:
+    """A run is being cancelled, and its worker has died with it: nobody says that it has ended."""
+    return _missing("Cancelling", ENDED, silence)
+
+
+def _missing(after: str, expect: list[str], silence: timedelta) -> EventTrigger:
+    """After one event of a run of ours, none of those that are expected, for so long."""
     return EventTrigger(
-        after={heartbeat},
-        expect={heartbeat, *(f"prefect.flow-run.{state}" for state in ENDED + RESTING)},
+        after={f"prefect.flow-run.{after}"},
+        expect={f"prefect.flow-run.{event}" for event in expect},
         match={"prefect.resource.id": "prefect.flow-run.*"},
         match_related={"prefect.resource.role": "flow", "prefect.resource.name": FLOWS},
         for_each={"prefect.resource.id"},

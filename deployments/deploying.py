@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from blocks.errors import LookbookError
-from blocks.settings import read_settings
 from deployments import automations
 from deployments.shipped import job_template_file, prefect_file
 
@@ -120,8 +119,7 @@ def deployment_names() -> list[str]:
 
 def environment() -> dict[str, str]:
     """The values of what prefect.yaml takes from the environment, where it does not say them."""
-    defaults = {"LOOKBOOK_IMAGE": "lookbook:latest", "LOOKBOOK_INBOX": str(read_settings().home / "inbox")}
-    return {name: os.environ.get(name) or value for name, value in defaults.items()}
+    return {"LOOKBOOK_IMAGE": os.environ.get("LOOKBOOK_IMAGE") or "lookbook:latest"}
 
 
 def _flow_name(entrypoint: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
@@ -9,6 +10,9 @@ from typing import Any
 
 from prefect import flow, get_run_logger, runtime, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.exceptions import CancelledRun
+from prefect.tasks import Task
 
 from blocks.errors import LookbookError
 from blocks.workspace import load_workspace
@@ -20,6 +24,7 @@ from tasks.datasets.conclusion import Conclusion, conclude
 from tasks.datasets.lease import lease
 from tasks.datasets.manifest import require_published
 from tasks.datasets.recovery import clear_batches
+from tasks.datasets.registry_index import note_announced, unannounced_snapshot
 from tasks.datasets.runs import end_run, start_run
 from tasks.datasets.survey import Request, take_stock
 from tasks.images.progress import announce
@@ -35,8 +40,14 @@ from tasks.parameters import (
     WorkspaceName,
 )
 
-#: Seconds that a run of a deployment waits for another run of its dataset.
-PATIENCE = 3600.0
+#: A run of a deployment waits for another run of its dataset as long as that renews its lease: the change that asked
+#: for this one is announced only once. One whose process died keeps its lease for 90 seconds.
+PATIENCE = math.inf
+
+
+def is_no_interruption(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001
+    """Whatever Prefect's API did not take may be taken the next time; a run that is to end sends nothing more."""
+    return not isinstance(state.result(raise_on_failure=False), CancelledRun)
 
 
 @task(name="index in registry", retries=2, retry_delay_seconds=2, retry_condition_fn=is_worth_another_try)
@@ -51,6 +62,17 @@ def load_warehouse(workspace: WorkspaceName, dataset: DatasetName) -> None:
     """Load the current snapshot into the warehouse."""
     place = load_workspace(workspace)
     follow.load(place, require_published(place.lake, dataset).manifest)
+
+
+@task(name="announce snapshot", retries=2, retry_delay_seconds=2, retry_condition_fn=is_no_interruption)
+def announce_published(workspace: WorkspaceName, dataset: DatasetName) -> None:
+    """Send the event of the current snapshot, unless it was sent."""
+    registry = load_workspace(workspace).registry
+    snapshot = unannounced_snapshot(registry, dataset)
+    if snapshot is not None:
+        # First the event, then the note: killed in between, the next run announces it again.
+        announce_snapshot(dataset, workspace, snapshot, related=[str(runtime.flow_run.id)])
+        note_announced(registry, dataset, snapshot)
 
 
 @flow(
@@ -78,8 +100,7 @@ def ingest(
     place = load_workspace(workspace)
     request = Request(place, source, dataset, recipe or Recipe(), limit, batch_size, reject_limit)
     with _alone(request), _recorded(request) as record:
-        for lagging in follow.catch_up(place, dataset):
-            get_run_logger().warning("The %s lagged behind CURRENT and was brought up to it.", lagging)
+        _catch_up(request, workspace)
         survey = take_stock(request)
         count = len(survey.batches)
         get_run_logger().info("%d images found, %d batches to do", len(survey.images), count)
@@ -88,8 +109,11 @@ def ingest(
         conclusion = conclude(request, survey, started)
         record.update(conclusion.summary)
         if conclusion.published:
-            _spread(workspace, dataset, conclusion)
+            index_in_registry(workspace, dataset)
+            load_warehouse(workspace, dataset)
             clear_batches(place.lake, dataset)
+    if conclusion.published:  # after the lease is given back: what follows may want it
+        announce_published(workspace, dataset)
     _describe(conclusion, dataset)
     if conclusion.note:
         get_run_logger().warning("Not published: %s.", conclusion.note)
@@ -122,6 +146,17 @@ def _recorded(request: Request) -> Iterator[dict[str, Any]]:
     end_run(registry, run_id, summary, None)
 
 
+def _catch_up(request: Request, workspace: str) -> None:
+    """Do what a run that was killed after it swapped CURRENT left undone."""
+    place, logger = request.workspace, get_run_logger()
+    for lagging in follow.catch_up(place, request.dataset):
+        logger.warning("The %s lagged behind CURRENT and was brought up to it.", lagging)
+    snapshot = unannounced_snapshot(place.registry, request.dataset)
+    if snapshot is not None:
+        logger.warning("%s was published, but its run ended before it was announced: it is announced now.", snapshot)
+        announce_published(workspace, request.dataset)
+
+
 def _describe(conclusion: Conclusion, dataset: str) -> None:
     """The report in short and the outcomes, as artifacts that the UI shows with the run."""
     key = dataset.replace("_", "-")
@@ -132,10 +167,3 @@ def _describe(conclusion: Conclusion, dataset: str) -> None:
         for outcome, count in conclusion.summary[kind].items()
     ]
     create_table_artifact(outcomes, key=f"{key}-outcomes", description="The books: found, and each outcome")
-
-
-def _spread(workspace: str, dataset: str, conclusion: Conclusion) -> None:
-    """Registry, warehouse and event follow the new snapshot."""
-    index_in_registry(workspace, dataset)
-    load_warehouse(workspace, dataset)
-    announce_snapshot(dataset, workspace, conclusion.summary["snapshot"], related=[str(runtime.flow_run.id)])

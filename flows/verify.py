@@ -12,11 +12,13 @@ from prefect.states import Failed
 from blocks.errors import LookbookError
 from blocks.workspace import Workspace, load_workspace
 from tasks.datasets.manifest import list_datasets
-from tasks.datasets.verify import is_disturbed, verify_or_repair
+from tasks.datasets.verify import verify_or_repair
 from tasks.parameters import DatasetName, WorkspaceName, described
 
 DatasetOrAll = Annotated[DatasetName | None, described("Dataset", "Name of the dataset. None: all of the workspace.")]
 Repair = Annotated[bool, described("Repair", "Mend what can be mended, then verify again.")]
+#: Seconds that a run which publishes meanwhile is waited for.
+PATIENCE = 300.0
 #: Lines in the artifact, and in the message of the failed run.
 LISTED = 1000
 NAMED = 3
@@ -47,13 +49,11 @@ def verify(
 
 def _verified(place: Workspace, name: str, mend: bool) -> dict[str, Any]:
     """One dataset; a fault of one is a difference, and hides no other."""
+    say = get_run_logger().info
     row: dict[str, Any] = {"dataset": name, "snapshot": None, "objects": 0, "repairs": [], "differences": []}
     try:
-        found, repairs = verify_or_repair(place, name, mend)
+        found, repairs = verify_or_repair(place, name, mend, PATIENCE, lambda why: say("Waiting: %s", why))
         lines = [difference.line for difference in found.differences]
-        if lines and is_disturbed(place, name, found):
-            get_run_logger().warning("%s: a run is publishing meanwhile; it is verified again after it.", name)
-            lines = []
     except LookbookError as error:
         return row | {"differences": [error.problem]}
     return row | {"snapshot": found.snapshot_id, "objects": found.objects, "repairs": repairs, "differences": lines}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -22,6 +23,8 @@ LIFETIME = 90
 RENEWAL = 20
 #: And between looks at a lease that another run holds.
 LOOK = 3.0
+#: Seconds that the registry may be out of reach meanwhile.
+OUT_OF_REACH = 300.0
 
 TAKE = """
 INSERT INTO lookbook.leases (name, owner, expires_at) VALUES ($1, $2, now() + make_interval(secs => $3))
@@ -77,16 +80,19 @@ def lease(
 ) -> Iterator[None]:
     """Hold the lease `name` while the block runs; renewed by a thread, given back at the end.
 
-    A lease whose owner is known to be dead (a killed run on this machine) is taken over at once.
+    A lease whose owner is known to be dead (a killed run on this machine) is taken over at once, any other that is
+    not renewed after `LIFETIME` seconds. Who waits also waits for a registry that fails, for up to `OUT_OF_REACH`
+    seconds.
 
     Args:
         registry: where leases are kept.
         name: what it is for.
-        patience: seconds to wait while another run holds it.
+        patience: seconds to wait while another run holds it; infinite: as long as that renews it.
         waiting: told once for each run that is waited for, who holds it.
 
     Raises:
         LeaseHeldError: another run holds it; the message names its process.
+        LookbookError: the registry fails, at the first look or for long.
     """
     owner = f"{this_process()}#{uuid.uuid4().hex}"  # two runs of one process are two owners
     _take_in_time(registry, name, owner, patience, waiting)
@@ -113,18 +119,28 @@ def living_owners(registry: Registry) -> dict[str, Owner]:
     return registry.run(work)
 
 
+def wait_until_free(registry: Registry, name: str, patience: float) -> None:
+    """Wait until nobody alive holds the lease `name`, for no longer than `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and name in living_owners(registry):
+        time.sleep(LOOK)
+
+
 def _take_in_time(registry: Registry, name: str, owner: str, patience: float, waiting: Callable[[str], object]) -> None:
     deadline, told = time.monotonic() + patience, ""
+    answered = -math.inf  # a registry that fails at the first look is told at once
     while True:
         try:
             return _take(registry, name, owner)
-        except LeaseHeldError as error:
-            if time.monotonic() >= deadline:
+        except LookbookError as error:
+            held, now = isinstance(error, LeaseHeldError), time.monotonic()
+            answered = now if held else answered
+            if now >= deadline or now >= answered + OUT_OF_REACH:
                 raise
             if error.problem != told:
                 waiting(error.problem)
             told = error.problem
-        time.sleep(LOOK)
+        time.sleep(LOOK)  # in the caller's thread: a signal that ends the run ends this too
 
 
 def _take(registry: Registry, name: str, owner: str) -> None:

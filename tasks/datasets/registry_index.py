@@ -66,6 +66,30 @@ async def _note_snapshot(connection: Any, manifest: Manifest, tables: Mapping[st
     )
 
 
+def unannounced_snapshot(registry: Registry, dataset: str) -> str | None:
+    """The snapshot that the registry holds, where it was not announced yet: its run was killed before."""
+
+    async def work(connection: Any) -> str | None:  # noqa: ANN401
+        return await connection.fetchval(  # type: ignore[no-any-return]
+            "SELECT snapshot_id FROM lookbook.current_snapshots"
+            " WHERE dataset = $1 AND announced IS DISTINCT FROM snapshot_id",
+            dataset,
+        )
+
+    return registry.run(work)
+
+
+def note_announced(registry: Registry, dataset: str, snapshot_id: str) -> None:
+    """Note that a snapshot was announced."""
+
+    async def work(connection: Any) -> None:  # noqa: ANN401
+        await connection.execute(
+            "UPDATE lookbook.current_snapshots SET announced = $2 WHERE dataset = $1", dataset, snapshot_id
+        )
+
+    registry.run(work)
+
+
 def registry_differences(registry: Registry, manifest: Manifest, tables: Mapping[str, pa.Table]) -> list[str]:
     """One line for each row that the registry lacks, has too many, or holds otherwise than the snapshot."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ from blocks.errors import ObjectNotFoundError
 from blocks.lake import Lake
 from blocks.workspace import Workspace
 from tasks.datasets import follow
-from tasks.datasets.lease import lease, living_owners
+from tasks.datasets.lease import lease, living_owners, wait_until_free
 from tasks.datasets.manifest import TABLES, Manifest, require_published
 from tasks.datasets.registry_index import registry_differences
 from tasks.datasets.repair import SourceFiles, redraw, restore_original
@@ -24,10 +25,17 @@ from tasks.tables.models import load_models
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not as the manifest says: a line for the user, and how to mend it, where that can be done."""
+    """One thing that is not as the manifest says.
+
+    Attributes:
+        line: for the user.
+        mend: mends it, where that can be done.
+        follows: of registry or warehouse: a run that publishes brings them up to its snapshot in a moment.
+    """
 
     line: str
     mend: Callable[[], None] | None = None
+    follows: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,15 +61,28 @@ def verify(workspace: Workspace, dataset: str) -> Verified:
     differences = damaged + [found for found in objects if found is not None]
     index = partial(follow.index, workspace, manifest)
     lines = registry_differences(workspace.registry, manifest, tables)
-    differences += [Difference(line, index) for line in lines]
+    differences += [Difference(line, index, follows=True) for line in lines]
     load = partial(follow.load, workspace, manifest)
     lines = workspace.warehouse.differences(follow.snapshot_load(workspace, manifest), load_models())
-    differences += [Difference(line, load) for line in lines]
+    differences += [Difference(line, load, follows=True) for line in lines]
     return Verified(manifest.snapshot_id, len(manifest.files) + len(objects), differences)
 
 
-def verify_or_repair(workspace: Workspace, dataset: str, mend: bool) -> tuple[Verified, list[str]]:
+def verify_or_repair(
+    workspace: Workspace,
+    dataset: str,
+    mend: bool,
+    patience: float = 0,
+    waiting: Callable[[str], object] = lambda _: None,
+) -> tuple[Verified, list[str]]:
     """Verify a dataset; with `mend`, mend what can be mended under the dataset's lease, and verify once more.
+
+    Args:
+        workspace: where it lives.
+        dataset: its name.
+        mend: whether to mend.
+        patience: seconds to wait for a run that is at work on the dataset, where that is in the way.
+        waiting: told what is waited for.
 
     Returns:
         What was found at last, and one line for each thing that was to be mended.
@@ -70,17 +91,33 @@ def verify_or_repair(workspace: Workspace, dataset: str, mend: bool) -> tuple[Ve
         LookbookError: as `verify`; or another run is at work on the dataset that is to be mended.
     """
     if not mend:
-        return verify(workspace, dataset), []
-    with lease(workspace.registry, f"dataset/{dataset}"):  # a run that publishes meanwhile would be set back
+        return _verify_beside_runs(workspace, dataset, patience, waiting), []
+    with lease(
+        workspace.registry, f"dataset/{dataset}", patience, waiting
+    ):  # a run that publishes meanwhile would be set back
         repairs = repair(verify(workspace, dataset))
         return verify(workspace, dataset), repairs
 
 
-def is_disturbed(workspace: Workspace, dataset: str, found: Verified) -> bool:
-    """Whether a run is publishing, or has published, since `found`: what differs then is verified after it again."""
-    if f"dataset/{dataset}" in living_owners(workspace.registry):
-        return True
-    return require_published(workspace.lake, dataset).manifest.snapshot_id != found.snapshot_id
+def _verify_beside_runs(
+    workspace: Workspace, dataset: str, patience: float, waiting: Callable[[str], object]
+) -> Verified:
+    """Verify; where registry or warehouse differ while a run may be publishing, wait for it and verify again.
+
+    Objects of the lake never change, so what differs there counts at once. What differs after `patience` seconds
+    counts, whoever is at work.
+    """
+    name, deadline = f"dataset/{dataset}", time.monotonic() + patience
+    while True:
+        busy = name in living_owners(workspace.registry)
+        found = verify(workspace, dataset)
+        if not any(difference.follows for difference in found.differences) or time.monotonic() >= deadline:
+            return found
+        busy = busy or name in living_owners(workspace.registry)
+        if not busy and require_published(workspace.lake, dataset).manifest.snapshot_id == found.snapshot_id:
+            return found
+        waiting(f"{name}: a run is at work on it, and registry or warehouse differ; it is verified again.")
+        wait_until_free(workspace.registry, name, deadline - time.monotonic())
 
 
 def repair(found: Verified) -> list[str]:

@@ -127,7 +127,7 @@ def test_the_tables_have_the_columns_that_are_written(empty_url: str) -> None:
     assert {"run_id", "owner", "status", "summary", "error"} <= tables["runs"]
     assert tables["leases"] == {"name", "owner", "expires_at"}
     assert {"dataset", "source", "seen", "announced"} <= tables["watches"]
-    assert tables["current_snapshots"] == {"dataset", "snapshot_id"}
+    assert tables["current_snapshots"] == {"dataset", "snapshot_id", "announced"}
 
 
 def test_a_schema_that_is_up_to_date_is_left_alone(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

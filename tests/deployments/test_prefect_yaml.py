@@ -17,7 +17,9 @@ from prefect.cli.deploy._models import PrefectYamlModel
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
+from blocks.settings import read_settings
 from deployments.deploying import POOLS, environment, job_template
+from tasks.datasets.sources.opening import local_path
 from tests.support.command import ROOT
 
 TEXT = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
@@ -203,3 +205,9 @@ def test_no_file_holds_a_path_of_this_machine() -> None:
     for path in [ROOT / "prefect.yaml", *(ROOT / "infra").rglob("*.*")]:
         assert str(Path.home()) + "/" not in path.read_text(encoding="utf-8") or str(Path.home()) == "/"
         assert str(ROOT) not in path.read_text(encoding="utf-8")
+
+
+def test_the_watched_folder_is_one_of_the_worker_not_of_the_machine_that_deploys() -> None:
+    (source,) = [entry["parameters"]["source"] for entry in DEPLOYMENTS if entry["entrypoint"].endswith(".watch")]
+    assert local_path(source) == read_settings().home / "inbox"
+    assert "/" not in source.replace("://", "")

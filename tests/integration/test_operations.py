@@ -65,6 +65,7 @@ def test_installing_twice_changes_nothing_and_what_was_changed_by_hand_is_set_ba
         "lookbook: source changed → ingest",
         "lookbook: snapshot published → verify",
         "lookbook: no heartbeat → crashed",
+        "lookbook: cancelling without an end → cancelled",
         "lookbook: ingest crashed → once more",
     }
     assert "made=[], changed=[]" in install(server)

@@ -7,12 +7,15 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from blocks.errors import UsageError
+from blocks.settings import read_settings
 from tasks.datasets.sources.archive import TarSource, ZipSource
 from tasks.datasets.sources.base import Source
 from tasks.datasets.sources.folder import FolderSource
 from tasks.datasets.sources.sample import SampleSource
 
-TAKES = "SOURCE takes a folder, a .zip, .tar, .tar.gz or .tgz archive, a file:// address, or sample://500."
+TAKES = "SOURCE takes a folder, a .zip, .tar, .tar.gz or .tgz archive, a file:// address, inbox://, or sample://500."
+
+INBOX = "inbox://"
 
 _TAR_NAME = re.compile(r"\.(tar|tar\.(gz|bz2|xz)|tgz|tbz2?|txz)$", re.IGNORECASE)
 _TAR_MAGICS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")
@@ -22,7 +25,7 @@ def open_source(uri: str, scratch: Path) -> Source:
     """The source that `uri` names. It is not listed yet.
 
     Args:
-        uri: a folder or archive, as a path or ``file://`` address, or ``sample://N``.
+        uri: a folder or archive, as a path or ``file://`` address; ``inbox://``; or ``sample://N``.
         scratch: a folder of the workspace for what has to be unpacked or made. It and the folder that holds it
             are never part of a folder source, so that a workspace may lie inside its own source.
 
@@ -36,6 +39,8 @@ def open_source(uri: str, scratch: Path) -> Source:
 def local_path(uri: str) -> Path | None:
     """The path of this machine that `uri` names, whether or not it is there; None for ``sample://N``.
 
+    ``inbox://`` is the folder ``inbox`` in the home of whoever asks: a deployment names no path of one machine.
+
     Raises:
         UsageError: the scheme is unknown.
     """
@@ -44,6 +49,8 @@ def local_path(uri: str) -> Path | None:
         return Path(uri).expanduser()
     if scheme[1].lower() == "sample":
         return None
+    if uri.lower() == INBOX:
+        return read_settings().home / "inbox"
     if scheme[1].lower() == "file":
         return _path_of(uri)
     raise UsageError(f"SOURCE {uri}: {scheme[1]}:// is not known.", TAKES)

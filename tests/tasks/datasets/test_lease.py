@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -9,12 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prefect.exceptions import TerminationSignal
 
 import tasks.datasets.lease
 from blocks.errors import LookbookError
@@ -230,3 +233,85 @@ def test_patience_has_an_end(books: Registry, other: psutil.Process, monkeypatch
     with pytest.raises(LeaseHeldError), lease(books, NAME, patience=0.05, waiting=told.append):
         pytest.fail("two hold it")
     assert len(told) <= 1, "once for each that is waited for"
+
+
+class Faulty:
+    """`Registry.run` where some calls fail, and a clock that each pause lets go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: Callable[[float], bool], pause: float) -> None:
+        self.now, self.pause, self.fails, self.run = 1000.0, pause, fails, Registry.run
+        self.ends: Callable[[float], object] = lambda _: None
+        faulty = self
+
+        def run(registry: Registry, work: Any) -> Any:
+            if faulty.fails(faulty.now - 1000.0) and threading.current_thread() is threading.main_thread():
+                raise LookbookError("The registry cannot be reached.")
+            return faulty.run(registry, work)
+
+        clock = SimpleNamespace(monotonic=lambda: faulty.now, sleep=faulty.sleep)
+        monkeypatch.setattr(tasks.datasets.lease, "time", clock)
+        monkeypatch.setattr(Registry, "run", run)
+
+    def sleep(self, _: float) -> None:
+        self.now += self.pause
+        self.ends(self.now - 1000.0)
+
+
+def test_who_waits_without_end_outwaits_a_holder_that_lives_for_hours(
+    books: Registry, other: psutil.Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give(books, owner_of(other), 3600)
+    faulty = Faulty(monkeypatch, lambda _: False, pause=3600)
+
+    def end(seconds: float) -> None:
+        if seconds >= 20 * 3600:
+            other.kill()
+            other.wait(20)
+
+    faulty.ends = end
+    with lease(books, NAME, patience=math.inf):
+        assert faulty.now >= 20 * 3600
+
+
+def test_who_waits_also_waits_for_a_registry_that_is_out_of_reach_for_some_minutes(
+    books: Registry, other: psutil.Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give(books, owner_of(other), 3600)
+    faulty = Faulty(monkeypatch, lambda seconds: 60 <= seconds % 600 < 300, pause=60)
+
+    def end(seconds: float) -> None:
+        if seconds >= 1500:
+            other.kill()
+            other.wait(20)
+
+    faulty.ends = end
+    told: list[str] = []
+    with lease(books, NAME, patience=math.inf, waiting=told.append):
+        assert Owner.parse(held(books)[NAME][0]).pid == os.getpid()
+    assert [line.startswith("The registry") for line in told] == [number % 2 == 1 for number in range(len(told))]
+    assert len(told) >= 4
+
+
+@pytest.mark.parametrize("first", [0, 60])
+def test_a_registry_that_stays_out_of_reach_is_told_at_the_first_look_or_after_some_minutes(
+    books: Registry, other: psutil.Process, monkeypatch: pytest.MonkeyPatch, first: float
+) -> None:
+    give(books, owner_of(other), 3600)
+    faulty = Faulty(monkeypatch, lambda seconds: seconds >= first, pause=60)
+    with pytest.raises(LookbookError, match="cannot be reached"), lease(books, NAME, patience=math.inf):
+        pytest.fail("nobody knows who holds it")
+    assert faulty.now - 1000.0 == (300 if first else 0)
+
+
+def test_who_waits_without_end_can_be_stopped(
+    books: Registry, other: psutil.Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give(books, owner_of(other), 3600)
+
+    def stop(_: float) -> None:
+        raise TerminationSignal(signal=15)
+
+    Faulty(monkeypatch, lambda _: False, pause=3).ends = stop
+    with pytest.raises(TerminationSignal), lease(books, NAME, patience=math.inf):
+        pytest.fail("two hold it")
+    assert held(books)[NAME][0] == str(owner_of(other))

@@ -2,30 +2,140 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+import tasks.datasets.lease
+import tasks.datasets.verify
 from blocks.errors import LookbookError
 from blocks.workspace import Workspace
+from tasks.datasets import follow
+from tasks.datasets.conclusion import conclude
 from tasks.datasets.lease import lease
-from tasks.datasets.verify import is_disturbed, verify, verify_or_repair
+from tasks.datasets.registry_index import registry_differences
+from tasks.datasets.survey import take_stock
+from tasks.datasets.verify import verify_or_repair
+from tasks.images.batch import process_batch
 from tests.support.pipeline import photo, request, run, write_collection
 
+NAME = "dataset/things"
 
-def test_a_run_that_is_at_work_or_has_published_since_disturbs(workspace: Workspace, tmp_path: Path) -> None:
-    source = write_collection(tmp_path / "source", {"1.jpg": photo(1)})
-    run(request(workspace, source))
-    found = verify(workspace, "things")
-    assert found.differences == []
-    assert not is_disturbed(workspace, "things", found)
-    with lease(workspace.registry, "dataset/others"):
-        assert not is_disturbed(workspace, "things", found), "others do not count"
-    with lease(workspace.registry, "dataset/things"):
-        assert is_disturbed(workspace, "things", found)
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_collection(tmp_path / "source", {"1.jpg": photo(1)})
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """No second passes in these tests."""
+    found = Clock()
+    for module in (tasks.datasets.lease, tasks.datasets.verify):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: found.now, sleep=found.sleep))
+    return found
+
+
+class Clock:
+    """Each pause lets it go on by a minute.
+
+    Attributes:
+        paused: called at each pause.
+    """
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.pauses = 0
+        self.paused: Callable[[int], object] = lambda _: None
+
+    def sleep(self, _: float) -> None:
+        self.now += 60
+        self.pauses += 1
+        self.paused(self.pauses)
+
+
+def publish_without_followers(workspace: Workspace, source: Path) -> None:
+    """A new snapshot that registry and warehouse have not seen."""
     write_collection(source, {"2.jpg": photo(2)})
+    asked = request(workspace, source)
+    survey = take_stock(asked)
+    for batch in survey.batches:
+        process_batch(workspace.lake, batch, threads=1)
+    conclude(asked, survey, datetime.now(UTC))
+
+
+def lines(workspace: Workspace, patience: float, told: list[str]) -> list[str]:
+    found, _ = verify_or_repair(workspace, "things", mend=False, patience=patience, waiting=told.append)
+    return [difference.line for difference in found.differences]
+
+
+def test_a_run_that_is_publishing_is_waited_for_and_what_it_published_is_verified(
+    workspace: Workspace, source: Path, clock: Clock
+) -> None:
     run(request(workspace, source))
-    assert is_disturbed(workspace, "things", found)
+    publish_without_followers(workspace, source)
+    told: list[str] = []
+    with ExitStack() as publishing:
+        publishing.enter_context(lease(workspace.registry, NAME))
+
+        def end(pauses: int) -> None:
+            if pauses == 3:
+                follow.catch_up(workspace, "things")
+                publishing.close()
+
+        clock.paused = end
+        assert lines(workspace, 300, told) == []
+    assert (clock.pauses, len(told)) == (3, 1)
+
+
+def test_a_run_that_ended_while_it_was_verified_counts_too(
+    workspace: Workspace, source: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(request(workspace, source))
+    publish_without_followers(workspace, source)
+    publishing = ExitStack()
+    publishing.enter_context(lease(workspace.registry, NAME))
+
+    def end_meanwhile(*given: Any) -> list[str]:
+        found = registry_differences(*given)
+        if found:
+            follow.catch_up(workspace, "things")
+            publishing.close()
+        return found
+
+    monkeypatch.setattr(tasks.datasets.verify, "registry_differences", end_meanwhile)
+    assert lines(workspace, 300, []) == []
+    assert clock.pauses == 0
+
+
+def test_what_registry_and_warehouse_lack_counts_in_the_end_also_beside_a_run(
+    workspace: Workspace, source: Path, clock: Clock
+) -> None:
+    run(request(workspace, source))
+    publish_without_followers(workspace, source)
+    assert len(lines(workspace, 300, [])) == 2, "nobody is at work"
+    assert clock.pauses == 0
+    with lease(workspace.registry, "dataset/others"):
+        assert len(lines(workspace, 300, [])) == 2, "others do not count"
+    assert clock.pauses == 0
+    with lease(workspace.registry, NAME):
+        assert len(lines(workspace, 300, [])) == 2
+    assert clock.pauses == 5
+
+
+def test_what_the_lake_lacks_counts_at_once_also_beside_a_run(workspace: Workspace, source: Path, clock: Clock) -> None:
+    run(request(workspace, source))
+    lost = next(path for path in (workspace.lake.root / "derived").rglob("*.*") if path.is_file())
+    lost.unlink()
+    with lease(workspace.registry, NAME):
+        (line,) = lines(workspace, 300, [])
+    assert lost.name in line
+    assert clock.pauses == 0
 
 
 def test_mending_takes_the_lease_and_says_what_it_did(workspace: Workspace, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from blocks.errors import LookbookError, UsageError
 from tasks.datasets.sources.archive import TarSource, ZipSource
 from tasks.datasets.sources.base import SourceFile
 from tasks.datasets.sources.folder import FolderSource
-from tasks.datasets.sources.opening import open_source
+from tasks.datasets.sources.opening import local_path, open_source
 from tasks.datasets.sources.sample import SampleSource
 from tasks.images.locators import read_bytes
 
@@ -165,6 +165,19 @@ def test_archives_are_known_by_first_bytes_or_name(tmp_path: Path, name: str, he
 
 def test_sample_address(tmp_path: Path) -> None:
     assert isinstance(open_source("sample://20", tmp_path), SampleSource)
+
+
+def test_the_inbox_is_a_folder_in_the_home_of_whoever_opens_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for home in (tmp_path / "one", tmp_path / "other"):
+        monkeypatch.setenv("LOOKBOOK_HOME", str(home))
+        assert local_path("inbox://") == home / "inbox"
+        with pytest.raises(UsageError, match="no such file or folder"):
+            open_source("inbox://", home / "scratch")
+        (home / "inbox").mkdir(parents=True)
+        (home / "inbox" / f"{home.name}.jpg").write_bytes(b"x")
+        assert [file.key for file in open_source("inbox://", home / "scratch").files()] == [f"{home.name}.jpg"]
+    with pytest.raises(UsageError, match="inbox:// is not known"):
+        open_source("inbox://somewhere", tmp_path)
 
 
 @pytest.mark.parametrize("uri", ["", "missing", "ftp://host/x", "file://host/x", "photo.jpg", "a\0b", "x" * 5000])

@@ -1,0 +1,52 @@
+"""Rules for runs that say nothing more: which events end the waiting, judged by the server's own triggers."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+
+import pytest
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore
+from prefect.server.events.schemas.automations import EventTrigger, Posture
+
+from deployments.automation_rules import rules
+
+SILENCE = timedelta(minutes=5)
+DEPLOYMENTS = {"ingest/local": uuid.UUID(int=1), "verify/local": uuid.UUID(int=2)}
+ENDS = ["Completed", "Failed", "Cancelled", "Crashed", "TimedOut"]
+
+
+def automation(name: str) -> AutomationCore:
+    found = {rule.name: rule.automation for rule in rules(DEPLOYMENTS, None, SILENCE)}[f"lookbook: {name}"]
+    assert found is not None
+    return found
+
+
+def trigger(name: str) -> EventTrigger:
+    """The trigger as the server reads it."""
+    return EventTrigger.model_validate(automation(name).trigger.model_dump(mode="json"))
+
+
+@pytest.mark.parametrize("state", [*ENDS, "Paused", "Suspended", "AwaitingRetry", "Cancelling"])
+def test_a_run_that_ended_rests_or_is_being_cancelled_does_not_crash_for_want_of_heartbeats(state: str) -> None:
+    silent = trigger("no heartbeat → crashed")
+    assert silent.starts_after("prefect.flow-run.heartbeat")
+    assert silent.expects("prefect.flow-run.heartbeat")
+    assert silent.expects(f"prefect.flow-run.{state}")
+
+
+def test_a_run_that_was_being_cancelled_and_never_ended_is_cancelled_before_a_last_heartbeat_is_missed() -> None:
+    rule = automation("cancelling without an end → cancelled")
+    unended = trigger("cancelling without an end → cancelled")
+    assert unended.starts_after("prefect.flow-run.Cancelling")
+    assert not unended.starts_after("prefect.flow-run.heartbeat")
+    assert all(unended.expects(f"prefect.flow-run.{state}") for state in ENDS)
+    assert not unended.expects("prefect.flow-run.heartbeat"), "a process that still lives is no end"
+    assert unended.posture == Posture.Proactive
+    assert unended.for_each == {"prefect.resource.id"}
+    assert SILENCE - unended.within >= timedelta(seconds=60), "a rule is looked at every few seconds"
+    (action,) = rule.actions
+    assert isinstance(action, ChangeFlowRunState)
+    assert (action.state, action.name, action.force) == (StateType.CANCELLED, "Cancelled", False)

@@ -1,0 +1,123 @@
+"""The main flow around its tasks: each snapshot is announced, by the next run where its own was killed before."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prefect.exceptions import CancelledRun
+
+import flows.ingest
+from blocks.errors import LookbookError
+from blocks.lake import Lake
+from blocks.workspace import Workspace
+from tasks.datasets.lease import living_owners
+from tasks.datasets.manifest import require_published
+from tasks.images.batch import process_batch
+from tests.support.pipeline import SMALL, photo, write_collection
+
+
+class Announcements:
+    """In the place of Prefect's API: the snapshots that were announced, and whether the lease was held then.
+
+    Attributes:
+        fault: raised in place of taking the event.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.sent: list[tuple[str, bool]] = []
+        self.fault: BaseException | None = None
+
+    def take(self, dataset: str, workspace: str, snapshot: str, related: Sequence[str]) -> None:
+        assert (dataset, workspace, len(related)) == ("things", "local", 1)
+        if self.fault is not None:
+            raise self.fault
+        self.sent.append((snapshot, "dataset/things" in living_owners(self.workspace.registry)))
+
+
+@pytest.fixture
+def announcements(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Announcements:
+    """The flow without a server: its tasks are called as functions."""
+
+    def draw(lake: Lake, name: str, batches: Sequence[str], executor: str) -> None:  # noqa: ARG001
+        for batch in batches:
+            process_batch(lake, batch, threads=1)
+
+    found = Announcements(workspace)
+    module = flows.ingest
+    for task in ("index_in_registry", "load_warehouse", "announce_published"):
+        monkeypatch.setattr(module, task, getattr(module, task).fn)
+    replaced: dict[str, Callable[..., Any]] = {
+        "announce_snapshot": found.take,
+        "create_markdown_artifact": lambda *_, **__: None,
+        "create_table_artifact": lambda *_, **__: None,
+        "draw": draw,
+        "get_run_logger": lambda: logging.getLogger("tests"),
+        "load_workspace": lambda _: workspace,
+    }
+    for name, function in replaced.items():
+        monkeypatch.setattr(module, name, function)
+    return found
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_collection(tmp_path / "source", {"1.jpg": photo(1), "2.jpg": photo(2)})
+
+
+def ingest(source: Path) -> dict[str, Any]:
+    return flows.ingest.ingest.fn(str(source), "things", recipe=SMALL)
+
+
+def test_a_snapshot_is_announced_once_and_after_the_lease_was_given_back(
+    announcements: Announcements, source: Path
+) -> None:
+    first = ingest(source)["snapshot"]
+    assert announcements.sent == [(first, False)]
+    assert ingest(source)["published"] is False
+    assert announcements.sent == [(first, False)]
+    write_collection(source, {"3.jpg": photo(3)})
+    second = ingest(source)["snapshot"]
+    assert announcements.sent == [(first, False), (second, False)]
+
+
+@pytest.mark.parametrize("killed_at", ["index_in_registry", "load_warehouse", "announce_snapshot"])
+def test_a_run_killed_between_current_and_the_event_is_made_up_for_once_by_the_next(
+    announcements: Announcements, source: Path, monkeypatch: pytest.MonkeyPatch, killed_at: str
+) -> None:
+    def kill(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(flows.ingest, killed_at, kill)
+        with pytest.raises(KeyboardInterrupt):
+            ingest(source)
+    published = require_published(announcements.workspace.lake, "things").manifest.snapshot_id
+    assert announcements.sent == []
+    for _ in range(2):
+        assert ingest(source)["published"] is False
+    assert [snapshot for snapshot, _ in announcements.sent] == [published]
+
+
+def test_an_event_that_was_not_taken_fails_the_run_and_is_sent_by_the_next(
+    announcements: Announcements, source: Path
+) -> None:
+    announcements.fault = LookbookError("Prefect's API did not take it.")
+    with pytest.raises(LookbookError, match="did not take"):
+        ingest(source)
+    announcements.fault = None
+    ingest(source)
+    assert len(announcements.sent) == 1
+
+
+def test_an_event_that_was_not_taken_is_tried_again_unless_the_run_is_to_end() -> None:
+    task: Any = flows.ingest.announce_published
+    for error, again in ((LookbookError("not taken"), True), (OSError(), True), (CancelledRun(), False)):
+        state: Any = SimpleNamespace(result=lambda error=error, **_: error)
+        assert task.retry_condition_fn(task, None, state) is again
+    assert task.retries == flows.ingest.load_warehouse.retries == 2

@@ -136,16 +136,20 @@ def _stop_unless_used(stop: Callable[[Path], bool], home: Path, say: Say) -> Non
 
 
 def _watch(worker: WorkerProcess, home: Path, *, own: bool, say: Say) -> None:
-    """Start the worker anew whenever it ends; pause longer and longer while it ends at once."""
+    """Start the worker anew whenever it ends or hangs; pause longer and longer while it ends at once."""
     pause, since = 1, time.monotonic()
     while True:
         time.sleep(1)
         if own and not prefect_server.is_alive(home):
             raise LookbookError("Prefect's server ended by itself.", f"Its log is {home / 'prefect' / 'server.log'}.")
-        if worker.exit_code() is None:
+        if worker.exit_code() is None and not worker.hangs():
             continue
         pause = 1 if time.monotonic() - since > LONG_LIFE else min(2 * pause, LONGEST_PAUSE)
-        say(f"the worker ended with code {worker.exit_code()}; another one starts")
+        if worker.exit_code() is None:
+            say("the worker does not answer; it is ended, with its runs, and another one starts")
+            worker.stop()
+        else:
+            say(f"the worker ended with code {worker.exit_code()}; another one starts")
         time.sleep(pause)
         with contextlib.suppress(LookbookError):  # it ended again, and the next turn sees that
             worker.start()

@@ -196,11 +196,11 @@ def test_a_server_that_ran_before_is_used_and_left_running_with_no_run_left_in_t
         assert up.told["api"] == before
         worker = online_workers(up.server)[0]
         begun, taken = taken_run(up.server, worker, "RUNNING"), taken_run(up.server, worker, "PENDING")
-        elsewhere = taken_run(up.server, "another", "RUNNING")
+        cancelling, elsewhere = taken_run(up.server, worker, "CANCELLING"), taken_run(up.server, "another", "RUNNING")
         up.end(signal.SIGTERM)
     assert prefect_server.running(home) == before
-    states = [Server(home, before).run(run)["state_type"] for run in (begun, taken, elsewhere)]
-    assert states == ["CRASHED", "SCHEDULED", "RUNNING"]
+    states = [Server(home, before).run(run)["state_type"] for run in (begun, taken, cancelling, elsewhere)]
+    assert states == ["CRASHED", "SCHEDULED", "CANCELLED", "RUNNING"]
     assert len(processes_of(home)) == 1
     refused = lookbook(home, "serve", "--port", str(prefect_server.free_port()))
     assert refused.returncode == 2

@@ -77,7 +77,8 @@ def _start(home: Path, port: int | None, debug: bool, ending: ExitStack, say: Sa
     say("deploying")
     os.environ["LOOKBOOK_HOME"] = str(home)
     deploying.deploy()
-    save_local_workspace(home)
+    if api == prefect_server.running(home):
+        save_local_workspace(home)
     say("starting a worker")
     logs = home / "prefect"
     (logs / "worker.log").unlink(missing_ok=True)
@@ -90,14 +91,14 @@ def _start(home: Path, port: int | None, debug: bool, ending: ExitStack, say: Sa
 
 
 def save_local_workspace(home: Path) -> None:
-    """Save the workspace ``local`` with its absolute paths; one that is saved already stays."""
+    """Save the workspace ``local`` as it is now: the home may have moved. Only for the home's own server.
+
+    On a server that others use as well, each worker has a ``local`` of its own; a saved one would win over all of them,
+    with paths of this machine and the registry's password.
+    """
     from blocks.workspace import local_workspace
 
-    try:
-        local_workspace(home).save("local", overwrite=False)
-    except ValueError as error:
-        if "already in use" not in str(error):
-            raise
+    local_workspace(home).save("local", overwrite=True)
 
 
 def _start_registry(home: Path, ending: ExitStack, say: Say) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,7 +17,8 @@ import psutil
 import pytest
 from prefect.client import orchestration
 
-from deployments import serving, worker_process
+from blocks.embedded import prefect_server
+from deployments import deploying, serving, worker_process
 from deployments.worker_process import CHECK_INTERVAL, FAILED_CHECKS, MARK, WorkerProcess
 from tasks.datasets import lease
 
@@ -168,3 +170,21 @@ def test_a_worker_that_hangs_is_stopped_and_started_again(tmp_path: Path, monkey
         serving._watch(cast("WorkerProcess", worker), tmp_path, own=False, say=said.append)
     assert worker.calls == ["stop", "start"] * 2
     assert "does not answer" in said[0]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_only_the_homes_own_server_gets_the_workspace_with_this_machines_paths(
+    own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, saved = "http://127.0.0.1:4200/api", list[Path]()
+    monkeypatch.setattr(serving, "_start_registry", lambda *_: None)
+    monkeypatch.setattr(serving, "_start_server", lambda *_: api)
+    monkeypatch.setattr(deploying, "deploy", lambda: None)
+    monkeypatch.setattr(prefect_server, "running", lambda _: api if own else None)
+    monkeypatch.setattr(serving, "save_local_workspace", saved.append)
+    monkeypatch.setattr(WorkerProcess, "start", lambda _: None)
+    monkeypatch.setattr(WorkerProcess, "stop", lambda _: None)
+    monkeypatch.setenv("LOOKBOOK_HOME", "another")
+    with ExitStack() as ending:
+        serving._start(tmp_path, None, False, ending, lambda _: None)
+    assert saved == ([tmp_path] if own else [])

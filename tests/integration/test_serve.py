@@ -176,7 +176,9 @@ def assert_run_ended(home: Path, run: str) -> None:
     """A run that was cut short says so: none is left Running, where it would hold a place under the limit."""
     url = prefect_server.start(home)
     try:
-        assert Server(home, url).run(run)["state_type"] == "CRASHED"
+        state = Server(home, url).run(run)["state"]
+        # The automation that gives a crashed ingest back may still get to it before the server ends.
+        assert (state["type"], state["name"]) in {("CRASHED", "Crashed"), ("SCHEDULED", "AwaitingRetry")}
     finally:
         prefect_server.stop(home)
 

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from blocks.embedded import postgres, prefect_server
-from deployments.deploying import deployment_names
+from deployments.prefect_deploy import deployment_names
 from tests.support import debian_postgres
 from tests.support.command import environment, lookbook
 from tests.support.homes import remove_home

@@ -58,6 +58,8 @@ def local_workspace(home: Path) -> Workspace:
 def load_workspace(name: str) -> Workspace:
     """The workspace saved under `name`; ``local``, where none is saved, is the one of LOOKBOOK_HOME.
 
+    With the home's own server ``local`` is always the home's: a saved one has absolute paths and does not move with it.
+
     Raises:
         UsageError: no workspace of that name is saved.
         LookbookError: Prefect's API can't be asked.

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from blocks.errors import LookbookError
-from deployments import automations
-from deployments.shipped import job_template_file, prefect_file
+from deployments import automations, prefect_deploy
+from deployments.shipped import job_template_file
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -30,8 +25,6 @@ POOLS = {
 }
 #: The oldest server that has all that prefect.yaml asks for.
 OLDEST_SERVER = (3, 8)
-#: What the server notes by itself while nothing changes.
-VOLATILE = {"updated", "updated_by", "last_polled", "status", "active_slots"}
 
 
 @dataclass
@@ -57,7 +50,7 @@ def deploy() -> Deployed:
         _check_version(client)
         make_pools(client, done)
         register_blocks()
-        deploy_all(client, done)
+        prefect_deploy.deploy_all(client, done, environment())
         automations.install(client, done)
     return done
 
@@ -98,69 +91,9 @@ def register_blocks() -> None:
     Workspace.register_type_and_schema()
 
 
-def deploy_all(client: SyncPrefectClient, done: Deployed) -> None:
-    """Deploy all of prefect.yaml by Prefect's own command, and see what that changed."""
-    names = deployment_names()
-    before = {name: _state(client, name) for name in names}
-    said = _prefect_deploy()
-    for name in names:
-        after = _state(client, name)
-        if after is None:
-            raise LookbookError(f"prefect deploy left {name} out: {said[-2000:]}", "Mend prefect.yaml.")
-        which = done.made if before[name] is None else done.left if before[name] == after else done.changed
-        which.append(name)
-
-
-def deployment_names() -> list[str]:
-    """The deployments of prefect.yaml as ``flow/deployment``."""
-    entries = yaml.safe_load(prefect_file().read_text(encoding="utf-8"))["deployments"]
-    return [f"{_flow_name(entry['entrypoint'])}/{entry['name']}" for entry in entries]
-
-
 def environment() -> dict[str, str]:
     """The values of what prefect.yaml takes from the environment, where it does not say them."""
     return {"LOOKBOOK_IMAGE": os.environ.get("LOOKBOOK_IMAGE") or "lookbook:latest"}
-
-
-def _flow_name(entrypoint: str) -> str:
-    module, _, name = entrypoint.rpartition(".")
-    return str(getattr(import_module(module), name).name)
-
-
-def _state(client: SyncPrefectClient, name: str) -> dict[str, Any] | None:
-    """A deployment as the server has it, without what changes by itself; None where it is missing."""
-    from prefect.exceptions import ObjectNotFound
-
-    try:
-        found = client.read_deployment_by_name(name).model_dump(mode="json")
-    except ObjectNotFound:
-        return None
-    state: dict[str, Any] = _lasting(found)
-    return state
-
-
-def _lasting(value: Any) -> Any:  # noqa: ANN401 - anything that JSON can say
-    if isinstance(value, dict):
-        return {key: _lasting(part) for key, part in value.items() if key not in VOLATILE}
-    return [_lasting(part) for part in value] if isinstance(value, list) else value
-
-
-def _prefect_deploy() -> str:
-    """Run ``prefect deploy --all``; returns what it printed."""
-    file = prefect_file()
-    done = subprocess.run(  # noqa: S603 - our own interpreter
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", file.name],
-        cwd=file.parent,
-        env=os.environ | environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise LookbookError(f"prefect deploy failed: {done.stdout[-2000:]}", "")
-    return done.stdout
 
 
 def _check_version(client: SyncPrefectClient) -> None:

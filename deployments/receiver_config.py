@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import Annotated
 
@@ -85,3 +86,23 @@ def read_config(path: Path) -> ReceiverConfig:
         place = ".".join(map(str, fault["loc"])) or "its content"
         raise UsageError(f"{path}: {place}: {fault['msg']}.", "See docs/events.md for an example.") from error
     return config.model_copy(update={"token": Token().token})
+
+
+def check_guarded(host: str, token: SecretStr | None, *, unauthenticated: bool) -> None:
+    """Whoever can post starts ingests: a receiver that others can reach has to know them, or be told not to care.
+
+    Raises:
+        UsageError: it would listen for more than this machine, with no token, and nobody said that this is meant.
+    """
+    if token is None and not unauthenticated and not _is_loopback(host):
+        raise UsageError(
+            f"--host {host}: without a token anybody who reaches it could start ingests.",
+            "Set LOOKBOOK_RECEIVER_TOKEN; or give --unauthenticated where Cloud Run's IAM or a proxy checks who posts.",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -9,19 +9,32 @@ from cyclopts import Parameter, validators
 
 Config = Annotated[Path, Parameter(help="YAML file: which buckets and prefixes become which datasets.")]
 Debug = Annotated[bool, Parameter(negative="", help="Show logs, and tracebacks of errors.")]
+Unauthenticated = Annotated[
+    bool,
+    Parameter(negative="", help="Listen for other machines without a token: something before it checks who posts."),
+]
 Port = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=65535))]
 
 
-def receive(config: Config, /, *, host: str = "127.0.0.1", port: Port = 8080, debug: Debug = False) -> None:
+def receive(
+    config: Config,
+    /,
+    *,
+    host: str = "127.0.0.1",
+    port: Port = 8080,
+    unauthenticated: Unauthenticated = False,
+    debug: Debug = False,
+) -> None:
     """Take Pub/Sub's messages about buckets and announce their changes; CONFIG is a YAML file, see docs/events.md."""
     import uvicorn
     from uvicorn.config import LOGGING_CONFIG
 
     from blocks.settings import read_settings
     from deployments import prefect_environment
-    from deployments.receiver_config import read_config
+    from deployments.receiver_config import check_guarded, read_config
 
     found = read_config(config)
+    check_guarded(host, found.token, unauthenticated=unauthenticated)
     prefect_environment.prepare_server(read_settings().home, debug=debug)
     from deployments.receiver import make_app
 

@@ -6,6 +6,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -63,18 +64,16 @@ def _print_deployed(done: Deployed, api: str, home: Path) -> None:
             sys.stdout.write(f"{what}: {', '.join(names)}\n")
     for note in done.notes:
         sys.stdout.write(f"note: {note}\n")
-    worker = f"LOOKBOOK_HOME={home} PREFECT_API_URL={api} {_prefect()} worker start --pool lookbook"
+    worker = f"LOOKBOOK_HOME={quote(str(home))} PREFECT_API_URL={quote(api)} {_prefect()} worker start --pool lookbook"
     sys.stdout.write(f"To run them on this machine: {worker}\n")
 
 
 def _print_served(served: Served) -> None:
-    run = (
-        f"PREFECT_API_URL={served.api} {_prefect()} deployment run ingest/local -p source=sample://500 -p dataset=demo"
-    )
+    run = f"PREFECT_API_URL={quote(served.api)} {_prefect()} deployment run ingest/local"
     lines = {
         "UI": served.ui,
         "start a run": f"{served.ui}/deployments, or",
-        "": run,
+        "": f"{run} -p source=sample://500 -p dataset=demo",
         "workspace": f"local, in {served.home}",
         "inbox": str(served.inbox),
         "logs": f"{served.logs / 'server.log'}, {served.logs / 'worker.log'}",
@@ -85,6 +84,6 @@ def _print_served(served: Served) -> None:
 
 
 def _prefect() -> str:
-    """Prefect's command beside this Python, as short as it can be typed from here."""
+    """Prefect's command beside this Python, as short as it can be typed from here, quoted for a shell."""
     command = Path(sys.executable).with_name("prefect")
-    return str(command.relative_to(Path.cwd()) if command.is_relative_to(Path.cwd()) else command)
+    return quote(str(command.relative_to(Path.cwd()) if command.is_relative_to(Path.cwd()) else command))

@@ -77,7 +77,8 @@ def _start(home: Path, port: int | None, debug: bool, ending: ExitStack, say: Sa
     say("deploying")
     os.environ["LOOKBOOK_HOME"] = str(home)
     deploying.deploy()
-    save_local_workspace(home)
+    if api == prefect_server.running(home):
+        save_local_workspace(home)
     say("starting a worker")
     logs = home / "prefect"
     (logs / "worker.log").unlink(missing_ok=True)
@@ -90,14 +91,14 @@ def _start(home: Path, port: int | None, debug: bool, ending: ExitStack, say: Sa
 
 
 def save_local_workspace(home: Path) -> None:
-    """Save the workspace ``local`` with its absolute paths; one that is saved already stays."""
+    """Save the workspace ``local`` as it is now: the home may have moved. Only for the home's own server.
+
+    On a server that others use as well, each worker has a ``local`` of its own; a saved one would win over all of them,
+    with paths of this machine and the registry's password.
+    """
     from blocks.workspace import local_workspace
 
-    try:
-        local_workspace(home).save("local", overwrite=False)
-    except ValueError as error:
-        if "already in use" not in str(error):
-            raise
+    local_workspace(home).save("local", overwrite=True)
 
 
 def _start_registry(home: Path, ending: ExitStack, say: Say) -> None:
@@ -136,16 +137,20 @@ def _stop_unless_used(stop: Callable[[Path], bool], home: Path, say: Say) -> Non
 
 
 def _watch(worker: WorkerProcess, home: Path, *, own: bool, say: Say) -> None:
-    """Start the worker anew whenever it ends; pause longer and longer while it ends at once."""
+    """Start the worker anew whenever it ends or hangs; pause longer and longer while it ends at once."""
     pause, since = 1, time.monotonic()
     while True:
         time.sleep(1)
         if own and not prefect_server.is_alive(home):
             raise LookbookError("Prefect's server ended by itself.", f"Its log is {home / 'prefect' / 'server.log'}.")
-        if worker.exit_code() is None:
+        if worker.exit_code() is None and not worker.hangs():
             continue
         pause = 1 if time.monotonic() - since > LONG_LIFE else min(2 * pause, LONGEST_PAUSE)
-        say(f"the worker ended with code {worker.exit_code()}; another one starts")
+        if worker.exit_code() is None:
+            say("the worker does not answer; it is ended, with its runs, and another one starts")
+            worker.stop()
+        else:
+            say(f"the worker ended with code {worker.exit_code()}; another one starts")
         time.sleep(pause)
         with contextlib.suppress(LookbookError):  # it ended again, and the next turn sees that
             worker.start()

@@ -11,12 +11,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import psutil
 
 from blocks.embedded.prefect_server import free_port
 from blocks.errors import LookbookError
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
 
 #: Runs at the same time. The limit of ingest/local leaves room for the batches that each of them starts: a worker full
 #: of parents that wait for children would stand still.
@@ -27,8 +31,19 @@ MARK = "LOOKBOOK_SERVED_BY"
 START_TIMEOUT = 120
 #: Seconds to end, after each signal.
 STOP_TIMEOUT = 10
+#: A worker that fails so many health checks in a row, these seconds apart, hangs.
+FAILED_CHECKS = 6
+CHECK_INTERVAL = 10
 #: Of Prefect's settings, those that a worker has no business with: the passwords of the server's database among them.
 SERVERS_OWN = ("PREFECT_SERVER_", "PREFECT_API_DATABASE_", "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL")
+
+#: What becomes of a run that it had taken: one that had not begun is for the next worker, one that could not say how it
+#: ended has crashed.
+SETTLED = {
+    "PENDING": {"type": "SCHEDULED", "message": "The worker was ended before this began."},
+    "RUNNING": {"type": "CRASHED", "message": "The worker was ended while this ran."},
+    "CANCELLING": {"type": "CANCELLED", "message": "The worker was ended while this was being cancelled."},
+}
 
 
 class WorkerProcess:
@@ -48,6 +63,7 @@ class WorkerProcess:
         self._environment = kept | {"LOOKBOOK_HOME": str(home), MARK: self.name}
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
+        self._checked, self._failed = time.monotonic(), 0
 
     def start(self) -> None:
         """Start it and wait until it is healthy.
@@ -56,6 +72,7 @@ class WorkerProcess:
             LookbookError: it ends, or is not healthy in time; the message names its log.
         """
         self._port = free_port()
+        self._checked, self._failed = time.monotonic(), 0
         webserver = {"PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1", "PREFECT_WORKER_WEBSERVER_PORT": str(self._port)}
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", self.pool, "--name", self.name]
         with self.log.open("ab") as log:
@@ -84,6 +101,13 @@ class WorkerProcess:
         except httpx.HTTPError:
             return False
 
+    def hangs(self) -> bool:
+        """Whether it failed its last health checks; to be asked often, it checks when one is due."""
+        if time.monotonic() - self._checked >= CHECK_INTERVAL:
+            self._failed = 0 if self.is_healthy() else self._failed + 1
+            self._checked = time.monotonic()
+        return self._failed >= FAILED_CHECKS
+
     def stop(self) -> None:
         """End its runs, then it, then what is left of them: within a minute, and also of a worker that was lost."""
         if self._process is not None and self._process.poll() is None:
@@ -108,29 +132,29 @@ class WorkerProcess:
         return found
 
     def _settle_runs(self) -> None:
-        """Runs that it had taken and not begun are for the next worker; those that could not say so have crashed."""
+        """Say of all that it had taken how it ended: a run that a person cancelled must not count as crashed."""
         from prefect.client.orchestration import get_client
 
-        unended = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
         with get_client(sync_client=True) as client:
-            runs = client.request("POST", "/flow_runs/filter", json={"flow_runs": unended}).json()
-            for run in runs:
+            for run in _unended_runs(client):
                 if run["labels"].get("prefect.worker.name") != self.name:
                     continue
-                state = {"type": "CRASHED", "message": "The worker was ended while this ran."}
-                if run["state_type"] == "PENDING":
-                    state = {"type": "SCHEDULED", "message": "The worker was ended before this began."}
-                path = f"/flow_runs/{run['id']}/set_state"
-                client.request("POST", path, json={"state": state, "force": True})  # type: ignore[arg-type]
+                body: Any = {"state": SETTLED[run["state_type"]], "force": True}
+                client.request("POST", "/flow_runs/{id}/set_state", path_params={"id": run["id"]}, json=body)
 
     def _is_online(self) -> bool:
         """Whether the server knows it."""
         from prefect.client.orchestration import get_client
 
-        with get_client(sync_client=True) as client:
-            path = f"/work_pools/{self.pool}/workers/filter"
-            body = {"workers": {"status": {"any_": ["ONLINE"]}}}
-            workers = client.request("POST", path, json=body).json()  # type: ignore[arg-type]
+        body: Any = {"workers": {"status": {"any_": ["ONLINE"]}}}
+        pool = {"work_pool_name": self.pool}
+        try:
+            with get_client(sync_client=True) as client:
+                workers = client.request(
+                    "POST", "/work_pools/{work_pool_name}/workers/filter", path_params=pool, json=body
+                ).json()
+        except (httpx.HTTPError, OSError):
+            return False
         return self.name in {worker["name"] for worker in workers}
 
 
@@ -139,3 +163,15 @@ def _signalled(processes: list[psutil.Process], number: signal.Signals) -> list[
         with contextlib.suppress(psutil.Error):
             process.send_signal(number)
     return processes
+
+
+def _unended_runs(client: SyncPrefectClient) -> list[dict[str, Any]]:
+    """All runs that some worker took and that have not ended; the API gives them by the page."""
+    found: list[dict[str, Any]] = []
+    while True:
+        seen = {"not_any_": [run["id"] for run in found]}  # an offset would pass over some when others end meanwhile
+        body: Any = {"flow_runs": {"state": {"type": {"any_": list(SETTLED)}}, "id": seen}}
+        page = client.request("POST", "/flow_runs/filter", json=body).json()
+        if not page:
+            return found
+        found += page

@@ -20,7 +20,8 @@ from pydantic import SecretStr
 from blocks.embedded.prefect_server import free_port
 from blocks.errors import LookbookError, UsageError
 from deployments.receiver import make_app
-from deployments.receiver_config import ReceiverConfig, WatchedPrefix, read_config
+from deployments.receiver_config import ReceiverConfig, WatchedPrefix, check_guarded, read_config
+from deployments.receiving import receive
 
 TOKEN = "trömbone"  # noqa: S105 - not one of anybody
 SPRING = WatchedPrefix(bucket="my-photos", prefix="spring/", dataset="spring", workspace="production")
@@ -255,3 +256,22 @@ def test_a_file_that_cannot_be_meant_is_refused_by_name(tmp_path: Path, content:
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         read_config(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.0.2.7", "receiver.example"])  # noqa: S104
+def test_nobody_listens_for_other_machines_without_a_token_unless_told_so(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "receiver.yaml").write_text(CONFIG)
+    monkeypatch.delenv("LOOKBOOK_RECEIVER_TOKEN", raising=False)
+    with pytest.raises(UsageError, match="without a token") as caught:
+        receive(tmp_path / "receiver.yaml", host=host)
+    assert "LOOKBOOK_RECEIVER_TOKEN" in caught.value.way_out
+    assert "--unauthenticated" in caught.value.way_out
+    check_guarded(host, None, unauthenticated=True)
+    check_guarded(host, SecretStr(TOKEN), unauthenticated=False)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
+def test_this_machine_alone_needs_no_token(host: str) -> None:
+    check_guarded(host, None, unauthenticated=False)

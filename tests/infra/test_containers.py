@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
+from blocks.embedded.prefect_server import UPKEEP
 from blocks.settings import Settings
 from deployments.deploying import POOLS, job_template
+from deployments.worker_process import RUNS_AT_ONCE
 from tests.support.command import ROOT
 
 DOCKERFILE = (ROOT / "infra" / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
@@ -86,6 +89,18 @@ def test_the_worker_polls_a_pool_that_deploy_makes() -> None:
     pool = re.search(r'"--pool", "([\w-]+)"', DOCKERFILE)
     assert pool is not None
     assert POOLS[pool.group(1)] == "process"
+
+
+def test_the_server_keeps_its_database_small_as_that_of_serve_does() -> None:
+    given = yaml.safe_load(COMPOSE)["services"]["server"]["environment"]
+    assert UPKEEP.items() <= given.items()
+
+
+def test_the_worker_starts_as_the_image_does_with_the_limit_of_serve() -> None:
+    image = re.findall(r"^CMD (\[.*\])$", DOCKERFILE, re.MULTILINE)[-1]
+    command = yaml.safe_load(COMPOSE)["services"]["worker"]["command"]
+    words = [word for part in command for word in part.split("=")]
+    assert words == [*json.loads(image), "--limit", str(RUNS_AT_ONCE)]
 
 
 @pytest.mark.integration

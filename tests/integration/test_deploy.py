@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from deployments.deploying import POOLS, deployment_names
+from deployments.deploying import POOLS
+from deployments.prefect_deploy import deployment_names
 from tests.support.command import lookbook, lookbook_json
 from tests.support.homes import remove_home
 from tests.support.prefect_processes import Server, start_server

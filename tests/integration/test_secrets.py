@@ -133,19 +133,44 @@ def test_no_file_of_server_worker_lake_or_registry_holds_a_secret(
         assert holders(folder, secret) == []
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["flow_runs", "task_runs", "logs", "artifacts", "variables", "block_documents", "deployments", "work_pools"],
-)
+def pages(prefect: Server, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+    """All that the API gives by the page."""
+    found: list[dict[str, Any]] = []
+    while page := prefect.post(f"/{path}/filter", body | {"limit": 200, "offset": len(found)}):
+        found += page
+    return found
+
+
+@pytest.mark.parametrize("path", ["variables", "block_documents", "deployments", "work_pools"])
 def test_no_answer_of_the_api_holds_a_secret(prefect: Server, left: SimpleNamespace, path: str) -> None:
-    told = json.dumps(prefect.post(f"/{path}/filter", {"limit": 200})) + json.dumps(left.runs)
+    assert left.states == OUTCOMES
+    told = json.dumps(pages(prefect, path, {}))
+    assert not [secret for secret in SECRETS if secret in told]
+
+
+@pytest.mark.parametrize("path", ["flow_runs", "task_runs", "logs", "artifacts"])
+def test_nothing_that_the_api_tells_of_the_runs_holds_a_secret(
+    prefect: Server, left: SimpleNamespace, path: str
+) -> None:
+    """Their subflow runs included: those are one run deep."""
+    parents = {"any_": list(left.runs.values())}
+    children = pages(prefect, "flow_runs", {"flow_runs": {"parent_flow_run_id": parents}})
+    runs = {"any_": [*left.runs.values(), *(run["id"] for run in children)]}
+    wanted = {"flow_runs": {"id": runs}}
+    if path in {"logs", "artifacts"}:
+        wanted = {path: {"flow_run_id": runs}}
+    found = pages(prefect, path, wanted)
+    of = {each.get("flow_run_id", each["id"]) for each in found}
+    assert left.runs["right"] in of, "nothing was sought through"
+    told = json.dumps(found)
     assert not [secret for secret in SECRETS if secret in told]
 
 
 def test_no_event_holds_a_secret(prefect: Server, left: SimpleNamespace) -> None:
-    page: dict[str, Any] = prefect.post("/events/filter", {"filter": {"any_resource": {"id_prefix": ["prefect."]}}})
-    told = json.dumps(page)
-    assert left.runs["right"] in told or page["next_page"]
+    events = prefect.events()
+    told = json.dumps(events)
+    for run in left.runs.values():
+        assert f"prefect.flow-run.{run}" in told, "nothing was sought through"
     assert not [secret for secret in SECRETS if secret in told]
 
 

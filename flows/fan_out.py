@@ -15,7 +15,7 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task
 
-from blocks.errors import LookbookError, UsageError
+from blocks.errors import LookbookError, OutOfReachError, UsageError
 from blocks.lake import Lake
 from blocks.settings import Settings, read_settings
 from flows import process_batch as subflow  # the module: Dask sends it by its name, and a flow by its value
@@ -29,7 +29,8 @@ from tasks.parameters import Executor, WorkspaceName
 
 def is_worth_another_try(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001
     """Faults of disk and network may pass; what a user has to mend does not, nor that the run was interrupted."""
-    return not isinstance(state.result(raise_on_failure=False), (LookbookError, CancelledRun))
+    fault = state.result(raise_on_failure=False)
+    return isinstance(fault, OutOfReachError) or not isinstance(fault, (LookbookError, CancelledRun))
 
 
 @task(

@@ -12,7 +12,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from blocks.errors import LookbookError
 from blocks.workspace import load_workspace
-from flows.cancellation import end_family
+from flows.cancellation import end_children_of_earlier_try, end_family
 from flows.fan_out import draw, is_worth_another_try
 from tasks.datasets import follow
 from tasks.datasets.announcements import announce_snapshot
@@ -74,6 +74,7 @@ def ingest(
     Returns:
         The summary: counts of images and rows by outcome, outputs drawn, speed, and where the report lies.
     """
+    end_children_of_earlier_try()
     started = datetime.now(UTC)
     place = load_workspace(workspace)
     request = Request(place, source, dataset, recipe or Recipe(), limit, batch_size, reject_limit)

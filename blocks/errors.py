@@ -35,3 +35,7 @@ class ObjectConflictError(LookbookError):
 
 class SwapConflictError(LookbookError):
     """A mutable object changed between being read and being swapped."""
+
+
+class OutOfReachError(LookbookError):
+    """A service does not answer: unlike other errors of ours it may pass, and is tried again."""

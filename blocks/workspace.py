@@ -12,7 +12,7 @@ from pydantic import Field
 
 from blocks.duckdb_warehouse import DuckDBWarehouse
 from blocks.embedded import prefect_server
-from blocks.errors import LookbookError, UsageError
+from blocks.errors import LookbookError, OutOfReachError, UsageError
 from blocks.lake import FolderLake
 from blocks.registry import Registry
 from blocks.settings import read_settings
@@ -62,7 +62,8 @@ def load_workspace(name: str) -> Workspace:
 
     Raises:
         UsageError: no workspace of that name is saved.
-        LookbookError: Prefect's API can't be asked.
+        OutOfReachError: Prefect's API can't be asked.
+        LookbookError: the one that is saved can't be used, or Prefect's API refuses to tell.
     """
     home = read_settings().home
     if name == "local" and prefect_server.configured_api_url() in {None, prefect_server.running(home)}:
@@ -105,7 +106,8 @@ def _load_saved(name: str) -> Workspace | None:
             f"The workspace {name} that is saved cannot be used: {error}.", "Mend its block in Prefect's UI."
         ) from error
     except (PrefectHTTPStatusError, httpx.HTTPError, OSError) as error:
-        raise LookbookError(
+        refused = isinstance(error, httpx.HTTPStatusError) and error.response.is_client_error
+        raise (LookbookError if refused else OutOfReachError)(
             f"Prefect's API cannot be asked for the workspace {name}: {type(error).__name__}.",
             "See that the server of PREFECT_API_URL runs.",
         ) from error

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from blocks.errors import LookbookError
+from blocks.errors import LookbookError, OutOfReachError
 
 #: Seconds that a run may wait with no worker online. A worker counts as online for 90 s after its last word.
 UNTAKEN = 60.0
+#: Seconds that a run may wait while workers are online, and no batch at all is under way.
+CROWDED = 600.0
 #: Seconds that a worker may take to start a run's process, pulling images included.
 PENDING = 600.0
 #: Seconds without a heartbeat, of which there is one each 30 s, after which a run counts as dead.
@@ -19,9 +21,6 @@ SILENT = 100.0
 NEVER_HEARD = 200.0
 #: Seconds that a worker may take to end a run that was cancelled.
 CANCELLING = 120.0
-
-#: What Prefect says of runs that it cancels by itself when a worker is stopped.
-_WORKER_STOPPED = "shutting down"
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ class Child:
         unchanged: seconds since its state changed.
         silent: seconds since its last heartbeat, or None where none was heard.
         workers: whether a worker of its pool is online.
+        crowded: seconds that it waits while no batch at all, of whichever run, is under way.
         pool: the name of that pool.
     """
 
@@ -42,6 +42,7 @@ class Child:
     unchanged: float = 0.0
     silent: float | None = None
     workers: bool = True
+    crowded: float = 0.0
     pool: str = ""
 
 
@@ -61,20 +62,20 @@ def judge(child: Child) -> tuple[Verdict, str]:
         case "COMPLETED":
             return Verdict.DONE, ""
         case "FAILED":
-            refused = own_error(child.message) is not None
-            return (Verdict.GIVE_UP if refused else Verdict.AGAIN), child.message
+            error = own_error(child.message)
+            passes = error is None or isinstance(error, OutOfReachError)
+            return (Verdict.AGAIN if passes else Verdict.GIVE_UP), child.message
         case "CRASHED":
             return Verdict.AGAIN, child.message or "its process died"
         case "CANCELLED":
-            stopped = _WORKER_STOPPED in child.message.lower()
-            return (Verdict.AGAIN, "its worker was stopped") if stopped else (Verdict.GIVE_UP, "it was cancelled")
+            return Verdict.GIVE_UP, "it was cancelled"
         case _:
             return _judge_unfinished(child)
 
 
 def _judge_unfinished(child: Child) -> tuple[Verdict, str]:
-    if child.state == "SCHEDULED" and not child.workers and child.unchanged > UNTAKEN:
-        return Verdict.GIVE_UP, "no worker takes it"
+    if child.state == "SCHEDULED":
+        return _judge_waiting(child)
     if child.state == "PENDING" and child.unchanged > PENDING:
         return Verdict.DEAD, f"its worker did not start it within {PENDING:.0f} s"
     if child.state == "CANCELLING" and child.unchanged > CANCELLING:
@@ -87,8 +88,22 @@ def _judge_unfinished(child: Child) -> tuple[Verdict, str]:
     return Verdict.WAIT, ""
 
 
+def _judge_waiting(child: Child) -> tuple[Verdict, str]:
+    if not child.workers and child.unchanged > UNTAKEN:
+        return Verdict.GIVE_UP, "no worker takes it"
+    if child.workers and child.crowded > CROWDED:  # runs that wait for batches may have taken all places
+        return Verdict.GIVE_UP, "the workers are busy with other runs"
+    return Verdict.WAIT, ""
+
+
 def fault_of(child: Child, why: str, batch: str) -> LookbookError:
     """The error to raise for a run that was given up."""
+    if child.state == "SCHEDULED" and child.workers:
+        return LookbookError(
+            f"The workers of the work pool {child.pool} are busy with other runs, and with no batch since "
+            f"{child.crowded / 60:.0f} minutes; or the pool is paused.",
+            f"Raise a worker's --limit, or start another one: prefect worker start --pool {child.pool}",
+        )
     if child.state == "SCHEDULED":
         return LookbookError(
             f"No worker takes runs of the work pool {child.pool}.",
@@ -104,7 +119,8 @@ def own_error(message: str) -> LookbookError | None:
     if found is None:
         return None
     problem, _, way_out = found[2].partition("\n")
-    return LookbookError(problem, way_out)
+    kind = OutOfReachError if found[1] == OutOfReachError.__name__ else LookbookError
+    return kind(problem, way_out)
 
 
 def _errors(kind: type[LookbookError]) -> Iterator[type[LookbookError]]:

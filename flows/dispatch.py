@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 from uuid import UUID
 
 import httpx
 from prefect import get_run_logger, runtime
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import WorkerFilter, WorkerFilterStatus
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkerFilter,
+    WorkerFilterStatus,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.deployments import run_deployment
 from prefect.events.filters import EventAnyResourceFilter, EventFilter, EventNameFilter
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
-from blocks.errors import LookbookError, UsageError
+from blocks.errors import LookbookError, OutOfReachError, UsageError
 from flows.cancellation import cancel
 from flows.child_runs import UNTAKEN, Child, Verdict, fault_of, judge
 from tasks.images.pacing import StoppedError, pause
@@ -32,6 +40,8 @@ OUT_OF_REACH = 120.0
 #: What the children's environment says, so that a dead one is known soon: the shortest that Prefect takes.
 HEARTBEATS = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
 
+Answer = TypeVar("Answer")
+
 
 def dispatch(workspace: str, batch: str) -> None:
     """Have a batch done by a worker of a work pool; returns when it is.
@@ -41,19 +51,22 @@ def dispatch(workspace: str, batch: str) -> None:
     Raises:
         UsageError: the deployment is missing.
         LookbookError: the run's own error; or nobody takes it; or it was cancelled; or all attempts failed.
+        OutOfReachError: Prefect's API did not answer for `OUT_OF_REACH` seconds.
         StoppedError: the run that sends was interrupted: the child is cancelled.
     """
     why = ""
     for attempt in range(1, ATTEMPTS + 1):
         with get_client(sync_client=True) as client:
-            child = _Watched(client, _start(workspace, batch, attempt))
+            child = _Watched(client, _patiently(lambda: _start(workspace, batch, attempt)))  # noqa: B023 - called here
             verdict, why = _follow(child)
             if verdict is Verdict.DONE:
                 return
             if verdict is Verdict.GIVE_UP:
+                if child.seen.state == "SCHEDULED":  # or a worker that comes later would do it
+                    _cancel(child)
                 raise fault_of(child.seen, why, batch)
             if verdict is Verdict.DEAD:
-                client.set_flow_run_state(child.run.id, Crashed(message=f"Given up by its parent: {why}."), force=True)
+                _bury(child, why)
         get_run_logger().warning("%s, attempt %d: %s", batch, attempt, why)
     raise LookbookError(
         f"{batch}: its run failed {ATTEMPTS} times; the last time: {why}", "The runs' logs in Prefect's UI say more."
@@ -82,25 +95,55 @@ def _start(workspace: str, batch: str, attempt: int) -> FlowRun:
 
 def _follow(child: _Watched) -> tuple[Verdict, str]:
     """Look at a run until something is to be done about it."""
-    wait, reached = FIRST_PAUSE, time.monotonic()
+    wait = FIRST_PAUSE
+    try:
+        while True:
+            verdict, why = judge(_patiently(child.look, child.forgive))
+            if verdict is not Verdict.WAIT:
+                return verdict, why
+            child.say_if_it_waits()
+            pause(wait)
+            wait = min(LONGEST_PAUSE, wait * 1.2)
+    except StoppedError:
+        _cancel(child)
+        raise
+
+
+def _patiently(ask: Callable[[], Answer], forgive: Callable[[], None] = lambda: None) -> Answer:
+    """Ask Prefect's API again and again while it is out of reach; `forgive` is called each time that it was.
+
+    Raises:
+        OutOfReachError: it was for `OUT_OF_REACH` seconds.
+        httpx.HTTPStatusError: it refuses, which asking again does not change.
+        StoppedError: the run was interrupted.
+    """
+    since = time.monotonic()
     while True:
         try:
-            verdict, why = judge(child.look())
-            reached = time.monotonic()
+            return ask()
         except httpx.HTTPError as error:
-            if time.monotonic() - reached > OUT_OF_REACH:
-                raise LookbookError(f"Prefect's API is out of reach: {error}.", "See that its server runs.") from error
-            verdict, why = Verdict.WAIT, ""
-            child.forgive()
-        if verdict is not Verdict.WAIT:
-            return verdict, why
-        child.say_if_it_waits()
-        try:
-            pause(wait)
-        except StoppedError:
-            cancel(child.client, child.run)
-            raise
-        wait = min(LONGEST_PAUSE, wait * 1.2)
+            if isinstance(error, httpx.HTTPStatusError) and error.response.is_client_error:
+                raise
+            forgive()
+            if time.monotonic() - since > OUT_OF_REACH:
+                raise OutOfReachError(
+                    f"Prefect's API is out of reach: {error}.", "See that its server runs."
+                ) from error
+        pause(LONGEST_PAUSE)
+
+
+def _bury(child: _Watched, why: str) -> None:
+    """Let Prefect know that a run is dead."""
+    crashed: Any = Crashed(message=f"Given up by its parent: {why}.")
+    _patiently(lambda: child.client.set_flow_run_state(child.run.id, crashed, force=True))
+
+
+def _cancel(child: _Watched) -> None:
+    """Cancel a run, if the API can be asked: who gives up or is interrupted waits for nothing."""
+    try:
+        cancel(child.client, child.run)
+    except httpx.HTTPError as error:
+        get_run_logger().warning("%s could not be cancelled: %s", child.run.name, error)
 
 
 class _Watched:
@@ -112,7 +155,7 @@ class _Watched:
         self.seen = Child("SCHEDULED")
         self._state: Any = None
         self._beat: UUID | None = None
-        self._changed = self._heard = time.monotonic()
+        self._changed = self._heard = self._moved = time.monotonic()
         self._slow_look = 0.0
         self._workers = True
         self._told = False
@@ -135,6 +178,7 @@ class _Watched:
             now - self._changed,
             now - self._heard if self._beat else None,
             self._workers,
+            now - max(self._changed, self._moved),
             self.run.work_pool_name or "",
         )
         return self.seen
@@ -149,6 +193,8 @@ class _Watched:
             if workers and not self._workers:
                 self._changed = now
             self._workers = workers
+            if _is_any_under_way(self.client, self.run):
+                self._moved = now
 
     def say_if_it_waits(self) -> None:
         """Tell, once, that workers have no place: the only one may be taken by the run that waits."""
@@ -160,7 +206,7 @@ class _Watched:
 
     def forgive(self) -> None:
         """The API is out of reach: what was not heard meanwhile may have been said."""
-        self._changed = self._heard = time.monotonic()
+        self._changed = self._heard = self._moved = time.monotonic()
 
 
 def _last_heartbeat(client: SyncPrefectClient, run_id: UUID) -> UUID | None:
@@ -178,3 +224,15 @@ def _is_worker_online(client: SyncPrefectClient, pool: str) -> bool:
         return bool(client.read_workers_for_work_pool(pool, online, limit=1))
     except ObjectNotFound:
         return False
+
+
+def _is_any_under_way(client: SyncPrefectClient, run: FlowRun) -> bool:
+    """Whether a worker is at work on a batch, of this parent or of another one."""
+    states = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+    found = client.count_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            deployment_id=FlowRunFilterDeploymentId(any_=[run.deployment_id] if run.deployment_id else []),
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)),
+        )
+    )
+    return found > 0

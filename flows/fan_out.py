@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any
 
@@ -15,9 +16,10 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task
 
-from blocks.errors import LookbookError, UsageError
+from blocks.errors import LookbookError, OutOfReachError, UsageError
 from blocks.lake import Lake
 from blocks.settings import Settings, read_settings
+from blocks.workspace import load_workspace
 from flows import process_batch as subflow  # the module: Dask sends it by its name, and a flow by its value
 from flows.dispatch import dispatch
 from tasks.images import progress
@@ -29,7 +31,8 @@ from tasks.parameters import Executor, WorkspaceName
 
 def is_worth_another_try(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001
     """Faults of disk and network may pass; what a user has to mend does not, nor that the run was interrupted."""
-    return not isinstance(state.result(raise_on_failure=False), (LookbookError, CancelledRun))
+    fault = state.result(raise_on_failure=False)
+    return isinstance(fault, OutOfReachError) or not isinstance(fault, (LookbookError, CancelledRun))
 
 
 @task(
@@ -47,20 +50,46 @@ def run_batch(workspace: WorkspaceName, batch: str, executor: Executor) -> None:
         subflow.process_batch(workspace, batch)
 
 
+@task(
+    name="land batch",
+    task_run_name="land {batch}",
+    retries=2,
+    retry_delay_seconds=2,
+    retry_condition_fn=is_worth_another_try,
+)
+def land_batch(workspace: WorkspaceName, batch: str) -> None:
+    """Copy the images of a batch into the lake: in the run's own process, which can read the source."""
+    land(load_workspace(workspace).lake, batch)
+
+
 def draw(lake: Lake, workspace: str, batches: Sequence[str], executor: Executor) -> None:
     """Do all batches; a fault of one stops no other, and the first is raised at the end."""
     if not batches:
         return
     runner, at_once = runner_for(executor, read_settings())
-    artifact = create_progress_artifact(0.0, description=f"{len(batches)} batches")
-    with runner, stoppable():
-        fan_out = _FanOut(lake, workspace, executor, runner)
+    artifact: Any = None
+    with _telling():
+        artifact = create_progress_artifact(0.0, description=f"{len(batches)} batches")
+    here: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=at_once)
+    with runner, here, stoppable():
+        fan_out = _FanOut(lake, workspace, executor, runner, here)
         fan_out.waiting.extend(batches)
         for done in range(1, len(batches) + 1):
             fan_out.next_done(at_once)
-            update_progress_artifact(artifact, 100.0 * done / len(batches))  # type: ignore[arg-type]
+            with _telling():
+                if artifact is not None:
+                    update_progress_artifact(artifact, 100.0 * done / len(batches))
     if fan_out.faults:
         raise fan_out.faults[0]
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Nothing that only tells of the progress, or looks for more to tell, may end the batches under way."""
+    try:
+        yield
+    except Exception as fault:  # noqa: BLE001
+        get_run_logger().warning("The progress could not be told: %s: %s", type(fault).__name__, fault)
 
 
 def runner_for(executor: Executor, settings: Settings) -> tuple[TaskRunner[Any], int]:
@@ -104,53 +133,70 @@ class _FanOut:
         faults: what went wrong, in the order in which it did.
     """
 
-    def __init__(self, lake: Lake, workspace: str, executor: Executor, runner: TaskRunner[Any]) -> None:
+    def __init__(
+        self, lake: Lake, workspace: str, executor: Executor, runner: TaskRunner[Any], here: TaskRunner[Any]
+    ) -> None:
         self.waiting: deque[str] = deque()
         self.faults: list[Exception] = []
         self._lake = lake
-        self._fixed = {"workspace": workspace, "executor": executor}
+        self._workspace = workspace
+        self._executor = executor
         self._runner = runner
+        self._here = here
         self._elsewhere = executor != "threads"
         self._landing = False
         self._sent = 0
-        self._ended: SimpleQueue[tuple[str, PrefectFuture[Any]]] = SimpleQueue()
+        self._ended: SimpleQueue[tuple[str, bool, PrefectFuture[Any]]] = SimpleQueue()
 
     def next_done(self, at_once: int) -> None:
         """Keep `at_once` batches under way until one of them is done, for good or for bad."""
         while True:
             while self.waiting and self._sent < at_once:
                 self._send(self.waiting.popleft())
-            batch, future = self._ended.get()
+            batch, landed, future = self._ended.get()
             self._sent -= 1
             try:
                 future.result()
             except Exception as fault:  # noqa: BLE001 - raised at the end, once the other batches have ended
-                if self._is_to_be_landed(batch):
+                if not landed and self._is_to_be_landed(batch):
+                    self.waiting.appendleft(batch)
                     continue
                 self.faults.append(fault)
-            else:
-                self._advance(batch)
+                return
+            if landed:
+                self._draw(batch)
+                continue
+            self._advance(batch)
             return
 
     def _send(self, batch: str) -> None:
         if self._landing:
-            land(self._lake, batch)
-        future = self._runner.submit(run_batch, parameters=self._fixed | {"batch": batch})
-        future.add_done_callback(lambda ended: self._ended.put((batch, ended)))
+            future = self._here.submit(land_batch, parameters={"workspace": self._workspace, "batch": batch})
+            self._await(batch, True, future)
+        else:
+            self._draw(batch)
+
+    def _draw(self, batch: str) -> None:
+        asked = {"workspace": self._workspace, "batch": batch, "executor": self._executor}
+        self._await(batch, False, self._runner.submit(run_batch, parameters=asked))
+
+    def _await(self, batch: str, landed: bool, future: PrefectFuture[Any]) -> None:
+        future.add_done_callback(lambda ended: self._ended.put((batch, landed, ended)))
         self._sent += 1
 
     def _is_to_be_landed(self, batch: str) -> bool:
         """Whether a worker elsewhere could not read it: then it goes again, and all that follow are landed first."""
-        if not self._elsewhere or not needs_landing(self._lake, batch):
-            return False
-        if not self._landing:
+        asked = False
+        with _telling():
+            asked = self._elsewhere and needs_landing(self._lake, batch)
+        if asked and not self._landing:
             get_run_logger().info("Workers can't reach the source: batches are landed in the lake first.")
-        self._landing = True
-        self.waiting.appendleft(batch)
-        return True
+            self._landing = True
+        return asked
 
     def _advance(self, batch: str) -> None:
         """Batches of this process tell of each of their images themselves."""
-        counts = finished_counts(self._lake, batch) if self._elsewhere else None
-        if counts is not None:
-            progress.advance(counts.images)
+        with _telling():
+            counts = finished_counts(self._lake, batch) if self._elsewhere else None
+            if counts is not None:
+                progress.advance(counts.images)

@@ -16,7 +16,7 @@ from prefect.tasks import Task
 
 from blocks.errors import LookbookError
 from blocks.workspace import load_workspace
-from flows.cancellation import end_family
+from flows.cancellation import end_children_of_earlier_try, end_family
 from flows.fan_out import draw, is_worth_another_try
 from tasks.datasets import follow
 from tasks.datasets.announcements import announce_snapshot
@@ -96,6 +96,7 @@ def ingest(
     Returns:
         The summary: counts of images and rows by outcome, outputs drawn, speed, and where the report lies.
     """
+    end_children_of_earlier_try()
     started = datetime.now(UTC)
     place = load_workspace(workspace)
     request = Request(place, source, dataset, recipe or Recipe(), limit, batch_size, reject_limit)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from blocks.errors import LookbookError
+from blocks.errors import LookbookError, OutOfReachError
 from flows.child_runs import (
     CANCELLING,
+    CROWDED,
     NEVER_HEARD,
     PENDING,
     SILENT,
@@ -29,6 +30,9 @@ FAILED = "Flow run encountered an exception: "
         (Child("SCHEDULED", unchanged=UNTAKEN * 100), Verdict.WAIT),  # all workers are busy
         (Child("SCHEDULED", unchanged=UNTAKEN - 1, workers=False), Verdict.WAIT),  # one may be starting
         (Child("SCHEDULED", unchanged=UNTAKEN + 1, workers=False), Verdict.GIVE_UP),
+        (Child("SCHEDULED", unchanged=CROWDED * 9, crowded=CROWDED - 1), Verdict.WAIT),  # some batch was under way
+        (Child("SCHEDULED", unchanged=CROWDED + 1, crowded=CROWDED + 1), Verdict.GIVE_UP),
+        (Child("SCHEDULED", unchanged=UNTAKEN - 1, crowded=CROWDED + 1, workers=False), Verdict.WAIT),
         (Child("PENDING", unchanged=PENDING - 1, workers=False), Verdict.WAIT),
         (Child("PENDING", unchanged=PENDING + 1), Verdict.DEAD),
         (Child("RUNNING", unchanged=10 * NEVER_HEARD, silent=SILENT - 1), Verdict.WAIT),  # a long batch
@@ -38,12 +42,12 @@ FAILED = "Flow run encountered an exception: "
         (Child("RUNNING", silent=1, workers=False), Verdict.WAIT),  # its process outlives its worker
         (Child("CRASHED", "Flow run infrastructure exited with non-zero status code -9."), Verdict.AGAIN),
         (Child("FAILED", FAILED + "OSError: [Errno 5] Input/output error"), Verdict.AGAIN),
+        (Child("FAILED", FAILED + "OutOfReachError: Prefect's API\nSee to it."), Verdict.AGAIN),
         (Child("FAILED", FAILED + "LookbookError: no space\nFree some."), Verdict.GIVE_UP),
         (Child("FAILED", FAILED + "ObjectNotFoundError: k: not in the lake"), Verdict.GIVE_UP),
         (Child("CANCELLING", unchanged=CANCELLING - 1), Verdict.WAIT),
         (Child("CANCELLING", unchanged=CANCELLING + 1), Verdict.GIVE_UP),  # its worker is gone
         (Child("CANCELLED", "Flow run was cancelled successfully."), Verdict.GIVE_UP),
-        (Child("CANCELLED", "Runner is shutting down."), Verdict.AGAIN),
         (Child("PAUSED", unchanged=10**6), Verdict.WAIT),
     ],
     ids=lambda value: f"{value.state.lower()}-{value.unchanged:.0f}" if isinstance(value, Child) else value.name,
@@ -56,7 +60,7 @@ def test_a_heartbeat_is_missed_three_times_before_its_run_counts_as_dead() -> No
     assert SILENT > 3 * 30
 
 
-@pytest.mark.parametrize("kind", [LookbookError, SourceElsewhereError])
+@pytest.mark.parametrize("kind", [LookbookError, SourceElsewhereError, OutOfReachError])
 def test_an_error_of_ours_comes_back_as_it_was(kind: type[LookbookError]) -> None:
     told = kind("things: 3 of 4.", "Mend them,\nthen run again.")
     found = own_error(f"{FAILED}{type(told).__name__}: {told}")
@@ -74,6 +78,13 @@ def test_a_run_that_nobody_takes_says_how_to_start_a_worker() -> None:
     fault = fault_of(child, judge(child)[1], "batches/things/b")
     assert "No worker takes runs of the work pool lookbook" in fault.problem
     assert "prefect worker start --pool lookbook" in fault.way_out
+
+
+def test_a_run_for_which_workers_have_no_place_says_so() -> None:
+    child = Child("SCHEDULED", crowded=CROWDED + 1, pool="lookbook")
+    fault = fault_of(child, judge(child)[1], "batches/things/b")
+    assert "busy with other runs" in fault.problem
+    assert "--limit" in fault.way_out
 
 
 def test_a_run_that_was_given_up_fails_with_its_own_error() -> None:

@@ -14,11 +14,12 @@ import pytest
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Running, Scheduled
 
-from blocks.errors import LookbookError, UsageError
+from blocks.errors import LookbookError, OutOfReachError, UsageError
 from flows import child_runs, dispatch
 from tasks.images.pacing import StoppedError
 
 BATCH = "batches/things/b"
+DEPLOYMENT = uuid.uuid4()
 REFUSED: Any = Failed(message="Flow run encountered an exception: LookbookError: No space left.\nFree some.")
 HTTP_500 = httpx.HTTPStatusError("500", request=httpx.Request("GET", "http://x"), response=httpx.Response(500))
 
@@ -31,26 +32,36 @@ class Api:
         started: what `run_deployment` was asked for.
         told: the states that were set, by attempt.
         now: the clock; each pause lets it go on.
+        others: whether batches of other runs are under way.
+        down_until: the time from which it answers.
     """
 
-    def __init__(self, *scripts: Sequence[Any], workers: bool = True, beats: bool = True) -> None:
+    def __init__(self, *scripts: Sequence[Any], workers: bool = True, beats: bool = True, others: bool = True) -> None:
         self.scripts = [list(script) for script in scripts]
         self.workers = workers
         self.beats = beats
+        self.others = others
+        self.down_until = 0.0
         self.started: list[dict[str, Any]] = []
         self.told: list[tuple[int, str]] = []
         self.now = 1000.0
         self.ids: list[uuid.UUID] = []
 
+    def _answer(self) -> None:
+        if self.now < self.down_until:
+            raise httpx.ConnectError("refused")
+
     def run_deployment(self, name: str, **asked: Any) -> Any:
+        self._answer()
         self.started.append({"name": name} | asked)
         self.ids.append(uuid.uuid4())
         return self._run(self.ids[-1], Scheduled())
 
     def _run(self, run_id: uuid.UUID, state: Any) -> Any:
-        return SimpleNamespace(id=run_id, name=BATCH, state=state, work_pool_name="lookbook", deployment_id="d")
+        return SimpleNamespace(id=run_id, name=BATCH, state=state, work_pool_name="lookbook", deployment_id=DEPLOYMENT)
 
     def read_flow_run(self, run_id: uuid.UUID) -> Any:
+        self._answer()
         script = self.scripts[self.ids.index(run_id)]
         found = script.pop(0) if len(script) > 1 else script[0]
         if isinstance(found, Exception):
@@ -58,6 +69,7 @@ class Api:
         return self._run(run_id, found)
 
     def set_flow_run_state(self, run_id: uuid.UUID, state: Any, force: bool = False) -> None:  # noqa: ARG002
+        self._answer()
         self.told.append((self.ids.index(run_id) + 1, state.type.value))
 
     def read_events(self, wanted: Any, limit: int) -> Any:  # noqa: ARG002
@@ -65,6 +77,10 @@ class Api:
 
     def read_workers_for_work_pool(self, pool: str, wanted: Any, limit: int) -> list[str]:  # noqa: ARG002
         return ["w"] if self.workers else []
+
+    def count_flow_runs(self, flow_run_filter: Any) -> int:
+        assert flow_run_filter.deployment_id.any_
+        return 1 if self.others else 0
 
     def pause(self, seconds: float) -> None:
         self.now += seconds
@@ -155,9 +171,17 @@ def test_without_workers_it_says_so_and_with_busy_ones_it_waits() -> None:
     with used(Api([Scheduled()], workers=False)) as api, pytest.raises(LookbookError, match="No worker takes"):
         dispatch.dispatch("local", BATCH)
     assert child_runs.UNTAKEN < api.now - 1000 < child_runs.UNTAKEN + 60
-    with used(Api([*[Scheduled()] * 200, Completed()])) as api:
+    assert api.told == [(1, "CANCELLING")], "a worker that comes later must not do it"
+    with used(Api([*[Scheduled()] * 500, Completed()])) as api:
         dispatch.dispatch("local", BATCH)
-    assert api.now - 1000 > 5 * child_runs.UNTAKEN
+    assert api.now - 1000 > 2 * child_runs.CROWDED
+
+
+def test_workers_that_are_busy_with_no_batch_are_not_waited_for_for_ever() -> None:
+    with used(Api([Scheduled()], others=False)) as api, pytest.raises(LookbookError, match="busy with other runs"):
+        dispatch.dispatch("local", BATCH)
+    assert child_runs.CROWDED < api.now - 1000 < child_runs.CROWDED + 60
+    assert api.told == [(1, "CANCELLING")]
 
 
 def test_an_api_that_hiccups_is_forgiven_and_one_that_is_gone_is_not() -> None:
@@ -165,6 +189,55 @@ def test_an_api_that_hiccups_is_forgiven_and_one_that_is_gone_is_not() -> None:
         dispatch.dispatch("local", BATCH)
     assert len(api.started) == 1
     with used(Api([httpx.ConnectError("refused")])), pytest.raises(LookbookError, match="out of reach"):
+        dispatch.dispatch("local", BATCH)
+
+
+@pytest.mark.parametrize("away", [dispatch.OUT_OF_REACH - 5, 3 * dispatch.OUT_OF_REACH])
+def test_sending_waits_for_the_api_but_not_for_ever(away: float) -> None:
+    api = Api([Completed()])
+    api.down_until = api.now + away
+    with used(api):
+        if away < dispatch.OUT_OF_REACH:
+            dispatch.dispatch("local", BATCH)
+            assert len(api.started) == 1
+        else:
+            with pytest.raises(OutOfReachError):
+                dispatch.dispatch("local", BATCH)
+            assert api.now - 1000 < dispatch.OUT_OF_REACH + 10
+
+
+def test_a_dead_run_is_noted_once_the_api_answers() -> None:
+    api = Api([Running()], [Completed()], beats=False)
+    note = api.set_flow_run_state
+    faults: list[Exception] = [httpx.ConnectError("refused"), HTTP_500]
+
+    def hiccup(*asked: Any, **more: Any) -> None:
+        if faults:
+            raise faults.pop()
+        note(*asked, **more)
+
+    api.set_flow_run_state = hiccup  # type: ignore[method-assign]
+    with used(api):
+        dispatch.dispatch("local", BATCH)
+    assert api.told == [(1, "CRASHED")]
+
+
+def test_what_the_api_refuses_is_not_asked_again() -> None:
+    refused = httpx.HTTPStatusError("401", request=HTTP_500.request, response=httpx.Response(401))
+    with used(Api([refused])) as api, pytest.raises(httpx.HTTPStatusError):
+        dispatch.dispatch("local", BATCH)
+    assert api.now == 1000
+
+
+def test_an_interrupt_while_the_api_is_gone_is_still_an_interrupt() -> None:
+    api = Api([Running()])
+
+    def stop(seconds: float) -> None:  # noqa: ARG001
+        api.down_until = api.now + 1
+        raise StoppedError("The run was interrupted.")
+
+    api.pause = stop  # type: ignore[method-assign]
+    with used(api), pytest.raises(StoppedError):
         dispatch.dispatch("local", BATCH)
 
 

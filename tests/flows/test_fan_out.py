@@ -1,21 +1,32 @@
-"""Which runner each executor gets, and that errors of ours travel between processes."""
+"""Batches drawn a few at a time, the runner of each executor, and errors of ours that travel between processes."""
 
 from __future__ import annotations
 
+import logging
 import pickle
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from distributed import LocalCluster
+from prefect.exceptions import CancelledRun
+from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect_dask.task_runners import DaskTaskRunner
 
 import flows.ingest  # noqa: F401 - all errors that a batch may raise
-from blocks.errors import LookbookError, UsageError
+from blocks.errors import LookbookError, OutOfReachError, UsageError
+from blocks.lake import FolderLake
 from blocks.settings import Settings
-from flows.fan_out import runner_for
+from flows import fan_out
+from flows.fan_out import is_worth_another_try, runner_for
+
+BATCHES = [f"batches/things/{number}" for number in range(5)]
 
 
 def kinds(kind: type[LookbookError] = LookbookError) -> Iterator[type[LookbookError]]:
@@ -75,3 +86,120 @@ def test_without_dask_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(UsageError, match="extra that is not installed") as caught:
         runner_for("dask", Settings())
     assert 'pip install "lookbook[dask]"' in caught.value.way_out
+
+
+class Run:
+    """A run whose batches end as `outcome` says: the workers', the landings and the notes about progress.
+
+    Attributes:
+        calls: what was done for each batch, in that order, as ("draw", batch).
+        words: the batches of which a worker said that it can't read them.
+    """
+
+    def __init__(self, outcome: Callable[[str, str], Exception | None]) -> None:
+        self.calls: list[tuple[str, str]] = []
+        self.outcome = outcome
+        self.words: set[str] = set()
+
+    def submit(self, called: Any, parameters: dict[str, Any]) -> Future[None]:
+        """As of a task runner; it ends at once."""
+        what = {"process batch": "draw", "land batch": "land"}[called.name]
+        batch = parameters["batch"]
+        self.calls.append((what, batch))
+        fault = self.outcome(what, batch)
+        if what == "land" and fault is None:
+            self.words.discard(batch)
+        future: Future[None] = Future()
+        future.set_exception(fault) if fault else future.set_result(None)
+        return future
+
+    def done(self, what: str) -> list[str]:
+        """The batches for which that was done."""
+        return [batch for called, batch in self.calls if called == what]
+
+
+@pytest.fixture
+def drawing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Run], None]:
+    """Draws `BATCHES` as a pool does, by a stand-in for its workers."""
+
+    class Runner(nullcontext[None]):
+        def __init__(self, run: Run) -> None:
+            super().__init__()
+            self.submit = run.submit
+
+    def draw(run: Run) -> None:
+        monkeypatch.setattr(fan_out, "runner_for", lambda executor, settings: (Runner(run), 2))  # noqa: ARG005
+        monkeypatch.setattr(fan_out, "ThreadPoolTaskRunner", lambda max_workers: Runner(run))  # noqa: ARG005
+        monkeypatch.setattr(fan_out, "needs_landing", lambda lake, batch: batch in run.words)  # noqa: ARG005
+        fan_out.draw(FolderLake(root=tmp_path), "local", BATCHES, "pool")
+
+    monkeypatch.setattr(fan_out, "get_run_logger", lambda: logging.getLogger("test"))
+    monkeypatch.setattr(fan_out, "create_progress_artifact", lambda *_, **__: "id")
+    monkeypatch.setattr(fan_out, "update_progress_artifact", lambda *_: None)
+    return draw
+
+
+def test_a_fault_of_one_batch_stops_no_other_and_the_first_is_raised(drawing: Callable[[Run], None]) -> None:
+    faults = {BATCHES[1]: OSError("the first"), BATCHES[3]: LookbookError("the second")}
+    run = Run(lambda what, batch: faults.get(batch))  # noqa: ARG005
+    with pytest.raises(OSError, match="the first"):
+        drawing(run)
+    assert run.done("draw") == BATCHES
+
+
+def test_progress_that_cannot_be_told_ends_nothing(
+    drawing: Callable[[Run], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("out of reach")
+
+    run = Run(lambda what, batch: None)  # noqa: ARG005
+    for name in ("create_progress_artifact", "update_progress_artifact", "finished_counts"):
+        monkeypatch.setattr(fan_out, name, fail)
+    drawing(run)
+    assert run.done("draw") == BATCHES
+
+
+def test_once_a_worker_left_word_what_it_could_not_read_and_all_that_follow_are_landed(
+    drawing: Callable[[Run], None],
+) -> None:
+    landed: set[str] = set()
+
+    def outcome(what: str, batch: str) -> Exception | None:
+        if what == "land":
+            landed.add(batch)
+        elif batch not in landed and batch != BATCHES[0]:  # the first was drawn before
+            run.words.add(batch)
+            return LookbookError("its images lie on another machine")
+        return None
+
+    run = Run(outcome)
+    drawing(run)
+    assert sorted(run.done("land")) == BATCHES[1:]
+    assert sorted(set(run.done("draw"))) == BATCHES
+    assert run.calls.index(("land", BATCHES[4])) < run.calls.index(("draw", BATCHES[4]))
+
+
+def test_a_batch_that_cannot_be_landed_stops_no_other(drawing: Callable[[Run], None]) -> None:
+    def outcome(what: str, batch: str) -> Exception | None:
+        if what == "land":
+            return OSError("the source is gone") if batch == BATCHES[2] else None
+        if ("land", batch) in run.calls:
+            return None
+        run.words.add(batch)
+        return LookbookError("its images lie on another machine")
+
+    run = Run(outcome)
+    with pytest.raises(OSError, match="the source is gone"):
+        drawing(run)
+    assert sorted(run.done("land")) == BATCHES
+    assert BATCHES[4] in run.done("draw")
+
+
+def test_what_may_pass_is_tried_again_and_what_a_user_has_to_mend_is_not() -> None:
+    faults = [OSError("x"), OutOfReachError("x"), LookbookError("x"), UsageError("x"), CancelledRun("x")]
+    found = []
+    for fault in faults:
+        state: Any = Failed(data=fault)
+        found.append(is_worth_another_try(fan_out.run_batch, None, state))  # type: ignore[arg-type]
+    assert found == [True, True, False, False, False]

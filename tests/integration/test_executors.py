@@ -51,6 +51,14 @@ def said_of_batches(prefect: Server, run_id: str) -> list[str]:
     return [line for line in lines if "outputs; process" in line]
 
 
+def workers_of(prefect: Server, run_id: str) -> set[str]:
+    """The names of the workers that took the batches of a run; only their events tell."""
+    children = [f"prefect.flow-run.{child['id']}" for child in prefect.children(run_id)]
+    wanted = {"event": {"name": ["prefect.worker.submitted-flow-run"]}, "any_resource": {"id": children}}
+    events = prefect.post("/events/filter", {"filter": wanted, "limit": 50})["events"]
+    return {event["resource"]["prefect.resource.name"] for event in events}
+
+
 def newest_run(prefect: Server, dataset: str) -> str | None:
     found = [run["id"] for run in prefect.runs("ingest") if run["parameters"]["dataset"] == dataset]
     return found[-1] if found else None
@@ -65,7 +73,7 @@ def test_all_executors_make_the_same_bytes(prefect: Server, tmp_path: Path) -> N
     arguments = ("ingest", "sample://60", "--dataset", "same", "--batch-size", "10")
     processes = {}
     try:
-        with prefect.worker(limit=2), prefect.worker(limit=2):
+        with prefect.worker(limit=2) as one, prefect.worker(limit=2) as other:
             for executor, home in homes.items():
                 home.mkdir(exist_ok=True)
                 summary = lookbook_json(home, *arguments, "--executor", executor, PREFECT_API_URL=prefect.url)
@@ -73,6 +81,8 @@ def test_all_executors_make_the_same_bytes(prefect: Server, tmp_path: Path) -> N
                 said = said_of_batches(prefect, newest_run(prefect, "same") or "")
                 assert len(said) == 6, said
                 processes[executor] = {re.findall(r"process (\d+) on", line)[0] for line in said}
+            pooled = newest_run(prefect, "same") or ""
+            wait_for("both workers took batches", lambda: workers_of(prefect, pooled) == {one.name, other.name}, 30)
         found = {executor: (digest(home, "same"), objects(home)) for executor, home in homes.items()}
         assert found["threads"][1]
         assert found["pool"] == found["threads"]

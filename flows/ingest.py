@@ -102,9 +102,9 @@ def ingest(
     request = Request(place, source, dataset, recipe or Recipe(), limit, batch_size, reject_limit)
     with _alone(request), _recorded(request) as record:
         _catch_up(request, workspace)
+        get_run_logger().info("Listing %s", source)
         survey = take_stock(request)
-        count = len(survey.batches)
-        get_run_logger().info("%d images found, %d batches to do", len(survey.images), count)
+        get_run_logger().info("%d images found; batches to do: %d", len(survey.images), len(survey.batches))
         announce(sum(len(items) for items in survey.plan.batches))
         draw(place.lake, workspace, survey.batches, executor)
         conclusion = conclude(request, survey, started)

@@ -25,7 +25,7 @@ SourceUri = Annotated[
     str,
     described(
         "Source",
-        "A folder, a .zip or .tar(.gz) archive that the worker can read, or sample://500 for a built-in catalogue.",
+        "A folder, a .zip or .tar(.gz) archive that the worker can read, inbox:// for its inbox, or sample://500.",
         min_length=1,
     ),
 ]

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from blocks import workspace
-from blocks.errors import LookbookError, UsageError
+from blocks.errors import LookbookError, OutOfReachError, UsageError
 from blocks.workspace import load_workspace, local_workspace
 
 
@@ -121,3 +122,12 @@ def test_a_registry_of_ones_own_is_named_by_a_setting_and_its_password_is_not_sh
     assert place.registry.url is not None
     assert place.registry.url.get_secret_value() == "postgresql://me:hush@database/books"
     assert "hush" not in repr(place)
+
+
+def test_an_api_that_does_not_answer_may_do_so_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str, **asked: object) -> None:  # noqa: ARG001
+        raise httpx.ConnectError("refused")
+
+    monkeypatch.setattr(workspace.Workspace, "load", refuse)
+    with pytest.raises(OutOfReachError, match="cannot be asked"):
+        load_workspace("other")

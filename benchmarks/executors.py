@@ -1,4 +1,4 @@
-"""What fanning out costs with each executor, how the server's database grows, and what a second worker gains."""
+"""What fanning out costs with each executor, and how the database of Prefect's server grows."""
 
 from __future__ import annotations
 
@@ -7,25 +7,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.corpora import LARGE, folder_of
 from benchmarks.processes import COMMAND, discard, say, timed
-from benchmarks.series import Aim, Series, aims_table
 from benchmarks.under_flow import server_seconds
 from tests.support.prefect_processes import Server, deploy, start_server
 
 IMAGES = 1000
 SOURCE = f"sample://{IMAGES}"
-#: How many batches each executor is asked to do; a thousand processes are more than an hour of measuring.
-FAN_OUTS = {"threads": (10, 100, 1000), "dask": (10, 100, 1000), "pool": (10, 100)}
-#: Half a minute of drawing a batch for one thread: what a batch should hold at the least.
-HEAVY = """
-speed: exact
-outputs:
-  standard: {image_size: 1600, encode_format: webp, encode_quality: 90}
-  grey: {image_size: 1600, colour_mode: grey, encode_format: webp, encode_quality: 90}
-"""
-HEAVY_BATCH = 50
-ROUNDS = 3
+#: How many batches each executor is asked to do; a thousand processes would be more than half an hour of measuring.
+FAN_OUTS = {"threads": (10, 100, 1000), "dask": (10, 100), "pool": (10, 100)}
 
 
 @dataclass(frozen=True)
@@ -48,10 +37,10 @@ class Cost:
 
 
 def section(home: Path) -> str:
-    """Both tables."""
+    """The same images in more and more batches."""
     server = start_server(home)
     deploy(server)
-    return f"{overhead_table(server)}\n{workers_table(server)}"
+    return overhead_table(server)
 
 
 def ingest(server: Server, executor: str, batch_size: int, *more: str) -> Cost:
@@ -113,42 +102,6 @@ def row(executor: str, cost: Cost, one: Cost) -> str:
         f" {1000 * (cost.parent_cpu - one.parent_cpu) / more:.0f} |"
         f" {1000 * (cost.server_cpu - one.server_cpu) / more:.0f} | {cost.database / cost.batches / 1024:.0f} |"
     )
-
-
-def workers_table(server: Server) -> str:
-    """One worker, and two, on the same batches; each worker draws with one thread."""
-    recipe = server.home / "heavy.yaml"
-    recipe.write_text(HEAVY, encoding="utf-8")
-    series = {1: Series(), 2: Series()}
-    for number in range(ROUNDS):
-        for count, measured in series.items():
-            say(f"round {number + 1} of {ROUNDS}: {count} workers")
-            with workers(server, count, limit=1):
-                measured.add({"seconds": heavy(server, recipe)})
-    gain = Aim("wall time of one worker by that of two", series[1].ratios("seconds", series[2]), 1.8, at_least=True)
-    return "\n".join(
-        [
-            "## Two workers by one",
-            "",
-            f"{LARGE.count} photos of {LARGE.width}×{LARGE.height} into two WebP of 1600 pixels, in batches of"
-            f" {HEAVY_BATCH}, by the executor `pool`; each worker takes one batch at a time and draws with one thread."
-            " Parent, server and both workers share this machine's cores.",
-            "",
-            "| workers | whole run, s |",
-            "|---|---|",
-            *(f"| {count} | {measured.cell('seconds')} |" for count, measured in series.items()),
-            "",
-            aims_table([gain]),
-        ]
-    )
-
-
-def heavy(server: Server, recipe: Path) -> float:
-    """Seconds of one run of the large photos."""
-    discard(server.home / "lake")
-    command = [*COMMAND, "ingest", str(folder_of(LARGE)), "--dataset", "heavy", "--json", "--executor", "pool"]
-    summary, _ = timed([*command, "--recipe", str(recipe), "--batch-size", str(HEAVY_BATCH)], server.home)
-    return float(summary["seconds"])
 
 
 @contextmanager

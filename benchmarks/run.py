@@ -21,6 +21,7 @@ from benchmarks.processes import ROOT, forget, say
 SECTIONS = (
     "main_job",
     "executors",
+    "workers",
     "imaging",
     "curated",
     "store",

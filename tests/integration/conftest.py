@@ -12,6 +12,7 @@ from tests.support.homes import remove_home
 from tests.support.prefect_processes import Server, deploy, start_server
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run side by side, these begin first, and those that share a server run in one process."""
     for item in items:

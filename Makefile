@@ -36,7 +36,7 @@ deploy: .venv/ready  ## Put pools, blocks and deployments on the server of PREFE
 	@$(LOOKBOOK) deploy
 
 test: .venv/ready-for-tests  ## Install what the tests need, and run them all
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: .venv/ready-for-tests  ## Check style and types
 	$(BIN)/ruff check .

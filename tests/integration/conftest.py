@@ -12,14 +12,8 @@ from tests.support.homes import remove_home
 from tests.support.prefect_processes import Server, deploy, start_server
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side, these begin first, and those that share a server run in one process."""
-    for item in items:
-        if item.get_closest_marker("integration"):
-            names = item.fixturenames  # type: ignore[attr-defined]
-            shares = "prefect" in names and "server_without_workers" not in names
-            item.add_marker(pytest.mark.xdist_group("one server" if shares else "own servers"))
+    """These begin first: they take longest, and other tests run beside them."""
     items.sort(key=lambda item: not item.get_closest_marker("integration"))
 
 

@@ -36,7 +36,8 @@ deploy: .venv/ready  ## Put pools, blocks and deployments on the server of PREFE
 	@$(LOOKBOOK) deploy
 
 test: .venv/ready-for-tests  ## Install what the tests need, and run them all
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/integration
+	$(BIN)/python -m pytest tests/integration
 
 lint: .venv/ready-for-tests  ## Check style and types
 	$(BIN)/ruff check .

@@ -12,11 +12,6 @@ from tests.support.homes import remove_home
 from tests.support.prefect_processes import Server, deploy, start_server
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """These begin first: they take longest, and other tests run beside them."""
-    items.sort(key=lambda item: not item.get_closest_marker("integration"))
-
-
 @pytest.fixture(scope="session")
 def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A home that tests share; each uses dataset names of its own."""

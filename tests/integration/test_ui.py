@@ -57,7 +57,7 @@ def test_a_run_is_filled_in_started_and_read_in_the_ui(prefect: Server, page: Pa
     open_form(page)
     for explained in (
         "Name of the dataset: lower-case letters",
-        "sample://500 for a built-in catalogue",
+        "inbox:// for its inbox",
         "Images in one batch, at the most (1 to 1,000,000)",
         "Fail if a larger share of the images is rejected (0 to 1)",
     ):

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 #: Long enough to be ended in the middle: batches with one drawing process.
 BATCH_SIZE = 30
 SLOW = {"LOOKBOOK_THREADS": "1"}
-#: Seconds. Half a minute is promised, and 3 to 20 are seen; a machine that is busy with other things gets three times that.
+#: Seconds. Half a minute is promised, and 3 to 20 are seen; a busy machine gets three times that.
 SOON = 90
 
 

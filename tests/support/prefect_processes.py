@@ -94,7 +94,7 @@ class Server:
         """As Prefect's own client, ask again on a 503: so ends a write that met another one in SQLite."""
 
         def ask() -> httpx.Response | None:
-            answer = httpx.request(method, f"{self.url}{path}", json=body, timeout=30)
+            answer = httpx.request(method, f"{self.url}{path}", json=body, timeout=120)
             return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer
 
         answer = wait_for(f"{method} {path} is answered", ask, 30)

@@ -97,7 +97,7 @@ class Server:
             answer = httpx.request(method, f"{self.url}{path}", json=body, timeout=120)
             return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer
 
-        answer = wait_for(f"{method} {path} is answered", ask, 30)
+        answer = wait_for(f"{method} {path} is answered", ask, 120)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 

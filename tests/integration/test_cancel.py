@@ -18,7 +18,7 @@ from tests.support.prefect_processes import FINAL, Server, wait_for
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 #: Long enough to be ended in the middle: batches with one drawing process.
-BATCH_SIZE = 30
+BATCH_SIZE = 60
 SLOW = {"LOOKBOOK_THREADS": "1"}
 #: Seconds. Half a minute is promised, and 3 to 20 are seen; a busy machine gets three times that.
 SOON = 90

@@ -21,6 +21,7 @@ from benchmarks.processes import ROOT, forget, say
 SECTIONS = (
     "main_job",
     "executors",
+    "work_pool",
     "workers",
     "imaging",
     "curated",

@@ -43,10 +43,12 @@ class Server:
     Attributes:
         home: LOOKBOOK_HOME, with the server's own home and database in it.
         url: of its API.
+        database: the URL of its PostgreSQL, where it is not on SQLite.
     """
 
     home: Path
     url: str
+    database: str = ""
 
     def environment(self, **more: str) -> dict[str, str]:
         """The environment of a process that talks to this server."""

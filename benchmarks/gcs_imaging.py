@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from benchmarks.bare import draw, prepared, start_processes
-from benchmarks.gcs_serving import BUCKET
 from benchmarks.peers import clock
+from benchmarks.peers.objects import BUCKET
 from blocks.gcs_lake import GcsLake
 from blocks.workspace import local_workspace
 from tests.support.gcp_credentials import AnonymousGcpCredentials

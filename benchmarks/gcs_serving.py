@@ -10,11 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.peers.objects import BUCKET
 from benchmarks.processes import shell
 from tests.support.gcs_server import serving_gcs
 from tests.support.loopback import Fault
-
-BUCKET = "bench"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from blocks.extras import needs_extra
 
 with needs_extra("gcp", "A bucket of Google Cloud Storage"):
     import google_crc32c
+    from google.api_core.exceptions import GoogleAPICallError
     from google.cloud.storage.retry import DEFAULT_RETRY
 
     from blocks.gcs_errors import named_faults
@@ -68,27 +70,40 @@ def write(
         OutOfReachError: the service does not answer.
         LookbookError: there is no such bucket, or the credentials do not let us.
     """
-    for attempt in range(1, ATTEMPTS + 1):
+    for _ in range(ATTEMPTS):
         blob = bucket.blob(name, chunk_size=PART_BYTES if len(data) > PART_BYTES else None)
         blob.cache_control = cache_control
         if writer:
             blob.metadata = {WRITER: writer}
-        try:
-            with named_faults(bucket.name):
-                blob.upload_from_string(
-                    data,
-                    content_type=CONTENT_TYPES.get(name.rpartition(".")[2], "application/octet-stream"),
-                    if_generation_match=generation,
-                    checksum="crc32c",
-                    timeout=TIMEOUT,
-                    retry=retrying(),
-                )
-        except ValueError as error:
-            # The client can't go on where the store kept less of a part than was sent.
-            if "unexpected state" not in str(error) or attempt == ATTEMPTS:
-                raise
-            continue
-        return
+        with named_faults(bucket.name, name):
+            if _upload(blob, data, generation):
+                return
+    raise OutOfReachError(
+        f"gs://{bucket.name}/{name}: the service lost what was sent, {ATTEMPTS} times.", "Run the command again."
+    )
+
+
+def _upload(blob: Blob, data: bytes, generation: int | None) -> bool:
+    """Upload once; False where a resumable upload has to begin again."""
+    try:
+        blob.upload_from_string(
+            data,
+            content_type=CONTENT_TYPES.get(blob.name.rpartition(".")[2], "application/octet-stream"),
+            if_generation_match=generation,
+            checksum="crc32c",
+            timeout=TIMEOUT,
+            retry=retrying(),
+        )
+    except ValueError as error:
+        # The service kept less of a part than was sent, and the client can't go on in the middle of one.
+        if "unexpected state" not in str(error):
+            raise
+        return False
+    except GoogleAPICallError as error:
+        if error.code != HTTPStatus.GONE:
+            raise
+        return False
+    return True
 
 
 def read(bucket: Bucket, name: str) -> tuple[bytes, int]:

@@ -81,6 +81,18 @@ class Lake(Block, ABC):
     def uri(self, key: str) -> str:
         """The address under which other programs (DuckDB, a browser) read this object."""
 
+    @abstractmethod
+    def local_copy(self, key: str, folder: Path) -> Path:
+        """A file with the object's bytes, for programs that read files only: not to be changed.
+
+        Args:
+            key: the object's.
+            folder: where a copy is made, under the object's key, if the lake itself lies in no folder.
+
+        Raises:
+            ObjectNotFoundError: no object stands there.
+        """
+
 
 class FolderLake(Lake):
     """A lake in a folder of a file system."""
@@ -158,6 +170,13 @@ class FolderLake(Lake):
     def uri(self, key: str) -> str:
         """See `Lake.uri`: an absolute path."""
         return self._path(key)
+
+    def local_copy(self, key: str, folder: Path) -> Path:  # noqa: ARG002
+        """See `Lake.local_copy`: the file that is the object."""
+        path = Path(self._path(key))
+        if not path.is_file():
+            raise ObjectNotFoundError(f"{key}: not in the lake {self.root}.")
+        return path
 
     def _path(self, key: str) -> str:
         if not key or key.startswith("/") or ".." in key.split("/"):

@@ -50,6 +50,13 @@ def test_listing_gives_every_object_of_a_folder_and_no_other(lake: Lake) -> None
     assert list(lake.list("none")) == []
 
 
+def test_a_local_copy_is_a_file_with_the_objects_bytes(lake: Lake, tmp_path: Path) -> None:
+    lake.put("datasets/d/images.parquet", b"rows")
+    assert lake.local_copy("datasets/d/images.parquet", tmp_path / "copies").read_bytes() == b"rows"
+    with pytest.raises(ObjectNotFoundError, match="no/such"):
+        lake.local_copy("no/such", tmp_path / "copies")
+
+
 def test_removing_twice_is_harmless(lake: Lake) -> None:
     lake.put("a/1", b"x")
     lake.remove("a/1")

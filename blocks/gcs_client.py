@@ -1,0 +1,34 @@
+"""The client of Google Cloud Storage: one for each process, with a connection for each thread."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from typing import TYPE_CHECKING, cast
+
+from blocks.extras import needs_extra
+
+with needs_extra("gcp", "A bucket of Google Cloud Storage"):
+    from google.cloud.storage import Client
+    from requests.adapters import HTTPAdapter
+
+if TYPE_CHECKING:
+    from prefect_gcp import GcpCredentials
+    from requests import Session
+
+
+def storage_client(credentials: GcpCredentials, threads: int) -> Client:
+    """A client that `threads` threads use at once, each over a connection that stays open.
+
+    Equal credentials share one; a forked process gets its own, for two processes can't share connections.
+    """
+    return _shared(credentials, threads, os.getpid(), os.environ.get("STORAGE_EMULATOR_HOST"))
+
+
+@lru_cache(maxsize=16)
+def _shared(credentials: GcpCredentials, threads: int, process: int, emulator: str | None) -> Client:  # noqa: ARG001
+    client = credentials.get_cloud_storage_client()
+    session = cast("Session", client._http)  # noqa: SLF001 - its pool keeps ten connections, and that is no option
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, HTTPAdapter(pool_connections=4, pool_maxsize=threads))
+    return client

@@ -38,6 +38,7 @@ class Statement:
     """One statement, and the tables that it reads or writes, by dataset and name."""
 
     tree: exp.Expression
+    text: str
     kind: str
     tables: tuple[tuple[str, str], ...]
 
@@ -53,10 +54,11 @@ def parse(catalog: Catalog, sql: str, default_dataset: str | None) -> list[State
         raise Refused(400, "invalidQuery", f"Syntax error: {str(error).splitlines()[0]}") from error
     if not trees:
         raise Refused(400, "required", "Required parameter is missing: query")
-    return [_statement(catalog, tree, default_dataset) for tree in trees]
+    texts = [sql] if len(trees) == 1 else [tree.sql("bigquery") for tree in trees]
+    return [_statement(catalog, tree, text, default_dataset) for tree, text in zip(trees, texts, strict=True)]
 
 
-def _statement(catalog: Catalog, tree: exp.Expression, default_dataset: str | None) -> Statement:
+def _statement(catalog: Catalog, tree: exp.Expression, text: str, default_dataset: str | None) -> Statement:
     unknown = tree.find(exp.Anonymous)
     if unknown is not None and not isinstance(tree, exp.Command):
         raise Refused(400, "invalidQuery", f"Function not found: {unknown.name}")
@@ -74,7 +76,7 @@ def _statement(catalog: Catalog, tree: exp.Expression, default_dataset: str | No
         table.set("db", exp.to_identifier(table.db or default_dataset, quoted=True))
         table.set("this", exp.to_identifier(table.name, quoted=True))
         tables.append((table.db, table.name))
-    return Statement(tree, _kind(tree), tuple(dict.fromkeys(tables)))
+    return Statement(tree, text, _kind(tree), tuple(dict.fromkeys(tables)))
 
 
 def _kind(tree: exp.Expression) -> str:
@@ -168,7 +170,8 @@ def _create(catalog: Catalog, statement: Statement) -> Outcome:
     if tree.kind == "VIEW":
         query = to_duckdb(tree.expression)
         catalog.duckdb.execute(f"CREATE OR REPLACE VIEW {quoted(dataset, name)} AS {query}")
-        properties["view"] = {"query": tree.expression.sql("bigquery"), "useLegacySql": False}
+        text = re.split(r"\bAS\b", statement.text, maxsplit=1, flags=re.IGNORECASE)[1].strip()
+        properties["view"] = {"query": text, "useLegacySql": False}
         catalog.tables[dataset, name] = Table(properties, query)
     else:
         catalog.duckdb.execute(to_duckdb(plain))

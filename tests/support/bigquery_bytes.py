@@ -36,17 +36,18 @@ def _of_tree(catalog: Catalog, tree: exp.Expression, tables: tuple[tuple[str, st
             for inner in parse(catalog, table.properties["view"]["query"], None):
                 total += _of_tree(catalog, inner.tree, inner.tables)
             continue
-        for field in catalog.fields(dataset, name):
-            if starred or field["name"].lower() in names:
-                total += _column_bytes(catalog, dataset, name, field)
+        fields = [field for field in catalog.fields(dataset, name) if starred or field["name"].lower() in names]
+        total += _bytes_of(catalog, dataset, name, fields)
     return total
 
 
-def _column_bytes(catalog: Catalog, dataset: str, name: str, field: dict[str, Any]) -> int:
-    column = quoted(field["name"])
-    size = str(_FIXED.get(field["type"], 8))
-    if field["type"] in {"STRING", "BYTES", "RECORD", "JSON"} or field.get("mode") == "REPEATED":
-        size = f"2 + strlen(CAST({column} AS VARCHAR))"
-    query = f"SELECT coalesce(sum({size}), 0) FROM {quoted(dataset, name)} WHERE {column} IS NOT NULL"
-    row = catalog.duckdb.execute(query).fetchone()
-    return int(row[0]) if row else 0
+def _bytes_of(catalog: Catalog, dataset: str, name: str, fields: list[dict[str, Any]]) -> int:
+    sizes = ["0"]
+    for field in fields:
+        column = quoted(field["name"])
+        size = str(_FIXED.get(field["type"], 8))
+        if field["type"] in {"STRING", "BYTES", "RECORD", "JSON"} or field.get("mode") == "REPEATED":
+            size = f"2 + strlen(CAST({column} AS VARCHAR))"
+        sizes.append(f"coalesce(sum(CASE WHEN {column} IS NOT NULL THEN {size} END), 0)")
+    ((total,),) = catalog.duckdb.execute(f"SELECT {' + '.join(sizes)} FROM {quoted(dataset, name)}").fetchall()
+    return int(total)

@@ -50,6 +50,23 @@ class Catalog:
         self.duckdb.execute("SET TimeZone = 'UTC'")
         self.duckdb.execute("SET threads = 1")
 
+    def rows(self, sql: str) -> pa.Table:
+        """What a SELECT of DuckDB's gives."""
+        return self.duckdb.sql(sql).to_arrow_table()
+
+    def clone(self) -> Catalog:
+        """A catalog with the same content, that can be changed on its own."""
+        other = Catalog(self.project, self.location)
+        for name, properties in self.datasets.items():
+            other.create_dataset(name, dict(properties))
+        for (dataset, name), table in self.tables.items():
+            if table.query is None:
+                other.fill(dataset, name, self.rows(f"SELECT * FROM {quoted(dataset, name)}"), dict(table.properties))
+        views = {key: table for key, table in self.tables.items() if table.query is not None}
+        other.tables |= {key: Table(dict(table.properties), table.query) for key, table in views.items()}
+        other.refresh_views()
+        return other
+
     def dataset(self, name: str) -> dict[str, Any]:
         """A dataset's resource; refused where there is none."""
         if name not in self.datasets:
@@ -116,7 +133,7 @@ class Catalog:
     def fields(self, dataset: str, name: str) -> list[Field]:
         """The columns of a table or view."""
         self.table(dataset, name)
-        found = self.duckdb.execute(f"SELECT * FROM {quoted(dataset, name)} LIMIT 0").to_arrow_table()
+        found = self.rows(f"SELECT * FROM {quoted(dataset, name)} LIMIT 0")
         return [field for field in rest_fields(found.schema) if field["name"] != "__none"]
 
     def refresh_views(self) -> None:

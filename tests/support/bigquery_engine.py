@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
-
 import duckdb
 import pyarrow as pa
 import sqlglot
@@ -81,8 +79,7 @@ def _statement(catalog: Catalog, tree: exp.Expression, text: str, default_datase
 
 def _kind(tree: exp.Expression) -> str:
     if isinstance(tree, exp.Create):
-        made = "CREATE_TABLE_AS_SELECT" if tree.kind == "TABLE" and tree.expression else f"CREATE_{tree.kind}"
-        return made
+        return "CREATE_TABLE_AS_SELECT" if tree.kind == "TABLE" and tree.expression else f"CREATE_{tree.kind}"
     if isinstance(tree, exp.Drop):
         return f"DROP_{tree.kind}"
     if isinstance(tree, exp.Alter):
@@ -109,7 +106,7 @@ def run(catalog: Catalog, statement: Statement) -> Outcome:
             catalog.refresh_views()
             return Outcome(statement.kind)
         if statement.kind == "SELECT":
-            return Outcome("SELECT", catalog.duckdb.execute(to_duckdb(statement.tree)).to_arrow_table())
+            return Outcome("SELECT", catalog.rows(to_duckdb(statement.tree)))
         return Outcome(statement.kind, dml=_change(catalog, statement))
     except duckdb.Error as error:
         raise Refused(400, "invalidQuery", str(error).splitlines()[0]) from error
@@ -119,7 +116,7 @@ def select_fields(catalog: Catalog, select: exp.Expression) -> list[Field]:
     """The columns that a SELECT gives; a column of plain NULLs is `untyped`."""
     try:
         sql = to_duckdb(select)
-        found = catalog.duckdb.execute(f"SELECT * FROM ({sql}) LIMIT 0").to_arrow_table()
+        found = catalog.rows(f"SELECT * FROM ({sql}) LIMIT 0")
     except duckdb.Error as error:
         raise Refused(400, "invalidQuery", str(error).splitlines()[0]) from error
     plain = [one.unalias() for one in select.selects] if isinstance(select, exp.Select) else []
@@ -139,14 +136,14 @@ def to_duckdb(tree: exp.Expression) -> str:
             return exp.cast(node, "double")
         return node
 
-    return tree.copy().transform(floats).sql("duckdb")
+    return tree.copy().transform(floats, copy=False).sql("duckdb", copy=False)
 
 
 def _check_tables(catalog: Catalog, statement: Statement) -> None:
     made = isinstance(statement.tree, (exp.Create, exp.Drop)) and statement.tables[:1]
     for dataset, name in statement.tables:
         if made and (dataset, name) == made[0]:
-            if statement.kind not in {"CREATE_SCHEMA", "DROP_SCHEMA"}:
+            if not statement.kind.endswith("_SCHEMA"):
                 catalog.dataset(dataset)
             continue
         catalog.table(dataset, name)
@@ -154,6 +151,10 @@ def _check_tables(catalog: Catalog, statement: Statement) -> None:
 
 def _create(catalog: Catalog, statement: Statement) -> Outcome:
     tree, (dataset, name) = statement.tree, statement.tables[0]
+    if tree.kind == "SCHEMA":
+        if dataset not in catalog.datasets or not tree.args.get("exists"):
+            catalog.create_dataset(dataset, {})
+        return Outcome(statement.kind)
     replaces = bool(tree.args.get("replace"))
     if catalog.has(dataset, name) and not replaces:
         if tree.args.get("exists"):
@@ -196,6 +197,10 @@ def _check_layout(catalog: Catalog, dataset: str, name: str) -> None:
 
 def _drop(catalog: Catalog, statement: Statement) -> Outcome:
     dataset, name = statement.tables[0]
+    if statement.kind == "DROP_SCHEMA":
+        if dataset in catalog.datasets or not statement.tree.args.get("exists"):
+            catalog.drop_dataset(dataset, contents=bool(statement.tree.args.get("cascade")))
+        return Outcome(statement.kind)
     if not catalog.has(dataset, name) and statement.tree.args.get("exists"):
         return Outcome(statement.kind)
     is_view = catalog.table(dataset, name).query is not None
@@ -215,10 +220,10 @@ def _change(catalog: Catalog, statement: Statement) -> dict[str, int]:
     if kind == "MERGE":
         found = catalog.duckdb.execute(to_duckdb(tree) + " RETURNING merge_action").fetchall()
         actions = [action for (action,) in found]
-        counts: dict[str, int] = {name: actions.count(name) for name in ("INSERT", "UPDATE", "DELETE")}
+        counts = {name: actions.count(name) for name in ("INSERT", "UPDATE", "DELETE")}
     else:
-        row: Any = catalog.duckdb.execute(to_duckdb(tree)).fetchone()
-        counts = {kind: int(row[0])}
+        ((count,),) = catalog.duckdb.execute(to_duckdb(tree)).fetchall()
+        counts = {kind: int(count)}
     names = {"INSERT": "insertedRowCount", "UPDATE": "updatedRowCount", "DELETE": "deletedRowCount"}
     return {names[action]: count for action, count in counts.items()}
 

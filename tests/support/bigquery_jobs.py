@@ -157,10 +157,10 @@ class Jobs:
         for source in sources:
             self.catalog.table(source["datasetId"], source["tableId"])
         names = [quoted(source["datasetId"], source["tableId"]) for source in sources]
-        rows = self.catalog.duckdb.execute(" UNION ALL ".join(f"SELECT * FROM {name}" for name in names))
+        rows = self.catalog.rows(" UNION ALL ".join(f"SELECT * FROM {name}" for name in names))
         target = copy["destinationTable"]
         into = {"writeDisposition": "WRITE_EMPTY"} | copy
-        self._write(target["datasetId"], target["tableId"], rows.to_arrow_table(), into)
+        self._write(target["datasetId"], target["tableId"], rows, into)
 
     def _query(self, job: Job, query: Mapping[str, Any], *, dry: bool) -> None:
         default = (query.get("defaultDataset") or {}).get("datasetId")

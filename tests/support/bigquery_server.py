@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tests.support import bigquery_engine as engine
 from tests.support.bigquery_catalog import Catalog, Refused
 from tests.support.bigquery_jobs import Fetch, Job, Jobs
 from tests.support.bigquery_types import rest_rows
@@ -29,14 +30,20 @@ class BigQueryServer(LoopbackServer):
     Args:
         project: whose it is; others are refused.
         location: where its datasets and jobs lie.
+        catalog: what stands there already.
         fetch: the objects that a ``gs://`` address names.
         seed: of the faults' chances.
     """
 
     def __init__(
-        self, project: str = "test-project", location: str = "EU", fetch: Fetch = lambda _: {}, seed: int = 0
+        self,
+        project: str = "test-project",
+        location: str = "EU",
+        catalog: Catalog | None = None,
+        fetch: Fetch = lambda _: {},
+        seed: int = 0,
     ) -> None:
-        self.catalog = Catalog(project, location)
+        self.catalog = catalog or Catalog(project, location)
         self.jobs = Jobs(self.catalog, fetch)
         self._uploads: dict[str, tuple[dict[str, Any], bytearray]] = {}
         super().__init__(self._routes(), seed)
@@ -75,6 +82,12 @@ class BigQueryServer(LoopbackServer):
                     return _error(refused)
 
         return guarded
+
+    def run(self, sql: str) -> None:
+        """Run a script of BigQuery's SQL behind the client's back."""
+        with self.lock:
+            for statement in engine.parse(self.catalog, sql, None):
+                engine.run(self.catalog, statement)
 
     # Datasets
 
@@ -149,7 +162,7 @@ class BigQueryServer(LoopbackServer):
         dataset, name = request.parts[1:]
         if self.catalog.table(dataset, name).query is not None:
             raise Refused(400, "invalid", f"Cannot list a table of type VIEW: {dataset}.{name}")
-        rows = self.catalog.duckdb.execute(f'SELECT * FROM "{dataset}"."{name}"').to_arrow_table()
+        rows = self.catalog.rows(f'SELECT * FROM "{dataset}"."{name}"')
         return json_response(_rows_page(request, rows, self.catalog.fields(dataset, name)))
 
     # Jobs

@@ -70,7 +70,8 @@ def verify(workspace: Workspace, dataset: str) -> Verified:
     lines = registry_differences(workspace.registry, manifest, tables)
     differences += [Difference(line, index, follows=True) for line in lines]
     load = partial(follow.load, workspace, manifest)
-    lines = workspace.warehouse.differences(follow.snapshot_load(workspace, manifest), load_models())
+    with follow.snapshot_load(workspace, manifest) as job:
+        lines = workspace.warehouse.differences(job, load_models())
     differences += [Difference(line, load, follows=True) for line in lines]
     return Verified(manifest.snapshot_id, len(manifest.files) + len(objects), differences)
 

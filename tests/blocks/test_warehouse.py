@@ -17,11 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from blocks import duckdb_warehouse
-from blocks.duckdb_differences import MOST_ROWS
 from blocks.duckdb_staging import wider
 from blocks.duckdb_warehouse import DuckDBWarehouse
 from blocks.errors import LookbookError
-from blocks.warehouse import STAGING_KEYS, STANDING_COLUMNS, Model, SnapshotLoad
+from blocks.warehouse import MOST_ROWS, STAGING_KEYS, STANDING_COLUMNS, Model, SnapshotLoad
 from tasks.tables.models import load_models
 from tests.support.snapshots import products_with, snapshot_load
 

@@ -164,7 +164,7 @@ def _objects(workspace: Workspace, manifest: Manifest, tables: dict[str, pa.Tabl
     originals: dict[tuple[str, str], list[str]] = {}
     for original, sha256, key in zip(*columns, strict=True):
         originals.setdefault((original, sha256), []).append(key)
-    source = SourceFiles(manifest.source, workspace.scratch)
+    source = SourceFiles(manifest.source, workspace.scratch, getattr(workspace, "kaggle", None))
     for (original, sha256), keys in sorted(originals.items()):
         fault = _fault(_get(lake, original), sha256)
         yield _difference(original, fault, partial(restore_original, lake, source, original, sha256, tuple(keys)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from prefect.blocks.core import Block
-from pydantic import Field, SecretStr, model_validator
+from pydantic import ConfigDict, Field, SecretStr, model_validator
 
 if TYPE_CHECKING:
     from blocks.kaggle_api import KaggleDatasets
@@ -21,6 +21,9 @@ class KaggleCredentials(Block):
 
     _block_type_name = "Lookbook Kaggle Credentials"
     _block_type_slug = "lookbook-kaggle-credentials"
+
+    # An error would show a key that came without its user.
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     token: SecretStr | None = Field(default=None, description="API token of Kaggle's settings.")
     username: str | None = Field(default=None, description="User name, together with a key; where there is no token.")

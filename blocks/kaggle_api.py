@@ -29,7 +29,8 @@ with needs_extra("kaggle", "kaggle://"):
 PARTIAL = 206
 #: Files on a page of a listing: the most that Kaggle gives; it gives 20 where nothing is said.
 PAGE_SIZE = 200
-CHUNK_BYTES = 1024**2
+#: What is lost of a download that is cut, at the most.
+CHUNK_BYTES = 64 * 1024
 #: Another address of Kaggle's API, as kagglehub knows it.
 ENDPOINT = "KAGGLE_API_ENDPOINT"
 

@@ -130,9 +130,10 @@ class KaggleDatasets:
             return rest
 
         try:
-            return self._call(what, get, whole.url)
+            rest: requests.Response = self._call(what, get, whole.url)
         except LookbookError as error:  # the address is good for some minutes only: the next try has another one
             raise TransientError(error.problem) from None
+        return rest
 
     def _call(self, what: str, call: Callable[[Any], Any], asked: object) -> Any:  # noqa: ANN401 - the SDK's types
         try:

@@ -122,20 +122,21 @@ def check_outputs(manifest: Manifest, outputs: Sequence[str]) -> None:
 
 
 def _named(images: pa.Table, products: pa.Table, layout: Layout) -> list[NamedImage]:
-    rows = [ImageRow(*values) for values in _values(images, "key", "sha256", "product_key")]
+    rows = _image_rows(images, "key", main=False)
     if layout == "hash":
         return names_by_hash(rows)
     matched = products.filter(pc.equal(products.column("outcome"), "matched"))
     # One image may be that of several products: the images table names the first of them only.
-    rows += [ImageRow(*values, main=True) for values in _values(matched, "image_key", "sha256", "product_key")]
+    rows += _image_rows(matched, "image_key", main=True)
     named = names_by_id(rows)
     if not balanced(named, rows):
         raise LookbookError("The books of the copy do not balance: an image has no file name.", "Please report it.")
     return named
 
 
-def _values(table: pa.Table, *columns: str) -> Iterator[tuple[str, ...]]:
-    return zip(*(table.column(column).to_pylist() for column in columns), strict=True)
+def _image_rows(table: pa.Table, key: str, *, main: bool) -> list[ImageRow]:
+    keys, contents, products = (table.column(name).to_pylist() for name in (key, "sha256", "product_key"))
+    return [ImageRow(*values, main) for values in zip(keys, contents, products, strict=True)]
 
 
 def _objects(lake: Lake, manifest: Manifest, images: pa.Table, output: str) -> dict[str, dict[str, Any]]:

@@ -72,7 +72,7 @@ def test_a_machine_that_is_logged_in_needs_no_block(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("half", [{"username": "ann"}, {"key": "secret-key"}])
 def test_half_a_login_is_refused_and_its_secret_not_told(half: dict[str, str]) -> None:
     with pytest.raises(ValidationError, match="go together") as refused:
-        KaggleCredentials(**half)  # type: ignore[arg-type]
+        KaggleCredentials.model_validate(half)
     assert "secret-key" not in str(refused.value)
 
 

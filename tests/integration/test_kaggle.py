@@ -15,7 +15,8 @@ from tests.support.pipeline import photo
 pytestmark = pytest.mark.integration
 
 STYLES = "id,gender,baseColour,year,productDisplayName\n" + "".join(f"{n},Men,Red,2020,Shoe {n}\n" for n in range(1, 9))
-SHOES = {f"images/{n}.jpg": photo(n, (300, 400)) for n in range(1, 9)} | {"styles.csv": STYLES.encode()}
+PHOTOS = {f"images/{n}.jpg": photo(n, (300, 400)) for n in range(1, 9)}
+SHOES = PHOTOS | {"styles.csv": STYLES.encode(), "padding.bin": bytes(range(256)) * 2048}
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_a_private_dataset_becomes_a_snapshot_and_a_copy_of_it_a_folder(
     assert "403" in refused.stderr
     assert "Without credentials" in refused.stderr
 
-    server.storage.inject(Fault(cut=True, cut_after=4000, count=1))
+    server.storage.inject(Fault(cut=True, cut_after=300_000, count=1))
     server.api.inject(Fault("datasets.DownloadDataset", status=429, count=1, headers={"Retry-After": "0"}))
     first = lookbook_json(shared_home, *source, **somebody)
     assert first["images"] == {"found": 8, "loaded": 8, "unchanged": 0, "duplicate": 0, "rejected": 0}

@@ -146,5 +146,5 @@ def test_the_lake_itself_is_no_target(published: Workspace) -> None:
 def test_an_unknown_output_is_answered_with_those_there_are(published: Workspace, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refused:
         copy_dataset(published.lake, "things", ["gray"], str(tmp_path / "out"))
-    assert "standard, grey, thumb, originals" in refused.value.way_out
+    assert "grey, standard, thumb, originals" in refused.value.way_out
     assert not (tmp_path / "out").exists()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from blocks.errors import LookbookError, OutOfReachError, UsageError
-from tasks.datasets.sources import downloading, kaggle, opening
+from tasks.datasets.sources import kaggle, opening, unpacking
 from tasks.datasets.sources.downloading import Patience
 from tasks.datasets.sources.kaggle import Address, KaggleSource, drop, parse_address
 from tasks.datasets.sources.opening import open_source, version_of
@@ -143,7 +143,7 @@ def test_a_file_that_is_not_there_is_answered_with_those_that_are(tmp_path: Path
 
 
 def test_a_cut_download_goes_on_from_where_it_was(server: KaggleServer, tmp_path: Path) -> None:
-    server.storage.inject(Fault(cut=True, cut_after=300_000, count=2))
+    server.storage.inject(Fault(cut=True, cut_after=300_000, count=4))  # each further try asks twice
     waits = Waits()
     assert keys(source("kaggle://ann/large", tmp_path, waits)) == sorted(LARGE)
     resumed = [each for each in server.ranges() if each]
@@ -242,7 +242,7 @@ def test_without_a_checksum_of_the_server_a_sound_archive_is_taken(server: Kaggl
 
 
 def test_an_archive_without_space_for_it_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = shutil.disk_usage(tmp_path)._replace(free=downloading.RESERVE_BYTES + 100)
+    usage = shutil.disk_usage(tmp_path)._replace(free=unpacking.RESERVE_BYTES + 100)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(LookbookError, match=r"bytes are to be downloaded.*has space for 100"):
         keys(source("kaggle://ann/large", tmp_path))

@@ -17,6 +17,7 @@ from tasks.parameters import (
     BATCH_SIZE,
     BatchSize,
     DatasetName,
+    DropDownload,
     Executor,
     Limit,
     RejectLimit,
@@ -106,6 +107,7 @@ def ingest(
     batch_size: BatchSize = BATCH_SIZE,
     reject_limit: RejectLimit = 0.1,
     executor: Executor = "threads",
+    drop_download: DropDownload = False,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -127,6 +129,7 @@ def ingest(
             "batch_size": batch_size,
             "reject_limit": reject_limit,
             "executor": executor,
+            "drop_download": drop_download,
         },
     )
     print_json(summary) if json else print_summary(summary)
@@ -258,6 +261,7 @@ def stop(*, json: Json = False, debug: Debug = False) -> None:
         sys.stdout.write(f"Ended {names}.\n" if names else "No server was running.\n")
 
 
+app.command("deployments.copying:copy", name="copy", help="Copy a dataset's images and tables to a folder or a bucket.")
 app.command("deployments.receiving:receive", name="receive", help="Take Pub/Sub's messages and announce changes.")
 
 

@@ -71,6 +71,8 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     rows.append(("orphan images", str(summary["orphan_images"])))
     rows.append(("outputs drawn", _counts(summary["outputs"])))
     rows.append(("time", f"{summary['seconds']} s, {summary['images_per_second']} images a second"))
+    if summary["source"].startswith("kaggle://"):
+        rows.append(("source", printable(summary["source"])))
     rows.append(("report", printable(summary["report"])))
     Console(file=sys.stdout).print(
         Text(f"{summary['dataset']}  snapshot {summary['snapshot']}  ({published})", style="bold"),

@@ -169,7 +169,9 @@ def test_a_large_object_that_appears_meanwhile_is_not_overwritten(lake: GcsLake,
         server.store.buckets["bucket"].setdefault("big", server.store.write("bucket", "big", b"other", {}, {}))
         return answer(request)
 
-    next(route for route in server.routes if route.name == "objects.resume").__dict__["answer"] = server._guarded(resume)
+    next(route for route in server.routes if route.name == "objects.resume").__dict__["answer"] = server._guarded(
+        resume
+    )
     with pytest.raises(ObjectConflictError, match="big"):
         lake.put("big", data)
 
@@ -337,5 +339,3 @@ def test_a_bucket_has_a_buckets_name(server: GcsServer, bucket: str) -> None:
 def test_addresses_are_those_of_google_cloud(server: GcsServer) -> None:
     assert lake_of(server).uri("a/b") == "gs://bucket/a/b"
     assert lake_of(server, prefix="/some/where/").uri("a/b") == "gs://bucket/some/where/a/b"
-
-

@@ -13,6 +13,7 @@ from deployments.output import print_json, print_rows, print_summary, printable,
 
 SUMMARY = {
     "dataset": "fashion",
+    "source": "/photos",
     "snapshot": "20261121T115043Z-4f1c0a2b",
     "published": True,
     "images": {"found": 1234, "loaded": 1230, "rejected": 4},
@@ -94,6 +95,11 @@ def test_the_summary_counts_every_outcome_and_leaves_the_report_on_one_line(
     assert said["rows"].split("  ") == ["10 found", "2 missing image"]
     assert said["orphan images"] == "5"
     assert said["report"] == SUMMARY["report"]
+
+
+def test_the_version_of_a_dataset_of_kaggles_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    print_summary(SUMMARY | {"source": "kaggle://ann/shoes@3"})
+    assert "  source         kaggle://ann/shoes@3" in capsys.readouterr().out.splitlines()
 
 
 def test_a_run_that_published_nothing_says_so(capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,3 +39,7 @@ class SwapConflictError(LookbookError):
 
 class OutOfReachError(LookbookError):
     """A service does not answer: unlike other errors of ours it may pass, and is tried again."""
+
+
+class StatementTimeoutError(LookbookError):
+    """The registry took too long for one statement."""

@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError, Parameter
 from blocks.errors import LookbookError, UsageError
 from deployments.options import Debug, Json, with_checked_options
 from deployments.server_commands import deploy, serve
+from deployments.workspace_commands import workspace as workspace_commands
 from tasks.parameters import (
     BATCH_SIZE,
     BatchSize,
@@ -258,6 +259,7 @@ def stop(*, json: Json = False, debug: Debug = False) -> None:
         sys.stdout.write(f"Ended {names}.\n" if names else "No server was running.\n")
 
 
+app.command(workspace_commands)
 app.command("deployments.receiving:receive", name="receive", help="Take Pub/Sub's messages and announce changes.")
 
 

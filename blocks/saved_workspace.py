@@ -18,8 +18,7 @@ from blocks.settings import read_settings
 from blocks.warehouse import Warehouse
 from blocks.workspace import Workspace
 
-#: What carries credentials and saves them under a name of their own comes first: of several classes that could take
-#: what a form sent, the first one does.
+#: What a form sends names no class: the fields tell. All of the Registry's may be empty, so it comes last.
 LAKES = ("blocks.gcs_lake:GcsLake", "blocks.lake:FolderLake")
 REGISTRIES = ("blocks.connector_registry:ConnectorRegistry", "blocks.registry:PostgresRegistry")
 WAREHOUSES = ("blocks.bigquery_warehouse:BigQueryWarehouse", "blocks.duckdb_warehouse:DuckDBWarehouse")
@@ -60,9 +59,9 @@ class WorkspaceBlock(Block):
     # Prefect's own errors would print what was given, secrets of nested blocks included.
     model_config = ConfigDict(hide_input_in_errors=True)
 
-    lake: AnyLake = Field(union_mode="left_to_right")
+    lake: AnyLake
     registry: AnyRegistry = Field(union_mode="left_to_right")
-    warehouse: AnyWarehouse = Field(union_mode="left_to_right")
+    warehouse: AnyWarehouse
     kaggle: KaggleCredentials | None = Field(default=None, description="For sources on Kaggle that are not public.")
     scratch: Path | None = Field(
         default=None,
@@ -102,18 +101,24 @@ def load(name: str) -> Workspace | None:
     )
 
 
-def save(name: str, place: Workspace) -> None:
+def save(name: str, place: Workspace, *, with_scratch: bool = True) -> None:
     """Save a workspace under `name`, in place of one of that name.
 
     Its parts become blocks of their own with the same name, so that a form can change each; parts that were loaded
     from the server are referred to as they are.
+
+    Args:
+        name: of the workspace.
+        place: the workspace.
+        with_scratch: save its folder for scratch, too; else each machine has its own.
     """
-    for part in (place.lake, place.registry, place.warehouse, place.kaggle):
-        if part is not None:
+    parts = {field: getattr(place, field) for field in WorkspaceBlock.model_fields}
+    for part in parts.values():
+        if isinstance(part, Block):
             _save_part(part, name)
-    WorkspaceBlock(**{field: getattr(place, field) for field in WorkspaceBlock.model_fields}).save(
-        name, overwrite=True, _sync=True
-    )
+    if not with_scratch:
+        parts["scratch"] = None
+    WorkspaceBlock(**parts).save(name, overwrite=True, _sync=True)
 
 
 def register() -> None:
@@ -132,7 +137,9 @@ def _save_part(part: Block, name: str) -> None:
 def _unusable(name: str, faults: str) -> LookbookError:
     way_out = "Mend its block in Prefect's UI."
     if missing:
-        way_out = f'If it lies on Google Cloud: pip install "lookbook[gcp]", which is missing here. Else {way_out.lower()}'
+        way_out = (
+            f'If it lies on Google Cloud: pip install "lookbook[gcp]", which is missing here. Else {way_out.lower()}'
+        )
     return LookbookError(f"The workspace {name} that is saved cannot be used: {faults}.", way_out)
 
 

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 
 def assemble(
-    home: Path, lake: str | None, warehouse: str | None, credentials: str | None, connector: str | None, kaggle: str | None
+    home: Path,
+    lake: str | None,
+    warehouse: str | None,
+    credentials: str | None,
+    connector: str | None,
+    kaggle: str | None,
 ) -> Workspace:
     """The local workspace, with other parts where they are given.
 
@@ -54,8 +59,8 @@ def assemble(
 
 
 def save(name: str, place: Workspace) -> dict[str, str]:
-    """Save a workspace; returns what became of each part."""
-    saved_workspace.save(name, place)
+    """Save a workspace, without the scratch of this machine; returns the block that each part became."""
+    saved_workspace.save(name, place, with_scratch=False)
     parts = {part.name: getattr(place, part.name) for part in fields(place)}
     return {"workspace": name} | {
         part: f"{block.get_block_type_name()} {block._block_document_name}"

@@ -42,7 +42,9 @@ async def upgrade(connection: asyncpg.Connection[asyncpg.Record]) -> None:
             f"The registry's schema is {version}, of a newer Lookbook; this one knows {HEAD}.", "Upgrade Lookbook."
         )
     try:
-        if await connection.fetchval("SELECT to_regnamespace('lookbook')::oid") is None:  # IF NOT EXISTS asks for rights
+        if (
+            await connection.fetchval("SELECT to_regnamespace('lookbook')::oid") is None
+        ):  # IF NOT EXISTS asks for rights
             await connection.execute("CREATE SCHEMA lookbook")
         await connection.execute(script(version))
     except asyncpg.InsufficientPrivilegeError as error:

@@ -189,7 +189,9 @@ def test_a_process_never_holds_more_connections_than_it_may(empty: Place) -> Non
 
     async def work(connection: Connection) -> int:
         both.wait(60)  # were there less than two at a time, nobody would come
-        return int(await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"))
+        return int(
+            await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
+        )
 
     with ThreadPoolExecutor(12) as pool:
         counts = list(pool.map(lambda _: empty.registry(connections=2).run(work), range(12)))

@@ -177,5 +177,5 @@ def test_a_closed_connection_is_an_error_with_a_name(guarded: Place) -> None:
     async def die(connection: asyncpg.Connection[asyncpg.Record]) -> None:
         await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
-    with pytest.raises(LookbookError, match="failed: AdminShutdownError|failed: ConnectionDoesNotExistError"):
+    with pytest.raises(LookbookError, match=r"failed: AdminShutdownError|failed: ConnectionDoesNotExistError"):
         guarded.registry().run(die)

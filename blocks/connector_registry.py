@@ -57,10 +57,9 @@ class ConnectorRegistry(Registry):
 
     def _url(self) -> URL:
         parts = self.connector.connection_info
-        if isinstance(parts, ConnectionComponents):
-            return parts.create_url()
-        url = make_url(parts)
-        if url.password:
+        by_parts = isinstance(parts, ConnectionComponents)
+        url: URL = parts.create_url() if by_parts else make_url(parts)
+        if url.password and not by_parts:
             raise LookbookError(
                 f"{self._connector()} holds its password in a URL, which Prefect shows to everybody.",
                 "Give the connector its parts: driver, host, database, username, password; and change that password.",

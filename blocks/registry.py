@@ -17,7 +17,7 @@ from pydantic import ConfigDict, Field, SecretStr
 from blocks.embedded import postgres
 from blocks.errors import LookbookError, StatementTimeoutError
 from blocks.migrations import HEAD, read_version, upgrade
-from blocks.registry_connection import Address, closing, connect, slot
+from blocks.registry_connection import CONNECTION_FAULTS, Address, closing, connect, slot
 
 Result = TypeVar("Result")
 
@@ -81,8 +81,9 @@ class Registry(Block, ABC):
                     "See what it waits for in pg_stat_activity, or raise statement_seconds of its block.",
                 ) from error
             except (asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError) as error:
+                cause = _cause(error)
                 raise LookbookError(
-                    f"The registry {self.label()} failed: {type(error).__name__}: {error}.",
+                    f"The registry {self.label()} failed: {type(cause).__name__}: {cause}.",
                     "Run the command again; if it stays, see PostgreSQL's log.",
                 ) from error
 
@@ -119,6 +120,12 @@ class PostgresRegistry(Registry):
     def label(self) -> str:
         """See `Registry.label`."""
         return "that its block's URL names" if self.url is not None else f"under {self.home}"
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Why a transaction could not be ended: its connection broke before."""
+    before = error.__context__
+    return before if isinstance(error, asyncpg.InterfaceError) and isinstance(before, CONNECTION_FAULTS) else error
 
 
 def _in_a_loop() -> bool:

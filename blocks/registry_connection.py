@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -64,6 +65,8 @@ async def connect(address: Address, label: str, statement_seconds: int) -> async
         connection = await asyncpg.connect(
             address.dsn, **(bounds | options), statement_cache_size=0, server_settings=settings
         )
+    except ssl.SSLError as error:  # a ValueError as well, where it is the certificate's fault
+        raise _out_of_reach(label, error) from error
     except (ValueError, OverflowError, TypeError):
         # What it says may hold a piece of the password.
         raise LookbookError(
@@ -72,10 +75,7 @@ async def connect(address: Address, label: str, statement_seconds: int) -> async
             "Write it as postgresql://user:password@host:5432/database, special characters as %23 for #.",
         ) from None
     except CONNECTION_FAULTS as error:
-        raise LookbookError(
-            f"The registry {label} cannot be reached: {type(error).__name__}: {error}.",
-            "See that PostgreSQL runs there and lets you in; the workspace's Registry block names it.",
-        ) from error
+        raise _out_of_reach(label, error) from error
     version = connection.get_server_version().major
     if version < OLDEST_SERVER:
         connection.terminate()
@@ -84,6 +84,13 @@ async def connect(address: Address, label: str, statement_seconds: int) -> async
             "Upgrade that server, or name another.",
         )
     return connection
+
+
+def _out_of_reach(label: str, error: BaseException) -> LookbookError:
+    return LookbookError(
+        f"The registry {label} cannot be reached: {type(error).__name__}: {error}.",
+        "See that PostgreSQL runs there and lets you in; the workspace's Registry block names it.",
+    )
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ import importlib
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, ValidationError
@@ -45,7 +45,9 @@ if TYPE_CHECKING:
 
     from blocks.kaggle import KaggleCredentials
 
-    AnyLake, AnyRegistry, AnyWarehouse = Lake, Registry, Warehouse
+    AnyLake: TypeAlias = Lake
+    AnyRegistry: TypeAlias = Registry
+    AnyWarehouse: TypeAlias = Warehouse
 else:
     AnyLake, AnyRegistry, AnyWarehouse = _kinds(LAKES), _kinds(REGISTRIES), _kinds(WAREHOUSES)
     KaggleCredentials = _kinds(CREDENTIALS)
@@ -77,7 +79,7 @@ def load(name: str) -> Workspace | None:
         LookbookError: what is saved can't be used here.
     """
     try:
-        saved = WorkspaceBlock.load(name, _sync=True)  # type: ignore[call-arg]
+        saved = cast("WorkspaceBlock", WorkspaceBlock.load(name, _sync=True))  # type: ignore[call-arg]
     except ValueError as error:
         if "Unable to find block document" in str(error):
             return None
@@ -118,7 +120,7 @@ def save(name: str, place: Workspace, *, with_scratch: bool = True) -> None:
             _save_part(part, name)
     if not with_scratch:
         parts["scratch"] = None
-    WorkspaceBlock(**parts).save(name, overwrite=True, _sync=True)
+    WorkspaceBlock(**parts).save(name, overwrite=True, _sync=True)  # type: ignore[call-arg]
 
 
 def register() -> None:
@@ -131,7 +133,7 @@ def _save_part(part: Block, name: str) -> None:
         for field in type(part).model_fields:
             if isinstance(nested := getattr(part, field), Block):
                 _save_part(nested, name)
-        part.save(name, overwrite=True, _sync=True)
+        part.save(name, overwrite=True, _sync=True)  # type: ignore[call-arg]
 
 
 def _unusable(name: str, faults: str) -> LookbookError:

@@ -1,4 +1,4 @@
-"""How the registry is reached: any PostgreSQL URL, TLS, prefect-sqlalchemy's block; and what is said where it is not."""
+"""How the registry is reached: any URL, TLS, prefect-sqlalchemy's block; and what is said where it is not."""
 
 from __future__ import annotations
 

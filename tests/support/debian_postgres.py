@@ -92,8 +92,9 @@ def pooler(server: Guarded, connections: int = 2) -> Iterator[int]:
             time.sleep(0.05)
         yield port
     finally:
-        for child in [*psutil.Process(process.pid).children(), process]:
-            child.terminate()
+        family = [*psutil.Process(process.pid).children(), psutil.Process(process.pid)]
+        for each in family:
+            each.terminate()
         process.wait(30)
 
 

@@ -93,7 +93,9 @@ def wanted_columns(table: str, landed: Mapping[str, str]) -> dict[str, str]:
     return own | {name: _TYPES[type_] for name, type_ in standing.items() if name.lower() not in present}
 
 
-def landed_relation(dataset: str, table: str, source: str, landed: Mapping[str, str], shape: Mapping[str, str]) -> Relation:
+def landed_relation(
+    dataset: str, table: str, source: str, landed: Mapping[str, str], shape: Mapping[str, str]
+) -> Relation:
     """A loaded file in the shape of its staging table.
 
     Args:
@@ -133,7 +135,9 @@ def with_relations(select: str, names: Iterable[str], relations: Mapping[str, Re
     return f"WITH {', '.join(parts)} {select}"
 
 
-def insertion(target: str, name: str, relations: Mapping[str, Relation], shape: Mapping[str, str], tags: Sequence[str]) -> str:
+def insertion(
+    target: str, name: str, relations: Mapping[str, Relation], shape: Mapping[str, str], tags: Sequence[str]
+) -> str:
     """INSERT of a relation's rows into its staging table; `tags` are the values of `STAGING_TAGS` as SQL."""
     columns = relations[name].columns
     kinds = {column.lower(): type_ for column, type_ in shape.items()}
@@ -156,7 +160,9 @@ def clustering(columns: Mapping[str, str], key: Sequence[str]) -> list[str]:
     return [*_CLUSTERED, *(name for name, type_ in own if type_ in _CLUSTERABLE)][:_MOST_CLUSTERED]
 
 
-def rewriting(target: str, changed: Mapping[str, tuple[str, str]], clusters: Sequence[str], labels: Mapping[str, str]) -> str:
+def rewriting(
+    target: str, changed: Mapping[str, tuple[str, str]], clusters: Sequence[str], labels: Mapping[str, str]
+) -> str:
     """The statement that puts a table with wider columns in its own place: BigQuery turns no column into text in place.
 
     Args:

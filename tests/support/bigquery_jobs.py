@@ -217,7 +217,9 @@ def _as_loaded(rows: pa.Table, load: Mapping[str, Any]) -> pa.Table:
     names, columns = [], []
     for name, column in zip(rows.column_names, rows.columns, strict=True):
         if pa.types.is_list(column.type) and not lists:
-            raise Refused(400, "invalid", f"column {name}: a list needs enableListInference, or it is a record of records")
+            raise Refused(
+                400, "invalid", f"column {name}: a list needs enableListInference, or it is a record of records"
+            )
         names.append(_BAD_CHARACTERS.sub("_", name) if flexible else re.sub(r"\W", "_", name, flags=re.ASCII))
         columns.append(column.cast(_loaded_type(column.type)))
     lower = [name.lower() for name in names]

@@ -59,8 +59,8 @@ class Server:
         """Run the ``prefect`` command to its end."""
         return self.python("-m", "prefect", *arguments, **more)
 
-    def python(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        """Run Python to its end."""
+    def python(self, *arguments: str, given: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+        """Run Python to its end; `given` is its standard input."""
         return subprocess.run(
             [sys.executable, *arguments],
             env=self.environment(**more),
@@ -69,7 +69,7 @@ class Server:
             text=True,
             check=False,
             timeout=180,
-            stdin=subprocess.DEVNULL,
+            input=given,
         )
 
     def post(self, path: str, body: dict[str, Any] | list[Any] | None = None) -> Any:

@@ -13,12 +13,13 @@ from blocks.extras import needs_extra
 with needs_extra("gcp", "A bucket of Google Cloud Storage"):
     import google_crc32c
     from google.api_core.exceptions import GoogleAPICallError
+    from google.api_core.retry import Retry, if_exception_type
     from google.cloud.storage.retry import DEFAULT_RETRY
+    from requests import RequestException
 
     from blocks.gcs_errors import named_faults
 
 if TYPE_CHECKING:
-    from google.api_core.retry import Retry
     from google.cloud.storage import Blob, Bucket
 
 #: Seconds that a request is tried again while the service is out of reach or has faults; then it is an error.
@@ -50,6 +51,11 @@ CONTENT_TYPES = {
 def retrying() -> Retry:
     """How requests are tried again: after a quarter of a second, and ever later, until the budget is spent."""
     return DEFAULT_RETRY.with_delay(initial=0.25, maximum=10.0, multiplier=2.0).with_timeout(RETRY_SECONDS)
+
+
+def with_whole_refusals() -> Retry:
+    """For uploads and downloads: the client reads what a refusal says when it no longer tries again."""
+    return Retry(if_exception_type(RequestException), initial=0.25, maximum=10.0, timeout=RETRY_SECONDS)
 
 
 def write(
@@ -86,7 +92,7 @@ def write(
 def _upload(blob: Blob, data: bytes, generation: int | None) -> bool:
     """Upload once; False where a resumable upload has to begin again."""
     try:
-        blob.upload_from_string(
+        with_whole_refusals()(blob.upload_from_string)(
             data,
             content_type=CONTENT_TYPES.get(blob.name.rpartition(".")[2], "application/octet-stream"),
             if_generation_match=generation,
@@ -118,7 +124,7 @@ def read(bucket: Bucket, name: str) -> tuple[bytes, int]:
         blob = bucket.blob(name)
         with named_faults(bucket.name, name):
             # The client compares no checksum of a download that it had to take up again.
-            data = blob.download_as_bytes(checksum=None, timeout=TIMEOUT, retry=retrying())
+            data = with_whole_refusals()(blob.download_as_bytes)(checksum=None, timeout=TIMEOUT, retry=retrying())
         if blob.crc32c == crc32c_of(google_crc32c.value(data)):
             return data, int(blob.generation)
     raise _damaged(bucket, name)
@@ -129,7 +135,7 @@ def read_to(bucket: Bucket, name: str, path: Path) -> None:
     for _ in range(ATTEMPTS):
         blob = bucket.blob(name)
         with named_faults(bucket.name, name), path.open("wb") as file:
-            blob.download_to_file(file, checksum=None, timeout=TIMEOUT, retry=retrying())
+            with_whole_refusals()(blob.download_to_file)(file, checksum=None, timeout=TIMEOUT, retry=retrying())
         if blob.crc32c == crc32c_of(_crc32c_of_file(path)):
             return
     raise _damaged(bucket, name)

@@ -118,6 +118,19 @@ def test_a_read_survives_a_fault(lake: GcsLake, server: GcsServer, fault: dict[s
     assert server.fired["objects.download"] == 2
 
 
+def test_a_refusal_that_arrives_in_part_is_asked_for_again(lake: GcsLake, server: GcsServer, tmp_path: Path) -> None:
+    lake.put("a/b", b"bytes")
+    faults = [
+        server.inject(Fault(f"objects.{kind}", cut=True, cut_after=9, count=2)) for kind in ("insert", "download")
+    ]
+    assert lake.put("a/b", b"bytes") is False
+    with pytest.raises(ObjectNotFoundError):
+        lake.get("no/such")
+    with pytest.raises(ObjectNotFoundError):
+        lake.local_copy("no/such", tmp_path)
+    assert [fault.fired for fault in faults] == [2, 2]
+
+
 @pytest.mark.parametrize("fault", [{"status": 503}, {"cut": True}])
 def test_listing_and_removing_survive_a_fault(lake: GcsLake, server: GcsServer, fault: dict[str, object]) -> None:
     lake.put("a/b", b"x")
@@ -169,7 +182,9 @@ def test_a_large_object_that_appears_meanwhile_is_not_overwritten(lake: GcsLake,
         server.store.buckets["bucket"].setdefault("big", server.store.write("bucket", "big", b"other", {}, {}))
         return answer(request)
 
-    next(route for route in server.routes if route.name == "objects.resume").__dict__["answer"] = server._guarded(resume)
+    next(route for route in server.routes if route.name == "objects.resume").__dict__["answer"] = server._guarded(
+        resume
+    )
     with pytest.raises(ObjectConflictError, match="big"):
         lake.put("big", data)
 
@@ -337,5 +352,3 @@ def test_a_bucket_has_a_buckets_name(server: GcsServer, bucket: str) -> None:
 def test_addresses_are_those_of_google_cloud(server: GcsServer) -> None:
     assert lake_of(server).uri("a/b") == "gs://bucket/a/b"
     assert lake_of(server, prefix="/some/where/").uri("a/b") == "gs://bucket/some/where/a/b"
-
-

@@ -25,7 +25,9 @@ def answer(server: GcsServer, request: Request) -> Response:
         raise ApiError(400, "badRequest", "A batch is multipart/mixed.")
     parts = request.body.decode().replace("\r\n", "\n").split(f"--{kind[1]}")[1:-1]
     if len(parts) > MOST_CALLS:
-        raise ApiError(400, "badRequest", f"The batch request has {len(parts)} calls; at most {MOST_CALLS} are allowed.")
+        raise ApiError(
+            400, "badRequest", f"The batch request has {len(parts)} calls; at most {MOST_CALLS} are allowed."
+        )
     answers = [_framed(number, _inner(server, request, part)) for number, part in enumerate(parts)]
     body = "".join(f"--{BOUNDARY}\r\n{one}\r\n" for one in answers) + f"--{BOUNDARY}--\r\n"
     return Response(200, body.encode(), {"Content-Type": f"multipart/mixed; boundary={BOUNDARY}"})

@@ -35,7 +35,9 @@ class GcsServer(LoopbackServer):
         self.tokens: Tokens | None = None
         for bucket in buckets:
             self.store.buckets[bucket] = {}
-        super().__init__([Route(name, method, path, self._guarded(answer)) for name, method, path, answer in self._table()])
+        super().__init__(
+            [Route(name, method, path, self._guarded(answer)) for name, method, path, answer in self._table()]
+        )
 
     def require_tokens(self) -> Tokens:
         """From now on requests need a token."""
@@ -200,9 +202,7 @@ def media(found: StoredObject, asked: str | None) -> Response:
         first, last = max(0, size - int(wanted[2])), size - 1
     if first >= size or last < first:
         raise ApiError(416, "requestedRangeNotSatisfiable", "Request range not satisfiable")
-    return Response(
-        206, found.data[first : last + 1], headers | {"Content-Range": f"bytes {first}-{last}/{size}"}
-    )
+    return Response(206, found.data[first : last + 1], headers | {"Content-Range": f"bytes {first}-{last}/{size}"})
 
 
 def refusal(error: ApiError, request: Request) -> Response:

@@ -105,7 +105,13 @@ class Store:
             check(self.bucket(bucket).get(name), query)
 
     def write(
-        self, bucket: str, name: str, data: bytes, given: Mapping[str, Any], query: Mapping[str, str], components: int = 0
+        self,
+        bucket: str,
+        name: str,
+        data: bytes,
+        given: Mapping[str, Any],
+        query: Mapping[str, str],
+        components: int = 0,
     ) -> StoredObject:
         """Store an object as a new generation; its checksums are compared with those `given`."""
         if not name or len(name.encode()) > 1024:
@@ -151,7 +157,9 @@ def check(found: StoredObject | None, query: Mapping[str, str], reading: bool = 
             raise ApiError(412, "conditionNotMet", "At least one of the pre-conditions you specified did not hold.")
         if unwanted is not None and int(unwanted) == value:
             raise ApiError(
-                304 if reading else 412, "conditionNotMet", "At least one of the pre-conditions you specified did not hold."
+                304 if reading else 412,
+                "conditionNotMet",
+                "At least one of the pre-conditions you specified did not hold.",
             )
 
 
@@ -160,9 +168,7 @@ def compare_checksums(made: StoredObject, given: Mapping[str, Any]) -> None:
     for name, field_name, found in (("CRC32C", "crc32c", made.crc32c), ("MD5 hash", "md5Hash", made.md5)):
         told = given.get(field_name)
         if told is not None and told != found:
-            raise ApiError(
-                400, "invalid", f'Provided {name} "{told}" doesn\'t match calculated {name} "{found}".'
-            )
+            raise ApiError(400, "invalid", f'Provided {name} "{told}" doesn\'t match calculated {name} "{found}".')
 
 
 def crc32c(data: bytes) -> str:

@@ -129,7 +129,11 @@ def test_unknown_options_of_a_listing_are_refused(bucket: Bucket) -> None:
 
 
 def test_only_the_fields_that_are_asked_for() -> None:
-    content = {"items": [{"name": "a", "size": "1", "owner": {"id": "x", "kind": "y"}}], "nextPageToken": "t", "kind": "k"}
+    content = {
+        "items": [{"name": "a", "size": "1", "owner": {"id": "x", "kind": "y"}}],
+        "nextPageToken": "t",
+        "kind": "k",
+    }
     assert only_fields(content, "items(name,size),nextPageToken") == {
         "items": [{"name": "a", "size": "1"}],
         "nextPageToken": "t",

@@ -50,7 +50,8 @@ CONTENT_TYPES = {
 
 def retrying() -> Retry:
     """How requests are tried again: after a quarter of a second, and ever later, until the budget is spent."""
-    return DEFAULT_RETRY.with_delay(initial=0.25, maximum=10.0, multiplier=2.0).with_timeout(RETRY_SECONDS)
+    policy: Retry = DEFAULT_RETRY.with_delay(initial=0.25, maximum=10.0, multiplier=2.0)
+    return policy.with_timeout(RETRY_SECONDS)
 
 
 def with_whole_refusals() -> Retry:

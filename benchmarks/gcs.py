@@ -42,7 +42,7 @@ class Images:
 
     bucket: Series = field(default_factory=Series)
     folder: Series = field(default_factory=Series)
-    writes: Series = field(default_factory=Series)
+    server: Series = field(default_factory=Series)
 
 
 def section(home: Path, photos: int | None = None) -> str:
@@ -89,7 +89,7 @@ def imaging(home: Path, latency: float, photos: int) -> Images:
         images.folder.add(ours("gcs_imaging", folder, home))
         with serving(latency, home) as server:
             images.bucket.add(ours("gcs_imaging", folder, home, server.url))
-            images.writes.add(dict(for_an_image(server, photos, size)))
+            images.server.add(dict(for_an_image(server, photos, size)))
     return images
 
 
@@ -105,7 +105,7 @@ def for_an_image(server: Serving, photos: int, size: int) -> Iterator[tuple[str,
 def imaging_table(measured: dict[float, Images], photos: int) -> str:
     """What an image takes at each latency."""
     lines = [
-        f"The imaging alone, {photos} photos of 1.5 KB from a folder; each is kept, and has three outputs. A batch adds",
+        f"The imaging alone, {photos} photos of 1.5 KB from a folder: each is kept, with three outputs. A batch adds",
         "its manifest and its part.",
         "",
         "| latency | bucket, ms a photo | folder, ms a photo | CPU, bucket | CPU, folder | writes | other requests |"
@@ -113,12 +113,12 @@ def imaging_table(measured: dict[float, Images], photos: int) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for latency, images in measured.items():
-        bucket, folder, writes = images.bucket, images.folder, images.writes
+        bucket, folder, server = images.bucket, images.folder, images.server
         lines.append(
             f"| {1000 * latency:.0f} ms | {bucket.cell('wall_ms', 2)} | {folder.cell('wall_ms', 2)} |"
-            f" {bucket.cell('cpu_ms', 2)} | {folder.cell('cpu_ms', 2)} | {writes.median('writes'):.3f} |"
-            f" {writes.median('others'):.3f} | {writes.median('bytes'):.0f} | {writes.median('by_photo'):.2f} |"
+            f" {bucket.cell('cpu_ms', 2)} | {folder.cell('cpu_ms', 2)} | {server.median('writes'):.3f} |"
+            f" {server.median('others'):.3f} | {server.median('bytes'):.0f} | {server.median('by_photo'):.2f} |"
         )
-    writes = [value for images in measured.values() for value in images.writes.values["writes"]]
-    aims = [Aim("writes an image, with its share of the batch's own", writes, AIM_WRITES, digits=3)]
+    counted = [value for images in measured.values() for value in images.server.values["writes"]]
+    aims = [Aim("writes an image, with its share of the batch's own", counted, AIM_WRITES, digits=3)]
     return "\n".join([*lines, "", aims_table(aims)])

@@ -14,13 +14,14 @@ from blocks.extras import needs_extra
 from blocks.lake import Lake, ObjectInfo, checked_key
 
 with needs_extra("gcp", "A lake in a bucket of Google Cloud Storage"):
-    import google_crc32c
     from google.api_core.exceptions import PreconditionFailed
     from prefect_gcp import GcpCredentials
 
     from blocks import gcs_objects
     from blocks.gcs_client import storage_client
     from blocks.gcs_errors import named_faults
+    from blocks.gcs_inserting import crc32c_of
+    from blocks.gcs_retrying import TIMEOUT, retrying
 
 if TYPE_CHECKING:
     from google.cloud.storage import Bucket
@@ -59,7 +60,7 @@ class GcsLake(Lake):
                 continue  # it was removed in between
             if gcs_objects.was_written_by(found, writer):
                 return True
-            if (found.size, found.crc32c) != (len(data), gcs_objects.crc32c_of(google_crc32c.value(data))):
+            if (found.size, found.crc32c) != (len(data), crc32c_of(data)):
                 raise ObjectConflictError(
                     f"{key}: the lake holds other bytes ({found.size}) where {len(data)} are to be written once.",
                     'Run "lookbook verify NAME --repair" to mend damaged objects.',
@@ -83,8 +84,8 @@ class GcsLake(Lake):
                 prefix=self._name(prefix) + "/",
                 start_offset=root + start if start else None,
                 fields="items(name,size),nextPageToken",
-                timeout=gcs_objects.TIMEOUT,
-                retry=gcs_objects.retrying(),
+                timeout=TIMEOUT,
+                retry=retrying(),
             )
             for blob in blobs:
                 yield ObjectInfo(str(blob.name).removeprefix(root), int(blob.size))
@@ -94,7 +95,7 @@ class GcsLake(Lake):
         name = self._name(key)
         try:
             with named_faults(self.bucket, name):
-                self._bucket().delete_blob(name, timeout=gcs_objects.TIMEOUT, retry=gcs_objects.retrying())
+                self._bucket().delete_blob(name, timeout=TIMEOUT, retry=retrying())
         except ObjectNotFoundError:
             return
 

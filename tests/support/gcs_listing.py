@@ -65,18 +65,18 @@ def only_fields(content: Any, fields: str | None) -> Any:
     return _selected(content, wanted)
 
 
-def _parsed(tokens: Iterator[str]) -> dict[str, Any]:
+def _parsed(signs: Iterator[str]) -> dict[str, Any]:
     wanted: dict[str, Any] = {}
     name = ""
-    for token in tokens:
-        if token == "(":
-            wanted[name] = _parsed(tokens)
-        elif token == ")":
+    for sign in signs:
+        if sign == "(":
+            wanted[name] = _parsed(signs)
+        elif sign == ")":
             break
-        elif token == "/":
-            wanted[name] = _parsed(iter([next(tokens)]))
-        elif token != ",":
-            name = token.strip()
+        elif sign == "/":
+            wanted[name] = _parsed(iter([next(signs)]))
+        elif sign != ",":
+            name = sign.strip()
             wanted[name] = {}
     return wanted
 

@@ -69,8 +69,7 @@ class GcsServer(LoopbackServer):
         @wraps(answer)
         def guarded(request: Request) -> Response:
             try:
-                if self.tokens and not self.tokens.allow(request):
-                    raise ApiError(401, "required", "Anonymous caller does not have storage access to the bucket.")
+                self._check_token(request)
                 return answer(request)
             except ApiError as error:
                 return refusal(error, request)
@@ -78,6 +77,10 @@ class GcsServer(LoopbackServer):
                 return refusal(ApiError(501, "standIn", traceback.format_exc()), request)
 
         return guarded
+
+    def _check_token(self, request: Request) -> None:
+        if self.tokens and not self.tokens.allow(request):
+            raise ApiError(401, "required", "Anonymous caller does not have storage access to the bucket.")
 
     def _insert_bucket(self, request: Request) -> Response:
         name = str(request.json().get("name", ""))
@@ -116,13 +119,13 @@ class GcsServer(LoopbackServer):
 
     def _patch(self, request: Request) -> Response:
         with self.store.lock:
-            self.store.check_write(*request.parts, request.query)
+            self.store.check_write(request.parts[0], request.parts[1], request.query)
             found = self.store.read(request.parts[0], request.parts[1], {})
             self.store.change(found, request.json())
         return self._told(found, request)
 
     def _delete(self, request: Request) -> Response:
-        self.store.delete(*request.parts, request.query)
+        self.store.delete(request.parts[0], request.parts[1], request.query)
         return Response(204)
 
     def _compose(self, request: Request) -> Response:
@@ -162,7 +165,7 @@ class GcsServer(LoopbackServer):
         match = request.headers.get("x-goog-if-generation-match")
         given = {"contentType": request.headers.get("content-type", "application/octet-stream")}
         query = {"ifGenerationMatch": match} if match is not None else {}
-        made = self.store.write(*request.parts, request.body, given, query)
+        made = self.store.write(request.parts[0], request.parts[1], request.body, given, query)
         return Response(200, b"", {"ETag": f'"{made.md5}"', "x-goog-generation": str(made.generation)})
 
     def _xml_get(self, request: Request) -> Response:

@@ -19,6 +19,8 @@ _FOREIGN = re.compile(
     r"|EPOCH_US|LIST_VALUE|REGEXP_MATCHES)\s*[(,)\s]",
     re.IGNORECASE,
 )
+#: Functions that have one name in both, and that sqlglot does not know.
+_PLAIN = frozenset({"ERROR"})
 _TEXTS = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`[^`]*`|--[^\n]*")
 
 
@@ -57,8 +59,8 @@ def parse(catalog: Catalog, sql: str, default_dataset: str | None) -> list[State
 
 
 def _statement(catalog: Catalog, tree: exp.Expression, text: str, default_dataset: str | None) -> Statement:
-    unknown = tree.find(exp.Anonymous)
-    if unknown is not None and not isinstance(tree, exp.Command):
+    unknown = next((one for one in tree.find_all(exp.Anonymous) if one.name.upper() not in _PLAIN), None)
+    if unknown is not None:
         raise Refused(400, "invalidQuery", f"Function not found: {unknown.name}")
     local = {cte.alias for cte in tree.find_all(exp.CTE)}
     tables = []
@@ -74,6 +76,9 @@ def _statement(catalog: Catalog, tree: exp.Expression, text: str, default_datase
         table.set("db", exp.to_identifier(table.db or default_dataset, quoted=True))
         table.set("this", exp.to_identifier(table.name, quoted=True))
         tables.append((table.db, table.name))
+    for number in list(tree.find_all(exp.Literal)):
+        if number.parent is not None:
+            number.replace(_with_floats(number))
     return Statement(tree, text, _kind(tree), tuple(dict.fromkeys(tables)))
 
 
@@ -129,14 +134,15 @@ def select_fields(catalog: Catalog, select: exp.Expression) -> list[Field]:
 
 
 def to_duckdb(tree: exp.Expression) -> str:
-    """A statement in DuckDB's dialect. A number with a point is FLOAT64 in BigQuery, and DECIMAL in DuckDB."""
+    """A statement in DuckDB's dialect."""
+    return tree.sql("duckdb")
 
-    def floats(node: exp.Expression) -> exp.Expression:
-        if isinstance(node, exp.Literal) and not node.is_string and not node.name.isdigit():
-            return exp.cast(node, "double")
-        return node
 
-    return tree.copy().transform(floats, copy=False).sql("duckdb", copy=False)
+def _with_floats(node: exp.Literal) -> exp.Expression:
+    """A number with a point is FLOAT64 in BigQuery, and DECIMAL in DuckDB."""
+    if not node.is_string and not node.name.isdigit():
+        return exp.cast(node.copy(), "double")
+    return node
 
 
 def _check_tables(catalog: Catalog, statement: Statement) -> None:

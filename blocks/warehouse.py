@@ -59,6 +59,8 @@ TAGS: dict[str, str] = {
 }
 
 
+_MEGABYTE = 1 << 20
+
 #: So many rows of one table that differ are named; of the rest, the number.
 MOST_ROWS = 20
 
@@ -106,6 +108,17 @@ class QueryCost:
     bytes_processed: int | None
     tables: Sequence[str] = ()
     maximum_bytes_billed: int | None = None
+
+    @property
+    def bytes_billed(self) -> int | None:
+        """What it would bill at the least: whole megabytes, and ten of them for each table that it reads.
+
+        https://cloud.google.com/bigquery/pricing#on_demand_pricing
+        """
+        if self.bytes_processed is None:
+            return None
+        whole = -(-self.bytes_processed // _MEGABYTE) * _MEGABYTE
+        return max(whole, 10 * _MEGABYTE * len(self.tables))
 
 
 class Warehouse(Block, ABC):

@@ -42,12 +42,12 @@ def _of_tree(catalog: Catalog, tree: exp.Expression, tables: tuple[tuple[str, st
 
 
 def _bytes_of(catalog: Catalog, dataset: str, name: str, fields: list[dict[str, Any]]) -> int:
-    sizes = ["0"]
+    sizes = ["sum(0)"]
     for field in fields:
         column = quoted(field["name"])
         size = str(_FIXED.get(field["type"], 8))
         if field["type"] in {"STRING", "BYTES", "RECORD", "JSON"} or field.get("mode") == "REPEATED":
             size = f"2 + strlen(CAST({column} AS VARCHAR))"
         sizes.append(f"coalesce(sum(CASE WHEN {column} IS NOT NULL THEN {size} END), 0)")
-    ((total,),) = catalog.duckdb.execute(f"SELECT {' + '.join(sizes)} FROM {quoted(dataset, name)}").fetchall()
+    ((total,),) = catalog.duckdb.execute(f"SELECT coalesce({' + '.join(sizes)}, 0) FROM {quoted(dataset, name)}").fetchall()
     return int(total)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import traceback
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -80,6 +81,9 @@ class BigQueryServer(LoopbackServer):
                     return answer(request)
                 except Refused as refused:
                     return _error(refused)
+                except Exception as error:  # noqa: BLE001 - a fault of the stand-in's own is to be seen in the test
+                    where = traceback.format_exc()
+                    return _error(Refused(400, "invalid", f"the stand-in failed: {error!r}\n{where}"))
 
         return guarded
 

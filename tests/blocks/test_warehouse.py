@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,13 @@ def content(warehouse: Warehouse) -> dict[str, list[str]]:
     found = {}
     for name in TABLES:
         shown = warehouse.query(f"SELECT * FROM warehouse.{name}").drop_columns(["_load_id", "_loaded_at"])
-        found[name] = sorted(repr(sorted(row.items())) for row in shown.to_pylist())
+        found[name] = sorted(repr(sorted(_plain(row).items())) for row in shown.to_pylist())
     return found
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """DuckDB sums into a decimal."""
+    return {name: int(value) if isinstance(value, Decimal) else value for name, value in row.items()}
 
 
 # What stands there after a load

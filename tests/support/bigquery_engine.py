@@ -107,8 +107,7 @@ def run(catalog: Catalog, statement: Statement) -> Outcome:
         if isinstance(statement.tree, exp.Drop):
             return _drop(catalog, statement)
         if statement.kind == "ALTER_TABLE":
-            catalog.duckdb.execute(to_duckdb(statement.tree))
-            catalog.refresh_views()
+            _alter(catalog, statement.tree)
             return Outcome(statement.kind)
         if statement.kind == "SELECT":
             return Outcome("SELECT", catalog.rows(to_duckdb(statement.tree)))
@@ -155,6 +154,15 @@ def _check_tables(catalog: Catalog, statement: Statement) -> None:
         catalog.table(dataset, name)
 
 
+def _alter(catalog: Catalog, tree: exp.Expression) -> None:
+    """DuckDB takes one change a statement."""
+    for action in tree.args["actions"]:
+        single = tree.copy()
+        single.set("actions", [action.copy()])
+        catalog.duckdb.execute(to_duckdb(single))
+    catalog.refresh_views()
+
+
 def _create(catalog: Catalog, statement: Statement) -> Outcome:
     tree, (dataset, name) = statement.tree, statement.tables[0]
     if tree.kind == "SCHEMA":
@@ -180,6 +188,7 @@ def _create(catalog: Catalog, statement: Statement) -> Outcome:
         text = re.split(r"\bAS\b", statement.text, maxsplit=1, flags=re.IGNORECASE)[1].strip()
         properties["view"] = {"query": text, "useLegacySql": False}
         catalog.tables[dataset, name] = Table(properties, query)
+        catalog.refresh_views()
     else:
         catalog.duckdb.execute(to_duckdb(plain))
         catalog.tables[dataset, name] = Table(properties)

@@ -19,7 +19,7 @@ def layout(create: exp.Expression) -> dict[str, Any]:
     for one in properties.expressions if properties else ():
         if isinstance(one, exp.PartitionedByProperty):
             found["timePartitioning"] = _partitions(one.this)
-        elif isinstance(one, exp.Cluster):
+        elif isinstance(one, exp.ClusterProperty):
             found["clustering"] = {"fields": [column.name for column in one.expressions]}
         elif isinstance(one, exp.Property):
             found |= _option(one.name, one.args["value"])

@@ -63,7 +63,11 @@ def _comparisons(
     ]
     made = [
         _Comparison(
-            f"warehouse.{model.name}", model.name, model.key, shapes.get(model.name), list(relations[model.name].columns)
+            f"warehouse.{model.name}",
+            model.name,
+            model.key,
+            shapes.get(model.name),
+            list(relations[model.name].columns),
         )
         for model in models
     ]

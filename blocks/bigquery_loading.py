@@ -24,7 +24,6 @@ from blocks.warehouse import Model, SnapshotLoad
 
 with needs_extra("gcp", "A warehouse in BigQuery"):
     from google.api_core import exceptions as api
-    from google.cloud.bigquery import Table
 
 #: How often a load begins anew because what an earlier run had made is gone.
 _ATTEMPTS = 5
@@ -81,7 +80,7 @@ def _load(store: Store, load: SnapshotLoad, models: Sequence[Model], version: in
         raise VanishedError
     _replace_views(store, shapes)
     current = store.address(store.staging, CURRENT)
-    store.execute(sql.flipping(current, load, tags), f"lookbook-{version:016x}-flip")
+    store.execute(sql.flipping(current, tags), f"lookbook-{version:016x}-flip")
     if current_version(store, load.dataset) != version:  # the flip was an earlier run's, and was undone since
         raise VanishedError
     _remove_others(store, load, version, [name for name, (_, others) in standing.items() if others])

@@ -93,7 +93,9 @@ def wanted_columns(table: str, landed: Mapping[str, str]) -> dict[str, str]:
     return own | {name: _TYPES[type_] for name, type_ in standing.items() if name.lower() not in present}
 
 
-def landed_relation(dataset: str, table: str, source: str, landed: Mapping[str, str], shape: Mapping[str, str]) -> Relation:
+def landed_relation(
+    dataset: str, table: str, source: str, landed: Mapping[str, str], shape: Mapping[str, str]
+) -> Relation:
     """A loaded file in the shape of its staging table.
 
     Args:
@@ -133,12 +135,14 @@ def with_relations(select: str, names: Iterable[str], relations: Mapping[str, Re
     return f"WITH {', '.join(parts)} {select}"
 
 
-def insertion(target: str, name: str, relations: Mapping[str, Relation], shape: Mapping[str, str], tags: Sequence[str]) -> str:
+def insertion(
+    target: str, name: str, relations: Mapping[str, Relation], shape: Mapping[str, str], tags: Sequence[str]
+) -> str:
     """INSERT of a relation's rows into its staging table; `tags` are the values of `STAGING_TAGS` as SQL."""
     columns = relations[name].columns
     kinds = {column.lower(): type_ for column, type_ in shape.items()}
     values = [converted(quoted(column), type_, kinds[column.lower()]) for column, type_ in columns.items()]
-    source = with_relations(f"SELECT * FROM {quoted(name)}", [name], relations)
+    source = with_relations(f"SELECT * FROM {quoted(name)}", [name], relations)  # noqa: S608 - quoted
     names = ", ".join([*STAGING_TAGS, *map(quoted, columns)])
     return f"INSERT INTO {target} ({names}) SELECT {', '.join([*tags, *values])} FROM ({source})"  # noqa: S608 - quoted
 
@@ -156,7 +160,9 @@ def clustering(columns: Mapping[str, str], key: Sequence[str]) -> list[str]:
     return [*_CLUSTERED, *(name for name, type_ in own if type_ in _CLUSTERABLE)][:_MOST_CLUSTERED]
 
 
-def rewriting(target: str, changed: Mapping[str, tuple[str, str]], clusters: Sequence[str], labels: Mapping[str, str]) -> str:
+def rewriting(
+    target: str, changed: Mapping[str, tuple[str, str]], clusters: Sequence[str], labels: Mapping[str, str]
+) -> str:
     """The statement that puts a table with wider columns in its own place: BigQuery turns no column into text in place.
 
     Args:
@@ -170,7 +176,7 @@ def rewriting(target: str, changed: Mapping[str, tuple[str, str]], clusters: Seq
     return (
         f"CREATE OR REPLACE TABLE {target} PARTITION BY TIMESTAMP_TRUNC({PARTITION_COLUMN}, DAY)"
         f" CLUSTER BY {', '.join(map(quoted, clusters))} OPTIONS (labels = [{pairs}])"
-        f" AS SELECT * REPLACE ({', '.join(replaced)}) FROM {target}"  # noqa: S608 - quoted
+        f" AS SELECT * REPLACE ({', '.join(replaced)}) FROM {target}"
     )
 
 
@@ -180,7 +186,7 @@ def view_query(source: str, current: str, columns: Iterable[str]) -> str:
     return f"SELECT {shown} FROM {source} AS t JOIN {current} AS c ON t._version = c._version"  # noqa: S608 - quoted
 
 
-def flipping(current: str, load: SnapshotLoad, tags: Sequence[str]) -> str:
+def flipping(current: str, tags: Sequence[str]) -> str:
     """The one statement that makes a snapshot current: readers see all of its tables from here on."""
     names = list(STAGING_TAGS)
     given = ", ".join(f"{value} AS {name}" for name, value in zip(names, tags, strict=True))

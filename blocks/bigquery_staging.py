@@ -124,7 +124,9 @@ def _begin(store: Store, target: str, uri: str, config: LoadJobConfig, job_id: s
                 timeout=REQUEST_SECONDS,
             )
     except FileNotFoundError as error:
-        raise LookbookError(f"{uri}: no such file.", "Ingest the source again: it publishes a whole snapshot.") from error
+        raise LookbookError(
+            f"{uri}: no such file.", "Ingest the source again: it publishes a whole snapshot."
+        ) from error
 
 
 def drop_landed(store: Store, landed: Mapping[str, Landed]) -> None:
@@ -133,7 +135,11 @@ def drop_landed(store: Store, landed: Mapping[str, Landed]) -> None:
 
 
 def lay_out(
-    store: Store, load: SnapshotLoad, models: Sequence[Model], landed: Mapping[str, Landed], shapes: Mapping[str, dict[str, str]]
+    store: Store,
+    load: SnapshotLoad,
+    models: Sequence[Model],
+    landed: Mapping[str, Landed],
+    shapes: Mapping[str, dict[str, str]],
 ) -> dict[str, Relation]:
     """The relations of a snapshot and of all models, each after those that it reads.
 
@@ -158,7 +164,7 @@ def lay_out(
 
 
 def _columns(store: Store, name: str, relations: Mapping[str, Relation]) -> dict[str, str]:
-    statement = sql.with_relations(f"SELECT * FROM {sql.quoted(name)}", [name], relations)
+    statement = sql.with_relations(f"SELECT * FROM {sql.quoted(name)}", [name], relations)  # noqa: S608 - quoted
     return columns_of(store.dry_run(statement).schema or [])
 
 
@@ -168,7 +174,9 @@ def shape_of(table: Table | None) -> dict[str, str]:
     return {name: type_ for name, type_ in columns.items() if name.lower() not in STAGING_TAGS}
 
 
-def ensure_table(store: Store, name: str, wanted: Mapping[str, str], key: Sequence[str], found: Table | None) -> dict[str, str]:
+def ensure_table(
+    store: Store, name: str, wanted: Mapping[str, str], key: Sequence[str], found: Table | None
+) -> dict[str, str]:
     """Make a staging table, or add and widen columns of the one there, so that it takes the `wanted` columns.
 
     Returns:

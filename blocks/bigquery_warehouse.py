@@ -48,7 +48,9 @@ class BigQueryWarehouse(Warehouse):
     project: str = Field(description="Id of the Google Cloud project that holds the datasets and pays for queries.")
     staging_dataset: str = Field("staging", pattern=_NAME, description="Dataset of the tables; made if it is missing.")
     warehouse_dataset: str = Field("warehouse", pattern=_NAME, description="Dataset of the views that readers use.")
-    location: str = Field("EU", description="Where the datasets lie, and the lake's bucket, too: EU, US, europe-west3 …")
+    location: str = Field(
+        "EU", description="Where the datasets lie, and the lake's bucket, too: EU, US, europe-west3 …"
+    )
     credentials: GcpCredentials = Field(description="Who asks; without a key it is whom the environment names.")
     maximum_bytes_billed: int | None = Field(
         None, ge=1, description="A statement that would bill more bytes fails, and bills nothing. Empty: no limit."

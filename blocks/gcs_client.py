@@ -28,7 +28,7 @@ def storage_client(credentials: GcpCredentials, threads: int) -> Client:
 @lru_cache(maxsize=16)
 def _shared(credentials: GcpCredentials, threads: int, process: int, emulator: str | None) -> Client:  # noqa: ARG001
     client = credentials.get_cloud_storage_client()
-    session = cast("Session", client._http)  # noqa: SLF001 - its pool keeps ten connections, and that is no option
+    session = cast("Session", client._http)
     for scheme in ("https://", "http://"):
         session.mount(scheme, HTTPAdapter(pool_connections=4, pool_maxsize=threads))
     return client

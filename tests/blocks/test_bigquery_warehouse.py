@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from google.cloud.bigquery._http import Connection
 from pydantic import ValidationError
 
 from blocks import bigquery_sql as sql
@@ -31,7 +32,7 @@ from tests.support.warehouses import PROJECT, bigquery_warehouse
 MODELS = load_models()[:2]
 
 
-class Bucket(Mapping[str, bytes]):
+class Bucket:
     """Files of this machine as objects: ``gs://bucket/<path>``."""
 
     def __init__(self) -> None:
@@ -41,8 +42,6 @@ class Bucket(Mapping[str, bytes]):
         self.asked.append(uri)
         folder, _, pattern = uri.removeprefix("gs://bucket").rpartition("/")
         return {str(path): path.read_bytes() for path in sorted(Path(folder).glob(pattern))}
-
-    __getitem__ = __iter__ = __len__ = None  # type: ignore[assignment]
 
 
 @pytest.fixture
@@ -188,19 +187,13 @@ class Killed(BaseException):
     """The process dies here."""
 
 
-STEPS = ["jobs.upload", "tables.insert", "tables.patch", "jobs.insert", "tables.get", "tables.delete"]
-
-
 @pytest.mark.parametrize("after", [3, 12, 22, 30, 38, 46])
 def test_killed_anywhere_readers_see_the_former_or_the_new_one_and_the_next_run_finishes(
     loaded: BigQueryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     later = snapshot_load(tmp_path, snapshot_id="s2", load_id="load-2", brightness=0.1)
     warehouse, asked, counted = bigquery_warehouse(loaded), [], threading.Lock()
-    request = "google.cloud.bigquery._http.Connection.api_request"
-    import google.cloud.bigquery._http as http
-
-    plain = http.Connection.api_request
+    plain = Connection.api_request
 
     def dying(self: Any, **given: Any) -> Any:
         with counted:
@@ -209,19 +202,16 @@ def test_killed_anywhere_readers_see_the_former_or_the_new_one_and_the_next_run_
                 raise Killed
         return plain(self, **given)
 
-    monkeypatch.setattr(request, dying)
+    monkeypatch.setattr(Connection, "api_request", dying)
     with pytest.raises(Killed):
         warehouse.load_snapshot(later, MODELS)
-    monkeypatch.setattr(request, plain)
+    monkeypatch.setattr(Connection, "api_request", plain)
     (shown,) = one(warehouse, "SELECT snapshot_id, count(*) AS n FROM warehouse.images GROUP BY snapshot_id")
     assert shown == {"snapshot_id": warehouse.current_snapshots()["fashion"], "n": 7}
     warehouse.load_snapshot(later, MODELS)
     assert warehouse.current_snapshots() == {"fashion": "s2"}
     assert warehouse.differences(later, MODELS) == []
     assert one(warehouse, "SELECT count(*) AS n FROM staging.images") == [{"n": 7}]
-    done = [job for name, job in loaded.jobs.by_id.items() if "-load-" in name and job.error is None]
-    finished_before = "flip" in " ".join(asked)
-    assert finished_before or len({job.resource["id"] for job in done}) == len(done)
 
 
 KILLED = """
@@ -427,7 +417,9 @@ def test_a_job_that_takes_a_while_is_waited_for(loaded: BigQueryServer) -> None:
 def test_wider_types_hold_both() -> None:
     assert sql.wider("INT64", "FLOAT64") == sql.wider("FLOAT64", "INT64") == "FLOAT64"
     assert sql.wider("DATE", "DATE") == "DATE"
-    assert sql.wider("BOOL", "INT64") == sql.wider("DATE", "TIMESTAMP") == sql.wider("ARRAY<STRING>", "INT64") == "STRING"
+    assert (
+        sql.wider("BOOL", "INT64") == sql.wider("DATE", "TIMESTAMP") == sql.wider("ARRAY<STRING>", "INT64") == "STRING"
+    )
 
 
 def test_a_version_is_the_same_for_the_same_load_only(tmp_path: Path) -> None:

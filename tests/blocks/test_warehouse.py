@@ -238,7 +238,7 @@ def test_a_column_named_like_a_tag_gets_another_name(warehouse: Warehouse, tmp_p
 
 
 def test_files_may_lie_in_any_folder(warehouse: Warehouse, tmp_path: Path) -> None:
-    load = snapshot_load(tmp_path / "it's" / "a=b" / "x[1]*?" / "Größe ü", dataset="o'clock \\ \"x\"")
+    load = snapshot_load(tmp_path / "it's" / "a=b" / "x[1]*?" / "Größe ü", dataset='o\'clock \\ "x"')
     warehouse.load_snapshot(load, MODELS)
     assert warehouse.current_snapshots() == {load.dataset: "s1"}
     assert warehouse.differences(load, MODELS) == []
@@ -311,7 +311,9 @@ def test_the_rows_named_are_bounded(warehouse: Warehouse, tmp_path: Path) -> Non
     assert lines[-1] == "warehouse: staging.products: … and 17 more"
 
 
-@pytest.mark.parametrize("statement", ["DELETE FROM staging.current_snapshot WHERE true", "DROP SCHEMA staging CASCADE"])
+@pytest.mark.parametrize(
+    "statement", ["DELETE FROM staging.current_snapshot WHERE true", "DROP SCHEMA staging CASCADE"]
+)
 def test_a_dataset_that_is_not_loaded_is_one_line(rig: Rig, loaded: SnapshotLoad, statement: str) -> None:
     rig.change(statement)
     assert rig.warehouse.differences(loaded, MODELS) == ["warehouse: no snapshot of fashion is loaded"]

@@ -49,5 +49,7 @@ def _bytes_of(catalog: Catalog, dataset: str, name: str, fields: list[dict[str, 
         if field["type"] in {"STRING", "BYTES", "RECORD", "JSON"} or field.get("mode") == "REPEATED":
             size = f"2 + strlen(CAST({column} AS VARCHAR))"
         sizes.append(f"coalesce(sum(CASE WHEN {column} IS NOT NULL THEN {size} END), 0)")
-    ((total,),) = catalog.duckdb.execute(f"SELECT coalesce({' + '.join(sizes)}, 0) FROM {quoted(dataset, name)}").fetchall()
+    ((total,),) = catalog.duckdb.execute(
+        f"SELECT coalesce({' + '.join(sizes)}, 0) FROM {quoted(dataset, name)}"
+    ).fetchall()
     return int(total)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+
 import duckdb
 import pyarrow as pa
 import sqlglot
@@ -177,7 +178,9 @@ def _create(catalog: Catalog, statement: Statement) -> Outcome:
     before = catalog.tables.get((dataset, name))
     properties = layout(tree)
     if before and before.query is None and tree.kind == "TABLE":
-        same = all(before.properties.get(one) == properties.get(one) for one in ("timePartitioning", "rangePartitioning"))
+        same = all(
+            before.properties.get(one) == properties.get(one) for one in ("timePartitioning", "rangePartitioning")
+        )
         if not same:
             raise Refused(400, "invalidQuery", "Cannot replace a table with a different partitioning spec")
     plain = tree.copy()
@@ -255,7 +258,9 @@ def _check_insert(catalog: Catalog, tree: exp.Insert, target: tuple[str, str]) -
         return
     given = select_fields(catalog, tree.expression)
     if len(given) != len(names):
-        raise Refused(400, "invalidQuery", f"Inserted row has wrong column count; Has {len(given)}, expected {len(names)}")
+        raise Refused(
+            400, "invalidQuery", f"Inserted row has wrong column count; Has {len(given)}, expected {len(names)}"
+        )
     for n, (field, name) in enumerate(zip(given, names, strict=True), 1):
         wanted = fields[name.lower()]
         if not coerces(field, wanted):

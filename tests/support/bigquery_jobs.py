@@ -67,8 +67,6 @@ class Jobs:
             raise Refused(409, "duplicate", f"Already Exists: Job {self.catalog.project}:{location}.{job_id}")
         job = Job(self._begun(reference, configuration, location), polls_left=self.polls)
         try:
-            if location.upper() != self.catalog.location.upper():
-                raise Refused(404, "notFound", f"Not found: Dataset was not found in location {location}")
             self._run(job, upload)
         except Refused as refused:
             if dry:
@@ -99,7 +97,9 @@ class Jobs:
         }
 
     def _run(self, job: Job, upload: bytes | None) -> None:
-        configuration = job.resource["configuration"]
+        configuration, location = job.resource["configuration"], job.resource["jobReference"]["location"]
+        if location.upper() != self.catalog.location.upper():
+            raise Refused(404, "notFound", f"Not found: Dataset was not found in location {location}")
         if "load" in configuration:
             job.resource["statistics"]["load"] = self._load(configuration["load"], upload)
         elif "copy" in configuration:
@@ -217,7 +217,9 @@ def _as_loaded(rows: pa.Table, load: Mapping[str, Any]) -> pa.Table:
     names, columns = [], []
     for name, column in zip(rows.column_names, rows.columns, strict=True):
         if pa.types.is_list(column.type) and not lists:
-            raise Refused(400, "invalid", f"column {name}: a list needs enableListInference, or it is a record of records")
+            raise Refused(
+                400, "invalid", f"column {name}: a list needs enableListInference, or it is a record of records"
+            )
         names.append(_BAD_CHARACTERS.sub("_", name) if flexible else re.sub(r"\W", "_", name, flags=re.ASCII))
         columns.append(column.cast(_loaded_type(column.type)))
     lower = [name.lower() for name in names]

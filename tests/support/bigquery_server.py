@@ -76,8 +76,7 @@ class BigQueryServer(LoopbackServer):
         def guarded(request: Request) -> Response:
             with self.lock:
                 try:
-                    if request.parts[0] != self.catalog.project:
-                        raise Refused(404, "notFound", f"Not found: Project {request.parts[0]}")
+                    self._check_project(request.parts[0])
                     return answer(request)
                 except Refused as refused:
                     return _error(refused)
@@ -86,6 +85,10 @@ class BigQueryServer(LoopbackServer):
                     return _error(Refused(400, "invalid", f"the stand-in failed: {error!r}\n{where}"))
 
         return guarded
+
+    def _check_project(self, project: str) -> None:
+        if project != self.catalog.project:
+            raise Refused(404, "notFound", f"Not found: Project {project}")
 
     def run(self, sql: str) -> None:
         """Run a script of BigQuery's SQL behind the client's back."""

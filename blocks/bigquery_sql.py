@@ -174,7 +174,7 @@ def rewriting(
     replaced = [f"{converted(quoted(n), *types)} AS {quoted(n)}" for n, types in changed.items()]
     pairs = ", ".join(f"({literal(name)}, {literal(value)})" for name, value in labels.items())
     return (
-        f"CREATE OR REPLACE TABLE {target} PARTITION BY TIMESTAMP_TRUNC({PARTITION_COLUMN}, DAY)"
+        f"CREATE OR REPLACE TABLE {target} PARTITION BY TIMESTAMP_TRUNC({PARTITION_COLUMN}, DAY)"  # noqa: S608 - quoted
         f" CLUSTER BY {', '.join(map(quoted, clusters))} OPTIONS (labels = [{pairs}])"
         f" AS SELECT * REPLACE ({', '.join(replaced)}) FROM {target}"
     )

@@ -75,7 +75,7 @@ def land(store: Store, load: SnapshotLoad, version: str) -> dict[str, Landed]:
         VanishedError: a file was loaded by an earlier run, and its table is gone.
     """
     names = list(load.tables)
-    landed = at_once(lambda name: _land(store, f"_landing_{version}_{name}", load.tables[name], version, name), names)
+    landed = at_once(lambda name: _land(store, f"landing_{version}_{name}", load.tables[name], version, name), names)
     return dict(zip(names, landed, strict=True))
 
 

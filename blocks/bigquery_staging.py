@@ -80,7 +80,7 @@ def land(store: Store, load: SnapshotLoad, version: str) -> dict[str, Landed]:
 
 
 def _land(store: Store, target: str, uri: str, version: str, name: str) -> Landed:
-    options = ParquetOptions()
+    options = ParquetOptions()  # type: ignore[no-untyped-call]
     options.enable_list_inference = True
     config = LoadJobConfig(
         source_format="PARQUET",

@@ -126,7 +126,12 @@ class Warehouse(Block, ABC):
 
     Schema ``staging`` holds the tables, schema ``warehouse`` a view over each that shows the current
     snapshot of every dataset. Readers need only the views.
+
+    Attributes:
+        reads_buckets: whether it loads files from ``gs://`` addresses; all load local files.
     """
+
+    reads_buckets: ClassVar[bool] = False
 
     @abstractmethod
     def load_snapshot(self, load: SnapshotLoad, models: list[Model]) -> None:

@@ -200,7 +200,7 @@ def test_killed_anywhere_readers_see_the_former_or_the_new_one_and_the_next_run_
             asked.append(given["path"])
             if len(asked) > after:
                 raise Killed
-        return plain(self, **given)
+        return plain(self, **given)  # type: ignore[no-untyped-call]
 
     monkeypatch.setattr(Connection, "api_request", dying)
     with pytest.raises(Killed):

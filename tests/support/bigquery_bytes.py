@@ -24,7 +24,7 @@ def bytes_read(catalog: Catalog, statement: Statement) -> int:
     return _of_tree(catalog, statement.tree, statement.tables)
 
 
-def _of_tree(catalog: Catalog, tree: exp.Expression, tables: tuple[tuple[str, str], ...]) -> int:
+def _of_tree(catalog: Catalog, tree: exp.Expr, tables: tuple[tuple[str, str], ...]) -> int:
     names = {column.name.lower() for column in tree.find_all(exp.Column)}
     starred = any(star.find_ancestor(exp.Count) is None for star in tree.find_all(exp.Star))
     total = 0

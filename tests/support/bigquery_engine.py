@@ -38,7 +38,7 @@ class Outcome:
 class Statement:
     """One statement, and the tables that it reads or writes, by dataset and name."""
 
-    tree: exp.Expression
+    tree: exp.Expr
     text: str
     kind: str
     tables: tuple[tuple[str, str], ...]
@@ -59,7 +59,7 @@ def parse(catalog: Catalog, sql: str, default_dataset: str | None) -> list[State
     return [_statement(catalog, tree, text, default_dataset) for tree, text in zip(trees, texts, strict=True)]
 
 
-def _statement(catalog: Catalog, tree: exp.Expression, text: str, default_dataset: str | None) -> Statement:
+def _statement(catalog: Catalog, tree: exp.Expr, text: str, default_dataset: str | None) -> Statement:
     unknown = next((one for one in tree.find_all(exp.Anonymous) if one.name.upper() not in _PLAIN), None)
     if unknown is not None:
         raise Refused(400, "invalidQuery", f"Function not found: {unknown.name}")
@@ -83,11 +83,15 @@ def _statement(catalog: Catalog, tree: exp.Expression, text: str, default_datase
     return Statement(tree, text, _kind(tree), tuple(dict.fromkeys(tables)))
 
 
-def _kind(tree: exp.Expression) -> str:
+def _kind(tree: exp.Expr) -> str:
     if isinstance(tree, exp.Create):
-        return "CREATE_TABLE_AS_SELECT" if tree.kind == "TABLE" and tree.expression else f"CREATE_{tree.kind}"
+        return (
+            "CREATE_TABLE_AS_SELECT"
+            if tree.args["kind"] == "TABLE" and tree.expression
+            else f"CREATE_{tree.args['kind']}"
+        )
     if isinstance(tree, exp.Drop):
-        return f"DROP_{tree.kind}"
+        return f"DROP_{tree.args['kind']}"
     if isinstance(tree, exp.Alter):
         return "ALTER_TABLE"
     kinds = {exp.Insert: "INSERT", exp.Update: "UPDATE", exp.Delete: "DELETE", exp.Merge: "MERGE"}
@@ -117,7 +121,7 @@ def run(catalog: Catalog, statement: Statement) -> Outcome:
         raise Refused(400, "invalidQuery", str(error).splitlines()[0]) from error
 
 
-def select_fields(catalog: Catalog, select: exp.Expression) -> list[Field]:
+def select_fields(catalog: Catalog, select: exp.Expr) -> list[Field]:
     """The columns that a SELECT gives; a column of plain NULLs is `untyped`."""
     try:
         sql = to_duckdb(select)
@@ -133,12 +137,12 @@ def select_fields(catalog: Catalog, select: exp.Expression) -> list[Field]:
     return fields
 
 
-def to_duckdb(tree: exp.Expression) -> str:
+def to_duckdb(tree: exp.Expr) -> str:
     """A statement in DuckDB's dialect."""
     return tree.sql("duckdb")
 
 
-def _with_floats(node: exp.Literal) -> exp.Expression:
+def _with_floats(node: exp.Literal) -> exp.Expr:
     """A number with a point is FLOAT64 in BigQuery, and DECIMAL in DuckDB."""
     if not node.is_string and not node.name.isdigit():
         return exp.cast(node.copy(), "double")
@@ -155,7 +159,7 @@ def _check_tables(catalog: Catalog, statement: Statement) -> None:
         catalog.table(dataset, name)
 
 
-def _alter(catalog: Catalog, tree: exp.Expression) -> None:
+def _alter(catalog: Catalog, tree: exp.Expr) -> None:
     """DuckDB takes one change a statement."""
     for action in tree.args["actions"]:
         single = tree.copy()
@@ -166,7 +170,7 @@ def _alter(catalog: Catalog, tree: exp.Expression) -> None:
 
 def _create(catalog: Catalog, statement: Statement) -> Outcome:
     tree, (dataset, name) = statement.tree, statement.tables[0]
-    if tree.kind == "SCHEMA":
+    if tree.args["kind"] == "SCHEMA":
         if dataset not in catalog.datasets or not tree.args.get("exists"):
             catalog.create_dataset(dataset, {})
         return Outcome(statement.kind)
@@ -177,7 +181,7 @@ def _create(catalog: Catalog, statement: Statement) -> Outcome:
         raise Refused(409, "duplicate", f"Already Exists: Table {catalog.project}:{dataset}.{name}")
     before = catalog.tables.get((dataset, name))
     properties = layout(tree)
-    if before and before.query is None and tree.kind == "TABLE":
+    if before and before.query is None and tree.args["kind"] == "TABLE":
         same = all(
             before.properties.get(one) == properties.get(one) for one in ("timePartitioning", "rangePartitioning")
         )
@@ -185,7 +189,7 @@ def _create(catalog: Catalog, statement: Statement) -> Outcome:
             raise Refused(400, "invalidQuery", "Cannot replace a table with a different partitioning spec")
     plain = tree.copy()
     plain.set("properties", None)
-    if tree.kind == "VIEW":
+    if tree.args["kind"] == "VIEW":
         query = to_duckdb(tree.expression)
         catalog.duckdb.execute(f"CREATE OR REPLACE VIEW {quoted(dataset, name)} AS {query}")
         text = re.split(r"\bAS\b", statement.text, maxsplit=1, flags=re.IGNORECASE)[1].strip()

@@ -159,7 +159,7 @@ class Jobs:
         names = [quoted(source["datasetId"], source["tableId"]) for source in sources]
         rows = self.catalog.rows(" UNION ALL ".join(f"SELECT * FROM {name}" for name in names))
         target = copy["destinationTable"]
-        into = {"writeDisposition": "WRITE_EMPTY"} | copy
+        into = {"writeDisposition": "WRITE_EMPTY", **copy}
         self._write(target["datasetId"], target["tableId"], rows, into)
 
     def _query(self, job: Job, query: Mapping[str, Any], *, dry: bool) -> None:

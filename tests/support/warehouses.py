@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class Rig:
 
     warehouse: Warehouse
     change: Callable[[str], None]
-    copy: Callable[[Path], Any]
+    copy: Callable[[Path], AbstractContextManager[Rig]]
 
 
 def bigquery_warehouse(server: BigQueryServer, **settings: Any) -> BigQueryWarehouse:
@@ -67,4 +67,4 @@ def bigquery_rig(_: Path, content: Catalog | None = None) -> Iterator[Rig]:
         server.close()
 
 
-RIGS = {"duckdb": duckdb_rig, "bigquery": bigquery_rig}
+RIGS: dict[str, Callable[..., AbstractContextManager[Rig]]] = {"duckdb": duckdb_rig, "bigquery": bigquery_rig}

@@ -10,7 +10,7 @@ from google.cloud.storage import Client as StorageClient
 from prefect_gcp import GcpCredentials
 
 
-class AnonymousGcpCredentials(GcpCredentials):  # type: ignore[misc]
+class AnonymousGcpCredentials(GcpCredentials):  # type: ignore[misc] # prefect-gcp has no types
     """Nobody's credentials, and clients that ask a server on the loopback.
 
     Attributes:

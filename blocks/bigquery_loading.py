@@ -24,7 +24,6 @@ from blocks.warehouse import Model, SnapshotLoad
 
 with needs_extra("gcp", "A warehouse in BigQuery"):
     from google.api_core import exceptions as api
-    from google.cloud.bigquery import Table
 
 #: How often a load begins anew because what an earlier run had made is gone.
 _ATTEMPTS = 5
@@ -81,7 +80,7 @@ def _load(store: Store, load: SnapshotLoad, models: Sequence[Model], version: in
         raise VanishedError
     _replace_views(store, shapes)
     current = store.address(store.staging, CURRENT)
-    store.execute(sql.flipping(current, load, tags), f"lookbook-{version:016x}-flip")
+    store.execute(sql.flipping(current, tags), f"lookbook-{version:016x}-flip")
     if current_version(store, load.dataset) != version:  # the flip was an earlier run's, and was undone since
         raise VanishedError
     _remove_others(store, load, version, [name for name, (_, others) in standing.items() if others])
@@ -125,8 +124,8 @@ def _insert(
 def _counted(store: Store, load: SnapshotLoad, version: int, names: Sequence[str]) -> dict[str, tuple[int, int]]:
     """For each table the dataset's rows of this version, and those of all others."""
     counts = [
-        f"SELECT {sql.literal(name)} AS name, COUNTIF(_version = {version}) AS standing, COUNT(*) AS total"  # noqa: S608
-        f" FROM {store.address(store.staging, name)} WHERE dataset = {sql.literal(load.dataset)}"
+        f"SELECT {sql.literal(name)} AS name, COUNT(CASE WHEN _version = {version} THEN 1 END) AS standing,"  # noqa: S608
+        f" COUNT(*) AS total FROM {store.address(store.staging, name)} WHERE dataset = {sql.literal(load.dataset)}"
         for name in names
     ]
     job = store.execute(" UNION ALL ".join(counts))

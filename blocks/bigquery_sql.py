@@ -142,7 +142,7 @@ def insertion(
     columns = relations[name].columns
     kinds = {column.lower(): type_ for column, type_ in shape.items()}
     values = [converted(quoted(column), type_, kinds[column.lower()]) for column, type_ in columns.items()]
-    source = with_relations(f"SELECT * FROM {quoted(name)}", [name], relations)
+    source = with_relations(f"SELECT * FROM {quoted(name)}", [name], relations)  # noqa: S608 - quoted
     names = ", ".join([*STAGING_TAGS, *map(quoted, columns)])
     return f"INSERT INTO {target} ({names}) SELECT {', '.join([*tags, *values])} FROM ({source})"  # noqa: S608 - quoted
 
@@ -174,9 +174,9 @@ def rewriting(
     replaced = [f"{converted(quoted(n), *types)} AS {quoted(n)}" for n, types in changed.items()]
     pairs = ", ".join(f"({literal(name)}, {literal(value)})" for name, value in labels.items())
     return (
-        f"CREATE OR REPLACE TABLE {target} PARTITION BY TIMESTAMP_TRUNC({PARTITION_COLUMN}, DAY)"
+        f"CREATE OR REPLACE TABLE {target} PARTITION BY TIMESTAMP_TRUNC({PARTITION_COLUMN}, DAY)"  # noqa: S608 - quoted
         f" CLUSTER BY {', '.join(map(quoted, clusters))} OPTIONS (labels = [{pairs}])"
-        f" AS SELECT * REPLACE ({', '.join(replaced)}) FROM {target}"  # noqa: S608 - quoted
+        f" AS SELECT * REPLACE ({', '.join(replaced)}) FROM {target}"
     )
 
 
@@ -186,7 +186,7 @@ def view_query(source: str, current: str, columns: Iterable[str]) -> str:
     return f"SELECT {shown} FROM {source} AS t JOIN {current} AS c ON t._version = c._version"  # noqa: S608 - quoted
 
 
-def flipping(current: str, load: SnapshotLoad, tags: Sequence[str]) -> str:
+def flipping(current: str, tags: Sequence[str]) -> str:
     """The one statement that makes a snapshot current: readers see all of its tables from here on."""
     names = list(STAGING_TAGS)
     given = ", ".join(f"{value} AS {name}" for name, value in zip(names, tags, strict=True))

@@ -75,12 +75,12 @@ def land(store: Store, load: SnapshotLoad, version: str) -> dict[str, Landed]:
         VanishedError: a file was loaded by an earlier run, and its table is gone.
     """
     names = list(load.tables)
-    landed = at_once(lambda name: _land(store, f"_landing_{version}_{name}", load.tables[name], version, name), names)
+    landed = at_once(lambda name: _land(store, f"landing_{version}_{name}", load.tables[name], version, name), names)
     return dict(zip(names, landed, strict=True))
 
 
 def _land(store: Store, target: str, uri: str, version: str, name: str) -> Landed:
-    options = ParquetOptions()
+    options = ParquetOptions()  # type: ignore[no-untyped-call]
     options.enable_list_inference = True
     config = LoadJobConfig(
         source_format="PARQUET",
@@ -164,7 +164,7 @@ def lay_out(
 
 
 def _columns(store: Store, name: str, relations: Mapping[str, Relation]) -> dict[str, str]:
-    statement = sql.with_relations(f"SELECT * FROM {sql.quoted(name)}", [name], relations)
+    statement = sql.with_relations(f"SELECT * FROM {sql.quoted(name)}", [name], relations)  # noqa: S608 - quoted
     return columns_of(store.dry_run(statement).schema or [])
 
 

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from blocks.bigquery_errors import PASSING, JobFailedError
 from blocks.bigquery_sql import quoted
@@ -128,7 +128,7 @@ class Store:
             found = patient(self.client.get_job)(
                 job_id, location=self.location, retry=self.retry, timeout=REQUEST_SECONDS
             )
-            return found, True
+            return cast("_Job", found), True
 
     def _wait(self, job: LoadJob | QueryJob) -> None:
         deadline, pause = time.monotonic() + self.job_seconds, 0.1

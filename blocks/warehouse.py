@@ -59,6 +59,8 @@ TAGS: dict[str, str] = {
 }
 
 
+_MEGABYTE = 1 << 20
+
 #: So many rows of one table that differ are named; of the rest, the number.
 MOST_ROWS = 20
 
@@ -107,13 +109,29 @@ class QueryCost:
     tables: Sequence[str] = ()
     maximum_bytes_billed: int | None = None
 
+    @property
+    def bytes_billed(self) -> int | None:
+        """What it would bill at the least: whole megabytes, and ten of them for each table that it reads.
+
+        https://cloud.google.com/bigquery/pricing#on_demand_pricing
+        """
+        if self.bytes_processed is None:
+            return None
+        whole = -(-self.bytes_processed // _MEGABYTE) * _MEGABYTE
+        return max(whole, 10 * _MEGABYTE * len(self.tables))
+
 
 class Warehouse(Block, ABC):
     """Where snapshots are queried.
 
     Schema ``staging`` holds the tables, schema ``warehouse`` a view over each that shows the current
     snapshot of every dataset. Readers need only the views.
+
+    Attributes:
+        reads_buckets: whether it loads files from ``gs://`` addresses; all load local files.
     """
+
+    reads_buckets: ClassVar[bool] = False
 
     @abstractmethod
     def load_snapshot(self, load: SnapshotLoad, models: list[Model]) -> None:

@@ -219,11 +219,15 @@ def query(
     workspace: WorkspaceName = "local",
     json: Json = False,
     csv: Annotated[bool, Parameter(negative="", help="Print CSV.")] = False,
+    dry_run: Annotated[bool, Parameter(negative="", help="Check it, and print the bytes that it would bill.")] = False,
     debug: Debug = False,
 ) -> None:
     """Ask the warehouse."""
-    from deployments.output import unique_names
+    from deployments.output import print_query_cost, unique_names
 
+    if dry_run:
+        print_query_cost(_commands(debug).query_cost(workspace, sql), as_json=json)
+        return
     if json and csv:
         raise UsageError("--json and --csv: only one of them can be printed.", "Give one or none.")
     table = _commands(debug).query(workspace, sql)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from blocks.lake import Lake
+    from blocks.warehouse import QueryCost
 
 
 def check_source(home: Path, source: str) -> str:
@@ -172,6 +173,13 @@ def query(workspace: str, sql: str) -> pa.Table:
     from blocks.workspace import load_workspace
 
     return load_workspace(workspace).warehouse.query(sql)
+
+
+def query_cost(workspace: str, sql: str) -> QueryCost:
+    """What a SELECT would cost; it is checked, and not run."""
+    from blocks.workspace import load_workspace
+
+    return load_workspace(workspace).warehouse.dry_run(sql)
 
 
 def open_report(workspace: str, dataset: str) -> str:

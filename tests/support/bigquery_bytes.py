@@ -24,7 +24,7 @@ def bytes_read(catalog: Catalog, statement: Statement) -> int:
     return _of_tree(catalog, statement.tree, statement.tables)
 
 
-def _of_tree(catalog: Catalog, tree: exp.Expression, tables: tuple[tuple[str, str], ...]) -> int:
+def _of_tree(catalog: Catalog, tree: exp.Expr, tables: tuple[tuple[str, str], ...]) -> int:
     names = {column.name.lower() for column in tree.find_all(exp.Column)}
     starred = any(star.find_ancestor(exp.Count) is None for star in tree.find_all(exp.Star))
     total = 0
@@ -42,12 +42,14 @@ def _of_tree(catalog: Catalog, tree: exp.Expression, tables: tuple[tuple[str, st
 
 
 def _bytes_of(catalog: Catalog, dataset: str, name: str, fields: list[dict[str, Any]]) -> int:
-    sizes = ["0"]
+    sizes = ["sum(0)"]
     for field in fields:
         column = quoted(field["name"])
         size = str(_FIXED.get(field["type"], 8))
         if field["type"] in {"STRING", "BYTES", "RECORD", "JSON"} or field.get("mode") == "REPEATED":
             size = f"2 + strlen(CAST({column} AS VARCHAR))"
         sizes.append(f"coalesce(sum(CASE WHEN {column} IS NOT NULL THEN {size} END), 0)")
-    ((total,),) = catalog.duckdb.execute(f"SELECT {' + '.join(sizes)} FROM {quoted(dataset, name)}").fetchall()
+    ((total,),) = catalog.duckdb.execute(
+        f"SELECT coalesce({' + '.join(sizes)}, 0) FROM {quoted(dataset, name)}"
+    ).fetchall()
     return int(total)

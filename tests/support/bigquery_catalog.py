@@ -27,10 +27,11 @@ class Refused(Exception):  # noqa: N818 - what BigQuery calls an error result
 
 @dataclass
 class Table:
-    """What REST tells about a table beyond its columns; `query` where it is a view."""
+    """What REST tells about a table beyond its columns; `query` and `columns`, as last seen, where it is a view."""
 
     properties: dict[str, Any] = field(default_factory=dict)
     query: str | None = None
+    columns: list[Field] = field(default_factory=list)
     created: int = field(default_factory=lambda: int(time.time() * 1000))
 
 
@@ -132,7 +133,9 @@ class Catalog:
 
     def fields(self, dataset: str, name: str) -> list[Field]:
         """The columns of a table or view."""
-        self.table(dataset, name)
+        table = self.table(dataset, name)
+        if table.query is not None:
+            return table.columns
         found = self.rows(f"SELECT * FROM {quoted(dataset, name)} LIMIT 0")
         return [field for field in rest_fields(found.schema) if field["name"] != "__none"]
 
@@ -142,6 +145,7 @@ class Catalog:
             if table.query is not None:
                 try:
                     self.duckdb.execute(f"CREATE OR REPLACE VIEW {quoted(dataset, name)} AS {table.query}")
+                    table.columns = rest_fields(self.rows(f"SELECT * FROM {quoted(dataset, name)} LIMIT 0").schema)
                 except duckdb.Error:
                     continue  # what it reads is gone: whoever asks for it is told
 

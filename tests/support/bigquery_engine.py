@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+
 import duckdb
 import pyarrow as pa
 import sqlglot
@@ -19,6 +20,8 @@ _FOREIGN = re.compile(
     r"|EPOCH_US|LIST_VALUE|REGEXP_MATCHES)\s*[(,)\s]",
     re.IGNORECASE,
 )
+#: Functions that have one name in both, and that sqlglot does not know.
+_PLAIN = frozenset({"ERROR"})
 _TEXTS = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`[^`]*`|--[^\n]*")
 
 
@@ -35,7 +38,7 @@ class Outcome:
 class Statement:
     """One statement, and the tables that it reads or writes, by dataset and name."""
 
-    tree: exp.Expression
+    tree: exp.Expr
     text: str
     kind: str
     tables: tuple[tuple[str, str], ...]
@@ -56,9 +59,9 @@ def parse(catalog: Catalog, sql: str, default_dataset: str | None) -> list[State
     return [_statement(catalog, tree, text, default_dataset) for tree, text in zip(trees, texts, strict=True)]
 
 
-def _statement(catalog: Catalog, tree: exp.Expression, text: str, default_dataset: str | None) -> Statement:
-    unknown = tree.find(exp.Anonymous)
-    if unknown is not None and not isinstance(tree, exp.Command):
+def _statement(catalog: Catalog, tree: exp.Expr, text: str, default_dataset: str | None) -> Statement:
+    unknown = next((one for one in tree.find_all(exp.Anonymous) if one.name.upper() not in _PLAIN), None)
+    if unknown is not None:
         raise Refused(400, "invalidQuery", f"Function not found: {unknown.name}")
     local = {cte.alias for cte in tree.find_all(exp.CTE)}
     tables = []
@@ -74,14 +77,21 @@ def _statement(catalog: Catalog, tree: exp.Expression, text: str, default_datase
         table.set("db", exp.to_identifier(table.db or default_dataset, quoted=True))
         table.set("this", exp.to_identifier(table.name, quoted=True))
         tables.append((table.db, table.name))
+    for number in list(tree.find_all(exp.Literal)):
+        if number.parent is not None:
+            number.replace(_with_floats(number))
     return Statement(tree, text, _kind(tree), tuple(dict.fromkeys(tables)))
 
 
-def _kind(tree: exp.Expression) -> str:
+def _kind(tree: exp.Expr) -> str:
     if isinstance(tree, exp.Create):
-        return "CREATE_TABLE_AS_SELECT" if tree.kind == "TABLE" and tree.expression else f"CREATE_{tree.kind}"
+        return (
+            "CREATE_TABLE_AS_SELECT"
+            if tree.args["kind"] == "TABLE" and tree.expression
+            else f"CREATE_{tree.args['kind']}"
+        )
     if isinstance(tree, exp.Drop):
-        return f"DROP_{tree.kind}"
+        return f"DROP_{tree.args['kind']}"
     if isinstance(tree, exp.Alter):
         return "ALTER_TABLE"
     kinds = {exp.Insert: "INSERT", exp.Update: "UPDATE", exp.Delete: "DELETE", exp.Merge: "MERGE"}
@@ -102,8 +112,7 @@ def run(catalog: Catalog, statement: Statement) -> Outcome:
         if isinstance(statement.tree, exp.Drop):
             return _drop(catalog, statement)
         if statement.kind == "ALTER_TABLE":
-            catalog.duckdb.execute(to_duckdb(statement.tree))
-            catalog.refresh_views()
+            _alter(catalog, statement.tree)
             return Outcome(statement.kind)
         if statement.kind == "SELECT":
             return Outcome("SELECT", catalog.rows(to_duckdb(statement.tree)))
@@ -112,7 +121,7 @@ def run(catalog: Catalog, statement: Statement) -> Outcome:
         raise Refused(400, "invalidQuery", str(error).splitlines()[0]) from error
 
 
-def select_fields(catalog: Catalog, select: exp.Expression) -> list[Field]:
+def select_fields(catalog: Catalog, select: exp.Expr) -> list[Field]:
     """The columns that a SELECT gives; a column of plain NULLs is `untyped`."""
     try:
         sql = to_duckdb(select)
@@ -128,15 +137,16 @@ def select_fields(catalog: Catalog, select: exp.Expression) -> list[Field]:
     return fields
 
 
-def to_duckdb(tree: exp.Expression) -> str:
-    """A statement in DuckDB's dialect. A number with a point is FLOAT64 in BigQuery, and DECIMAL in DuckDB."""
+def to_duckdb(tree: exp.Expr) -> str:
+    """A statement in DuckDB's dialect."""
+    return tree.sql("duckdb")
 
-    def floats(node: exp.Expression) -> exp.Expression:
-        if isinstance(node, exp.Literal) and not node.is_string and not node.name.isdigit():
-            return exp.cast(node, "double")
-        return node
 
-    return tree.copy().transform(floats, copy=False).sql("duckdb", copy=False)
+def _with_floats(node: exp.Literal) -> exp.Expr:
+    """A number with a point is FLOAT64 in BigQuery, and DECIMAL in DuckDB."""
+    if not node.is_string and not node.name.isdigit():
+        return exp.cast(node.copy(), "double")
+    return node
 
 
 def _check_tables(catalog: Catalog, statement: Statement) -> None:
@@ -149,9 +159,18 @@ def _check_tables(catalog: Catalog, statement: Statement) -> None:
         catalog.table(dataset, name)
 
 
+def _alter(catalog: Catalog, tree: exp.Expr) -> None:
+    """DuckDB takes one change a statement."""
+    for action in tree.args["actions"]:
+        single = tree.copy()
+        single.set("actions", [action.copy()])
+        catalog.duckdb.execute(to_duckdb(single))
+    catalog.refresh_views()
+
+
 def _create(catalog: Catalog, statement: Statement) -> Outcome:
     tree, (dataset, name) = statement.tree, statement.tables[0]
-    if tree.kind == "SCHEMA":
+    if tree.args["kind"] == "SCHEMA":
         if dataset not in catalog.datasets or not tree.args.get("exists"):
             catalog.create_dataset(dataset, {})
         return Outcome(statement.kind)
@@ -162,7 +181,7 @@ def _create(catalog: Catalog, statement: Statement) -> Outcome:
         raise Refused(409, "duplicate", f"Already Exists: Table {catalog.project}:{dataset}.{name}")
     before = catalog.tables.get((dataset, name))
     properties = layout(tree)
-    if before and before.query is None and tree.kind == "TABLE":
+    if before and before.query is None and tree.args["kind"] == "TABLE":
         same = all(
             before.properties.get(one) == properties.get(one) for one in ("timePartitioning", "rangePartitioning")
         )
@@ -170,12 +189,13 @@ def _create(catalog: Catalog, statement: Statement) -> Outcome:
             raise Refused(400, "invalidQuery", "Cannot replace a table with a different partitioning spec")
     plain = tree.copy()
     plain.set("properties", None)
-    if tree.kind == "VIEW":
+    if tree.args["kind"] == "VIEW":
         query = to_duckdb(tree.expression)
         catalog.duckdb.execute(f"CREATE OR REPLACE VIEW {quoted(dataset, name)} AS {query}")
         text = re.split(r"\bAS\b", statement.text, maxsplit=1, flags=re.IGNORECASE)[1].strip()
         properties["view"] = {"query": text, "useLegacySql": False}
         catalog.tables[dataset, name] = Table(properties, query)
+        catalog.refresh_views()
     else:
         catalog.duckdb.execute(to_duckdb(plain))
         catalog.tables[dataset, name] = Table(properties)

@@ -12,14 +12,14 @@ from tests.support.bigquery_catalog import Refused
 _MOST_CLUSTERED = 4
 
 
-def layout(create: exp.Expression) -> dict[str, Any]:
+def layout(create: exp.Expr) -> dict[str, Any]:
     """What REST tells of a table that this CREATE makes."""
     found: dict[str, Any] = {}
     properties = create.args.get("properties")
     for one in properties.expressions if properties else ():
         if isinstance(one, exp.PartitionedByProperty):
             found["timePartitioning"] = _partitions(one.this)
-        elif isinstance(one, exp.Cluster):
+        elif isinstance(one, exp.ClusterProperty):
             found["clustering"] = {"fields": [column.name for column in one.expressions]}
         elif isinstance(one, exp.Property):
             found |= _option(one.name, one.args["value"])
@@ -28,7 +28,7 @@ def layout(create: exp.Expression) -> dict[str, Any]:
     return found
 
 
-def _partitions(by: exp.Expression) -> dict[str, str]:
+def _partitions(by: exp.Expr) -> dict[str, str]:
     """`DATE(column)`, a column of DATE, or `TIMESTAMP_TRUNC(column, DAY)`."""
     column = by.find(exp.Column) or by.find(exp.Identifier)
     if column is None:
@@ -37,7 +37,7 @@ def _partitions(by: exp.Expression) -> dict[str, str]:
     return {"type": unit.name.upper() if unit is not None else "DAY", "field": column.name}
 
 
-def _option(name: str, value: exp.Expression) -> dict[str, Any]:
+def _option(name: str, value: exp.Expr) -> dict[str, Any]:
     if name == "expiration_timestamp":
         text = value.find(exp.Literal)
         moment = dt.datetime.fromisoformat(text.name if text is not None else "")

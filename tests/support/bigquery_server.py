@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import traceback
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -75,13 +76,19 @@ class BigQueryServer(LoopbackServer):
         def guarded(request: Request) -> Response:
             with self.lock:
                 try:
-                    if request.parts[0] != self.catalog.project:
-                        raise Refused(404, "notFound", f"Not found: Project {request.parts[0]}")
+                    self._check_project(request.parts[0])
                     return answer(request)
                 except Refused as refused:
                     return _error(refused)
+                except Exception as error:  # noqa: BLE001 - a fault of the stand-in's own is to be seen in the test
+                    where = traceback.format_exc()
+                    return _error(Refused(400, "invalid", f"the stand-in failed: {error!r}\n{where}"))
 
         return guarded
+
+    def _check_project(self, project: str) -> None:
+        if project != self.catalog.project:
+            raise Refused(404, "notFound", f"Not found: Project {project}")
 
     def run(self, sql: str) -> None:
         """Run a script of BigQuery's SQL behind the client's back."""

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from prefect_gcp import GcpCredentials
     from requests import Session
 
+# For traces that nobody asked for the client reads the bucket's metadata: a request more, and a permission more.
+os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
+
 
 def storage_client(credentials: GcpCredentials, threads: int) -> Client:
     """A client that `threads` threads use at once, each over a connection that stays open.

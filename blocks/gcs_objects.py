@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,14 @@ from blocks.extras import needs_extra
 
 with needs_extra("gcp", "A bucket of Google Cloud Storage"):
     import google_crc32c
+    from google.api_core.exceptions import GoogleAPICallError
+    from google.api_core.retry import Retry, if_exception_type
     from google.cloud.storage.retry import DEFAULT_RETRY
+    from requests import RequestException
 
     from blocks.gcs_errors import named_faults
 
 if TYPE_CHECKING:
-    from google.api_core.retry import Retry
     from google.cloud.storage import Blob, Bucket
 
 #: Seconds that a request is tried again while the service is out of reach or has faults; then it is an error.
@@ -50,6 +53,11 @@ def retrying() -> Retry:
     return DEFAULT_RETRY.with_delay(initial=0.25, maximum=10.0, multiplier=2.0).with_timeout(RETRY_SECONDS)
 
 
+def with_whole_refusals() -> Retry:
+    """For uploads and downloads: the client reads what a refusal says when it no longer tries again."""
+    return Retry(if_exception_type(RequestException), initial=0.25, maximum=10.0, timeout=RETRY_SECONDS)
+
+
 def write(
     bucket: Bucket, name: str, data: bytes, *, cache_control: str, writer: str = "", generation: int | None = None
 ) -> None:
@@ -68,27 +76,40 @@ def write(
         OutOfReachError: the service does not answer.
         LookbookError: there is no such bucket, or the credentials do not let us.
     """
-    for attempt in range(1, ATTEMPTS + 1):
+    for _ in range(ATTEMPTS):
         blob = bucket.blob(name, chunk_size=PART_BYTES if len(data) > PART_BYTES else None)
         blob.cache_control = cache_control
         if writer:
             blob.metadata = {WRITER: writer}
-        try:
-            with named_faults(bucket.name):
-                blob.upload_from_string(
-                    data,
-                    content_type=CONTENT_TYPES.get(name.rpartition(".")[2], "application/octet-stream"),
-                    if_generation_match=generation,
-                    checksum="crc32c",
-                    timeout=TIMEOUT,
-                    retry=retrying(),
-                )
-        except ValueError as error:
-            # The client can't go on where the store kept less of a part than was sent.
-            if "unexpected state" not in str(error) or attempt == ATTEMPTS:
-                raise
-            continue
-        return
+        with named_faults(bucket.name, name):
+            if _upload(blob, data, generation):
+                return
+    raise OutOfReachError(
+        f"gs://{bucket.name}/{name}: the service lost what was sent, {ATTEMPTS} times.", "Run the command again."
+    )
+
+
+def _upload(blob: Blob, data: bytes, generation: int | None) -> bool:
+    """Upload once; False where a resumable upload has to begin again."""
+    try:
+        with_whole_refusals()(blob.upload_from_string)(
+            data,
+            content_type=CONTENT_TYPES.get(blob.name.rpartition(".")[2], "application/octet-stream"),
+            if_generation_match=generation,
+            checksum="crc32c",
+            timeout=TIMEOUT,
+            retry=retrying(),
+        )
+    except ValueError as error:
+        # The service kept less of a part than was sent, and the client can't go on in the middle of one.
+        if "unexpected state" not in str(error):
+            raise
+        return False
+    except GoogleAPICallError as error:
+        if error.code != HTTPStatus.GONE:
+            raise
+        return False
+    return True
 
 
 def read(bucket: Bucket, name: str) -> tuple[bytes, int]:
@@ -103,7 +124,7 @@ def read(bucket: Bucket, name: str) -> tuple[bytes, int]:
         blob = bucket.blob(name)
         with named_faults(bucket.name, name):
             # The client compares no checksum of a download that it had to take up again.
-            data = blob.download_as_bytes(checksum=None, timeout=TIMEOUT, retry=retrying())
+            data = with_whole_refusals()(blob.download_as_bytes)(checksum=None, timeout=TIMEOUT, retry=retrying())
         if blob.crc32c == crc32c_of(google_crc32c.value(data)):
             return data, int(blob.generation)
     raise _damaged(bucket, name)
@@ -114,7 +135,7 @@ def read_to(bucket: Bucket, name: str, path: Path) -> None:
     for _ in range(ATTEMPTS):
         blob = bucket.blob(name)
         with named_faults(bucket.name, name), path.open("wb") as file:
-            blob.download_to_file(file, checksum=None, timeout=TIMEOUT, retry=retrying())
+            with_whole_refusals()(blob.download_to_file)(file, checksum=None, timeout=TIMEOUT, retry=retrying())
         if blob.crc32c == crc32c_of(_crc32c_of_file(path)):
             return
     raise _damaged(bucket, name)

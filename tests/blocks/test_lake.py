@@ -47,15 +47,16 @@ def test_what_is_put_can_be_got(lake: Lake) -> None:
 
 
 def test_an_object_is_written_once(lake: Lake) -> None:
-    lake.put("a/b", b"first")
-    assert lake.put("a/b", b"again") is False
-    assert lake.get("a/b") == b"first"
+    assert lake.put("a/b", b"bytes") is True
+    assert lake.put("a/b", b"bytes") is False
+    assert lake.get("a/b") == b"bytes"
 
 
 def test_another_size_under_a_written_key_is_a_conflict(lake: Lake) -> None:
     lake.put("a/b", b"first")
     with pytest.raises(ObjectConflictError, match="a/b"):
         lake.put("a/b", b"longer than first")
+    assert lake.get("a/b") == b"first"
 
 
 def test_a_missing_object_is_named(lake: Lake) -> None:

@@ -51,7 +51,7 @@ class Tokens:
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
         try:
-            claims = jwt.decode(form["assertion"], certs=public, audience=f"http://{request.headers['host']}/token")  # type: ignore[no-untyped-call]
+            claims = jwt.decode(form["assertion"], certs=public, audience="https://oauth2.googleapis.com/token")  # type: ignore[no-untyped-call]
         except (KeyError, ValueError) as error:
             return json_response({"error": "invalid_grant", "error_description": str(error)}, 400)
         if form.get("grant_type") != GRANT or not set(str(claims.get("scope", "")).split()) & SCOPES:

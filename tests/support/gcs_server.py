@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.utils import format_datetime
@@ -73,6 +74,8 @@ class GcsServer(LoopbackServer):
                 return answer(request)
             except ApiError as error:
                 return refusal(error, request)
+            except Exception:  # noqa: BLE001 - of the stand-in itself: a status that no client tries again
+                return refusal(ApiError(501, "standIn", traceback.format_exc()), request)
 
         return guarded
 
@@ -131,7 +134,7 @@ class GcsServer(LoopbackServer):
             sources = []
             for one in asked["sourceObjects"]:
                 conditions = {key: str(value) for key, value in one.get("objectPreconditions", {}).items()}
-                generation = {"generation": str(one["generation"])} if "generation" in one else {}
+                generation = {"generation": str(one["generation"])} if one.get("generation") else {}
                 sources.append(self.store.read(bucket, one["name"], conditions | generation))
             data = b"".join(source.data for source in sources)
             components = sum(source.components or 1 for source in sources)

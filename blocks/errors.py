@@ -56,3 +56,7 @@ class TransientError(Exception):
     def __init__(self, problem: str, wait: float | None = None) -> None:
         super().__init__(problem)
         self.wait = wait
+
+
+class StatementTimeoutError(LookbookError):
+    """The registry took too long for one statement."""

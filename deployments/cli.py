@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError, Parameter
 from blocks.errors import LookbookError, UsageError
 from deployments.options import Debug, Json, with_checked_options
 from deployments.server_commands import deploy, serve
+from deployments.workspace_commands import workspace as workspace_commands
 from tasks.parameters import (
     BATCH_SIZE,
     BatchSize,
@@ -262,6 +263,7 @@ def stop(*, json: Json = False, debug: Debug = False) -> None:
 
 
 app.command("deployments.copying:copy", name="copy", help="Copy a dataset's images and tables to a folder or a bucket.")
+app.command(workspace_commands)
 app.command("deployments.receiving:receive", name="receive", help="Take Pub/Sub's messages and announce changes.")
 
 

@@ -156,10 +156,10 @@ def stop(home: Path) -> dict[str, bool]:
     from blocks.embedded import postgres, prefect_server
 
     if postgres.running(home) is not None:
-        from blocks.registry import Registry
+        from blocks.registry import PostgresRegistry
         from tasks.datasets.lease import living_owners
 
-        for name, owner in living_owners(Registry(home=home)).items():
+        for name, owner in living_owners(PostgresRegistry(home=home)).items():
             raise LookbookError(
                 f"{name}: a run is at work on it (process {owner.pid} on {owner.host}).",
                 "Wait for it, or end it first.",

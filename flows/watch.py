@@ -20,7 +20,7 @@ def watch(source: SourceUri, dataset: DatasetName, workspace: WorkspaceName = "l
     place, logger = load_workspace(workspace), get_run_logger()
     before, now = (
         read_watch(place.registry, source, dataset),
-        look(source, place.scratch, getattr(place, "kaggle", None)),
+        look(source, place.scratch, place.kaggle),
     )
     announce, after = decide(before, now)
     if announce:

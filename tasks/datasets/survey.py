@@ -91,7 +91,7 @@ def take_stock(request: Request) -> Survey:
         LookbookError: the source can't be listed, or holds no image.
     """
     lake, recipe = request.workspace.lake, request.recipe
-    source = open_source(request.source, request.workspace.scratch, getattr(request.workspace, "kaggle", None))
+    source = open_source(request.source, request.workspace.scratch, request.workspace.kaggle)
     files = list(source.files())
     images = sorted((file for file in files if file.is_image), key=lambda file: key_order(file.key))
     if not images:

@@ -188,7 +188,7 @@ def _needed(
     originals: dict[tuple[str, str], list[str]] = {}
     for original, sha256, key in zip(*columns, strict=True):
         originals.setdefault((original, sha256), []).append(key)
-    source = SourceFiles(manifest.source, workspace.scratch, getattr(workspace, "kaggle", None))
+    source = SourceFiles(manifest.source, workspace.scratch, workspace.kaggle)
     for (original, sha256), keys in sorted(originals.items()):
         yield original, sha256, partial(restore_original, lake, source, original, sha256, tuple(keys))
     original_of = {sha256: original for original, sha256 in originals}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 
-from blocks.errors import UsageError
+from blocks.errors import LookbookError, UsageError
 from blocks.lake import FolderLake, Lake
 
 if TYPE_CHECKING:
@@ -66,10 +66,9 @@ class BucketTarget:
     """A folder of a bucket. Each object's metadata holds the SHA-256 of its bytes: one listing tells what is there."""
 
     def __init__(self, bucket: str, prefix: str, credentials: GcpCredentials, threads: int) -> None:
-        from blocks.gcs_errors import named_faults  # noqa: PLC0415
-
         from blocks import gcs_objects  # noqa: PLC0415 - an extra
         from blocks.gcs_client import storage_client  # noqa: PLC0415
+        from blocks.gcs_errors import named_faults  # noqa: PLC0415
 
         self.uri = f"gs://{bucket}/{prefix}".rstrip("/")
         self._folder = f"{prefix}/" if prefix else ""
@@ -133,9 +132,18 @@ def _bucket(uri: str, lake: Lake, threads: int) -> Target:
     prefix = (found[2] or "").strip("/")
     if (getattr(lake, "bucket", None), getattr(lake, "prefix", None)) == (found[1], prefix):
         raise UsageError(f"--to {uri}: this folder belongs to the lake.", "Name another one.")
+    return BucketTarget(found[1], prefix, getattr(lake, "credentials", None) or _credentials_of_machine(uri), threads)
+
+
+def _credentials_of_machine(uri: str) -> GcpCredentials:
     from blocks.extras import needs_extra  # noqa: PLC0415
 
     with needs_extra("gcp", f"--to {uri}"):
+        from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415 - slow, and an extra
         from prefect_gcp import GcpCredentials  # noqa: PLC0415
-    credentials: GcpCredentials = getattr(lake, "credentials", None) or GcpCredentials()
-    return BucketTarget(found[1], prefix, credentials, threads)
+    try:
+        return GcpCredentials()
+    except GoogleAuthError as error:
+        raise LookbookError(
+            f"--to {uri}: this machine has no Google credentials.", 'Log in: "gcloud auth application-default login".'
+        ) from error

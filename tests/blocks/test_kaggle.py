@@ -127,6 +127,20 @@ def test_another_file_by_now_is_read_from_its_start() -> None:
         assert whole.start == 0
 
 
+def test_a_file_that_changes_between_two_requests_is_read_anew(
+    server: KaggleServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The address still shows the old one; its rest is asked for, and is another one's by then."""
+    answers = iter([b"old" * 100, b"old" * 100, b"new" * 100])
+    monkeypatch.setattr(server, "_bytes", lambda _: next(answers))
+    datasets = KaggleCredentials().datasets()
+    with datasets.opened("ann", "public", 1) as old:
+        validator = old.validator
+    with datasets.opened("ann", "public", 1, start=100, validator=validator) as new:
+        assert (new.start, b"".join(new.chunks)) == (0, b"new" * 100)
+        assert new.validator != validator
+
+
 def test_a_signed_address_is_in_no_error(server: KaggleServer) -> None:
     server.storage.inject(Fault(status=400))
     with pytest.raises(TransientError) as failed, KaggleCredentials().datasets().opened("ann", "public", 1):

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import shutil
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from tasks.images import progress
 if TYPE_CHECKING:
     from blocks.kaggle_api import RemoteFile
 
+_downloading = threading.Lock()
 #: Opens the remote file at a byte, if it is still the one with this validator.
 Opened = Callable[[int, str], AbstractContextManager["RemoteFile"]]
 
@@ -89,7 +91,8 @@ class Download:
         """
         with _disk_faults(self.folder):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with fasteners.InterProcessLock(self.folder / "lock"):
+            # The lock file keeps processes apart, and only those: POSIX grants it to each thread of one.
+            with _downloading, fasteners.InterProcessLock(self.folder / "lock"):
                 note = self._read_note()
                 if note and self.path.exists() and self.path.stat().st_size == note.size:
                     return self.path

@@ -125,17 +125,17 @@ class KaggleSource:
 
     def _downloaded(self) -> Source:
         address = self.pin()
-        name = address.file.rpartition("/")[2] or f"{address.name}.zip"
+        folder, name = _folder(self._scratch, address), address.file.rpartition("/")[2] or f"{address.name}.zip"
         try:
-            path = Download(_folder(self._scratch, address), name, self.uri, self._opened, self._patience).fetch()
+            path = Download(folder, name, self.uri, self._opened, self._patience).fetch()
         except MissingError as error:
             raise self._with_names(error) from error
         try:
-            return open_path(self.uri, path, self._scratch)
+            return open_path(self.uri, path, folder)
         except UsageError:
             if not address.file:
                 raise
-            return open_path(self.uri, path.parent, self._scratch)  # one file, and no archive
+            return open_path(self.uri, path.parent, folder)  # one file, and no archive
 
     def _opened(self, start: int, validator: str) -> AbstractContextManager[RemoteFile]:
         address = self.address

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,9 +27,20 @@ from tests.support.pipeline import photo
 
 pytestmark = pytest.mark.usefixtures("server")
 
+
+def tgz_of(files: dict[str, bytes]) -> bytes:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w:gz") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return sink.getvalue()
+
+
 SMALL = {"styles.csv": b"id,gender\n1,Women\n", "images/1.jpg": photo(1)}
 LARGE = {"images/1.jpg": photo(1), "noise.bin": bytes(range(256)) * 4096}
-NESTED = {"inner.zip": zip_of(SMALL), "photo.jpg": photo(7), "table.csv": b"id\n1\n"}
+NESTED = {"inner.zip": zip_of(SMALL), "photo.jpg": photo(7), "table.csv": b"id\n1\n", "packed.tgz": tgz_of(SMALL)}
 
 
 @pytest.fixture
@@ -139,7 +152,7 @@ def test_one_file_is_opened_if_it_is_an_archive(tmp_path: Path, file: str, expec
 def test_a_file_that_is_not_there_is_answered_with_those_that_are(tmp_path: Path) -> None:
     with pytest.raises(LookbookError, match="404") as refused:
         keys(source("kaggle://ann/nested/absent.zip", tmp_path))
-    assert "inner.zip, photo.jpg, table.csv" in refused.value.way_out
+    assert "inner.zip, packed.tgz, photo.jpg, table.csv" in refused.value.way_out
 
 
 def test_a_cut_download_goes_on_from_where_it_was(server: KaggleServer, tmp_path: Path) -> None:
@@ -273,6 +286,13 @@ def test_what_was_downloaded_is_dropped_by_its_version(tmp_path: Path) -> None:
     assert [path.parents[2].name for path in tmp_path.rglob("shoes.zip")] == ["2"]
     drop(str(tmp_path), tmp_path)
     assert tmp_path.exists()
+
+
+def test_a_packed_tar_is_unpacked_beside_its_download_and_dropped_with_it(tmp_path: Path) -> None:
+    found = source("kaggle://ann/nested/packed.tgz", tmp_path)
+    assert {file.key: read_bytes(file.locator) for file in found.files()} == SMALL
+    drop(found.uri, tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_watching_asks_for_the_version_and_downloads_nothing(server: KaggleServer, tmp_path: Path) -> None:

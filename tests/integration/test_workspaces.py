@@ -80,10 +80,8 @@ def create(prefect: Server, slug: str, name: str, **data: Any) -> dict[str, Any]
     return {"$ref": {"block_document_id": made["id"]}}
 
 
-def test_a_local_one_is_saved_by_the_command_and_an_edit_of_its_lake_is_seen(
-    prefect: Server, tmp_path: Path, save: Save
-) -> None:
-    assert save  # this process loads what the command saved
+@pytest.mark.usefixtures("save")
+def test_a_local_one_is_saved_by_the_command_and_an_edit_of_its_lake_is_seen(prefect: Server, tmp_path: Path) -> None:
     parts = ("--lake", str(tmp_path / "lake"), "--warehouse", str(tmp_path / "w.duckdb"))
     saved = lookbook_json(prefect.home, "workspace", "save", "shelf", *parts, **prefect.environment())
     assert saved["lake"] == "Lookbook Folder Lake shelf"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import subprocess
 import sys
 import threading
@@ -12,7 +13,10 @@ from typing import Any, TypeAlias
 
 import asyncpg
 import pytest
+from alembic import command
+from alembic.config import Config
 
+import blocks.migrations
 import tasks.datasets.lease
 from blocks.errors import LookbookError, StatementTimeoutError
 from blocks.migrations import HEAD
@@ -48,14 +52,21 @@ def one(registry: Registry, sql: str, *values: Any) -> Any:
 
 
 MIGRATE = """
-import sys
+import asyncio, sys
+import asyncpg
 from alembic import command
-from pydantic import SecretStr
-from blocks.registry import PostgresRegistry
+from blocks.migrations import upgrade
+
+async def main():
+    connection = await asyncpg.connect(sys.argv[1], statement_cache_size=0)
+    async with connection.transaction():
+        await upgrade(connection)
+        print(await connection.fetchval("SELECT count(*) FROM lookbook.runs"))
+    await connection.close()
+
 print("ready", flush=True)
 sys.stdin.readline()
-registry = PostgresRegistry(url=SecretStr(sys.argv[1]))
-print(registry.run(lambda connection: connection.fetchval("SELECT count(*) FROM lookbook.runs")))
+asyncio.run(main())
 """
 
 
@@ -96,14 +107,12 @@ def test_a_schema_of_any_earlier_step_is_brought_up_to_date(empty: Place) -> Non
 
 
 def script_up_to(step: str) -> str:
-    """The SQL of the first steps, as Alembic's own command writes it."""
-    code = (
-        "import io, sys; from alembic import command; from alembic.config import Config; import blocks.migrations as m;"
-        "config = Config(); config.set_main_option('script_location', m.__path__[0]);"
-        f"command.upgrade(config, {step!r}, sql=True)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
-    return done.stdout
+    """The SQL of the first steps."""
+    config = Config(output_buffer=io.StringIO())
+    config.set_main_option("script_location", str(Path(blocks.migrations.__file__).parent))
+    command.upgrade(config, step, sql=True)
+    assert isinstance(config.output_buffer, io.StringIO)
+    return config.output_buffer.getvalue()
 
 
 def test_the_tables_have_the_columns_that_are_written(empty: Place) -> None:

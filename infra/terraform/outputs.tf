@@ -13,7 +13,7 @@ locals {
   }
   properties = {
     for name, property in local.template.variables.properties :
-    name => merge(property, contains(keys(local.defaults), name) ? { default = local.defaults[name] } : {})
+    name => merge(property, { for key, value in local.defaults : "default" => value if key == name })
   }
 }
 

@@ -71,9 +71,9 @@ check-infra: .venv/ready .venv-infra/ready  ## Check images, Terraform, compose,
 	@echo 'Installing the checkers that infra/checks/requirements.txt pins'
 	@$(PYTHON) -m venv .venv-infra
 	@for attempt in 1 2 3; do \
-		$(BIN)/uv pip install --quiet --python .venv-infra/bin/python -r infra/checks/requirements.txt || \
-		.venv-infra/bin/python -m pip install --quiet --disable-pip-version-check -r infra/checks/requirements.txt || \
-		{ test $$attempt -lt 3 && sleep 10; } && { .venv-infra/bin/checkov --version >/dev/null 2>&1 && break || continue; } || exit 1; \
+		$(BIN)/uv pip install --quiet --python .venv-infra/bin/python -r infra/checks/requirements.txt && break; \
+		.venv-infra/bin/python -m pip install --quiet -r infra/checks/requirements.txt && break; \
+		test $$attempt -lt 3 || exit 1; sleep 10; \
 	done
 	@touch $@
 

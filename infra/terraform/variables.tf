@@ -59,8 +59,8 @@ variable "warehouse_dataset" {
   default     = "warehouse"
 }
 
-variable "readers" {
-  description = "Who may query the warehouse, such as group:analysts@example.com."
+variable "reader_groups" {
+  description = "Groups that may query the warehouse, such as analysts@example.com."
   type        = set(string)
   default     = []
 }

@@ -17,21 +17,34 @@ resource "google_bigquery_dataset" "dataset" {
   depends_on = [google_project_service.api]
 }
 
-resource "google_bigquery_dataset_iam_member" "ingest" {
+# Access, not members of IAM: setting those would take away what lets views read staging.
+resource "google_bigquery_dataset_access" "ingest" {
   for_each = local.datasets
 
-  dataset_id = google_bigquery_dataset.dataset[each.key].dataset_id
-  role       = "roles/bigquery.dataEditor"
-  member     = google_service_account.ingest.member
+  dataset_id    = google_bigquery_dataset.dataset[each.key].dataset_id
+  role          = "WRITER"
+  user_by_email = google_service_account.ingest.email
 }
 
-# Views read staging for whoever may read the warehouse, and nobody else does.
-resource "google_bigquery_dataset_iam_member" "reader" {
-  for_each = var.readers
+resource "google_bigquery_dataset_access" "reader" {
+  for_each = var.reader_groups
 
-  dataset_id = google_bigquery_dataset.dataset[var.warehouse_dataset].dataset_id
-  role       = "roles/bigquery.dataViewer"
-  member     = each.value
+  dataset_id     = google_bigquery_dataset.dataset[var.warehouse_dataset].dataset_id
+  role           = "READER"
+  group_by_email = each.value
+}
+
+# The views of the warehouse read staging for whoever may read the warehouse; nobody else does.
+resource "google_bigquery_dataset_access" "views" {
+  dataset_id = google_bigquery_dataset.dataset[var.staging_dataset].dataset_id
+
+  dataset {
+    target_types = ["VIEWS"]
+    dataset {
+      project_id = var.project
+      dataset_id = google_bigquery_dataset.dataset[var.warehouse_dataset].dataset_id
+    }
+  }
 }
 
 # Loads and queries are jobs, and jobs belong to the project.

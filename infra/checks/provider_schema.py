@@ -24,7 +24,9 @@ SCHEMA = Path(__file__).with_name("google-schema.json")
 TERRAFORM = Path(__file__).parents[1] / "terraform"
 
 _INTERFACE = re.compile(r"^export interface (\w+)[^{]*\{\n(.*?)^\}", re.MULTILINE | re.DOTALL)
-_FIELD = re.compile(r"/\*\*(?P<said>(?:(?!\*/).)*)\*/\s*readonly (?P<name>\w+)(?P<optional>\?)?: (?P<type>[^;]+);", re.DOTALL)
+_FIELD = re.compile(
+    r"/\*\*(?P<said>(?:(?!\*/).)*)\*/\s*readonly (?P<name>\w+)(?P<optional>\?)?: (?P<type>[^;]+);", re.DOTALL
+)
 _GETTER = re.compile(r"^    get (\w+)\(\)", re.MULTILINE)
 
 
@@ -56,7 +58,10 @@ def _schema(archive: tarfile.TarFile, prefix: str, resource: str) -> dict[str, A
     interfaces = dict(_INTERFACE.findall(text))
     config = next(name for name in interfaces if name.endswith("Config") and f"export interface {name} extends" in text)
     getters = _GETTER.findall(text[text.rindex("\nexport declare class") :])
-    return {"arguments": _block(interfaces, config), "attributes": sorted({_snake(name) for name in getters if not name.endswith("Input")})}
+    return {
+        "arguments": _block(interfaces, config),
+        "attributes": sorted({_snake(name) for name in getters if not name.endswith("Input")}),
+    }
 
 
 def _block(interfaces: dict[str, str], name: str) -> dict[str, Any]:

@@ -55,18 +55,18 @@ def read_module(folder: Path) -> Module:
 def add_file(module: Module, parsed: dict[str, Any]) -> None:
     """Sort what a file declares into the module."""
     for kind in ("resource", "data", "ephemeral"):
-        for entry in parsed.get(kind, []):
-            for name, bodies in entry.items():
-                for label, body in bodies.items():
-                    _add(module, module.blocks, f"{kind} {name}.{label}", body)
+        labelled = [(name, bodies) for entry in parsed.get(kind, []) for name, bodies in entry.items()]
+        for name, bodies in labelled:
+            for label, body in bodies.items():
+                _add(module, module.blocks, f"{kind} {name}.{label}", body)
     for kind, into in (("variable", module.variables), ("output", module.outputs)):
         for entry in parsed.get(kind, []):
             for name, body in entry.items():
                 _add(module, into, name, body)
-    for entry in parsed.get("locals", []):
-        for name, value in entry.items():
-            if not name.startswith("__"):
-                _add(module, module.values, name, value)
+    values = [pair for entry in parsed.get("locals", []) for pair in entry.items()]
+    for name, value in values:
+        if not name.startswith("__"):
+            _add(module, module.values, name, value)
     module.others += [parsed.get(kind, []) for kind in ("provider", "terraform", "check", "moved", "import")]
 
 

@@ -131,9 +131,10 @@ def _found(pattern: re.Pattern[str], values: list[Any]) -> set[tuple[str, ...]]:
 def _body(body: dict[str, Any], known: dict[str, Any]) -> Iterator[str]:
     """Compare a body with the arguments that its schema knows, and so its blocks."""
     given = {key: value for key, value in body.items() if not key.startswith("__") and key != "dynamic"}
+    made = [pair for entry in body.get("dynamic", []) for pair in entry.items()]
+    given |= {key: block["content"] for key, block in made}
     yield from (f"no argument {key}" for key in given.keys() - known.keys())
-    dynamic = {key for entry in body.get("dynamic", []) for key in entry}
-    yield from (f"{key} is missing" for key in known if known[key].get("required") and key not in {*given, *dynamic})
+    yield from (f"{key} is missing" for key in known if known[key].get("required") and key not in given)
     for key, value in given.items():
         if key not in known:
             continue

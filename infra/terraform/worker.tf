@@ -1,8 +1,27 @@
-# Prefect's worker: asks for runs of the pool lookbook-cloud-run, and starts a job for each. It does none of them itself.
-resource "google_cloud_run_v2_worker_pool" "dispatcher" {
-  count = local.running ? 1 : 0
+# Two of Prefect's workers, always on. "control" does runs of the pool lookbook itself: ingest, verify and watch, and what
+# events start. "dispatcher" does none: for each run of the pool lookbook-cloud-run it starts a job, under the account
+# that the deployment names.
+locals {
+  workers = {
+    control = {
+      account = google_service_account.ingest.email
+      flags   = ["--pool", "lookbook", "--type", "process", "--limit", "8"]
+      limits  = { cpu = "2", memory = "8Gi" }
+      subnets = [google_compute_subnetwork.runs.name] # the registry is reached from there
+    }
+    dispatcher = {
+      account = google_service_account.dispatcher.email
+      flags   = ["--pool", "lookbook-cloud-run", "--type", "cloud-run-v2"]
+      limits  = { cpu = "1", memory = "1Gi" }
+      subnets = []
+    }
+  }
+}
 
-  name                = "${local.name}-dispatcher"
+resource "google_cloud_run_v2_worker_pool" "worker" {
+  for_each = local.running ? toset(keys(local.workers)) : []
+
+  name                = "${local.name}-${each.key}"
   location            = var.region
   deletion_protection = false
 
@@ -12,15 +31,15 @@ resource "google_cloud_run_v2_worker_pool" "dispatcher" {
   }
 
   template {
-    service_account = google_service_account.dispatcher.email
+    service_account = local.workers[each.key].account
 
     containers {
       image   = var.image
       command = ["prefect"]
-      args    = ["worker", "start", "--pool", "lookbook-cloud-run", "--type", "cloud-run-v2", "--with-healthcheck"]
+      args    = concat(["worker", "start", "--with-healthcheck"], local.workers[each.key].flags)
 
       resources {
-        limits = { cpu = "1", memory = "1Gi" }
+        limits = local.workers[each.key].limits
       }
 
       env {
@@ -51,6 +70,18 @@ resource "google_cloud_run_v2_worker_pool" "dispatcher" {
         http_get {
           path = "/health"
           port = 8080
+        }
+      }
+    }
+
+    dynamic "vpc_access" {
+      for_each = local.workers[each.key].subnets
+
+      content {
+        egress = "PRIVATE_RANGES_ONLY"
+        network_interfaces {
+          network    = google_compute_network.network.name
+          subnetwork = vpc_access.value
         }
       }
     }

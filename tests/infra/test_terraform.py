@@ -8,6 +8,7 @@ import re
 import pytest
 
 from deployments.deploying import POOLS, environment, job_template
+from deployments.worker_process import RUNS_AT_ONCE
 from tests.support.command import ROOT
 
 FOLDER = ROOT / "infra" / "terraform"
@@ -83,12 +84,11 @@ def test_the_datasets_are_those_of_the_warehouse_block() -> None:
         assert warehouse.model_fields[name].default == default[1]
 
 
-def test_the_worker_asks_a_pool_that_deploy_makes() -> None:
-    worker = re.search(
-        r'args\s*=\s*\["worker", "start", "--pool", "([\w-]+)", "--type", "([\w-]+)"', FILES["worker.tf"]
-    )
-    assert worker is not None
-    assert POOLS[worker[1]] == worker[2]
+def test_the_workers_ask_pools_that_deploy_makes() -> None:
+    workers = dict(re.findall(r'flags\s*=\s*\["--pool", "([\w-]+)", "--type", "([\w-]+)"', FILES["worker.tf"]))
+    assert workers == {"lookbook": "process", "lookbook-cloud-run": "cloud-run-v2"}
+    assert workers.items() <= POOLS.items()
+    assert f'"--limit", "{RUNS_AT_ONCE}"' in FILES["worker.tf"]
 
 
 def test_what_it_fills_into_the_job_template_is_there() -> None:

@@ -65,6 +65,7 @@ def test_nothing_is_said_of_files_without_fault() -> None:
         ({"rule": [{}]}, "rule: age is missing"),
         ({"rule": [{"age": [1], "size": [2]}]}, "rule: no argument size"),
         ({"policy": [{}, {}]}, "policy: given 2 times"),
+        ({"dynamic": [{"rule": {"for_each": ["${[1]}"], "content": [{}]}}]}, "rule: age is missing"),
     ],
 )
 def test_a_body_that_the_provider_would_refuse(body: dict[str, Any], fault: str) -> None:

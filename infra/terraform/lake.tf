@@ -20,7 +20,7 @@ resource "google_storage_bucket" "lake" {
     retention_duration_seconds = var.soft_delete_days * 86400
   }
 
-  # Manifests and parts of batches serve until their run is published, and the next one for what it left unfinished.
+  # A run that publishes removes its batches; this is for those of runs that never did.
   lifecycle_rule {
     action {
       type = "Delete"
@@ -51,7 +51,7 @@ resource "google_storage_bucket_iam_member" "ingest" {
   member = google_service_account.ingest.member
 }
 
-# A batch reads all of the lake and writes where drawings, originals and parts lie: it can't touch a snapshot.
+# A batch reads all of the lake and writes where originals, rejected files, drawings and parts lie: it can't touch a snapshot.
 resource "google_storage_bucket_iam_member" "batch_reads" {
   bucket = google_storage_bucket.lake.name
   role   = "roles/storage.objectViewer"
@@ -59,7 +59,7 @@ resource "google_storage_bucket_iam_member" "batch_reads" {
 }
 
 resource "google_storage_bucket_iam_member" "batch_writes" {
-  for_each = toset(["originals", "derived", "batches"])
+  for_each = toset(["originals", "rejected", "derived", "batches"])
 
   bucket = google_storage_bucket.lake.name
   role   = "roles/storage.objectUser"

@@ -1,8 +1,14 @@
 # Bucket → topic → receiver → event → ingest, as docs/events.md has it.
 locals {
-  sources = { for watch in var.watched : "${watch.bucket}/${watch.prefix}" => watch if local.receiving }
+  source_buckets = sort(distinct([for watch in var.watched : watch.bucket]))
+  sources        = { for watch in var.watched : "${watch.bucket}/${watch.prefix}" => watch if local.receiving }
+
+  # Where the worker sees the bucket: gs:// is no source of ingest yet.
   configuration = yamlencode({
-    watched = [for watch in var.watched : { for field, value in watch : field => value if value != null }]
+    watched = [
+      for watch in var.watched :
+      merge(watch, { source = coalesce(watch.source, trimsuffix("/sources/${watch.bucket}/${watch.prefix}", "/")) })
+    ]
   })
 }
 
@@ -163,7 +169,7 @@ resource "google_storage_notification" "source" {
 }
 
 resource "google_storage_bucket_iam_member" "source" {
-  for_each = toset([for watch in local.sources : watch.bucket])
+  for_each = toset(local.source_buckets)
 
   bucket = each.value
   role   = "roles/storage.objectViewer"

@@ -26,13 +26,13 @@ variable "lake_prefix" {
 }
 
 variable "batch_days" {
-  description = "Days until manifests and parts of batches are deleted: longer than any run is left unfinished."
+  description = "Days until what an unfinished run drew is given up: its batches are deleted, and the next run draws them anew."
   type        = number
   default     = 30
 
   validation {
     condition     = var.batch_days >= 7
-    error_message = "At least 7: a run that goes on after a weekend takes up the parts of the one before it."
+    error_message = "At least 7: a run after a weekend goes on where the one before it stopped."
   }
 }
 

@@ -8,12 +8,14 @@ locals {
       flags   = ["--pool", "lookbook", "--type", "process", "--limit", "8"]
       limits  = { cpu = "2", memory = "8Gi" }
       subnets = [google_compute_subnetwork.runs.name] # the registry is reached from there
+      buckets = local.source_buckets                  # read as folders: /sources/BUCKET
     }
     dispatcher = {
       account = google_service_account.dispatcher.email
       flags   = ["--pool", "lookbook-cloud-run", "--type", "cloud-run-v2"]
       limits  = { cpu = "1", memory = "1Gi" }
       subnets = []
+      buckets = []
     }
   }
 }
@@ -72,6 +74,27 @@ resource "google_cloud_run_v2_worker_pool" "worker" {
           port = 8080
         }
       }
+
+      dynamic "volume_mounts" {
+        for_each = local.workers[each.key].buckets
+
+        content {
+          name       = replace(volume_mounts.value, "/[._]/", "-")
+          mount_path = "/sources/${volume_mounts.value}"
+        }
+      }
+    }
+
+    dynamic "volumes" {
+      for_each = local.workers[each.key].buckets
+
+      content {
+        name = replace(volumes.value, "/[._]/", "-")
+        gcs {
+          bucket    = volumes.value
+          read_only = true
+        }
+      }
     }
 
     dynamic "vpc_access" {
@@ -91,5 +114,6 @@ resource "google_cloud_run_v2_worker_pool" "worker" {
     google_project_iam_member.dispatcher_runs,
     google_secret_manager_secret_iam_member.prefect,
     google_service_account_iam_member.dispatcher_acts,
+    google_storage_bucket_iam_member.source,
   ]
 }

@@ -64,10 +64,10 @@ check-pins: .venv/ready-for-tests  ## Resolve the pins for each Python that is s
 	done
 
 # Checkov alone brings a hundred packages: the checkers have an environment of their own.
-check-infra: .venv/ready .venv-infra/ready  ## Check images, Terraform, compose, Kubernetes and workflows
+check-infra: .venv-infra/ready  ## Check images, Terraform, compose, Kubernetes and workflows
 	.venv-infra/bin/python -m infra.checks
 
-.venv-infra/ready: .venv/ready infra/checks/requirements.txt
+.venv-infra/ready: .venv/python infra/checks/requirements.txt
 	@echo 'Installing the checkers that infra/checks/requirements.txt pins'
 	@$(PYTHON) -m venv .venv-infra
 	@for attempt in 1 2 3; do \

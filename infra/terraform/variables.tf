@@ -111,6 +111,12 @@ variable "prefect_auth" {
   }
 }
 
+variable "worker_instances" {
+  description = "Instances of each worker: 1, or 0 while nothing is to be done, which costs nothing."
+  type        = number
+  default     = 1
+}
+
 variable "watched" {
   description = "Buckets and prefixes whose changes start an ingest; the fields of the receiver's configuration in docs/events.md."
   type = list(object({

@@ -29,7 +29,7 @@ resource "google_cloud_run_v2_worker_pool" "worker" {
 
   scaling {
     scaling_mode          = "MANUAL"
-    manual_instance_count = 1
+    manual_instance_count = var.worker_instances
   }
 
   template {

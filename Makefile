@@ -17,7 +17,7 @@ LOOKBOOK := $(BIN)/lookbook
 install = $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python $(1) || \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(1)
 
-.PHONY: demo serve deploy test lint format bench pins check-pins clean help
+.PHONY: demo serve deploy test lint format bench pins check-pins check-infra clean help
 
 help:  ## Show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,12 +54,28 @@ bench: .venv/ready-for-tests  ## Measure into docs/benchmarks.md: all, or SECTIO
 pins: .venv/ready-for-tests  ## Refresh the pinned versions (no addresses are written)
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --upgrade --no-header --no-annotate -q -o requirements.txt
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --upgrade --no-header --no-annotate -q -c requirements.txt -o requirements-dev.txt
+	$(BIN)/uv pip compile pyproject.toml --extra dask --extra gcp --extra kaggle --universal --python-version 3.11 --no-header --no-annotate -q -c requirements-dev.txt -o requirements-image.txt
+	$(BIN)/uv pip compile infra/checks/requirements.in --universal --python-version 3.11 --upgrade --no-header --no-annotate -q -o infra/checks/requirements.txt
 
 check-pins: .venv/ready-for-tests  ## Resolve the pins for each Python that is supported
 	for version in 3.11 3.12 3.13; do \
 		$(BIN)/uv pip compile requirements-dev.txt --python-version $$version --no-header --no-annotate -q -o /dev/null || exit 1; \
 		echo "the pins resolve for Python $$version"; \
 	done
+
+# Checkov alone brings a hundred packages: the checkers have an environment of their own.
+check-infra: .venv-infra/ready  ## Check images, Terraform, compose, Kubernetes and workflows
+	.venv-infra/bin/python -m infra.checks
+
+.venv-infra/ready: .venv/python infra/checks/requirements.txt
+	@echo 'Installing the checkers that infra/checks/requirements.txt pins'
+	@$(PYTHON) -m venv .venv-infra
+	@for attempt in 1 2 3; do \
+		$(BIN)/uv pip install --quiet --python .venv-infra/bin/python -r infra/checks/requirements.txt && break; \
+		.venv-infra/bin/python -m pip install --quiet -r infra/checks/requirements.txt && break; \
+		test $$attempt -lt 3 || exit 1; sleep 10; \
+	done
+	@touch $@
 
 clean:  ## Remove the environment and the local workspace
 	-$(LOOKBOOK) stop

@@ -93,7 +93,9 @@ def register_blocks() -> None:
 
 def environment() -> dict[str, str]:
     """The values of what prefect.yaml takes from the environment, where it does not say them."""
-    return {"LOOKBOOK_IMAGE": os.environ.get("LOOKBOOK_IMAGE") or "lookbook:latest"}
+    accounts = ("LOOKBOOK_INGEST_ACCOUNT", "LOOKBOOK_BATCH_ACCOUNT")  # empty: that of the project's Compute Engine
+    values = {name: os.environ.get(name, "") for name in accounts}
+    return {"LOOKBOOK_IMAGE": os.environ.get("LOOKBOOK_IMAGE") or "lookbook:latest"} | values
 
 
 def _check_version(client: SyncPrefectClient) -> None:

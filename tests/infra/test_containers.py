@@ -19,7 +19,7 @@ from deployments.deploying import POOLS, job_template
 from deployments.worker_process import RUNS_AT_ONCE
 from tests.support.command import ROOT
 
-DOCKERFILE = (ROOT / "infra" / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+DOCKERFILE = (ROOT / "infra" / "docker" / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
 COMPOSE = (ROOT / "infra" / "compose.yaml").read_text(encoding="utf-8")
 EXAMPLE = (ROOT / "infra" / "env.example").read_text(encoding="utf-8")
 
@@ -39,16 +39,54 @@ def test_all_that_the_image_copies_is_there() -> None:
 def test_the_image_gets_all_that_the_wheel_is_built_from() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
-    about = [project["project"]["readme"], *project["project"]["license-files"], "pyproject.toml", "requirements.txt"]
+    about = [project["project"]["readme"], *project["project"]["license-files"], "pyproject.toml"]
+    about.append("requirements-image.txt")
     assert {*wheel["packages"], *wheel["force-include"], *about} == set(copied())
 
 
 def test_the_image_runs_without_rights_and_says_whether_it_is_healthy() -> None:
-    users = re.findall(r"^USER (\w+)$", DOCKERFILE, re.MULTILINE)
-    assert users == ["lookbook"]
+    users = re.findall(r"^USER (\S+)$", DOCKERFILE, re.MULTILINE)
+    assert users == ["1000:1000"]
     assert "HEALTHCHECK" in DOCKERFILE
     job = job_template("kubernetes")["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
     assert f"--uid {job['securityContext']['runAsUser']} " in DOCKERFILE
+
+
+def test_the_builder_gets_only_what_the_image_copies() -> None:
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert "*" in lines
+    assert {line.removeprefix("!") for line in lines if line.startswith("!")} == set(copied())
+
+
+def test_what_the_image_writes_lies_under_tmp() -> None:
+    """Or a read-only root breaks it: Prefect's home, and the pages of its UI, which the server copies."""
+    given = dict(re.findall(r"(PREFECT_HOME|PREFECT_UI_STATIC_DIRECTORY)=(\S+)", DOCKERFILE))
+    assert len(given) == 2
+    assert all(folder.startswith("/tmp/") for folder in given.values())  # noqa: S108 - of the image
+
+
+def test_the_image_has_all_extras_at_the_versions_that_are_tested() -> None:
+    image, tested = (
+        set((ROOT / name).read_text(encoding="utf-8").splitlines())
+        for name in ("requirements-image.txt", "requirements-dev.txt")
+    )
+    assert image <= tested
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [
+        *project["dependencies"],
+        *(need for extra in project["optional-dependencies"].values() for need in extra),
+    ]
+    names = {re.split(r"[=;\s\[]", line)[0] for line in image}
+    assert {re.split(r"[<>=~\s\[]", need)[0] for need in wanted} <= names
+
+
+def test_containers_of_ours_write_nothing_but_volumes_and_become_nobody() -> None:
+    services = yaml.safe_load(COMPOSE)["services"]
+    for name in services.keys() - {"database"}:
+        assert services[name]["read_only"] is True
+        assert services[name]["cap_drop"] == ["ALL"]
+    assert all("mem_limit" in service for service in services.values())
+    assert all("no-new-privileges:true" in service["security_opt"] for service in services.values())
 
 
 def test_the_image_holds_a_python_that_is_supported() -> None:

@@ -1,0 +1,1 @@
+"""The checks of infra/, run by `make check-infra`."""

@@ -20,7 +20,7 @@ with needs_extra("gcp", "A lake in a bucket of Google Cloud Storage"):
     from blocks import gcs_objects
     from blocks.gcs_client import storage_client
     from blocks.gcs_errors import named_faults
-    from blocks.gcs_inserting import crc32c_of
+    from blocks.gcs_requests import crc32c_of
     from blocks.gcs_retrying import TIMEOUT, retrying
 
 if TYPE_CHECKING:

@@ -58,7 +58,7 @@ def insert(bucket: Bucket, metadata: Mapping[str, Any], data: bytes, generation:
     def send() -> None:
         response = session.request("POST", address, data=body, headers=headers, timeout=TIMEOUT)
         if response.status_code != HTTPStatus.OK:
-            raise from_http_response(response)
+            raise from_http_response(response)  # type: ignore[no-untyped-call]
 
     retrying()(send)()
 
@@ -77,7 +77,7 @@ def fetch(bucket: Bucket, name: str) -> tuple[bytes, int, str]:
     def send() -> tuple[bytes, int, str]:
         response = session.request("GET", address, timeout=TIMEOUT)
         if response.status_code != HTTPStatus.OK:
-            raise from_http_response(response)
+            raise from_http_response(response)  # type: ignore[no-untyped-call]
         hashes = dict(pair.strip().split("=", 1) for pair in response.headers["x-goog-hash"].split(","))
         return response.content, int(response.headers["x-goog-generation"]), hashes["crc32c"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -326,6 +327,7 @@ def test_a_forked_process_has_connections_of_its_own(lake: GcsLake) -> None:
     lake.put("a/b", b"x")
     child = os.fork()
     if child == 0:
+        signal.alarm(30)
         os._exit(0 if lake.get("a/b") == b"x" else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 

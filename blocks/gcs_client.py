@@ -13,8 +13,8 @@ with needs_extra("gcp", "A bucket of Google Cloud Storage"):
     from requests.adapters import HTTPAdapter
 
 if TYPE_CHECKING:
-    from google.auth.transport.requests import AuthorizedSession
     from prefect_gcp import GcpCredentials
+    from requests import Session
 
 # For traces that nobody asked for the client reads the bucket's metadata: a request more, and a permission more.
 os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
@@ -41,6 +41,6 @@ def _shared(credentials: GcpCredentials, threads: int, process: int, emulator: s
     return client
 
 
-def session_of(client: Client) -> AuthorizedSession:
+def session_of(client: Client) -> Session:
     """The client's connections, which send its credentials along."""
-    return cast("AuthorizedSession", client._http)  # its pool keeps ten connections, and that is no option
+    return cast("Session", client._http)  # nothing public gives it

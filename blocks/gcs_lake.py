@@ -20,7 +20,7 @@ with needs_extra("gcp", "A lake in a bucket of Google Cloud Storage"):
     from blocks import gcs_objects
     from blocks.gcs_client import storage_client
     from blocks.gcs_errors import named_faults
-    from blocks.gcs_inserting import crc32c_of
+    from blocks.gcs_requests import crc32c_of
     from blocks.gcs_retrying import TIMEOUT, retrying
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class GcsLake(Lake):
     bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$", description="Name of the bucket.")
     prefix: str = Field("", description="Folder of the bucket in which the lake lies; empty: the whole bucket.")
     credentials: GcpCredentials = Field(description="Who asks; without a key it is whom the environment names.")
-    threads: int = Field(64, ge=1, le=512, description="Connections that stay open: requests at once, at most.")
+    threads: int = Field(256, ge=1, le=512, description="Connections that stay open: requests at once, at most.")
 
     @field_validator("prefix")
     @classmethod

@@ -12,7 +12,7 @@ with needs_extra("gcp", "A bucket of Google Cloud Storage"):
     import google_crc32c
 
     from blocks.gcs_errors import named_faults
-    from blocks.gcs_inserting import PART_BYTES, crc32c_of, in_base64, insert, insert_in_parts
+    from blocks.gcs_requests import PART_BYTES, crc32c_of, fetch, in_base64, insert, insert_in_parts
     from blocks.gcs_retrying import TIMEOUT, retrying, with_whole_refusals
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: How often an object is downloaded whose bytes do not have its checksum.
 ATTEMPTS = 3
+#: Bytes of a part of a large download: each has its own time to be tried again.
+DOWNLOADED_PART_BYTES = 32 * 2**20
 #: The metadata by which a writer knows its own write again, when it was done but its answer was lost.
 WRITER = "lookbook-write"
 
@@ -78,22 +80,21 @@ def read(bucket: Bucket, name: str) -> tuple[bytes, int]:
         LookbookError: there is no such bucket, or the credentials do not let us.
     """
     for _ in range(ATTEMPTS):
-        blob = bucket.blob(name)
         with named_faults(bucket.name, name):
-            # The client compares no checksum of a download that it had to take up again.
-            data = with_whole_refusals()(blob.download_as_bytes)(checksum=None, timeout=TIMEOUT, retry=retrying())
-        if blob.crc32c == crc32c_of(data):
-            return data, int(blob.generation)
+            data, generation, crc32c = fetch(bucket, name)
+        if crc32c_of(data) == crc32c:
+            return data, generation
     raise _damaged(bucket, name)
 
 
 def read_to(bucket: Bucket, name: str, path: Path) -> None:
-    """Write the bytes of an object to a file. Raises as `read` does."""
+    """Write the bytes of an object to a file, part by part. Raises as `read` does."""
     for _ in range(ATTEMPTS):
-        blob = bucket.blob(name)
+        found = bucket.blob(name, chunk_size=DOWNLOADED_PART_BYTES)
         with named_faults(bucket.name, name), path.open("wb") as file:
-            with_whole_refusals()(blob.download_to_file)(file, checksum=None, timeout=TIMEOUT, retry=retrying())
-        if blob.crc32c == _crc32c_of_file(path):
+            found.reload(timeout=TIMEOUT, retry=retrying())  # its parts are those of one generation
+            with_whole_refusals()(found.download_to_file)(file, checksum=None, timeout=TIMEOUT, retry=retrying())
+        if found.crc32c == _crc32c_of_file(path):
             return
     raise _damaged(bucket, name)
 

@@ -204,7 +204,8 @@ def media(found: StoredObject, asked: str | None) -> Response:
     else:
         first, last = max(0, size - int(wanted[2])), size - 1
     if first >= size or last < first:
-        raise ApiError(416, "requestedRangeNotSatisfiable", "Request range not satisfiable")
+        message = b"Request range not satisfiable"
+        return Response(416, message, {"Content-Type": "text/html", "Content-Range": f"bytes */{size}"})
     return Response(206, found.data[first : last + 1], headers | {"Content-Range": f"bytes {first}-{last}/{size}"})
 
 

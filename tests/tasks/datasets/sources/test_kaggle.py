@@ -8,6 +8,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,13 @@ def test_a_version_is_downloaded_once(server: KaggleServer, tmp_path: Path) -> N
     assert server.api.calls["datasets.GetDataset"] == 3
     keys(source("kaggle://ann/shoes@2", tmp_path))
     assert server.api.calls.total() == 4  # a version that is named and here is not even asked for
+
+
+def test_readers_of_one_version_wait_for_its_download(server: KaggleServer, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: keys(source("kaggle://ann/large", tmp_path)), range(4)))
+    assert found == [sorted(LARGE)] * 4
+    assert server.storage.calls["storage.get"] == 1
 
 
 def test_a_version_that_is_here_is_read_without_kaggle(server: KaggleServer, tmp_path: Path) -> None:

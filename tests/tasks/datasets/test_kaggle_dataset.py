@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
+from blocks.errors import LookbookError
+from blocks.kaggle import KaggleCredentials
 from blocks.workspace import Workspace
 from tasks.datasets.manifest import read_table, require_published
 from tasks.datasets.sources.kaggle import drop
@@ -53,3 +57,16 @@ def test_a_repair_fetches_the_version_that_the_snapshot_is_of(workspace: Workspa
     assert verify(workspace, "things").differences
     verify_or_repair(workspace, "things", mend=True)
     assert not verify(workspace, "things").differences
+
+
+def test_the_workspaces_credentials_are_used_and_kept_out_of_the_lake(
+    workspace: Workspace, server: KaggleServer
+) -> None:
+    server.datasets["ann/shoes"].private = True
+    with pytest.raises(LookbookError, match="403"):
+        run(request(workspace, SOURCE))
+    place = replace(workspace, kaggle=KaggleCredentials(token=SecretStr("good-token")))
+    assert run(request(place, SOURCE))["images"]["loaded"] == 2
+    written = [path for path in workspace.scratch.parent.rglob("*") if path.is_file()]
+    assert written
+    assert not [path for path in written if b"good-token" in path.read_bytes()]

@@ -27,6 +27,7 @@ THREADS = 16
 SLICE = 4096
 #: The table of the copied files, and what the snapshot's own tables are called; the others keep their names.
 FILES = "files.parquet"
+MANIFEST = "manifest.json"
 TABLE_NAMES = {"products": "styles"}
 
 FILES_SCHEMA = pa.schema(
@@ -83,7 +84,7 @@ def copy_dataset(
     good = images.filter(pc.not_equal(images.column("outcome"), "rejected"))
     named = _named(good, read_table(lake, manifest, "products"), layout)
     objects = {output: _objects(lake, manifest, good, output) for output in dict.fromkeys(outputs)}
-    progress.announce(len(named) * len(objects))
+    progress.announce(len(named) * len(objects) + len(TABLES) + len((FILES, MANIFEST)))
     counts: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
     for output, contents in objects.items():
@@ -185,7 +186,7 @@ def _tables(lake: Lake, manifest: Manifest, rows: list[dict[str, Any]]) -> Itera
 
 
 def _last(lake: Lake, manifest: Manifest) -> Iterator[CopiedFile]:
-    yield _in_memory("manifest.json", lake.get(f"{manifest.folder}/manifest.json"))
+    yield _in_memory(MANIFEST, lake.get(f"{manifest.folder}/manifest.json"))
 
 
 def _in_memory(name: str, data: bytes) -> CopiedFile:

@@ -189,7 +189,7 @@ class KaggleServer:
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         headers["Content-Length"] = str(len(data) - start)
         told = {name: value for name, value in headers.items() if value}
-        return Response(206 if "Content-Range" in told else 200, _pieces(data[start:]), told)
+        return Response(206 if "Content-Range" in told else 200, pieces(data[start:]), told)
 
 
 def zip_of(files: Mapping[str, bytes]) -> bytes:
@@ -201,7 +201,8 @@ def zip_of(files: Mapping[str, bytes]) -> bytes:
     return sink.getvalue()
 
 
-def _pieces(data: bytes) -> Iterator[bytes]:
+def pieces(data: bytes) -> Iterator[bytes]:
+    """A body as it is sent."""
     for start in range(0, len(data), PIECE):
         yield data[start : start + PIECE]
 

@@ -14,6 +14,7 @@ from blocks.lake import FolderLake
 from tasks.datasets.manifest import read_table, require_published
 from tasks.exports.copy import copy_dataset
 from tasks.exports.targets import FolderTarget
+from tasks.images.progress import listening
 from tests.support.pipeline import photo, write_collection
 from tests.tasks.exports.conftest import IMAGES, publish
 
@@ -74,6 +75,14 @@ def test_what_is_damaged_there_is_sent_again(small_dataset: FolderLake, tmp_path
     path.write_bytes(bytes(len(good)))
     assert copy_dataset(small_dataset, "things", ["grey"], str(tmp_path / "out"))["folders"]["grey"]["sent"] == 1
     assert path.read_bytes() == good
+
+
+def test_what_is_announced_is_done(small_dataset: FolderLake, tmp_path: Path) -> None:
+    announced: list[int] = []
+    done: list[int] = []
+    with listening(announce=announced.append, advance=done.append):
+        copy_dataset(small_dataset, "things", ["grey", "originals"], str(tmp_path / "out"))
+    assert announced == [sum(done)] == [2 * 4 + 7]
 
 
 class Breaking(FolderTarget):

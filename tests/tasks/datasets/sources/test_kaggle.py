@@ -6,8 +6,13 @@ import errno
 import io
 import os
 import shutil
+import subprocess
+import sys
 import tarfile
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,6 +25,7 @@ from tasks.datasets.sources.opening import open_source, version_of
 from tasks.datasets.watching import look
 from tasks.images.locators import read_bytes
 from tasks.images.progress import listening
+from tests.support import kaggle_server
 from tests.support.kaggle_server import Dataset, KaggleServer, zip_of
 from tests.support.kaggle_server import kaggle as serving
 from tests.support.loopback import Fault
@@ -132,6 +138,13 @@ def test_a_version_is_downloaded_once(server: KaggleServer, tmp_path: Path) -> N
     assert server.api.calls.total() == 4  # a version that is named and here is not even asked for
 
 
+def test_readers_of_one_version_wait_for_its_download(server: KaggleServer, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: keys(source("kaggle://ann/large", tmp_path)), range(4)))
+    assert found == [sorted(LARGE)] * 4
+    assert server.storage.calls["storage.get"] == 1
+
+
 def test_a_version_that_is_here_is_read_without_kaggle(server: KaggleServer, tmp_path: Path) -> None:
     keys(source("kaggle://ann/shoes@2", tmp_path))
     server.api.inject(Fault(status=500))
@@ -178,6 +191,32 @@ def test_a_broken_download_goes_on_in_the_next_process(server: KaggleServer, tmp
     assert server.ranges()[-1] == f"bytes={kept}-"
     assert (seen[0], seen[-1]) == ((kept, size), (size, size))
     assert not list(tmp_path.rglob("download.part"))
+
+
+def test_a_download_whose_process_was_killed_goes_on(
+    server: KaggleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed, pieces = threading.Event(), kaggle_server.pieces
+
+    def held(data: bytes) -> Iterator[bytes]:
+        for number, piece in enumerate(pieces(data)):
+            if number == 8:
+                killed.wait(60)
+            yield piece
+
+    monkeypatch.setattr(kaggle_server, "pieces", held)
+    program = "import sys, pathlib; from tasks.datasets.sources.kaggle import KaggleSource\n"
+    program += "list(KaggleSource(sys.argv[1], pathlib.Path(sys.argv[2])).files())"
+    with subprocess.Popen([sys.executable, "-c", program, "kaggle://ann/large", str(tmp_path)]) as process:
+        deadline = time.monotonic() + 60
+        while not (begun := next(tmp_path.rglob("download.part"), None)) or begun.stat().st_size < 7 * 64 * 1024:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.kill()
+    killed.set()
+    kept = part_of(tmp_path).stat().st_size
+    assert keys(source("kaggle://ann/large", tmp_path)) == sorted(LARGE)
+    assert server.ranges() == ["", "", f"bytes={kept}-"]
 
 
 def test_a_part_of_other_bytes_is_not_gone_on_with(server: KaggleServer, tmp_path: Path) -> None:

@@ -191,6 +191,17 @@ def test_a_thousand_rows_of_many_threads_all_arrive(empty: Place) -> None:
     assert one(registry, COUNT) == 1000
 
 
+def test_processes_that_number_their_statements_alike_do_not_meet(
+    empty: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pooler gives one the connection of the other, with all that was left on it."""
+    registry = empty.registry()
+    one(registry, COUNT)
+    for _ in range(5):
+        monkeypatch.setattr(asyncpg.connection, "_uid", 0)  # as in a process that has just begun
+        assert one(registry, f"{COUNT} WHERE dataset = $1", "shoes") == 0
+
+
 def test_a_process_never_holds_more_connections_than_it_may(empty: Place) -> None:
     registry = empty.registry(connections=2)
     one(registry, COUNT)

@@ -65,7 +65,7 @@ def _statement(catalog: Catalog, tree: exp.Expr, text: str, default_dataset: str
         raise Refused(400, "invalidQuery", f"Function not found: {unknown.name}")
     local = {cte.alias for cte in tree.find_all(exp.CTE)}
     tables = []
-    for table in tree.find_all(exp.Table):
+    for table in list(tree.find_all(exp.Table)):
         if not table.db and table.name in local:
             continue
         if not table.db and default_dataset is None:
@@ -73,6 +73,9 @@ def _statement(catalog: Catalog, tree: exp.Expr, text: str, default_dataset: str
             raise Refused(400, "invalidQuery", message)
         if table.catalog and table.catalog != catalog.project:
             raise Refused(403, "accessDenied", f"Access Denied: Project {table.catalog}: User does not have access")
+        if table.name.upper() == "INFORMATION_SCHEMA.COLUMNS":
+            table.replace(_information_schema(catalog, table))
+            continue
         table.set("catalog", None)
         table.set("db", exp.to_identifier(table.db or default_dataset, quoted=True))
         table.set("this", exp.to_identifier(table.name, quoted=True))
@@ -81,6 +84,28 @@ def _statement(catalog: Catalog, tree: exp.Expr, text: str, default_dataset: str
         if number.parent is not None:
             number.replace(_with_floats(number))
     return Statement(tree, text, _kind(tree), tuple(dict.fromkeys(tables)))
+
+
+def _information_schema(catalog: Catalog, table: exp.Table) -> exp.Expr:
+    """The columns of a dataset's tables, as a table of values."""
+    names = [
+        "table_catalog",
+        "table_schema",
+        "table_name",
+        "column_name",
+        "ordinal_position",
+        "is_nullable",
+        "data_type",
+    ]
+    catalog.dataset(table.db)
+    rows = [
+        (catalog.project, table.db, name, field["name"], n, "YES", sql_type(field))
+        for dataset, name in catalog.tables
+        if dataset == table.db
+        for n, field in enumerate(catalog.fields(dataset, name), 1)
+    ]
+    values = exp.values(rows or [tuple([None] * len(names))], alias="found", columns=names)
+    return exp.select("*").from_(values).where("table_name IS NOT NULL").subquery(table.alias or "columns")
 
 
 def _kind(tree: exp.Expr) -> str:

@@ -48,12 +48,18 @@ class Job:
 
 
 class Jobs:
-    """Runs jobs, and keeps them by their ids for good, as BigQuery does for half a year."""
+    """Runs jobs, and keeps them by their ids for good, as BigQuery does for half a year.
+
+    Attributes:
+        polls: how often a job that is begun from now on is told of as RUNNING.
+        failing: what the next jobs fail of, one each.
+    """
 
     def __init__(self, catalog: Catalog, fetch: Fetch) -> None:
         self.catalog, self.fetch = catalog, fetch
         self.by_id: dict[str, Job] = {}
         self.polls = 0
+        self.failing: list[Refused] = []
 
     def insert(self, resource: Mapping[str, Any], upload: bytes | None = None) -> Job:
         """Run a job; refused where one of that id stands. A job that fails is a job with an error result."""
@@ -79,7 +85,8 @@ class Jobs:
     def get(self, job_id: str, location: str | None) -> Job:
         """A job; where it does not lie in the US or EU, only who names its location finds it."""
         here = self.catalog.location.upper()
-        if job_id not in self.by_id or (location or "US").upper() not in ({here} | ({"US"} if here == "EU" else set())):
+        found = here in {"US", "EU"} if location is None else location.upper() == here
+        if job_id not in self.by_id or not found:
             raise Refused(404, "notFound", f"Not found: Job {self.catalog.project}:{location or 'US'}.{job_id}")
         return self.by_id[job_id]
 
@@ -100,6 +107,8 @@ class Jobs:
         configuration, location = job.resource["configuration"], job.resource["jobReference"]["location"]
         if location.upper() != self.catalog.location.upper():
             raise Refused(404, "notFound", f"Not found: Dataset was not found in location {location}")
+        if self.failing and not configuration.get("dryRun"):
+            raise self.failing.pop(0)
         if "load" in configuration:
             job.resource["statistics"]["load"] = self._load(configuration["load"], upload)
         elif "copy" in configuration:

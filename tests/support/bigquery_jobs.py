@@ -16,6 +16,7 @@ from sqlglot import exp
 from tests.support import bigquery_engine as engine
 from tests.support.bigquery_bytes import BILLED_AT_LEAST, MEGABYTE, bytes_read
 from tests.support.bigquery_catalog import Catalog, Refused, quoted
+from tests.support.bigquery_parsing import Statement, parse
 from tests.support.bigquery_types import Field, rest_fields
 
 #: The objects that a ``gs://`` address names, by address; it may hold one ``*``.
@@ -173,7 +174,7 @@ class Jobs:
 
     def _query(self, job: Job, query: Mapping[str, Any], *, dry: bool) -> None:
         default = (query.get("defaultDataset") or {}).get("datasetId")
-        statements = engine.parse(self.catalog, query["query"], default)
+        statements = parse(self.catalog, query["query"], default)
         kind = statements[0].kind if len(statements) == 1 else "SCRIPT"
         limit = int(query.get("maximumBytesBilled") or 0)
         counted = limit or dry or kind == "SELECT"  # of other statements no test asks how much they read
@@ -205,7 +206,7 @@ class Jobs:
                 statistics["dmlStats"] = {name: str(count) for name, count in outcome.dml.items()}
                 statistics["numDmlAffectedRows"] = str(sum(outcome.dml.values()))
 
-    def _dry(self, statements: list[engine.Statement], statistics: dict[str, Any]) -> None:
+    def _dry(self, statements: list[Statement], statistics: dict[str, Any]) -> None:
         for statement in statements:
             if not isinstance(statement.tree, (exp.Create, exp.Drop)):
                 for key in statement.tables:

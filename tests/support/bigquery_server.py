@@ -18,6 +18,7 @@ from typing import Any
 from tests.support import bigquery_engine as engine
 from tests.support.bigquery_catalog import Catalog, Refused
 from tests.support.bigquery_jobs import Fetch, Job, Jobs
+from tests.support.bigquery_parsing import parse
 from tests.support.bigquery_types import rest_rows
 from tests.support.loopback import LoopbackServer, Request, Response, Route, json_response
 
@@ -96,7 +97,7 @@ class BigQueryServer(LoopbackServer):
     def run(self, sql: str) -> None:
         """Run a script of BigQuery's SQL behind the client's back."""
         with self.lock:
-            for statement in engine.parse(self.catalog, sql, None):
+            for statement in parse(self.catalog, sql, None):
                 engine.run(self.catalog, statement)
 
     # Datasets

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import io
 from collections.abc import Iterator
+from typing import cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ from google.api_core import exceptions as api
 from google.cloud.bigquery import (
     Client,
     CopyJobConfig,
+    LoadJob,
     LoadJobConfig,
     QueryJobConfig,
     SchemaField,
@@ -42,7 +44,7 @@ def client(server: BigQueryServer) -> Iterator[Client]:
     client.create_dataset("d")
     load(client, ROWS)
     yield client
-    client.close()
+    client.close()  # type: ignore[no-untyped-call]
 
 
 def load(client: Client, rows: pa.Table, job_id: str | None = None, **config: str) -> None:
@@ -78,7 +80,7 @@ def test_an_id_is_run_once(client: Client) -> None:
         load(client, ROWS, "again", write_disposition="WRITE_APPEND")
     assert caught.value.errors[0]["reason"] == "duplicate"
     assert asked(client, "SELECT count(*) AS n FROM d.t") == [(6,)]
-    assert client.get_job("again").output_rows == 3
+    assert cast("LoadJob", client.get_job("again")).output_rows == 3
     with pytest.raises(api.NotFound):
         client.get_job("again", location="US")
 

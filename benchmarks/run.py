@@ -25,6 +25,7 @@ SECTIONS = (
     "imaging",
     "curated",
     "store",
+    "gcs",
     "memory",
     "quality",
     "agreement",
@@ -32,7 +33,7 @@ SECTIONS = (
     "demo",
 )
 #: Those that take a number of photos, for a trial.
-TRIED = ("imaging", "curated", "store", "memory", "quality", "agreement")
+TRIED = ("imaging", "curated", "store", "gcs", "memory", "quality", "agreement")
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 
 

@@ -22,7 +22,7 @@ from blocks.bigquery_warehouse import BigQueryWarehouse
 from blocks.errors import LookbookError, OutOfReachError
 from blocks.warehouse import STAGING_KEYS, SnapshotLoad
 from tasks.tables.models import load_models
-from tests.support.bigquery_catalog import Catalog
+from tests.support.bigquery_catalog import Catalog, Refused
 from tests.support.bigquery_server import BigQueryServer
 from tests.support.loopback import Fault
 from tests.support.snapshots import products_with, snapshot_load
@@ -401,6 +401,16 @@ def test_an_answer_that_is_lost_is_no_second_job(loaded: BigQueryServer, tmp_pat
     warehouse.load_snapshot(later, MODELS)
     assert one(warehouse, "SELECT count(*) AS n FROM staging.images") == [{"n": 7}]
     assert warehouse.differences(later, MODELS) == []
+
+
+def test_a_job_that_fails_of_what_may_pass_is_run_again_and_others_are_not(loaded: BigQueryServer) -> None:
+    warehouse = bigquery_warehouse(loaded)
+    loaded.jobs.failing = [Refused(500, "backendError", "busy"), Refused(429, "jobRateLimitExceeded", "slow down")]
+    assert one(warehouse, "SELECT 1 AS x") == [{"x": 1}]
+    loaded.jobs.failing = [Refused(403, "quotaExceeded", "Quota exceeded: too many")] * 2
+    with pytest.raises(LookbookError, match=r"Quota exceeded: too many[\s\S]*until the quota is free"):
+        warehouse.query("SELECT 1 AS x")
+    assert len(loaded.jobs.failing) == 1
 
 
 def test_a_job_that_takes_a_while_is_waited_for(loaded: BigQueryServer) -> None:

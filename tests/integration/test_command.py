@@ -92,6 +92,7 @@ def test_the_warehouse_answers_in_json_csv_and_tables(shared_home: Path, sample:
         {k: v if k == "outcome" else int(v) for k, v in r.items()} for r in csv.DictReader(io.StringIO(text))
     ] == rows
     assert "loaded" in lookbook(shared_home, "query", sql).stdout
+    assert "bills nothing" in lookbook(shared_home, "query", sql, "--dry-run").stdout
 
 
 @pytest.mark.usefixtures("sample")

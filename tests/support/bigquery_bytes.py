@@ -10,7 +10,7 @@ from typing import Any
 from sqlglot import exp
 
 from tests.support.bigquery_catalog import Catalog, quoted
-from tests.support.bigquery_engine import Statement, parse
+from tests.support.bigquery_parsing import Statement, parse
 
 MEGABYTE = 1 << 20
 #: For each table that a query reads.

@@ -16,6 +16,7 @@ from sqlglot import exp
 from tests.support import bigquery_engine as engine
 from tests.support.bigquery_bytes import BILLED_AT_LEAST, MEGABYTE, bytes_read
 from tests.support.bigquery_catalog import Catalog, Refused, quoted
+from tests.support.bigquery_parsing import Statement, parse
 from tests.support.bigquery_types import Field, rest_fields
 
 #: The objects that a ``gs://`` address names, by address; it may hold one ``*``.
@@ -48,12 +49,18 @@ class Job:
 
 
 class Jobs:
-    """Runs jobs, and keeps them by their ids for good, as BigQuery does for half a year."""
+    """Runs jobs, and keeps them by their ids for good, as BigQuery does for half a year.
+
+    Attributes:
+        polls: how often a job that is begun from now on is told of as RUNNING.
+        failing: what the next jobs fail of, one each.
+    """
 
     def __init__(self, catalog: Catalog, fetch: Fetch) -> None:
         self.catalog, self.fetch = catalog, fetch
         self.by_id: dict[str, Job] = {}
         self.polls = 0
+        self.failing: list[Refused] = []
 
     def insert(self, resource: Mapping[str, Any], upload: bytes | None = None) -> Job:
         """Run a job; refused where one of that id stands. A job that fails is a job with an error result."""
@@ -79,7 +86,8 @@ class Jobs:
     def get(self, job_id: str, location: str | None) -> Job:
         """A job; where it does not lie in the US or EU, only who names its location finds it."""
         here = self.catalog.location.upper()
-        if job_id not in self.by_id or (location or "US").upper() not in ({here} | ({"US"} if here == "EU" else set())):
+        found = here in {"US", "EU"} if location is None else location.upper() == here
+        if job_id not in self.by_id or not found:
             raise Refused(404, "notFound", f"Not found: Job {self.catalog.project}:{location or 'US'}.{job_id}")
         return self.by_id[job_id]
 
@@ -100,6 +108,8 @@ class Jobs:
         configuration, location = job.resource["configuration"], job.resource["jobReference"]["location"]
         if location.upper() != self.catalog.location.upper():
             raise Refused(404, "notFound", f"Not found: Dataset was not found in location {location}")
+        if self.failing and not configuration.get("dryRun"):
+            raise self.failing.pop(0)
         if "load" in configuration:
             job.resource["statistics"]["load"] = self._load(configuration["load"], upload)
         elif "copy" in configuration:
@@ -164,7 +174,7 @@ class Jobs:
 
     def _query(self, job: Job, query: Mapping[str, Any], *, dry: bool) -> None:
         default = (query.get("defaultDataset") or {}).get("datasetId")
-        statements = engine.parse(self.catalog, query["query"], default)
+        statements = parse(self.catalog, query["query"], default)
         kind = statements[0].kind if len(statements) == 1 else "SCRIPT"
         limit = int(query.get("maximumBytesBilled") or 0)
         counted = limit or dry or kind == "SELECT"  # of other statements no test asks how much they read
@@ -196,7 +206,7 @@ class Jobs:
                 statistics["dmlStats"] = {name: str(count) for name, count in outcome.dml.items()}
                 statistics["numDmlAffectedRows"] = str(sum(outcome.dml.values()))
 
-    def _dry(self, statements: list[engine.Statement], statistics: dict[str, Any]) -> None:
+    def _dry(self, statements: list[Statement], statistics: dict[str, Any]) -> None:
         for statement in statements:
             if not isinstance(statement.tree, (exp.Create, exp.Drop)):
                 for key in statement.tables:

@@ -5,8 +5,11 @@ https://cloud.google.com/bigquery/docs/reference/rest. What it does not enforce:
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
+import sys
+import time
 import traceback
 import uuid
 from collections.abc import Callable, Mapping
@@ -15,6 +18,7 @@ from typing import Any
 from tests.support import bigquery_engine as engine
 from tests.support.bigquery_catalog import Catalog, Refused
 from tests.support.bigquery_jobs import Fetch, Job, Jobs
+from tests.support.bigquery_parsing import parse
 from tests.support.bigquery_types import rest_rows
 from tests.support.loopback import LoopbackServer, Request, Response, Route, json_response
 
@@ -93,7 +97,7 @@ class BigQueryServer(LoopbackServer):
     def run(self, sql: str) -> None:
         """Run a script of BigQuery's SQL behind the client's back."""
         with self.lock:
-            for statement in engine.parse(self.catalog, sql, None):
+            for statement in parse(self.catalog, sql, None):
                 engine.run(self.catalog, statement)
 
     # Datasets
@@ -144,7 +148,8 @@ class BigQueryServer(LoopbackServer):
         listed = [self._table_resource(dataset, name) for name in shown]
         for resource in listed:
             resource.pop("schema")
-        return json_response({"tables": listed, "totalItems": len(names)} | following)
+        token = {"nextPageToken": following["pageToken"]} if following else {}
+        return json_response({"tables": listed, "totalItems": len(names)} | token)
 
     def _insert_table(self, request: Request) -> Response:
         body, (_, dataset) = request.json(), request.parts
@@ -158,7 +163,10 @@ class BigQueryServer(LoopbackServer):
 
     def _patch_table(self, request: Request) -> Response:
         dataset, name = request.parts[1:]
-        self.catalog.table(dataset, name).properties.update(request.json())
+        changes = request.json()
+        if int(changes.get("expirationTime") or sys.maxsize) < time.time() * 1000:
+            raise Refused(400, "invalid", "Expiration time must be in the future")
+        self.catalog.table(dataset, name).properties.update(changes)
         return json_response(self._table_resource(dataset, name))
 
     def _delete_table(self, request: Request) -> Response:
@@ -210,7 +218,10 @@ class BigQueryServer(LoopbackServer):
         job = self.jobs.insert({"jobReference": reference, "configuration": configuration})
         if job.error:
             raise Refused(_status(job), job.error["reason"], job.error["message"])
-        return json_response(self._results(job, request))
+        exact = str(body.get("formatOptions", {}).get("useInt64Timestamp", False))
+        asked = {name: str(body[name]) for name in ("maxResults",) if name in body}
+        asked["formatOptions.useInt64Timestamp"] = exact
+        return json_response(self._results(job, dataclasses.replace(request, query=asked)))
 
     def _query_results(self, request: Request) -> Response:
         job = self.jobs.get(request.parts[1], request.query.get("location"))

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.peers import clock
-from blocks.lake import FolderLake
+from blocks.lake import Lake
 from blocks.settings import read_settings
 from blocks.workspace import Workspace, local_workspace
 from tasks.datasets.survey import Request, take_stock
@@ -25,7 +25,7 @@ def prepared(source: str, workspace: Workspace) -> list[str]:
     return take_stock(Request(workspace, source, "bare", Recipe(), None, BATCH_SIZE, 1.0)).batches
 
 
-def draw(lake: FolderLake, batches: list[str]) -> int:
+def draw(lake: Lake, batches: list[str]) -> int:
     """Do the batches; how many images they held."""
     return sum(process_batch(lake, batch, read_settings().threads).images for batch in batches)
 

@@ -21,10 +21,12 @@ from benchmarks.processes import ROOT, forget, say
 SECTIONS = (
     "main_job",
     "executors",
+    "work_pool",
     "workers",
     "imaging",
     "curated",
     "store",
+    "gcs",
     "memory",
     "quality",
     "agreement",
@@ -32,7 +34,7 @@ SECTIONS = (
     "demo",
 )
 #: Those that take a number of photos, for a trial.
-TRIED = ("imaging", "curated", "store", "memory", "quality", "agreement")
+TRIED = ("imaging", "curated", "store", "gcs", "memory", "quality", "agreement")
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 
 

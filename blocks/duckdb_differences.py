@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from blocks.duckdb_staging import file_columns, laid_out_columns, lay_out, literal, quoted, staging_columns
-from blocks.warehouse import STAGING_KEYS, Model, SnapshotLoad
+from blocks.warehouse import MOST_ROWS, STAGING_KEYS, Model, SnapshotLoad, row_fault
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
-
-#: So many rows of one table are named; of the rest, the number.
-MOST_ROWS = 20
 
 
 def find_differences(connection: DuckDBPyConnection, load: SnapshotLoad, models: list[Model]) -> list[str]:
@@ -77,16 +74,10 @@ def _rows(
         """,  # noqa: S608 - identifiers and literals are quoted
         [load.dataset],
     ).fetchall()
-    lines = [f"row {name} {_fault(lost, surplus)}" for name, lost, surplus, _ in found]
+    lines = [f"row {name} {row_fault(lost, surplus)}" for name, lost, surplus, _ in found]
     if found and found[0][3] > len(found):
         lines.append(f"… and {found[0][3] - len(found)} more")
     return lines
-
-
-def _fault(lost: bool, surplus: bool) -> str:
-    if lost and surplus:
-        return "differs"
-    return "is missing" if lost else "should not be there"
 
 
 def _views(connection: DuckDBPyConnection, tables: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from blocks.warehouse import STANDING_COLUMNS, TAGS, Model, SnapshotLoad
+from blocks.warehouse import STANDING_COLUMNS, TAGS, Model, SnapshotLoad, free_names
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -47,7 +47,7 @@ def staging_columns(connection: DuckDBPyConnection, table: str) -> dict[str, str
 def file_columns(connection: DuckDBPyConnection, table: str, uri: str) -> dict[str, str]:
     """Names and types of the columns that staging needs for a file: its own, and those that always stand there."""
     own = columns_of(connection, _file(uri))
-    own = dict(zip(_free_names(list(own)), own.values(), strict=True))
+    own = dict(zip(free_names(list(own), TAGS), own.values(), strict=True))
     present = {name.lower() for name in own}
     standing = STANDING_COLUMNS.get(table, {})
     return own | {name: type_ for name, type_ in standing.items() if name.lower() not in present}
@@ -92,7 +92,7 @@ def lay_out(connection: DuckDBPyConnection, load: SnapshotLoad, models: list[Mod
         missing = file_columns(connection, table, uri)  # where the warehouse is of an earlier version
         shape = standing | {name: type_ for name, type_ in missing.items() if name.lower() not in present}
         own = columns_of(connection, _file(uri))
-        names = _free_names(list(own))
+        names = free_names(list(own), TAGS)
         sources = {free.lower(): name for free, name in zip(names, own, strict=True)}
         columns = [f"{literal(load.dataset)} AS dataset"]
         for name, type_ in shape.items():
@@ -152,20 +152,6 @@ def _tags(load: SnapshotLoad) -> list[object]:
 def _file(uri: str) -> str:
     # A folder named a=b on the path is not a partition, and would become a column.
     return f"read_parquet({literal(uri)}, hive_partitioning = false)"
-
-
-def _free_names(names: list[str]) -> list[str]:
-    """The names that a file's columns get in staging: those of the tags are taken."""
-    taken = {name.lower() for name in names} | set(TAGS)
-    free = []
-    for name in names:
-        given = name
-        if name.lower() in TAGS:
-            while given.lower() in taken:
-                given += "_"
-            taken.add(given.lower())
-        free.append(given)
-    return free
 
 
 def _converted(value: str, before: str, after: str) -> str:

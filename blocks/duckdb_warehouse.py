@@ -15,11 +15,11 @@ from pydantic import Field, field_validator
 from blocks import duckdb_staging as staging
 from blocks.duckdb_differences import find_differences
 from blocks.errors import LookbookError
-from blocks.warehouse import STAGING_KEYS, Model, SnapshotLoad, Warehouse
+from blocks.warehouse import STAGING_KEYS, Model, QueryCost, SnapshotLoad, Warehouse
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from duckdb import DuckDBPyConnection
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 #: DuckDB downloads no extensions.
 _CLOSED = {
@@ -96,6 +96,17 @@ class DuckDBWarehouse(Warehouse):
 
     def query(self, sql: str) -> pa.Table:
         """See `Warehouse.query`."""
+        with self._found(sql) as found:
+            return found.to_arrow_table()
+
+    def dry_run(self, sql: str) -> QueryCost:
+        """See `Warehouse.dry_run`. A relation is bound, so that names and types are checked, but not run."""
+        with self._found(sql):
+            return QueryCost(None)
+
+    @contextmanager
+    def _found(self, sql: str) -> Iterator[DuckDBPyRelation]:
+        """What a statement gives, not fetched yet."""
         import duckdb  # noqa: PLC0415 - late: importing the block is to be quick
 
         if not self.path.exists():
@@ -107,7 +118,8 @@ class DuckDBWarehouse(Warehouse):
             try:
                 found = connection.sql(sql)
                 if found is not None:
-                    return found.to_arrow_table()
+                    yield found
+                    return
             except duckdb.Error as error:
                 raise LookbookError(str(error).strip(), _QUERY_HELP) from error
         raise LookbookError("The statement gives no rows.", _QUERY_HELP)

@@ -39,3 +39,24 @@ class SwapConflictError(LookbookError):
 
 class OutOfReachError(LookbookError):
     """A service does not answer: unlike other errors of ours it may pass, and is tried again."""
+
+
+class MissingError(LookbookError):
+    """A service knows nothing of this name."""
+
+
+class TransientError(Exception):
+    """A fault of a service that may pass: whoever asked decides how often to ask again.
+
+    Args:
+        problem: what is wrong.
+        wait: seconds that the server asks to wait, or None.
+    """
+
+    def __init__(self, problem: str, wait: float | None = None) -> None:
+        super().__init__(problem)
+        self.wait = wait
+
+
+class StatementTimeoutError(LookbookError):
+    """The registry took too long for one statement."""

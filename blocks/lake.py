@@ -54,8 +54,8 @@ class Lake(Block, ABC):
         """
 
     @abstractmethod
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Every object whose key starts with the folder `prefix`, in no particular order."""
+    def list(self, prefix: str, start: str = "") -> Iterator[ObjectInfo]:
+        """Every object of the folder `prefix` whose key is not before `start`, in no particular order."""
 
     @abstractmethod
     def remove(self, key: str) -> None:
@@ -80,6 +80,29 @@ class Lake(Block, ABC):
     @abstractmethod
     def uri(self, key: str) -> str:
         """The address under which other programs (DuckDB, a browser) read this object."""
+
+    @abstractmethod
+    def local_copy(self, key: str, folder: Path) -> Path:
+        """A file with the object's bytes, for programs that read files only: not to be changed.
+
+        Args:
+            key: the object's.
+            folder: where a copy is made, under the object's key, if the lake itself lies in no folder.
+
+        Raises:
+            ObjectNotFoundError: no object stands there.
+        """
+
+
+def checked_key(key: str) -> str:
+    """The key itself.
+
+    Raises:
+        LookbookError: it leads out of the lake.
+    """
+    if not key or key.startswith("/") or ".." in key.split("/"):
+        raise LookbookError(f"{key!r} is no key of a lake: keys are relative paths without '..'.")
+    return key
 
 
 class FolderLake(Lake):
@@ -116,12 +139,14 @@ class FolderLake(Lake):
         except FileNotFoundError as error:
             raise ObjectNotFoundError(f"{key}: not in the lake {self.root}.") from error
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+    def list(self, prefix: str, start: str = "") -> Iterator[ObjectInfo]:
         """See `Lake.list`."""
         for folder, _, names in os.walk(self._path(prefix)):
             for name in names:
                 path = Path(folder, name)
-                yield ObjectInfo(path.relative_to(self.root).as_posix(), path.stat().st_size)
+                key = path.relative_to(self.root).as_posix()
+                if key >= start:
+                    yield ObjectInfo(key, path.stat().st_size)
 
     def remove(self, key: str) -> None:
         """See `Lake.remove`."""
@@ -159,10 +184,15 @@ class FolderLake(Lake):
         """See `Lake.uri`: an absolute path."""
         return self._path(key)
 
+    def local_copy(self, key: str, folder: Path) -> Path:  # noqa: ARG002
+        """See `Lake.local_copy`: the file that is the object."""
+        path = Path(self._path(key))
+        if not path.is_file():
+            raise ObjectNotFoundError(f"{key}: not in the lake {self.root}.")
+        return path
+
     def _path(self, key: str) -> str:
-        if not key or key.startswith("/") or ".." in key.split("/"):
-            raise LookbookError(f"{key!r} is no key of a lake: keys are relative paths without '..'.")
-        return f"{self.root}/{key}"
+        return f"{self.root}/{checked_key(key)}"
 
     def _write(self, path: str, data: bytes) -> None:
         aside = f"{self.root}/.tmp/{uuid.uuid4().hex}"

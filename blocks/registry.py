@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -11,84 +12,120 @@ from typing import Any, TypeVar
 
 import asyncpg
 from prefect.blocks.core import Block
-from pydantic import Field, SecretStr
+from pydantic import ConfigDict, Field, SecretStr
 
 from blocks.embedded import postgres
-from blocks.errors import LookbookError
-from blocks.migrations import HEAD, upgrade
+from blocks.errors import LookbookError, StatementTimeoutError
+from blocks.migrations import HEAD, read_version, upgrade
+from blocks.registry_connection import CONNECTION_FAULTS, Address, closing, connect, slot
 
 Result = TypeVar("Result")
 
-#: Everything that could break a connection; none of them names the password.
-CONNECTION_FAULTS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncio.TimeoutError)
+
+class Registry(Block, ABC):
+    """PostgreSQL 14 or newer, with a schema of our own; works through a pooler in transaction mode as well."""
+
+    # Errors would print what was given, the password included.
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    connections: int = Field(
+        default=4, ge=1, le=100, description="Connections that one process holds at the same time, at the most."
+    )
+    statement_seconds: int = Field(
+        default=600, ge=1, le=86_400, description="Seconds that one statement may take, waits for locks included."
+    )
+
+    @abstractmethod
+    def address(self) -> Address:
+        """What to connect to; starts an embedded server.
+
+        Raises:
+            LookbookError: the block does not say it.
+        """
+
+    @abstractmethod
+    def label(self) -> str:
+        """Which one it is, for errors: without a password."""
+
+    def run(self, work: Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[Result]]) -> Result:
+        """Do `work` in one transaction of a connection of its own; where it raises, nothing was written.
+
+        One transaction, because a pooler in transaction mode gives each transaction another connection. Threads wait
+        while their process holds as many connections as it may.
+
+        Raises:
+            StatementTimeoutError: one statement took too long.
+            LookbookError: the server can't be reached, or fails.
+        """
+        address = self.address()
+        with slot(address, self.connections):
+            if not _in_a_loop():
+                return asyncio.run(self._run(address, work))
+            with ThreadPoolExecutor(1) as thread:  # a notebook or an async caller has a loop running here
+                return thread.submit(asyncio.run, self._run(address, work)).result()
+
+    async def _run(
+        self, address: Address, work: Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[Result]]
+    ) -> Result:
+        async with closing(await connect(address, self.label(), self.statement_seconds)) as connection:
+            try:
+                async with self._transaction(connection):
+                    if await read_version(connection) == HEAD:
+                        return await work(connection)
+                    await upgrade(connection)
+                async with self._transaction(connection):
+                    return await work(connection)
+            except (asyncpg.QueryCanceledError, TimeoutError) as error:
+                raise StatementTimeoutError(
+                    f"The registry {self.label()} took more than {self.statement_seconds} seconds for one statement.",
+                    "See what it waits for in pg_stat_activity, or raise statement_seconds of its block.",
+                ) from error
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError) as error:
+                cause = _cause(error)
+                raise LookbookError(
+                    f"The registry {self.label()} failed: {type(cause).__name__}: {cause}.",
+                    "Run the command again; if it stays, see PostgreSQL's log.",
+                ) from error
+
+    @asynccontextmanager
+    async def _transaction(self, connection: asyncpg.Connection[asyncpg.Record]) -> AsyncIterator[None]:
+        """A transaction with the time-out: a pooler takes no such setting when it is connected to."""
+        async with connection.transaction():
+            await connection.execute(f"SET LOCAL statement_timeout = '{self.statement_seconds}s'")
+            yield
 
 
-class Registry(Block):
+class PostgresRegistry(Registry):
     """PostgreSQL: one that a URL names, or one from a wheel, started on demand under a home."""
 
     _block_type_name = "Lookbook Registry"
     _block_type_slug = "lookbook-registry"
 
-    url: SecretStr | None = Field(default=None, description="postgresql://user:password@host/database")
+    url: SecretStr | None = Field(
+        default=None,
+        description="postgresql://user:password@host:5432/database; "
+        "?sslmode=verify-full&sslrootcert=/path/ca.pem for a server that is known by its certificate.",
+    )
     home: Path | None = Field(default=None, description="Home of the embedded server, where no URL is given.")
 
-    def run(self, work: Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[Result]]) -> Result:
-        """Open a connection, do `work` with it, close it.
-
-        Raises:
-            LookbookError: the server can't be reached, or fails.
-        """
-        if not _in_a_loop():
-            return asyncio.run(self._run(work))
-        with ThreadPoolExecutor(1) as thread:  # a notebook or an async caller has a loop running here
-            return thread.submit(asyncio.run, self._run(work)).result()
-
-    async def _run(self, work: Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[Result]]) -> Result:
-        async with self.connection() as connection:
-            try:
-                return await work(connection)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                raise LookbookError(
-                    f"The registry {self._label()} failed: {type(error).__name__}: {error}.",
-                    "Run the command again; if it stays, see PostgreSQL's log.",
-                ) from error
-
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-        """A connection to a registry whose schema is up to date."""
-        connection = await self._connect()
-        try:
-            if await _version(connection) != HEAD:
-                await upgrade(self._dsn())
-            yield connection
-        finally:
-            await connection.close()
-
-    async def _connect(self) -> asyncpg.Connection[asyncpg.Record]:
-        try:
-            return await asyncpg.connect(self._dsn(), timeout=30, server_settings={"application_name": "lookbook"})
-        except (ValueError, OverflowError, TypeError):
-            # What it says may hold a piece of the password.
-            raise LookbookError(
-                f"The registry {self._label()} cannot be reached: that is no PostgreSQL URL.",
-                "Write it as postgresql://user:password@host:5432/database, special characters as %23 for #.",
-            ) from None
-        except CONNECTION_FAULTS as error:
-            raise LookbookError(
-                f"The registry {self._label()} cannot be reached: {type(error).__name__}: {error}.",
-                "See that PostgreSQL runs there and lets you in; the workspace's Registry block names it.",
-            ) from error
-
-    def _dsn(self) -> str:
+    def address(self) -> Address:
+        """See `Registry.address`."""
         if self.url is not None:
-            return self.url.get_secret_value()
+            return Address(self.url.get_secret_value())
         if self.home is None:
             raise LookbookError("The Registry block names neither a url nor a home.", "Edit the block: give one.")
-        address = postgres.start(self.home)
-        return f"postgresql://postgres@/postgres?host={address.socket_folder}&port={address.port}"
+        server = postgres.start(self.home)
+        return Address(f"postgresql://postgres@/postgres?host={server.socket_folder}&port={server.port}")
 
-    def _label(self) -> str:
+    def label(self) -> str:
+        """See `Registry.label`."""
         return "that its block's URL names" if self.url is not None else f"under {self.home}"
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Why a transaction could not be ended: its connection broke before."""
+    before = error.__context__
+    return before if isinstance(error, asyncpg.InterfaceError) and isinstance(before, CONNECTION_FAULTS) else error
 
 
 def _in_a_loop() -> bool:
@@ -97,13 +134,6 @@ def _in_a_loop() -> bool:
     except RuntimeError:
         return False
     return True
-
-
-async def _version(connection: asyncpg.Connection[asyncpg.Record]) -> str | None:
-    try:
-        return await connection.fetchval("SELECT version_num FROM lookbook.alembic_version")  # type: ignore[no-any-return]
-    except asyncpg.UndefinedTableError:
-        return None
 
 
 async def copy_rows(

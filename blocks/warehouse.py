@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from prefect.blocks.core import Block
 
@@ -58,6 +59,12 @@ TAGS: dict[str, str] = {
 }
 
 
+_MEGABYTE = 1 << 20
+
+#: So many rows of one table that differ are named; of the rest, the number.
+MOST_ROWS = 20
+
+
 @dataclass(frozen=True)
 class SnapshotLoad:
     """A published snapshot that is to be loaded.
@@ -88,12 +95,43 @@ class Model:
     key: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class QueryCost:
+    """What a query would cost, by a dry run.
+
+    Attributes:
+        bytes_processed: what it reads; None where queries cost nothing.
+        tables: that it reads, as ``dataset.table``.
+        maximum_bytes_billed: more it may not bill; None: no limit.
+    """
+
+    bytes_processed: int | None
+    tables: Sequence[str] = ()
+    maximum_bytes_billed: int | None = None
+
+    @property
+    def bytes_billed(self) -> int | None:
+        """What it would bill at the least: whole megabytes, and ten of them for each table that it reads.
+
+        https://cloud.google.com/bigquery/pricing#on_demand_pricing
+        """
+        if self.bytes_processed is None:
+            return None
+        whole = -(-self.bytes_processed // _MEGABYTE) * _MEGABYTE
+        return max(whole, 10 * _MEGABYTE * len(self.tables))
+
+
 class Warehouse(Block, ABC):
     """Where snapshots are queried.
 
     Schema ``staging`` holds the tables, schema ``warehouse`` a view over each that shows the current
     snapshot of every dataset. Readers need only the views.
+
+    Attributes:
+        reads_buckets: whether it loads files from ``gs://`` addresses; all load local files.
     """
+
+    reads_buckets: ClassVar[bool] = False
 
     @abstractmethod
     def load_snapshot(self, load: SnapshotLoad, models: list[Model]) -> None:
@@ -122,9 +160,38 @@ class Warehouse(Block, ABC):
         """
 
     @abstractmethod
+    def dry_run(self, sql: str) -> QueryCost:
+        """Check a SELECT without running it.
+
+        Raises:
+            LookbookError: as `query`.
+        """
+
+    @abstractmethod
     def differences(self, load: SnapshotLoad, models: list[Model]) -> list[str]:
         """How the warehouse differs from a snapshot's files and from the models made of them.
 
         Returns:
             A line for each row, table or view that differs, at most 20 rows of one table; empty if all is well.
         """
+
+
+def free_names(names: Sequence[str], tags: Container[str]) -> list[str]:
+    """The names that a file's columns get in staging: those of the tags are taken."""
+    taken = {name.lower() for name in names}
+    free = []
+    for name in names:
+        given = name
+        if name.lower() in tags:
+            while given.lower() in taken or given.lower() in tags:
+                given += "_"
+            taken.add(given.lower())
+        free.append(given)
+    return free
+
+
+def row_fault(lost: bool, surplus: bool) -> str:
+    """What is wrong with a row: one that should be there is lost, or one that should not is surplus, or both."""
+    if lost and surplus:
+        return "differs"
+    return "is missing" if lost else "should not be there"

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING
 
 import httpx
-from prefect.blocks.core import Block
-from pydantic import Field
 
 from blocks.duckdb_warehouse import DuckDBWarehouse
 from blocks.embedded import prefect_server
 from blocks.errors import LookbookError, OutOfReachError, UsageError
-from blocks.lake import FolderLake
-from blocks.registry import Registry
+from blocks.lake import FolderLake, Lake
+from blocks.registry import PostgresRegistry, Registry
 from blocks.settings import read_settings
+from blocks.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    from blocks.kaggle import KaggleCredentials
 
 
-class Workspace(Block):
-    """Where a dataset lives: lake, registry and warehouse, and a folder for what can be made again."""
+@dataclass(frozen=True)
+class Workspace:
+    """Where a dataset lives, and what its sources need.
 
-    _block_type_name = "Lookbook Workspace"
-    _block_type_slug = "lookbook-workspace"
+    Attributes:
+        scratch: absolute path of a folder of this machine for downloads and unpacked archives.
+        kaggle: for sources on Kaggle; None: public ones only, or what Kaggle's own settings name.
+    """
 
-    lake: FolderLake
+    lake: Lake
     registry: Registry
-    warehouse: DuckDBWarehouse
-    scratch: Path = Field(description="Absolute path of a folder for downloads and unpacked archives.")
+    warehouse: Warehouse
+    scratch: Path
+    kaggle: KaggleCredentials | None = None
 
 
 def local_workspace(home: Path) -> Workspace:
@@ -49,7 +56,7 @@ def local_workspace(home: Path) -> Workspace:
         ) from error
     return Workspace(
         lake=FolderLake(root=home / "lake"),
-        registry=Registry(home=home, url=read_settings().registry_url),
+        registry=PostgresRegistry(home=home, url=read_settings().registry_url),
         warehouse=DuckDBWarehouse(path=home / "lookbook.duckdb"),
         scratch=home / "scratch",
     )
@@ -95,16 +102,13 @@ def _check_home_of_worker() -> None:
 
 
 def _load_saved(name: str) -> Workspace | None:
+    """The workspace that is saved under `name`, with the faults of the API named."""
     from prefect.exceptions import PrefectHTTPStatusError  # noqa: PLC0415
 
+    from blocks.saved_workspace import load  # noqa: PLC0415 - imports the classes of every kind
+
     try:
-        return cast("Workspace", Workspace.load(name, _sync=True))  # type: ignore[call-arg]
-    except ValueError as error:
-        if "Unable to find block document" in str(error):
-            return None
-        raise LookbookError(
-            f"The workspace {name} that is saved cannot be used: {error}.", "Mend its block in Prefect's UI."
-        ) from error
+        return load(name)
     except (PrefectHTTPStatusError, httpx.HTTPError, OSError) as error:
         refused = isinstance(error, httpx.HTTPStatusError) and error.response.is_client_error
         raise (LookbookError if refused else OutOfReachError)(

@@ -13,10 +13,12 @@ from cyclopts import App, CycloptsError, Parameter
 from blocks.errors import LookbookError, UsageError
 from deployments.options import Debug, Json, with_checked_options
 from deployments.server_commands import deploy, serve
+from deployments.workspace_commands import workspace as workspace_commands
 from tasks.parameters import (
     BATCH_SIZE,
     BatchSize,
     DatasetName,
+    DropDownload,
     Executor,
     Limit,
     RejectLimit,
@@ -106,6 +108,7 @@ def ingest(
     batch_size: BatchSize = BATCH_SIZE,
     reject_limit: RejectLimit = 0.1,
     executor: Executor = "threads",
+    drop_download: DropDownload = False,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -127,6 +130,7 @@ def ingest(
             "batch_size": batch_size,
             "reject_limit": reject_limit,
             "executor": executor,
+            "drop_download": drop_download,
         },
     )
     print_json(summary) if json else print_summary(summary)
@@ -215,11 +219,15 @@ def query(
     workspace: WorkspaceName = "local",
     json: Json = False,
     csv: Annotated[bool, Parameter(negative="", help="Print CSV.")] = False,
+    dry_run: Annotated[bool, Parameter(negative="", help="Check it, and print the bytes that it would bill.")] = False,
     debug: Debug = False,
 ) -> None:
     """Ask the warehouse."""
-    from deployments.output import unique_names
+    from deployments.output import print_query_cost, unique_names
 
+    if dry_run:
+        print_query_cost(_commands(debug).query_cost(workspace, sql), as_json=json)
+        return
     if json and csv:
         raise UsageError("--json and --csv: only one of them can be printed.", "Give one or none.")
     table = _commands(debug).query(workspace, sql)
@@ -258,6 +266,8 @@ def stop(*, json: Json = False, debug: Debug = False) -> None:
         sys.stdout.write(f"Ended {names}.\n" if names else "No server was running.\n")
 
 
+app.command("deployments.copying:copy", name="copy", help="Copy a dataset's images and tables to a folder or a bucket.")
+app.command(workspace_commands)
 app.command("deployments.receiving:receive", name="receive", help="Take Pub/Sub's messages and announce changes.")
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from blocks.lake import Lake
+    from blocks.warehouse import QueryCost
 
 
 def check_source(home: Path, source: str) -> str:
@@ -156,10 +157,10 @@ def stop(home: Path) -> dict[str, bool]:
     from blocks.embedded import postgres, prefect_server
 
     if postgres.running(home) is not None:
-        from blocks.registry import Registry
+        from blocks.registry import PostgresRegistry
         from tasks.datasets.lease import living_owners
 
-        for name, owner in living_owners(Registry(home=home)).items():
+        for name, owner in living_owners(PostgresRegistry(home=home)).items():
             raise LookbookError(
                 f"{name}: a run is at work on it (process {owner.pid} on {owner.host}).",
                 "Wait for it, or end it first.",
@@ -172,6 +173,13 @@ def query(workspace: str, sql: str) -> pa.Table:
     from blocks.workspace import load_workspace
 
     return load_workspace(workspace).warehouse.query(sql)
+
+
+def query_cost(workspace: str, sql: str) -> QueryCost:
+    """What a SELECT would cost; it is checked, and not run."""
+    from blocks.workspace import load_workspace
+
+    return load_workspace(workspace).warehouse.dry_run(sql)
 
 
 def open_report(workspace: str, dataset: str) -> str:

@@ -86,9 +86,9 @@ def job_template(kind: str) -> dict[str, Any]:
 
 def register_blocks() -> None:
     """Register the block types that the UI offers; the workspace brings along those that it is made of."""
-    from blocks.workspace import Workspace
+    from blocks import saved_workspace
 
-    Workspace.register_type_and_schema()
+    saved_workspace.register()
 
 
 def environment() -> dict[str, str]:

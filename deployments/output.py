@@ -7,11 +7,14 @@ import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from blocks.warehouse import QueryCost
 
 #: Columns of a page that no terminal bounds.
 WIDE = 10_000
@@ -71,6 +74,8 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     rows.append(("orphan images", str(summary["orphan_images"])))
     rows.append(("outputs drawn", _counts(summary["outputs"])))
     rows.append(("time", f"{summary['seconds']} s, {summary['images_per_second']} images a second"))
+    if summary["source"].startswith("kaggle://"):
+        rows.append(("source", printable(summary["source"])))
     rows.append(("report", printable(summary["report"])))
     Console(file=sys.stdout).print(
         Text(f"{summary['dataset']}  snapshot {summary['snapshot']}  ({published})", style="bold"),
@@ -78,6 +83,22 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     )
     for name, text in rows:
         sys.stdout.write(f"  {name:<14} {text}\n")
+
+
+def print_query_cost(cost: QueryCost, *, as_json: bool) -> None:
+    """Print what a query would cost, by its dry run."""
+    billed, limit = cost.bytes_billed, cost.maximum_bytes_billed
+    allowed = billed is None or limit is None or billed <= limit
+    if as_json:
+        told = {"bytes_processed": cost.bytes_processed, "bytes_billed": billed, "tables": list(cost.tables)}
+        print_json(told | {"maximum_bytes_billed": limit, "allowed": allowed})
+    elif billed is None:
+        sys.stdout.write("The statement is right. This warehouse bills nothing.\n")
+    else:
+        sys.stdout.write(f"The statement is right. It reads {cost.bytes_processed:,} bytes")
+        sys.stdout.write(f" and bills {billed:,} at least (10 MiB for each table that is read).\n")
+        if not allowed:
+            sys.stdout.write(f"maximum_bytes_billed is {limit:,}: it would fail, and bill nothing.\n")
 
 
 def printable(text: str) -> str:

@@ -6,14 +6,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.filesize import decimal
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from tasks.images import progress
 
 
+class _Amount(ProgressColumn):
+    """Images or bytes: how many of how many."""
+
+    def render(self, task: Task) -> Text:
+        """See `ProgressColumn.render`."""
+        write = decimal if task.fields.get("bytes") else str
+        return Text(f"{write(int(task.completed))}/{write(int(task.total)) if task.total else '?'}")
+
+
 @contextmanager
-def shown() -> Iterator[Callable[[str], None]]:
+def shown(doing: str = "drawing") -> Iterator[Callable[[str], None]]:
     """Show how far a run is while the block runs; on standard error, and only in a terminal.
+
+    Args:
+        doing: what is done with the images.
 
     Yields:
         Call it with what is done now, for the time before the images can be counted.
@@ -21,7 +35,7 @@ def shown() -> Iterator[Callable[[str], None]]:
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        _Amount(),
         TimeElapsedColumn(),
         console=Console(stderr=True),
         transient=True,
@@ -31,8 +45,11 @@ def shown() -> Iterator[Callable[[str], None]]:
     with (
         bar,
         progress.listening(
-            announce=lambda images: bar.update(task, description="drawing", total=images),
+            announce=lambda images: bar.reset(task, description=doing, total=images, bytes=False),
             advance=lambda images: bar.advance(task, images),
+            download=lambda done, total: bar.update(
+                task, description="downloading", completed=done, total=total, bytes=True
+            ),
         ),
     ):
         yield lambda text: bar.update(task, description=text)

@@ -96,9 +96,10 @@ def save_local_workspace(home: Path) -> None:
     On a server that others use as well, each worker has a ``local`` of its own; a saved one would win over all of them,
     with paths of this machine and the registry's password.
     """
+    from blocks import saved_workspace
     from blocks.workspace import local_workspace
 
-    local_workspace(home).save("local", overwrite=True)
+    saved_workspace.save("local", local_workspace(home))
 
 
 def _start_registry(home: Path, ending: ExitStack, say: Say) -> None:

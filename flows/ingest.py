@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -26,13 +26,15 @@ from tasks.datasets.manifest import require_published
 from tasks.datasets.recovery import clear_batches
 from tasks.datasets.registry_index import note_announced, unannounced_snapshot
 from tasks.datasets.runs import end_run, start_run
+from tasks.datasets.sources.kaggle import drop
 from tasks.datasets.survey import Request, take_stock
-from tasks.images.progress import announce
+from tasks.images.progress import announce, listening
 from tasks.images.recipe import Recipe, RecipeOrDefault
 from tasks.parameters import (
     BATCH_SIZE,
     BatchSize,
     DatasetName,
+    DropDownload,
     Executor,
     Limit,
     RejectLimit,
@@ -90,6 +92,7 @@ def ingest(
     batch_size: BatchSize = BATCH_SIZE,
     reject_limit: RejectLimit = 0.1,
     executor: Executor = "threads",
+    drop_download: DropDownload = False,
 ) -> dict[str, Any]:
     """Turn an image collection with its catalogue into a verified, versioned dataset.
 
@@ -103,7 +106,8 @@ def ingest(
     with _alone(request), _recorded(request) as record:
         _catch_up(request, workspace)
         get_run_logger().info("Listing %s", source)
-        survey = take_stock(request)
+        with listening(download=_download_log()):
+            survey = take_stock(request)
         get_run_logger().info("%d images found; batches to do: %d", len(survey.images), len(survey.batches))
         announce(sum(len(items) for items in survey.plan.batches))
         draw(place.lake, workspace, survey.batches, executor)
@@ -113,12 +117,27 @@ def ingest(
             index_in_registry(workspace, dataset)
             load_warehouse(workspace, dataset)
             clear_batches(place.lake, dataset)
+    if drop_download:
+        drop(survey.source, place.scratch)
     if conclusion.published:  # after the lease is given back: what follows may want it
         announce_published(workspace, dataset)
     _describe(conclusion, dataset)
     if conclusion.note:
         get_run_logger().warning("Not published: %s.", conclusion.note)
     return conclusion.summary
+
+
+def _download_log() -> Callable[[int, int], None]:
+    """Says in the log how far the download of a source is, at every tenth of it."""
+    logger, told = get_run_logger(), [-1]
+
+    def log(done: int, total: int) -> None:
+        tenth = 10 * done // total if total else 10
+        if tenth > told[0]:
+            told[0] = tenth
+            logger.info("Downloading: %d of %d MB", done // 10**6, total // 10**6)
+
+    return log
 
 
 def _alone(request: Request) -> AbstractContextManager[None]:

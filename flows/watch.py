@@ -18,7 +18,10 @@ def watch(source: SourceUri, dataset: DatasetName, workspace: WorkspaceName = "l
         Whether a change was announced.
     """
     place, logger = load_workspace(workspace), get_run_logger()
-    before, now = read_watch(place.registry, source, dataset), look(source, place.scratch)
+    before, now = (
+        read_watch(place.registry, source, dataset),
+        look(source, place.scratch, place.kaggle),
+    )
     announce, after = decide(before, now)
     if announce:
         # First the event, then the note: killed in between, the next look announces it again.

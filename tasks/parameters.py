@@ -25,7 +25,8 @@ SourceUri = Annotated[
     str,
     described(
         "Source",
-        "A folder, a .zip or .tar(.gz) archive that the worker can read, inbox:// for its inbox, or sample://500.",
+        "A folder, a .zip or .tar(.gz) archive that the worker can read, inbox:// for its inbox, "
+        "kaggle://owner/dataset, or sample://500.",
         min_length=1,
     ),
 ]
@@ -62,4 +63,11 @@ Executor = Annotated[
 ]
 RejectLimit = Annotated[
     float, described("Reject limit", "Fail if a larger share of the images is rejected (0 to 1).", ge=0, le=1)
+]
+DropDownload = Annotated[
+    bool,
+    described(
+        "Drop download",
+        "Remove what was downloaded for the source once the run is done. The next run downloads it again.",
+    ),
 ]

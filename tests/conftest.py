@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from blocks.registry import Registry
+from blocks.registry import PostgresRegistry, Registry
 from blocks.workspace import Workspace, local_workspace
 from tests.support.homes import remove_home
 
@@ -49,14 +50,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def registry() -> Iterator[Registry]:
     """A registry with its own PostgreSQL, for all tests of a session."""
     home = Path(tempfile.mkdtemp(prefix="lookbook-tests-"))
-    yield Registry(home=home)
+    yield PostgresRegistry(home=home)
     remove_home(home)
 
 
 @pytest.fixture
 def workspace(tmp_path: Path, registry: Registry) -> Workspace:
     """An empty workspace: a lake, a warehouse, and a registry without rows."""
-    place = local_workspace(tmp_path / "home").model_copy(update={"registry": registry})
+    place = replace(local_workspace(tmp_path / "home"), registry=registry)
 
     async def empty(connection: asyncpg.Connection[asyncpg.Record]) -> None:
         tables = "runs, snapshots, current_snapshots, assets, products, rejects, loads, leases, watches"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import asyncpg
+
+from blocks.errors import LookbookError
 
 #: The newest step; a test holds that it is the one that Alembic finds.
 HEAD = "0003"
@@ -13,27 +16,52 @@ HEAD = "0003"
 LOCK = 0x6C6F6F6B
 
 
-async def upgrade(dsn: str) -> None:
-    """Bring the schema of the database at `dsn` up to `HEAD`."""
+async def read_version(connection: asyncpg.Connection[asyncpg.Record]) -> str | None:
+    """The step that a database stands at; None before the first. To be asked in a transaction, which goes on."""
+    try:
+        async with connection.transaction():
+            return await connection.fetchval("SELECT version_num FROM lookbook.alembic_version")  # type: ignore[no-any-return]
+    except asyncpg.UndefinedTableError:
+        return None
+
+
+async def upgrade(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Bring the schema up to `HEAD`, within the transaction that is under way.
+
+    The lock ends with the transaction: one of the session would stay behind in a pooler in transaction mode.
+
+    Raises:
+        LookbookError: a newer Lookbook has been here, or this user may not make a schema.
+    """
+    await connection.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
+    version = await read_version(connection)  # whoever had the lock before has done it
+    if version == HEAD:
+        return
+    if version is not None and version > HEAD:
+        raise LookbookError(
+            f"The registry's schema is {version}, of a newer Lookbook; this one knows {HEAD}.", "Upgrade Lookbook."
+        )
+    try:
+        if (
+            await connection.fetchval("SELECT to_regnamespace('lookbook')::oid") is None
+        ):  # IF NOT EXISTS asks for rights
+            await connection.execute("CREATE SCHEMA lookbook")
+        await connection.execute(script(version))
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise LookbookError(
+            f"The registry's schema cannot be made: {error}.",
+            "Let its user create in the database, or own the schema lookbook and its tables.",
+        ) from error
+
+
+def script(version: str | None) -> str:
+    """The SQL of all steps after `version`. It is run as it stands, on a connection of our own."""
     # Alembic and SQLAlchemy are slow to import, and most commands find the schema up to date.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
-    from sqlalchemy import Connection, text  # noqa: PLC0415
-    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
 
-    config = Config()
+    sql = io.StringIO()
+    config = Config(output_buffer=sql)
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-
-    def run(connection: Connection) -> None:
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-
-    # asyncpg reads the address itself: SQLAlchemy knows fewer of its spellings and options.
-    async def connect() -> asyncpg.Connection[asyncpg.Record]:
-        return await asyncpg.connect(dsn)
-
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect)
-    async with engine.begin() as connection:
-        await connection.run_sync(run)
-    await engine.dispose()
+    command.upgrade(config, f"{version}:head" if version else "head", sql=True)
+    return sql.getvalue()

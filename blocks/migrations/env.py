@@ -1,10 +1,6 @@
-"""Alembic's entry: runs the steps on the connection that `blocks.migrations.upgrade` hands over."""
+"""Alembic's entry: writes the steps as SQL, for `blocks.migrations.upgrade` to run in a transaction of its own."""
 
 from alembic import context
-from sqlalchemy import text
 
-connection = context.config.attributes["connection"]
-connection.execute(text("CREATE SCHEMA IF NOT EXISTS lookbook"))
-context.configure(connection=connection, version_table_schema="lookbook")
-with context.begin_transaction():
-    context.run_migrations()
+context.configure(dialect_name="postgresql", version_table_schema="lookbook")
+context.run_migrations()

@@ -56,7 +56,7 @@ def conclude(request: Request, survey: Survey, started: datetime) -> Conclusion:
         if not note or before is None
         else before.snapshot_id
     )
-    summary = _summary(request, snapshot, name, not note, (now - started).total_seconds())
+    summary = _summary(request, survey, snapshot, name, not note, (now - started).total_seconds())
     data = _report_data(request, survey, snapshot, digest, summary, now)
     if not note:
         _publish(request, survey, snapshot, data)
@@ -111,10 +111,13 @@ def _reason_to_keep(request: Request, survey: Survey, digest: str) -> str:
     return ""
 
 
-def _summary(request: Request, snapshot: Snapshot, snapshot_id: str, published: bool, seconds: float) -> dict[str, Any]:
+def _summary(
+    request: Request, survey: Survey, snapshot: Snapshot, snapshot_id: str, published: bool, seconds: float
+) -> dict[str, Any]:
     lake = request.workspace.lake
     return {
         "dataset": request.dataset,
+        "source": survey.source,
         "snapshot": snapshot_id,
         "published": published,
         "images": snapshot.image_counts,
@@ -134,7 +137,7 @@ def _report_data(
     return ReportData(
         dataset=request.dataset,
         snapshot_id=summary["snapshot"],
-        source=request.source,
+        source=survey.source,
         created_at=now,
         summary=summary,
         recipe=request.recipe.model_dump(mode="json"),
@@ -154,7 +157,7 @@ def _publish(request: Request, survey: Survey, snapshot: Snapshot, data: ReportD
         dataset=request.dataset,
         snapshot_id=data.snapshot_id,
         created_at=data.created_at,
-        source=request.source,
+        source=survey.source,
         digest=data.digest,
         previous=data.changes.previous,
         recipe=request.recipe,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 
 import asyncpg
 import pyarrow as pa
@@ -42,19 +45,32 @@ def index(workspace: Workspace, manifest: Manifest) -> None:
 
 def load(workspace: Workspace, manifest: Manifest) -> None:
     """Load a snapshot into the warehouse, and note the load in the registry."""
-    job = snapshot_load(workspace, manifest)
-    workspace.warehouse.load_snapshot(job, load_models())
+    with snapshot_load(workspace, manifest) as job:
+        workspace.warehouse.load_snapshot(job, load_models())
     note_load(workspace.registry, job, {f.name: f.rows for f in manifest.files if f.rows is not None})
 
 
-def snapshot_load(workspace: Workspace, manifest: Manifest) -> SnapshotLoad:
-    """The load of a snapshot's Parquet files, as they stand in the lake."""
-    return SnapshotLoad(
-        dataset=manifest.dataset,
-        snapshot_id=manifest.snapshot_id,
-        load_id=f"{manifest.dataset}-{manifest.snapshot_id}",
-        tables={name: workspace.lake.uri(f"{manifest.folder}/{name}.parquet") for name in TABLES},
-    )
+@contextmanager
+def snapshot_load(workspace: Workspace, manifest: Manifest) -> Iterator[SnapshotLoad]:
+    """The load of a snapshot's Parquet files, where the warehouse can read them.
+
+    In the lake as they stand, if it can read them there: local files always, a bucket's objects if the warehouse reads
+    buckets. Else they are copied to scratch, for as long as the block runs.
+    """
+    addresses = {name: workspace.lake.uri(f"{manifest.folder}/{name}.parquet") for name in TABLES}
+    far = any(address.startswith("gs://") for address in addresses.values())
+    with tempfile.TemporaryDirectory(dir=workspace.scratch, prefix="load-") as copies:
+        if far and not workspace.warehouse.reads_buckets:
+            addresses = {
+                name: str(workspace.lake.local_copy(f"{manifest.folder}/{name}.parquet", Path(copies)))
+                for name in TABLES
+            }
+        yield SnapshotLoad(
+            dataset=manifest.dataset,
+            snapshot_id=manifest.snapshot_id,
+            load_id=f"{manifest.dataset}-{manifest.snapshot_id}",
+            tables=addresses,
+        )
 
 
 def snapshot_tables(workspace: Workspace, manifest: Manifest) -> dict[str, pa.Table]:

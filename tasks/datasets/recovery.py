@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pyarrow as pa
 
 from blocks.lake import Lake
@@ -9,6 +11,9 @@ from tasks.datasets.names import batches_folder
 from tasks.datasets.plan import recipe_digest
 from tasks.images.parquet import from_parquet
 from tasks.images.recipe import Recipe
+
+#: Objects that are removed at the same time: a store that answers late is kept busy.
+REMOVING_THREADS = 16
 
 
 def finished_parts(lake: Lake, dataset: str, recipe: Recipe, published: pa.Table | None) -> pa.Table | None:
@@ -29,9 +34,10 @@ def finished_parts(lake: Lake, dataset: str, recipe: Recipe, published: pa.Table
 
 def clear_batches(lake: Lake, dataset: str) -> None:
     """Remove the batches of a dataset once a snapshot holds their results; parts go before manifests."""
-    keys = sorted((info.key for info in lake.list(batches_folder(dataset))), key=lambda key: "/manifest" in key)
-    for key in keys:
-        lake.remove(key)
+    keys = [info.key for info in lake.list(batches_folder(dataset))]
+    with ThreadPoolExecutor(REMOVING_THREADS, thread_name_prefix="clearing") as pool:
+        for manifests in (False, True):
+            list(pool.map(lake.remove, [key for key in keys if ("/manifest" in key) == manifests]))
 
 
 def _read(lake: Lake, key: str, recipe: Recipe) -> pa.Table | None:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from blocks.errors import LookbookError
 from blocks.lake import Lake
@@ -16,18 +16,22 @@ from tasks.datasets.sources.opening import open_source
 from tasks.images.locators import read_bytes
 from tasks.images.render import render
 
+if TYPE_CHECKING:
+    from blocks.kaggle import KaggleCredentials
+
 
 class SourceFiles:
     """The files of a source, listed once, when the first of them is asked for."""
 
-    def __init__(self, uri: str, scratch: Path) -> None:
+    def __init__(self, uri: str, scratch: Path, kaggle: KaggleCredentials | None = None) -> None:
         self.uri = uri
         self._scratch = scratch
+        self._kaggle = kaggle
 
     @cached_property
     def by_key(self) -> dict[str, SourceFile]:
         """The files that may be read, by their names within the source."""
-        files = open_source(self.uri, self._scratch).files()
+        files = open_source(self.uri, self._scratch, self._kaggle).files()
         return {file.key: file for file in files if file.refused is None}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,8 @@ from tasks.datasets.report_data import (
 ReadObject = Callable[[str], bytes]
 
 SHEET_SIZE = 96
+#: Objects that are read at the same time: a store that answers late is kept busy.
+READING_THREADS = 8
 NAME_COLUMNS = ("productDisplayName", "name", "title", "productName", "displayName")
 GROUP_COLUMNS = ("subCategory", "category", "masterCategory", "articleType", "class", "label")
 MEDIA_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp", "avif": "image/avif"}
@@ -75,8 +78,10 @@ def thumbnails(outputs: pa.Table, hashes: Iterable[str], read_object: ReadObject
     if drawn.num_rows == 0:
         return {}
     wanted = drawn.filter(pc.is_in(drawn["sha256"], value_set=pa.array(sorted(set(hashes)), pa.string())))
-    pairs = zip(wanted["sha256"].to_pylist(), wanted["object_key"].to_pylist(), strict=True)
-    return {sha256: _data_uri(read_object(key), key) for sha256, key in pairs}
+    keys = wanted["object_key"].to_pylist()
+    with ThreadPoolExecutor(READING_THREADS, thread_name_prefix="report") as pool:
+        uris = pool.map(lambda key: _data_uri(read_object(key), key), keys)
+        return dict(zip(wanted["sha256"].to_pylist(), uris, strict=True))
 
 
 def _smallest_output(outputs: pa.Table) -> pa.Table:

@@ -16,7 +16,7 @@ from tasks.datasets.names import batches_folder
 from tasks.datasets.plan import Known, Plan, batch_digest, make_plan, recipe_digest
 from tasks.datasets.recovery import finished_parts
 from tasks.datasets.sources.base import SourceFile
-from tasks.datasets.sources.opening import open_source
+from tasks.datasets.sources.opening import open_source, version_of
 from tasks.images.items import Item
 from tasks.images.landing import LISTED_ON
 from tasks.images.parquet import manifest_table, to_parquet
@@ -42,6 +42,7 @@ class Survey:
     """The stock of a run.
 
     Attributes:
+        source: the source as the snapshot remembers it: as it was asked for, with the version if it has any.
         images: the image files found, in the order of their names, as far as the limit goes.
         beyond: keys of those that the limit leaves out.
         catalogue: the rows, links and rejects of the catalogue files.
@@ -53,6 +54,7 @@ class Survey:
         archives: the archives that images are read from, with their times and sizes.
     """
 
+    source: str
     images: Sequence[SourceFile]
     beyond: Sequence[str]
     catalogue: Catalogue
@@ -89,7 +91,8 @@ def take_stock(request: Request) -> Survey:
         LookbookError: the source can't be listed, or holds no image.
     """
     lake, recipe = request.workspace.lake, request.recipe
-    files = list(open_source(request.source, request.workspace.scratch).files())
+    source = open_source(request.source, request.workspace.scratch, request.workspace.kaggle)
+    files = list(source.files())
     images = sorted((file for file in files if file.is_image), key=lambda file: key_order(file.key))
     if not images:
         raise LookbookError(
@@ -106,7 +109,8 @@ def take_stock(request: Request) -> Survey:
     batches = [_write_batch(request, items) for items in plan.batches]
     paths = {image.locator.path for image in images if image.locator.store != "file" and image.refused is None}
     archives = {path: _state(path) for path in paths}
-    return Survey(images, beyond, catalogue, published, damaged, known, plan, batches, archives)
+    listed = version_of(source) or request.source
+    return Survey(listed, images, beyond, catalogue, published, damaged, known, plan, batches, archives)
 
 
 def _known(request: Request, published: Published | None) -> Known:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,6 +23,11 @@ from tasks.datasets.registry_index import registry_differences
 from tasks.datasets.repair import SourceFiles, redraw, restore_original
 from tasks.images.parquet import from_parquet
 from tasks.tables.models import load_models
+
+#: Objects that are read at the same time: a store that answers late is kept busy.
+READING_THREADS = 16
+#: Objects that are asked for before the first of them is judged.
+OBJECTS_AHEAD = 1000
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,8 @@ def verify(workspace: Workspace, dataset: str) -> Verified:
     lines = registry_differences(workspace.registry, manifest, tables)
     differences += [Difference(line, index, follows=True) for line in lines]
     load = partial(follow.load, workspace, manifest)
-    lines = workspace.warehouse.differences(follow.snapshot_load(workspace, manifest), load_models())
+    with follow.snapshot_load(workspace, manifest) as job:
+        lines = workspace.warehouse.differences(job, load_models())
     differences += [Difference(line, load, follows=True) for line in lines]
     return Verified(manifest.snapshot_id, len(manifest.files) + len(objects), differences)
 
@@ -158,24 +166,34 @@ def _read_files(lake: Lake, manifest: Manifest) -> tuple[list[Difference], dict[
 
 def _objects(workspace: Workspace, manifest: Manifest, tables: dict[str, pa.Table]) -> Iterator[Difference | None]:
     """One entry for each object that the snapshot needs: a difference, or None where all is well."""
+
+    def judged(needed: tuple[str, str, Callable[[], None]]) -> Difference | None:
+        key, sha256, mend = needed
+        fault = _fault(_get(workspace.lake, key), sha256)
+        return Difference(f"lake: {key} {fault}", mend) if fault else None
+
+    needed = _needed(workspace, manifest, tables)
+    with ThreadPoolExecutor(READING_THREADS, thread_name_prefix="verify") as pool:
+        while some := list(islice(needed, OBJECTS_AHEAD)):
+            yield from pool.map(judged, some)
+
+
+def _needed(
+    workspace: Workspace, manifest: Manifest, tables: dict[str, pa.Table]
+) -> Iterator[tuple[str, str, Callable[[], None]]]:
+    """Each object that the snapshot needs: its key, its SHA-256, and what mends it."""
     lake, images = workspace.lake, tables["images"]
     kept = images.filter(pc.is_valid(images.column("original_key")))
     columns = (kept.column(name).to_pylist() for name in ("original_key", "sha256", "key"))
     originals: dict[tuple[str, str], list[str]] = {}
     for original, sha256, key in zip(*columns, strict=True):
         originals.setdefault((original, sha256), []).append(key)
-    source = SourceFiles(manifest.source, workspace.scratch)
+    source = SourceFiles(manifest.source, workspace.scratch, workspace.kaggle)
     for (original, sha256), keys in sorted(originals.items()):
-        fault = _fault(_get(lake, original), sha256)
-        yield _difference(original, fault, partial(restore_original, lake, source, original, sha256, tuple(keys)))
+        yield original, sha256, partial(restore_original, lake, source, original, sha256, tuple(keys))
     original_of = {sha256: original for original, sha256 in originals}
     for row in tables["outputs"].to_pylist():
-        fault = _fault(_get(lake, row["object_key"]), row["output_sha256"])
-        yield _difference(row["object_key"], fault, partial(redraw, lake, manifest, row, original_of[row["sha256"]]))
-
-
-def _difference(key: str, fault: str | None, mend: Callable[[], None]) -> Difference | None:
-    return Difference(f"lake: {key} {fault}", mend) if fault else None
+        yield row["object_key"], row["output_sha256"], partial(redraw, lake, manifest, row, original_of[row["sha256"]])
 
 
 def _get(lake: Lake, key: str) -> bytes | None:

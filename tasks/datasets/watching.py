@@ -5,11 +5,16 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import asyncpg
 
 from blocks.registry import Registry
+from tasks.datasets.sources.kaggle import KaggleSource
 from tasks.datasets.sources.opening import local_path, open_source
+
+if TYPE_CHECKING:
+    from blocks.kaggle import KaggleCredentials
 
 #: The digest of a source that is not there yet, or holds no image yet.
 NOTHING = ""
@@ -44,8 +49,10 @@ def decide(before: Watch, now: str) -> tuple[bool, Watch]:
     return False, Watch(now, before.announced)
 
 
-def look(source: str, scratch: Path) -> str:
+def look(source: str, scratch: Path, kaggle: KaggleCredentials | None = None) -> str:
     """The digest of a source's listing: names, sizes and times. No image is read; an archive is one file.
+
+    Of a dataset of Kaggle it is the newest version; nothing is downloaded.
 
     Returns:
         `NOTHING` where nothing is there yet, or no image.
@@ -59,7 +66,10 @@ def look(source: str, scratch: Path) -> str:
     if path is not None and path.is_file():
         status = path.stat()
         return _digest([f"{status.st_size} {status.st_mtime_ns}"])
-    files = list(open_source(source, scratch).files())
+    opened = open_source(source, scratch, kaggle)
+    if isinstance(opened, KaggleSource):
+        return _digest([str(opened.pin())])
+    files = list(opened.files())
     if not any(file.is_image for file in files):
         return NOTHING
     return _digest(sorted(f"{file.key}\0{file.size}\0{file.fingerprint}\0{file.refused}" for file in files))

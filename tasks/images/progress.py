@@ -11,20 +11,26 @@ from dataclasses import dataclass
 class _Listener:
     announce: Callable[[int], object]
     advance: Callable[[int], object]
+    download: Callable[[int, int], object]
 
 
 _listeners: list[_Listener] = []
 
 
 @contextmanager
-def listening(announce: Callable[[int], object], advance: Callable[[int], object]) -> Iterator[None]:
+def listening(
+    announce: Callable[[int], object] = lambda _: None,
+    advance: Callable[[int], object] = lambda _: None,
+    download: Callable[[int, int], object] = lambda _, __: None,
+) -> Iterator[None]:
     """Listen while the block runs.
 
     Args:
         announce: called once with the number of images that a run has to do.
         advance: called with the number of images just done, from whichever thread did them.
+        download: called with the bytes of a source that are here, and with all that it has.
     """
-    listener = _Listener(announce, advance)
+    listener = _Listener(announce, advance, download)
     _listeners.append(listener)
     try:
         yield
@@ -42,3 +48,9 @@ def advance(images: int) -> None:
     """Tell that `images` more are done."""
     for listener in _listeners:
         listener.advance(images)
+
+
+def download(done: int, total: int) -> None:
+    """Tell that `done` of `total` bytes of a source are downloaded."""
+    for listener in _listeners:
+        listener.download(done, total)

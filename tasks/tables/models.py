@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from importlib import resources
 
-import sqlglot
-
 from blocks.warehouse import Model
 
 #: The models and the columns that name one of their rows, each after the models that it reads.
@@ -31,17 +29,3 @@ def load_models() -> list[Model]:
     """The models, each after the models that it reads."""
     folder = resources.files("tasks.tables") / "models"
     return [Model(name, (folder / f"{name}.sql").read_text(encoding="utf-8"), key) for name, key in MODEL_KEYS.items()]
-
-
-def translate(sql: str, dialect: str) -> str:
-    """A model's SELECT in another engine's dialect.
-
-    Args:
-        sql: the SELECT in DuckDB's dialect.
-        dialect: the engine, as sqlglot names it: ``bigquery``, ``postgres`` …
-
-    Raises:
-        sqlglot.errors.ParseError: it is no SQL of DuckDB.
-        sqlglot.errors.UnsupportedError: the engine has no words for it.
-    """
-    return sqlglot.transpile(sql, read="duckdb", write=dialect, unsupported_level=sqlglot.ErrorLevel.RAISE)[0]

@@ -1,58 +1,34 @@
-"""The registry's schema, its bulk writes, and what a user reads when it cannot be reached."""
+"""The registry's contract, on each kind of server: its schema, its bulk writes, its bounds, the lease in it."""
 
 from __future__ import annotations
 
 import asyncio
+import io
 import subprocess
 import sys
-import uuid
-from collections.abc import Iterator
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import asyncpg
 import pytest
+from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
-from pydantic import SecretStr
 
 import blocks.migrations
-from blocks.embedded import postgres
-from blocks.errors import LookbookError
+import tasks.datasets.lease
+from blocks.errors import LookbookError, StatementTimeoutError
 from blocks.migrations import HEAD
 from blocks.registry import Registry, copy_rows
+from tasks.datasets.lease import LeaseHeldError, lease, living_owners, this_process
 from tasks.datasets.registry_index import INDEXED
+from tests.support.prefect_processes import wait_for
+from tests.support.registries import Place, execute
 
 ROOT = Path(__file__).parents[2]
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-
-
-def address_of(registry: Registry, database: str) -> str:
-    assert registry.home is not None
-    address = postgres.start(registry.home)
-    return f"postgresql://postgres@/{database}?host={address.socket_folder}&port={address.port}"
-
-
-def execute(url: str, sql: str) -> None:
-    async def work() -> None:
-        connection = await asyncpg.connect(url)
-        try:
-            await connection.execute(sql)
-        finally:
-            await connection.close()
-
-    asyncio.run(work())
-
-
-@pytest.fixture
-def empty_url(registry: Registry) -> Iterator[str]:
-    """The URL of a database without any schema of ours."""
-    name = f"empty_{uuid.uuid4().hex}"
-    execute(address_of(registry, "postgres"), f"CREATE DATABASE {name}")
-    yield address_of(registry, name)
-    execute(address_of(registry, "postgres"), f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def columns_of(registry: Registry) -> dict[str, set[str]]:
@@ -70,27 +46,34 @@ def columns_of(registry: Registry) -> dict[str, set[str]]:
     return registry.run(work)
 
 
-def test_head_is_the_newest_step_that_alembic_finds() -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(blocks.migrations.__file__).parent))
-    assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+def one(registry: Registry, sql: str, *values: Any) -> Any:
+    """What a SELECT of one value gives."""
+    return registry.run(lambda connection: connection.fetchval(sql, *values))
 
 
-UPGRADE = """
+MIGRATE = """
 import asyncio, sys
-from blocks.migrations import upgrade
+import asyncpg
 from alembic import command
-from sqlalchemy.ext import asyncio as _
+from blocks.migrations import upgrade
+
+async def main():
+    connection = await asyncpg.connect(sys.argv[1], statement_cache_size=0)
+    async with connection.transaction():
+        await upgrade(connection)
+        print(await connection.fetchval("SELECT count(*) FROM lookbook.runs"))
+    await connection.close()
+
 print("ready", flush=True)
 sys.stdin.readline()
-asyncio.run(upgrade(sys.argv[1]))
+asyncio.run(main())
 """
 
 
-def test_many_that_find_an_empty_database_at_once_make_one_schema(empty_url: str) -> None:
+def test_many_that_find_an_empty_database_at_once_make_one_schema(empty: Place) -> None:
     others = [
         subprocess.Popen(
-            [sys.executable, "-c", UPGRADE, empty_url],
+            [sys.executable, "-c", MIGRATE, empty.url],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -102,26 +85,38 @@ def test_many_that_find_an_empty_database_at_once_make_one_schema(empty_url: str
     for other in others:
         assert other.stdout is not None
         assert other.stdout.readline() == "ready\n"
-    registry = Registry(url=SecretStr(empty_url))
     with ThreadPoolExecutor(6) as pool:
         for other in others:
             assert other.stdin is not None
             other.stdin.write("go\n")
             other.stdin.flush()
-        found = list(pool.map(lambda _: columns_of(registry), range(6)))
+        found = list(pool.map(lambda _: columns_of(empty.registry()), range(6)))
     for other in others:
-        _, errors = other.communicate(timeout=60)
-        assert other.returncode == 0, errors
+        counted, errors = other.communicate(timeout=60)
+        assert (other.returncode, counted) == (0, "0\n"), errors
     assert all(each == found[0] for each in found), "nobody works on a half-made schema"
-
-    async def versions(connection: Connection) -> list[Any]:
-        return [row[0] for row in await connection.fetch("SELECT version_num FROM lookbook.alembic_version")]
-
-    assert registry.run(versions) == [HEAD]
+    assert one(empty.registry(), "SELECT array_agg(version_num) FROM lookbook.alembic_version") == [HEAD]
 
 
-def test_the_tables_have_the_columns_that_are_written(empty_url: str) -> None:
-    tables = columns_of(Registry(url=SecretStr(empty_url)))
+def test_a_schema_of_any_earlier_step_is_brought_up_to_date(empty: Place) -> None:
+    whole = columns_of(empty.registry())
+    execute(empty.url, "DROP SCHEMA lookbook CASCADE")
+    execute(empty.url, f"CREATE SCHEMA lookbook; {script_up_to('0001')}")
+    assert columns_of(empty.registry()) == whole
+    assert one(empty.registry(), "SELECT version_num FROM lookbook.alembic_version") == HEAD
+
+
+def script_up_to(step: str) -> str:
+    """The SQL of the first steps."""
+    config = Config(output_buffer=io.StringIO())
+    config.set_main_option("script_location", str(Path(blocks.migrations.__file__).parent))
+    command.upgrade(config, step, sql=True)
+    assert isinstance(config.output_buffer, io.StringIO)
+    return config.output_buffer.getvalue()
+
+
+def test_the_tables_have_the_columns_that_are_written(empty: Place) -> None:
+    tables = columns_of(empty.registry())
     for name, (_, columns, _) in INDEXED.items():
         assert tables[name] == {"dataset", *columns}
     assert {"run_id", "owner", "status", "summary", "error"} <= tables["runs"]
@@ -130,18 +125,18 @@ def test_the_tables_have_the_columns_that_are_written(empty_url: str) -> None:
     assert tables["current_snapshots"] == {"dataset", "snapshot_id", "announced"}
 
 
-def test_a_schema_that_is_up_to_date_is_left_alone(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    registry = Registry(url=SecretStr(empty_url))
+def test_a_schema_that_is_up_to_date_is_left_alone(empty: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = empty.registry()
     before = columns_of(registry)
 
-    async def never(dsn: str) -> None:
-        raise AssertionError(f"upgraded again: {dsn}")
+    async def never(connection: Connection) -> None:
+        raise AssertionError(f"upgraded again: {connection}")
 
     monkeypatch.setattr("blocks.registry.upgrade", never)
     assert columns_of(registry) == before
 
 
-def test_copied_rows_come_back_as_they_were_but_for_nul(empty_url: str) -> None:
+def test_copied_rows_come_back_as_they_were_but_for_nul(empty: Place) -> None:
     rows = [
         ("fashion", "r-1", "row", "styles.csv:2", "rule", "écran 写真 🧥", "a\x00b\x00"),
         ("fashion", "r-2", "row", "tab\tnew\nline", "", "\\N and \\. and 'quotes'", ""),
@@ -157,56 +152,84 @@ def test_copied_rows_come_back_as_they_were_but_for_nul(empty_url: str) -> None:
             await connection.fetch(f"SELECT dataset, {', '.join(INDEXED['assets'][1])} FROM lookbook.assets"),
         )
 
-    rejects, held = Registry(url=SecretStr(empty_url)).run(work)
+    rejects, held = empty.registry().run(work)
     assert tuple(rejects[0]) == (*rows[0][:-1], "a\ufffdb\ufffd")
     assert tuple(rejects[1]) == rows[1]
     assert [tuple(row) for row in held] == assets
 
 
-def test_a_failing_copy_writes_no_row(empty_url: str) -> None:
-    registry = Registry(url=SecretStr(empty_url))
+COUNT = "SELECT count(*) FROM lookbook.current_snapshots"
+
+
+def test_what_fails_writes_no_row(empty: Place) -> None:
+    registry = empty.registry()
 
     async def twice(connection: Connection) -> None:
+        await copy_rows(connection, "current_snapshots", ["dataset", "snapshot_id"], [("b", "1")])
         await copy_rows(connection, "current_snapshots", ["dataset", "snapshot_id"], [("a", "1"), ("a", "2")])
-
-    async def count(connection: Connection) -> Any:
-        return await connection.fetchval("SELECT count(*) FROM lookbook.current_snapshots")
 
     with pytest.raises(LookbookError, match="UniqueViolationError"):
         registry.run(twice)
-    assert registry.run(count) == 0
+    assert one(registry, COUNT) == 0
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "postgresql://user:hunter2@127.0.0.1:1/lookbook",
-        "postgresql://user:hunter2@/lookbook?host=/no/such/folder",
-        "mysql://user:hunter2@127.0.0.1/lookbook",
-    ],
-    ids=["port", "socket", "scheme"],
-)
-def test_a_registry_out_of_reach_is_said_so_without_its_password(url: str) -> None:
-    with pytest.raises(LookbookError, match="cannot be reached") as caught:
-        Registry(url=SecretStr(url)).run(lambda connection: connection.fetchval("SELECT 1"))
-    assert caught.value.way_out
-    assert "hunter2" not in str(caught.value)
-    assert "hunter2" not in repr(Registry(url=SecretStr(url)))
+def test_a_thousand_rows_of_many_threads_all_arrive(empty: Place) -> None:
+    """More clients than the pooler has connections: what one leaves on a connection must not reach the next."""
+    registry = empty.registry(connections=10)
+
+    def write(number: int) -> int:
+        async def work(connection: Connection) -> int:
+            rows = [(f"{number}-{row}", "s") for row in range(50)]
+            await copy_rows(connection, "current_snapshots", ["dataset", "snapshot_id"], rows)
+            written = await connection.fetchval(f"{COUNT} WHERE dataset LIKE $1", f"{number}-%")
+            return int(written)
+
+        return registry.run(work)
+
+    with ThreadPoolExecutor(20) as pool:
+        assert list(pool.map(write, range(20))) == [50] * 20
+    assert one(registry, COUNT) == 1000
 
 
-def test_a_database_that_is_not_there_is_said_so(registry: Registry) -> None:
-    url = address_of(registry, "no_such_database").replace("postgres@", "postgres:hunter2@", 1)
-    with pytest.raises(LookbookError, match="no_such_database") as caught:
-        Registry(url=SecretStr(url)).run(lambda connection: connection.fetchval("SELECT 1"))
-    assert "hunter2" not in str(caught.value)
+def test_a_process_never_holds_more_connections_than_it_may(empty: Place) -> None:
+    registry = empty.registry(connections=2)
+    one(registry, COUNT)
+    both = threading.Barrier(2)
+
+    async def work(connection: Connection) -> int:
+        both.wait(60)  # were there less than two at a time, nobody would come
+        return int(
+            await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
+        )
+
+    with ThreadPoolExecutor(12) as pool:
+        counts = list(pool.map(lambda _: empty.registry(connections=2).run(work), range(12)))
+    assert max(counts) <= 2
 
 
-def test_a_block_without_url_and_home_says_what_it_lacks() -> None:
-    with pytest.raises(LookbookError, match="neither a url nor a home"):
-        Registry().run(lambda connection: connection.fetchval("SELECT 1"))
+def test_a_statement_that_takes_too_long_is_ended_and_named(empty: Place) -> None:
+    with pytest.raises(StatementTimeoutError, match="took more than 1 seconds for one statement") as caught:
+        one(empty.registry(statement_seconds=1), "SELECT pg_sleep(100)")
+    assert "statement_seconds" in caught.value.way_out
+    assert one(empty.registry(statement_seconds=7), "SHOW statement_timeout") == "7s"
+    assert one(empty.registry(), COUNT) == 0
 
 
-def test_the_connection_is_closed_whatever_happens(registry: Registry) -> None:
+def test_a_time_out_stays_with_its_transaction(empty: Place) -> None:
+    assert one(empty.registry(statement_seconds=7), "SHOW statement_timeout") == "7s"
+
+    async def fresh() -> Any:
+        connection = await asyncpg.connect(empty.url, statement_cache_size=0)
+        try:
+            async with connection.transaction():
+                return await connection.fetchval("SHOW statement_timeout")
+        finally:
+            await connection.close()
+
+    assert asyncio.run(fresh()) == "0"
+
+
+def test_the_connection_is_closed_whatever_happens(empty: Place) -> None:
     held: list[Connection] = []
 
     async def fail(connection: Connection) -> None:
@@ -214,27 +237,25 @@ def test_the_connection_is_closed_whatever_happens(registry: Registry) -> None:
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
-        registry.run(fail)
+        empty.registry().run(fail)
     assert held[0].is_closed()
 
 
-@pytest.mark.parametrize("spelling", ["postgres://", "postgresql://"])
-def test_any_spelling_and_option_that_postgresql_knows_will_do(empty_url: str, spelling: str) -> None:
-    url = empty_url.replace("postgresql://", spelling, 1) + "&sslmode=disable"
-    assert Registry(url=SecretStr(url)).run(lambda connection: connection.fetchval("SELECT 1")) == 1
-
-
-@pytest.mark.parametrize("password", ["se#cret", "se/cret", "se?cret", "se[ret"])
-def test_no_piece_of_a_password_that_was_not_quoted_is_printed(password: str) -> None:
-    url = SecretStr(f"postgresql://user:{password}@127.0.0.1:1/lookbook")
-    with pytest.raises(LookbookError, match="cannot be reached") as caught:
-        Registry(url=url).run(lambda connection: connection.fetchval("SELECT 1"))
-    assert "cret" not in str(caught.value)
-    assert "ret@" not in str(caught.value)
-
-
-def test_a_registry_can_be_asked_from_a_running_loop(registry: Registry) -> None:
+def test_a_registry_can_be_asked_from_a_running_loop(empty: Place) -> None:
     async def notebook() -> Any:
-        return registry.run(lambda connection: connection.fetchval("SELECT 1"))
+        return one(empty.registry(), COUNT)
 
-    assert asyncio.run(notebook()) == 1
+    assert asyncio.run(notebook()) == 0
+
+
+def test_a_lease_is_held_by_one_renewed_and_given_back(empty: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks.datasets.lease, "RENEWAL", 0.05)
+    registry = empty.registry()
+    ends = "SELECT expires_at FROM lookbook.leases WHERE name = 'dataset/shoes'"
+    with lease(registry, "dataset/shoes"):
+        with pytest.raises(LeaseHeldError), lease(registry, "dataset/shoes"):
+            pytest.fail("two hold it")
+        assert living_owners(registry) == {"dataset/shoes": this_process()}
+        first = one(registry, ends)
+        wait_for("the lease is renewed", lambda: one(registry, ends) > first, 20)
+    assert living_owners(registry) == {}

@@ -9,10 +9,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from blocks import workspace
+from blocks.duckdb_warehouse import DuckDBWarehouse
 from blocks.errors import LookbookError, OutOfReachError, UsageError
-from blocks.workspace import load_workspace, local_workspace
+from blocks.lake import FolderLake
+from blocks.registry import PostgresRegistry
+from blocks.saved_workspace import WorkspaceBlock
+from blocks.workspace import Workspace, load_workspace, local_workspace
 
 
 @pytest.fixture
@@ -26,13 +31,14 @@ def no_api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_everything_of_a_local_workspace_lies_under_its_home(tmp_path: Path) -> None:
     home = tmp_path / "a" / "new home ü"
     place = local_workspace(home)
-    assert place.lake.root == home / "lake"
-    assert place.registry.home == home
-    assert place.registry.url is None
-    assert place.warehouse.path == home / "lookbook.duckdb"
-    assert place.scratch == home / "scratch"
-    assert place.lake.root.is_dir()
-    assert place.scratch.is_dir()
+    assert place == Workspace(
+        lake=FolderLake(root=home / "lake"),
+        registry=PostgresRegistry(home=home),
+        warehouse=DuckDBWarehouse(path=home / "lookbook.duckdb"),
+        scratch=home / "scratch",
+    )
+    assert (home / "lake").is_dir()
+    assert (home / "scratch").is_dir()
 
 
 def test_making_it_again_leaves_what_is_there(tmp_path: Path) -> None:
@@ -52,7 +58,7 @@ def test_local_is_the_home_of_the_settings_where_no_api_is_configured(
     monkeypatch.setenv("LOOKBOOK_HOME", str(tmp_path / "home"))
     assert load_workspace("local") == local_workspace(tmp_path / "home")
     monkeypatch.setenv("LOOKBOOK_HOME", str(tmp_path / "other"))
-    assert load_workspace("local").lake.root == tmp_path / "other" / "lake"
+    assert load_workspace("local") == local_workspace(tmp_path / "other")
 
 
 def assert_refused(home: Path) -> None:
@@ -111,7 +117,7 @@ def test_a_worker_that_was_told_no_home_does_not_make_one_in_a_folder_that_goes_
         load_workspace("local")
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setenv("LOOKBOOK_HOME", str(tmp_path / "home"))
-    assert load_workspace("local").lake.root == tmp_path / "home" / "lake"
+    assert load_workspace("local") == local_workspace(tmp_path / "home")
 
 
 def test_a_registry_of_ones_own_is_named_by_a_setting_and_its_password_is_not_shown(
@@ -119,8 +125,8 @@ def test_a_registry_of_ones_own_is_named_by_a_setting_and_its_password_is_not_sh
 ) -> None:
     monkeypatch.setenv("LOOKBOOK_REGISTRY_URL", "postgresql://me:hush@database/books")
     place = local_workspace(tmp_path / "home")
-    assert place.registry.url is not None
-    assert place.registry.url.get_secret_value() == "postgresql://me:hush@database/books"
+    assert isinstance(place.registry, PostgresRegistry)
+    assert place.registry.url == SecretStr("postgresql://me:hush@database/books")
     assert "hush" not in repr(place)
 
 
@@ -128,6 +134,6 @@ def test_an_api_that_does_not_answer_may_do_so_later(monkeypatch: pytest.MonkeyP
     def refuse(name: str, **asked: object) -> None:  # noqa: ARG001
         raise httpx.ConnectError("refused")
 
-    monkeypatch.setattr(workspace.Workspace, "load", refuse)
+    monkeypatch.setattr(WorkspaceBlock, "load", refuse)
     with pytest.raises(OutOfReachError, match="cannot be asked"):
         load_workspace("other")

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from deployments.output import print_json, print_rows, print_summary, printable, unique_names
+from blocks.warehouse import QueryCost
+from deployments.output import print_json, print_query_cost, print_rows, print_summary, printable, unique_names
 
 SUMMARY = {
     "dataset": "fashion",
+    "source": "/photos",
     "snapshot": "20261121T115043Z-4f1c0a2b",
     "published": True,
     "images": {"found": 1234, "loaded": 1230, "rejected": 4},
@@ -96,6 +98,11 @@ def test_the_summary_counts_every_outcome_and_leaves_the_report_on_one_line(
     assert said["report"] == SUMMARY["report"]
 
 
+def test_the_version_of_a_dataset_of_kaggles_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    print_summary(SUMMARY | {"source": "kaggle://ann/shoes@3"})
+    assert "  source         kaggle://ann/shoes@3" in capsys.readouterr().out.splitlines()
+
+
 def test_a_run_that_published_nothing_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     print_summary(SUMMARY | {"published": False})
     assert "(nothing published: this snapshot stays)" in capsys.readouterr().out.splitlines()[0]
@@ -113,3 +120,23 @@ def test_column_names_are_text_and_no_markup(capsys: pytest.CaptureFixture[str])
 
 def test_equal_names_are_numbered() -> None:
     assert unique_names(["a", "b", "a", "a_2", "a"]) == ["a", "b", "a_2", "a_2_2", "a_3"]
+
+
+@pytest.mark.parametrize(
+    ("cost", "billed", "allowed", "told"),
+    [
+        (QueryCost(None), None, True, "bills nothing"),
+        (QueryCost(1657, ["warehouse.images"]), 10 << 20, True, "reads 1,657 bytes and bills 10,485,760"),
+        (QueryCost(1, ["a.b", "a.c"], 10 << 20), 20 << 20, False, "maximum_bytes_billed is 10,485,760: it would fail"),
+        (QueryCost((30 << 20) + 1, ["a.b"], 31 << 20), 31 << 20, True, "bills 32,505,856"),
+        (QueryCost(0), 0, True, "bills 0"),
+    ],
+)
+def test_what_a_query_would_cost_is_told(
+    capsys: pytest.CaptureFixture[str], cost: QueryCost, billed: int | None, allowed: bool, told: str
+) -> None:
+    print_query_cost(cost, as_json=False)
+    assert told in capsys.readouterr().out
+    print_query_cost(cost, as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["bytes_billed"], found["allowed"]) == (billed, allowed)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.support import debian_postgres
 from tests.support.homes import remove_home
 from tests.support.prefect_processes import Server, deploy, start_server
 
@@ -33,16 +34,25 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def server_without_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Another one, for tests that start workers of their own, kill them, or need to be alone with them."""
-    with deployed_server(tmp_path_factory.mktemp("alone") / "home") as server:
-        yield server
+    """Another one, for tests that start workers of their own, kill them, or need to be alone with them.
+
+    It lives on PostgreSQL where Debian's is installed: SQLite locks itself up for a minute now and then when many
+    batches report at once, and these tests watch the time.
+    """
+    home = tmp_path_factory.mktemp("alone") / "home"
+    with ExitStack() as stack:
+        settings = {}
+        if debian_postgres.programs() is not None:
+            address = stack.enter_context(debian_postgres.cluster("prefect"))
+            settings["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = f"postgresql+asyncpg://{address}/prefect"
+        yield stack.enter_context(deployed_server(home, **settings))
 
 
 @contextmanager
-def deployed_server(home: Path) -> Iterator[Server]:
-    """A server with the deployments of this checkout while the block runs."""
+def deployed_server(home: Path, **settings: str) -> Iterator[Server]:
+    """A server with the deployments of this checkout while the block runs; `settings` are its environment."""
     try:
-        server = start_server(home)
+        server = start_server(home, **settings)
         deploy(server)
         yield server
     finally:

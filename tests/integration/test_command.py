@@ -210,17 +210,18 @@ def test_a_saved_workspace_is_used_by_its_name(shared_home: Path, tmp_path: Path
     team = tmp_path / "team"
     script = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from pydantic import SecretStr
+from blocks import saved_workspace
 from blocks.embedded import postgres
-from blocks.registry import Registry
+from blocks.registry import PostgresRegistry
 from blocks.workspace import local_workspace
 team, home = map(Path, sys.argv[1:])
 address = postgres.start(home)
-place = local_workspace(team)
 url = f"postgresql://postgres:hunter2@/postgres?host={address.socket_folder}&port={address.port}"
-place.registry = Registry(url=SecretStr(url))
-place.save("team")
+place = replace(local_workspace(team), registry=PostgresRegistry(url=SecretStr(url)))
+saved_workspace.save("team", place)
 """
     env = environment(shared_home, PREFECT_API_URL=api)
     subprocess.run([sys.executable, "-c", script, str(team), str(shared_home)], env=env, check=True, cwd=ROOT)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from blocks.embedded import postgres
-from blocks.registry import Registry
+from blocks.registry import PostgresRegistry
 from tests.support.command import lookbook
 from tests.support.prefect_processes import Server
 
@@ -26,16 +26,17 @@ OUTCOMES = {"right": "COMPLETED", "wrong": "FAILED", "refused": "FAILED", "unquo
 
 SAVE = """
 import json, sys
+from dataclasses import replace
 from pathlib import Path
 from pydantic import SecretStr
-from blocks.registry import Registry
+from blocks import saved_workspace
+from blocks.registry import PostgresRegistry
 from blocks.workspace import local_workspace
 
 home, urls = Path(sys.argv[1]), json.loads(sys.argv[2])
 for name, url in urls.items():
-    place = local_workspace(home / name)
-    place.registry = Registry(url=SecretStr(url))
-    place.save(f"secret-{name}")
+    place = replace(local_workspace(home / name), registry=PostgresRegistry(url=SecretStr(url)))
+    saved_workspace.save(f"secret-{name}", place)
 """
 
 
@@ -49,7 +50,7 @@ def role_with_a_password(home: Path) -> postgres.PostgresAddress:
         await connection.execute(f"CREATE ROLE keeper LOGIN SUPERUSER PASSWORD '{RIGHT}'")
         await connection.execute("SELECT pg_reload_conf()")
 
-    Registry(home=home).run(make)
+    PostgresRegistry(home=home).run(make)
     return address
 
 

@@ -88,13 +88,20 @@ class Fault:
 
 
 class LoopbackServer:
-    """Serves `routes` on a free port until `close`."""
+    """Serves `routes` on a free port until `close`.
+
+    Attributes:
+        calls: requests so far, by route.
+        fired: faults so far, by route.
+        moved: bytes of bodies so far, both ways, by route.
+    """
 
     def __init__(self, routes: Iterable[Route], seed: int = 0) -> None:
         self.routes = list(routes)
         self.faults: list[Fault] = []
         self.calls: Counter[str] = Counter()
         self.fired: Counter[str] = Counter()
+        self.moved: Counter[str] = Counter()
         self.lock = threading.RLock()
         self._chance = random.Random(seed)  # noqa: S311 - for faults
         self._http = _Http(("127.0.0.1", 0), _Handler)
@@ -183,7 +190,9 @@ class _Handler(BaseHTTPRequestHandler):
         query = {name: values[-1] for name, values in parse_qs(address.query, keep_blank_values=True).items()}
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Request(self.command, address.path, parts, query, headers, body)
-        self._send(route.answer(request), cut_after=deadly.cut_after if deadly else None)
+        sent = self._send(route.answer(request), cut_after=deadly.cut_after if deadly else None)
+        with service.lock:
+            service.moved[route.name] += len(body) + sent
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815 - names of the base class
 
@@ -204,7 +213,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return b"".join(pieces)
 
-    def _send(self, response: Response, cut_after: int | None = None) -> None:
+    def _send(self, response: Response, cut_after: int | None = None) -> int:
+        """Send an answer; how many bytes its body had."""
         whole = response.body if isinstance(response.body, bytes) else None
         self.send_response(response.status)
         for name, value in response.headers.items():
@@ -213,15 +223,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(whole)))
         self.end_headers()
         if self.command == "HEAD":
-            return
+            return 0
         sent = 0
         for piece in (whole,) if whole is not None else cast("Iterable[bytes]", response.body):
             if cut_after is not None and sent + len(piece) >= cut_after:
                 self.wfile.write(piece[: cut_after - sent])
                 self._cut()
-                return
+                return cut_after
             self.wfile.write(piece)
             sent += len(piece)
+        return sent
 
     def _cut(self) -> None:
         self.close_connection = True

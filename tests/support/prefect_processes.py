@@ -43,10 +43,12 @@ class Server:
     Attributes:
         home: LOOKBOOK_HOME, with the server's own home and database in it.
         url: of its API.
+        database: the URL of its PostgreSQL, where it is not on SQLite.
     """
 
     home: Path
     url: str
+    database: str = ""
 
     def environment(self, **more: str) -> dict[str, str]:
         """The environment of a process that talks to this server."""
@@ -57,8 +59,8 @@ class Server:
         """Run the ``prefect`` command to its end."""
         return self.python("-m", "prefect", *arguments, **more)
 
-    def python(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        """Run Python to its end."""
+    def python(self, *arguments: str, given: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+        """Run Python to its end; `given` is its standard input."""
         return subprocess.run(
             [sys.executable, *arguments],
             env=self.environment(**more),
@@ -67,7 +69,7 @@ class Server:
             text=True,
             check=False,
             timeout=180,
-            stdin=subprocess.DEVNULL,
+            input=given,
         )
 
     def post(self, path: str, body: dict[str, Any] | list[Any] | None = None) -> Any:

@@ -63,7 +63,10 @@ class SourceFile:
 class Source(Protocol):
     """Where images and their catalogue come from. A further kind of source is a further module."""
 
-    uri: str
+    @property
+    def uri(self) -> str:
+        """What it is called in messages."""
+        ...
 
     def files(self) -> Iterator[SourceFile]:
         """Every file of the source, images and others, in no particular order.

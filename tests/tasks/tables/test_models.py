@@ -11,9 +11,10 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
+from blocks.dialects import translate
 from blocks.duckdb_warehouse import DuckDBWarehouse
 from blocks.warehouse import STAGING_KEYS, STANDING_COLUMNS, Model, SnapshotLoad
-from tasks.tables.models import load_models, translate
+from tasks.tables.models import load_models
 from tasks.tables.schemas import (
     IMAGES_SCHEMA,
     LINKS_SCHEMA,

@@ -1,0 +1,183 @@
+"""BigQuery as the warehouse uses it: jobs that are run once whatever breaks, tables looked up, rows read.
+
+A job's id is made of what it does. Who is killed and starts anew asks for the same job, is told that it exists (409),
+and waits for it: nothing is loaded twice. https://cloud.google.com/bigquery/docs/running-jobs#generate-jobid
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from blocks.bigquery_errors import PASSING, JobFailedError
+from blocks.bigquery_sql import quoted
+from blocks.errors import OutOfReachError
+from blocks.extras import needs_extra
+
+with needs_extra("gcp", "A warehouse in BigQuery"):
+    from google.api_core import exceptions as api
+    from google.api_core.retry import Retry, if_exception_type
+    from google.cloud.bigquery import DEFAULT_RETRY, Client, LoadJob, QueryJob, QueryJobConfig, Table
+
+if TYPE_CHECKING:
+    from google.cloud.bigquery import SchemaField
+
+#: Seconds that one request may take to answer.
+REQUEST_SECONDS = 60.0
+#: Jobs that are waited for at once.
+THREADS = 8
+
+_Job = TypeVar("_Job", LoadJob, QueryJob)
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Store:
+    """A project's datasets, and how they are asked.
+
+    Attributes:
+        location: where datasets and jobs lie.
+        retry_seconds: how long a request is tried again while the service has faults.
+        job_seconds: how long a job is waited for.
+        maximum_bytes_billed: no statement may bill more; None: no limit.
+    """
+
+    client: Client
+    staging: str
+    warehouse: str
+    location: str
+    labels: Mapping[str, str]
+    maximum_bytes_billed: int | None
+    retry_seconds: float
+    job_seconds: float
+
+    @property
+    def retry(self) -> Retry:
+        """The client's own rule of what is tried again, with a bound that a person can wait for: not ten minutes."""
+        return DEFAULT_RETRY.with_delay(initial=0.2, maximum=10.0, multiplier=2.0).with_timeout(self.retry_seconds)
+
+    def address(self, dataset: str, table: str) -> str:
+        """A table as SQL names it."""
+        return quoted(f"{self.client.project}.{dataset}.{table}")
+
+    def query_config(self, *, dry_run: bool = False) -> QueryJobConfig:
+        """How statements are run."""
+        config = QueryJobConfig(dry_run=dry_run, use_query_cache=not dry_run, labels=dict(self.labels))
+        if self.maximum_bytes_billed is not None and not dry_run:
+            config.maximum_bytes_billed = self.maximum_bytes_billed
+        return config
+
+    def execute(self, sql: str, name: str | None = None) -> QueryJob:
+        """Run a statement to its end: once for each `name`, however often it is asked for; without one, anew."""
+
+        def submit(job_id: str) -> QueryJob:
+            return self.client.query(
+                sql,
+                job_config=self.query_config(),
+                job_id=job_id,
+                location=self.location,
+                retry=self.retry,
+                timeout=REQUEST_SECONDS,
+                job_retry=None,
+            )
+
+        return self.once(name or f"lookbook-{uuid.uuid4().hex}", submit)
+
+    def dry_run(self, sql: str) -> QueryJob:
+        """What BigQuery says of a statement without running it; it bills nothing."""
+        config = self.query_config(dry_run=True)
+        return self.client.query(
+            sql, job_config=config, location=self.location, retry=self.retry, timeout=REQUEST_SECONDS, job_retry=None
+        )
+
+    def once(self, name: str, submit: Callable[[str], _Job]) -> _Job:
+        """Run a job once, and wait for its end.
+
+        Args:
+            name: what it does; its id is this, and a number that counts the tries that failed.
+            submit: starts it under an id.
+
+        Raises:
+            JobFailedError: it failed for a reason that will not pass.
+            OutOfReachError: it did not end in time; it goes on, and is found by who asks for it again.
+        """
+        deadline, tries = time.monotonic() + self.retry_seconds, 0
+        while True:
+            job, found = self._submitted(f"{name}-{tries}", submit)
+            self._wait(job)
+            if job.error_result is None:
+                return job
+            failed = JobFailedError(job.error_result)
+            if not found:
+                if failed.reason not in PASSING or time.monotonic() >= deadline:
+                    raise failed
+                time.sleep(min(2.0**tries / 4, 10.0))
+            tries += 1  # a job of an earlier run that failed is not the last word: its cause may have been mended
+
+    def _submitted(self, job_id: str, submit: Callable[[str], _Job]) -> tuple[_Job, bool]:
+        try:
+            return submit(job_id), False
+        except api.Conflict:
+            # Just behind a 409 the job may still be unknown: https://github.com/googleapis/python-bigquery/issues/2134
+            patient = Retry(predicate=if_exception_type(api.NotFound), initial=0.2, timeout=self.retry_seconds)
+            found = patient(self.client.get_job)(
+                job_id, location=self.location, retry=self.retry, timeout=REQUEST_SECONDS
+            )
+            return cast("_Job", found), True
+
+    def _wait(self, job: LoadJob | QueryJob) -> None:
+        deadline, pause = time.monotonic() + self.job_seconds, 0.1
+        while job.state != "DONE":
+            if time.monotonic() >= deadline:
+                raise OutOfReachError(
+                    f"BigQuery's job {job.job_id} has not ended within {self.job_seconds:g} s.",
+                    "It goes on. Run again later: it is found and not started anew.",
+                )
+            time.sleep(pause)
+            pause = min(pause * 1.5, 2.0)
+            job.reload(retry=self.retry, timeout=REQUEST_SECONDS)
+
+    def table(self, dataset: str, name: str) -> Table | None:
+        """A table or view; None where there is none."""
+        try:
+            return self.client.get_table(
+                f"{self.client.project}.{dataset}.{name}", retry=self.retry, timeout=REQUEST_SECONDS
+            )
+        except api.NotFound as error:
+            if "Not found: Project" in str(error):
+                raise
+            return None
+
+    def tables(self, dataset: str, names: Iterable[str]) -> dict[str, Table | None]:
+        """Several tables or views at once."""
+        names = list(names)
+        return dict(zip(names, at_once(lambda name: self.table(dataset, name), names), strict=True))
+
+    def drop(self, dataset: str, name: str) -> None:
+        """Drop a table, if there is one."""
+        table = f"{self.client.project}.{dataset}.{name}"
+        self.client.delete_table(table, not_found_ok=True, retry=self.retry, timeout=REQUEST_SECONDS)
+
+
+def at_once(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
+    """The results of `work` on each item, several at a time; the first fault is raised once all have ended."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(work, items))
+
+
+def columns_of(schema: Iterable[SchemaField]) -> dict[str, str]:
+    """Names and types, as SQL names them, of a schema's columns."""
+    return {field.name: _sql_type(field) for field in schema}
+
+
+def _sql_type(field: SchemaField) -> str:
+    names = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
+    type_ = names.get(field.field_type, field.field_type)
+    if type_ in {"RECORD", "STRUCT"}:
+        type_ = f"STRUCT<{', '.join(f'{quoted(part.name)} {_sql_type(part)}' for part in field.fields)}>"
+    return f"ARRAY<{type_}>" if field.mode == "REPEATED" else type_

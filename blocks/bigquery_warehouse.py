@@ -1,0 +1,143 @@
+"""The warehouse in BigQuery."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field, field_validator
+
+from blocks.errors import LookbookError
+from blocks.extras import needs_extra
+from blocks.warehouse import STAGING_KEYS, Model, QueryCost, SnapshotLoad, Warehouse
+
+with needs_extra("gcp", "A warehouse in BigQuery"):
+    from prefect_gcp import GcpCredentials
+
+    from blocks.bigquery_differences import find_differences
+    from blocks.bigquery_errors import named_faults
+    from blocks.bigquery_loading import current_rows, load_snapshot
+    from blocks.bigquery_store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from google.cloud.bigquery import QueryJob
+
+_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,1023}$"
+#: https://cloud.google.com/bigquery/docs/labels-intro#requirements
+_LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_LABEL_VALUE = re.compile(r"[a-z0-9_-]{0,63}")
+
+_QUERY_HELP = "One SELECT in GoogleSQL; the views lie in the dataset {warehouse}."
+
+
+class BigQueryWarehouse(Warehouse):
+    """A warehouse in two datasets of a Google Cloud project.
+
+    Any method may raise, besides what `Warehouse` says, `OutOfReachError` when the service did not answer for as long
+    as it was tried, and `LookbookError` when the project, the credentials or a quota stand in the way.
+    """
+
+    _block_type_name = "Lookbook BigQuery Warehouse"
+    _block_type_slug = "lookbook-bigquery-warehouse"
+
+    reads_buckets: ClassVar[bool] = True
+
+    project: str = Field(description="Id of the Google Cloud project that holds the datasets and pays for queries.")
+    staging_dataset: str = Field("staging", pattern=_NAME, description="Dataset of the tables; made if it is missing.")
+    warehouse_dataset: str = Field("warehouse", pattern=_NAME, description="Dataset of the views that readers use.")
+    location: str = Field(
+        "EU", description="Where the datasets lie, and the lake's bucket, too: EU, US, europe-west3 …"
+    )
+    credentials: GcpCredentials = Field(description="Who asks; without a key it is whom the environment names.")
+    maximum_bytes_billed: int | None = Field(
+        None, ge=1, description="A statement that would bill more bytes fails, and bills nothing. Empty: no limit."
+    )
+    labels: dict[str, str] = Field({"tool": "lookbook"}, description="Labels of datasets, tables and jobs.")
+    retry_seconds: float = Field(60.0, gt=0, description="How long a request is tried again while the service fails.")
+    job_seconds: float = Field(3600.0, gt=0, description="How long a job is waited for.")
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_are_bigquerys(cls, labels: dict[str, str]) -> dict[str, str]:
+        for name, value in labels.items():
+            if not _LABEL.fullmatch(name) or not _LABEL_VALUE.fullmatch(value):
+                raise ValueError(f"label {name}: {value}: lower-case letters, digits, _ and -, at most 63 characters")
+        return labels
+
+    def load_snapshot(self, load: SnapshotLoad, models: list[Model]) -> None:
+        """See `Warehouse.load_snapshot`. A load that was killed is taken up where it was, by whoever repeats it."""
+        absent = sorted(STAGING_KEYS.keys() ^ load.tables.keys())
+        if absent:
+            raise LookbookError(f"A snapshot has the tables {', '.join(STAGING_KEYS)}; see {', '.join(absent)}.")
+        with self._store() as store:
+            load_snapshot(store, load, models)
+
+    def current_snapshots(self) -> dict[str, str]:
+        """See `Warehouse.current_snapshots`."""
+        with self._store() as store:
+            return {dataset: row["snapshot_id"] for dataset, row in sorted(current_rows(store).items())}
+
+    def query(self, sql: str) -> pa.Table:
+        """See `Warehouse.query`. A dry run tells first what kind of statement it is."""
+        with self._store() as store:
+            self._checked(store, sql)
+            job = store.execute(sql)
+            rows = job.result(retry=store.retry, timeout=store.job_seconds, job_retry=None)
+            return rows.to_arrow(create_bqstorage_client=False)
+
+    def dry_run(self, sql: str) -> QueryCost:
+        """See `Warehouse.dry_run`."""
+        with self._store() as store:
+            job = self._checked(store, sql)
+            tables = [f"{table.dataset_id}.{table.table_id}" for table in job.referenced_tables]
+            return QueryCost(int(job.total_bytes_processed or 0), sorted(tables), self.maximum_bytes_billed)
+
+    def differences(self, load: SnapshotLoad, models: list[Model]) -> list[str]:
+        """See `Warehouse.differences`."""
+        with self._store() as store:
+            return find_differences(store, load, models)
+
+    def _checked(self, store: Store, sql: str) -> QueryJob:
+        """The dry run of a SELECT; anything else is refused."""
+        way_out = _QUERY_HELP.format(warehouse=self.warehouse_dataset)
+        if not sql.strip():
+            raise LookbookError("The statement gives no rows.", way_out)
+        try:
+            job = store.dry_run(sql)
+        except Exception as error:
+            if not self._is_loaded(store, error):
+                raise LookbookError(
+                    f"Nothing was loaded yet: project {self.project} has no snapshot in {self.staging_dataset}.",
+                    'Run "lookbook ingest SOURCE --dataset NAME" first.',
+                ) from error
+            raise
+        if job.statement_type != "SELECT":
+            raise LookbookError(f"A query only reads: this is {job.statement_type or 'no SELECT'}.", way_out)
+        return job
+
+    @staticmethod
+    def _is_loaded(store: Store, error: Exception) -> bool:
+        """Whether anything was loaded, where a statement failed because it names what is not there."""
+        missing = "Not found: Dataset" in str(error) or "Not found: Table" in str(error)
+        return not missing or bool(current_rows(store))
+
+    @contextmanager
+    def _store(self) -> Iterator[Store]:
+        with named_faults(self.project):
+            client = self.credentials.get_bigquery_client(project=self.project, location=self.location)
+            try:
+                yield Store(
+                    client=client,
+                    staging=self.staging_dataset,
+                    warehouse=self.warehouse_dataset,
+                    location=self.location,
+                    labels=self.labels,
+                    maximum_bytes_billed=self.maximum_bytes_billed,
+                    retry_seconds=self.retry_seconds,
+                    job_seconds=self.job_seconds,
+                )
+            finally:
+                client.close()

@@ -1,0 +1,1 @@
+"""What leaves the lake: copies for people and programs that know nothing of it."""

@@ -1,0 +1,121 @@
+"""The main job into a bucket: the same dataset as in a folder, by as few requests as can be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from blocks.errors import SwapConflictError
+from blocks.gcs_lake import GcsLake
+from blocks.workspace import Workspace
+from tasks.datasets.conclusion import conclude
+from tasks.datasets.manifest import read_table, require_published
+from tasks.datasets.recovery import clear_batches
+from tasks.datasets.survey import take_stock
+from tasks.images.batch import process_batch
+from tests.support.gcp_credentials import AnonymousGcpCredentials
+from tests.support.gcs_server import GcsServer, serving_gcs
+from tests.support.loopback import Fault
+from tests.support.pipeline import photo, request, row, write_collection
+
+
+@pytest.fixture
+def server() -> Iterator[GcsServer]:
+    with serving_gcs("bucket") as server:
+        yield server
+
+
+@pytest.fixture
+def elsewhere(workspace: Workspace, server: GcsServer) -> Workspace:
+    lake = GcsLake(bucket="bucket", prefix="lake", credentials=AnonymousGcpCredentials(endpoint=server.url))
+    return workspace.model_copy(update={"lake": lake})
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    files = {f"images/{number}.jpg": photo(number) for number in range(1, 9)}
+    files |= {"images/9.jpg": photo(1), "images/10.jpg": b"<html>not found</html>"}
+    return write_collection(tmp_path / "source", files, [row(number) for number in (1, 2, 4, 9, 10, 99, 2)])
+
+
+def ingest(workspace: Workspace, source: Path) -> dict[str, object]:
+    """The main job up to CURRENT."""
+    asked = request(workspace, source)
+    survey = take_stock(asked)
+    for batch in survey.batches:
+        process_batch(workspace.lake, batch, threads=2)
+    return conclude(asked, survey, datetime.now(UTC)).summary
+
+
+def test_a_bucket_gives_the_dataset_that_a_folder_gives(
+    workspace: Workspace, elsewhere: Workspace, source: Path
+) -> None:
+    ingest(workspace, source)
+    ingest(elsewhere, source)
+    folder, bucket = (require_published(place.lake, "things").manifest for place in (workspace, elsewhere))
+    assert folder.digest == bucket.digest
+    for place, manifest in ((workspace, folder), (elsewhere, bucket)):
+        outputs = read_table(place.lake, manifest, "outputs").to_pylist()
+        assert len(outputs) == 24
+        assert all(len(place.lake.get(one["object_key"])) == one["bytes"] for one in outputs)
+    objects = [{info.key for info in place.lake.list("derived")} for place in (workspace, elsewhere)]
+    assert objects[0] == objects[1]
+
+
+def test_an_image_is_one_write_for_itself_and_one_for_each_output(
+    elsewhere: Workspace, server: GcsServer, source: Path
+) -> None:
+    survey = take_stock(request(elsewhere, source, batch_size=100))
+    server.calls.clear()
+    process_batch(elsewhere.lake, survey.batches[0], threads=2)
+    contents, rejects, outputs, the_part = 8, 1, 3, 1
+    assert server.calls["objects.insert"] == contents * (1 + outputs) + rejects + the_part
+    assert server.calls["objects.download"] == 2, "the manifest, and whether there is a part"
+    assert set(server.calls) == {"objects.insert", "objects.download"}
+
+
+def test_a_second_run_writes_no_object(elsewhere: Workspace, server: GcsServer, source: Path) -> None:
+    ingest(elsewhere, source)
+    clear_batches(elsewhere.lake, "things")
+    server.calls.clear()
+    ingest(elsewhere, source)
+    assert server.calls["objects.insert"] == 0
+
+
+@pytest.mark.parametrize("fault", [{"status": 429}, {"status": 503}, {"cut": True}, {"cut": True, "cut_after": 1}])
+def test_with_faults_in_a_fifth_of_all_requests_the_dataset_is_the_same(
+    workspace: Workspace, elsewhere: Workspace, server: GcsServer, source: Path, fault: dict[str, object]
+) -> None:
+    ingest(workspace, source)
+    server.inject(Fault(share=0.2, **fault))  # type: ignore[arg-type]
+    ingest(elsewhere, source)
+    folder, bucket = (require_published(place.lake, "things").manifest for place in (workspace, elsewhere))
+    assert folder.digest == bucket.digest
+    assert server.fired["objects.insert"] > 0
+
+
+def test_of_two_runs_that_publish_at_once_one_is_told(elsewhere: Workspace, source: Path) -> None:
+    asked = request(elsewhere, source)
+    surveys = [take_stock(asked), take_stock(asked)]
+    for batch in surveys[0].batches + surveys[1].batches:
+        process_batch(elsewhere.lake, batch, threads=2)
+
+    def published(number: int) -> bool:
+        try:
+            conclude(asked, surveys[number], datetime.now(UTC))
+        except SwapConflictError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(published, range(2))) == [False, True]
+
+
+def test_batches_that_are_published_leave_the_bucket(elsewhere: Workspace, server: GcsServer, source: Path) -> None:
+    ingest(elsewhere, source)
+    clear_batches(elsewhere.lake, "things")
+    assert not [name for name in server.store.buckets["bucket"] if "/batches/" in name]

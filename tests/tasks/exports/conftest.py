@@ -1,0 +1,42 @@
+"""A published dataset with every case of naming."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from blocks.lake import FolderLake
+from blocks.workspace import local_workspace
+from tasks.datasets.conclusion import conclude
+from tasks.datasets.survey import take_stock
+from tasks.images.batch import process_batch
+from tests.support.pipeline import photo, request, row, write_collection
+
+IMAGES = {
+    "1.jpg": photo(1),
+    "more/1.jpg": photo(11),  # a second image of product 1
+    "2.jpg": photo(2),
+    "again/2.jpg": photo(2),  # a copy
+    "stray.jpg": photo(99),  # no row names it
+    "3.jpg": b"<html>",  # rejected
+}
+
+
+@pytest.fixture
+def small_dataset(tmp_path: Path) -> FolderLake:
+    """A lake with the dataset ``things`` of these images."""
+    return publish(tmp_path, write_collection(tmp_path / "in", IMAGES, [row(number) for number in (1, 2, 3, 4)]))
+
+
+def publish(tmp_path: Path, source: Path) -> FolderLake:
+    """The main job up to CURRENT: registry and warehouse have no part in copies."""
+    place = local_workspace(tmp_path / "home")
+    asked = request(place, source)
+    survey = take_stock(asked)
+    for batch in survey.batches:
+        process_batch(place.lake, batch, threads=2)
+    conclude(asked, survey, datetime.now(UTC))
+    assert isinstance(place.lake, FolderLake)
+    return place.lake

@@ -79,7 +79,7 @@ check-infra: .venv-infra/ready  ## Check images, Terraform, compose, Kubernetes 
 
 clean:  ## Remove the environment and the local workspace
 	-$(LOOKBOOK) stop
-	rm -rf .venv .lookbook
+	rm -rf .venv .venv-infra .lookbook
 
 .venv/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Lookbook needs Python 3.11, 3.12 or 3.13; name one: make PYTHON=python3.12 ...")'

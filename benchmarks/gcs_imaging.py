@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.bare import draw, prepared, start_processes
@@ -18,7 +19,7 @@ def main(source: str, home: Path, url: str) -> None:
     workspace = local_workspace(home)
     if url:
         lake = GcsLake(bucket=BUCKET, prefix=home.name, credentials=AnonymousGcpCredentials(endpoint=url), threads=256)
-        workspace = workspace.model_copy(update={"lake": lake})
+        workspace = replace(workspace, lake=lake)
     batches = prepared(source, workspace)
     start_processes()
     clock.report(lambda: draw(workspace.lake, batches))

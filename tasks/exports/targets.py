@@ -69,6 +69,7 @@ class BucketTarget:
         from blocks import gcs_objects  # noqa: PLC0415 - an extra
         from blocks.gcs_client import storage_client  # noqa: PLC0415
         from blocks.gcs_errors import named_faults  # noqa: PLC0415
+        from blocks.gcs_retrying import TIMEOUT, retrying  # noqa: PLC0415
 
         self.uri = f"gs://{bucket}/{prefix}".rstrip("/")
         self._folder = f"{prefix}/" if prefix else ""
@@ -78,8 +79,8 @@ class BucketTarget:
             blobs = self._bucket.list_blobs(
                 prefix=self._folder or None,
                 fields="items(name,size,metadata),nextPageToken",
-                timeout=gcs_objects.TIMEOUT,
-                retry=gcs_objects.retrying(),
+                timeout=TIMEOUT,
+                retry=retrying(),
             )
             self._there = {
                 str(blob.name): (int(blob.size), (blob.metadata or {}).get(gcs_objects.WRITER)) for blob in blobs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def server() -> Iterator[GcsServer]:
 @pytest.fixture
 def elsewhere(workspace: Workspace, server: GcsServer) -> Workspace:
     lake = GcsLake(bucket="bucket", prefix="lake", credentials=AnonymousGcpCredentials(endpoint=server.url))
-    return workspace.model_copy(update={"lake": lake})
+    return replace(workspace, lake=lake)
 
 
 @pytest.fixture

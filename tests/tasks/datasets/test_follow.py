@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def test_duckdb_gets_copies_of_what_lies_in_a_bucket(workspace: Workspace, lake: GcsLake, source: Path) -> None:
-    place = workspace.model_copy(update={"lake": lake})
+    place = replace(workspace, lake=lake)
     run(request(place, source))
     assert place.warehouse.query("SELECT count(*) AS n FROM warehouse.images").to_pylist() == [{"n": 3}]
     assert verify(place, "things").differences == []
@@ -63,8 +64,8 @@ def test_duckdb_gets_copies_of_what_lies_in_a_bucket(workspace: Workspace, lake:
 def test_bigquery_loads_from_the_bucket_without_a_copy(
     workspace: Workspace, lake: GcsLake, bigquery: BigQueryServer, source: Path
 ) -> None:
-    place = workspace.model_copy(update={"lake": lake, "warehouse": bigquery_warehouse(bigquery)})
-    shutil.rmtree(workspace.lake.root)
+    place = replace(workspace, lake=lake, warehouse=bigquery_warehouse(bigquery))
+    shutil.rmtree(Path(workspace.lake.uri("x")).parent)
     run(request(place, source))
     assert bigquery.calls["jobs.upload"] == 0
     assert verify(place, "things").differences == []
@@ -77,7 +78,7 @@ def test_bigquery_loads_from_the_bucket_without_a_copy(
 def test_bigquery_gets_the_files_of_a_folder_uploaded(
     workspace: Workspace, bigquery: BigQueryServer, source: Path
 ) -> None:
-    place = workspace.model_copy(update={"warehouse": bigquery_warehouse(bigquery)})
+    place = replace(workspace, warehouse=bigquery_warehouse(bigquery))
     run(request(place, source))
     assert bigquery.calls["jobs.upload"] == len(TABLES)
     assert verify(place, "things").differences == []

@@ -23,6 +23,6 @@ def test_a_bucket_without_its_extra_says_so(module: str, monkeypatch: pytest.Mon
     for name in [name for name in sys.modules if name.startswith("blocks.gcs_")]:
         monkeypatch.delitem(sys.modules, name)
     for name in ("prefect_gcp", "google.cloud.storage", "google_crc32c"):
-        monkeypatch.setitem(sys.modules, name, None)  # type: ignore[arg-type] # as where it is not installed
+        monkeypatch.setitem(sys.modules, name, None)  # as where it is not installed
     with pytest.raises(LookbookError, match=r"needs the extra gcp"):
         importlib.import_module(f"blocks.{module}")

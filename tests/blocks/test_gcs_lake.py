@@ -368,3 +368,9 @@ def test_a_bucket_has_a_buckets_name(server: GcsServer, bucket: str) -> None:
 def test_addresses_are_those_of_google_cloud(server: GcsServer) -> None:
     assert lake_of(server).uri("a/b") == "gs://bucket/a/b"
     assert lake_of(server, prefix="/some/where/").uri("a/b") == "gs://bucket/some/where/a/b"
+
+
+def test_it_is_a_block_whose_form_explains_itself() -> None:
+    schema = GcsLake.model_json_schema()
+    assert set(schema["required"]) == {"bucket", "credentials"}
+    assert all(field.get("description") for name, field in schema["properties"].items() if name != "credentials")

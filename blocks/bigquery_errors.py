@@ -52,6 +52,11 @@ class JobFailedError(Exception):
         self.reason: str = result.get("reason", "")
         self.message: str = result.get("message", "")
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same job may succeed if run again: the service was busy, or another load changed the table."""
+        return self.reason in PASSING or "Could not serialize access" in self.message
+
 
 @contextmanager
 def named_faults(project: str) -> Iterator[None]:

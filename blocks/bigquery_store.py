@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from blocks.bigquery_errors import PASSING, JobFailedError
+from blocks.bigquery_errors import JobFailedError
 from blocks.bigquery_sql import quoted
 from blocks.errors import OutOfReachError
 from blocks.extras import needs_extra
@@ -114,7 +114,7 @@ class Store:
                 return job
             failed = JobFailedError(job.error_result)
             if not found:
-                if failed.reason not in PASSING or time.monotonic() >= deadline:
+                if not failed.may_pass or time.monotonic() >= deadline:
                     raise failed
                 time.sleep(min(2.0**tries / 4, 10.0))
             tries += 1  # a job of an earlier run that failed is not the last word: its cause may have been mended

@@ -405,7 +405,8 @@ def test_an_answer_that_is_lost_is_no_second_job(loaded: BigQueryServer, tmp_pat
 
 def test_a_job_that_fails_of_what_may_pass_is_run_again_and_others_are_not(loaded: BigQueryServer) -> None:
     warehouse = bigquery_warehouse(loaded)
-    loaded.jobs.failing = [Refused(500, "backendError", "busy"), Refused(429, "jobRateLimitExceeded", "slow down")]
+    concurrent = "Could not serialize access to table test-project:staging.images due to concurrent update"
+    loaded.jobs.failing = [Refused(500, "backendError", "busy"), Refused(400, "invalidQuery", concurrent)]
     assert one(warehouse, "SELECT 1 AS x") == [{"x": 1}]
     loaded.jobs.failing = [Refused(403, "quotaExceeded", "Quota exceeded: too many")] * 2
     with pytest.raises(LookbookError, match=r"Quota exceeded: too many[\s\S]*until the quota is free"):

@@ -187,8 +187,9 @@ def open_report(workspace: str, dataset: str) -> str:
     from blocks.workspace import load_workspace
     from tasks.datasets.manifest import require_published
 
-    lake = load_workspace(workspace).lake
-    path = lake.uri(f"{require_published(lake, dataset).manifest.folder}/report.html")
+    place = load_workspace(workspace)
+    report = f"{require_published(place.lake, dataset).manifest.folder}/report.html"
+    path = str(place.lake.local_copy(report, place.scratch / "reports"))
     if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         webbrowser.open(Path(path).as_uri())
     return path

@@ -35,7 +35,7 @@ def _kinds(paths: tuple[str, ...]) -> Any:  # noqa: ANN401 - a union of classes
         module, _, name = path.partition(":")
         try:
             found.append(getattr(importlib.import_module(module), name))
-        except (LookbookError, ModuleNotFoundError) as error:
+        except LookbookError as error:
             missing.append(str(error).partition("\n")[0])
     return reduce(or_, found) if found else type(None)
 
@@ -85,7 +85,7 @@ def load(name: str) -> Workspace | None:
             return None
         raise _unusable(name, type(error).__name__) from None
     except RuntimeError as error:  # what Prefect makes of a ValidationError
-        raise _unusable(name, _faults(error.__cause__)) from None
+        raise _unusable(name, _faults(error.__cause__ or error)) from None
     except Exception as error:
         if not type(error).__module__.startswith("google.auth"):
             raise
@@ -145,7 +145,7 @@ def _unusable(name: str, faults: str) -> LookbookError:
     return LookbookError(f"The workspace {name} that is saved cannot be used: {faults}.", way_out)
 
 
-def _faults(error: BaseException | None) -> str:
+def _faults(error: BaseException) -> str:
     """Each fault with the field that has it, without what was given there: that may be a secret."""
     if not isinstance(error, ValidationError):
         return type(error).__name__

@@ -51,6 +51,16 @@ def said_of_batches(prefect: Server, run_id: str) -> list[str]:
     return [line for line in lines if "outputs; process" in line]
 
 
+def all_said(prefect: Server, run_id: str, batches: int) -> list[str]:
+    """The same, once all batches did: a log may arrive after its run has ended."""
+
+    def look() -> list[str] | None:
+        said = said_of_batches(prefect, run_id)
+        return said if len(said) == batches else None
+
+    return wait_for(f"{batches} batches said what they did", look, 60)
+
+
 def workers_of(prefect: Server, run_id: str) -> set[str]:
     """The names of the workers that took the batches of a run; only their events tell."""
     children = [f"prefect.flow-run.{child['id']}" for child in prefect.children(run_id)]
@@ -78,8 +88,7 @@ def test_all_executors_make_the_same_bytes(prefect: Server, tmp_path: Path) -> N
                 home.mkdir(exist_ok=True)
                 summary = lookbook_json(home, *arguments, "--executor", executor, PREFECT_API_URL=prefect.url)
                 assert summary["published"] is True
-                said = said_of_batches(prefect, newest_run(prefect, "same") or "")
-                assert len(said) == 6, said
+                said = all_said(prefect, newest_run(prefect, "same") or "", 6)
                 processes[executor] = {re.findall(r"process (\d+) on", line)[0] for line in said}
             pooled = newest_run(prefect, "same") or ""
             wait_for("both workers took batches", lambda: workers_of(prefect, pooled) == {one.name, other.name}, 30)
@@ -150,8 +159,8 @@ def test_a_source_that_workers_cannot_reach_is_landed(prefect: Server, tmp_path:
         worker.kill()
     assert (summary["images"]["loaded"], summary["images"]["rejected"]) == (12, 1)
     run_id = newest_run(prefect, "far") or ""
-    assert "Workers can't reach the source" in prefect.logs(run_id)
-    assert this_host() not in "".join(said_of_batches(prefect, run_id))
+    wait_for("the run says it", lambda: "Workers can't reach the source" in prefect.logs(run_id), 60)
+    assert this_host() not in "".join(wait_for("batches say where", lambda: said_of_batches(prefect, run_id), 60))
     assert not list((prefect.home / "lake" / "batches" / "far").rglob("*.*")), "what was landed goes with the batches"
     near = tmp_path / "near"
     try:

@@ -140,7 +140,7 @@ def _save_part(part: Block, name: str) -> None:
 def _unusable(name: str, faults: str) -> LookbookError:
     way_out = "Mend its block in Prefect's UI."
     if missing:
-        way_out = f"If it lies on Google Cloud, the extra gcp is missing here. {INSTALL}. Else m{way_out[1:]}"
+        way_out = f"If it lies on Google Cloud, the extra gcp is missing here. {INSTALL}. Else: {way_out}"
     return LookbookError(f"The workspace {name} that is saved cannot be used: {faults}.", way_out)
 
 

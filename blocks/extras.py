@@ -7,6 +7,9 @@ from contextlib import contextmanager
 
 from blocks.errors import LookbookError
 
+#: How all extras are installed, at tested versions. Never by Lookbook's name: on PyPI it is another project's.
+INSTALL = "From the checkout: pip install -r requirements-image.txt"
+
 
 @contextmanager
 def needs_extra(name: str, what: str) -> Iterator[None]:
@@ -18,6 +21,4 @@ def needs_extra(name: str, what: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise LookbookError(
-            f"{what} needs the extra {name}: {error.name} is not installed.", f'pip install "lookbook[{name}]"'
-        ) from error
+        raise LookbookError(f"{what} needs the extra {name}: {error.name} is not installed.", INSTALL) from error

@@ -12,6 +12,7 @@ from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, ValidationError
 
 from blocks.errors import LookbookError
+from blocks.extras import INSTALL
 from blocks.lake import Lake
 from blocks.registry import Registry
 from blocks.settings import read_settings
@@ -139,9 +140,7 @@ def _save_part(part: Block, name: str) -> None:
 def _unusable(name: str, faults: str) -> LookbookError:
     way_out = "Mend its block in Prefect's UI."
     if missing:
-        way_out = (
-            f'If it lies on Google Cloud: pip install "lookbook[gcp]", which is missing here. Else {way_out.lower()}'
-        )
+        way_out = f"If it lies on Google Cloud, the extra gcp is missing here. {INSTALL}. Else: {way_out}"
     return LookbookError(f"The workspace {name} that is saved cannot be used: {faults}.", way_out)
 
 

@@ -17,6 +17,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task
 
 from blocks.errors import LookbookError, OutOfReachError, UsageError
+from blocks.extras import INSTALL
 from blocks.lake import Lake
 from blocks.settings import Settings, read_settings
 from blocks.workspace import load_workspace
@@ -105,9 +106,7 @@ def runner_for(executor: Executor, settings: Settings) -> tuple[TaskRunner[Any],
     try:
         from prefect_dask.task_runners import DaskTaskRunner  # noqa: PLC0415 - an extra, and slow to import
     except ImportError as error:
-        raise UsageError(
-            'The executor "dask" needs an extra that is not installed.', 'Run: pip install "lookbook[dask]"'
-        ) from error
+        raise UsageError('The executor "dask" needs the extra dask, which is not installed.', INSTALL) from error
     if settings.dask_address:
         return DaskTaskRunner(address=settings.dask_address), settings.children_at_once
     return DaskTaskRunner(cluster_kwargs=_local_cluster(settings)), settings.batches_at_once

@@ -28,7 +28,16 @@ resource "google_artifact_registry_repository" "images" {
   depends_on = [google_project_service.api]
 }
 
-# Runs pull by the account of Cloud Run itself, within the project; only the workflow of GitHub pushes.
+# The images of runs are pulled by the account of Cloud Run itself, within the project; but since 2025 it refuses a job
+# whose maker may not read the image (https://cloud.google.com/artifact-registry/docs/integrate-cloud-run).
+resource "google_artifact_registry_repository_iam_member" "pull" {
+  repository = google_artifact_registry_repository.images.name
+  location   = var.region
+  role       = "roles/artifactregistry.reader"
+  member     = google_service_account.dispatcher.member
+}
+
+# Only the workflow of GitHub pushes.
 resource "google_artifact_registry_repository_iam_member" "push" {
   count = var.github_repository == null ? 0 : 1
 

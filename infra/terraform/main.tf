@@ -34,5 +34,9 @@ resource "google_project_service" "api" {
       condition     = terraform.workspace != "default"
       error_message = "An environment is a workspace of Terraform: terraform workspace new staging."
     }
+    precondition {
+      condition     = length(terraform.workspace) <= 10
+      error_message = "The name of an environment has at most 10 characters: those of its accounts have 30."
+    }
   }
 }

@@ -60,7 +60,7 @@ variable "warehouse_dataset" {
 }
 
 variable "reader_groups" {
-  description = "Groups that may query the warehouse, such as analysts@example.com."
+  description = "Groups that may read the warehouse, such as analysts@example.com. To query it they need BigQuery Job User too, in the project that pays."
   type        = set(string)
   default     = []
 }

@@ -26,6 +26,7 @@ resource "google_bigquery_dataset_access" "ingest" {
   user_by_email = google_service_account.ingest.email
 }
 
+# To query, readers need BigQuery Job User too: in the project that pays, which is for its owner to give.
 resource "google_bigquery_dataset_access" "reader" {
   for_each = var.reader_groups
 

@@ -111,6 +111,7 @@ resource "google_cloud_run_v2_worker_pool" "worker" {
   }
 
   depends_on = [
+    google_artifact_registry_repository_iam_member.pull,
     google_project_iam_member.dispatcher_runs,
     google_secret_manager_secret_iam_member.prefect,
     google_service_account_iam_member.dispatcher_acts,

@@ -15,7 +15,7 @@ def test_an_extra_that_is_missing_is_named_with_the_way_to_install_it() -> None:
     missing = "A thing needs the extra gcp: no_such_package is not installed"
     with pytest.raises(LookbookError, match=missing) as raised, needs_extra("gcp", "A thing"):
         importlib.import_module("no_such_package")
-    assert raised.value.way_out == 'pip install "lookbook[gcp]"'
+    assert raised.value.way_out == "From the checkout: pip install -r requirements-image.txt"
 
 
 @pytest.mark.parametrize("module", ["gcs_lake", "gcs_client"])

@@ -83,9 +83,9 @@ def test_a_local_cluster_listens_to_this_machine_alone_and_shares_its_processors
 
 def test_without_dask_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prefect_dask.task_runners", None)
-    with pytest.raises(UsageError, match="extra that is not installed") as caught:
+    with pytest.raises(UsageError, match="needs the extra dask, which is not installed") as caught:
         runner_for("dask", Settings())
-    assert 'pip install "lookbook[dask]"' in caught.value.way_out
+    assert "pip install -r requirements-image.txt" in caught.value.way_out
 
 
 class Run:

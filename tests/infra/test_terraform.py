@@ -41,6 +41,22 @@ def test_state_is_remote_and_an_environment_is_a_workspace() -> None:
     assert "local.name" in blocks("google_sql_database_instance")["registry"]
 
 
+def test_accounts_of_the_longest_environment_have_names_that_google_takes() -> None:
+    longest = re.search(r"length\(terraform\.workspace\) <= (\d+)", blocks("google_project_service")["api"])
+    assert longest is not None
+    names = re.findall(r'account_id\s*=\s*"\$\{local\.name\}(-\w+)"', ALL)
+    assert len(names) == len(blocks("google_service_account"))
+    assert max(len(f"lookbook-{'e' * int(longest[1])}{name}") for name in names) <= 30
+
+
+def test_who_makes_jobs_may_read_their_image() -> None:
+    """Cloud Run refuses them otherwise."""
+    pull = blocks("google_artifact_registry_repository_iam_member")["pull"]
+    assert "google_service_account.dispatcher.member" in pull
+    assert '"roles/artifactregistry.reader"' in pull
+    assert "google_artifact_registry_repository_iam_member.pull," in FILES["worker.tf"]
+
+
 def test_a_batch_writes_its_folders_of_the_lake_and_has_no_other_right() -> None:
     granted = {
         (kind, label)

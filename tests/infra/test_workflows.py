@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,11 +51,35 @@ def test_the_matrix_is_all_that_the_package_supports() -> None:
 
 
 def test_deploying_waits_for_its_environment_and_signs_in_without_a_key() -> None:
-    assert list(WORKFLOWS["deploy.yml"]["jobs"]) == ["staging", "production"]
-    assert WORKFLOWS["deploy.yml"]["jobs"]["production"]["needs"] == "staging"
+    jobs = WORKFLOWS["deploy.yml"]["jobs"]
+    assert {name: job.get("needs") for name, job in jobs.items()} == {
+        "tests": None,
+        "staging": "tests",
+        "production": "staging",
+    }
+    assert jobs["tests"]["uses"] == "./.github/workflows/tests.yml"
     deploy = WORKFLOWS["deploy-to.yml"]["jobs"]["deploy"]
     assert deploy["environment"] == "${{ inputs.environment }}"
     assert set(re.findall(r"secrets\.(\w+)", TEXTS["deploy-to.yml"])) == {"PREFECT_API_KEY", "PREFECT_API_AUTH_STRING"}
+
+
+@each_workflow
+def test_secrets_that_a_called_workflow_reads_are_declared_and_passed(name: str) -> None:
+    """GitHub hands a called workflow no other: they are empty there, without a word."""
+    for job in WORKFLOWS[name]["jobs"].values():
+        if "uses" not in job:
+            continue
+        called = Path(job["uses"]).name
+        read = set(re.findall(r"secrets\.(\w+)", TEXTS[called]))
+        on: dict[str, Any] = WORKFLOWS[called][True]  # type: ignore[index]  # YAML's word for "on"
+        assert read == ((on["workflow_call"] or {}).get("secrets") or {}).keys()
+        assert job.get("secrets", {}) == {secret: f"${{{{ secrets.{secret} }}}}" for secret in read}
+
+
+def test_what_is_installed_sees_no_secret() -> None:
+    for step in WORKFLOWS["deploy-to.yml"]["jobs"]["deploy"]["steps"]:
+        if re.search(r"pip install|make ", step.get("run", "")):
+            assert "env" not in step
 
 
 def test_the_variables_that_it_asks_for_are_those_that_terraform_tells() -> None:

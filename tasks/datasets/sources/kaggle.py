@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, unquote
 
 from blocks.errors import LookbookError, MissingError, TransientError, UsageError
+from blocks.extras import INSTALL
 from tasks.datasets.sources.base import Source, SourceFile
 from tasks.datasets.sources.downloading import Download, Patience
 from tasks.datasets.sources.local import open_path
@@ -94,9 +95,7 @@ class KaggleSource:
         self._credentials = credentials
         self._patience = patience or Patience()
         if find_spec("kagglesdk") is None:
-            raise LookbookError(
-                f"SOURCE {uri} needs the extra kaggle, which is not installed.", 'pip install "lookbook[kaggle]"'
-            )
+            raise LookbookError(f"SOURCE {uri} needs the extra kaggle, which is not installed.", INSTALL)
 
     @property
     def uri(self) -> str:

@@ -315,7 +315,7 @@ def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(kaggle, "find_spec", lambda _: None)
     with pytest.raises(LookbookError) as refused:
         open_source("kaggle://ann/shoes", tmp_path)
-    assert "lookbook[kaggle]" in refused.value.way_out
+    assert "pip install -r requirements-image.txt" in refused.value.way_out
 
 
 def test_what_was_downloaded_is_dropped_by_its_version(tmp_path: Path) -> None:

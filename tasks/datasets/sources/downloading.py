@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import errno
 import hashlib
+import lzma
 import os
 import shutil
 import threading
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 _downloading = threading.Lock()
 #: Opens the remote file at a byte, if it is still the one with this validator.
 Opened = Callable[[int, str], AbstractContextManager["RemoteFile"]]
+
+#: Bytes of a member that are read at a time.
+MEMBER_BYTES = 2**20
 
 LATER = "Run it again later: what is downloaded already is kept, and it goes on from there."
 
@@ -170,12 +175,40 @@ def _fault(path: Path, note: Note) -> str:
         with path.open("rb") as file:
             md5 = base64.b64encode(hashlib.file_digest(file, "md5").digest()).decode()
         return "" if md5 == note.md5 else f"its MD5 is {md5}, and the server says {note.md5}"
+    return _damage_of_zip(path)
+
+
+def _damage_of_zip(path: Path) -> str:
+    """The first member that cannot be read to its end; "" for what is no zip: a tar says itself where it is cut off.
+
+    Members that are encrypted or packed in a way unknown here are passed over: they are rejected by name when read.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
+            for member in archive.infolist():
+                if fault := _damage_of_member(archive, member):
+                    return fault
+    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError):
+        pass  # its list cannot be read: who lists it says so
+    return ""
+
+
+def _damage_of_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> str:
+    try:
+        with archive.open(member) as file:
+            while file.read(MEMBER_BYTES):
+                pass
+    except RuntimeError:  # NotImplementedError is one
+        return ""
     except zipfile.BadZipFile:
-        return ""  # no zip: nothing tells; a tar says itself where it is cut off
-    return f"its member {damaged} has another checksum than its directory says" if damaged else ""
+        return f"its member {member.filename} has another checksum or name than its directory says"
+    except (zlib.error, lzma.LZMAError, EOFError, ValueError) as error:
+        return f"its member {member.filename} cannot be unpacked: {error or type(error).__name__}"
+    except OSError as error:
+        if error.errno is not None:
+            raise  # the disk's; bz2 calls damaged data an OSError, one without a number
+        return f"its member {member.filename} cannot be unpacked: {error}"
+    return ""
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import sys
 import tarfile
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -286,6 +287,51 @@ def test_damaged_bytes_are_removed_and_named(server: KaggleServer, tmp_path: Pat
     assert not list(tmp_path.rglob("download.part"))
     server.headers, server.datasets["ann/shoes"].archive = {}, None
     assert "images/1.jpg" in keys(source("kaggle://ann/shoes", tmp_path))
+
+
+def packed_zip(method: int) -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", method) as archive:
+        archive.writestr("noise.bin", bytes(range(256)) * 40)
+    return sink.getvalue()
+
+
+def without(data: bytes, at: int, count: int, instead: bytes) -> bytes:
+    return data[:at] + instead * count + data[at + count :]
+
+
+@pytest.mark.parametrize(
+    ("method", "at", "instead"),
+    [
+        (zipfile.ZIP_DEFLATED, 39, b"\xff"),  # behind the local header: 30 bytes and the name
+        (zipfile.ZIP_BZIP2, 39, b"\xff"),
+        (zipfile.ZIP_LZMA, 60, b"\xff"),
+    ],
+    ids=["deflate", "bzip2", "lzma"],
+)
+def test_a_member_that_cannot_be_unpacked_is_damage(
+    server: KaggleServer, tmp_path: Path, method: int, at: int, instead: bytes
+) -> None:
+    """Without a checksum of the server: the download is removed, and fetched anew by the next run."""
+    server.headers = {"x-goog-hash": ""}
+    server.datasets["ann/shoes"].archive = without(packed_zip(method), at, 12, instead)
+    with pytest.raises(LookbookError, match=r"damaged: its member noise\.bin"):
+        keys(source("kaggle://ann/shoes", tmp_path))
+    assert not list(tmp_path.rglob("download.part"))
+    server.datasets["ann/shoes"].archive = packed_zip(method)
+    assert keys(source("kaggle://ann/shoes", tmp_path)) == ["noise.bin"]
+
+
+@pytest.mark.parametrize(
+    ("at", "value"), [(8, b"\x01"), (10, b"\x09")], ids=["encrypted", "packed in a way unknown here"]
+)
+def test_a_member_that_nobody_here_can_read_is_no_damage(
+    server: KaggleServer, tmp_path: Path, at: int, value: bytes
+) -> None:
+    data = packed_zip(zipfile.ZIP_STORED)
+    data = without(without(data, at - 2, 1, value), data.index(b"PK\x01\x02") + at, 1, value)
+    server.headers, server.datasets["ann/shoes"].archive = {"x-goog-hash": ""}, data
+    assert keys(source("kaggle://ann/shoes", tmp_path)) == ["noise.bin"]
 
 
 def test_without_a_checksum_of_the_server_a_sound_archive_is_taken(server: KaggleServer, tmp_path: Path) -> None:

@@ -92,12 +92,7 @@ class GcsLake(Lake):
 
     def remove(self, key: str) -> None:
         """See `Lake.remove`."""
-        name = self._name(key)
-        try:
-            with named_faults(self.bucket, name):
-                self._bucket().delete_blob(name, timeout=TIMEOUT, retry=retrying())
-        except ObjectNotFoundError:
-            return
+        gcs_objects.remove(self._bucket(), self._name(key))
 
     def settle(self) -> None:
         """See `Lake.settle`: the service answers a write when it is durable."""

@@ -31,6 +31,10 @@ class Target(Protocol):
         """Write a file, whatever stands there: it appears whole or not at all."""
         ...
 
+    def remove(self, name: str) -> None:
+        """Remove a file, if it stands there."""
+        ...
+
     def settle(self) -> None:
         """Return once what was written is durable."""
         ...
@@ -54,6 +58,10 @@ class FolderTarget:
     def write(self, name: str, data: bytes, sha256: str) -> None:  # noqa: ARG002
         """See `Target.write`."""
         self._files.replace(name, data)
+
+    def remove(self, name: str) -> None:
+        """See `Target.remove`."""
+        self._files.remove(name)
 
     def settle(self) -> None:
         """See `Target.settle`."""
@@ -93,6 +101,11 @@ class BucketTarget:
     def write(self, name: str, data: bytes, sha256: str) -> None:
         """See `Target.write`: the store refuses bytes that arrive damaged."""
         self._objects.write(self._bucket, self._folder + name, data, cache_control="no-cache", writer=sha256)
+
+    def remove(self, name: str) -> None:
+        """See `Target.remove`."""
+        if self._folder + name in self._there:
+            self._objects.remove(self._bucket, self._folder + name)
 
     def settle(self) -> None:
         """See `Target.settle`: the store answers a write when it is durable."""

@@ -59,6 +59,15 @@ def test_what_somebody_else_put_there_is_written_over(small_dataset: FolderLake,
     assert stored(server) == good
 
 
+def test_the_manifest_of_another_snapshot_is_removed_first(small_dataset: FolderLake, server: GcsServer) -> None:
+    place = target(server)
+    place.write("manifest.json", b"of an older snapshot", "checksum")
+    server.inject(Fault("objects.insert", status=403))
+    with pytest.raises(LookbookError, match="gs://bucket"):
+        copy_dataset(small_dataset, "things", ["grey"], "", target=target(server))
+    assert stored(server) == {}
+
+
 def test_faults_of_the_store_are_borne(small_dataset: FolderLake, server: GcsServer) -> None:
     server.inject(Fault("objects.insert", status=503, count=2))
     server.inject(Fault("objects.insert", cut=True, count=2))

@@ -107,6 +107,21 @@ def test_a_copy_that_broke_off_goes_on_and_its_manifest_comes_last(small_dataset
     assert done["folders"]["grey"]["sent"] + done["tables"]["sent"] == 4 + 7 - 3
 
 
+def test_a_second_copy_that_broke_off_stands_under_no_manifest(small_dataset: FolderLake, tmp_path: Path) -> None:
+    """What stands there is of two snapshots then; where nothing changed, the manifest stays."""
+    copy_dataset(small_dataset, "things", ["grey"], str(tmp_path / "out"))
+    manifest = tmp_path / "out" / "manifest.json"
+    before = manifest.stat().st_ino
+    copy_dataset(small_dataset, "things", ["grey"], str(tmp_path / "out"))
+    assert manifest.stat().st_ino == before
+    manifest.write_text("of an older snapshot")
+    broken = Breaking(tmp_path / "out")
+    broken.left = 0
+    with pytest.raises(LookbookError, match="out of order"):
+        copy_dataset(small_dataset, "things", ["thumb"], "", target=broken)
+    assert not manifest.exists()
+
+
 def test_the_lakes_damage_is_not_copied(small_dataset: FolderLake, tmp_path: Path) -> None:
     manifest = require_published(small_dataset, "things").manifest
     key = read_table(small_dataset, manifest, "outputs").to_pylist()[0]["object_key"]

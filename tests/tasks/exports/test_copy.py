@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -138,7 +140,7 @@ def test_one_image_of_two_products_is_a_file_of_each(tmp_path: Path) -> None:
     assert found["originals/1.jpg"] == found["originals/2.jpg"] == photo(5)
 
 
-@pytest.mark.parametrize("to", ["", "ftp://host/x", "file://host/x", "gs://", "gs://UP/x y"])
+@pytest.mark.parametrize("to", ["", "ftp://host/x", "file://host/x", "gs://", "gs://UP/x y", "~no-such-user/x", "a\0b"])
 def test_a_target_that_cannot_be_meant_is_refused(small_dataset: FolderLake, to: str) -> None:
     with pytest.raises(UsageError, match="--to"):
         copy_dataset(small_dataset, "things", ["grey"], to)
@@ -154,3 +156,27 @@ def test_an_unknown_output_is_answered_with_those_there_are(small_dataset: Folde
         copy_dataset(small_dataset, "things", ["gray"], str(tmp_path / "out"))
     assert "grey, standard, thumb, originals" in refused.value.way_out
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "problem", "way_out"),
+    [(errno.EACCES, "cannot be written", "Name a folder"), (errno.ENOSPC, "no space left", "Free some")],
+)
+def test_a_folder_that_cannot_be_written_is_told_by_the_option_that_named_it(
+    small_dataset: FolderLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, problem: str, way_out: str
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "replace", refused)
+    with pytest.raises(LookbookError, match=f"--to {tmp_path / 'out'}.*{problem}") as told:
+        copy_dataset(small_dataset, "things", ["grey"], str(tmp_path / "out"))
+    assert way_out in told.value.way_out
+    assert "LOOKBOOK_HOME" not in str(told.value)
+
+
+def test_a_file_where_the_copy_needs_a_folder_is_told(small_dataset: FolderLake, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "grey").write_text("a file")
+    with pytest.raises(LookbookError, match=r"--to .* cannot be written: (File exists|Not a directory)"):
+        copy_dataset(small_dataset, "things", ["grey"], str(tmp_path / "out"))

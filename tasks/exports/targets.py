@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 TAKES = "It takes a folder, a file:// address, or gs://bucket/folder."
 
+#: Of a lake, where its objects lie.
+LAKE_FOLDERS = ("originals", "derived", "batches", "datasets", "rejected")
+
 
 class Target(Protocol):
     """A place for files under names with slashes. Many threads use it at once."""
@@ -175,9 +178,16 @@ def _bucket(uri: str, lake: Lake, threads: int) -> Target:
     if found is None:
         raise UsageError(f"--to {uri}: no bucket.", TAKES)
     prefix = (found[2] or "").strip("/")
-    if (getattr(lake, "bucket", None), getattr(lake, "prefix", None)) == (found[1], prefix):
+    if getattr(lake, "bucket", None) == found[1] and _within(prefix, getattr(lake, "prefix", "")):
         raise UsageError(f"--to {uri}: this folder belongs to the lake.", "Name another one.")
     return BucketTarget(found[1], prefix, getattr(lake, "credentials", None) or _credentials_of_machine(uri), threads)
+
+
+def _within(folder: str, lake: str) -> bool:
+    """Whether a folder of a bucket is a lake's; in a lake that is the whole bucket only those that it uses are."""
+    if lake:
+        return f"{folder}/".startswith(f"{lake}/")
+    return not folder or folder.partition("/")[0] in LAKE_FOLDERS
 
 
 def _credentials_of_machine(uri: str) -> GcpCredentials:

@@ -13,7 +13,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +34,8 @@ Opened = Callable[[int, str], AbstractContextManager["RemoteFile"]]
 
 #: Bytes of a member that are read at a time.
 MEMBER_BYTES = 2**20
+#: In the folder of a download: held by who downloads, and never removed, for others may wait at it.
+LOCK = "lock"
 
 LATER = "Run it again later: what is downloaded already is kept, and it goes on from there."
 
@@ -97,7 +99,7 @@ class Download:
         with _disk_faults(self.folder):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # The lock file keeps processes apart, and only those: POSIX grants it to each thread of one.
-            with _downloading, fasteners.InterProcessLock(self.folder / "lock"):
+            with _downloading, fasteners.InterProcessLock(self.folder / LOCK):
                 note = self._read_note()
                 if note and self.path.exists() and self.path.stat().st_size == note.size:
                     return self.path
@@ -166,6 +168,32 @@ class Download:
             raise LookbookError(
                 f"{self._what}: what was downloaded is damaged: {fault}.", "It was removed: run again to fetch it anew."
             )
+
+
+def remove(folder: Path) -> None:
+    """Remove what a `Download` left in its folder, and what was unpacked beside it; the lock file stays.
+
+    While another run downloads to it all of it stays: that run wants it.
+    """
+    lock = fasteners.InterProcessLock(folder / LOCK)
+    if not folder.is_dir() or not _downloading.acquire(blocking=False):
+        return
+    try:
+        with suppress(OSError):
+            if lock.acquire(blocking=False):
+                _clear(folder)
+    finally:
+        if lock.acquired:
+            lock.release()
+        _downloading.release()
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != LOCK:
+            path.unlink(missing_ok=True)
 
 
 def _fault(path: Path, note: Note) -> str:

@@ -20,7 +20,7 @@ import pytest
 
 from blocks.errors import LookbookError, OutOfReachError, UsageError
 from tasks.datasets.sources import kaggle, opening, unpacking
-from tasks.datasets.sources.downloading import Patience
+from tasks.datasets.sources.downloading import LOCK, Patience
 from tasks.datasets.sources.kaggle import Address, KaggleSource, drop, parse_address
 from tasks.datasets.sources.opening import open_source, version_of
 from tasks.datasets.watching import look
@@ -377,7 +377,27 @@ def test_a_packed_tar_is_unpacked_beside_its_download_and_dropped_with_it(tmp_pa
     found = source("kaggle://ann/nested/packed.tgz", tmp_path)
     assert {file.key: read_bytes(file.locator) for file in found.files()} == SMALL
     drop(found.uri, tmp_path)
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {LOCK}
+
+
+def test_what_another_run_downloads_is_not_dropped_and_its_lock_stays(tmp_path: Path) -> None:
+    found = source("kaggle://ann/shoes", tmp_path)
+    keys(found)
+    lock = next(tmp_path.rglob(LOCK))
+    program = "import fasteners, sys\nwith fasteners.InterProcessLock(sys.argv[1]):\n print(flush=True); input()"
+    command = [sys.executable, "-c", program, str(lock)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin
+        assert other.stdout
+        other.stdout.readline()
+        drop(found.uri, tmp_path)
+        assert list(tmp_path.rglob("shoes.zip"))
+        other.stdin.write(b"\n")
+    before = lock.stat().st_ino
+    drop(found.uri, tmp_path)
+    assert lock.stat().st_ino == before
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {LOCK}
+    keys(source("kaggle://ann/shoes", tmp_path))  # and the next run downloads it again
 
 
 def test_watching_asks_for_the_version_and_downloads_nothing(server: KaggleServer, tmp_path: Path) -> None:

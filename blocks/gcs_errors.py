@@ -15,6 +15,17 @@ with needs_extra("gcp", "A bucket of Google Cloud Storage"):
     from google.cloud.storage.exceptions import DataCorruption
     from requests import RequestException
 
+#: What passes, of the service and of the way to it. Other kinds of OSError are those of this machine's disk.
+_NETWORK_FAULTS = (
+    api.RetryError,
+    api.ServerError,
+    api.TooManyRequests,
+    RequestException,
+    DataCorruption,
+    ConnectionError,
+    TimeoutError,
+)
+
 
 @contextmanager
 def named_faults(bucket: str, name: str = "") -> Iterator[None]:
@@ -44,7 +55,7 @@ def named_faults(bucket: str, name: str = "") -> Iterator[None]:
             f"gs://{bucket}: the credentials cannot be used: {type(error).__name__}.",
             "Renew the key of the lake's credentials block, or sign in: gcloud auth application-default login.",
         ) from error
-    except (api.RetryError, api.ServerError, api.TooManyRequests, RequestException, DataCorruption, OSError) as error:
+    except _NETWORK_FAULTS as error:
         raise _out_of_reach(bucket, error) from error
     except api.GoogleAPICallError as error:
         raise LookbookError(f"gs://{bucket}/{name}: refused: {_told(error)}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, field_validator
 
-from blocks.errors import ObjectConflictError, ObjectNotFoundError, SwapConflictError
+from blocks.errors import LookbookError, ObjectConflictError, ObjectNotFoundError, SwapConflictError
 from blocks.extras import needs_extra
 from blocks.lake import Lake, ObjectInfo, checked_key
 
@@ -92,12 +93,7 @@ class GcsLake(Lake):
 
     def remove(self, key: str) -> None:
         """See `Lake.remove`."""
-        name = self._name(key)
-        try:
-            with named_faults(self.bucket, name):
-                self._bucket().delete_blob(name, timeout=TIMEOUT, retry=retrying())
-        except ObjectNotFoundError:
-            return
+        gcs_objects.remove(self._bucket(), self._name(key))
 
     def settle(self) -> None:
         """See `Lake.settle`: the service answers a write when it is durable."""
@@ -126,13 +122,24 @@ class GcsLake(Lake):
         return f"gs://{self.bucket}/{self._name(key)}"
 
     def local_copy(self, key: str, folder: Path) -> Path:
-        """See `Lake.local_copy`: downloaded each time, and there only when it is whole."""
+        """See `Lake.local_copy`: downloaded each time, and there only when it is whole.
+
+        Raises:
+            LookbookError: besides what `Lake.local_copy` says, there is no space for it.
+        """
         path = folder / checked_key(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             gcs_objects.read_to(self._bucket(), self._name(key), aside)
             return aside.replace(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise LookbookError(
+                f"No space left in {folder} for a copy of {self.uri(key)}.",
+                "Free some, or point LOOKBOOK_HOME to another disk; then run again.",
+            ) from error
         finally:
             aside.unlink(missing_ok=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blocks.errors import OutOfReachError
+from blocks.errors import ObjectNotFoundError, OutOfReachError
 from blocks.extras import needs_extra
 
 with needs_extra("gcp", "A bucket of Google Cloud Storage"):
@@ -103,6 +103,15 @@ def find(bucket: Bucket, name: str) -> Blob | None:
     """The metadata of an object, or None where there is none. Raises as `read` does otherwise."""
     with named_faults(bucket.name):
         return bucket.get_blob(name, timeout=TIMEOUT, retry=retrying())
+
+
+def remove(bucket: Bucket, name: str) -> None:
+    """Remove an object, if there is one. Raises as `read` does otherwise."""
+    try:
+        with named_faults(bucket.name, name):
+            bucket.delete_blob(name, timeout=TIMEOUT, retry=retrying())
+    except ObjectNotFoundError:
+        return
 
 
 def was_written_by(blob: Blob, writer: str) -> bool:

@@ -15,9 +15,9 @@ from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, SecretStr
 
 from blocks.embedded import postgres
-from blocks.errors import LookbookError, StatementTimeoutError
+from blocks.errors import LookbookError, OutOfReachError, StatementTimeoutError
 from blocks.migrations import HEAD, read_version, upgrade
-from blocks.registry_connection import CONNECTION_FAULTS, Address, closing, connect, slot
+from blocks.registry_connection import CONNECTION_FAULTS, Address, closing, connect, may_pass, slot
 
 Result = TypeVar("Result")
 
@@ -55,7 +55,8 @@ class Registry(Block, ABC):
 
         Raises:
             StatementTimeoutError: one statement took too long.
-            LookbookError: the server can't be reached, or fails.
+            OutOfReachError: the server can't be reached, or its connection broke.
+            LookbookError: the server refuses, or fails.
         """
         address = self.address()
         with slot(address, self.connections):
@@ -82,7 +83,7 @@ class Registry(Block, ABC):
                 ) from error
             except (asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError) as error:
                 cause = _cause(error)
-                raise LookbookError(
+                raise (OutOfReachError if may_pass(cause) else LookbookError)(
                     f"The registry {self.label()} failed: {type(cause).__name__}: {cause}.",
                     "Run the command again; if it stays, see PostgreSQL's log.",
                 ) from error

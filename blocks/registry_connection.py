@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncpg
 
-from blocks.errors import LookbookError
+from blocks.errors import LookbookError, OutOfReachError
 
 #: The oldest version that is tested.
 OLDEST_SERVER = 14
@@ -24,6 +24,13 @@ GRACE_SECONDS = 15
 
 #: Everything that could break a connection; none of them names the password.
 CONNECTION_FAULTS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncio.TimeoutError)
+#: Those of them that may pass: the network's, and what a server says that starts, ends or is full.
+PASSING_FAULTS = (
+    OSError,  # a TimeoutError is one
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.TooManyConnectionsError,
+)
 
 _slots: dict[tuple[str, int], threading.BoundedSemaphore] = {}
 _guard = threading.Lock()
@@ -56,7 +63,8 @@ async def connect(address: Address, label: str, statement_seconds: int) -> async
         statement_seconds: a statement that the server does not end in this time is given up.
 
     Raises:
-        LookbookError: it can't be reached, refuses, or is too old.
+        OutOfReachError: nothing answers there, or it is starting, ending or full.
+        LookbookError: it refuses, or is too old.
     """
     options = dict(address.options)
     settings = {"application_name": "lookbook"} | options.pop("server_settings", {})
@@ -86,8 +94,13 @@ async def connect(address: Address, label: str, statement_seconds: int) -> async
     return connection
 
 
+def may_pass(error: BaseException) -> bool:
+    """Whether a server or the way to it failed, and not what was asked of it: then another try may go well."""
+    return isinstance(error, PASSING_FAULTS) and not isinstance(error, ssl.SSLError)
+
+
 def _out_of_reach(label: str, error: BaseException) -> LookbookError:
-    return LookbookError(
+    return (OutOfReachError if may_pass(error) else LookbookError)(
         f"The registry {label} cannot be reached: {type(error).__name__}: {error}.",
         "See that PostgreSQL runs there and lets you in; the workspace's Registry block names it.",
     )

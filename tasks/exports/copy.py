@@ -59,7 +59,7 @@ def copy_dataset(
     """Copy the current snapshot of a dataset. What stands there with the same size and checksum is not sent again.
 
     First the images, a folder for each output, then the tables, ``manifest.json`` last: where it names a snapshot, all
-    of that is there. Nothing is removed.
+    of that is there. Nothing is removed but the manifest of another snapshot, before the first file is written.
 
     Args:
         lake: where the snapshot is.
@@ -85,6 +85,9 @@ def copy_dataset(
     named = _named(good, read_table(lake, manifest, "products"), layout)
     objects = {output: _objects(lake, manifest, good, output) for output in dict.fromkeys(outputs)}
     progress.announce(len(named) * len(objects) + len(TABLES) + len((FILES, MANIFEST)))
+    last = _in_memory(MANIFEST, lake.get(f"{manifest.folder}/manifest.json"))
+    if not target.holds(last.name, last.size, last.sha256):
+        target.remove(last.name)  # half of this copy would stand under it
     counts: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
     for output, contents in objects.items():
@@ -94,7 +97,7 @@ def copy_dataset(
         counts[output] = _send(target, files)
         rows += listed
     tables = _send(target, _tables(lake, manifest, rows))
-    tables = _add(tables, _send(target, _last(lake, manifest)))
+    tables = _add(tables, _send(target, [last]))
     target.settle()
     return {
         "dataset": dataset,
@@ -183,10 +186,6 @@ def _tables(lake: Lake, manifest: Manifest, rows: list[dict[str, Any]]) -> Itera
         key = f"{manifest.folder}/{file.name}"
         name = f"{TABLE_NAMES.get(table, table)}.parquet"
         yield CopiedFile(name, file.size, file.sha256, lambda key=key: lake.get(key))  # type: ignore[misc]
-
-
-def _last(lake: Lake, manifest: Manifest) -> Iterator[CopiedFile]:
-    yield _in_memory(MANIFEST, lake.get(f"{manifest.folder}/manifest.json"))
 
 
 def _in_memory(name: str, data: bytes) -> CopiedFile:

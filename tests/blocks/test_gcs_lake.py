@@ -309,6 +309,17 @@ def test_a_network_that_is_not_there_is_out_of_reach(server: GcsServer) -> None:
             attempt()
 
 
+def test_a_disk_of_this_machine_that_is_full_is_not_the_service_out_of_reach(
+    lake: GcsLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake.put("a/b", b"x")
+    plain = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, mode: plain(Path("/dev/full") if mode == "wb" else path, mode))
+    with pytest.raises(LookbookError, match="No space left") as raised:
+        lake.local_copy("a/b", tmp_path)
+    assert not isinstance(raised.value, OutOfReachError)
+
+
 def test_threads_at_once_keep_their_connections(server: GcsServer, caplog: pytest.LogCaptureFixture) -> None:
     lake = lake_of(server, threads=32)
     server.inject(Fault(latency=0.02))

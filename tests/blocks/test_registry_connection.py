@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,7 +17,7 @@ from pydantic import SecretStr, ValidationError
 import blocks.migrations
 from blocks import registry_connection
 from blocks.connector_registry import ConnectorRegistry
-from blocks.errors import LookbookError
+from blocks.errors import LookbookError, OutOfReachError
 from blocks.migrations import HEAD
 from blocks.registry import PostgresRegistry, Registry
 from blocks.registry_connection import Address
@@ -60,6 +61,33 @@ def test_head_is_the_newest_step_that_alembic_finds() -> None:
 )
 def test_a_registry_out_of_reach_is_said_so_without_its_password(url: str) -> None:
     refusal(by_url(url))
+
+
+@pytest.mark.parametrize(
+    ("fault", "passes"),
+    [
+        (ConnectionRefusedError("refused"), True),
+        (TimeoutError(), True),
+        (asyncpg.CannotConnectNowError("starting up"), True),
+        (asyncpg.TooManyConnectionsError("too many clients"), True),
+        (asyncpg.InvalidPasswordError("no"), False),
+        (ssl.SSLCertVerificationError("another authority"), False),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_a_registry_that_does_not_answer_may_pass_and_one_that_refuses_does_not(
+    monkeypatch: pytest.MonkeyPatch, fault: Exception, passes: bool
+) -> None:
+    """Tasks try again what may pass; a command asks once."""
+    asked: list[str] = []
+
+    async def connect(dsn: str, **_: Any) -> None:
+        asked.append(dsn)
+        raise fault
+
+    monkeypatch.setattr(asyncpg, "connect", connect)
+    assert isinstance(refusal(by_url("postgresql://user:hunter2@127.0.0.1:1/lookbook")), OutOfReachError) is passes
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("password", ["se#cret", "se/cret", "se?cret", "se[ret"])
@@ -177,5 +205,11 @@ def test_a_closed_connection_is_an_error_with_a_name(guarded: Place) -> None:
     async def die(connection: asyncpg.Connection[asyncpg.Record]) -> None:
         await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
-    with pytest.raises(LookbookError, match=r"failed: AdminShutdownError|failed: ConnectionDoesNotExistError"):
+    with pytest.raises(OutOfReachError, match=r"failed: AdminShutdownError|failed: ConnectionDoesNotExistError"):
         guarded.registry().run(die)
+
+
+def test_a_statement_that_the_server_refuses_is_not_tried_again(guarded: Place) -> None:
+    with pytest.raises(LookbookError, match="failed: UndefinedTableError") as caught:
+        ask(guarded.registry(), "SELECT * FROM no_such_table")
+    assert not isinstance(caught.value, OutOfReachError)

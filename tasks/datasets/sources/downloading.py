@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import errno
 import hashlib
+import lzma
 import os
 import shutil
 import threading
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +31,11 @@ if TYPE_CHECKING:
 _downloading = threading.Lock()
 #: Opens the remote file at a byte, if it is still the one with this validator.
 Opened = Callable[[int, str], AbstractContextManager["RemoteFile"]]
+
+#: Bytes of a member that are read at a time.
+MEMBER_BYTES = 2**20
+#: In the folder of a download: held by who downloads, and never removed, for others may wait at it.
+LOCK = "lock"
 
 LATER = "Run it again later: what is downloaded already is kept, and it goes on from there."
 
@@ -92,7 +99,7 @@ class Download:
         with _disk_faults(self.folder):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # The lock file keeps processes apart, and only those: POSIX grants it to each thread of one.
-            with _downloading, fasteners.InterProcessLock(self.folder / "lock"):
+            with _downloading, fasteners.InterProcessLock(self.folder / LOCK):
                 note = self._read_note()
                 if note and self.path.exists() and self.path.stat().st_size == note.size:
                     return self.path
@@ -163,6 +170,32 @@ class Download:
             )
 
 
+def remove(folder: Path) -> None:
+    """Remove what a `Download` left in its folder, and what was unpacked beside it; the lock file stays.
+
+    While another run downloads to it all of it stays: that run wants it.
+    """
+    lock = fasteners.InterProcessLock(folder / LOCK)
+    if not folder.is_dir() or not _downloading.acquire(blocking=False):
+        return
+    try:
+        with suppress(OSError):
+            if lock.acquire(blocking=False):
+                _clear(folder)
+    finally:
+        if lock.acquired:
+            lock.release()
+        _downloading.release()
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != LOCK:
+            path.unlink(missing_ok=True)
+
+
 def _fault(path: Path, note: Note) -> str:
     if path.stat().st_size != note.size:
         return f"{path.stat().st_size} bytes where {note.size} were announced"
@@ -170,12 +203,40 @@ def _fault(path: Path, note: Note) -> str:
         with path.open("rb") as file:
             md5 = base64.b64encode(hashlib.file_digest(file, "md5").digest()).decode()
         return "" if md5 == note.md5 else f"its MD5 is {md5}, and the server says {note.md5}"
+    return _damage_of_zip(path)
+
+
+def _damage_of_zip(path: Path) -> str:
+    """The first member that cannot be read to its end; "" for what is no zip: a tar says itself where it is cut off.
+
+    Members that are encrypted or packed in a way unknown here are passed over: they are rejected by name when read.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
+            for member in archive.infolist():
+                if fault := _damage_of_member(archive, member):
+                    return fault
+    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError):
+        pass  # its list cannot be read: who lists it says so
+    return ""
+
+
+def _damage_of_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> str:
+    try:
+        with archive.open(member) as file:
+            while file.read(MEMBER_BYTES):
+                pass
+    except RuntimeError:  # NotImplementedError is one
+        return ""
     except zipfile.BadZipFile:
-        return ""  # no zip: nothing tells; a tar says itself where it is cut off
-    return f"its member {damaged} has another checksum than its directory says" if damaged else ""
+        return f"its member {member.filename} has another checksum or name than its directory says"
+    except (zlib.error, lzma.LZMAError, EOFError, ValueError) as error:
+        return f"its member {member.filename} cannot be unpacked: {error or type(error).__name__}"
+    except OSError as error:
+        if error.errno is not None:
+            raise  # the disk's; bz2 calls damaged data an OSError, one without a number
+        return f"its member {member.filename} cannot be unpacked: {error}"
+    return ""
 
 
 @contextmanager

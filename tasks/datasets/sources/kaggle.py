@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from urllib.parse import quote, unquote
 from blocks.errors import LookbookError, MissingError, TransientError, UsageError
 from blocks.extras import INSTALL
 from tasks.datasets.sources.base import Source, SourceFile
-from tasks.datasets.sources.downloading import Download, Patience
+from tasks.datasets.sources.downloading import Download, Patience, remove
 from tasks.datasets.sources.local import open_path
 
 if TYPE_CHECKING:
@@ -70,9 +69,12 @@ def _folder(scratch: Path, address: Address) -> Path:
 
 
 def drop(source: str, scratch: Path) -> None:
-    """Remove what was downloaded for a source whose version is known; other sources have nothing to remove."""
+    """Remove what was downloaded for a source whose version is known, unless another run is downloading it.
+
+    Other sources have nothing to remove.
+    """
     if source.startswith("kaggle://"):
-        shutil.rmtree(_folder(scratch, parse_address(source)), ignore_errors=True)
+        remove(_folder(scratch, parse_address(source)))
 
 
 class KaggleSource:

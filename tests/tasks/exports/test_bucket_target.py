@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from blocks.errors import LookbookError
+from blocks.errors import LookbookError, UsageError
 from blocks.gcs_lake import GcsLake
 from blocks.lake import FolderLake
 from tasks.exports.copy import copy_dataset
-from tasks.exports.targets import BucketTarget, open_target
+from tasks.exports.targets import LAKE_FOLDERS, BucketTarget, open_target
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import GcsServer, serving_gcs
 from tests.support.loopback import Fault
@@ -59,6 +59,15 @@ def test_what_somebody_else_put_there_is_written_over(small_dataset: FolderLake,
     assert stored(server) == good
 
 
+def test_the_manifest_of_another_snapshot_is_removed_first(small_dataset: FolderLake, server: GcsServer) -> None:
+    place = target(server)
+    place.write("manifest.json", b"of an older snapshot", "checksum")
+    server.inject(Fault("objects.insert", status=403))
+    with pytest.raises(LookbookError, match="gs://bucket"):
+        copy_dataset(small_dataset, "things", ["grey"], "", target=target(server))
+    assert stored(server) == {}
+
+
 def test_faults_of_the_store_are_borne(small_dataset: FolderLake, server: GcsServer) -> None:
     server.inject(Fault("objects.insert", status=503, count=2))
     server.inject(Fault("objects.insert", cut=True, count=2))
@@ -76,6 +85,33 @@ def test_a_lake_in_a_bucket_lends_its_credentials(server: GcsServer) -> None:
         open_target("gs://bucket/lake/", lake, 4)
     with pytest.raises(LookbookError, match="does not exist"):
         open_target("gs://nothing-there/copies", lake, 4)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "to", "refused"),
+    [
+        ("lake", "gs://bucket/lake", True),
+        ("lake", "gs://bucket/lake/datasets/x", True),
+        ("lake", "gs://bucket/lakes", False),
+        ("lake", "gs://bucket/originals", False),
+        ("", "gs://bucket", True),
+        ("", "gs://bucket/originals", True),
+        ("", "gs://bucket/datasets/things", True),
+        ("", "gs://bucket/copies/originals", False),
+    ],
+)
+def test_no_folder_of_a_lake_in_a_bucket_is_a_target(server: GcsServer, prefix: str, to: str, refused: bool) -> None:
+    lake = GcsLake(bucket="bucket", prefix=prefix, credentials=AnonymousGcpCredentials(endpoint=server.url))
+    if refused:
+        with pytest.raises(UsageError, match="belongs to the lake"):
+            open_target(to, lake, 4)
+    else:
+        assert open_target(to, lake, 4).uri == to
+
+
+def test_the_folders_of_a_lake_are_those_that_a_run_writes(small_dataset: FolderLake) -> None:
+    written = {path.name for path in small_dataset.root.iterdir() if not path.name.startswith(".")}
+    assert written == set(LAKE_FOLDERS)
 
 
 def test_a_machine_without_google_credentials_is_told_so(

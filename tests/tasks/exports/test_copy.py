@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -107,6 +109,21 @@ def test_a_copy_that_broke_off_goes_on_and_its_manifest_comes_last(small_dataset
     assert done["folders"]["grey"]["sent"] + done["tables"]["sent"] == 4 + 7 - 3
 
 
+def test_a_second_copy_that_broke_off_stands_under_no_manifest(small_dataset: FolderLake, tmp_path: Path) -> None:
+    """What stands there is of two snapshots then; where nothing changed, the manifest stays."""
+    copy_dataset(small_dataset, "things", ["grey"], str(tmp_path / "out"))
+    manifest = tmp_path / "out" / "manifest.json"
+    before = manifest.stat().st_ino
+    copy_dataset(small_dataset, "things", ["grey"], str(tmp_path / "out"))
+    assert manifest.stat().st_ino == before
+    manifest.write_text("of an older snapshot")
+    broken = Breaking(tmp_path / "out")
+    broken.left = 0
+    with pytest.raises(LookbookError, match="out of order"):
+        copy_dataset(small_dataset, "things", ["thumb"], "", target=broken)
+    assert not manifest.exists()
+
+
 def test_the_lakes_damage_is_not_copied(small_dataset: FolderLake, tmp_path: Path) -> None:
     manifest = require_published(small_dataset, "things").manifest
     key = read_table(small_dataset, manifest, "outputs").to_pylist()[0]["object_key"]
@@ -123,7 +140,7 @@ def test_one_image_of_two_products_is_a_file_of_each(tmp_path: Path) -> None:
     assert found["originals/1.jpg"] == found["originals/2.jpg"] == photo(5)
 
 
-@pytest.mark.parametrize("to", ["", "ftp://host/x", "file://host/x", "gs://", "gs://UP/x y"])
+@pytest.mark.parametrize("to", ["", "ftp://host/x", "file://host/x", "gs://", "gs://UP/x y", "~no-such-user/x", "a\0b"])
 def test_a_target_that_cannot_be_meant_is_refused(small_dataset: FolderLake, to: str) -> None:
     with pytest.raises(UsageError, match="--to"):
         copy_dataset(small_dataset, "things", ["grey"], to)
@@ -139,3 +156,27 @@ def test_an_unknown_output_is_answered_with_those_there_are(small_dataset: Folde
         copy_dataset(small_dataset, "things", ["gray"], str(tmp_path / "out"))
     assert "grey, standard, thumb, originals" in refused.value.way_out
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "problem", "way_out"),
+    [(errno.EACCES, "cannot be written", "Name a folder"), (errno.ENOSPC, "no space left", "Free some")],
+)
+def test_a_folder_that_cannot_be_written_is_told_by_the_option_that_named_it(
+    small_dataset: FolderLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, problem: str, way_out: str
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "replace", refused)
+    with pytest.raises(LookbookError, match=f"--to {tmp_path / 'out'}.*{problem}") as told:
+        copy_dataset(small_dataset, "things", ["grey"], str(tmp_path / "out"))
+    assert way_out in told.value.way_out
+    assert "LOOKBOOK_HOME" not in str(told.value)
+
+
+def test_a_file_where_the_copy_needs_a_folder_is_told(small_dataset: FolderLake, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "grey").write_text("a file")
+    with pytest.raises(LookbookError, match=r"--to .* cannot be written: (File exists|Not a directory)"):
+        copy_dataset(small_dataset, "things", ["grey"], str(tmp_path / "out"))

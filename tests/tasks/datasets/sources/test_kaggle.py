@@ -11,6 +11,7 @@ import sys
 import tarfile
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 
 from blocks.errors import LookbookError, OutOfReachError, UsageError
 from tasks.datasets.sources import kaggle, opening, unpacking
-from tasks.datasets.sources.downloading import Patience
+from tasks.datasets.sources.downloading import LOCK, Patience
 from tasks.datasets.sources.kaggle import Address, KaggleSource, drop, parse_address
 from tasks.datasets.sources.opening import open_source, version_of
 from tasks.datasets.watching import look
@@ -288,6 +289,51 @@ def test_damaged_bytes_are_removed_and_named(server: KaggleServer, tmp_path: Pat
     assert "images/1.jpg" in keys(source("kaggle://ann/shoes", tmp_path))
 
 
+def packed_zip(method: int) -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", method) as archive:
+        archive.writestr("noise.bin", bytes(range(256)) * 40)
+    return sink.getvalue()
+
+
+def without(data: bytes, at: int, count: int, instead: bytes) -> bytes:
+    return data[:at] + instead * count + data[at + count :]
+
+
+@pytest.mark.parametrize(
+    ("method", "at", "instead"),
+    [
+        (zipfile.ZIP_DEFLATED, 39, b"\xff"),  # behind the local header: 30 bytes and the name
+        (zipfile.ZIP_BZIP2, 39, b"\xff"),
+        (zipfile.ZIP_LZMA, 60, b"\xff"),
+    ],
+    ids=["deflate", "bzip2", "lzma"],
+)
+def test_a_member_that_cannot_be_unpacked_is_damage(
+    server: KaggleServer, tmp_path: Path, method: int, at: int, instead: bytes
+) -> None:
+    """Without a checksum of the server: the download is removed, and fetched anew by the next run."""
+    server.headers = {"x-goog-hash": ""}
+    server.datasets["ann/shoes"].archive = without(packed_zip(method), at, 12, instead)
+    with pytest.raises(LookbookError, match=r"damaged: its member noise\.bin"):
+        keys(source("kaggle://ann/shoes", tmp_path))
+    assert not list(tmp_path.rglob("download.part"))
+    server.datasets["ann/shoes"].archive = packed_zip(method)
+    assert keys(source("kaggle://ann/shoes", tmp_path)) == ["noise.bin"]
+
+
+@pytest.mark.parametrize(
+    ("at", "value"), [(8, b"\x01"), (10, b"\x09")], ids=["encrypted", "packed in a way unknown here"]
+)
+def test_a_member_that_nobody_here_can_read_is_no_damage(
+    server: KaggleServer, tmp_path: Path, at: int, value: bytes
+) -> None:
+    data = packed_zip(zipfile.ZIP_STORED)
+    data = without(without(data, at - 2, 1, value), data.index(b"PK\x01\x02") + at, 1, value)
+    server.headers, server.datasets["ann/shoes"].archive = {"x-goog-hash": ""}, data
+    assert keys(source("kaggle://ann/shoes", tmp_path)) == ["noise.bin"]
+
+
 def test_without_a_checksum_of_the_server_a_sound_archive_is_taken(server: KaggleServer, tmp_path: Path) -> None:
     server.headers = {"x-goog-hash": ""}
     assert "images/1.jpg" in keys(source("kaggle://ann/shoes", tmp_path))
@@ -331,7 +377,27 @@ def test_a_packed_tar_is_unpacked_beside_its_download_and_dropped_with_it(tmp_pa
     found = source("kaggle://ann/nested/packed.tgz", tmp_path)
     assert {file.key: read_bytes(file.locator) for file in found.files()} == SMALL
     drop(found.uri, tmp_path)
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {LOCK}
+
+
+def test_what_another_run_downloads_is_not_dropped_and_its_lock_stays(tmp_path: Path) -> None:
+    found = source("kaggle://ann/shoes", tmp_path)
+    keys(found)
+    lock = next(tmp_path.rglob(LOCK))
+    program = "import fasteners, sys\nwith fasteners.InterProcessLock(sys.argv[1]):\n print(flush=True); input()"
+    command = [sys.executable, "-c", program, str(lock)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin
+        assert other.stdout
+        other.stdout.readline()
+        drop(found.uri, tmp_path)
+        assert list(tmp_path.rglob("shoes.zip"))
+        other.stdin.write(b"\n")
+    before = lock.stat().st_ino
+    drop(found.uri, tmp_path)
+    assert lock.stat().st_ino == before
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {LOCK}
+    keys(source("kaggle://ann/shoes", tmp_path))  # and the next run downloads it again
 
 
 def test_watching_asks_for_the_version_and_downloads_nothing(server: KaggleServer, tmp_path: Path) -> None:

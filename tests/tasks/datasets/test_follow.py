@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from blocks.errors import LookbookError
 from blocks.gcs_lake import GcsLake
 from blocks.workspace import Workspace
 from tasks.datasets.follow import catch_up, snapshot_load
@@ -61,10 +62,28 @@ def test_duckdb_gets_copies_of_what_lies_in_a_bucket(workspace: Workspace, lake:
     assert list(workspace.scratch.glob("load-*")) == []
 
 
-def test_bigquery_loads_from_the_bucket_without_a_copy(
-    workspace: Workspace, lake: GcsLake, bigquery: BigQueryServer, source: Path
+def test_copies_make_the_folder_for_scratch_that_a_saved_workspace_only_names(
+    workspace: Workspace, lake: GcsLake, source: Path, tmp_path: Path
 ) -> None:
-    place = replace(workspace, lake=lake, warehouse=bigquery_warehouse(bigquery))
+    run(request(replace(workspace, lake=lake), source))
+    manifest = require_published(lake, "things").manifest
+    fresh = replace(workspace, lake=lake, scratch=tmp_path / "fresh" / "scratch")
+    with snapshot_load(fresh, manifest) as load:
+        assert all(Path(path).is_relative_to(fresh.scratch) for path in load.tables.values())
+    blocked = tmp_path / "file"
+    blocked.touch()
+    with (
+        pytest.raises(LookbookError, match="scratch, .*file.* cannot be used"),
+        snapshot_load(replace(fresh, scratch=blocked / "scratch"), manifest),
+    ):
+        pass
+
+
+def test_bigquery_loads_from_the_bucket_without_a_copy(
+    workspace: Workspace, lake: GcsLake, bigquery: BigQueryServer, source: Path, tmp_path: Path
+) -> None:
+    scratch = tmp_path / "nowhere"
+    place = replace(workspace, lake=lake, warehouse=bigquery_warehouse(bigquery), scratch=scratch)
     shutil.rmtree(Path(workspace.lake.uri("x")).parent)
     run(request(place, source))
     assert bigquery.calls["jobs.upload"] == 0
@@ -73,6 +92,7 @@ def test_bigquery_loads_from_the_bucket_without_a_copy(
     bigquery.run("DELETE FROM staging.current_snapshot WHERE TRUE")
     assert catch_up(place, "things") == ["warehouse"]
     assert verify(place, "things").differences == []
+    assert not scratch.exists()
 
 
 def test_bigquery_gets_the_files_of_a_folder_uploaded(

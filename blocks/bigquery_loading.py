@@ -83,7 +83,7 @@ def _load(store: Store, load: SnapshotLoad, models: Sequence[Model], version: in
     store.execute(sql.flipping(current, tags), f"lookbook-{version:016x}-flip")
     if current_version(store, load.dataset) != version:  # the flip was an earlier run's, and was undone since
         raise VanishedError
-    _remove_others(store, load, version, [name for name, (_, others) in standing.items() if others])
+    _remove_others(store, load, version, tags, [name for name, (_, others) in standing.items() if others])
     staging.drop_landed(store, landed)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import asyncpg
@@ -15,7 +15,7 @@ from blocks.errors import LookbookError
 from blocks.registry import Registry
 from blocks.warehouse import SnapshotLoad
 from blocks.workspace import Workspace
-from tasks.datasets.manifest import TABLES, Manifest, is_whole, read_published, read_table
+from tasks.datasets.manifest import TABLES, DamagedSnapshotError, Manifest, is_whole, read_published, read_table
 from tasks.datasets.registry_index import index_snapshot, indexed_snapshot
 from tasks.tables.models import load_models
 
@@ -29,13 +29,14 @@ def catch_up(workspace: Workspace, dataset: str) -> list[str]:
     if published is None or not is_whole(workspace.lake, published.manifest):
         return []
     manifest = published.manifest
-    lagging = []
-    if indexed_snapshot(workspace.registry, dataset) != manifest.snapshot_id:
-        index(workspace, manifest)
-        lagging.append("registry")
-    if workspace.warehouse.current_snapshots().get(dataset) != manifest.snapshot_id:
-        load(workspace, manifest)
-        lagging.append("warehouse")
+    lagging: list[str] = []
+    with suppress(DamagedSnapshotError):  # of the right size, but not what the manifest lists: known once it is read
+        if indexed_snapshot(workspace.registry, dataset) != manifest.snapshot_id:
+            index(workspace, manifest)
+            lagging.append("registry")
+        if workspace.warehouse.current_snapshots().get(dataset) != manifest.snapshot_id:
+            load(workspace, manifest)
+            lagging.append("warehouse")
     return lagging
 
 

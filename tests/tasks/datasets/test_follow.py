@@ -73,7 +73,7 @@ def test_copies_make_the_folder_for_scratch_that_a_saved_workspace_only_names(
     blocked = tmp_path / "file"
     blocked.touch()
     with (
-        pytest.raises(LookbookError, match="scratch, .*file.* cannot be used"),
+        pytest.raises(LookbookError, match=r"scratch, .*file.* cannot be used"),
         snapshot_load(replace(fresh, scratch=blocked / "scratch"), manifest),
     ):
         pass

@@ -71,7 +71,8 @@ def load_snapshot(store: Store, load: SnapshotLoad, models: Sequence[Model]) -> 
 
 def _load(store: Store, load: SnapshotLoad, models: Sequence[Model], version: int) -> None:
     landed = staging.land(store, load, f"{version:016x}")
-    tags = sql.tag_values(load, version, datetime.now(UTC))
+    moment = datetime.now(UTC)
+    tags = sql.tag_values(load, version, moment)
     shapes, relations = _made_ready(store, load, models, landed)
     added = _insert(store, relations, shapes, tags, version)
     standing = _counted(store, load, version, list(shapes))
@@ -83,7 +84,9 @@ def _load(store: Store, load: SnapshotLoad, models: Sequence[Model], version: in
     store.execute(sql.flipping(current, tags), f"lookbook-{version:016x}-flip")
     if current_version(store, load.dataset) != version:  # the flip was an earlier run's, and was undone since
         raise VanishedError
-    _remove_others(store, load, version, tags, [name for name, (_, others) in standing.items() if others])
+    crowded = [name for name, (_, others) in standing.items() if others]
+    targets = [store.address(store.staging, name) for name in crowded]
+    at_once(lambda target: store.execute(sql.removing(target, load.dataset, version, moment)), targets)
     staging.drop_landed(store, landed)
 
 
@@ -131,18 +134,6 @@ def _counted(store: Store, load: SnapshotLoad, version: int, names: Sequence[str
     job = store.execute(" UNION ALL ".join(counts))
     rows = job.result(retry=store.retry, timeout=store.job_seconds, job_retry=None)
     return {row["name"]: (row["standing"], row["total"] - row["standing"]) for row in rows}
-
-
-def _remove_others(store: Store, load: SnapshotLoad, version: int, names: Sequence[str]) -> None:
-    """Remove what no view shows any more: the former snapshot's rows, and those of loads that never ended."""
-
-    def remove(name: str) -> None:
-        store.execute(
-            f"DELETE FROM {store.address(store.staging, name)} WHERE dataset = {sql.literal(load.dataset)}"  # noqa: S608
-            f" AND (_version IS NULL OR _version != {version})"
-        )
-
-    at_once(remove, names)
 
 
 def _replace_views(store: Store, shapes: Mapping[str, Mapping[str, str]]) -> None:

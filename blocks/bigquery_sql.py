@@ -150,7 +150,11 @@ def insertion(
 def tag_values(load: SnapshotLoad, version: int, moment: datetime) -> list[str]:
     """The values of `STAGING_TAGS` as SQL."""
     texts = [literal(text) for text in (load.dataset, load.snapshot_id, load.load_id)]
-    return [*texts, f"TIMESTAMP {literal(moment.isoformat(sep=' ', timespec='microseconds'))}", str(version)]
+    return [*texts, _timestamp(moment), str(version)]
+
+
+def _timestamp(moment: datetime) -> str:
+    return f"TIMESTAMP {literal(moment.isoformat(sep=' ', timespec='microseconds'))}"
 
 
 def clustering(columns: Mapping[str, str], key: Sequence[str]) -> list[str]:
@@ -196,3 +200,12 @@ def flipping(current: str, tags: Sequence[str]) -> str:
         f" WHEN MATCHED THEN UPDATE SET {sets}"
         f" WHEN NOT MATCHED THEN INSERT ({', '.join(names)}) VALUES ({', '.join(f's.{name}' for name in names)})"
     )
+
+
+def removing(target: str, dataset: str, version: int, moment: datetime) -> str:
+    """DELETE of what no view shows once `version` is current: the former snapshot's rows, and those of killed loads.
+
+    The rows of a load that began after `moment` stay: the statement may be queued behind that load.
+    """
+    former = f"_version != {version} AND _loaded_at <= {_timestamp(moment)}"
+    return f"DELETE FROM {target} WHERE dataset = {literal(dataset)} AND (_version IS NULL OR ({former}))"  # noqa: S608 - quoted

@@ -262,6 +262,16 @@ def test_what_an_earlier_run_made_and_others_removed_is_made_again(loaded: BigQu
     assert warehouse.differences(later, MODELS) == []
 
 
+def test_a_load_removes_rows_of_earlier_loads_and_none_of_later_ones(loaded: BigQueryServer, tmp_path: Path) -> None:
+    """The rows of a load that began while this one's removal was queued."""
+    for version, moment in ((1, "2020-01-01 00:00:00+00:00"), (2, "2999-01-01 00:00:00+00:00")):
+        replaced = f"{version} AS _version, TIMESTAMP '{moment}' AS _loaded_at"
+        loaded.run(f"INSERT INTO staging.rejects SELECT * REPLACE ({replaced}) FROM staging.rejects WHERE _version > 2")
+    bigquery_warehouse(loaded).load_snapshot(snapshot_load(tmp_path, snapshot_id="s2"), MODELS)
+    left = one(bigquery_warehouse(loaded), "SELECT DISTINCT LEAST(_version, 3) AS version FROM staging.rejects")
+    assert sorted(row["version"] for row in left) == [2, 3]
+
+
 def test_a_job_that_failed_is_run_again_under_another_id(loaded: BigQueryServer, tmp_path: Path) -> None:
     """The mended cause of a failure: BigQuery never runs an id twice."""
     warehouse, bucket = bigquery_warehouse(loaded), Bucket()

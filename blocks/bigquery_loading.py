@@ -9,6 +9,7 @@ https://cloud.google.com/bigquery/docs/transactions#transaction_concurrency
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -27,6 +28,9 @@ with needs_extra("gcp", "A warehouse in BigQuery"):
 
 #: How often a load begins anew because what an earlier run had made is gone.
 _ATTEMPTS = 5
+#: Of these, the first ones that who repeats the load takes up. A job's id is taken for months, what it made may go
+#: sooner: a warehouse that is dropped and loaded again must not run out of ids.
+_FOUND_AGAIN = 2
 
 
 def current_rows(store: Store) -> dict[str, dict[str, Any]]:
@@ -57,7 +61,8 @@ def load_snapshot(store: Store, load: SnapshotLoad, models: Sequence[Model]) -> 
     staging.ensure_datasets(store)
     replaces = current_version(store, load.dataset)
     for attempt in range(_ATTEMPTS):
-        version = sql.version_of(load, models, replaces, attempt)
+        number = attempt if attempt < _FOUND_AGAIN else uuid.uuid4().int
+        version = sql.version_of(load, models, store.staging, replaces, number)
         try:
             _load(store, load, models, version)
         except VanishedError:

@@ -53,17 +53,18 @@ def literal(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def version_of(load: SnapshotLoad, models: Sequence[Model], replaces: int | None, attempt: int) -> int:
+def version_of(load: SnapshotLoad, models: Sequence[Model], staging: str, replaces: int | None, attempt: int) -> int:
     """A number for an attempt at a load: the same for who tries the same load again before it has become current.
 
     Args:
         load: the load.
         models: what is made of it.
+        staging: the BigQuery dataset that it goes into.
         replaces: the version that is current now; once the load is done, the next one gets another number.
         attempt: counts attempts whose tables are gone.
     """
     identity = [load.dataset, load.snapshot_id, load.load_id, sorted(load.tables), [m.sql for m in models]]
-    text = json.dumps([*identity, replaces, attempt])
+    text = json.dumps([*identity, staging, replaces, attempt])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1  # INT64 is signed
 
 

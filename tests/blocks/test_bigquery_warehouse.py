@@ -262,6 +262,16 @@ def test_what_an_earlier_run_made_and_others_removed_is_made_again(loaded: BigQu
     assert warehouse.differences(later, MODELS) == []
 
 
+def test_a_warehouse_that_is_dropped_is_loaded_again_however_often(server: BigQueryServer, tmp_path: Path) -> None:
+    """BigQuery knows the jobs of former loads for months, whatever became of what they made."""
+    warehouse, load = bigquery_warehouse(server), snapshot_load(tmp_path)
+    for _ in range(7):
+        warehouse.load_snapshot(load, MODELS[:1])
+        assert one(warehouse, "SELECT count(*) AS n FROM warehouse.images") == [{"n": 7}]
+        for name in ("warehouse", "staging"):
+            server.catalog.drop_dataset(name, contents=True)
+
+
 def test_a_load_removes_rows_of_earlier_loads_and_none_of_later_ones(loaded: BigQueryServer, tmp_path: Path) -> None:
     """The rows of a load that began while this one's removal was queued."""
     for version, moment in ((1, "2020-01-01 00:00:00+00:00"), (2, "2999-01-01 00:00:00+00:00")):
@@ -445,13 +455,14 @@ def test_wider_types_hold_both() -> None:
 
 def test_a_version_is_the_same_for_the_same_load_only(tmp_path: Path) -> None:
     load = snapshot_load(tmp_path)
-    first = sql.version_of(load, MODELS, None, 0)
-    assert first == sql.version_of(load, list(MODELS), None, 0)
+    first = sql.version_of(load, MODELS, "staging", None, 0)
+    assert first == sql.version_of(load, list(MODELS), "staging", None, 0)
     assert 0 <= first < 2**63
     others = {
-        sql.version_of(load, MODELS, first, 0),
-        sql.version_of(load, MODELS, None, 1),
-        sql.version_of(load, MODELS[:1], None, 0),
-        sql.version_of(snapshot_load(tmp_path, load_id="load-2"), MODELS, None, 0),
+        sql.version_of(load, MODELS, "staging", first, 0),
+        sql.version_of(load, MODELS, "staging", None, 1),
+        sql.version_of(load, MODELS, "other_staging", None, 0),
+        sql.version_of(load, MODELS[:1], "staging", None, 0),
+        sql.version_of(snapshot_load(tmp_path, load_id="load-2"), MODELS, "staging", None, 0),
     }
-    assert len(others | {first}) == 5
+    assert len(others | {first}) == 6

@@ -1,5 +1,7 @@
 """A snapshot becomes current in BigQuery: beside the former one first, then by one statement.
 
+Runs load one after the other: a lease on the warehouse keeps them apart, as tables are remade where a column widens.
+
 Multi-statement transactions are not what keeps it whole. They would, but two datasets that are loaded at once change
 the same tables, and BigQuery then cancels one of the two transactions; and a transaction dies with its session, so
 that a killed run starts from nothing. Instead rows are only added, under the version of this attempt, which no view
@@ -78,7 +80,7 @@ def _load(store: Store, load: SnapshotLoad, models: Sequence[Model], version: in
     landed = staging.land(store, load, f"{version:016x}")
     moment = datetime.now(UTC)
     tags = sql.tag_values(load, version, moment)
-    shapes, relations = _made_ready(store, load, models, landed)
+    shapes, relations = _made_ready(store, load, models, landed, version)
     added = _insert(store, relations, shapes, tags, version)
     standing = _counted(store, load, version, list(shapes))
     whole = all(added[name] == standing[name][0] for name in shapes)
@@ -96,13 +98,13 @@ def _load(store: Store, load: SnapshotLoad, models: Sequence[Model], version: in
 
 
 def _made_ready(
-    store: Store, load: SnapshotLoad, models: Sequence[Model], landed: Mapping[str, Landed]
+    store: Store, load: SnapshotLoad, models: Sequence[Model], landed: Mapping[str, Landed], version: int
 ) -> tuple[dict[str, dict[str, str]], dict[str, Relation]]:
     """Staging tables that can take the snapshot, and what they are to hold of it."""
     found = store.tables(store.staging, [*landed, *(model.name for model in models)])
 
     def ready(name: str, wanted: Mapping[str, str]) -> dict[str, str]:
-        return staging.ensure_table(store, name, wanted, staging.key_of(name, models), found[name])
+        return staging.ensure_table(store, name, wanted, staging.key_of(name, models), found[name], version)
 
     files = at_once(lambda name: ready(name, sql.wanted_columns(name, landed[name].columns)), landed)
     shapes = dict(zip(landed, files, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,6 +16,7 @@ from blocks.errors import LookbookError
 from blocks.registry import Registry
 from blocks.warehouse import SnapshotLoad
 from blocks.workspace import Workspace
+from tasks.datasets.lease import lease
 from tasks.datasets.manifest import TABLES, DamagedSnapshotError, Manifest, is_whole, read_published, read_table
 from tasks.datasets.registry_index import index_snapshot, indexed_snapshot
 from tasks.tables.models import load_models
@@ -46,8 +48,12 @@ def index(workspace: Workspace, manifest: Manifest) -> None:
 
 
 def load(workspace: Workspace, manifest: Manifest) -> None:
-    """Load a snapshot into the warehouse, and note the load in the registry."""
-    with snapshot_load(workspace, manifest) as job:
+    """Load a snapshot into the warehouse, and note the load in the registry.
+
+    Datasets share the warehouse's tables, and a load may remake one: loads wait for each other. Who also holds a
+    dataset's lease took it before.
+    """
+    with lease(workspace.registry, "warehouse", math.inf), snapshot_load(workspace, manifest) as job:
         workspace.warehouse.load_snapshot(job, load_models())
     note_load(workspace.registry, job, {f.name: f.rows for f in manifest.files if f.rows is not None})
 

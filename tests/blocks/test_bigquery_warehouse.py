@@ -94,6 +94,21 @@ def test_a_table_whose_column_is_widened_keeps_its_layout(loaded: BigQueryServer
         assert after[name] == before[name], name
 
 
+def test_a_table_is_rewritten_by_a_job_that_is_found_again(loaded: BigQueryServer, tmp_path: Path) -> None:
+    """Killed behind it, the same load finds it; were its work undone, the load begins anew and does it once more."""
+    texts = snapshot_load(tmp_path, "texts", products=products_with({"id": ["a", "b"]}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("blocks.bigquery_sql.insertion", lambda *_: "SELECT ERROR('insert')")
+        with pytest.raises(LookbookError, match="insert"):
+            bigquery_warehouse(loaded).load_snapshot(texts, MODELS)
+    assert [name for name in loaded.jobs.by_id if re.fullmatch(r"lookbook-[0-9a-f]{16}-rewrite-products-0", name)]
+    again = "CREATE OR REPLACE TABLE staging.products PARTITION BY TIMESTAMP_TRUNC(_loaded_at, DAY) AS SELECT"
+    loaded.run(f"{again} * REPLACE (1 AS id) FROM staging.products")
+    bigquery_warehouse(loaded).load_snapshot(texts, MODELS)
+    assert bigquery_warehouse(loaded).differences(texts, MODELS) == []
+    assert len([name for name in loaded.jobs.by_id if "-rewrite-products-" in name]) == 2
+
+
 def test_jobs_carry_the_labels_and_the_limit(server: BigQueryServer, tmp_path: Path) -> None:
     warehouse = bigquery_warehouse(server, labels={"team": "shoes"}, maximum_bytes_billed=1 << 40)
     warehouse.load_snapshot(snapshot_load(tmp_path), MODELS)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from blocks.errors import LookbookError
 from blocks.gcs_lake import GcsLake
 from blocks.workspace import Workspace
-from tasks.datasets.follow import catch_up, snapshot_load
+from tasks.datasets.follow import catch_up, load, snapshot_load
+from tasks.datasets.lease import lease, living_owners
 from tasks.datasets.manifest import TABLES, require_published
 from tasks.datasets.verify import verify
 from tasks.tables.models import load_models
@@ -56,9 +60,9 @@ def test_duckdb_gets_copies_of_what_lies_in_a_bucket(workspace: Workspace, lake:
     run(request(place, source))
     assert place.warehouse.query("SELECT count(*) AS n FROM warehouse.images").to_pylist() == [{"n": 3}]
     assert verify(place, "things").differences == []
-    with snapshot_load(place, require_published(lake, "things").manifest) as load:
-        assert sorted(load.tables) == sorted(TABLES)
-        assert all(Path(path).is_relative_to(workspace.scratch) for path in load.tables.values())
+    with snapshot_load(place, require_published(lake, "things").manifest) as job:
+        assert sorted(job.tables) == sorted(TABLES)
+        assert all(Path(path).is_relative_to(workspace.scratch) for path in job.tables.values())
     assert list(workspace.scratch.glob("load-*")) == []
 
 
@@ -68,8 +72,8 @@ def test_copies_make_the_folder_for_scratch_that_a_saved_workspace_only_names(
     run(request(replace(workspace, lake=lake), source))
     manifest = require_published(lake, "things").manifest
     fresh = replace(workspace, lake=lake, scratch=tmp_path / "fresh" / "scratch")
-    with snapshot_load(fresh, manifest) as load:
-        assert all(Path(path).is_relative_to(fresh.scratch) for path in load.tables.values())
+    with snapshot_load(fresh, manifest) as job:
+        assert all(Path(path).is_relative_to(fresh.scratch) for path in job.tables.values())
     blocked = tmp_path / "file"
     blocked.touch()
     with (
@@ -77,6 +81,28 @@ def test_copies_make_the_folder_for_scratch_that_a_saved_workspace_only_names(
         snapshot_load(replace(fresh, scratch=blocked / "scratch"), manifest),
     ):
         pass
+
+
+def test_loads_of_all_datasets_wait_for_each_other(
+    workspace: Workspace, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(request(workspace, source))
+    held: list[set[str]] = []
+
+    def look(*_: object) -> None:
+        held.append(set(living_owners(workspace.registry)))
+
+    monkeypatch.setattr(type(workspace.warehouse), "load_snapshot", look)
+    manifest = require_published(workspace.lake, "things").manifest
+    with lease(workspace.registry, "dataset/things"):
+        load(workspace, manifest)
+    assert held == [{"dataset/things", "warehouse"}]
+    with ExitStack() as other:
+        other.enter_context(lease(workspace.registry, "warehouse"))
+        clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: other.close())
+        monkeypatch.setattr("tasks.datasets.lease.time", clock)
+        load(workspace, manifest)
+    assert held[1:] == [{"warehouse"}]
 
 
 def test_bigquery_loads_from_the_bucket_without_a_copy(

@@ -1,5 +1,7 @@
 """A snapshot becomes current in BigQuery: beside the former one first, then by one statement.
 
+Runs load one after the other: a lease on the warehouse keeps them apart, as tables are remade where a column widens.
+
 Multi-statement transactions are not what keeps it whole. They would, but two datasets that are loaded at once change
 the same tables, and BigQuery then cancels one of the two transactions; and a transaction dies with its session, so
 that a killed run starts from nothing. Instead rows are only added, under the version of this attempt, which no view
@@ -9,6 +11,7 @@ https://cloud.google.com/bigquery/docs/transactions#transaction_concurrency
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -27,6 +30,9 @@ with needs_extra("gcp", "A warehouse in BigQuery"):
 
 #: How often a load begins anew because what an earlier run had made is gone.
 _ATTEMPTS = 5
+#: Of these, the first ones that who repeats the load takes up. A job's id is taken for months, what it made may go
+#: sooner: a warehouse that is dropped and loaded again must not run out of ids.
+_FOUND_AGAIN = 2
 
 
 def current_rows(store: Store) -> dict[str, dict[str, Any]]:
@@ -57,7 +63,8 @@ def load_snapshot(store: Store, load: SnapshotLoad, models: Sequence[Model]) -> 
     staging.ensure_datasets(store)
     replaces = current_version(store, load.dataset)
     for attempt in range(_ATTEMPTS):
-        version = sql.version_of(load, models, replaces, attempt)
+        number = attempt if attempt < _FOUND_AGAIN else uuid.uuid4().int
+        version = sql.version_of(load, models, store.staging, replaces, number)
         try:
             _load(store, load, models, version)
         except VanishedError:
@@ -71,8 +78,9 @@ def load_snapshot(store: Store, load: SnapshotLoad, models: Sequence[Model]) -> 
 
 def _load(store: Store, load: SnapshotLoad, models: Sequence[Model], version: int) -> None:
     landed = staging.land(store, load, f"{version:016x}")
-    tags = sql.tag_values(load, version, datetime.now(UTC))
-    shapes, relations = _made_ready(store, load, models, landed)
+    moment = datetime.now(UTC)
+    tags = sql.tag_values(load, version, moment)
+    shapes, relations = _made_ready(store, load, models, landed, version)
     added = _insert(store, relations, shapes, tags, version)
     standing = _counted(store, load, version, list(shapes))
     whole = all(added[name] == standing[name][0] for name in shapes)
@@ -83,18 +91,20 @@ def _load(store: Store, load: SnapshotLoad, models: Sequence[Model], version: in
     store.execute(sql.flipping(current, tags), f"lookbook-{version:016x}-flip")
     if current_version(store, load.dataset) != version:  # the flip was an earlier run's, and was undone since
         raise VanishedError
-    _remove_others(store, load, version, [name for name, (_, others) in standing.items() if others])
+    crowded = [name for name, (_, others) in standing.items() if others]
+    targets = [store.address(store.staging, name) for name in crowded]
+    at_once(lambda target: store.execute(sql.removing(target, load.dataset, version, moment)), targets)
     staging.drop_landed(store, landed)
 
 
 def _made_ready(
-    store: Store, load: SnapshotLoad, models: Sequence[Model], landed: Mapping[str, Landed]
+    store: Store, load: SnapshotLoad, models: Sequence[Model], landed: Mapping[str, Landed], version: int
 ) -> tuple[dict[str, dict[str, str]], dict[str, Relation]]:
     """Staging tables that can take the snapshot, and what they are to hold of it."""
     found = store.tables(store.staging, [*landed, *(model.name for model in models)])
 
     def ready(name: str, wanted: Mapping[str, str]) -> dict[str, str]:
-        return staging.ensure_table(store, name, wanted, staging.key_of(name, models), found[name])
+        return staging.ensure_table(store, name, wanted, staging.key_of(name, models), found[name], version)
 
     files = at_once(lambda name: ready(name, sql.wanted_columns(name, landed[name].columns)), landed)
     shapes = dict(zip(landed, files, strict=True))
@@ -131,18 +141,6 @@ def _counted(store: Store, load: SnapshotLoad, version: int, names: Sequence[str
     job = store.execute(" UNION ALL ".join(counts))
     rows = job.result(retry=store.retry, timeout=store.job_seconds, job_retry=None)
     return {row["name"]: (row["standing"], row["total"] - row["standing"]) for row in rows}
-
-
-def _remove_others(store: Store, load: SnapshotLoad, version: int, names: Sequence[str]) -> None:
-    """Remove what no view shows any more: the former snapshot's rows, and those of loads that never ended."""
-
-    def remove(name: str) -> None:
-        store.execute(
-            f"DELETE FROM {store.address(store.staging, name)} WHERE dataset = {sql.literal(load.dataset)}"  # noqa: S608
-            f" AND (_version IS NULL OR _version != {version})"
-        )
-
-    at_once(remove, names)
 
 
 def _replace_views(store: Store, shapes: Mapping[str, Mapping[str, str]]) -> None:

@@ -53,17 +53,18 @@ def literal(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def version_of(load: SnapshotLoad, models: Sequence[Model], replaces: int | None, attempt: int) -> int:
+def version_of(load: SnapshotLoad, models: Sequence[Model], staging: str, replaces: int | None, attempt: int) -> int:
     """A number for an attempt at a load: the same for who tries the same load again before it has become current.
 
     Args:
         load: the load.
         models: what is made of it.
+        staging: the BigQuery dataset that it goes into.
         replaces: the version that is current now; once the load is done, the next one gets another number.
         attempt: counts attempts whose tables are gone.
     """
     identity = [load.dataset, load.snapshot_id, load.load_id, sorted(load.tables), [m.sql for m in models]]
-    text = json.dumps([*identity, replaces, attempt])
+    text = json.dumps([*identity, staging, replaces, attempt])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1  # INT64 is signed
 
 
@@ -150,7 +151,11 @@ def insertion(
 def tag_values(load: SnapshotLoad, version: int, moment: datetime) -> list[str]:
     """The values of `STAGING_TAGS` as SQL."""
     texts = [literal(text) for text in (load.dataset, load.snapshot_id, load.load_id)]
-    return [*texts, f"TIMESTAMP {literal(moment.isoformat(sep=' ', timespec='microseconds'))}", str(version)]
+    return [*texts, _timestamp(moment), str(version)]
+
+
+def _timestamp(moment: datetime) -> str:
+    return f"TIMESTAMP {literal(moment.isoformat(sep=' ', timespec='microseconds'))}"
 
 
 def clustering(columns: Mapping[str, str], key: Sequence[str]) -> list[str]:
@@ -196,3 +201,12 @@ def flipping(current: str, tags: Sequence[str]) -> str:
         f" WHEN MATCHED THEN UPDATE SET {sets}"
         f" WHEN NOT MATCHED THEN INSERT ({', '.join(names)}) VALUES ({', '.join(f's.{name}' for name in names)})"
     )
+
+
+def removing(target: str, dataset: str, version: int, moment: datetime) -> str:
+    """DELETE of what no view shows once `version` is current: the former snapshot's rows, and those of killed loads.
+
+    The rows of a load that began after `moment` stay: the statement may be queued behind that load.
+    """
+    former = f"_version != {version} AND _loaded_at <= {_timestamp(moment)}"
+    return f"DELETE FROM {target} WHERE dataset = {literal(dataset)} AND (_version IS NULL OR ({former}))"  # noqa: S608 - quoted

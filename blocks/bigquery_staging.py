@@ -175,12 +175,15 @@ def shape_of(table: Table | None) -> dict[str, str]:
 
 
 def ensure_table(
-    store: Store, name: str, wanted: Mapping[str, str], key: Sequence[str], found: Table | None
+    store: Store, name: str, wanted: Mapping[str, str], key: Sequence[str], found: Table | None, version: int
 ) -> dict[str, str]:
     """Make a staging table, or add and widen columns of the one there, so that it takes the `wanted` columns.
 
     Returns:
         Its columns, without tags.
+
+    Raises:
+        VanishedError: an earlier run of this version widened other columns, or what it widened is gone.
     """
     if found is None:
         _create(store, _laid_out(store, name, wanted, key))
@@ -199,7 +202,11 @@ def ensure_table(
             changed[present[column.lower()]] = (before, after)
     if changed:
         clusters = sql.clustering({**shape, **{c: after for c, (_, after) in changed.items()}}, key)
-        store.execute(sql.rewriting(target, changed, clusters, store.labels))
+        # Named, so that who repeats a load that was killed waits for its rewrite before inserting.
+        store.execute(sql.rewriting(target, changed, clusters, store.labels), f"lookbook-{version:016x}-rewrite-{name}")
+        now = shape_of(store.table(store.staging, name))
+        if any(now.get(column) != after for column, (_, after) in changed.items()):
+            raise VanishedError
     return {**shape, **{column: after for column, (_, after) in changed.items()}, **added}
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import asyncpg
 import pyarrow as pa
 
+from blocks.errors import LookbookError
 from blocks.registry import Registry
 from blocks.warehouse import SnapshotLoad
 from blocks.workspace import Workspace
-from tasks.datasets.manifest import TABLES, Manifest, is_whole, read_published, read_table
+from tasks.datasets.lease import lease
+from tasks.datasets.manifest import TABLES, DamagedSnapshotError, Manifest, is_whole, read_published, read_table
 from tasks.datasets.registry_index import index_snapshot, indexed_snapshot
 from tasks.tables.models import load_models
 
@@ -28,13 +31,14 @@ def catch_up(workspace: Workspace, dataset: str) -> list[str]:
     if published is None or not is_whole(workspace.lake, published.manifest):
         return []
     manifest = published.manifest
-    lagging = []
-    if indexed_snapshot(workspace.registry, dataset) != manifest.snapshot_id:
-        index(workspace, manifest)
-        lagging.append("registry")
-    if workspace.warehouse.current_snapshots().get(dataset) != manifest.snapshot_id:
-        load(workspace, manifest)
-        lagging.append("warehouse")
+    lagging: list[str] = []
+    with suppress(DamagedSnapshotError):  # of the right size, but not what the manifest lists: known once it is read
+        if indexed_snapshot(workspace.registry, dataset) != manifest.snapshot_id:
+            index(workspace, manifest)
+            lagging.append("registry")
+        if workspace.warehouse.current_snapshots().get(dataset) != manifest.snapshot_id:
+            load(workspace, manifest)
+            lagging.append("warehouse")
     return lagging
 
 
@@ -44,8 +48,12 @@ def index(workspace: Workspace, manifest: Manifest) -> None:
 
 
 def load(workspace: Workspace, manifest: Manifest) -> None:
-    """Load a snapshot into the warehouse, and note the load in the registry."""
-    with snapshot_load(workspace, manifest) as job:
+    """Load a snapshot into the warehouse, and note the load in the registry.
+
+    Datasets share the warehouse's tables, and a load may remake one: loads wait for each other. Who also holds a
+    dataset's lease took it before.
+    """
+    with lease(workspace.registry, "warehouse", math.inf), snapshot_load(workspace, manifest) as job:
         workspace.warehouse.load_snapshot(job, load_models())
     note_load(workspace.registry, job, {f.name: f.rows for f in manifest.files if f.rows is not None})
 
@@ -56,21 +64,34 @@ def snapshot_load(workspace: Workspace, manifest: Manifest) -> Iterator[Snapshot
 
     In the lake as they stand, if it can read them there: local files always, a bucket's objects if the warehouse reads
     buckets. Else they are copied to scratch, for as long as the block runs.
+
+    Raises:
+        LookbookError: they are to be copied, and the folder for scratch can't be made or written.
     """
-    addresses = {name: workspace.lake.uri(f"{manifest.folder}/{name}.parquet") for name in TABLES}
+    keys = {name: f"{manifest.folder}/{name}.parquet" for name in TABLES}
+    addresses = {name: workspace.lake.uri(key) for name, key in keys.items()}
     far = any(address.startswith("gs://") for address in addresses.values())
-    with tempfile.TemporaryDirectory(dir=workspace.scratch, prefix="load-") as copies:
+    with ExitStack() as stack:
         if far and not workspace.warehouse.reads_buckets:
-            addresses = {
-                name: str(workspace.lake.local_copy(f"{manifest.folder}/{name}.parquet", Path(copies)))
-                for name in TABLES
-            }
+            copies = stack.enter_context(_folder_for_copies(workspace.scratch))
+            addresses = {name: str(workspace.lake.local_copy(key, Path(copies))) for name, key in keys.items()}
         yield SnapshotLoad(
             dataset=manifest.dataset,
             snapshot_id=manifest.snapshot_id,
             load_id=f"{manifest.dataset}-{manifest.snapshot_id}",
             tables=addresses,
         )
+
+
+def _folder_for_copies(scratch: Path) -> tempfile.TemporaryDirectory[str]:
+    try:
+        scratch.mkdir(parents=True, exist_ok=True)  # a saved workspace's may be new to this machine
+        return tempfile.TemporaryDirectory(dir=scratch, prefix="load-")
+    except OSError as error:
+        raise LookbookError(
+            f"The folder for scratch, {scratch}, cannot be used: {error.strerror or error}.",
+            "Name one in the workspace's block that this machine may write to, with space left.",
+        ) from error
 
 
 def snapshot_tables(workspace: Workspace, manifest: Manifest) -> dict[str, pa.Table]:

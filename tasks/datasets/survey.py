@@ -7,11 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blocks.errors import LookbookError
+from blocks.lake import Lake
 from blocks.machine import this_host
 from blocks.workspace import Workspace
 from tasks.datasets.catalogue import Catalogue, read_catalogue
 from tasks.datasets.links import key_order
-from tasks.datasets.manifest import DamagedSnapshotError, Published, is_whole, read_published, read_table
+from tasks.datasets.manifest import (
+    TABLES,
+    DamagedSnapshotError,
+    Manifest,
+    Published,
+    is_whole,
+    read_published,
+    read_table,
+)
 from tasks.datasets.names import batches_folder
 from tasks.datasets.plan import Known, Plan, batch_digest, make_plan, recipe_digest
 from tasks.datasets.recovery import finished_parts
@@ -104,13 +113,23 @@ def take_stock(request: Request) -> Survey:
     catalogue = read_catalogue([file for file in files if not file.is_image])
     published = read_published(lake, request.dataset)
     known = _known(request, published)
-    damaged = published is not None and (known.images is None or not is_whole(lake, published.manifest))
+    damaged = published is not None and (known.images is None or not _is_intact(lake, published.manifest))
     plan = make_plan(images, known, recipe, request.batch_size, BATCH_BYTES)
     batches = [_write_batch(request, items) for items in plan.batches]
     paths = {image.locator.path for image in images if image.locator.store != "file" and image.refused is None}
     archives = {path: _state(path) for path in paths}
     listed = version_of(source) or request.source
     return Survey(listed, images, beyond, catalogue, published, damaged, known, plan, batches, archives)
+
+
+def _is_intact(lake: Lake, manifest: Manifest) -> bool:
+    """Whether a snapshot is whole, and its tables that `_known` does not read are what the manifest lists."""
+    try:
+        for name in set(TABLES) - {"images", "outputs"}:
+            read_table(lake, manifest, name)
+    except DamagedSnapshotError:
+        return False
+    return is_whole(lake, manifest)
 
 
 def _known(request: Request, published: Published | None) -> Known:

@@ -94,6 +94,21 @@ def test_a_table_whose_column_is_widened_keeps_its_layout(loaded: BigQueryServer
         assert after[name] == before[name], name
 
 
+def test_a_table_is_rewritten_by_a_job_that_is_found_again(loaded: BigQueryServer, tmp_path: Path) -> None:
+    """Killed behind it, the same load finds it; were its work undone, the load begins anew and does it once more."""
+    texts = snapshot_load(tmp_path, "texts", products=products_with({"id": ["a", "b"]}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("blocks.bigquery_sql.insertion", lambda *_: "SELECT ERROR('insert')")
+        with pytest.raises(LookbookError, match="insert"):
+            bigquery_warehouse(loaded).load_snapshot(texts, MODELS)
+    assert [name for name in loaded.jobs.by_id if re.fullmatch(r"lookbook-[0-9a-f]{16}-rewrite-products-0", name)]
+    again = "CREATE OR REPLACE TABLE staging.products PARTITION BY TIMESTAMP_TRUNC(_loaded_at, DAY) AS SELECT"
+    loaded.run(f"{again} * REPLACE (1 AS id) FROM staging.products")
+    bigquery_warehouse(loaded).load_snapshot(texts, MODELS)
+    assert bigquery_warehouse(loaded).differences(texts, MODELS) == []
+    assert len([name for name in loaded.jobs.by_id if "-rewrite-products-" in name]) == 2
+
+
 def test_jobs_carry_the_labels_and_the_limit(server: BigQueryServer, tmp_path: Path) -> None:
     warehouse = bigquery_warehouse(server, labels={"team": "shoes"}, maximum_bytes_billed=1 << 40)
     warehouse.load_snapshot(snapshot_load(tmp_path), MODELS)
@@ -260,6 +275,26 @@ def test_what_an_earlier_run_made_and_others_removed_is_made_again(loaded: BigQu
     warehouse.load_snapshot(later, MODELS)
     assert warehouse.current_snapshots() == {"fashion": "s2"}
     assert warehouse.differences(later, MODELS) == []
+
+
+def test_a_warehouse_that_is_dropped_is_loaded_again_however_often(server: BigQueryServer, tmp_path: Path) -> None:
+    """BigQuery knows the jobs of former loads for months, whatever became of what they made."""
+    warehouse, load = bigquery_warehouse(server), snapshot_load(tmp_path)
+    for _ in range(7):
+        warehouse.load_snapshot(load, MODELS[:1])
+        assert one(warehouse, "SELECT count(*) AS n FROM warehouse.images") == [{"n": 7}]
+        for name in ("warehouse", "staging"):
+            server.catalog.drop_dataset(name, contents=True)
+
+
+def test_a_load_removes_rows_of_earlier_loads_and_none_of_later_ones(loaded: BigQueryServer, tmp_path: Path) -> None:
+    """The rows of a load that began while this one's removal was queued."""
+    for version, moment in ((1, "2020-01-01 00:00:00+00:00"), (2, "2999-01-01 00:00:00+00:00")):
+        replaced = f"{version} AS _version, TIMESTAMP '{moment}' AS _loaded_at"
+        loaded.run(f"INSERT INTO staging.rejects SELECT * REPLACE ({replaced}) FROM staging.rejects WHERE _version > 2")
+    bigquery_warehouse(loaded).load_snapshot(snapshot_load(tmp_path, snapshot_id="s2"), MODELS)
+    left = one(bigquery_warehouse(loaded), "SELECT DISTINCT LEAST(_version, 3) AS version FROM staging.rejects")
+    assert sorted(row["version"] for row in left) == [2, 3]
 
 
 def test_a_job_that_failed_is_run_again_under_another_id(loaded: BigQueryServer, tmp_path: Path) -> None:
@@ -435,13 +470,14 @@ def test_wider_types_hold_both() -> None:
 
 def test_a_version_is_the_same_for_the_same_load_only(tmp_path: Path) -> None:
     load = snapshot_load(tmp_path)
-    first = sql.version_of(load, MODELS, None, 0)
-    assert first == sql.version_of(load, list(MODELS), None, 0)
+    first = sql.version_of(load, MODELS, "staging", None, 0)
+    assert first == sql.version_of(load, list(MODELS), "staging", None, 0)
     assert 0 <= first < 2**63
     others = {
-        sql.version_of(load, MODELS, first, 0),
-        sql.version_of(load, MODELS, None, 1),
-        sql.version_of(load, MODELS[:1], None, 0),
-        sql.version_of(snapshot_load(tmp_path, load_id="load-2"), MODELS, None, 0),
+        sql.version_of(load, MODELS, "staging", first, 0),
+        sql.version_of(load, MODELS, "staging", None, 1),
+        sql.version_of(load, MODELS, "other_staging", None, 0),
+        sql.version_of(load, MODELS[:1], "staging", None, 0),
+        sql.version_of(snapshot_load(tmp_path, load_id="load-2"), MODELS, "staging", None, 0),
     }
-    assert len(others | {first}) == 5
+    assert len(others | {first}) == 6

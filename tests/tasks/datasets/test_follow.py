@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from blocks.errors import LookbookError
 from blocks.gcs_lake import GcsLake
 from blocks.workspace import Workspace
-from tasks.datasets.follow import catch_up, snapshot_load
+from tasks.datasets.follow import catch_up, load, snapshot_load
+from tasks.datasets.lease import lease, living_owners
 from tasks.datasets.manifest import TABLES, require_published
 from tasks.datasets.verify import verify
 from tasks.tables.models import load_models
@@ -55,16 +60,56 @@ def test_duckdb_gets_copies_of_what_lies_in_a_bucket(workspace: Workspace, lake:
     run(request(place, source))
     assert place.warehouse.query("SELECT count(*) AS n FROM warehouse.images").to_pylist() == [{"n": 3}]
     assert verify(place, "things").differences == []
-    with snapshot_load(place, require_published(lake, "things").manifest) as load:
-        assert sorted(load.tables) == sorted(TABLES)
-        assert all(Path(path).is_relative_to(workspace.scratch) for path in load.tables.values())
+    with snapshot_load(place, require_published(lake, "things").manifest) as job:
+        assert sorted(job.tables) == sorted(TABLES)
+        assert all(Path(path).is_relative_to(workspace.scratch) for path in job.tables.values())
     assert list(workspace.scratch.glob("load-*")) == []
 
 
-def test_bigquery_loads_from_the_bucket_without_a_copy(
-    workspace: Workspace, lake: GcsLake, bigquery: BigQueryServer, source: Path
+def test_copies_make_the_folder_for_scratch_that_a_saved_workspace_only_names(
+    workspace: Workspace, lake: GcsLake, source: Path, tmp_path: Path
 ) -> None:
-    place = replace(workspace, lake=lake, warehouse=bigquery_warehouse(bigquery))
+    run(request(replace(workspace, lake=lake), source))
+    manifest = require_published(lake, "things").manifest
+    fresh = replace(workspace, lake=lake, scratch=tmp_path / "fresh" / "scratch")
+    with snapshot_load(fresh, manifest) as job:
+        assert all(Path(path).is_relative_to(fresh.scratch) for path in job.tables.values())
+    blocked = tmp_path / "file"
+    blocked.touch()
+    with (
+        pytest.raises(LookbookError, match=r"scratch, .*file.* cannot be used"),
+        snapshot_load(replace(fresh, scratch=blocked / "scratch"), manifest),
+    ):
+        pass
+
+
+def test_loads_of_all_datasets_wait_for_each_other(
+    workspace: Workspace, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(request(workspace, source))
+    held: list[set[str]] = []
+
+    def look(*_: object) -> None:
+        held.append(set(living_owners(workspace.registry)))
+
+    monkeypatch.setattr(type(workspace.warehouse), "load_snapshot", look)
+    manifest = require_published(workspace.lake, "things").manifest
+    with lease(workspace.registry, "dataset/things"):
+        load(workspace, manifest)
+    assert held == [{"dataset/things", "warehouse"}]
+    with ExitStack() as other:
+        other.enter_context(lease(workspace.registry, "warehouse"))
+        clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: other.close())
+        monkeypatch.setattr("tasks.datasets.lease.time", clock)
+        load(workspace, manifest)
+    assert held[1:] == [{"warehouse"}]
+
+
+def test_bigquery_loads_from_the_bucket_without_a_copy(
+    workspace: Workspace, lake: GcsLake, bigquery: BigQueryServer, source: Path, tmp_path: Path
+) -> None:
+    scratch = tmp_path / "nowhere"
+    place = replace(workspace, lake=lake, warehouse=bigquery_warehouse(bigquery), scratch=scratch)
     shutil.rmtree(Path(workspace.lake.uri("x")).parent)
     run(request(place, source))
     assert bigquery.calls["jobs.upload"] == 0
@@ -73,6 +118,7 @@ def test_bigquery_loads_from_the_bucket_without_a_copy(
     bigquery.run("DELETE FROM staging.current_snapshot WHERE TRUE")
     assert catch_up(place, "things") == ["warehouse"]
     assert verify(place, "things").differences == []
+    assert not scratch.exists()
 
 
 def test_bigquery_gets_the_files_of_a_folder_uploaded(

@@ -475,8 +475,9 @@ def test_a_run_killed_after_its_commit_leaves_images_that_are_unchanged(workspac
     assert verify(workspace, "things").differences == []
 
 
+@pytest.mark.parametrize("same_size", [False, True])
 def test_a_damaged_snapshot_that_registry_and_warehouse_never_saw_is_replaced(
-    workspace: Workspace, source: Path
+    workspace: Workspace, source: Path, same_size: bool
 ) -> None:
     asked = request(workspace, source)
     survey = take_stock(asked)
@@ -484,7 +485,11 @@ def test_a_damaged_snapshot_that_registry_and_warehouse_never_saw_is_replaced(
         process_batch(workspace.lake, batch, threads=1)
     conclude(asked, survey, datetime.now(UTC))
     folder = require_published(workspace.lake, "things").manifest.folder
-    workspace.lake.remove(f"{folder}/products.parquet")
+    if same_size:
+        path = Path(workspace.lake.uri(f"{folder}/products.parquet"))
+        path.write_bytes(bytes(path.stat().st_size))
+    else:
+        workspace.lake.remove(f"{folder}/products.parquet")
     assert follow.catch_up(workspace, "things") == []
     assert run(asked)["published"] is True
     assert verify(workspace, "things").differences == []

@@ -16,8 +16,8 @@ from benchmarks.series import Aim, Series, aims_table
 
 RUNS = 3
 LATENCIES = (0.0, 0.02, 0.05)
-OBJECTS = 2000
-PHOTOS = 1000
+OBJECTS = 1000
+PHOTOS = 400
 #: The original and three outputs; and a batch of hundreds of images adds two.
 AIM_WRITES = 4.05
 

@@ -49,7 +49,7 @@ def test_a_private_dataset_becomes_a_snapshot_and_a_copy_of_it_a_folder(
     assert second["source"] == "kaggle://ann/shoes@2"
     downloads = shared_home / "scratch" / "kaggle" / "ann" / "shoes"
     assert [path.name for path in downloads.rglob("*.zip")] == ["shoes.zip"]
-    assert not (downloads / "2" / "whole").exists()
+    assert [path.name for path in (downloads / "2" / "whole").iterdir()] == ["lock"], "which others may wait for"
     snapshots = list_snapshots(FolderLake(root=shared_home / "lake"), "kaggle-shoes")
     assert [each.source for each in snapshots] == ["kaggle://ann/shoes@2", "kaggle://ann/shoes@1"]
 

@@ -1,0 +1,1 @@
+"""Loading staged rows into tables."""

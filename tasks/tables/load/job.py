@@ -1,0 +1,81 @@
+"""What a load hands to the place where a table lives, and what such a place can do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from tasks.tables.spec.loading import LoadSettings
+
+#: What every row of a feed's table carries: which load brought it, and when (UTC).
+LOAD_ID, LOADED_AT = "_load_id", "_loaded_at"
+TAG_COLUMNS = {LOAD_ID: "VARCHAR", LOADED_AT: "TIMESTAMP WITH TIME ZONE"}
+#: The schema (BigQuery: the dataset) of tables that feeds load and that models make.
+FEEDS_SCHEMA = "feeds"
+
+
+@dataclass(frozen=True)
+class LoadJob:
+    """Rows that fit their table, to be written by one load.
+
+    A load that is done twice changes nothing the second time: `load_id` names the batch, not the try.
+
+    Attributes:
+        table: its name.
+        columns: of `files`, each with its type in DuckDB's words; `TAG_COLUMNS` are the last ones.
+        files: Parquet files of this machine, all with exactly these columns. May be none: a replace by no rows.
+        rows: in all files.
+        load_id: stands in every row.
+        loaded_at: stands in every row, with a zone.
+        settings: disposition, keys and so on.
+    """
+
+    table: str
+    columns: Mapping[str, str]
+    files: Sequence[Path]
+    rows: int
+    load_id: str
+    loaded_at: datetime
+    settings: LoadSettings
+
+
+@dataclass(frozen=True)
+class TableState:
+    """A table as it stands.
+
+    Attributes:
+        columns: with their types in DuckDB's words, tags included.
+        rows: how many.
+        size: bytes; None where the place does not say.
+        partitions: of a table in the lake: each with its values and rows.
+    """
+
+    columns: Mapping[str, str]
+    rows: int
+    size: int | None = None
+    partitions: Sequence[Mapping[str, str | int]] = ()
+
+
+class Destination(Protocol):
+    """A place with tables.
+
+    Attributes:
+        place: ``warehouse``, ``registry`` or ``lake``.
+    """
+
+    place: str
+
+    def state(self, table: str) -> TableState | None:
+        """The table as it stands; None where there is none."""
+
+    def load(self, job: LoadJob) -> None:
+        """Write the rows: all of them or none, and readers see the table before or after.
+
+        Columns of the job that the table lacks are added to it; columns of the table that the job lacks are null.
+
+        Raises:
+            LookbookError: the place refuses; what stood there before still stands.
+        """

@@ -1,0 +1,135 @@
+"""The values that specs are made of: names, lengths of time, column types."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
+_DECIMAL = re.compile(r"decimal\(\s*(\d{1,2})\s*,\s*(\d{1,2})\s*\)")
+
+
+class Strict(BaseModel):
+    """A part of a spec: a key that it does not know is a mistake, most likely a misspelt one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def read_length(value: Any) -> Any:  # noqa: ANN401 - whatever stands in the YAML
+    """``90`` (seconds), ``90s``, ``2m``, ``1h``, ``1d`` or ``1w`` as a timedelta.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return timedelta(seconds=value)
+    found = _LENGTH.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("a length of time is a number of seconds, or 90s, 2m, 1h, 1d, 1w")
+    return timedelta(seconds=float(found[1]) * _UNITS[found[2]])
+
+
+Length = Annotated[
+    timedelta,
+    BeforeValidator(read_length),
+    Field(ge=timedelta(0)),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"^\d+(\.\d+)?\s*[smhdw]$"}]}
+    ),
+]
+
+
+def _as_list(value: Any) -> Any:  # noqa: ANN401 - whatever stands in the YAML
+    return [value] if isinstance(value, str) else value
+
+
+def _stays_inside(path: str) -> str:
+    if path.startswith("/") or ".." in path.split("/"):
+        raise ValueError("a path beside the spec, without .., is asked for")
+    return path
+
+
+#: One name, or several.
+Names = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_as_list),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+
+SpecName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$", description="Lower-case letters, digits, - and _.")]
+TaskName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$", description="Lower-case letters, digits and _.")]
+TableName = Annotated[
+    str,
+    Field(
+        pattern=r"^([a-z][a-z0-9_]{0,62}|[a-z0-9_]*\{event\}[a-z0-9_]*)$",
+        description="Lower-case letters, digits and _. With split_by, {event} stands for the value that was split by.",
+    ),
+]
+#: A file beside the spec: no way leads out of its folder.
+RelativePath = Annotated[str, Field(min_length=1), AfterValidator(_stays_inside)]
+FunctionPath = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="module:function; the module lies beside the spec, or is installed.",
+    ),
+]
+#: The name of a saved block.
+BlockName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+
+Target = Literal["warehouse", "registry", "lake"]
+WriteDisposition = Literal["append", "replace", "merge"]
+ContractMode = Literal["evolve", "freeze", "discard_row", "discard_value"]
+
+
+def read_field(value: Any) -> Any:  # noqa: ANN401 - whatever stands in the YAML
+    """A type alone stands for a field of that type."""
+    return {"type": value} if isinstance(value, str) else value
+
+
+class FieldSpec(Strict):
+    """A declared column.
+
+    Attributes:
+        type: text, bigint, double, bool, timestamp (with a zone), datetime (without one), date, time, json, binary,
+            or decimal(precision, scale).
+        nullable: whether the value may be missing; a row without it is rejected otherwise.
+    """
+
+    type: Annotated[
+        str,
+        Field(
+            pattern=r"^(text|bigint|double|bool|timestamp|datetime|date|time|json|binary|decimal\(\d{1,2}, ?\d{1,2}\))$"
+        ),
+    ]
+    nullable: bool = True
+
+    @property
+    def sql_type(self) -> str:
+        """The type in DuckDB's words."""
+        if found := _DECIMAL.fullmatch(self.type):
+            return f"DECIMAL({found[1]}, {found[2]})"
+        return SQL_TYPES[self.type]
+
+
+#: Each type of a field in DuckDB's words.
+SQL_TYPES = {
+    "text": "VARCHAR",
+    "bigint": "BIGINT",
+    "double": "DOUBLE",
+    "bool": "BOOLEAN",
+    "timestamp": "TIMESTAMP WITH TIME ZONE",
+    "datetime": "TIMESTAMP",
+    "date": "DATE",
+    "time": "TIME",
+    "json": "JSON",
+    "binary": "BLOB",
+}
+
+Fields = dict[str, Annotated[FieldSpec, BeforeValidator(read_field)]]

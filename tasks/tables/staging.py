@@ -1,0 +1,206 @@
+"""Rows between two tasks: Parquet in the lake, one folder for each batch of a task, with a manifest as commit mark."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from blocks.errors import ObjectNotFoundError
+from blocks.lake import Lake
+from tasks.tables.content import content_digest
+
+#: Columns that every staged row may have beside its own: where it comes from, and its line (or number) there.
+INPUT, LINE = "_input", "_line"
+#: A file of a stage holds no more rows than this, and not much more bytes.
+FILE_ROWS = 1_000_000
+FILE_BYTES = 64 * 1024 * 1024
+#: A digest is a sum of 128-bit hashes: the order of rows does not count, how often each is there does.
+_DIGEST_RANGE = 1 << 128
+
+
+@dataclass(frozen=True)
+class StagedFile:
+    """A Parquet file of a stage: its key in the lake, rows, bytes."""
+
+    key: str
+    rows: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a task made in one batch.
+
+    Attributes:
+        folder: of the lake.
+        files: each with columns of its own: later ones may have more, or other types. May be none.
+        digest: of columns and rows, whatever their order; None where nobody asked for it.
+        rejects: key of the Parquet file with the rows that could not be read (`REJECT_SCHEMA`); None: all could.
+        state: what an extract is to know at its next run, once the load of these rows is committed.
+        inputs: what it read, for lineage: addresses, without credentials.
+    """
+
+    folder: str
+    files: tuple[StagedFile, ...] = ()
+    digest: str | None = None
+    rejects: str | None = None
+    rejected: int = 0
+    state: Mapping[str, Any] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        return sum(file.rows for file in self.files)
+
+
+#: A row that was set aside: which rule, why, and the row as it stood.
+REJECT_SCHEMA = pa.schema(
+    [
+        pa.field("rule", pa.string(), nullable=False),
+        pa.field("message", pa.string(), nullable=False),
+        pa.field("raw", pa.string(), nullable=False),  # JSON of the row; of a line that is none, its text
+        pa.field(INPUT, pa.string()),
+        pa.field(LINE, pa.int64()),
+    ]
+)
+
+
+def stage_folder(kind: str, pipeline: str, task: str, batch: str, group: str = "") -> str:
+    """Where a batch of a task is staged.
+
+    Args:
+        kind: ``raw`` for what was extracted, ``transformed`` for what was made of it.
+        pipeline: its name.
+        task: its name.
+        batch: names the batch: the same one has the same name in every run.
+        group: the value that the rows were split by, as a table's name; empty: they were not.
+    """
+    return "/".join(filter(None, (kind, pipeline, task, batch, group)))
+
+
+def read_stage(lake: Lake, folder: str) -> Stage | None:
+    """The stage in a folder; None where there is none, or a run was killed while it wrote one."""
+    try:
+        saved = json.loads(lake.get(f"{folder}/manifest.json"))
+    except ObjectNotFoundError:
+        return None
+    files = tuple(StagedFile(**file) for file in saved.pop("files"))
+    return Stage(**saved | {"files": files, "inputs": tuple(saved["inputs"])})
+
+
+class StageWriter:
+    """Writes a stage, a file after the other, in bounded memory; the manifest comes last.
+
+    Use it as a context manager, and `close` it when all is written: without that there is no stage.
+
+    Args:
+        lake: where it is written.
+        folder: of the lake, by `stage_folder`.
+        scratch: a folder of this machine.
+        digest: whether to compute the digest of the content.
+    """
+
+    def __init__(self, lake: Lake, folder: str, scratch: Path, *, digest: bool = False) -> None:
+        self._lake, self._folder = lake, folder
+        scratch.mkdir(parents=True, exist_ok=True)
+        self._scratch = tempfile.TemporaryDirectory(dir=scratch, prefix="stage-")
+        self._files: list[StagedFile] = []
+        self._rejects: list[pa.Table] = []
+        self._digest = 0 if digest else None
+        self._columns: set[str] = set()
+        self._writer: pq.ParquetWriter | None = None
+        self._rows = 0
+
+    def __enter__(self) -> StageWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._scratch.cleanup()
+
+    @property
+    def _path(self) -> Path:
+        return Path(self._scratch.name, "file.parquet")
+
+    def write(self, rows: pa.Table | pa.RecordBatch) -> None:
+        """Add rows. Where their columns differ from those before, a new file begins."""
+        table = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
+        if not table.num_rows:
+            return
+        if self._writer is not None and not self._writer.schema.equals(table.schema):
+            self._finish_file()
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._path, table.schema, compression="zstd")
+        self._writer.write_table(table)
+        self._rows += table.num_rows
+        if self._rows >= FILE_ROWS or self._path.stat().st_size >= FILE_BYTES:
+            self._finish_file()
+
+    def adopt(self, path: Path) -> None:
+        """Add a Parquet file of this machine as it stands."""
+        self._finish_file()
+        rows = pq.ParquetFile(path).metadata.num_rows
+        if rows:
+            self._add(path, rows)
+
+    def reject(self, rows: pa.Table) -> None:
+        """Add rows of `REJECT_SCHEMA`."""
+        if rows.num_rows:
+            self._rejects.append(rows.cast(REJECT_SCHEMA))
+
+    def close(self, state: Mapping[str, Any] | None = None, inputs: tuple[str, ...] = ()) -> Stage:
+        """Write what is left, and the manifest: now it is a stage."""
+        self._finish_file()
+        digest = None
+        if self._digest is not None:
+            digest = f"{self._digest:032x}-{'-'.join(sorted(self._columns))}"
+        rejects = self._write_rejects()
+        stage = Stage(
+            folder=self._folder,
+            files=tuple(self._files),
+            digest=digest,
+            rejects=rejects,
+            rejected=sum(table.num_rows for table in self._rejects),
+            state=dict(state or {}),
+            inputs=inputs,
+        )
+        self._lake.settle()
+        self._lake.replace(f"{self._folder}/manifest.json", json.dumps(asdict(stage)).encode())
+        return stage
+
+    def _finish_file(self) -> None:
+        if self._writer is None:
+            return
+        self._writer.close()
+        self._add(self._path, self._rows)
+        self._writer, self._rows = None, 0
+
+    def _add(self, path: Path, rows: int) -> None:
+        if self._digest is not None:
+            self._digest = (self._digest + content_digest(path, leave_out=(INPUT, LINE))) % _DIGEST_RANGE
+            self._columns |= {name for name in pq.read_schema(path).names if name not in (INPUT, LINE)}
+        key = f"{self._folder}/{len(self._files):05}.parquet"
+        data = path.read_bytes()
+        self._lake.replace(key, data)
+        self._files.append(StagedFile(key, rows, len(data)))
+
+    def _write_rejects(self) -> str | None:
+        if not self._rejects:
+            return None
+        key = f"{self._folder}/rejects.parquet"
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.concat_tables(self._rejects), sink, compression="zstd")
+        self._lake.replace(key, sink.getvalue().to_pybytes())
+        return key

@@ -1,0 +1,99 @@
+"""The names of batches: of what a task stages, and of what a load writes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from blocks.errors import LookbookError
+from tasks.tables.context import Context
+from tasks.tables.spec.loading import Incremental
+from tasks.tables.spec.sources import ObjectsSource
+from tasks.tables.spec.tasks import ExtractTask, LoadTask, PythonTask, SqlTask
+from tasks.tables.spec.values import Strict
+
+#: Of 64 hexadecimal digits, as many as keep batches apart.
+LENGTH = 24
+
+
+def load_id(context: Context, load: str) -> str:
+    """The name of what the load task `load` writes in this run: the same for the same batch, in every run.
+
+    It holds nothing of how the rows are made: a run with a mended SQL file replaces what the former one appended.
+    """
+    tokens = {name: extract_token(context, name) for name in context.pipeline.extracts(load)}
+    return _digest({"pipeline": context.pipeline.name, "load": load, "extracts": tokens})
+
+
+def stage_batch(context: Context, task: str) -> str:
+    """The name of what `task` stages in this run: another one where it, or a task upstream, is defined otherwise."""
+    pipeline = context.pipeline
+    names = sorted({task, *pipeline.upstream(task)})
+    extracts = sorted({name for name in names if not pipeline.tasks[name].after})
+    return _digest(
+        {
+            "tokens": {name: extract_token(context, name) for name in extracts},
+            "definitions": {name: _definition(context, name) for name in names},
+            "config": context.config,
+            "params": dict(context.params),
+            "generation": context.generation,
+        }
+    )
+
+
+def extract_token(context: Context, extract: str) -> Any:  # noqa: ANN401 - anything that JSON can say
+    """What tells the batches of an extract apart.
+
+    That is the state that it starts from, where it takes what is new since then; else the date and the parameters.
+    """
+    if is_stateful(context, extract):
+        return {"after": context.states.get(extract, {})}
+    return {"date": context.logical_date.isoformat(), "params": dict(context.params)}
+
+
+def is_stateful(context: Context, extract: str) -> bool:
+    """Whether an extract takes only what is new since the last committed load."""
+    task = context.pipeline.tasks[extract]
+    taken_once = isinstance(task, ExtractTask) and isinstance(task.source, ObjectsSource)
+    return taken_once or incremental_of(context, extract) is not None
+
+
+def incremental_of(context: Context, extract: str) -> Incremental | None:
+    """What the loads that take from an extract say of what is new.
+
+    Raises:
+        LookbookError: two of them say different things.
+    """
+    pipeline = context.pipeline
+    found: dict[str, Incremental | None] = {
+        name: task.incremental
+        for name, task in pipeline.tasks.items()
+        if isinstance(task, LoadTask) and extract in pipeline.extracts(name)
+    }
+    said = list(found.values())
+    if any(one != said[0] for one in said):
+        raise LookbookError(
+            f"{pipeline.name}: the loads {', '.join(found)} take from {extract} and name different incrementals.",
+            "Give them the same one, or an extract each.",
+        )
+    return said[0] if said else None
+
+
+def _definition(context: Context, name: str) -> Any:  # noqa: ANN401 - anything that JSON can say
+    """A task as the spec says it, with the digest of the file that it names."""
+    task = context.pipeline.tasks[name]
+    said: dict[str, Any] = Strict.model_dump(task, mode="json", exclude={"retries", "retry_delay", "timeout"})
+    path = None
+    if isinstance(task, SqlTask):
+        path = context.folder / task.sql
+    elif isinstance(task, PythonTask):
+        path = context.folder / (task.python.partition(":")[0].replace(".", "/") + ".py")
+    if path is not None and path.is_file():
+        said["file"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return said
+
+
+def _digest(content: Any) -> str:  # noqa: ANN401 - anything that JSON can say
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]

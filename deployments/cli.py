@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 from blocks.errors import LookbookError, UsageError
+from deployments.api_commands import api, api_key
 from deployments.options import Debug, Json, with_checked_options
 from deployments.server_commands import deploy, serve
 from deployments.workspace_commands import workspace as workspace_commands
@@ -268,6 +269,8 @@ def stop(*, json: Json = False, debug: Debug = False) -> None:
 
 app.command("deployments.copying:copy", name="copy", help="Copy a dataset's images and tables to a folder or a bucket.")
 app.command(workspace_commands)
+app.command(api)
+app.command(api_key)
 app.command("deployments.receiving:receive", name="receive", help="Take Pub/Sub's messages and announce changes.")
 
 

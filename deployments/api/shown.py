@@ -1,0 +1,84 @@
+"""Rows of a snapshot as JSON: values, addresses of images, links."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+from fastapi import Response
+
+from blocks.errors import UsageError
+from deployments.api.loaded import LoadedSnapshot, Places
+from deployments.api.problems import encoded
+from tasks.datasets.manifest import Manifest
+from tasks.exports.copy import ORIGINALS
+
+ROOT = "/api/v1"
+#: The output that stands for the untouched file.
+ORIGINAL = "original"
+#: What a page of products tells of each beside the catalogue's columns.
+COMMON = ("row_outcome", "missing_reason", "image_outcome", "rule", "image_key", "width", "height", "format", "bytes")
+
+
+def json_answer(document: object, status: int = 200, **headers: str) -> Response:
+    """A document as it is: what makes it is tested against its model, and not checked again for each answer."""
+    return Response(encoded(document), status, headers, "application/json")
+
+
+def dataset_path(dataset: str, *parts: str) -> str:
+    """The address of something of a dataset."""
+    return "/".join([ROOT, "datasets", dataset, *(quote(part, safe="") for part in parts)])
+
+
+def wanted_columns(loaded: LoadedSnapshot, columns: str | None) -> list[str]:
+    """The columns that a list names; ``*`` is all.
+
+    Raises:
+        UsageError: there is no such column.
+    """
+    names = loaded.table.column_names
+    if columns == "*":
+        return list(names)
+    if columns is None:
+        return [name for name in (*COMMON, *loaded.rows.catalogue) if name in names]
+    listed = list(dict.fromkeys(name.strip() for name in columns.split(",") if name.strip()))
+    if unknown := [name for name in listed if name not in names]:
+        raise UsageError(f"columns: there is no column {unknown[0][:100]}.", f"There are {', '.join(names)}.")
+    return listed
+
+
+def product_rows(loaded: LoadedSnapshot, places: Places, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows as JSON, in the order of `places`."""
+    always = ("product_key", "sha256", "image_outcome")
+    names = list(dict.fromkeys((*always, *columns)))
+    taken = loaded.table.select(names).take(pa.array(np.asarray(places, np.int64)))
+    dataset, snapshot_id = loaded.manifest.dataset, loaded.manifest.snapshot_id
+    return [
+        {
+            "product_key": row["product_key"],
+            "sha256": row["sha256"],
+            "values": {name: row[name] for name in columns},
+            "images": image_links(loaded.manifest, row["sha256"], row["image_outcome"]),
+            "href": f"{dataset_path(dataset, 'products', row['product_key'])}?snapshot={snapshot_id}"
+            if row["product_key"]
+            else None,
+        }
+        for row in taken.to_pylist()
+    ]
+
+
+def image_links(manifest: Manifest, sha256: str | None, outcome: str | None) -> dict[str, str]:
+    """The addresses of an image's files. Those of outputs name what drew them, so that they never change."""
+    if not sha256 or outcome in {None, "rejected"}:
+        return {}
+    base = dataset_path(manifest.dataset, "images", sha256)
+    drawn = {name: f"{base}/{name}?v={digest[:16]}" for name, digest in manifest.output_digests.items()}
+    return {ORIGINAL: f"{base}/{ORIGINAL}"} | drawn
+
+
+def is_original(output: str) -> bool:
+    """Whether an output's name means the untouched file."""
+    return output in {ORIGINAL, ORIGINALS}

@@ -109,7 +109,9 @@ def _write_papers(papers: Papers, place: Place, packer: Packer, selection: Selec
     document = {"id": packer.resolved.id} | packer.resolved.document() | books
     papers.write(EXPORT_JSON, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
     listed = papers.close()
-    manifest = {"id": packer.resolved.id, "files_sha256": hashlib.sha256(listed).hexdigest(), "books": books}
+    place.lake.settle()  # the manifest says that all of it is there, and would say so after a power cut
+    manifest = {"id": packer.resolved.id, "dataset": packer.resolved.request.dataset, "books": books}
+    manifest["files_sha256"] = hashlib.sha256(listed).hexdigest()
     place.lake.replace(f"{place.folder}manifest.json", json.dumps(manifest, indent=1).encode())
     return books
 

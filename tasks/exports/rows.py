@@ -27,6 +27,9 @@ OF_PRODUCT = {
 }
 OF_IMAGE = {"image_key": "key", "sha256": "sha256", "image_outcome": "outcome"}
 
+#: What the columns of an export's own are called.
+RESERVED = ("further", "file_name", "split", "copy", "class_label", "leak_group", "image", "array", "url")
+
 _ORDER = [
     ("product_key", "ascending"),
     ("further", "ascending"),
@@ -73,7 +76,7 @@ def read_rows(lake: Lake, manifest: Manifest, *, with_exif: bool = False) -> Row
 def join_rows(images: pa.Table, products: pa.Table) -> Rows:
     """The rows of an images table and a products table.
 
-    A column of the catalogue that is named like one of an image's is called ``catalogue_<name>``.
+    A column of the catalogue that is named like one of an image's, or of an export's, is called ``catalogue_<name>``.
     """
     renamed = _catalogue_names(images, products)
     further = pc.invert(pc.is_in(images["key"], value_set=pc.unique(products["image_key"]).drop_null()))
@@ -109,7 +112,7 @@ def _beside(products: pa.Table, images: pa.Table, renamed: dict[str, str], furth
 
 def _catalogue_names(images: pa.Table, products: pa.Table) -> dict[str, str]:
     """What the catalogue's columns are called among the rows."""
-    taken = {name.lower() for name in (*images.column_names, *OF_PRODUCT, *OF_IMAGE, "further")}
+    taken = {name.lower() for name in (*images.column_names, *OF_PRODUCT, *OF_IMAGE, *RESERVED)}
     names: dict[str, str] = {}
     for name in catalogue_columns(products):
         new = name

@@ -18,7 +18,9 @@ from tasks.exports.rows import Rows
 from tasks.exports.splits import choose_sides, stratum_counts
 
 #: A product's key that is a name for a file on any system, and in a tar of samples.
-PLAIN_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$"
+PLAIN_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,79}$"
+#: Columns of a selection beside those of the rows: no catalogue's column has a colon.
+SIDE, GROUP, NAME = ":side", ":group", ":name"
 #: Names that Windows keeps for devices.
 _DEVICES = r"^(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])$"
 
@@ -28,8 +30,8 @@ class Selection:
     """What a filter chose.
 
     Attributes:
-        table: the rows that are exported if they can be drawn, in order; with the columns ``side``, ``group`` and
-            ``name`` (of its file, without folder and extension).
+        table: the rows that are exported if they can be drawn, in order; with the columns `SIDE`, `GROUP` and `NAME`
+            (of the file, without folder and extension).
         left_out: the chosen rows that are not: ``product_key``, ``image_key``, ``sha256`` and ``reason``.
         selected: number of rows chosen.
         groups: figures of the groups among the exported rows: their number, and rows of the largest.
@@ -67,8 +69,8 @@ def select(rows: Rows, resolved: Resolved) -> Selection:
     names = pa.array(np.array(list(request.sides))[sides], pa.string())
     labels = groups.labels[kept]
     identities = pa.array([groups.identities[label] for label in labels], pa.string())
-    exported = table.filter(pa.array(kept)).append_column("side", names).append_column("group", identities)
-    exported = exported.append_column("name", file_names(exported))
+    exported = table.filter(pa.array(kept)).append_column(SIDE, names).append_column(GROUP, identities)
+    exported = exported.append_column(NAME, file_names(exported))
     left = table.filter(pa.array(chosen)).select(["product_key", "image_key", "sha256"])
     left = left.append_column("reason", reasons).filter(pc.is_valid(reasons))
     figures = {"number": len(np.unique(labels)), "largest": int(np.bincount(labels).max()) if len(labels) else 0}
@@ -104,7 +106,7 @@ def _marked_repeats(contents: pa.ChunkedArray, reasons: pa.ChunkedArray) -> pa.A
 def _in_order(table: pa.Table, request: ExportRequest) -> pa.Table:
     """Side by side; within one in the order of the products' keys, or in one that the seed draws."""
     number = {name: place for place, name in enumerate(request.sides)}
-    keys: dict[str, Any] = {"side": [number[side] for side in table["side"].to_pylist()]}
+    keys: dict[str, Any] = {"side": [number[side] for side in table[SIDE].to_pylist()]}
     if request.shuffle:
         salt = f"shuffle\0{request.seed}\0".encode()
         keys["lot"] = [

@@ -13,7 +13,7 @@ from tasks.datasets.manifest import require_published
 from tasks.exports.recipes import built_in
 from tasks.exports.request import Resolved, find_snapshot, read_request, resolve
 from tasks.exports.rows import read_rows
-from tasks.exports.select import select
+from tasks.exports.select import NAME, select
 
 
 def resolved(lake: FolderLake, **values: Any) -> Resolved:
@@ -102,7 +102,7 @@ def test_what_the_snapshot_has_not_is_named(small_dataset: FolderLake, values: d
 def test_each_content_is_exported_once_and_the_rest_has_a_reason(small_dataset: FolderLake) -> None:
     found = resolved(small_dataset)
     selection = select(read_rows(small_dataset, found.manifest), found)
-    assert selection.table["name"].to_pylist()[:2] == ["1", f"1-{selection.table['sha256'][1].as_py()[:8]}"]
+    assert selection.table[NAME].to_pylist()[:2] == ["1", f"1-{selection.table['sha256'][1].as_py()[:8]}"]
     assert len(set(selection.table["sha256"].to_pylist())) == selection.table.num_rows == 4
     reasons = selection.left_out["reason"].to_pylist()
     assert sorted(reasons) == ["duplicate_image", "image_rejected", "missing_image", "missing_image"]

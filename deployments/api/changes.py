@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deployments.api.loaded import LoadedSnapshot, Places, single
-from deployments.api.shown import image_links
+from deployments.api.shown import ImageLinks
 
 #: Beside the catalogue's columns: what counts as a change of a product or an image.
 COMPARED = ("sha256", "row_outcome", "image_outcome", "missing_reason", "rule", "image_key")
@@ -72,7 +72,7 @@ class Changes:
         if row is None:
             return None
         values = {name: row[name] for name in self.columns if name in row}
-        return values | {"images": image_links(loaded.manifest, row["sha256"], row["image_outcome"])}
+        return values | {"images": ImageLinks(loaded.manifest).of(row["sha256"], row["image_outcome"])}
 
 
 def _differ(columns: list[str], *sides: tuple[LoadedSnapshot, Places]) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -21,8 +21,10 @@ from tasks.tables.schemas import IMAGES_SCHEMA
 Places = NDArray[np.int64]
 Kept = TypeVar("Kept")
 
-#: Orders, masks and codes of a snapshot that are kept, those not asked for the longest dropped first.
-MOST_KEPT = 128
+#: Bytes of orders, masks, codes and pages of a snapshot that are kept: those not asked for the longest go first.
+MOST_KEPT_BYTES = 128 * 2**20
+#: What is no array and no text counts for so many.
+SOME_BYTES = 8192
 
 
 class LoadedSnapshot:
@@ -45,6 +47,7 @@ class LoadedSnapshot:
         self.rows = Rows(rows.table.combine_chunks(), rows.catalogue, rows.display_name, rows.label)
         self.outputs: pa.Table = read_table(lake, manifest, "outputs").combine_chunks()
         self._kept: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        self._kept_bytes = 0
         self._keeping = threading.Lock()
 
     @property
@@ -66,9 +69,11 @@ class LoadedSnapshot:
                 return found
         made = make()
         with self._keeping:
-            self._kept[key] = made
-            while len(self._kept) > MOST_KEPT:
-                self._kept.popitem(last=False)
+            if key not in self._kept:
+                self._kept[key] = made
+                self._kept_bytes += _bytes_of(made)
+            while self._kept_bytes > MOST_KEPT_BYTES:
+                self._kept_bytes -= _bytes_of(self._kept.popitem(last=False)[1])
         return made
 
     def places_of_product(self, product_key: str) -> Places:
@@ -114,6 +119,11 @@ class LoadedSnapshot:
     def rejects(self) -> pa.Table:
         """The rejects, read when first asked for."""
         return read_table(self._lake, self.manifest, "rejects").combine_chunks()
+
+
+def _bytes_of(value: Any) -> int:  # noqa: ANN401 - whatever is kept
+    parts = value if isinstance(value, tuple) else (value,)
+    return SOME_BYTES + sum(len(part) if isinstance(part, bytes) else getattr(part, "nbytes", 0) for part in parts)
 
 
 def single(column: pa.ChunkedArray) -> pa.Array:

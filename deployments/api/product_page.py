@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from deployments.api.loaded import LoadedSnapshot, Places
 from deployments.api.problems import Problem
-from deployments.api.shown import ORIGINAL, dataset_path, image_links, product_rows
+from deployments.api.shown import ORIGINAL, ImageLinks, dataset_path, product_rows
 from deployments.api.snapshots import Snapshots
 from tasks.exports.rows import OF_IMAGE, OF_PRODUCT
 
@@ -45,7 +45,7 @@ def product_detail(snapshots: Snapshots, loaded: LoadedSnapshot, product_key: st
 def _image(loaded: LoadedSnapshot, row: dict[str, Any]) -> dict[str, Any]:
     manifest, sha256 = loaded.manifest, row["sha256"]
     left = {*OF_PRODUCT, *OF_IMAGE, "further", *loaded.rows.catalogue}
-    links = image_links(manifest, sha256, row["image_outcome"])
+    links = ImageLinks(manifest).of(sha256, row["image_outcome"])
     exif = loaded.exif.get(row["image_key"])
     return {
         "image_key": row["image_key"],

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from blocks.errors import UsageError
 from deployments.api.cursors import query_digest
-from deployments.api.loaded import LoadedSnapshot, Places, single
+from deployments.api.loaded import LoadedSnapshot, single
 from tasks.exports.filter_columns import check_column, fitted, matches
 from tasks.exports.filters import Filter, all_of, as_document, canonical, read_filter
 
 Mask = NDArray[np.bool_]
+#: Rows of a snapshot; there are fewer than 2**31.
+Places = NDArray[np.int32]
 
 #: Columns of one order, and values that a facet tells.
 MOST_SORTED = 4
@@ -93,7 +95,7 @@ def find(loaded: LoadedSnapshot, query: Query) -> Places:
         order = _order(loaded, query.sort)
         if chosen is None:
             return order
-        return np.flatnonzero(chosen) if not query.sort else order[chosen[order]]
+        return np.flatnonzero(chosen).astype(np.int32) if not query.sort else order[chosen[order]]
 
     return loaded.kept(("found", query.digest), make)
 
@@ -138,10 +140,10 @@ def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[Any]]:
 def _order(loaded: LoadedSnapshot, sort: tuple[tuple[str, bool], ...]) -> Places:
     def make() -> Places:
         if not sort:
-            return np.arange(loaded.table.num_rows)
+            return np.arange(loaded.table.num_rows, dtype=np.int32)
         keys = [(name, "descending" if descends else "ascending") for name, descends in sort]
         # Arrow sorts stably: equals stay in the order of the rows.
-        return np.asarray(pc.sort_indices(loaded.table.select([name for name, _ in sort]), keys).to_numpy(), np.int64)
+        return np.asarray(pc.sort_indices(loaded.table.select([name for name, _ in sort]), keys).to_numpy(), np.int32)
 
     return loaded.kept(("order", sort), make)
 

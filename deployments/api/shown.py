@@ -9,9 +9,10 @@ from urllib.parse import quote
 import numpy as np
 import pyarrow as pa
 from fastapi import Response
+from numpy.typing import NDArray
 
 from blocks.errors import UsageError
-from deployments.api.loaded import LoadedSnapshot, Places
+from deployments.api.loaded import LoadedSnapshot
 from deployments.api.problems import encoded
 from tasks.datasets.manifest import Manifest
 from tasks.exports.copy import ORIGINALS
@@ -50,33 +51,44 @@ def wanted_columns(loaded: LoadedSnapshot, columns: str | None) -> list[str]:
     return listed
 
 
-def product_rows(loaded: LoadedSnapshot, places: Places, columns: Sequence[str]) -> list[dict[str, Any]]:
+def product_rows(
+    loaded: LoadedSnapshot, places: NDArray[np.integer[Any]], columns: Sequence[str]
+) -> list[dict[str, Any]]:
     """Rows as JSON, in the order of `places`."""
-    always = ("product_key", "sha256", "image_outcome")
-    names = list(dict.fromkeys((*always, *columns)))
+    names = list(dict.fromkeys(("product_key", "sha256", "image_outcome", *columns)))
     taken = loaded.table.select(names).take(pa.array(np.asarray(places, np.int64)))
-    dataset, snapshot_id = loaded.manifest.dataset, loaded.manifest.snapshot_id
+    values = {name: taken[name].to_pylist() for name in names}
+    told = list(zip(*(values[name] for name in columns), strict=True)) or [()] * taken.num_rows
+    products, snapshot = dataset_path(loaded.manifest.dataset, "products", ""), loaded.manifest.snapshot_id
+    links = ImageLinks(loaded.manifest)
     return [
         {
-            "product_key": row["product_key"],
-            "sha256": row["sha256"],
-            "values": {name: row[name] for name in columns},
-            "images": image_links(loaded.manifest, row["sha256"], row["image_outcome"]),
-            "href": f"{dataset_path(dataset, 'products', row['product_key'])}?snapshot={snapshot_id}"
-            if row["product_key"]
-            else None,
+            "product_key": key,
+            "sha256": sha256,
+            "values": dict(zip(columns, row, strict=True)),
+            "images": links.of(sha256, outcome),
+            "href": f"{products}{quote(key, safe='')}?snapshot={snapshot}" if key else None,
         }
-        for row in taken.to_pylist()
+        for key, sha256, outcome, row in zip(
+            values["product_key"], values["sha256"], values["image_outcome"], told, strict=True
+        )
     ]
 
 
-def image_links(manifest: Manifest, sha256: str | None, outcome: str | None) -> dict[str, str]:
-    """The addresses of an image's files. Those of outputs name what drew them, so that they never change."""
-    if not sha256 or outcome in {None, "rejected"}:
-        return {}
-    base = dataset_path(manifest.dataset, "images", sha256)
-    drawn = {name: f"{base}/{name}?v={digest[:16]}" for name, digest in manifest.output_digests.items()}
-    return {ORIGINAL: f"{base}/{ORIGINAL}"} | drawn
+class ImageLinks:
+    """The addresses of images' files. Those of outputs name what drew them, so that they never change."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._base = dataset_path(manifest.dataset, "images", "")
+        drawn = {name: f"/{name}?v={digest[:16]}" for name, digest in manifest.output_digests.items()}
+        self._ends = {ORIGINAL: f"/{ORIGINAL}"} | drawn
+
+    def of(self, sha256: str | None, outcome: str | None) -> dict[str, str]:
+        """Those of an image; none of one that was rejected."""
+        if not sha256 or outcome in {None, "rejected"}:
+            return {}
+        base = self._base + sha256
+        return {name: base + end for name, end in self._ends.items()}
 
 
 def is_original(output: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import anyio.to_thread
 from fastapi import APIRouter, Query, Request, Response
@@ -23,8 +23,9 @@ from deployments.api.parameters import (
     SnapshotQuery,
     problems,
 )
-from deployments.api.problems import Problem
+from deployments.api.problems import Problem, encoded
 from deployments.api.product_page import product_detail
+from deployments.api.queries import Query as Asked
 from deployments.api.queries import count_values, find, make_query
 from deployments.api.services import Services, Shared
 from deployments.api.shown import json_answer, product_rows, wanted_columns
@@ -94,20 +95,10 @@ async def list_products(
         given = read_cursor(cursor) if cursor else None
         loaded = _snapshot_of(shared, name, snapshot, given)
         query = make_query(loaded, base, values, sort)
-        places, start = find(loaded, query), start_of(given, query.digest)
-        shown = product_rows(loaded, places[start : start + limit], wanted_columns(loaded, columns))
-        more = limit and len(places) > start + limit
-        following = Cursor(loaded.manifest.snapshot_id, query.digest, start + limit).text() if more else None
-        counted = {column: count_values(loaded, query, column) for column in _names(facets)}
-        return json_answer(
-            {
-                "snapshot": loaded.manifest.snapshot_id,
-                "total": len(places),
-                "items": shown,
-                "facets": counted,
-                "next": following,
-            }
-        )
+        start = start_of(given, query.digest)
+        page = ("page", query.digest, start, limit, columns, facets)
+        body = loaded.kept(page, lambda: encoded(_page(loaded, query, start, limit, columns, _names(facets))))
+        return Response(body, media_type="application/json")
 
     return await anyio.to_thread.run_sync(work, limiter=shared.queries)
 
@@ -123,6 +114,20 @@ async def show_product(
         return json_answer(product_detail(shared.snapshots, loaded, key))
 
     return await anyio.to_thread.run_sync(work, limiter=shared.queries)
+
+
+def _page(
+    loaded: LoadedSnapshot, query: Asked, start: int, limit: int, columns: str | None, facets: list[str]
+) -> dict[str, Any]:
+    places = find(loaded, query)
+    more = limit and len(places) > start + limit
+    return {
+        "snapshot": loaded.manifest.snapshot_id,
+        "total": len(places),
+        "items": product_rows(loaded, places[start : start + limit], wanted_columns(loaded, columns)),
+        "facets": {column: count_values(loaded, query, column) for column in facets},
+        "next": Cursor(loaded.manifest.snapshot_id, query.digest, start + limit).text() if more else None,
+    }
 
 
 def _filter(text: str | None, config: ApiConfig) -> Filter | None:

@@ -14,7 +14,7 @@ from deployments.api.document import add_document
 from deployments.api.envelope import Envelope
 from deployments.api.hosts import HostCheck
 from deployments.api.problems import add_handlers
-from deployments.api.routes import datasets, diffs, health, images, products, rejects
+from deployments.api.routes import datasets, diffs, exports, health, images, ingests, products, rejects
 from deployments.api.runs import Runs
 from deployments.api.services import Services
 from deployments.api.shown import ROOT
@@ -43,7 +43,7 @@ def make_app(workspace: Workspace, name: str, config: ApiConfig, runs: Runs) -> 
     app.include_router(health.router)
     api = APIRouter(prefix=ROOT)
     # A product's key may hold slashes: its route takes what the others leave.
-    for module in (datasets, diffs, rejects, images, products):
+    for module in (datasets, diffs, rejects, images, products, exports, ingests):
         api.include_router(module.router)
     app.include_router(api)
     add_document(app)

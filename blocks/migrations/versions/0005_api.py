@@ -22,6 +22,7 @@ CREATE TABLE lookbook.api_runs (
     idempotency_key text,
     request_digest text NOT NULL,
     request jsonb NOT NULL,
+    snapshot_id text,
     export_id text,
     run_id text,
     created_at timestamptz NOT NULL DEFAULT now()

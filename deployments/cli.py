@@ -268,6 +268,7 @@ def stop(*, json: Json = False, debug: Debug = False) -> None:
 
 
 app.command("deployments.copying:copy", name="copy", help="Copy a dataset's images and tables to a folder or a bucket.")
+app.command("deployments.exporting:export", name="export", help="Export images and metadata, ready to train on.")
 app.command(workspace_commands)
 app.command(api)
 app.command(api_key)

@@ -12,6 +12,7 @@ from blocks.errors import LookbookError
 
 SOURCE_CHANGED = "lookbook.source.changed"
 SNAPSHOT_PUBLISHED = "lookbook.snapshot.published"
+EXPORT_FINISHED = "lookbook.export.finished"
 
 
 def announce_change(source: str, dataset: str, workspace: str, related: Sequence[str] = ()) -> None:
@@ -46,6 +47,26 @@ def announce_snapshot(dataset: str, workspace: str, snapshot: str, related: Sequ
     """
     payload = {"dataset": dataset, "workspace": workspace, "snapshot": snapshot}
     _send(SNAPSHOT_PUBLISHED, f"lookbook.dataset.{dataset}", dataset, payload, related)
+
+
+def announce_export(
+    dataset: str, workspace: str, snapshot: str, export: str, uri: str, related: Sequence[str] = ()
+) -> None:
+    """Say that an export is complete.
+
+    Args:
+        dataset: of which dataset.
+        workspace: in which workspace.
+        snapshot: id of the snapshot.
+        export: id of the export.
+        uri: where it lies.
+        related: ids of the flow runs that the event belongs to; the UI shows it with them.
+
+    Raises:
+        LookbookError: the API did not take it.
+    """
+    payload = {"dataset": dataset, "workspace": workspace, "snapshot": snapshot, "export": export, "uri": uri}
+    _send(EXPORT_FINISHED, f"lookbook.export.{export}", f"{dataset}/{export}", payload, related)
 
 
 def _send(name: str, resource: str, shown: str, payload: dict[str, str], related: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from tasks.exports.metadata_table import Metadata
-from tasks.exports.request import Resolved
+from tasks.exports.resolve import Resolved
 
 LOADING = {
     "imagefolder": 'from datasets import load_dataset\n\ndataset = load_dataset("imagefolder", data_dir=".")',

@@ -21,7 +21,8 @@ from tasks.exports.metadata_table import describe, metadata_rows
 from tasks.exports.packing import SAMPLES_SCHEMA, Packer
 from tasks.exports.papers import Papers, scratch_folder
 from tasks.exports.plan import KEY, plan_export
-from tasks.exports.request import ExportRequest, Resolved, find_snapshot, resolve
+from tasks.exports.request import ExportRequest
+from tasks.exports.resolve import Resolved, find_snapshot, resolve
 from tasks.exports.rows import EXIF, Rows, read_rows
 from tasks.exports.samples import extension_of
 from tasks.exports.select import Selection, left_out_counts, select

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.exports.plan import Plan
-from tasks.exports.request import Resolved
+from tasks.exports.resolve import Resolved
 from tasks.exports.rows import OF_PRODUCT
 from tasks.exports.select import GROUP, NAME, SIDE, class_of, label_classes
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from blocks.lake import Lake
 from tasks.exports.metadata_table import Metadata, class_numbers, metadata_rows, sample_names
 from tasks.exports.plan import KEY, Part, Plan, copies_of
-from tasks.exports.request import Resolved
+from tasks.exports.resolve import Resolved
 from tasks.exports.samples import Sample
 
 SAMPLES_SCHEMA = pa.schema(

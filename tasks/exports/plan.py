@@ -11,9 +11,8 @@ import pyarrow.compute as pc
 from blocks.errors import LookbookError
 from blocks.lake import Lake
 from tasks.datasets.manifest import Manifest, read_table
-from tasks.exports.copy import ORIGINALS
-from tasks.exports.recipes import Crop, ExportRecipe, Resize
-from tasks.exports.request import Resolved
+from tasks.exports.recipes import ORIGINALS, Crop, ExportRecipe, Resize
+from tasks.exports.resolve import Resolved
 from tasks.exports.select import SIDE, Selection
 from tasks.exports.steps import pair
 

@@ -16,6 +16,8 @@ from tasks.images.recipe import DRAWING_VERSION, codec_versions
 
 #: Raise it when the steps give other pixels than before: exports of another version have other ids.
 STEPS_VERSION = 1
+#: In the place of an output: the files as they came.
+ORIGINALS = "originals"
 MOST_PIXELS = 4096
 
 Edge = Annotated[int, Field(ge=1, le=MOST_PIXELS)]

@@ -15,7 +15,7 @@ from blocks.lake import Lake
 from tasks.exports import draw_job
 from tasks.exports.draw_job import Drawing, Job
 from tasks.exports.plan import DIGEST, KEY, SIZE, Part, Plan, copies_of, is_augmented
-from tasks.exports.request import Resolved
+from tasks.exports.resolve import Resolved
 from tasks.images.decode import Rejected
 from tasks.images.pacing import check_not_stopped, originals_in_memory, stoppable
 

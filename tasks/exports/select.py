@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from tasks.exports.filter_columns import matches
 from tasks.exports.groups import find_groups
-from tasks.exports.request import ExportRequest, Resolved
+from tasks.exports.request import ExportRequest
+from tasks.exports.resolve import Resolved
 from tasks.exports.rows import Rows
 from tasks.exports.splits import choose_sides, stratum_counts
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from blocks.lake import FolderLake
 from tasks.datasets.manifest import list_datasets
 from tasks.exports import places
 from tasks.exports.finished import find_finished, remove_export, require_finished
-from tasks.exports.places import export_to_folder, export_to_lake
+from tasks.exports.places import Exported, export_to_folder, export_to_lake
 from tests.support.exports import digests, prepared
 
 
@@ -33,10 +34,11 @@ def test_a_folder_and_the_lake_hold_the_same_bytes(small_dataset: FolderLake, tm
 
 def test_the_same_request_is_answered_from_what_is_there(small_dataset: FolderLake, tmp_path: Path) -> None:
     wanted = prepared(small_dataset, recipe="square-8")
-    for export in (
+    ways: list[Callable[[], Exported]] = [
         lambda: export_to_folder(small_dataset, wanted, tmp_path / "out"),
         lambda: export_to_lake(small_dataset, wanted),
-    ):
+    ]
+    for export in ways:
         first, again = export(), export()
         assert (first.answered, again.answered) == (False, True)
         made = {name: value for name, value in first.books.items() if name not in {"made", "there"}}

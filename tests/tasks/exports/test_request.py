@@ -11,7 +11,8 @@ from blocks.errors import UsageError
 from blocks.lake import FolderLake
 from tasks.datasets.manifest import require_published
 from tasks.exports.recipes import built_in
-from tasks.exports.request import Resolved, find_snapshot, read_request, resolve
+from tasks.exports.request import read_request
+from tasks.exports.resolve import Resolved, find_snapshot, resolve
 from tasks.exports.rows import read_rows
 from tasks.exports.select import NAME, select
 

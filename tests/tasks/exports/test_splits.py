@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from blocks.errors import UsageError
 from tasks.exports.groups import colourless, find_groups
 from tasks.exports.rows import Rows
-from tasks.exports.splits import choose_sides, position, read_shares, stratum_counts
+from tasks.exports.shares import read_shares
+from tasks.exports.splits import choose_sides, position, stratum_counts
 from tests.support.export_rows import image, product, rows_of
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}

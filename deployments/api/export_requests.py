@@ -9,7 +9,8 @@ from deployments.api.snapshots import Snapshots
 from tasks.exports.export import Prepared, count_rows, prepare
 from tasks.exports.filter_columns import columns_of
 from tasks.exports.finished import Finished, find_finished
-from tasks.exports.request import ExportRequest, resolve
+from tasks.exports.request import ExportRequest
+from tasks.exports.resolve import resolve
 from tasks.exports.rows import EXIF
 
 DEPLOYMENT = "export-dataset/local"
@@ -48,4 +49,7 @@ def finished_already(snapshots: Snapshots, export_id: str) -> Finished | None:
 
 def run_parameters(request: ExportRequest, workspace: str) -> dict[str, Any]:
     """What a run of the deployment is told."""
-    return request.model_dump(mode="json", by_alias=True) | {"workspace": workspace}
+    values = request.model_dump(mode="json", by_alias=True, exclude={"predictions"}) | {"workspace": workspace}
+    sides = ",".join(f"{name}={share!r}" for name, share in (request.split or {}).items())
+    told = {"predictions": request.predictions} if request.predictions else {}
+    return values | told | {"split": sides or None, "columns": request.columns or []}

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.exports.filter_text import read_conditions
+from tasks.exports.request import ExportRequest
 from tasks.images.recipe import Recipe
 from tasks.parameters import (
     BATCH_SIZE,
@@ -20,6 +22,26 @@ from tasks.parameters import (
 )
 
 State = Literal["waiting", "running", "cancelling", "completed", "failed", "cancelled"]
+
+
+class ExportBody(ExportRequest):
+    """What is to be exported. Conditions in their short form, words, ids and a filter all have to hold."""
+
+    where: list[str] = Field(default_factory=list, max_length=100, description="Conditions such as year>=2012.")
+    text: Annotated[str | None, Field(max_length=1000, description="Words of the display name.")] = None
+    ids: list[str] = Field(
+        default_factory=list, max_length=100_000, description="Keys of products, or SHA-256 of images."
+    )
+
+    def request(self) -> ExportRequest:
+        """The request with one filter.
+
+        Raises:
+            UsageError: a condition cannot be read.
+        """
+        wanted = read_conditions(self.where, self.text, self.ids, self.filter)
+        values = {name: getattr(self, name) for name in ExportRequest.model_fields}
+        return ExportRequest.model_validate(values | {"filter": wanted})
 
 
 class IngestRequest(BaseModel):
@@ -41,6 +63,7 @@ class _Run(BaseModel):
     id: str
     state: State
     percent: float | None = Field(description="Of the work, while it runs.")
+    progress: str | None = Field(description="The same in words, such as 200 of 500 images, 12.3 MB.")
     error: str | None
     created_at: datetime
     started_at: datetime | None

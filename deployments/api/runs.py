@@ -56,6 +56,7 @@ class RunState:
         state: what it does.
         message: why it failed, if it did.
         percent: of its work, where the flow tells.
+        progress: the same in words.
     """
 
     state: Progress
@@ -63,6 +64,7 @@ class RunState:
     started_at: datetime | None
     ended_at: datetime | None
     percent: float | None = None
+    progress: str | None = None
 
 
 @dataclass(frozen=True)
@@ -151,9 +153,9 @@ class PrefectRuns:
             except ObjectNotFound:
                 return None
             state = _meaning(run)
-            percent = await _percent(client, run) if state in {"running", "cancelling"} else None
+            told = await _progress(client, run) if state in {"running", "cancelling"} else (None, None)
         message = (run.state.message or "") if run.state and state == "failed" else ""
-        return RunState(state, message[:LONGEST_MESSAGE], run.start_time, run.end_time, percent)
+        return RunState(state, message[:LONGEST_MESSAGE], run.start_time, run.end_time, *told)
 
     async def cancel(self, run_id: str) -> None:
         """See `Runs.cancel`."""
@@ -213,7 +215,7 @@ def _seconds(run: FlowRun) -> float:
     return max(0.0, ((run.end_time or start) - start).total_seconds())
 
 
-async def _percent(client: PrefectClient, run: FlowRun) -> float | None:
+async def _progress(client: PrefectClient, run: FlowRun) -> tuple[float | None, str | None]:
     """What the flow's own progress artifact says."""
     found = await client.read_artifacts(
         artifact_filter=ArtifactFilter(
@@ -223,4 +225,4 @@ async def _percent(client: PrefectClient, run: FlowRun) -> float | None:
         limit=1,
     )
     data = found[0].data if found else None
-    return float(data) if isinstance(data, int | float) else None
+    return (float(data), found[0].description) if isinstance(data, int | float) else (None, None)

@@ -15,7 +15,7 @@ from blocks.errors import UsageError
 from deployments.api.loaded import LoadedSnapshot
 from deployments.api.problems import encoded
 from tasks.datasets.manifest import Manifest
-from tasks.exports.copy import ORIGINALS
+from tasks.exports.recipes import ORIGINALS
 
 ROOT = "/api/v1"
 #: The output that stands for the untouched file.

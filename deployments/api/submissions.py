@@ -1,4 +1,4 @@
-"""What was asked of the API, in the registry: each request with the key that it belongs to, and the run that it became."""
+"""What was asked of the API, in the registry: each request with its key, and the run that it became."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def submit(
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> tuple[Submission, bool]:
         row = await connection.fetchrow(
-            "INSERT INTO lookbook.api_runs"
+            "INSERT INTO lookbook.api_runs"  # noqa: S608 - our own names
             " (id, kind, key_id, idempotency_key, request_digest, request, snapshot_id, export_id)"
             " VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7, $8)"
             f" ON CONFLICT (key_id, kind, idempotency_key) DO NOTHING RETURNING {_COLUMNS}",

@@ -108,7 +108,7 @@ class Api:
 def running(workspace: Workspace, **settings: Any) -> Iterator[Api]:
     """An app while the block runs; `settings` are those of `ApiConfig`."""
     runs = FakeRuns()
-    config = ApiConfig.model_validate({"key_seconds": 0} | settings)
+    config = ApiConfig.model_validate(settings)
     app = make_app(workspace, "local", config, runs)
     with TestClient(app, base_url=HOST, raise_server_exceptions=False) as client:
         yield Api(client, app, runs, workspace)

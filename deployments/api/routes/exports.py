@@ -33,14 +33,19 @@ from tasks.exports.request import ExportRequest
 router = APIRouter(prefix="/exports", tags=["exports"])
 
 IdPath = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", description="Id of an export that this key asked for.")]
+_ENDED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "It had ended before.", "model": models.Export},
+    **problems(404),
+}
 _FILE: dict[int | str, dict[str, Any]] = {206: {"description": "A part of it."}, 304: {"description": "It is known."}}
 
 
 @router.post("", status_code=202, response_model=models.Export, responses=problems(400, 404, 413, 415))
 async def ask_for_export(
-    request: ExportRequest, shared: Shared, principal: ExportSubmitter, idempotency_key: IdempotencyKey = None
+    body: models.ExportBody, shared: Shared, principal: ExportSubmitter, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Ask for an export; a worker makes it. One that was made already is answered from what is there."""
+    request = body.request()
     prepared = await anyio.to_thread.run_sync(prepared_request, shared.snapshots, request, limiter=shared.queries)
     document = request.model_dump(mode="json", by_alias=True)
     of = (prepared.resolved.manifest.snapshot_id, prepared.id)
@@ -50,8 +55,9 @@ async def ask_for_export(
 
 
 @router.post("/count", response_model=models.ExportCount, responses=problems(400, 404, 413, 415))
-async def count_export(request: ExportRequest, shared: Shared, _: Reader) -> Response:
+async def count_export(body: models.ExportBody, shared: Shared, _: Reader) -> Response:
     """What an export would hold, without making it."""
+    request = body.request()
 
     def work() -> dict[str, Any]:
         prepared = prepared_request(shared.snapshots, request)
@@ -73,8 +79,8 @@ async def list_exports(
     limit: ListLimit = 20,
 ) -> Response:
     """The exports that this key asked for, newest first."""
-    given = (shared.workspace.registry, "export", principal.key_id, limit + 1, cursor)
-    found = await anyio.to_thread.run_sync(submissions.newest, *given)
+    registry, key_id = shared.workspace.registry, principal.key_id
+    found = await anyio.to_thread.run_sync(submissions.newest, registry, "export", key_id, limit + 1, cursor)
     items = [await _told(shared, submission) for submission in found[:limit]]
     return json_answer({"items": items, "next": found[limit - 1].id if len(found) > limit else None})
 
@@ -90,7 +96,7 @@ async def show_export(id: IdPath, shared: Shared, principal: ExportReader) -> Re
     "/{id}",
     status_code=202,
     response_model=models.Export,
-    responses={200: {"description": "It had ended before."}} | problems(404),
+    responses=_ENDED,
 )
 async def cancel_export(id: IdPath, shared: Shared, principal: ExportReader) -> Response:  # noqa: A002
     """Cancel an export; one that has ended stays as it is."""
@@ -161,6 +167,7 @@ async def _told(shared: Services, submission: Submission) -> dict[str, Any]:
         "id": submission.id,
         "state": "failed" if lost else state.state,
         "percent": state.percent,
+        "progress": state.progress,
         "error": "Its files are gone, or its worker has other versions." if lost else state.message or None,
         "created_at": submission.created_at,
         "started_at": state.started_at,

@@ -60,6 +60,7 @@ async def _told(shared: Services, submission: Submission) -> dict[str, Any]:
         "id": submission.id,
         "state": state.state,
         "percent": state.percent,
+        "progress": state.progress,
         "error": state.message or None,
         "created_at": submission.created_at,
         "started_at": state.started_at,

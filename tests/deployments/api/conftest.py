@@ -11,7 +11,7 @@ import pytest
 from blocks.registry import Registry
 from blocks.workspace import Workspace, local_workspace
 from tests.support import pipeline
-from tests.support.api import Api, running
+from tests.support.api import Api, FakeRuns, running
 
 PHOTOS = 60
 
@@ -26,13 +26,22 @@ def shoes(tmp_path_factory: pytest.TempPathFactory, registry: Registry) -> Works
     return place
 
 
-@pytest.fixture
-def api(shoes: Workspace) -> Iterator[Api]:
-    """An app without keys, asked from this machine."""
-    forget_keys(shoes.registry)
+@pytest.fixture(scope="session")
+def shared_app(shoes: Workspace) -> Iterator[Api]:
+    """The app of all tests that change nothing of it."""
     with running(shoes) as found:
         yield found
-    forget_keys(shoes.registry)
+
+
+@pytest.fixture
+def api(shared_app: Api) -> Iterator[Api]:
+    """An app without keys, asked from this machine; with no runs yet."""
+    forget_keys(shared_app.workspace.registry)
+    shared_app.app.state.services.gate._ring._read_at = -float("inf")
+    vars(shared_app.runs).update(vars(FakeRuns()))
+    shared_app.http.cookies.clear()
+    yield shared_app
+    forget_keys(shared_app.workspace.registry)
 
 
 def forget_keys(registry: Registry) -> None:

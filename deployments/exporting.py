@@ -17,6 +17,7 @@ from tasks.exports.parameters import (
     Copies,
     ExactShares,
     LabelColumn,
+    Predictions,
     Seed,
     ShardSize,
     Shuffle,
@@ -62,6 +63,13 @@ Out = Annotated[
     str | None,
     Parameter(help="A folder, a .zip file, or - for an archive on standard output. Else the lake: exports/<id>."),
 ]
+Predict = Annotated[
+    Path | None,
+    Parameter(
+        help="An ONNX model with its preprocessing in a YAML file of the same name beside it: adds predicted_label, "
+        "predicted_score and embedding."
+    ),
+]
 Count = Annotated[bool, Parameter(negative="", help="Only count what it would hold.")]
 
 
@@ -88,6 +96,8 @@ def export(
     shuffle: Shuffle = False,
     shard_size: ShardSize = 1000,
     snapshot: SnapshotId = None,
+    predict: Predict = None,
+    predictions: Predictions = None,
     out: Out = None,
     count: Count = False,
     workspace: WorkspaceName = "local",
@@ -115,6 +125,7 @@ def export(
         "seed": seed,
         "shuffle": shuffle,
         "shard_size": shard_size,
+        "predictions": predictions,
     }
     if count:
         counts = _counted(workspace, name, parameters, debug=debug)
@@ -124,7 +135,8 @@ def export(
         raise UsageError("--out - and --json: both would be standard output.", "Give one of them.")
     archive = out is not None and (out == "-" or out.endswith(".zip"))
     folder = None if out is None or archive else os.path.abspath(Path(out).expanduser())  # noqa: PTH100 - links stay
-    summary = _run(name, workspace, parameters, folder, debug=debug)
+    model = str(predict.expanduser().absolute()) if predict else None
+    summary = _run(name, workspace, parameters, {"out": folder, "model": model}, debug=debug)
     if archive:
         summary["uri"] = _write_archive(workspace, summary["export"], str(out))
     if json:
@@ -133,7 +145,7 @@ def export(
         _print_summary(summary)
 
 
-def _run(name: str, workspace: str, parameters: dict[str, Any], out: str | None, *, debug: bool) -> dict[str, Any]:
+def _run(name: str, workspace: str, parameters: dict[str, Any], more: dict[str, Any], *, debug: bool) -> dict[str, Any]:
     """Run the flow `export_dataset` in this process; returns its summary."""
     from blocks.settings import read_settings
     from deployments import prefect_environment, progress
@@ -148,7 +160,7 @@ def _run(name: str, workspace: str, parameters: dict[str, Any], out: str | None,
         from flows.export_dataset import export_dataset as flow
 
         say(f"reading {name}")
-        summary: dict[str, Any] = flow(dataset=name, workspace=workspace, out=out, **parameters)
+        summary: dict[str, Any] = flow(dataset=name, workspace=workspace, **parameters, **more)
     return summary
 
 

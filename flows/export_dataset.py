@@ -20,6 +20,7 @@ from flows.fan_out import is_worth_another_try, telling
 from flows.ingest import is_no_interruption
 from tasks.datasets.announcements import announce_export
 from tasks.exports.export import prepare
+from tasks.exports.models import load_model
 from tasks.exports.parameters import (
     Augment,
     Columns,
@@ -29,7 +30,9 @@ from tasks.exports.parameters import (
     FormatWanted,
     IdsWanted,
     LabelColumn,
+    ModelFile,
     Out,
+    Predictions,
     RecipeWanted,
     Seed,
     ShardSize,
@@ -43,6 +46,7 @@ from tasks.exports.parameters import (
     request_of,
 )
 from tasks.exports.places import Exported, export_to_folder, export_to_lake
+from tasks.exports.predictions import predict
 from tasks.exports.request import ExportRequest
 from tasks.images.progress import listening
 from tasks.parameters import DatasetName, WorkspaceName
@@ -56,9 +60,13 @@ from tasks.parameters import DatasetName, WorkspaceName
     retry_condition_fn=is_worth_another_try,
     persist_result=False,
 )
-def export_images(workspace: WorkspaceName, request: ExportRequest, out: str | None) -> tuple[Exported, str]:
+def export_images(
+    workspace: WorkspaceName, request: ExportRequest, out: str | None, model: str | None
+) -> tuple[Exported, str]:
     """Make the export, or find it done; with the id of its snapshot."""
     place = load_workspace(workspace)
+    if model is not None:
+        request = predict(place.lake, request, load_model(Path(model)))
     prepared = prepare(place.lake, request)
     with _logged_progress():
         if out is None:
@@ -95,6 +103,8 @@ def export_dataset(
     seed: Seed = 0,
     shuffle: Shuffle = False,
     shard_size: ShardSize = 1000,
+    predictions: Predictions = None,
+    model: ModelFile = None,
     out: Out = None,
 ) -> dict[str, Any]:
     """Export a dataset: filtered, drawn by a recipe, split, packed, described. The same request gives the same bytes.
@@ -102,10 +112,10 @@ def export_dataset(
     Returns:
         The export's id, where it lies, whether it was there, and its books.
     """
-    asked = {name: value for name, value in locals().items() if name not in {"dataset", "workspace", "out"}}
+    asked = {name: value for name, value in locals().items() if name not in {"dataset", "workspace", "model", "out"}}
     check_out(out)
     request = request_of(dataset, asked)
-    exported, snapshot_id = export_images(workspace, request, out)
+    exported, snapshot_id = export_images(workspace, request, out, model)
     announce_finished(workspace, dataset, snapshot_id, exported.id, exported.uri)
     summary = {
         "export": exported.id,

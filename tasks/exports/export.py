@@ -21,6 +21,12 @@ from tasks.exports.metadata_table import describe, metadata_rows
 from tasks.exports.packing import SAMPLES_SCHEMA, Packer
 from tasks.exports.papers import Papers, scratch_folder
 from tasks.exports.plan import KEY, plan_export
+from tasks.exports.predictions import (
+    check_predicted,
+    looks_at_predictions,
+    read_predictions,
+    with_predictions,
+)
 from tasks.exports.request import ExportRequest
 from tasks.exports.resolve import Resolved, find_snapshot, resolve
 from tasks.exports.rows import EXIF, Rows, read_rows
@@ -55,6 +61,10 @@ def prepare(lake: Lake, request: ExportRequest) -> Prepared:
     named = {*(request.columns or ()), request.label, request.stratify}
     named |= columns_of(request.filter, None) if request.filter else set()
     rows = read_rows(lake, manifest, with_exif=EXIF in named)
+    if request.predictions:
+        rows = with_predictions(rows, read_predictions(lake, request.dataset, request.predictions))
+        if looks_at_predictions(request):
+            check_predicted(rows.table, request.predictions)
     return Prepared(resolve(request, manifest, rows, rows.table.schema), rows)
 
 
@@ -86,6 +96,8 @@ def build(lake: Lake, prepared: Prepared, place: Place, scratch: Path | None = N
     """
     resolved = prepared.resolved
     selection = select(prepared.rows, resolved)
+    if resolved.request.predictions:
+        check_predicted(selection.table, resolved.request.predictions)
     plan = plan_export(lake, resolved, selection)
     packer = Packer(lake, resolved, plan, describe(resolved, plan))
     made, there = build_parts(place, lake, packer)

@@ -149,6 +149,9 @@ def huggingface_features(schema: pa.Schema, metadata: Metadata, samples: Sequenc
             features["array"] = {"_type": "Array3D", "shape": list(shape), "dtype": "float32"}
         elif field.name == metadata.label_name and metadata.label:
             features[field.name] = {"_type": "ClassLabel", "names": metadata.classes}
+        elif pa.types.is_list(field.type):
+            inner = {"_type": "Value", "dtype": huggingface_type(field.type.value_type)}
+            features[field.name] = {"_type": "Sequence", "feature": inner, "length": -1}
         else:
             features[field.name] = {"_type": "Value", "dtype": huggingface_type(field.type)}
     return features

@@ -65,6 +65,19 @@ Augment = Annotated[
 Seed = Annotated[int, described("Seed", "Of the split and of all that is random (0 or more).", ge=0, lt=2**63)]
 Shuffle = Annotated[bool, described("Shuffle", "In an order drawn by the seed; else by the products' keys.")]
 ShardSize = Annotated[int, described("Shard size", "Images in a shard (1 to 100,000).", ge=1, le=100_000)]
+ModelFile = Annotated[
+    str | None,
+    described(
+        "Predict",
+        "An ONNX model that the worker can read, with its preprocessing in a YAML file of the same name: adds "
+        "predicted_label, predicted_score and embedding. None: no predictions.",
+        min_length=1,
+    ),
+]
+Predictions = Annotated[
+    str | None,
+    described("Predictions", "Digest of a model whose stored predictions are columns.", pattern="^[0-9a-f]{16}$"),
+]
 Out = Annotated[
     str | None,
     described(

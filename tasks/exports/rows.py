@@ -28,7 +28,8 @@ OF_PRODUCT = {
 OF_IMAGE = {"image_key": "key", "sha256": "sha256", "image_outcome": "outcome"}
 
 #: What the columns of an export's own are called.
-RESERVED = ("further", "file_name", "split", "copy", "class_label", "leak_group", "image", "array", "url")
+_OF_FILES = ("file_name", "split", "copy", "class_label", "leak_group", "image", "array", "url")
+RESERVED = ("further", *_OF_FILES, "predicted_label", "predicted_score", "embedding")
 
 _ORDER = [
     ("product_key", "ascending"),

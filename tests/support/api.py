@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
@@ -92,10 +91,9 @@ class Api:
     runs: FakeRuns
     workspace: Workspace
 
-    def get(self, path: str, **options: Any) -> httpx.Response:
+    def get(self, path: str, **options: Any) -> Any:
         """Ask for something below the API's root."""
-        found: httpx.Response = self.http.get(f"/api/v1{path}", **options)
-        return found
+        return self.http.get(f"/api/v1{path}", **options)
 
     def json(self, path: str, **options: Any) -> Any:
         """Something that has to be there, as JSON."""
@@ -114,7 +112,7 @@ def running(workspace: Workspace, **settings: Any) -> Iterator[Api]:
         yield Api(client, app, runs, workspace)
 
 
-def problem(answer: httpx.Response, status: int, name: str) -> dict[str, Any]:
+def problem(answer: Any, status: int, name: str) -> dict[str, Any]:
     """The problem document that an answer has to be."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"

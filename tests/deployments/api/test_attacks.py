@@ -169,7 +169,7 @@ def test_a_request_id_goes_through_and_the_log_has_it_with_no_secret_and_no_line
 
 
 def test_headers_protect_every_answer(api: Api) -> None:
-    answers = [
+    answers: list[Any] = [
         api.get("/datasets"),
         api.get("/none"),
         api.get("/docs"),

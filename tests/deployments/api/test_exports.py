@@ -9,7 +9,6 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpx
 import pytest
 
 from blocks.errors import OutOfReachError
@@ -26,9 +25,8 @@ from tests.support.api import Api, problem, running
 WOMEN = {"dataset": "shoes", "filter": {"column": "gender", "op": "=", "value": "Women"}, "format": "csv"}
 
 
-def post(api: Api, body: Any, **headers: str) -> httpx.Response:
-    answer: httpx.Response = api.http.post("/api/v1/exports", json=body, headers=headers)
-    return answer
+def post(api: Api, body: Any, **headers: str) -> Any:
+    return api.http.post("/api/v1/exports", json=body, headers=headers)
 
 
 def work(api: Api) -> None:
@@ -38,7 +36,7 @@ def work(api: Api) -> None:
             values = dict(parameters)
             dataset = values.pop("dataset")
             assert values.pop("workspace") == "local"
-            defaults = {"where": [], "text": None, "ids": []}
+            defaults: dict[str, Any] = {"where": [], "text": None, "ids": []}
             export_to_lake(api.workspace.lake, prepare(api.workspace.lake, request_of(dataset, defaults | values)))
             api.runs.states[run] = RunState("completed", "", None, None)
 

@@ -36,7 +36,9 @@ def asked(api: Api, sql: str) -> list[Any]:
     snapshot = api.json("/datasets/shoes")["snapshot"]
     files = {name: lake.uri(f"datasets/shoes/snapshots/{snapshot}/{name}.parquet") for name in ("products", "images")}
     joined = f"FROM '{files['products']}' p LEFT JOIN '{files['images']}' i ON i.key = p.image_key"
-    return [row[0] for row in duckdb.sql(sql.format(joined=joined)).fetchall()]
+    found = duckdb.sql(sql.format(joined=joined))
+    assert found is not None
+    return [row[0] for row in found.fetchall()]
 
 
 @pytest.mark.parametrize(

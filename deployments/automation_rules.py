@@ -19,7 +19,7 @@ WATCH_SILENCE = timedelta(hours=1)
 #: A run that was being cancelled may have sent one heartbeat more: it is Cancelled before that one is missed.
 CANCELLING_SHARE = 0.8
 
-FLOWS = ["ingest", "process-batch", "verify", "watch"]
+FLOWS = ["ingest", "process-batch", "export-dataset", "verify", "watch"]
 ENDED = ["Completed", "Failed", "Cancelled", "Crashed", "TimedOut"]
 #: A run in one of these states has no process, and so no heartbeats; or it is to have none soon, and must not be
 #: started once more.

@@ -23,14 +23,14 @@ ASKED = ["--where", "gender in Men,Women", "--where", "year>=2010", "--recipe", 
 
 @pytest.fixture(scope="module")
 def home(shared_home: Path) -> Path:
-    lookbook_json(shared_home, "ingest", "sample://150", "--dataset", "wares")
+    lookbook_json(shared_home, "ingest", "sample://60", "--dataset", "wares")
     return shared_home
 
 
 def test_the_summary_balances_and_the_export_is_there(home: Path, tmp_path: Path) -> None:
     summary = lookbook_json(home, "export", "wares", *ASKED, "--out", str(tmp_path / "out"))
     assert summary["selected"] == summary["exported"] + sum(summary["left_out"].values())
-    assert summary["exported"] > 50
+    assert summary["exported"] > 20
     found = json.loads((tmp_path / "out" / "export.json").read_text())
     assert (found["id"], found["exported"]) == (summary["export"], summary["exported"])
     counted = lookbook_json(home, "export", "wares", *ASKED, "--count")
@@ -84,7 +84,7 @@ def test_a_dataset_that_is_not_there_is_named(home: Path) -> None:
 
 
 def test_killed_in_the_middle_it_goes_on_and_gives_the_same_bytes(home: Path, tmp_path: Path) -> None:
-    asked = ["--recipe", "train-96", "--copies", "4", "--format", "webdataset", "--shard-size", "20"]
+    asked = ["--recipe", "train-96", "--copies", "4", "--format", "webdataset", "--shard-size", "8"]
     lookbook_json(home, "export", "wares", *asked, "--out", str(tmp_path / "whole"))
     command = [sys.executable, "-c", "from deployments.cli import main; main()", "export", "wares", *asked]
     process = subprocess.Popen([*command, "--out", str(tmp_path / "killed")], env=environment(home), cwd=home.parent)
@@ -99,7 +99,7 @@ def test_killed_in_the_middle_it_goes_on_and_gives_the_same_bytes(home: Path, tm
         process.wait()
     assert not (tmp_path / "killed").exists()
     summary = lookbook_json(home, "export", "wares", *asked, "--out", str(tmp_path / "killed"))
-    assert summary["there"] >= 3 * 5
+    assert summary["there"] >= 3 * 2
     assert summary["made"] + summary["there"] == summary["exported"]
     assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
     assert not list(tmp_path.glob(".killed*"))

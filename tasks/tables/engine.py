@@ -100,9 +100,7 @@ def _number(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     kinds = (one, other)
     if all(map(pa.types.is_integer, kinds)):
         return pa.int64()
-    if not all(
-        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) for kind in kinds
-    ):
+    if not all(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) for kind in kinds):
         return None
     if any(map(pa.types.is_floating, kinds)):
         return pa.float64()

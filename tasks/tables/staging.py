@@ -173,14 +173,16 @@ class StageWriter:
         self._rejects.write_table(rows.cast(REJECT_SCHEMA))
         self._rejected += rows.num_rows
 
+    def digest(self) -> str | None:
+        """The digest of all rows so far, None where nobody asked for it. What is held back is written first."""
+        self._finish_file()
+        return None if self._digest is None else f"{self._digest:032x}-{'-'.join(sorted(self._columns))}"
+
     def close(
         self, state: Mapping[str, Any] | None = None, inputs: tuple[str, ...] = (), groups: tuple[str, ...] = ()
     ) -> Stage:
         """Write what is left, and the manifest: now it is a stage."""
-        self._finish_file()
-        digest = None
-        if self._digest is not None:
-            digest = f"{self._digest:032x}-{'-'.join(sorted(self._columns))}"
+        digest = self.digest()
         rejects = self._write_rejects()
         stage = Stage(
             folder=self._folder,

@@ -141,6 +141,8 @@ class Splitter:
 def whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
     """The blocks with line feeds where a file knows carriage returns only."""
     first = next(blocks, b"")
+    while first.endswith(b"\r") and (more := next(blocks, b"")):  # half of a line's end tells nothing
+        first += more
     lone = b"\r" in first and b"\n" not in first
     if first:
         yield first.replace(b"\r", b"\n") if lone else first

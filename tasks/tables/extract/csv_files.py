@@ -33,7 +33,7 @@ def read_csv(file: Readable, address: str, settings: Delimited) -> Iterator[Piec
     if not names:
         return
     splitter = Splitter(address, delimiter, len(names), line)
-    while buffer.data:
+    while buffer.data or not buffer.final:
         if (data := buffer.lines()) or buffer.final:
             records = splitter.split(data, final=buffer.final)
             buffer.drop(records.rest)

@@ -11,6 +11,7 @@ from tasks.tables.extract.arrays import to_array
 from tasks.tables.extract.json_stream import Found, JsonStream, fault_of, parse
 from tasks.tables.extract.json_values import AmbiguousNameError, as_json, flat
 from tasks.tables.extract.pieces import MAX_RECORD, Piece, Reject, located, shortened
+from tasks.tables.extract.shape import check_width
 from tasks.tables.extract.text import Readable, has_marks, shown, text_blocks
 
 #: What is put together at the most: rows, characters of their text, cells of their table.
@@ -94,6 +95,7 @@ class _Batch:
             if isinstance(row, dict):
                 self.rows.append((number, row))
                 self._names.update(dict.fromkeys(row))
+                check_width(self._address, self._names)
                 self._characters += found.size
                 return
             fault, raw = row, as_json_or_repr(found.value)

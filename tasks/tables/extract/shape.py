@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pyarrow as pa
 
 from blocks.errors import LookbookError
@@ -12,6 +14,19 @@ from tasks.tables.staging import INPUT, LINE
 #: A table of more columns is none: most likely values stand where names should.
 MAX_COLUMNS = 5000
 _LAST = (INPUT, LINE)
+
+
+def check_width(what: str, names: Collection[str]) -> None:
+    """See that a table has no more columns than one may have.
+
+    Raises:
+        LookbookError: it has.
+    """
+    if len(names) > MAX_COLUMNS:
+        raise LookbookError(
+            f"{what}: more than {MAX_COLUMNS} columns, {list(names)[-1][:80]!r} among them.",
+            "Values stand where names should: bring the rows into another form by a Python function.",
+        )
 
 
 class Shape:
@@ -33,11 +48,7 @@ class Shape:
         """
         own = [name for name in table.column_names if name not in _LAST]
         wider = unified([pa.schema(list(self._types.items())), table.select(own).schema])
-        if len(wider) > MAX_COLUMNS:
-            raise LookbookError(
-                f"{self._what}: more than {MAX_COLUMNS} columns, {own[-1][:80]!r} among them.",
-                "Values stand where names should: bring the rows into another form by a Python function.",
-            )
+        check_width(self._what, list(wider))
         self._types = {name: kind or pa.string() for name, kind in wider.items()}
         columns = {name: self._column(table, name) for name in self._types}
         last = {name: table.column(name) for name in _LAST if name in table.column_names}

@@ -100,7 +100,7 @@ def _newer(
     name = column_named(columns, cursor.incremental.cursor)
     if name is None:
         return chosen
-    column = sa.column(name)
+    column: sa.ColumnClause[Any] = sa.column(name)
     newer = column >= sa.bindparam(LOWEST, lowest)
     return chosen.where(newer if cursor.incremental.on_missing == "exclude" else sa.or_(newer, column.is_(None)))
 

@@ -111,9 +111,9 @@ class _Writing:
         else:
             parts, rejects = split(piece, self._plan.split_by)
         self._reject(rejects)
-        for group, rows in parts.items():
+        for name, rows in parts.items():
             if rows is not None and rows.num_rows:
-                self._group(group).add(rows)
+                self._group(name).add(rows)
         if len(parts) > 1 and sum(group.held for group in self._groups.values()) > ALL_BYTES:
             for group in self._groups.values():
                 group.flush()

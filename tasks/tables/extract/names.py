@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 #: PostgreSQL's bound; dlt cuts a longer name and puts a hash into it.
 LONGEST = 63
+_SIGN = re.compile("[A-Za-z0-9]")
 _TABLE = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
@@ -33,6 +34,8 @@ def column_named(columns: Sequence[str], wanted: str) -> str | None:
 
 def group_of(value: str) -> str | None:
     """The name of the table for a value that rows are split by; None: it makes none."""
+    if not _SIGN.search(value):
+        return None  # dlt would call it x
     name = snake_case(value)
     return name if _TABLE.fullmatch(name) else None
 

@@ -32,7 +32,7 @@ def values(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if v is not None and k not in ("_input", "_line")} for row in rows]
 
 
-SCALARS = st.none() | st.integers(-(2**60), 2**60) | st.text(max_size=5) | st.booleans() | st.floats(allow_nan=False)
+SCALARS = st.none() | st.integers(-(2**60), 2**60) | st.text(max_size=5) | st.booleans() | st.floats(allow_nan=False, allow_infinity=False)
 OBJECTS = st.lists(st.dictionaries(st.sampled_from(["a", "b", "c d"]), st.text(max_size=5), max_size=3), max_size=8)
 
 

@@ -27,6 +27,7 @@ def build_models(connection: DuckDBPyConnection, models: Sequence[FeedModel]) ->
         LookbookError: a SELECT fails, or lacks a column.
     """
     connection.execute("SET enable_external_access = false")  # a model reads tables, and no file of this machine
+    connection.execute("SET TimeZone = 'UTC'")  # a time becomes the same date everywhere
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_SCHEMA}")
     selects: dict[str, str] = {}
     built = [_make(connection, model, selects) for model in models]

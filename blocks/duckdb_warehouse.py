@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field, field_validator
 
+from blocks import duckdb_feeds as feeds
 from blocks import duckdb_staging as staging
 from blocks.duckdb_differences import find_differences
 from blocks.errors import LookbookError
+from blocks.feed_models import BuiltModel, FeedModel
 from blocks.warehouse import STAGING_KEYS, Model, QueryCost, SnapshotLoad, Warehouse
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ _CLOSED = {
 _SEALED = _CLOSED | {"enable_external_access": "false", "lock_configuration": "true"}
 
 # DuckDB names a database after its file, and then finds warehouse.images ambiguous in warehouse.duckdb.
-_TAKEN_NAMES = frozenset({"warehouse", "staging", "main", "temp", "system", "memory"})
+_TAKEN_NAMES = frozenset({"warehouse", "staging", "feeds", "main", "temp", "system", "memory"})
 
 # Threads of one process share DuckDB's lock on the file, and two writers among them would run into each other.
 _WRITER = threading.Lock()
@@ -144,6 +146,15 @@ class DuckDBWarehouse(Warehouse):
                     f'Run "lookbook verify {load.dataset} --repair" to load it anew.',
                 ) from error
 
+    def build_feed_models(self, models: Sequence[FeedModel]) -> list[BuiltModel]:
+        """See `Warehouse.build_feed_models`. It is one transaction."""
+        with self._writing() as connection:
+            return feeds.build_models(connection, models)
+
+    def read_columns(self, table: str, columns: Sequence[str]) -> pa.Table:
+        """See `Warehouse.read_columns`."""
+        return self.query(feeds.reading(table, columns))
+
     @contextmanager
     def _writing(self) -> Iterator[DuckDBPyConnection]:
         """A connection with an open transaction: committed at the end, given up when anything is raised."""
@@ -207,7 +218,8 @@ def _holder(message: str) -> str | None:
     if "Could not set lock" in message:
         named = re.search(r"lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)", message)
         return f"{Path(named['program']).name} (process {named['pid']})" if named else "another program"
-    if "with a different configuration" in message:
+    # The second one where threads open and close at the same moment.
+    if "with a different configuration" in message or "Unique file handle conflict" in message:
         return "another connection of this program"
     return None
 

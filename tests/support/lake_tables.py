@@ -33,7 +33,7 @@ _numbers = itertools.count()
 
 def lake_job(
     folder: Path,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Any],
     columns: Mapping[str, str],
     load_id: str = "l1",
     table: str = "trips",

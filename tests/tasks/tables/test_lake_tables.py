@@ -17,7 +17,7 @@ from blocks.errors import LookbookError, SwapConflictError
 from blocks.gcs_lake import GcsLake
 from blocks.lake import FolderLake, Lake
 from tasks.tables import lake_changes, lake_commit, lake_tables
-from tasks.tables.lake_manifest import NO_VALUE, current_key, data_key, read_current, require_table
+from tasks.tables.lake_manifest import NO_VALUE, current_key, data_key, read_current, read_manifest, require_table
 from tasks.tables.lake_tables import LakeTables
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import serving_gcs
@@ -295,7 +295,7 @@ def test_a_load_that_lost_the_race_takes_what_is_there_now(
     assert lake_rows(lake, tmp_path) == in_order(expected)
     current = read_current(lake, "trips")
     assert current is not None
-    before = lake_commit.read_manifest(lake, "trips", str(current.manifest.previous))
+    before = read_manifest(lake, "trips", str(current.manifest.previous))
     assert before is not None
     assert data_files(lake) == {file.key for file in [*current.manifest.files, *before.files]}
 
@@ -361,7 +361,7 @@ def test_killed_before_the_swap_nothing_is_seen_and_the_next_try_counts_right(
     assert lake_rows(folder_lake, tmp_path) == in_order(numbered(*expected))
     current = read_current(folder_lake, "trips")
     assert current is not None
-    before = lake_commit.read_manifest(folder_lake, "trips", str(current.manifest.previous))
+    before = read_manifest(folder_lake, "trips", str(current.manifest.previous))
     listed = {file.key for file in [*current.manifest.files, *(before.files if before else [])]}
     assert data_files(folder_lake) == listed, "files of the killed load are gone"
     assert list(folder_lake.list("tables/trips/writing")) == []

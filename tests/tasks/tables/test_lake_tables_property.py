@@ -38,8 +38,9 @@ Rows = list[dict[str, Any]]
 class Reference:
     """A table as a list of rows, each with the load that brought it."""
 
-    def __init__(self, dedup_sort: Mapping[str, str], *, deletes: bool) -> None:
+    def __init__(self, primary_key: tuple[str, ...], dedup_sort: Mapping[str, str], *, deletes: bool) -> None:
         self.rows: list[tuple[str, dict[str, Any]]] = []
+        self.primary_key = primary_key
         self.dedup_sort, self.deletes = dedup_sort, deletes
 
     def load(self, disposition: str, load_id: str, batch: Rows) -> None:
@@ -50,10 +51,14 @@ class Reference:
             return
         winners: dict[Any, dict[str, Any]] = {}
         for row in batch:
-            if row["key"] not in winners or self.comes_first(row, winners[row["key"]]):
-                winners[row["key"]] = row
-        self.rows = [each for each in self.rows if each[1]["key"] not in winners]
+            key = self.key(row)
+            if key not in winners or self.comes_first(row, winners[key]):
+                winners[key] = row
+        self.rows = [each for each in self.rows if self.key(each[1]) not in winners]
         self.rows += [(load_id, row) for row in winners.values() if not (self.deletes and row["gone"])]
+
+    def key(self, row: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(row[name] for name in self.primary_key)
 
     def comes_first(self, later: dict[str, Any], former: dict[str, Any]) -> bool:
         for column, way in self.dedup_sort.items():
@@ -69,7 +74,7 @@ class Reference:
 @given(
     loads=LOADS,
     partition_by=st.sampled_from([(), ("part",), ("part", "rank")]),
-    primary_key=st.sampled_from([("key",)]),
+    primary_key=st.sampled_from([("key",), ("part", "key"), ("part", "rank")]),
     dedup_sort=st.sampled_from([{}, {"rank": "asc"}, {"rank": "desc"}, {"rank": "desc", "part": "asc"}]),
     deletes=st.booleans(),
 )
@@ -80,7 +85,7 @@ def test_a_table_holds_what_the_loads_leave(
     dedup_sort: dict[str, str],
     deletes: bool,
 ) -> None:
-    reference = Reference(dedup_sort, deletes=deletes)
+    reference = Reference(primary_key, dedup_sort, deletes=deletes)
     with TemporaryDirectory() as name:
         folder = Path(name)
         lake = FolderLake(root=folder / "lake")

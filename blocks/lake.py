@@ -8,7 +8,7 @@ import os
 import threading
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +56,10 @@ class Lake(Block, ABC):
     @abstractmethod
     def list(self, prefix: str, start: str = "") -> Iterator[ObjectInfo]:
         """Every object of the folder `prefix` whose key is not before `start`, in no particular order."""
+
+    @abstractmethod
+    def folders(self, prefix: str) -> Sequence[str]:
+        """The names of the folders right in the folder `prefix`, sorted: what is in them is not looked at."""
 
     @abstractmethod
     def remove(self, key: str) -> None:
@@ -147,6 +151,14 @@ class FolderLake(Lake):
                 key = path.relative_to(self.root).as_posix()
                 if key >= start:
                     yield ObjectInfo(key, path.stat().st_size)
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        """See `Lake.folders`."""
+        try:
+            with os.scandir(self._path(prefix)) as found:
+                return sorted(entry.name for entry in found if entry.is_dir())
+        except FileNotFoundError:
+            return []
 
     def remove(self, key: str) -> None:
         """See `Lake.remove`."""

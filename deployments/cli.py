@@ -213,7 +213,7 @@ def runs(
 @app.command
 @with_checked_options
 def query(
-    sql: Annotated[str, Parameter(help="One SELECT over the views of the schema warehouse.")],
+    sql: Annotated[str, Parameter(help='One SELECT over tables that "lookbook tables" names.')],
     /,
     *,
     workspace: WorkspaceName = "local",
@@ -222,7 +222,7 @@ def query(
     dry_run: Annotated[bool, Parameter(negative="", help="Check it, and print the bytes that it would bill.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Ask the warehouse."""
+    """Ask the tables of warehouse and lake."""
     from deployments.output import print_query_cost, unique_names
 
     if dry_run:
@@ -267,6 +267,8 @@ def stop(*, json: Json = False, debug: Debug = False) -> None:
 
 
 app.command("deployments.copying:copy", name="copy", help="Copy a dataset's images and tables to a folder or a bucket.")
+app.command("deployments.table_commands:tables", name="tables", help="List the tables of warehouse, lake and registry.")
+app.command("deployments.table_commands:describe", name="describe", help="Show what is known of TABLE.")
 app.command(workspace_commands)
 app.command("deployments.receiving:receive", name="receive", help="Take Pub/Sub's messages and announce changes.")
 

@@ -233,7 +233,8 @@ def _holder(message: str) -> str | None:
     if "Could not set lock" in message:
         named = re.search(r"lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)", message)
         return f"{Path(named['program']).name} (process {named['pid']})" if named else "another program"
-    if "with a different configuration" in message:
+    # The second one where threads open and close at the same moment.
+    if "with a different configuration" in message or "Unique file handle conflict" in message:
         return "another connection of this program"
     return None
 

@@ -61,7 +61,7 @@ def table_rows(workspace: Workspace, place: str, table: str = "prices", *, tags:
     """The rows of a feed's table, in the order of their values."""
     rows = _of_registry(workspace.registry, table) if place == "registry" else _of_warehouse(workspace, table)
     shown = [row if tags else {name: value for name, value in row.items() if name not in TAGS} for row in rows]
-    return sorted(shown, key=repr)
+    return in_order(shown)
 
 
 def _of_warehouse(workspace: Workspace, table: str) -> list[Row]:
@@ -83,3 +83,8 @@ def forget_feeds(registry: Registry) -> None:
         await connection.execute("DROP SCHEMA IF EXISTS feeds CASCADE")
 
     registry.run(work)
+
+
+def in_order(rows: Sequence[Row]) -> list[Row]:
+    """Rows in the order of their values, whatever the order of their columns."""
+    return sorted(rows, key=lambda row: repr(sorted(row.items())))

@@ -108,6 +108,32 @@ class DuckDBWarehouse(Warehouse):
             return QueryCost(None)
 
     @contextmanager
+    def feeding(self, memory: str = "256MB") -> Iterator[DuckDBPyConnection]:
+        """A connection for the tables of feeds, with an open transaction: committed at the end, or given up.
+
+        The file is closed to all others meanwhile. Statements may read files of this machine.
+
+        Args:
+            memory: what a statement may hold; beyond, it spills to a folder beside the file.
+
+        Raises:
+            LookbookError: the file is held by another program, cannot be opened, or DuckDB refuses a statement.
+        """
+        with self._writing() as connection:
+            connection.execute("SET memory_limit = $1", [memory])
+            connection.execute("SET TimeZone = 'UTC'")
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[DuckDBPyConnection | None]:
+        """A connection that only reads, and no other file; None where nothing was loaded yet."""
+        if not self.path.exists():
+            yield None
+            return
+        with self._opened(read_only=True, config=_SEALED) as connection:
+            yield connection
+
+    @contextmanager
     def _found(self, sql: str) -> Iterator[DuckDBPyRelation]:
         """What a statement gives, not fetched yet."""
         self._check_there()

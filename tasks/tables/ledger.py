@@ -223,5 +223,13 @@ def _plain(row: asyncpg.Record) -> dict[str, Any]:
 
 
 def _json(value: Mapping[str, Any]) -> str:
-    r"""JSON that PostgreSQL takes: it has no place for \u0000."""
-    return json.dumps(dict(value), default=str).replace("\\u0000", "\\ufffd")
+    """JSON that PostgreSQL takes: its texts hold no NUL."""
+    return json.dumps(_clean(value), default=str)
+
+
+def _clean(value: Any) -> Any:  # noqa: ANN401 - anything that JSON can say
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd")
+    if isinstance(value, Mapping):
+        return {_clean(key): _clean(part) for key, part in value.items()}
+    return [_clean(part) for part in value] if isinstance(value, list | tuple) else value

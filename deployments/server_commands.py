@@ -59,13 +59,25 @@ def serve(*, port: Port | None = None, json: Json = False, debug: Debug = False)
 
 
 def _print_deployed(done: Deployed, api: str, home: Path) -> None:
-    for what, names in (("made", done.made), ("changed", done.changed), ("left as they were", done.left)):
+    print_changes(done)
+    worker = f"LOOKBOOK_HOME={quote(str(home))} PREFECT_API_URL={quote(api)} {_prefect()} worker start --pool lookbook"
+    sys.stdout.write(f"To run them on this machine: {worker}\n")
+
+
+def print_changes(done: Deployed) -> None:
+    """Say what a deploy did."""
+    lists = {
+        "made": done.made,
+        "changed": done.changed,
+        "left as they were": done.left,
+        "removed": done.removed,
+        "not deployed": done.broken,
+    }
+    for what, names in lists.items():
         if names:
             sys.stdout.write(f"{what}: {', '.join(names)}\n")
     for note in done.notes:
         sys.stdout.write(f"note: {note}\n")
-    worker = f"LOOKBOOK_HOME={quote(str(home))} PREFECT_API_URL={quote(api)} {_prefect()} worker start --pool lookbook"
-    sys.stdout.write(f"To run them on this machine: {worker}\n")
 
 
 def _print_served(served: Served) -> None:

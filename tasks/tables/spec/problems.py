@@ -85,8 +85,9 @@ class Finder:
         """With the path that a validator of the whole spec names, where it does."""
         said = _OWN_PATH.match(message)
         named = tuple(said["path"].split(".")) if said else ()
-        if said and named in self.document.places:
-            return self.at(named, said["message"])
+        for whole in ((*path, *named), (*path, *named[:-1])):
+            if said and whole in self.document.places:
+                return self.at((*path, *named), said["message"])
         return self.at(path, message)
 
     def _path(self, loc: Sequence[str | int], model: type[BaseModel]) -> tuple[Path, list[str]]:

@@ -1,0 +1,211 @@
+"""One run of a feed for one date: its tasks in the order of their dependencies, then the one commit of what it knows."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from prefect import get_run_logger, runtime, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
+from prefect.states import Completed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from pydantic import JsonValue
+
+from blocks.errors import LookbookError
+from blocks.workspace import Workspace, load_workspace
+from flows.feed_artifacts import describe
+from flows.retrying import is_no_interruption, is_worth_another_try
+from tasks.datasets.announcements import announce_table
+from tasks.datasets.lease import lease
+from tasks.tables import ledger
+from tasks.tables.context import Context
+from tasks.tables.order import Order
+from tasks.tables.planning import merged_params
+from tasks.tables.spec.files import read_config
+from tasks.tables.spec.pipeline import Pipeline
+from tasks.tables.report import Outcome, Report
+from tasks.tables.results import closing_writes, entries, outcome_of, states_of
+from tasks.tables.steps import run_step
+
+#: Tasks of one run that are under way at the same time.
+AT_ONCE = 4
+#: A scheduled run waits for another run of its pipeline as long as that renews its lease.
+PATIENCE = math.inf
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What is to be run.
+
+    Attributes:
+        spec: the pipeline.
+        folder: to which the spec's files are relative; absolute.
+        date: the logical date.
+        params: in place of the spec's.
+        workspace: name of the workspace.
+    """
+
+    spec: Pipeline
+    folder: Path
+    date: datetime
+    params: dict[str, JsonValue]
+    workspace: str
+
+
+def run_feed(feed: Feed) -> dict[str, Any] | State[Any]:
+    """Run a feed for its date, within a flow; returns its summary, or a state that says that nothing was new."""
+    place = load_workspace(feed.workspace)
+    merged_params(feed.spec, feed.params)
+    with _alone(place, feed.spec.name), _recorded(place, feed) as entry:
+        context = _context(place, feed, entry)
+        report = _Run(context).to_end()
+        _publish(context, feed, report)
+        summary = report.summary(context)
+        status = "completed" if report.worked else "skipped"
+        states, writes = states_of(report), closing_writes(context, report)
+        ledger.commit_run(place.registry, entry, status, summary, states, writes)
+    describe(summary)
+    if not report.worked:
+        get_run_logger().info("Skipped: %s", report.why)
+        return Completed(name="Skipped", message=report.why, data=summary)
+    return summary
+
+
+def is_deployed() -> bool:
+    """Whether nobody sits and waits: a worker started this run, or the one that it is part of."""
+    return bool(runtime.deployment.id) or "PREFECT__FLOW_RUN_ID" in os.environ
+
+
+@contextmanager
+def _alone(place: Workspace, name: str) -> Iterator[None]:
+    """The lease on the pipeline: a scheduled run waits for it, somebody who waits is told at once."""
+    say = get_run_logger().info
+    with lease(
+        place.registry, f"pipeline/{name}", PATIENCE if is_deployed() else 0, lambda who: say("Waiting: %s", who)
+    ):
+        yield
+
+
+@contextmanager
+def _recorded(place: Workspace, feed: Feed) -> Iterator[ledger.Entry]:
+    """Note the run in the ledger, and that it failed where the body raises; the body notes how it ended else."""
+    run_id, digest = str(runtime.flow_run.id), ledger.params_digest(feed.params)
+    entry = ledger.start_run(place.registry, feed.spec.name, feed.date, digest, run_id)
+    try:
+        yield entry
+    except BaseException as error:
+        interrupted = not isinstance(error, Exception)
+        with suppress(LookbookError):  # a registry that fails too must not hide why the run failed
+            said = "interrupted" if interrupted else str(error) or type(error).__name__
+            ledger.fail_run(place.registry, run_id, said)
+        raise
+
+
+def _context(place: Workspace, feed: Feed, entry: ledger.Entry) -> Context:
+    spec = feed.spec
+    return Context(
+        workspace=place,
+        pipeline=spec,
+        folder=feed.folder,
+        logical_date=feed.date,
+        params=merged_params(spec, feed.params),
+        config=read_config(feed.folder / spec.config) if spec.config else None,
+        states=ledger.read_states(place.registry, spec.name),
+        run_id=entry.run_id,
+        generation=entry.generation,
+    )
+
+
+class _Run:
+    """The tasks of a run that wait, are under way, and are done."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._order = Order(context.pipeline)
+        self._report = Report(context.pipeline)
+        self._futures: dict[str, PrefectFuture[Any]] = {}
+        self._ended: SimpleQueue[str] = SimpleQueue()
+        self._faults: list[Exception] = []
+
+    def to_end(self) -> Report:
+        """Run all that is to be run. After a fault nothing more is started; what is under way ends first."""
+        under_way = 0
+        with ThreadPoolTaskRunner(max_workers=AT_ONCE) as runner:
+            while True:
+                starting = [] if self._faults else self._order.ready()
+                for name in starting:
+                    self._start(name, runner)
+                under_way += len(starting)
+                if not under_way:
+                    break
+                self._finish(self._ended.get())
+                under_way -= 1
+        if self._faults:
+            raise self._faults[0]
+        self._report.left = self._order.left
+        return self._report
+
+    def _start(self, name: str, runner: TaskRunner[Any]) -> None:
+        step = self._context.pipeline.tasks[name]
+        inputs = {before: self._report.results[before] for before in step.after}
+        made = task(
+            name=name,
+            task_run_name=name,
+            retries=step.retries,
+            retry_delay_seconds=step.retry_delay.total_seconds() if step.retry_delay is not None else 0,
+            timeout_seconds=step.timeout.total_seconds() if step.timeout is not None else None,
+            retry_condition_fn=is_worth_another_try,
+            persist_result=False,
+            cache_policy=NO_CACHE,
+        )(self._work(name, inputs))
+        future = runner.submit(made, parameters={}, wait_for=[self._futures[before] for before in step.after])
+        self._futures[name] = future
+        future.add_done_callback(lambda _: self._ended.put(name))
+
+    def _work(self, name: str, inputs: dict[str, Any]) -> Any:  # noqa: ANN401 - a function
+        context = self._context
+
+        def work() -> Outcome:  # results stay in this process: a closure hands them on, and no parameter
+            began = time.monotonic()
+            result = run_step(context, name, inputs)
+            outcome = outcome_of(context, name, inputs, result, time.monotonic() - began)
+            get_run_logger().info("%s", outcome.line)
+            return outcome
+
+        return work
+
+    def _finish(self, name: str) -> None:
+        try:
+            outcome: Outcome = self._futures[name].result()
+        except Exception as fault:  # noqa: BLE001 - raised at the end, once the other tasks have ended
+            self._faults.append(fault)
+            return
+        self._report.outcomes[name] = outcome
+        self._order.done(name, unchanged=outcome.unchanged)
+
+
+def _publish(context: Context, feed: Feed, report: Report) -> None:
+    """Let others know of the tables: the catalogue, and whoever listens. Doing it twice is harmless."""
+    from tasks.tables.catalogue import register  # noqa: PLC0415 - needed only here
+
+    if not report.worked:
+        return
+    register(context.workspace.registry, entries(context, report))
+    announce_tables(feed.spec.name, feed.workspace, feed.date.isoformat(), report.tables)
+
+
+@task(name="announce tables", retries=2, retry_delay_seconds=2, retry_condition_fn=is_no_interruption)
+def announce_tables(pipeline: str, workspace: str, date: str, tables: list[dict[str, Any]]) -> None:
+    """Send an event for each table that was loaded."""
+    for table in tables:
+        announce_table(table, pipeline, workspace, date, related=[str(runtime.flow_run.id)])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +23,7 @@ from blocks.errors import LookbookError
 from blocks.workspace import Workspace, load_workspace
 from flows.feed_artifacts import describe
 from flows.retrying import is_no_interruption, is_worth_another_try
+from flows.waiting import patience
 from tasks.datasets.announcements import announce_table
 from tasks.datasets.lease import lease
 from tasks.tables import ledger
@@ -39,8 +38,6 @@ from tasks.tables.steps import run_step
 
 #: Tasks of one run that are under way at the same time.
 AT_ONCE = 4
-#: A scheduled run waits for another run of its pipeline as long as that renews its lease.
-PATIENCE = math.inf
 
 
 @dataclass(frozen=True)
@@ -81,18 +78,11 @@ def run_feed(feed: Feed) -> dict[str, Any] | State[Any]:
     return summary
 
 
-def is_deployed() -> bool:
-    """Whether nobody sits and waits: a worker started this run, or the one that it is part of."""
-    return bool(runtime.deployment.id) or "PREFECT__FLOW_RUN_ID" in os.environ
-
-
 @contextmanager
 def _alone(place: Workspace, name: str) -> Iterator[None]:
     """The lease on the pipeline: a scheduled run waits for it, somebody who waits is told at once."""
     say = get_run_logger().info
-    with lease(
-        place.registry, f"pipeline/{name}", PATIENCE if is_deployed() else 0, lambda who: say("Waiting: %s", who)
-    ):
+    with lease(place.registry, f"pipeline/{name}", patience(), lambda who: say("Waiting: %s", who)):
         yield
 
 

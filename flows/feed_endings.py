@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -17,7 +17,6 @@ from blocks.workspace import load_workspace
 from flows.cancellation import cancel_children
 from flows.notifying import notify
 from tasks.tables.ledger import fail_run
-from tasks.tables.spec.pipeline import Pipeline
 from tasks.tables.spec.reading import find_spec, read_spec
 
 #: Put on an error of which a run below has told.
@@ -25,21 +24,21 @@ _TOLD = "_lookbook_told"
 
 
 @contextmanager
-def telling(spec: Pipeline) -> Iterator[None]:
-    """Tell whom the spec names when the block fails; once, however many runs the error passes through."""
+def telling(name: str, blocks: Sequence[str]) -> Iterator[None]:
+    """Tell whom a spec names when the block fails; once, however many runs the error passes through."""
     try:
         yield
     except Exception as error:
-        if spec.notify and not getattr(error, _TOLD, False):
+        if blocks and not getattr(error, _TOLD, False):
             setattr(error, _TOLD, True)
-            notify(spec.notify, f"Lookbook: {runtime.flow_run.name} failed", _body(spec.name, error))
+            notify(blocks, f"Lookbook: {runtime.flow_run.name} failed", _body(name, error))
         raise
 
 
 def _body(name: str, error: Exception) -> str:
     """What is told: errors of ours name no secret; what others say stays in the log."""
     said = str(error) if isinstance(error, LookbookError) else f"{type(error).__name__}; its log says more."
-    return f"The pipeline {name} failed in {runtime.flow_run.name}.\n{said}\n{runtime.flow_run.ui_url or ''}".strip()
+    return f"{name} failed in {runtime.flow_run.name}.\n{said}\n{runtime.flow_run.ui_url or ''}".strip()
 
 
 def tell_crash(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001 - a hook's form

@@ -47,7 +47,7 @@ def pipeline(
     """
     path = find_spec(read_settings().pipelines, pipeline)
     spec = read_spec(path)
-    with telling(spec):
+    with telling(spec.name, spec.notify):
         place = load_workspace(workspace)
         own = _date_of_earlier_try(place) or _date(spec, date)
         for missed in _missed(spec, place, own, params):

@@ -11,7 +11,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from blocks.errors import UsageError
 
-
 #: Beside this package, in a checkout as in an installed wheel.
 _PIPELINES = Path(__file__).absolute().parents[1] / "deployments" / "pipelines"
 

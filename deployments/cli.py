@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from blocks.errors import LookbookError, UsageError
 from deployments.options import Debug, Json, with_checked_options
+from deployments.pipeline_commands import pipeline as pipeline_commands
 from deployments.server_commands import deploy, serve
 from deployments.workspace_commands import workspace as workspace_commands
 from tasks.parameters import (
@@ -268,6 +269,9 @@ def stop(*, json: Json = False, debug: Debug = False) -> None:
 
 app.command("deployments.copying:copy", name="copy", help="Copy a dataset's images and tables to a folder or a bucket.")
 app.command(workspace_commands)
+app.command(pipeline_commands)
+app.command("deployments.import_commands:import_", name="import", help="Import a table once, without a spec.")
+app.command("deployments.import_commands:orchestrate", name="orchestrate", help="Run the steps of an orchestration.")
 app.command("deployments.receiving:receive", name="receive", help="Take Pub/Sub's messages and announce changes.")
 
 

@@ -11,16 +11,20 @@ from cyclopts import App, Parameter
 from deployments.options import Debug, Json, with_checked_options
 from tasks.parameters import PipelineName, WorkspaceName
 
-pipeline = App(name="pipeline", help="Run and deploy pipelines: tables beside the images, each described by a YAML file.")
+pipeline = App(
+    name="pipeline", help="Run and deploy pipelines: tables beside the images, each described by a YAML file."
+)
 
 Date = Annotated[
-    str | None, Parameter(help="The date that the run is about: 2026-03-01 or 2026-03-01T09:00. By default the last tick.")
+    str | None,
+    Parameter(help="The date that the run is about: 2026-03-01 or 2026-03-01T09:00. By default the last tick."),
 ]
 Param = Annotated[
     list[str] | None,
     Parameter(name="--param", negative="", help="key=value, in place of what the spec says under params; repeatable."),
 ]
 EXIT_FAILED = 1
+RUNS = "pipeline_runs"
 
 
 @pipeline.command(name="list")
@@ -69,7 +73,7 @@ def run(
     from deployments.output import print_json
     from deployments.summaries import print_feed
 
-    summary = _work(debug).run(name, date, param or [], workspace, debug=debug)
+    summary = _work(debug, RUNS).run(name, date, param or [], workspace, debug=debug)
     print_json(summary) if json else print_feed(summary)
 
 
@@ -94,7 +98,7 @@ def backfill(
     from deployments.output import print_json
     from deployments.summaries import print_backfill
 
-    done = _work(debug).backfill(name, (from_, to), param or [], workspace, again=again, debug=debug)
+    done = _work(debug, RUNS).backfill(name, (from_, to), param or [], workspace, again=again, debug=debug)
     print_json(done) if json else print_backfill(name, done)
 
 
@@ -118,7 +122,9 @@ def deploy(
 
 @pipeline.command
 @with_checked_options
-def rejects(name: PipelineName, /, *, workspace: WorkspaceName = "local", json: Json = False, debug: Debug = False) -> None:
+def rejects(
+    name: PipelineName, /, *, workspace: WorkspaceName = "local", json: Json = False, debug: Debug = False
+) -> None:
     """Show the rows of NAME that were set aside: which rule, where they stand, and the row itself."""
     from deployments.output import print_json, print_rows
 
@@ -132,7 +138,9 @@ def rejects(name: PipelineName, /, *, workspace: WorkspaceName = "local", json: 
 
 @pipeline.command
 @with_checked_options
-def replay(name: PipelineName, /, *, workspace: WorkspaceName = "local", json: Json = False, debug: Debug = False) -> None:
+def replay(
+    name: PipelineName, /, *, workspace: WorkspaceName = "local", json: Json = False, debug: Debug = False
+) -> None:
     """Take up the rejects of NAME again, with its spec as it stands now: those that fit are loaded."""
     from deployments.output import print_json
     from deployments.summaries import print_replay
@@ -156,10 +164,12 @@ def schema(
         sys.stdout.write(work.schema())
 
 
-def _work(debug: bool) -> Any:  # noqa: ANN401 - a module
+def _work(debug: bool, module: str = "pipeline_work") -> Any:  # noqa: ANN401 - a module
     """The commands' work, with Prefect's settings in place before anything imports Prefect."""
+    from importlib import import_module
+
     from blocks.settings import read_settings
-    from deployments import pipeline_work, prefect_environment
+    from deployments import prefect_environment
 
     prefect_environment.prepare(read_settings().home, debug=debug)
-    return pipeline_work
+    return import_module(f"deployments.{module}")

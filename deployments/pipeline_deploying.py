@@ -117,4 +117,3 @@ def _settle_gone(client: SyncPrefectClient, found: Found, done: Deployed, *, pru
                 done.removed.append(name)
             else:
                 done.notes.append(f"{name} has no spec any more; lookbook pipeline deploy --prune removes it")
-

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blocks.errors import LookbookError, UsageError
+from blocks.errors import LookbookError
 from blocks.settings import read_settings
 from deployments import prefect_environment, progress
 
@@ -65,21 +64,32 @@ def _starts(schedule: Schedule | None, trigger: Trigger | None) -> str:
 
 def validate(files: Sequence[Path]) -> dict[str, Any]:
     """Check specs: those files, or all of the folder with its orchestrations."""
-    from dataclasses import asdict
-
     from tasks.tables.orchestrations import FILE, orchestrate_file, read_orchestrations
-    from tasks.tables.spec.problems import SpecError
     from tasks.tables.spec.reading import read_spec, specs
 
     folder = read_settings().pipelines
-    checks: list[tuple[str, Callable[[], object]]] = []
-    for path in files or specs(folder).values():
-        if path.name == FILE:
-            checks.append((path.name, lambda path=path: read_orchestrations(path.parent / folder.name)))
-        else:
-            checks.append((path.name, lambda path=path: read_spec(path)))
-    if not files and orchestrate_file(folder).is_file():
-        checks.append((FILE, lambda: read_orchestrations(folder)))
+    named = [path for path in files or specs(folder).values() if path.name != FILE]
+    checks: list[tuple[str, Callable[[], object]]] = [(path.name, partial(read_spec, path)) for path in named]
+    if (not files and orchestrate_file(folder).is_file()) or any(path.name == FILE for path in files):
+        checks.append((FILE, partial(read_orchestrations, folder)))
+    return _checked(checks)
+
+
+def validate_orchestrations() -> dict[str, Any]:
+    """Check the orchestrations."""
+    from tasks.tables.orchestrations import FILE, read_orchestrations
+
+    folder = read_settings().pipelines
+    found = _checked([(FILE, partial(read_orchestrations, folder))])
+    return found | {"valid": [] if found["problems"] else list(read_orchestrations(folder))}
+
+
+def _checked(checks: Sequence[tuple[str, Callable[[], object]]]) -> dict[str, Any]:
+    """What is valid, and all that is wrong with the rest."""
+    from dataclasses import asdict
+
+    from tasks.tables.spec.problems import SpecError
+
     valid, problems = [], []
     for name, check in checks:
         try:
@@ -88,62 +98,6 @@ def validate(files: Sequence[Path]) -> dict[str, Any]:
         except SpecError as error:
             problems += [asdict(one) | {"text": str(one)} for one in error.problems]
     return {"valid": valid, "problems": problems}
-
-
-def run(name: str, date: str | None, params: Sequence[str], workspace: str, *, debug: bool) -> dict[str, Any]:
-    """Run a pipeline in this process; returns its summary."""
-    from tasks.tables.ticks import read_date
-
-    spec = _spec(name)
-    given = read_date(date, spec.schedule) if date is not None else None
-    values = read_params(params, spec)
-    with _prefect(debug, f"running {name}"):
-        from flows.pipeline import pipeline
-
-        summary: dict[str, Any] = pipeline(name, date=given, params=values or None, workspace=workspace)
-    return summary
-
-
-def backfill(
-    name: str, dates: tuple[str, str], params: Sequence[str], workspace: str, *, again: bool, debug: bool
-) -> dict[str, Any]:
-    """Run a pipeline for each date of a span that is not done yet, the oldest first.
-
-    Raises:
-        LookbookError: one failed: it is named, with how to go on.
-    """
-    from blocks.workspace import load_workspace
-    from tasks.tables.ledger import done_dates, params_digest
-    from tasks.tables.planning import merged_params
-    from tasks.tables.ticks import span, ticks
-
-    spec = _spec(name)
-    first, last = span(*dates, spec.schedule)
-    values = read_params(params, spec)
-    merged_params(spec, values)
-    with _prefect(debug, f"backfilling {name}") as say:
-        from flows.pipeline import pipeline
-
-        past = done_dates(load_workspace(workspace).registry, name, params_digest(values))
-        wanted = [tick for tick in ticks(spec.schedule, first, last) if tick <= datetime.now(UTC)]
-        left = [tick for tick in wanted if again or tick not in past]
-        done = []
-        for number, tick in enumerate(left, 1):
-            say(f"{name} for {tick.isoformat(timespec='minutes')} ({number} of {len(left)})")
-            try:
-                done.append(pipeline(name, date=tick, params=values or None, workspace=workspace))
-            except Exception as error:
-                raise _stopped(name, tick, len(done), len(left), error) from error
-    return {"pipeline": name, "dates": len(wanted), "done_before": len(wanted) - len(left), "runs": done}
-
-
-def _stopped(name: str, tick: datetime, done: int, wanted: int, error: Exception) -> LookbookError:
-    said = error.problem if isinstance(error, LookbookError) else f"{type(error).__name__}: {error}"
-    way_out = f"{error.way_out} " if isinstance(error, LookbookError) and error.way_out else ""
-    return LookbookError(
-        f"{name} for {tick.isoformat()}: {said}",
-        f"{way_out}{done} of {wanted} dates are done; the same command goes on with this one.",
-    )
 
 
 def deploy(*, prune: bool, debug: bool) -> tuple[str, Deployed]:
@@ -173,7 +127,7 @@ def replay(workspace: str, name: str) -> list[dict[str, Any]]:
     from tasks.tables.planning import logical_date
     from tasks.tables.results import replay_context, replayed
 
-    spec, folder = _spec(name), read_settings().pipelines
+    spec, folder = read_named(name), read_settings().pipelines
     place = load_workspace(workspace)
     date = logical_date(spec.schedule, None, datetime.now(UTC), scheduled=False)
     with progress.shown() as say, lease(place.registry, f"pipeline/{name}"):
@@ -206,41 +160,8 @@ def write_schemas() -> list[Path]:
     return list(texts)
 
 
-def read_params(given: Sequence[str], spec: Pipeline) -> dict[str, Any]:
-    """Parameters as ``key=value``; the value as YAML understands it, unless the spec's own is a text.
-
-    Raises:
-        UsageError: one has no ``=``, or its value is no YAML.
-    """
-    from tasks.tables.spec.yaml_text import YamlProblemError, read_yaml
-
-    found: dict[str, Any] = {}
-    for one in given:
-        name, separator, value = one.partition("=")
-        if not separator or not name:
-            raise UsageError(f"--param {one}: it has no =.", "It looks like key=value.")
-        if isinstance(spec.params.get(name), str):
-            found[name] = value
-            continue
-        try:
-            found[name] = read_yaml(value.encode()).value if value else ""
-        except YamlProblemError as error:
-            raise UsageError(f"--param {one}: {error}.", "Put texts with signs in them into quotes.") from None
-    return found
-
-
-def _spec(name: str) -> Pipeline:
+def read_named(name: str) -> Pipeline:
+    """The spec of a pipeline by its name."""
     from tasks.tables.spec.reading import find_spec, read_spec
 
     return read_spec(find_spec(read_settings().pipelines, name))
-
-
-@contextmanager
-def _prefect(debug: bool, doing: str) -> Iterator[Callable[[str], None]]:
-    """Prefect's server while a flow runs in this process, and what is done in the terminal."""
-    with progress.shown() as say:
-        say("starting Prefect")
-        prefect_environment.prepare_server(read_settings().home, debug=debug)
-        os.environ.setdefault("LOOKBOOK_PIPELINES", str(read_settings().pipelines))
-        say(doing)
-        yield say

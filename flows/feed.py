@@ -1,4 +1,4 @@
-"""One run of a feed for one date: its tasks in the order of their dependencies, then the one commit of what it knows."""
+"""One run of a feed for one date: its tasks in their order, then the one commit of what it knows."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from tasks.tables import ledger
 from tasks.tables.context import Context
 from tasks.tables.order import Order
 from tasks.tables.planning import merged_params
-from tasks.tables.spec.files import read_config
-from tasks.tables.spec.pipeline import Pipeline
 from tasks.tables.report import Outcome, Report
 from tasks.tables.results import closing_writes, entries, outcome_of, states_of
+from tasks.tables.spec.files import read_config
+from tasks.tables.spec.pipeline import Pipeline
 from tasks.tables.steps import run_step
 
 #: Tasks of one run that are under way at the same time.

@@ -41,7 +41,7 @@ ImportDate = Annotated[
 
 
 @flow(name="import-table", flow_run_name="import-{table}", on_cancellation=[end_feed])
-def import_table(  # noqa: PLR0913 - flat parameters
+def import_table(
     source: TableSource,
     table: Table,
     to: Place = "warehouse",

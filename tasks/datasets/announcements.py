@@ -87,7 +87,14 @@ def announce_files(name: str, pattern: str, workspace: str, related: Sequence[st
     _send(FILES_ARRIVED, f"lookbook.files.{name}", pattern, payload, related)
 
 
-def _send(name: str, resource: str, shown: str, payload: dict[str, Any], related: Sequence[str], labels: Mapping[str, str] = {}) -> None:
+def _send(
+    name: str,
+    resource: str,
+    shown: str,
+    payload: dict[str, Any],
+    related: Sequence[str],
+    labels: Mapping[str, str] = {},
+) -> None:
     """Send an event to Prefect's API and wait until it is taken there.
 
     Prefect's own ``emit_event`` hands it to a thread and returns: whoever goes on from there may be wrong.

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
-import os
-import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from blocks.errors import UsageError
-from blocks.settings import read_settings
 from blocks.workspace import Workspace
 from tasks.datasets.watching import NOTHING
+from tasks.tables.extract.places import find_files
 from tasks.tables.orchestrations import find_orchestration
 from tasks.tables.spec.reading import find_spec, read_spec
+from tasks.tables.spec.templates import render
 
 
 def waited_for(pipelines: Path, starts: str) -> tuple[Path, str]:
@@ -30,14 +27,10 @@ def waited_for(pipelines: Path, starts: str) -> tuple[Path, str]:
         LookbookError: its spec cannot be read.
     """
     kind, _, name = starts.partition("/")
-    if kind == "pipeline":
-        trigger = read_spec(find_spec(pipelines, name)).on
-    else:
-        trigger = find_orchestration(pipelines, name).on
+    is_pipeline = kind == "pipeline"
+    trigger = (read_spec(find_spec(pipelines, name)) if is_pipeline else find_orchestration(pipelines, name)).on
     if trigger is None or trigger.arrival is None:
-        raise UsageError(
-            f"{starts} does not wait for files any more.", 'Deploy it again: "lookbook pipeline deploy".'
-        )
+        raise UsageError(f"{starts} does not wait for files any more.", 'Deploy it again: "lookbook pipeline deploy".')
     return pipelines, trigger.arrival
 
 
@@ -52,41 +45,7 @@ def look(place: Workspace, folder: Path, pattern: str) -> str:
     Returns:
         `NOTHING` where there is none.
     """
-    from tasks.tables.spec.templates import render  # noqa: PLC0415
-
     path = render(pattern, datetime.now(UTC), {})
-    scheme, separator, rest = path.partition("://")
-    if not separator:
-        found = _local(folder / Path(path).expanduser())
-    elif scheme == "inbox":
-        found = _local(read_settings().home / "inbox" / rest)
-    else:
-        found = _lake(place, rest)
-    lines = sorted(found)
+    lines = [f"{found.address}\0{found.fingerprint}" for found in find_files(place.lake, folder, path)]
     digest = hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass"))
     return digest.hexdigest() if lines else NOTHING
-
-
-def _local(pattern: Path) -> Iterator[str]:
-    for name in glob.iglob(str(pattern), recursive=True):
-        try:
-            status = os.stat(name)  # noqa: PTH116 - a name, not a path
-        except OSError:
-            continue  # it went away meanwhile
-        if not os.path.isdir(name):  # noqa: PTH112
-            yield f"{name}\0{status.st_size}\0{status.st_mtime_ns}"
-
-
-def _lake(place: Workspace, pattern: str) -> Iterator[str]:
-    fixed = PurePosixPath(re.split(r"[*?\[]", pattern, maxsplit=1)[0] + "x").parent
-    wanted = re.compile(_translated(pattern))
-    for one in place.lake.list("" if str(fixed) == "." else str(fixed)):
-        if wanted.fullmatch(one.key):
-            yield f"{one.key}\0{one.size}"
-
-
-def _translated(pattern: str) -> str:
-    """A pattern with ``*``, ``?`` and ``**`` as a regular expression."""
-    words = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
-    return "".join(words.get(part) or re.escape(part) for part in parts)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from blocks.errors import UsageError
 from tasks.tables.spec.orchestration import ImportSettings
 from tasks.tables.spec.pipeline import Pipeline
-from tasks.tables.spec.references import DATE_PARTS
+from tasks.tables.spec.templates import DATE_PARTS
 
 #: The date of an import whose source names none: the same source is one batch, whenever it is imported.
 UNDATED = datetime(1970, 1, 1, tzinfo=UTC)

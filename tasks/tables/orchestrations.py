@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 from blocks.errors import UsageError
@@ -54,10 +53,8 @@ def find_orchestration(pipelines: Path, name: str) -> Orchestration:
     known = read_orchestrations(pipelines)
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(name, known, 1)
     raise UsageError(
-        f"There is no orchestration {name} in {orchestrate_file(pipelines)}"
-        f"{f'; did you mean {near[0]}?' if near else '.'}",
+        f"There is no orchestration {name} in {orchestrate_file(pipelines)}{did_you_mean(name, known) or '.'}",
         f"It has {', '.join(known) or 'none'}.",
     )
 

@@ -47,6 +47,6 @@ class _Described(GenerateJsonSchema):
         """See `GenerateJsonSchema.get_title_from_name`."""
         return name
 
-    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ANN401 - core schemas
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ANN401, ARG002 - core schemas
         """Names of fields stand for themselves."""
         return False

@@ -113,9 +113,7 @@ OrchestrationStep = Annotated[
     | Annotated[GraphStep, Tag("graph")]
     | Annotated[IngestStep, Tag("ingest")]
     | Annotated[ImportStep, Tag("import")],
-    Discriminator(
-        _kind, custom_error_type="step_kind", custom_error_message=f"a step has one of {', '.join(KINDS)}"
-    ),
+    Discriminator(_kind, custom_error_type="step_kind", custom_error_message=f"a step has one of {', '.join(KINDS)}"),
 ]
 
 

@@ -96,20 +96,18 @@ class Finder:
         A location names the members of unions too, which the file does not.
         """
         value, path, kind = self.document.value, (), model  # type: Any, Path, Any
-        for number, element in enumerate(loc):
-            last = number == len(loc) - 1
-            if isinstance(value, dict) and element in value and not _is_tag(kind, element):
-                value = value[element]
-            elif isinstance(value, list) and isinstance(element, int) and element < len(value):
-                value = value[element]
-            elif not (last and isinstance(value, dict)) or element == "[key]" or _is_tag(kind, element):
-                kind = _below(kind, element)
-                continue
-            path = (*path, element)
-            known, kind = _keys(kind), _below(kind, element)
-            if last:
-                return path, known
-        return path, []
+        known: list[str] = []
+        for element in loc:
+            if not _is_tag(kind, element):
+                if _holds(value, element):
+                    value = value[element]
+                elif element == loc[-1] and isinstance(value, dict) and element != "[key]":
+                    return (*path, element), _keys(kind)  # it is missing
+                else:
+                    break
+                path, known = (*path, element), _keys(kind)
+            kind = _below(kind, element)
+        return path, known
 
 
 def problem(file: FilePath, place: Place, field: str, message: str) -> Problem:
@@ -138,6 +136,12 @@ def _messages(fault: ErrorDetails, known: list[str]) -> list[str]:
 
 def _choice(known: list[str]) -> str:
     return f"; there are {', '.join(known)}" if known else ""
+
+
+def _holds(value: Any, element: str | int) -> bool:  # noqa: ANN401 - whatever stands in the file
+    if isinstance(value, list):
+        return isinstance(element, int) and element < len(value)
+    return isinstance(value, dict) and element in value
 
 
 def _bare(kind: Any) -> Any:  # noqa: ANN401 - a type

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from blocks.errors import LookbookError, UsageError
 from tasks.tables.spec.files import open_yaml
 from tasks.tables.spec.pipeline import Pipeline
-from tasks.tables.spec.problems import Finder, SpecError
+from tasks.tables.spec.problems import Finder, SpecError, did_you_mean
 from tasks.tables.spec.references import check_references
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -46,9 +45,8 @@ def find_spec(folder: Path, name: str) -> Path:
     known = specs(folder)
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(name, known, 1)
     raise UsageError(
-        f"There is no pipeline {name}: {folder / name}{SUFFIX} is not there{f'; did you mean {near[0]}?' if near else '.'}",
+        f"There is no pipeline {name}: {folder / name}{SUFFIX} is not there{did_you_mean(name, known) or '.'}",
         "lookbook pipeline list shows those that are; LOOKBOOK_PIPELINES names another folder.",
     )
 

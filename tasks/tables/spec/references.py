@@ -6,19 +6,19 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path as FilePath
 
+from blocks.errors import LookbookError
 from tasks.tables.spec.files import read_config
 from tasks.tables.spec.functions import check_function
 from tasks.tables.spec.pipeline import Pipeline
 from tasks.tables.spec.problems import Finder, Problem, SpecError, did_you_mean
 from tasks.tables.spec.sources import FileSource, HttpSource, ObjectsSource
 from tasks.tables.spec.sql_text import check_model_sql, check_task_sql
-from tasks.tables.spec.tasks import ExtractTask, GraphTask, LoadTask, ModelsTask, PythonTask, SqlTask
+from tasks.tables.spec.tasks import ExtractTask, GraphTask, LoadTask, ModelsTask, PythonTask, SqlTask, Task
+from tasks.tables.spec.templates import DATE_PARTS, placeholders
 from tasks.tables.spec.yaml_text import Path
 
 #: Says what is wrong with a text: line, column, message.
 Check = Callable[[str], Iterator[tuple[int, int, str]]]
-#: What templates know of the logical date.
-DATE_PARTS = ("year", "month", "day", "hour", "date")
 
 
 def check_references(pipeline: Pipeline, folder: FilePath, finder: Finder) -> Iterator[Problem]:
@@ -34,24 +34,28 @@ def check_references(pipeline: Pipeline, folder: FilePath, finder: Finder) -> It
     if pipeline.on is not None and pipeline.on.arrival is not None:
         yield from _placeholders(pipeline, pipeline.on.arrival, ("on", "arrival"), finder)
     for name, task in pipeline.tasks.items():
-        path: Path = ("tasks", name)
-        match task:
-            case ExtractTask():
-                yield from _source(pipeline, task, path, finder)
-            case SqlTask():
-                check = partial(check_task_sql, after=task.after, values=("logical_date", *pipeline.params))
-                yield from _sql(task.sql, folder, (*path, "sql"), finder, check)
-            case PythonTask():
-                fault = check_function(folder, task.python, task.after)
-                yield from ([finder.at((*path, "python"), fault)] if fault else [])
-            case ModelsTask():
-                for model, spec in task.models.items():
-                    check = partial(check_model_sql, models=tuple(task.models))
-                    yield from _sql(spec.sql, folder, (*path, "models", model, "sql"), finder, check)
-            case GraphTask():
-                yield from _entities(task, path, finder)
-            case LoadTask():
-                yield from _split(pipeline, name, task, path, finder)
+        yield from _task(pipeline, name, task, folder, finder)
+
+
+def _task(pipeline: Pipeline, name: str, task: Task, folder: FilePath, finder: Finder) -> Iterator[Problem]:
+    path: Path = ("tasks", name)
+    match task:
+        case ExtractTask():
+            yield from _source(pipeline, task, path, finder)
+        case SqlTask():
+            check = partial(check_task_sql, after=task.after, values=("logical_date", *pipeline.params))
+            yield from _sql(task.sql, folder, (*path, "sql"), finder, check)
+        case PythonTask():
+            fault = check_function(folder, task.python, task.after)
+            yield from ([finder.at((*path, "python"), fault)] if fault else [])
+        case ModelsTask():
+            for model, spec in task.models.items():
+                check = partial(check_model_sql, models=tuple(task.models))
+                yield from _sql(spec.sql, folder, (*path, "models", model, "sql"), finder, check)
+        case GraphTask():
+            yield from _entities(task, path, finder)
+        case LoadTask():
+            yield from _split(pipeline, name, task, path, finder)
 
 
 def _config(name: str, folder: FilePath, finder: Finder) -> Iterator[Problem]:
@@ -73,13 +77,11 @@ def _source(pipeline: Pipeline, task: ExtractTask, path: Path, finder: Finder) -
 
 
 def _placeholders(pipeline: Pipeline, text: str, path: Path, finder: Finder) -> Iterator[Problem]:
-    from tasks.tables.spec.templates import placeholders  # noqa: PLC0415
-
     known = [*DATE_PARTS, *pipeline.params]
     try:
         names = placeholders(text)
-    except ValueError as error:
-        yield finder.at(path, str(error))
+    except LookbookError as error:
+        yield finder.at(path, error.problem)
         return
     for name in names:
         if name not in known:

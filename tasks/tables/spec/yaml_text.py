@@ -116,13 +116,17 @@ def _place_of(text: str, position: int) -> Place:
 
 
 def _place(node: yaml.Node) -> Place:
-    return Place(node.start_mark.line + 1, node.start_mark.column + 1)
+    return _at(node.start_mark)
+
+
+def _at(mark: Any) -> Place:  # noqa: ANN401 - PyYAML has two classes of them
+    return Place(mark.line + 1, mark.column + 1) if mark is not None else Place(1, 1)
 
 
 def _named(error: yaml.MarkedYAMLError) -> YamlProblemError:
     mark = error.problem_mark or error.context_mark
     said = ", ".join(filter(None, (error.context, error.problem)))
-    return YamlProblemError(said, Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1))
+    return YamlProblemError(said, _at(mark))
 
 
 def _check_size(text: str) -> None:
@@ -132,9 +136,8 @@ def _check_size(text: str) -> None:
         values += not isinstance(event, yaml.CollectionEndEvent)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MOST_DEPTH or values > MOST_VALUES:
-            mark = event.start_mark
             much = f"deeper than {MOST_DEPTH} levels" if depth > MOST_DEPTH else f"of more than {MOST_VALUES:,} values"
-            raise YamlProblemError(f"no spec is {much}", Place(mark.line + 1, mark.column + 1))
+            raise YamlProblemError(f"no spec is {much}", _at(event.start_mark))
 
 
 class _Reader:
@@ -220,10 +223,10 @@ def _scalar(node: yaml.ScalarNode) -> Any:  # noqa: ANN401 - text, number, truth
                 return {"true": True, "false": False}[text.lower()]
             case "int":
                 return int(text)
-            case "float" if math.isfinite(number := float(text)):
-                return number
+            case "float" if math.isfinite(float(text)):
+                return float(text)
             case "float":
-                raise ValueError(text)
+                return int(text)  # which it is not: JSON has no word for the infinite
     except (ValueError, KeyError):
         raise YamlProblemError(f"this is no {node.tag.removeprefix(_TAG)}", _place(node)) from None
     raise YamlProblemError(f"{node.tag.removeprefix(_TAG)} has no place in a spec", _place(node))

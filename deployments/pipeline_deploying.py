@@ -10,6 +10,7 @@ from deployments.applying import Wanted, apply, by_name, remove
 from tasks.tables.orchestrations import orchestrate_file, read_orchestrations
 from tasks.tables.spec.problems import SpecError
 from tasks.tables.spec.reading import read_spec, specs
+from tasks.tables.ticks import ANCHOR
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from deployments.deploying import Deployed
     from tasks.tables.spec.orchestration import Orchestration
     from tasks.tables.spec.pipeline import Pipeline
+    from tasks.tables.spec.schedules import Schedule
 
 POOL = "lookbook"
 
@@ -83,21 +85,17 @@ def wanted(name: str, spec: Pipeline | Orchestration) -> Wanted:
         entrypoint=f"flows.{flow}.{flow}",
         description=spec.description or f"The {'pipeline' if flow == 'pipeline' else 'orchestration'} {own}.",
         parameters={"pipeline" if flow == "pipeline" else "orchestration": own},
-        schedule=schedule_of(spec),
+        schedule=api_schedule(spec.schedule) if spec.schedule is not None else None,
         active=spec.schedule.active if spec.schedule is not None else True,
         collision="ENQUEUE",
     )
 
 
-def schedule_of(spec: Pipeline | Orchestration) -> dict[str, Any] | None:
-    """A spec's schedule as Prefect's API takes it."""
-    from tasks.tables.ticks import ANCHOR
-
-    schedule = spec.schedule
-    if schedule is None:
-        return None
+def api_schedule(schedule: Schedule) -> dict[str, Any]:
+    """A schedule as Prefect's API takes it."""
     if schedule.every is None:
         return {"cron": schedule.cron, "timezone": schedule.timezone, "day_or": True}
+    # Counted in UTC: in a zone whose clocks are set, Prefect's own dates depend on when it looks.
     return {"interval": schedule.every.total_seconds(), "anchor_date": ANCHOR.isoformat(), "timezone": "UTC"}
 
 

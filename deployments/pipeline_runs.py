@@ -53,7 +53,7 @@ def backfill(
 
         past = done_dates(load_workspace(workspace).registry, name, params_digest(values))
         wanted = [tick for tick in ticks(spec.schedule, first, last) if tick <= datetime.now(UTC)]
-        left = [tick for tick in wanted if again or tick not in past]
+        left = [tick for tick in wanted if again or tick.astimezone(UTC) not in past]
         done = []
         for number, tick in enumerate(left, 1):
             say(f"{name} for {tick.isoformat(timespec='minutes')} ({number} of {len(left)})")

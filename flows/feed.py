@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 from prefect import get_run_logger, runtime, task
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture
 from prefect.states import Completed
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import JsonValue
 
 from blocks.errors import LookbookError
 from blocks.workspace import Workspace, load_workspace
 from flows.feed_artifacts import describe
-from flows.retrying import is_no_interruption, is_worth_another_try
+from flows.feed_tasks import TaskRuns
+from flows.retrying import is_no_interruption
 from flows.waiting import patience
 from tasks.datasets.announcements import announce_table
 from tasks.datasets.lease import lease
 from tasks.tables import ledger
 from tasks.tables.context import Context
-from tasks.tables.order import Order
 from tasks.tables.planning import merged_params
-from tasks.tables.report import Outcome, Report
-from tasks.tables.results import closing_writes, entries, outcome_of, states_of
+from tasks.tables.report import Report
+from tasks.tables.results import closing_writes, entries, states_of
 from tasks.tables.spec.files import read_config
 from tasks.tables.spec.pipeline import Pipeline
-from tasks.tables.steps import run_step
-
-#: Tasks of one run that are under way at the same time.
-AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -65,7 +56,7 @@ def run_feed(feed: Feed) -> dict[str, Any] | State[Any]:
     merged_params(feed.spec, feed.params)
     with _alone(place, feed.spec.name), _recorded(place, feed) as entry:
         context = _context(place, feed, entry)
-        report = _Run(context).to_end()
+        report = TaskRuns(context).to_end()
         _publish(context, feed, report)
         summary = report.summary(context)
         status = "completed" if report.worked else "skipped"
@@ -88,17 +79,16 @@ def _alone(place: Workspace, name: str) -> Iterator[None]:
 
 @contextmanager
 def _recorded(place: Workspace, feed: Feed) -> Iterator[ledger.Entry]:
-    """Note the run in the ledger, and that it failed where the body raises; the body notes how it ended else."""
+    """Note the run in the ledger, and that it failed where the body raises; else the body notes how it ended."""
     run_id, digest = str(runtime.flow_run.id), ledger.params_digest(feed.params)
     entry = ledger.start_run(place.registry, feed.spec.name, feed.date, digest, run_id)
     try:
         yield entry
-    except BaseException as error:
-        interrupted = not isinstance(error, Exception)
+    except Exception as error:
         with suppress(LookbookError):  # a registry that fails too must not hide why the run failed
-            said = "interrupted" if interrupted else str(error) or type(error).__name__
-            ledger.fail_run(place.registry, run_id, said)
+            ledger.fail_run(place.registry, run_id, str(error) or type(error).__name__)
         raise
+    # One that is interrupted or killed says nothing more, and the next one goes on with what it staged.
 
 
 def _context(place: Workspace, feed: Feed, entry: ledger.Entry) -> Context:
@@ -114,74 +104,6 @@ def _context(place: Workspace, feed: Feed, entry: ledger.Entry) -> Context:
         run_id=entry.run_id,
         generation=entry.generation,
     )
-
-
-class _Run:
-    """The tasks of a run that wait, are under way, and are done."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._order = Order(context.pipeline)
-        self._report = Report(context.pipeline)
-        self._futures: dict[str, PrefectFuture[Any]] = {}
-        self._ended: SimpleQueue[str] = SimpleQueue()
-        self._faults: list[Exception] = []
-
-    def to_end(self) -> Report:
-        """Run all that is to be run. After a fault nothing more is started; what is under way ends first."""
-        under_way = 0
-        with ThreadPoolTaskRunner(max_workers=AT_ONCE) as runner:
-            while True:
-                starting = [] if self._faults else self._order.ready()
-                for name in starting:
-                    self._start(name, runner)
-                under_way += len(starting)
-                if not under_way:
-                    break
-                self._finish(self._ended.get())
-                under_way -= 1
-        if self._faults:
-            raise self._faults[0]
-        self._report.left = self._order.left
-        return self._report
-
-    def _start(self, name: str, runner: TaskRunner[Any]) -> None:
-        step = self._context.pipeline.tasks[name]
-        inputs = {before: self._report.results[before] for before in step.after}
-        made = task(
-            name=name,
-            task_run_name=name,
-            retries=step.retries,
-            retry_delay_seconds=step.retry_delay.total_seconds() if step.retry_delay is not None else 0,
-            timeout_seconds=step.timeout.total_seconds() if step.timeout is not None else None,
-            retry_condition_fn=is_worth_another_try,
-            persist_result=False,
-            cache_policy=NO_CACHE,
-        )(self._work(name, inputs))
-        future = runner.submit(made, parameters={}, wait_for=[self._futures[before] for before in step.after])
-        self._futures[name] = future
-        future.add_done_callback(lambda _: self._ended.put(name))
-
-    def _work(self, name: str, inputs: dict[str, Any]) -> Any:  # noqa: ANN401 - a function
-        context = self._context
-
-        def work() -> Outcome:  # results stay in this process: a closure hands them on, and no parameter
-            began = time.monotonic()
-            result = run_step(context, name, inputs)
-            outcome = outcome_of(context, name, inputs, result, time.monotonic() - began)
-            get_run_logger().info("%s", outcome.line)
-            return outcome
-
-        return work
-
-    def _finish(self, name: str) -> None:
-        try:
-            outcome: Outcome = self._futures[name].result()
-        except Exception as fault:  # noqa: BLE001 - raised at the end, once the other tasks have ended
-            self._faults.append(fault)
-            return
-        self._report.outcomes[name] = outcome
-        self._order.done(name, unchanged=outcome.unchanged)
 
 
 def _publish(context: Context, feed: Feed, report: Report) -> None:

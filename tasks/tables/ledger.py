@@ -7,7 +7,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import asyncpg
 from pydantic import JsonValue
@@ -16,7 +16,10 @@ from blocks.errors import LookbookError
 from blocks.registry import Registry
 from tasks.datasets.lease import Owner, this_process
 
-Connection = asyncpg.Connection[asyncpg.Record]
+if TYPE_CHECKING:
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection
 #: Writes more within the transaction of a commit.
 Write = Callable[[Connection], Awaitable[object]]
 
@@ -207,7 +210,7 @@ def date_of_run(registry: Registry, run_id: str) -> datetime | None:
 
 
 def last_runs(registry: Registry) -> dict[str, dict[str, Any]]:
-    """The latest run of each pipeline."""
+    """The latest run of each pipeline; one whose process died without a word is shown as killed."""
 
     async def work(connection: Connection) -> dict[str, dict[str, Any]]:
         rows = await connection.fetch(
@@ -219,7 +222,9 @@ def last_runs(registry: Registry) -> dict[str, dict[str, Any]]:
 
 
 def _plain(row: asyncpg.Record) -> dict[str, Any]:
-    return dict(row) | {"summary": json.loads(row["summary"]) if row["summary"] else None}
+    killed = row["status"] == "running" and Owner.parse(row["owner"]).is_dead()
+    status = "killed" if killed else row["status"]
+    return dict(row) | {"summary": json.loads(row["summary"]) if row["summary"] else None, "status": status}
 
 
 def _json(value: Mapping[str, Any]) -> str:

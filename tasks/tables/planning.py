@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from itertools import islice
 
@@ -44,13 +44,6 @@ def missed_dates(schedule: Schedule, done: Collection[datetime], date: datetime)
         return []
     found = (tick for tick in ticks(schedule, max(before), date) if max(before) < tick < date)
     return list(islice(found, MOST_DATES))
-
-
-def open_dates(
-    schedule: Schedule | None, first: datetime, last: datetime, done: Collection[datetime]
-) -> Iterator[datetime]:
-    """The ticks from `first` to `last` that are not done; without a schedule, each midnight in UTC."""
-    return (tick for tick in ticks(schedule, first, last) if tick not in done)
 
 
 def merged_params(pipeline: Pipeline, given: Mapping[str, JsonValue]) -> dict[str, JsonValue]:

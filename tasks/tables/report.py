@@ -21,6 +21,7 @@ class Outcome:
         rows_out: that it staged or loaded; None where it brings no rows.
         rejected: rows that were set aside.
         tables: that it loaded or made, each with its counts.
+        note: what else is to be said of it.
     """
 
     task: str
@@ -31,6 +32,7 @@ class Outcome:
     rejected: int
     seconds: float
     tables: tuple[dict[str, Any], ...] = ()
+    note: str = ""
 
     @property
     def unchanged(self) -> bool:
@@ -48,14 +50,16 @@ class Outcome:
             "rows_out": self.rows_out,
             "rejected": self.rejected,
             "seconds": round(self.seconds, 2),
+            "note": self.note,
         }
 
     @property
     def line(self) -> str:
         """In one line, for the log."""
         counts = {"rows in": self.rows_in, "rows out": self.rows_out, "rejected": self.rejected or None}
-        said = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count is not None) or "done"
-        return f"{said}{'; unchanged' if self.unchanged else ''}"
+        said = [f"{count:,} {name}" for name, count in counts.items() if count is not None]
+        said += filter(None, [self.note, "unchanged" if self.unchanged else ""])
+        return ", ".join(said) or "done"
 
 
 @dataclass
@@ -104,7 +108,7 @@ class Report:
         """All of it, as JSON can say it."""
         rows = {name: outcome.row for name, outcome in self.outcomes.items()}
         blank = dict.fromkeys(("rows_in", "rows_out"))
-        skipped = {"outcome": "skipped", **blank, "rejected": 0, "seconds": 0.0}
+        skipped = {"outcome": "skipped", **blank, "rejected": 0, "seconds": 0.0, "note": ""}
         for name in self.left:
             rows[name] = {"task": name, "kind": kind_of(self.pipeline.tasks[name]), **skipped}
         return {

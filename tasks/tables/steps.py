@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.tables.context import Context
+from tasks.tables.context import Context, Staged
+from tasks.tables.spec.pipeline import Pipeline
 from tasks.tables.spec.tasks import ExtractTask, GraphTask, LoadTask, ModelsTask, PythonTask, SqlTask
 
 
-def run_step(context: Context, name: str, inputs: Mapping[str, Any]) -> Any:  # noqa: ANN401 - results of all kinds
+def run_step(context: Context, name: str, inputs: Mapping[str, Any], results: Mapping[str, Any]) -> Any:  # noqa: ANN401 - results of all kinds
     """Do the task `name`.
 
     Args:
         context: of the run.
         name: of the task.
         inputs: the results of the tasks in its `after`, by their names.
+        results: those of all tasks upstream.
     """
     match context.pipeline.tasks[name]:
         case ExtractTask():
@@ -33,7 +35,7 @@ def run_step(context: Context, name: str, inputs: Mapping[str, Any]) -> Any:  # 
         case LoadTask():
             from tasks.tables.load import load  # noqa: PLC0415
 
-            return load(context, name, inputs)
+            return load(context, name, list(inputs.values()), _own_extracts(context.pipeline, name, results))
         case ModelsTask():
             from tasks.tables.star import build as build_models  # noqa: PLC0415
 
@@ -42,3 +44,14 @@ def run_step(context: Context, name: str, inputs: Mapping[str, Any]) -> Any:  # 
             from tasks.tables.graph import build as build_graph  # noqa: PLC0415
 
             return build_graph(context, name, inputs)
+
+
+def _own_extracts(pipeline: Pipeline, load: str, results: Mapping[str, Any]) -> list[Staged]:
+    """The results of extracts whose unreadable rows stand in the books of this load: the first that takes from them."""
+    loads = [name for name in pipeline.in_order() if isinstance(pipeline.tasks[name], LoadTask)]
+    found = []
+    for extract in pipeline.extracts(load):
+        first = next(name for name in loads if extract in pipeline.extracts(name))
+        if first == load and isinstance(results[extract], Staged):
+            found.append(results[extract])
+    return found

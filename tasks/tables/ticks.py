@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, time, timedelta
+from heapq import heappop, heappush
 from zoneinfo import ZoneInfo
 
-from croniter import croniter
+from croniter import CroniterBadDateError, croniter
 
 from blocks.errors import UsageError
 from tasks.tables.spec.schedules import Schedule
@@ -23,7 +24,11 @@ def zone_of(schedule: Schedule | None) -> ZoneInfo:
 
 
 def ticks(schedule: Schedule | None, first: datetime, last: datetime) -> Iterator[datetime]:
-    """The ticks from `first` to `last`, both included; without a schedule, each midnight in UTC."""
+    """The ticks from `first` to `last`, both included; without a schedule, each midnight in UTC.
+
+    They are in the schedule's time zone. To be compared for equality they belong in UTC: Python holds times of an hour
+    that comes twice for unequal to those of any other zone.
+    """
     if schedule is not None and schedule.every is not None:
         return _intervals(schedule.every, first, last)
     return _crons(schedule.cron or "" if schedule is not None else "0 0 * * *", zone_of(schedule), first, last)
@@ -85,13 +90,29 @@ def _intervals(every: timedelta, first: datetime, last: datetime) -> Iterator[da
 
 def _crons(cron: str, zone: ZoneInfo, first: datetime, last: datetime) -> Iterator[datetime]:
     walls = croniter(cron, (first.astimezone(zone) - _SHIFT).replace(tzinfo=None))
-    seen = datetime.min.replace(tzinfo=UTC)
     until = (last.astimezone(zone) + _SHIFT).replace(tzinfo=None)
-    while (wall := walls.get_next(datetime)) <= until:
-        tick = _instant(wall, zone)
-        if first <= tick <= last and tick > seen:
-            seen = tick
-            yield tick.astimezone(zone)
+    near: list[datetime] = []  # where a clock is set, its times come in another order than the instants
+    given = datetime.min.replace(tzinfo=UTC)
+    while True:
+        wall = _next(walls)
+        if wall <= until:
+            heappush(near, _instant(wall, zone))
+        while near and (wall > until or near[0] < _instant(wall, zone) - _SHIFT):
+            tick = heappop(near)
+            if first <= tick <= last and tick > given:
+                given = tick
+                yield tick.astimezone(zone)
+        if wall > until:
+            return
+
+
+def _next(walls: croniter) -> datetime:
+    """The next time of a clock; the end of time where there is none, as of a 30th of February."""
+    try:
+        found: datetime = walls.get_next(datetime)
+    except CroniterBadDateError:
+        return datetime.max - 2 * _SHIFT  # noqa: DTZ901 - a clock's time
+    return found
 
 
 def _instant(wall: datetime, zone: ZoneInfo) -> datetime:

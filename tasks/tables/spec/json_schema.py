@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from tasks.tables.spec.reading import FREE
+from tasks.tables.spec.values import Strict
 
 _ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 
@@ -29,14 +30,16 @@ class _Described(GenerateJsonSchema):
     def model_schema(self, schema: Any) -> Any:  # noqa: ANN401 - core schemas
         """See `GenerateJsonSchema.model_schema`."""
         found = super().model_schema(schema)
-        text = inspect.getdoc(schema["cls"]) or ""
-        first, _, rest = text.partition("\n\nAttributes:\n")
-        said = {name: " ".join(words.split()) for name, words in _ATTRIBUTE.findall(rest)}
+        kinds = [each for each in schema["cls"].__mro__ if each.__doc__ and issubclass(each, Strict)]
+        parts = [inspect.cleandoc(each.__doc__).partition("\n\nAttributes:\n") for each in kinds]
+        said = {
+            name: " ".join(words.split()) for *_, rest in reversed(parts) for name, words in _ATTRIBUTE.findall(rest)
+        }
         by_name = {field.alias or name: name for name, field in schema["cls"].model_fields.items()}
         for key, part in found.get("properties", {}).items():
             if (words := said.get(by_name.get(key, key))) and "description" not in part:
                 part["description"] = words.replace("``", '"')
-        return found | {"description": " ".join(first.split()).replace("``", '"')}
+        return found | {"description": " ".join(parts[0][0].split()).replace("``", '"')}
 
     def dict_schema(self, schema: Any) -> Any:  # noqa: ANN401 - core schemas
         """See `GenerateJsonSchema.dict_schema`."""

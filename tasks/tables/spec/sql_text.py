@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tasks.tables.spec.problems import did_you_mean
 
@@ -63,7 +63,7 @@ def _one_select(text: str) -> exp.Query | list[Fault]:
     try:
         found = [each for each in sqlglot.parse(text, dialect="duckdb") if each is not None]
     except errors.ParseError as error:
-        return [(int(each["line"] or 1), int(each["col"] or 1), str(each["description"])) for each in error.errors]
+        return [_parse_fault(each) for each in error.errors]
     except (errors.TokenError, RecursionError) as error:
         return [(1, 1, f"this is no SQL: {str(error).splitlines()[0]}")]
     if len(found) != 1 or not isinstance(found[0], exp.Query):
@@ -72,6 +72,11 @@ def _one_select(text: str) -> exp.Query | list[Fault]:
     if writes is not None and not isinstance(writes, exp.Query):
         return [(1, 1, "one SELECT is asked for, and nothing that writes")]
     return found[0]
+
+
+def _parse_fault(said: Mapping[str, Any]) -> Fault:
+    message = str(said["description"]).partition(" but got <Token")[0]
+    return int(said["line"] or 1), int(said["col"] or 1), f"this is no SQL: {message}"
 
 
 def _tables(select: exp.Query) -> Iterator[tuple[str, str]]:

@@ -180,16 +180,19 @@ class _Reader:
                 continue
             if not isinstance(key, yaml.ScalarNode):
                 raise YamlProblemError("a key is one word or text", _place(key))
-            if key.value in found:
+            if _whole(key) in found:
                 raise YamlProblemError(f"the key {key.value} is there twice", _place(key))
-            self._places[*path, key.value] = _place(key)
-            found[key.value] = self.read(value, (*path, key.value))
+            self._add(key, value, path, found)
         for other in merged:  # what the mapping says itself wins, then what is named first
             for key, value in self._pairs(other):
-                if key.value not in found:
-                    self._places[*path, key.value] = _place(key)
-                    found[key.value] = self.read(value, (*path, key.value))
+                if _whole(key) not in found:
+                    self._add(key, value, path, found)
         return found
+
+    def _add(self, key: yaml.ScalarNode, value: yaml.Node, path: Path, found: dict[str, Any]) -> None:
+        name = _whole(key)
+        self._places[*path, name] = _place(key)
+        found[name] = self.read(value, (*path, name))
 
     def _merged(self, node: yaml.Node) -> list[yaml.MappingNode]:
         parts = node.value if isinstance(node, yaml.SequenceNode) else [node]
@@ -211,12 +214,20 @@ class _Reader:
                     yield from self._pairs(part, depth + 1)
 
 
+def _whole(node: yaml.ScalarNode) -> str:
+    """A text; escapes of JSON write a character beyond the first 65,536 as two halves."""
+    try:
+        return str(node.value).encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise YamlProblemError("half a character stands here", _place(node)) from None
+
+
 def _scalar(node: yaml.ScalarNode) -> Any:  # noqa: ANN401 - text, number, truth value or None
     text = node.value
     try:
         match node.tag.removeprefix(_TAG):
             case "str" | "merge":
-                return text
+                return _whole(node)
             case "null":
                 return None
             case "bool":

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from deployments.options import Debug, Json, with_checked_options
-from tasks.parameters import PipelineName, WorkspaceName
+from tasks.parameters import Again, PipelineName, WorkspaceName
 
 pipeline = App(
     name="pipeline", help="Run and deploy pipelines: tables beside the images, each described by a YAML file."
@@ -65,6 +65,7 @@ def run(
     *,
     date: Date = None,
     param: Param = None,
+    again: Again = False,
     workspace: WorkspaceName = "local",
     json: Json = False,
     debug: Debug = False,
@@ -73,7 +74,7 @@ def run(
     from deployments.output import print_json
     from deployments.summaries import print_feed
 
-    summary = _work(debug, RUNS).run(name, date, param or [], workspace, debug=debug)
+    summary = _work(debug, RUNS).run(name, date, param or [], workspace, again=again, debug=debug)
     print_json(summary) if json else print_feed(summary)
 
 
@@ -85,7 +86,9 @@ def backfill(
     *,
     from_: Annotated[str, Parameter(name="--from", help="The first date.")],
     to: Annotated[str, Parameter(help="The last date; a whole day where it names no time.")],
-    again: Annotated[bool, Parameter(negative="", help="Run dates that are done already, too.")] = False,
+    again: Annotated[
+        bool, Parameter(negative="", help="Run dates that are done, and load what is unchanged, too.")
+    ] = False,
     param: Param = None,
     workspace: WorkspaceName = "local",
     json: Json = False,

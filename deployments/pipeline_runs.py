@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from tasks.tables.spec.pipeline import Pipeline
 
 
-def run(name: str, date: str | None, params: Sequence[str], workspace: str, *, debug: bool) -> dict[str, Any]:
+def run(
+    name: str, date: str | None, params: Sequence[str], workspace: str, *, again: bool, debug: bool
+) -> dict[str, Any]:
     """Run a pipeline in this process; returns its summary."""
     from tasks.tables.ticks import read_date
 
@@ -27,7 +29,7 @@ def run(name: str, date: str | None, params: Sequence[str], workspace: str, *, d
     with _prefect(debug, f"running {name}"):
         from flows.pipeline import pipeline
 
-        summary: dict[str, Any] = pipeline(name, date=given, params=values or None, workspace=workspace)
+        summary: dict[str, Any] = pipeline(name, date=given, params=values or None, workspace=workspace, again=again)
     return summary
 
 
@@ -58,7 +60,7 @@ def backfill(
         for number, tick in enumerate(left, 1):
             say(f"{name} for {tick.isoformat(timespec='minutes')} ({number} of {len(left)})")
             try:
-                done.append(pipeline(name, date=tick, params=values or None, workspace=workspace))
+                done.append(pipeline(name, date=tick, params=values or None, workspace=workspace, again=again))
             except Exception as error:
                 raise _stopped(name, tick, len(done), len(left), error) from error
     return {"pipeline": name, "dates": len(wanted), "done_before": len(wanted) - len(left), "runs": done}

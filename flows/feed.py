@@ -41,6 +41,7 @@ class Feed:
         date: the logical date.
         params: in place of the spec's.
         workspace: name of the workspace.
+        again: load what is unchanged, too.
     """
 
     spec: Pipeline
@@ -48,6 +49,7 @@ class Feed:
     date: datetime
     params: dict[str, JsonValue]
     workspace: str
+    again: bool = False
 
 
 def run_feed(feed: Feed) -> dict[str, Any] | State[Any]:
@@ -56,7 +58,7 @@ def run_feed(feed: Feed) -> dict[str, Any] | State[Any]:
     merged_params(feed.spec, feed.params)
     with _alone(place, feed.spec.name), _recorded(place, feed) as entry:
         context = _context(place, feed, entry)
-        report = TaskRuns(context).to_end()
+        report = TaskRuns(context, again=feed.again).to_end()
         _publish(context, feed, report)
         summary = report.summary(context)
         status = "completed" if report.worked else "skipped"

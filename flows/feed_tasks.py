@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any
 
@@ -24,10 +25,15 @@ AT_ONCE = 4
 
 
 class TaskRuns:
-    """The tasks of a run that wait, are under way, and are done."""
+    """The tasks of a run that wait, are under way, and are done.
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    Args:
+        context: of the run.
+        again: go on with what is unchanged, too.
+    """
+
+    def __init__(self, context: Context, *, again: bool = False) -> None:
+        self._context, self._again = context, again
         self._order = Order(context.pipeline)
         self._report = Report(context.pipeline)
         self._futures: dict[str, PrefectFuture[Any]] = {}
@@ -76,6 +82,8 @@ class TaskRuns:
             began = time.monotonic()
             result = run_step(context, name, inputs, results)
             outcome = outcome_of(context, name, inputs, result, time.monotonic() - began)
+            if self._again:
+                outcome = replace(outcome, unchanged=False)
             get_run_logger().info("%s", outcome.line)
             return outcome
 

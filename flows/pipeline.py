@@ -17,7 +17,7 @@ from blocks.settings import read_settings
 from blocks.workspace import Workspace, load_workspace
 from flows.feed import Feed, run_feed
 from flows.feed_endings import end_feed, tell_crash, telling
-from tasks.parameters import LogicalDate, Params, PipelineName, WorkspaceName
+from tasks.parameters import Again, LogicalDate, Params, PipelineName, WorkspaceName
 from tasks.tables.ledger import date_of_run, done_dates, params_digest
 from tasks.tables.planning import MOST_DATES, logical_date, missed_dates
 from tasks.tables.spec.pipeline import Pipeline
@@ -37,7 +37,11 @@ def _run_name() -> str:
 
 @flow(name="pipeline", flow_run_name=_run_name, on_cancellation=[end_feed], on_crashed=[tell_crash])
 def pipeline(
-    pipeline: PipelineName, date: LogicalDate = None, params: Params = None, workspace: WorkspaceName = "local"
+    pipeline: PipelineName,
+    date: LogicalDate = None,
+    params: Params = None,
+    workspace: WorkspaceName = "local",
+    again: Again = False,
 ) -> dict[str, Any] | State[Any]:
     """Run a pipeline for one date: extract, transform, load, models, graph, as its spec says.
 
@@ -55,7 +59,7 @@ def pipeline(
                 return Completed(name="CatchingUp", message=f"{MOST_DATES} missed dates were run; more are to follow.")
             get_run_logger().info("Catching up: %s", missed.isoformat())
             _again(pipeline, date=missed, params=params, workspace=workspace)
-        return run_feed(Feed(spec, path.parent.absolute(), own, dict(params or {}), workspace))
+        return run_feed(Feed(spec, path.parent.absolute(), own, dict(params or {}), workspace, again))
 
 
 def _again(name: str, **parameters: Any) -> None:  # noqa: ANN401 - of the flow

@@ -92,3 +92,7 @@ Params = Annotated[
     dict[str, JsonValue] | None,
     described("Parameters", "Values in place of those that the spec names under params. None: those of the spec."),
 ]
+Again = Annotated[
+    bool,
+    described("Again", "Go on with what is unchanged since the last load, too: after the SQL of a spec was changed."),
+]

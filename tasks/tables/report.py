@@ -22,6 +22,7 @@ class Outcome:
         rejected: rows that were set aside.
         tables: that it loaded or made, each with its counts.
         note: what else is to be said of it.
+        unchanged: an extract that brought what the last run brought, or nothing that is new.
     """
 
     task: str
@@ -33,11 +34,7 @@ class Outcome:
     seconds: float
     tables: tuple[dict[str, Any], ...] = ()
     note: str = ""
-
-    @property
-    def unchanged(self) -> bool:
-        """Whether it brought what the last run brought."""
-        return isinstance(self.result, Staged) and self.result.unchanged
+    unchanged: bool = False
 
     @property
     def row(self) -> dict[str, Any]:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from blocks.errors import LookbookError
+from tasks.tables.batches import is_stateful
 from tasks.tables.context import Context, Staged
 from tasks.tables.ledger import Connection, Write
+from tasks.tables.load.job import TableState
 from tasks.tables.report import Outcome, Report, kind_of, rows_in, rows_of
+from tasks.tables.spec.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from blocks.workspace import Workspace
+    from tasks.tables.catalogue import TableEntry
 
 
 def outcome_of(context: Context, name: str, inputs: Mapping[str, Any], result: Any, seconds: float) -> Outcome:  # noqa: ANN401 - results of all kinds
@@ -31,7 +41,15 @@ def outcome_of(context: Context, name: str, inputs: Mapping[str, Any], result: A
         note = ", ".join(f"{count:,} {what}" for what, count in counts)
         return Outcome(name, kind, result, taken, None, len(result.problems), seconds, (), note)
     rejected = sum(stage.rejected for stage in result.groups.values()) if isinstance(result, Staged) else 0
-    return Outcome(name, kind, result, taken, rows_of(result), rejected, seconds)
+    unchanged = _is_unchanged(context, name, result, rejected)
+    return Outcome(name, kind, result, taken, rows_of(result), rejected, seconds, unchanged=unchanged)
+
+
+def _is_unchanged(context: Context, name: str, result: Any, rejected: int) -> bool:  # noqa: ANN401 - results of all kinds
+    """Whether nothing needs to follow: the same as before, or nothing at all of what is new since then."""
+    if context.pipeline.tasks[name].after or not isinstance(result, Staged):
+        return False
+    return result.unchanged or (is_stateful(context, name) and not rejected and not rows_of(result))
 
 
 def _loaded(result: Any) -> dict[str, Any]:  # noqa: ANN401 - a LoadResult, whose module is slow to import
@@ -80,6 +98,41 @@ def _taken(context: Context, name: str, staged: Staged) -> Write:
     return write
 
 
-def entries(context: Context, report: Report) -> list[Any]:
-    """What the catalogue is to know of the tables."""
-    return []
+def entries(context: Context, report: Report) -> list[TableEntry]:
+    """What the catalogue is to know of the tables that a run loaded or made."""
+    found, now = [], datetime.now(UTC)
+    for outcome in report.outcomes.values():
+        if outcome.kind == "load":
+            found += [_entry(context, one, now) for one in outcome.result if one.state is not None]
+        elif outcome.kind == "models":
+            found += [_model(context, one, now) for one in outcome.result]
+    return found
+
+
+def _entry(context: Context, result: Any, now: datetime) -> TableEntry:  # noqa: ANN401 - a LoadResult
+    from tasks.tables.catalogue import loaded_entry  # noqa: PLC0415
+
+    more = {"run_id": context.run_id, "load_id": result.load_id, "inputs": list(result.inputs)}
+    return loaded_entry(result.place, result.table, result.state, fresh_at=now, **more)
+
+
+def _model(context: Context, result: Any, now: datetime) -> TableEntry:  # noqa: ANN401 - a ModelResult
+    from tasks.tables.catalogue import loaded_entry  # noqa: PLC0415
+
+    state = TableState(result.columns, result.rows)
+    more = {"run_id": context.run_id, "inputs": list(result.inputs)}
+    return loaded_entry("warehouse", result.name, state, fresh_at=now, kind="model", **more)
+
+
+def replay_context(place: Workspace, spec: Pipeline, folder: Path, date: datetime) -> Context:
+    """What taking up rejects knows of a run: there is none of Prefect's."""
+    return Context(place, spec, folder, date, params=spec.params, run_id=f"replay-{uuid4().hex[:12]}")
+
+
+def replayed(context: Context, results: Sequence[Any]) -> list[dict[str, Any]]:
+    """What became of rejects that were taken up, by table; the catalogue hears of the tables."""
+    from tasks.tables.catalogue import register  # noqa: PLC0415
+
+    now = datetime.now(UTC)
+    register(context.workspace.registry, [_entry(context, one, now) for one in results if one.state is not None])
+    return [_loaded(one) | {"taken_up": one.rows_in, "unreadable": list(one.unreadable)} for one in results]

@@ -35,7 +35,8 @@ def run_step(context: Context, name: str, inputs: Mapping[str, Any], results: Ma
         case LoadTask():
             from tasks.tables.load import load  # noqa: PLC0415
 
-            return load(context, name, list(inputs.values()), _own_extracts(context.pipeline, name, results))
+            own = _own_extracts(context.pipeline, name, results)
+            return load(context, name, [_of_groups(one) for one in inputs.values()], own)
         case ModelsTask():
             from tasks.tables.star import build as build_models  # noqa: PLC0415
 
@@ -44,6 +45,12 @@ def run_step(context: Context, name: str, inputs: Mapping[str, Any], results: Ma
             from tasks.tables.graph import build as build_graph  # noqa: PLC0415
 
             return build_graph(context, name, inputs)
+
+
+def _of_groups(staged: Staged) -> Staged:
+    """Rows that were split lie in their groups: the stage of the whole has none, and names no table."""
+    groups = {name: stage for name, stage in staged.groups.items() if name}
+    return Staged(groups, staged.unchanged) if groups else staged
 
 
 def _own_extracts(pipeline: Pipeline, load: str, results: Mapping[str, Any]) -> list[Staged]:

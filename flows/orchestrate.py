@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 from prefect import flow, get_run_logger, runtime
 from prefect.artifacts import create_table_artifact
-from prefect.context import FlowRunContext
 
 from blocks.errors import LookbookError
 from blocks.settings import read_settings
 from blocks.workspace import load_workspace
+from flows.dating import date_of_earlier_try, date_of_this_run
 from flows.feed_endings import end_feed, telling
 from flows.import_table import import_table
 from flows.pipeline import pipeline
@@ -22,7 +22,6 @@ from tasks.datasets.lease import lease
 from tasks.parameters import LogicalDate, WorkspaceName, described
 from tasks.tables import ledger
 from tasks.tables.orchestrations import find_orchestration
-from tasks.tables.planning import logical_date
 from tasks.tables.spec.orchestration import GraphStep, ImportStep, IngestStep, OrchestrationStep, PipelineStep
 
 OrchestrationName = Annotated[
@@ -48,11 +47,8 @@ def orchestrate(
     """
     spec = find_orchestration(read_settings().pipelines, orchestration)
     name, place = f"orchestrate/{orchestration}", load_workspace(workspace)
-    run, run_id = FlowRunContext.get(), str(runtime.flow_run.id)
-    scheduled = bool(run and run.flow_run and run.flow_run.auto_scheduled)
-    own = ledger.date_of_run(place.registry, run_id) or logical_date(
-        spec.schedule, date, runtime.flow_run.scheduled_start_time, scheduled=scheduled
-    )
+    run_id = str(runtime.flow_run.id)
+    own = date_of_earlier_try(place.registry) or date_of_this_run(spec.schedule, date)
     say = get_run_logger().info
     with telling(name, spec.notify), lease(place.registry, name, patience(), lambda who: say("Waiting: %s", who)):
         entry = ledger.start_run(place.registry, name, own, "", run_id)

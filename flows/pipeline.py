@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from prefect import flow, get_run_logger, runtime
 from prefect.client.schemas.objects import State
-from prefect.context import FlowRunContext
 from prefect.states import Completed
 
 from blocks.errors import LookbookError
 from blocks.settings import read_settings
 from blocks.workspace import Workspace, load_workspace
+from flows.dating import date_of_earlier_try, date_of_this_run, is_scheduled
 from flows.feed import Feed, run_feed
 from flows.feed_endings import end_feed, tell_crash, telling
 from tasks.parameters import Again, LogicalDate, Params, PipelineName, WorkspaceName
-from tasks.tables.ledger import date_of_run, done_dates, params_digest
-from tasks.tables.planning import MOST_DATES, logical_date, missed_dates
+from tasks.tables.ledger import done_dates, params_digest
+from tasks.tables.planning import MOST_DATES, missed_dates
 from tasks.tables.spec.pipeline import Pipeline
 from tasks.tables.spec.reading import find_spec, read_spec
 
@@ -29,7 +28,7 @@ def _run_name() -> str:
     given = runtime.flow_run.parameters
     try:
         spec = read_spec(find_spec(read_settings().pipelines, given["pipeline"]))
-        date = _date(spec, given.get("date"))
+        date = date_of_this_run(spec.schedule, given.get("date"))
     except (LookbookError, ValueError):
         return f"pipeline-{given['pipeline']}"
     return f"pipeline-{spec.name}-{date.isoformat(timespec='minutes')}"
@@ -53,7 +52,7 @@ def pipeline(
     spec = read_spec(path)
     with telling(spec.name, spec.notify):
         place = load_workspace(workspace)
-        own = _date_of_earlier_try(place) or _date(spec, date)
+        own = date_of_earlier_try(place.registry) or date_of_this_run(spec.schedule, date)
         for missed in _missed(spec, place, own, params):
             if missed is None:
                 return Completed(name="CatchingUp", message=f"{MOST_DATES} missed dates were run; more are to follow.")
@@ -67,25 +66,11 @@ def _again(name: str, **parameters: Any) -> None:  # noqa: ANN401 - of the flow
     pipeline(name, **parameters)
 
 
-def _date(spec: Pipeline, given: datetime | str | None) -> datetime:
-    run = FlowRunContext.get()
-    scheduled = bool(run and run.flow_run and run.flow_run.auto_scheduled)
-    wanted = datetime.fromisoformat(given) if isinstance(given, str) else given
-    return logical_date(spec.schedule, wanted, runtime.flow_run.scheduled_start_time, scheduled=scheduled)
-
-
-def _date_of_earlier_try(place: Workspace) -> datetime | None:
-    """A run that is started once more is about the same date, whenever that is."""
-    return date_of_run(place.registry, str(UUID(runtime.flow_run.id))) if runtime.flow_run.run_count > 1 else None
-
-
 def _missed(
     spec: Pipeline, place: Workspace, own: datetime, params: dict[str, Any] | None
 ) -> Iterator[datetime | None]:
     """The dates to run before a scheduled run's own one; None at the end where there are more than one run takes."""
-    run = FlowRunContext.get()
-    scheduled = bool(run and run.flow_run and run.flow_run.auto_scheduled)
-    if spec.schedule is None or not spec.schedule.catch_up or not scheduled:
+    if spec.schedule is None or not spec.schedule.catch_up or not is_scheduled():
         return
     missed = missed_dates(spec.schedule, done_dates(place.registry, spec.name, params_digest(params or {})), own)
     yield from missed

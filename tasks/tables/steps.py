@@ -19,7 +19,7 @@ def run_step(context: Context, name: str, inputs: Mapping[str, Any], results: Ma
         inputs: the results of the tasks in its `after`, by their names.
         results: those of all tasks upstream.
     """
-    match context.pipeline.tasks[name]:
+    match task := context.pipeline.tasks[name]:
         case ExtractTask():
             from tasks.tables.extract import extract  # noqa: PLC0415 - each run needs only some of the parts
 
@@ -36,7 +36,8 @@ def run_step(context: Context, name: str, inputs: Mapping[str, Any], results: Ma
             from tasks.tables.load import load  # noqa: PLC0415
 
             own = _own_extracts(context.pipeline, name, results)
-            return load(context, name, [_of_groups(one) for one in inputs.values()], own)
+            split = "{event}" in task.table
+            return load(context, name, [_of_groups(one, split=split) for one in inputs.values()], own)
         case ModelsTask():
             from tasks.tables.star import build as build_models  # noqa: PLC0415
 
@@ -47,10 +48,10 @@ def run_step(context: Context, name: str, inputs: Mapping[str, Any], results: Ma
             return build_graph(context, name, inputs)
 
 
-def _of_groups(staged: Staged) -> Staged:
+def _of_groups(staged: Staged, *, split: bool) -> Staged:
     """Rows that were split lie in their groups: the stage of the whole has none, and names no table."""
-    groups = {name: stage for name, stage in staged.groups.items() if name}
-    return Staged(groups, staged.unchanged) if groups else staged
+    groups = {name: stage for name, stage in staged.groups.items() if name or (stage.rows and not stage.groups)}
+    return Staged(groups, staged.unchanged) if split or groups else staged
 
 
 def _own_extracts(pipeline: Pipeline, load: str, results: Mapping[str, Any]) -> list[Staged]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from blocks.errors import UsageError
 from blocks.workspace import Workspace
 from tasks.datasets.watching import NOTHING
-from tasks.tables.extract.places import files_of
+from tasks.tables.extract.places import find_files
 from tasks.tables.orchestrations import find_orchestration
 from tasks.tables.spec.reading import find_spec, read_spec
 from tasks.tables.spec.templates import render
@@ -46,6 +46,6 @@ def look(place: Workspace, folder: Path, pattern: str) -> str:
         `NOTHING` where there is none.
     """
     path = render(pattern, datetime.now(UTC), {})
-    lines = [f"{found.address}\0{found.fingerprint}" for found in files_of(place.lake, folder, path)]
+    lines = [f"{found.address}\0{found.fingerprint}" for found in find_files(place.lake, folder, path)]
     digest = hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass"))
     return digest.hexdigest() if lines else NOTHING

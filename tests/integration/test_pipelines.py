@@ -1,4 +1,4 @@
-"""Pipelines on a real server with a real worker: deployed from a folder of specs, started by everything that starts one."""
+"""Pipelines on a real server with a real worker: deployed from a folder, and started by all that starts one."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from blocks.errors import LookbookError
 from blocks.extras import needs_extra
 from blocks.feed_models import BuiltModel, FeedModel
-from blocks.warehouse import FEEDS_SCHEMA, STAGING_KEYS, Model, QueryCost, SnapshotLoad, Warehouse, WarehouseTable
+from blocks.warehouse import STAGING_KEYS, Model, QueryCost, SnapshotLoad, Warehouse, WarehouseTable
 
 with needs_extra("gcp", "A warehouse in BigQuery"):
     from prefect_gcp import GcpCredentials
@@ -109,7 +109,7 @@ class BigQueryWarehouse(Warehouse):
         """See `Warehouse.tables`. Lists and looks up: no statement is run, and nothing billed."""
         with self._store() as store:
             found = {}
-            for dataset in dict.fromkeys((self.warehouse_dataset, FEEDS_SCHEMA)):
+            for dataset in dict.fromkeys((self.warehouse_dataset, self.feeds_dataset)):
                 for name, table in sorted(store.tables(dataset, store.names(dataset)).items()):
                     if table is not None:
                         counted = (None, None) if table.table_type == "VIEW" else (table.num_rows, table.num_bytes)

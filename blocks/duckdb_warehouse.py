@@ -125,7 +125,7 @@ class DuckDBWarehouse(Warehouse):
             yield connection
 
     @contextmanager
-    def reading(self) -> Iterator[DuckDBPyConnection | None]:
+    def reading_feeds(self) -> Iterator[DuckDBPyConnection | None]:
         """A connection that only reads, and no other file; None where nothing was loaded yet."""
         if not self.path.exists():
             yield None

@@ -45,7 +45,7 @@ def physical_lines(records: list[list[str]], ending: str) -> list[int]:
     return starts
 
 
-FIELDS = st.text(st.sampled_from('ab1 ,;"\n\t|é漢\'\\'), max_size=6)
+FIELDS = st.text(st.sampled_from("ab1 ,;\"\n\t|é漢'\\"), max_size=6)
 
 
 @st.composite

@@ -32,7 +32,13 @@ def values(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if v is not None and k not in ("_input", "_line")} for row in rows]
 
 
-SCALARS = st.none() | st.integers(-(2**60), 2**60) | st.text(max_size=5) | st.booleans() | st.floats(allow_nan=False, allow_infinity=False)
+SCALARS = (
+    st.none()
+    | st.integers(-(2**60), 2**60)
+    | st.text(max_size=5)
+    | st.booleans()
+    | st.floats(allow_nan=False, allow_infinity=False)
+)
 OBJECTS = st.lists(st.dictionaries(st.sampled_from(["a", "b", "c d"]), st.text(max_size=5), max_size=3), max_size=8)
 
 
@@ -75,9 +81,7 @@ def test_values_keep_what_json_says_of_them(column: list[Any]) -> None:
 
 def test_nested_objects_are_flattened_and_lists_stay_json() -> None:
     rows, _ = read('{"id": 1, "post": {"id": 2, "author": {"name": "é"}, "no": {}}, "tags": ["a", {"b": 1}], "l": []}')
-    assert values(rows) == [
-        {"id": 1, "post__id": 2, "post__author__name": "é", "tags": '["a",{"b":1}]', "l": "[]"}
-    ]
+    assert values(rows) == [{"id": 1, "post__id": 2, "post__author__name": "é", "tags": '["a",{"b":1}]', "l": "[]"}]
 
 
 def test_numbers_beyond_64_bits_become_text() -> None:

@@ -32,11 +32,25 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "pattern",
-    ["*.csv", "*/*.csv", "**/*.csv", "**", "x/**", "x/**/a.csv", "?.csv", "[ab].csv", "[!a].csv", "z[[]1].csv", "x/*/b[0-9].csv"],
+    [
+        "*.csv",
+        "*/*.csv",
+        "**/*.csv",
+        "**",
+        "x/**",
+        "x/**/a.csv",
+        "?.csv",
+        "[ab].csv",
+        "[!a].csv",
+        "z[[]1].csv",
+        "x/*/b[0-9].csv",
+    ],
 )
 def test_patterns_mean_what_they_mean_to_python(tree: Path, pattern: str) -> None:
     expected = {
-        name for name in glob.glob(pattern, root_dir=tree, recursive=True) if (tree / name).is_file()  # noqa: PTH207
+        name
+        for name in glob.glob(pattern, root_dir=tree, recursive=True)
+        if (tree / name).is_file()  # noqa: PTH207
     }
     assert expected
     assert {name for name, _ in matching(tree, pattern)} == expected
@@ -55,7 +69,10 @@ def test_addresses_are_those_of_the_spec_and_not_of_the_machine(tree: Path, tmp_
     lake = FolderLake(root=tmp_path)
     assert [found.address for found in find_files(lake, tree, "x/**/*.csv")] == ["x/a.csv", "x/y/a.csv", "x/y/b1.csv"]
     assert [found.address for found in find_files(lake, tree / "x", "../a.csv")] == ["../a.csv"]
-    assert [found.address for found in find_files(lake, tmp_path, f"{tree}/?.csv")] == [f"{tree}/a.csv", f"{tree}/b.csv"]
+    assert [found.address for found in find_files(lake, tmp_path, f"{tree}/?.csv")] == [
+        f"{tree}/a.csv",
+        f"{tree}/b.csv",
+    ]
     assert find_files(lake, tree, "none*.csv") == find_files(lake, tree, "none.csv") == []
 
 

@@ -175,9 +175,7 @@ def test_too_many_rejects_are_an_error_that_shows_one(
         extract(context_of(workspace, tmp_path, {"extract": SKIPPING}), "extract")
 
 
-def test_too_many_groups_are_an_error(
-    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_groups_are_an_error(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage_rows, "MAX_GROUPS", 3)
     (tmp_path / "e.json").write_text(events(*({"event": f"e{number}"} for number in range(5))))
     with pytest.raises(LookbookError, match="split_by event"):

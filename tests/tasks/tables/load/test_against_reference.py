@@ -79,7 +79,11 @@ class Reference:
 @pytest.mark.parametrize("place", ["warehouse", "registry"])
 @given(load=LOADS, batches=BATCHES)
 @settings(
-    max_examples=12, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
+    max_examples=12,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 def test_the_table_is_what_the_words_mean(
     workspace: Workspace, place: str, load: dict[str, Any], batches: list[tuple[int, list[Row]]]
 ) -> None:

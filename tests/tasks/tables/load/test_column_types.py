@@ -20,9 +20,11 @@ def connection() -> duckdb.DuckDBPyConnection:
     return made
 
 
-def of_text(connection: duckdb.DuckDBPyConnection, value: str, kind: str, *, strict: bool) -> Any:  # noqa: ANN401
+def of_text(connection: duckdb.DuckDBPyConnection, value: str, kind: str, *, strict: bool) -> Any:
     """A text as one of a type, as text again; None where it does not fit."""
-    found = connection.execute(f"SELECT CAST({fitted('v', TEXT, kind, strict=strict)} AS VARCHAR) FROM (SELECT $1 AS v)", [value])
+    found = connection.execute(
+        f"SELECT CAST({fitted('v', TEXT, kind, strict=strict)} AS VARCHAR) FROM (SELECT $1 AS v)", [value]
+    )
     return (found.fetchone() or (None,))[0]
 
 
@@ -45,9 +47,7 @@ def inferred(connection: duckdb.DuckDBPyConnection, value: str) -> str:
         *((value, "text") for value in ("2024-02-30", "24-01-01", "01/02/2024", "10:00", "yes", "1.", ".5")),
     ],
 )
-def test_a_text_is_what_it_shows_beyond_doubt(
-    connection: duckdb.DuckDBPyConnection, value: str, kind: str
-) -> None:
+def test_a_text_is_what_it_shows_beyond_doubt(connection: duckdb.DuckDBPyConnection, value: str, kind: str) -> None:
     assert inferred(connection, value) == kind
 
 

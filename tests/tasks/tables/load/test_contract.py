@@ -62,7 +62,9 @@ def test_contract(workspace: Workspace, mode: str, change: str) -> None:
 @pytest.mark.parametrize("change", ["new", "renamed", "retyped"])
 def test_freeze_names_column_value_file_and_line(workspace: Workspace, change: str) -> None:
     load_rows(context(workspace), STANDING)
-    column, value, line = {"new": ("size", "7", 2), "renamed": ("cost", "2", 2), "retyped": ("price", "dear", 3)}[change]
+    column, value, line = {"new": ("size", "7", 2), "renamed": ("cost", "2", 2), "retyped": ("price", "dear", 3)}[
+        change
+    ]
     with pytest.raises(LookbookError) as caught:
         load_rows(context(workspace, day=2, schema_contract="freeze"), BATCHES[change])
     for part in (column, repr(value), f"in rows.csv line {line}"):

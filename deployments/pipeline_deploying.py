@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tasks.tables.spec.schedules import Schedule
 
 POOL = "lookbook"
+#: The flows whose deployments specs make; prefect.yaml names none of them.
+FLOWS = ("pipeline", "orchestrate", "watch-files")
 
 
 @dataclass

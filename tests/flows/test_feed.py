@@ -95,6 +95,7 @@ class Parts:
         return found
 
     async def commit_inputs(self, connection: Any, pipeline: str, task: str, inputs: Any) -> None:
+        assert pipeline == "prices"
         assert connection.is_in_transaction()
         self.committed.append((task, inputs))
 
@@ -237,7 +238,8 @@ def test_two_runs_of_a_pipeline_are_kept_apart(parts: Parts, workspace: Workspac
     assert parts.done == []
 
 
-def test_each_task_is_prefects_with_its_own_name_and_retries(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("parts")
+def test_each_task_is_prefects_with_its_own_name_and_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = SPEC.model_dump(mode="json", by_alias=True, exclude_unset=True)
     spec["tasks"]["clean"] |= {"retries": 2, "retry_delay": "30s", "timeout": "2m"}
     monkeypatch.setattr(sys.modules[__name__], "SPEC", Pipeline.model_validate(spec))

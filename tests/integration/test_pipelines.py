@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -119,40 +120,36 @@ def write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def test_deploying_again_changes_nothing_and_a_new_file_is_all_that_a_new_feed_needs(feeds: Feeds) -> None:
-    server = feeds.server
-    schedule = server.deployment("pipeline/ticking")["schedules"][0]
-    assert (schedule["active"], schedule["slug"], schedule["schedule"]["interval"]) == (False, "spec", 15.0)
-    server.patch(
-        f"/deployments/{server.deployment('pipeline/daily')['id']}/schedules/"
-        f"{server.deployment('pipeline/daily')['schedules'][0]['id']}",
-        {"active": True},
-    )
+def test_a_new_file_is_all_that_a_new_feed_needs_and_what_stands_there_stays(feeds: Feeds) -> None:
+    server, daily = feeds.server, feeds.server.deployment("pipeline/daily")
+    (schedule,) = daily["schedules"]
+    assert (schedule["active"], schedule["slug"], schedule["schedule"]["cron"]) == (False, "spec", "0 9 * * *")
     assert server.deployment("watch-files/waiting")["parameters"] == {"starts": "pipeline/waiting"}
-    again = feeds.deploy()
-    assert again["made"] == again["changed"] == again["removed"] == []
-    daily = server.deployment("pipeline/daily")
-    assert daily["schedules"][0]["active"] is True, "what was switched in the UI stays"
-    server.patch(f"/deployments/{daily['id']}/schedules/{daily['schedules'][0]['id']}", {"active": False})
-
-    text = (feeds.folder / "waiting.yaml").read_text(encoding="utf-8")
-    write(feeds.folder / "added.yaml", text.replace("waiting", "added"))
+    place = f"/deployments/{daily['id']}/schedules/{schedule['id']}"
+    server.patch(place, {"active": True})
+    waiting, ticking = ((feeds.folder / f"{name}.yaml").read_text(encoding="utf-8") for name in ("waiting", "ticking"))
+    write(feeds.folder / "added.yaml", waiting.replace("waiting", "added"))
     write(feeds.folder / "broken.yaml", "name: broken\ntask: {}\n")
+    write(feeds.folder / "ticking.yaml", ticking + "on: {event: shop.opened}\n")
     try:
-        done = lookbook(server.home, "pipeline", "deploy", **feeds.environment)
-        assert done.returncode == 1
-        assert "not deployed: pipeline/broken" in done.stdout
-        assert "broken.yaml:2:1: task: no such key; did you mean tasks?" in done.stdout
-        names = {one["name"] for one in server.post("/automations/filter")}
-        assert "lookbook: files arrived → pipeline/added" in names
-        write(feeds.folder / "added.yaml", text.replace("waiting", "added").replace('on: {arrival: "in/*.csv"}', ""))
-        (feeds.folder / "broken.yaml").unlink()
-        assert "watch-files/added" in feeds.deploy()["removed"], "the spec says so no more"
+        done = lookbook(server.home, "pipeline", "deploy", "--json", **feeds.environment)
+        told = json.loads(done.stdout)
+        rule = "automation lookbook: event → pipeline/ticking"
+        arrivals = "automation lookbook: files arrived → pipeline/added"
+        assert set(told["made"]) == {"pipeline/added", "watch-files/added", arrivals, rule}
+        assert (told["changed"], told["removed"]) == ([], [])
+        assert (done.returncode, told["broken"]) == (1, ["pipeline/broken"])
+        assert any("broken.yaml:2:1: task: no such key; did you mean tasks?" in note for note in told["notes"])
+        assert server.deployment("pipeline/daily")["schedules"][0]["active"] is True, "as it was switched in the UI"
     finally:
+        server.patch(place, {"active": False})
+        write(feeds.folder / "ticking.yaml", ticking)
         (feeds.folder / "added.yaml").unlink()
-        (feeds.folder / "broken.yaml").unlink(missing_ok=True)
-    assert any("pipeline/added has no spec" in note for note in feeds.deploy()["notes"])
-    assert "pipeline/added" in feeds.deploy("--prune")["removed"]
+        (feeds.folder / "broken.yaml").unlink()
+    told = feeds.deploy()
+    assert told["changed"] == [f"{rule}, which is gone"], "the spec says so no more"
+    assert any("pipeline/added has no spec" in note for note in told["notes"])
+    assert set(feeds.deploy("--prune")["removed"]) == {"pipeline/added", "watch-files/added"}
     assert not [one for one in server.post("/automations/filter") if "added" in one["name"]]
 
 
@@ -239,7 +236,7 @@ def test_a_backfill_runs_each_date_once_stops_at_the_first_failure_and_goes_on_f
 
 def test_a_run_whose_machine_dies_is_done_by_the_next_one_and_nothing_is_doubled(feeds: Feeds) -> None:
     server = feeds.server
-    assert server.deployment("pipeline/slow")["concurrency_options"] == {"collision_strategy": "ENQUEUE"}
+    assert server.deployment("pipeline/slow")["concurrency_options"]["collision_strategy"] == "ENQUEUE"
     with server.worker(name="dying", LOOKBOOK_PIPELINES=str(feeds.folder)) as worker:
         lost = server.start_run("pipeline/slow")
         wait_for("the source is asked", lambda: feeds.loopback.calls["slow"] > 0, 90)

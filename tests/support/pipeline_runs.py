@@ -25,5 +25,5 @@ def staged(workspace: Workspace, task: str, *tables: pa.Table) -> Staged:
     with StageWriter(workspace.lake, f"raw/test/{task}", workspace.scratch) as writer:
         for table in tables:
             writer.write(table)
-            writer._finish_file()  # noqa: SLF001 - so that tests have several files
+            writer._finish_file()
         return Staged({"": writer.close()})

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from blocks.workspace import Workspace
-from tests.support.feeds import Row, context, load_rows, table_rows
+from tests.support.feeds import Row, context, load_rows
 
 ROWS = 20_000
 SUMMARY = "SELECT count(*), min(version), max(version) FROM feeds.prices"
@@ -95,4 +95,3 @@ def test_a_reader_with_one_snapshot_sees_the_table_of_its_time(workspace: Worksp
             await reader.close()
 
     asyncio.run(read())
-

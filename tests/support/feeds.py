@@ -29,8 +29,8 @@ def pipeline(**load_task: Any) -> Pipeline:
     return Pipeline.model_validate({"name": "feed", "tasks": tasks})
 
 
-def context(workspace: Workspace, day: int = 1, **load_task: Any) -> Context:
-    """A run of it, for one of a month's days."""
+def context(workspace: Workspace, day: Any = 1, **load_task: Any) -> Context:
+    """A run of it, for one of a month's days (any type: mypy takes settings that are unpacked for it)."""
     return Context(
         workspace, pipeline(**load_task), Path("/nowhere"), datetime(2024, 1, day, tzinfo=UTC), run_id=f"run-{day}"
     )

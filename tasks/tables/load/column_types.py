@@ -28,8 +28,14 @@ DLT_NAMES = {
 #: What the values of a text column may be, if all of them are: tried in this order.
 INFERRED = (INTEGER, FLOAT, BOOL, DATE, INSTANT, DATETIME)
 
-_INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}
-_WIDE = {"UBIGINT": "DECIMAL(20, 0)", "HUGEINT": "DECIMAL(38, 0)", "UHUGEINT": "DECIMAL(38, 0)"}
+_PLAIN = {
+    **{name: name for name in DLT_NAMES},
+    **dict.fromkeys(("TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT", "UINTEGER"), INTEGER),
+    "UBIGINT": "DECIMAL(20, 0)",
+    "HUGEINT": "DECIMAL(38, 0)",
+    "UHUGEINT": "DECIMAL(38, 0)",
+    "FLOAT": FLOAT,
+}
 _DECIMAL = re.compile(r"DECIMAL\((\d+), ?(\d+)\)")
 
 _NUMBER = r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?"
@@ -58,19 +64,14 @@ _STRICT = _LENIENT | {
 
 def canonical(found: str) -> str:
     """The type that a table gets for a type of DuckDB: one of those that a spec can declare."""
-    if found in _INTEGERS:
-        return INTEGER
-    if found in _WIDE:
-        return _WIDE[found]
-    if found in {"FLOAT", "REAL"}:
-        return FLOAT
+    if found in _PLAIN:
+        return _PLAIN[found]
     if decimal := _DECIMAL.fullmatch(found):
         return f"DECIMAL({decimal[1]}, {decimal[2]})"
-    if found.startswith("TIMESTAMP") and found != INSTANT:
+    if found.startswith("TIMESTAMP"):  # of seconds, milliseconds or nanoseconds
         return DATETIME
-    if found.endswith("]") or found.startswith(("STRUCT", "MAP", "UNION")):
-        return JSON
-    return found if found in DLT_NAMES else TEXT
+    nested = found.endswith("]") or found.startswith(("STRUCT", "MAP", "UNION"))
+    return JSON if nested else TEXT
 
 
 def dlt_name(type_: str) -> str:
@@ -99,16 +100,12 @@ def fitted(value: str, before: str, after: str, *, strict: bool) -> str:
     """
     if before == after:
         return value
-    if after == TEXT:
-        return f"CAST({value} AS VARCHAR)"
-    if before == TEXT:
-        return _from_text(value, after, strict=strict)
-    if after == BINARY:
-        return f"encode(CAST({value} AS VARCHAR))"
-    if after == JSON:
-        return f"to_json({value})"
-    if before == JSON:
-        return _from_text(f"({value} ->> '$')", after, strict=strict)
+    if before in (TEXT, JSON) and after != TEXT:
+        text = value if before == TEXT or after == JSON else f"({value} ->> '$')"
+        return _from_text(text, after, strict=strict)
+    always = {TEXT: f"CAST({value} AS VARCHAR)", BINARY: f"encode(CAST({value} AS VARCHAR))", JSON: f"to_json({value})"}
+    if after in always:
+        return always[after]
     # What comes back as it was has lost nothing on the way.
     there = f"TRY_CAST({value} AS {after})"
     return f"CASE WHEN TRY_CAST({there} AS {before}) = {value} THEN {there} END"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from blocks.workspace import Workspace
@@ -11,12 +9,11 @@ from tests.support.feeds import forget_feeds
 
 
 @pytest.fixture(autouse=True)
-def _no_feeds(request: pytest.FixtureRequest) -> Iterator[None]:
+def _no_feeds(request: pytest.FixtureRequest) -> None:
     """The registry is shared: its feeds are gone before a test that has one."""
     if "workspace" in request.fixturenames:
         workspace: Workspace = request.getfixturevalue("workspace")
         forget_feeds(workspace.registry)
-    yield
 
 
 @pytest.fixture(params=["warehouse", "registry"])

@@ -1,4 +1,4 @@
-"""Random batches, loaded into each database and into a reference of twenty lines of Python: the same rows stand there."""
+"""Random batches, loaded into each database and into a small reference in Python: the same rows stand there."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from blocks.duckdb_warehouse import DuckDBWarehouse
 from blocks.workspace import Workspace
 from tests.support.feeds import Row, context, forget_feeds, in_order, load_rows, table_rows
 
@@ -71,7 +72,7 @@ class Reference:
             if mine == theirs:
                 continue
             if mine is None or theirs is None:
-                return theirs is None
+                return bool(theirs is None)
             return bool(mine < theirs) == (way == "asc")
         return False
 
@@ -88,7 +89,8 @@ def test_the_table_is_what_the_words_mean(
     workspace: Workspace, place: str, load: dict[str, Any], batches: list[tuple[int, list[Row]]]
 ) -> None:
     forget_feeds(workspace.registry)
-    workspace.warehouse.path.unlink(missing_ok=True)  # type: ignore[attr-defined] - it is DuckDB's
+    assert isinstance(workspace.warehouse, DuckDBWarehouse)
+    workspace.warehouse.path.unlink(missing_ok=True)
     reference = Reference(load)
     for day, rows in batches:
         load_rows(context(workspace, day=day, target=place, fields=FIELDS, **load), rows)

@@ -19,8 +19,9 @@ BATCHES: dict[str, list[Row]] = {
     "renamed": [{"sku": "b", "cost": 2}, {"sku": "c", "cost": None}],
     "retyped": [{"sku": "b", "price": "2"}, {"sku": "c", "price": "dear"}],
 }
-B, C = {"sku": "b"}, {"sku": "c"}
-NULL = {"price": None}
+B: Row = {"sku": "b"}
+C: Row = {"sku": "c"}
+NULL: Row = {"price": None}
 #: For each mode and batch: the rows that are loaded, and the keys of those set aside; None: the load fails.
 EXPECTED: dict[tuple[str, str], tuple[list[Row], list[str]] | None] = {
     ("evolve", "new"): ([B | {"price": 2, "size": 7}, C | {"price": 3, "size": None}], []),
@@ -38,7 +39,10 @@ EXPECTED: dict[tuple[str, str], tuple[list[Row], list[str]] | None] = {
     ("freeze", "retyped"): None,
     ("discard_row", "retyped"): ([B | {"price": 2}], ["c"]),
     ("discard_value", "retyped"): ([B | {"price": 2}, C | NULL], []),
-} | {(mode, "missing"): ([B | NULL, C | NULL], []) for mode in ("evolve", "freeze", "discard_row", "discard_value")}
+}
+EXPECTED |= {
+    (mode, "missing"): ([B | NULL, C | NULL], []) for mode in ("evolve", "freeze", "discard_row", "discard_value")
+}
 
 
 @pytest.mark.parametrize(("mode", "change"), EXPECTED, ids="-".join)

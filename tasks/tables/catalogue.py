@@ -47,7 +47,7 @@ class TableEntry:
     name: str
     kind: Kind
     columns: Mapping[str, str]
-    partitions: Sequence[Mapping[str, str | int]] = ()
+    partitions: Sequence[Mapping[str, str | int]] = field(default_factory=list)
     rows: int | None = None
     bytes: int | None = None
     fresh_at: datetime | None = None

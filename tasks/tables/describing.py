@@ -16,7 +16,7 @@ from tasks.tables.catalogue import TableEntry
 from tasks.tables.catalogue_listing import GONE, Listed, as_document, found_tables
 from tasks.tables.dataset_tables import parquet_columns
 from tasks.tables.lake_query import lake_views
-from tasks.tables.reading import tables_named
+from tasks.tables.reading import name_parts
 
 #: So many loads of a table are told, the newest first.
 MOST_LOADS = 20
@@ -56,8 +56,7 @@ def _chosen(tables: list[Listed], name: str) -> Listed:
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    named = tables_named(f"FROM {name}")
-    return tuple(part.lower() for part in next(iter(named))) if len(named) == 1 else (name.lower(),)
+    return tuple(part.lower() for part in name_parts(name))
 
 
 def _completed(workspace: Workspace, listed: Listed) -> TableEntry:
@@ -66,7 +65,7 @@ def _completed(workspace: Workspace, listed: Listed) -> TableEntry:
     if listed.note == GONE:
         return entry
     if entry.place == "lake" and entry.kind == "dataset" and not entry.columns:
-        (view,) = lake_views(workspace.lake, tables_named(f"FROM {entry.name}"))
+        (view,) = lake_views(workspace.lake, [name_parts(entry.name)])
         entry = replace(entry, columns=parquet_columns(workspace.lake, view.keys[0]))
     if entry.place == "warehouse" and entry.rows is None and isinstance(workspace.warehouse, DuckDBWarehouse):
         counted = workspace.warehouse.query(f"SELECT count(*) AS rows FROM {entry.name}")  # noqa: S608 - quoted

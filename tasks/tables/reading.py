@@ -69,8 +69,13 @@ def tables_named(sql: str, dialect: str = "duckdb") -> set[tuple[str, ...]]:
             found = connection.get_table_names(sql, qualified=True)
         except duckdb.Error:  # several statements, a PIVOT, another dialect
             return _tables_by_sqlglot(sql, dialect)
-    names = {tuple(_unquoted(part) for part in _PART.findall(name)) for name in found}
+    names = {name_parts(name) for name in found}
     return {tuple(".".join(name).split(".")) for name in names} if dialect == "bigquery" else names
+
+
+def name_parts(name: str) -> tuple[str, ...]:
+    """The parts of a name: schema and table, without the quotes."""
+    return tuple(_unquoted(part) for part in _PART.findall(name))
 
 
 def _unquoted(part: str) -> str:

@@ -13,8 +13,8 @@ from blocks.errors import LookbookError, TransientError
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-#: IPv6 addresses of translators, which end with an IPv4 address (RFC 6052, RFC 8215).
-_TRANSLATED = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
+#: IPv6 addresses of public translators: each ends with the IPv4 address that is meant (RFC 6052).
+_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
 
 
 def is_public(address: Address) -> bool:
@@ -27,16 +27,14 @@ def _meant(address: Address) -> Iterator[Address]:
     if isinstance(address, ipaddress.IPv4Address):
         yield address
         return
-    if address.ipv4_mapped is not None:
-        yield address.ipv4_mapped
+    if address.ipv4_mapped is not None or address in _TRANSLATED:
+        yield ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         return
     yield address
     if address.sixtofour is not None:
         yield address.sixtofour
     if address.teredo is not None:
         yield from address.teredo
-    if any(address in network for network in _TRANSLATED):
-        yield ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
 
 
 def resolve(host: str, port: int) -> list[Address]:

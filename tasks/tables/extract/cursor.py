@@ -164,7 +164,7 @@ class Cursor:
         """Which rows are new."""
         if self.before is None:
             return keys.is_valid()
-        border = pa.scalar(behind(self.before.key, self.incremental.lag, self.before.kind), keys.type, safe=False)
+        border = pa.scalar(behind(self.before.key, self.incremental.lag, self.before.kind), keys.type)
         wanted = pc.fill_null(pc.greater_equal(keys, border), False)
         if self.incremental.lag is not None:
             return wanted

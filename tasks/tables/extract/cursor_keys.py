@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Literal, TypeAlias
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from blocks.errors import LookbookError
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 #: What a cursor counts: numbers, or microseconds since 1970 in UTC; a time without a zone counts as UTC.
 CursorKind: TypeAlias = Literal["number", "time"]
@@ -61,16 +65,22 @@ def keys_of(column: pa.ChunkedArray, kind: CursorKind) -> pa.Array:
 
 
 def _of_text(column: pa.ChunkedArray, kind: CursorKind) -> pa.Array:
-    import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
-
     value = "TRY_CAST(trim(v) AS DOUBLE)" if kind == "number" else "TRY_CAST(trim(v) AS TIMESTAMPTZ)"
     key = value if kind == "number" else f"epoch_us({value})"
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
+    with _duckdb().cursor() as connection:
         connection.register("texts", pa.table({"v": column}))
         statement = f"SELECT CASE WHEN isfinite({value}) THEN {key} END AS k FROM texts"  # noqa: S608
-        keys: pa.Table = connection.execute(statement).to_arrow_table()
+        keys: pa.Table = connection.sql(statement).to_arrow_table()
         return _one(keys.column("k"))
+
+
+@lru_cache(maxsize=1)
+def _duckdb() -> DuckDBPyConnection:
+    import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
+
+    connection = duckdb.connect(config={"threads": 1})
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    return connection
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:
@@ -80,13 +90,19 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
 
 def exact_value(value: object) -> str | None:
     """A cursor's value as text from which `exact_of` makes it again; None of a text."""
-    kinds = {int: "int", float: "float", Decimal: "decimal", datetime: "datetime", date: "date"}
-    kind = kinds.get(type(value))
-    if kind is None:
-        return None
-    return f"{kind}:{value.isoformat() if isinstance(value, date) else value!r}".replace("Decimal('", "").replace(
-        "')", ""
-    )
+    match value:
+        case datetime():
+            return f"datetime:{value.isoformat()}"
+        case date():
+            return f"date:{value.isoformat()}"
+        case Decimal():
+            return f"decimal:{value}"
+        case bool():
+            return None
+        case int() | float():
+            return f"{type(value).__name__}:{value!r}"
+        case _:
+            return None
 
 
 def exact_of(text: str) -> Exact:

@@ -89,6 +89,8 @@ def fetch(asked: Asked, path: Path, known: Mapping[str, str], patience: Patience
             try:
                 return download.go_on(client)
             except (TransientError, httpx.TransportError) as error:
+                if "location header" in str(error):  # what httpx says of a redirect that it cannot parse
+                    raise _no_address(asked.url) from None
                 faults = 1 if download.here > before else faults + 1
                 patience.wait(_transient(error, asked.url), faults)
 
@@ -189,10 +191,14 @@ def _redirected(url: httpx.URL, response: httpx.Response) -> httpx.URL:
     try:
         target = url.join(response.headers["Location"])
     except httpx.InvalidURL:
-        raise LookbookError(f"{answers.shown(url)} redirects to no address.", "Ask its owner.") from None
+        raise _no_address(url) from None
     if target.scheme not in ("http", "https") or not target.host:
         raise LookbookError(
             f"{answers.shown(url)} redirects to an address that is neither http nor https.", "Ask its owner."
         )
     same = (target.scheme, target.host, target.port) == (url.scheme, url.host, url.port)
     return target.copy_with(userinfo=url.userinfo if same else b"")
+
+
+def _no_address(url: httpx.URL) -> LookbookError:
+    return LookbookError(f"{answers.shown(url)} redirects to no address.", "Ask its owner.")

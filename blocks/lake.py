@@ -8,7 +8,7 @@ import os
 import threading
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -66,6 +66,10 @@ class Lake(Block, ABC):
     @abstractmethod
     def list(self, prefix: str, start: str = "") -> Iterator[ObjectInfo]:
         """Every object of the folder `prefix` whose key is not before `start`, in no particular order."""
+
+    @abstractmethod
+    def folders(self, prefix: str) -> Sequence[str]:
+        """The names of the folders right in the folder `prefix`, sorted: what is in them is not looked at."""
 
     @abstractmethod
     def remove(self, key: str) -> None:
@@ -159,6 +163,14 @@ class FolderLake(Lake):
                     status = path.stat()
                     modified = datetime.fromtimestamp(status.st_mtime, UTC)
                     yield ObjectInfo(key, status.st_size, modified, str(status.st_mtime_ns))
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        """See `Lake.folders`."""
+        try:
+            with os.scandir(self._path(prefix)) as found:
+                return sorted(entry.name for entry in found if entry.is_dir())
+        except FileNotFoundError:
+            return []
 
     def remove(self, key: str) -> None:
         """See `Lake.remove`."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,12 +126,12 @@ def make_view(connection: DuckDBPyConnection, name: str, paths: Sequence[Path]) 
     for path, schema in zip(paths, schemas, strict=True):
         parts = [_part(column, wanted, schema) for column, wanted in columns.items()]
         selects.append((", ".join(parts), str(path)))
-    groups: dict[str, list[str]] = {}
-    for parts_of_file, path_of_file in selects:  # files that look alike are read by one scan
-        groups.setdefault(parts_of_file, []).append(path_of_file)
+    # Neighbours that look alike are read by one scan; the order of files stays.
+    groups = [(parts, [path for _, path in alike]) for parts, alike in groupby(selects, key=itemgetter(0))]
     union = " UNION ALL ".join(
-        f"SELECT {parts} FROM read_parquet([{', '.join(map(text, files))}], union_by_name = true)"  # noqa: S608
-        for parts, files in groups.items()
+        f"SELECT {parts} FROM read_parquet([{', '.join(map(text, files))}]"  # noqa: S608
+        ", union_by_name = true, hive_partitioning = false)"
+        for parts, files in groups
     )
     connection.execute(f"CREATE VIEW {quoted(name)} AS {union}")
 

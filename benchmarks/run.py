@@ -32,6 +32,7 @@ SECTIONS = (
     "agreement",
     "near_duplicates",
     "exports",
+    "graph",
     "demo",
 )
 #: Those that take a number of photos, for a trial.

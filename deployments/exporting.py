@@ -61,7 +61,10 @@ Columns = Annotated[
 ]
 Out = Annotated[
     str | None,
-    Parameter(help="A folder, a .zip file, or - for an archive on standard output. Else the lake: exports/<id>."),
+    Parameter(
+        allow_leading_hyphen=True,
+        help="A folder, a .zip file, or - for an archive on standard output. Else the lake: exports/<id>.",
+    ),
 ]
 Predict = Annotated[
     Path | None,

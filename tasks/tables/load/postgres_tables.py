@@ -50,6 +50,8 @@ class PostgresTables:
     """
 
     place = "registry"
+    #: dlt's, of an upsert.
+    strategy = "delete-insert"
 
     def __init__(self, registry: Registry, scratch: Path) -> None:
         self._registry, self._scratch = registry, scratch
@@ -72,8 +74,10 @@ class PostgresTables:
 
         async def work(connection: Connection) -> int:
             await _make(connection, job)
-            merges = job.settings.write_disposition == "merge"
-            rows = await (_merge if merges else _insert)(connection, job, self._scratch)
+            if job.settings.write_disposition == "merge":
+                rows = await _merge(connection, job, self._scratch, self.strategy)
+            else:
+                rows = await _insert(connection, job, self._scratch)
             for statement in sql.list_load(job, rows):
                 await connection.execute(statement)
             return job.rows - rows
@@ -113,7 +117,7 @@ async def _insert(connection: Connection, job: LoadJob, scratch: Path) -> int:
     return written
 
 
-async def _merge(connection: Connection, job: LoadJob, scratch: Path) -> int:
+async def _merge(connection: Connection, job: LoadJob, scratch: Path, strategy: str) -> int:
     """Merge; the number of rows after those of one key became one."""
     if not job.files:
         return 0
@@ -125,7 +129,7 @@ async def _merge(connection: Connection, job: LoadJob, scratch: Path) -> int:
     landed = await _copy(connection, job, [sql.landed_rows(job, source)], columns, scratch, LANDING)
     check_written(job, landed, job.rows, fewer=True)
     await connection.execute(f"ANALYZE {LANDING}.{quoted(job.table)}")
-    for statement in sql.merge_statements("postgres", job, LANDING):
+    for statement in sql.merge_statements("postgres", job, LANDING, strategy):
         await connection.execute(statement)
     return landed
 

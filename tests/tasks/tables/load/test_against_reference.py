@@ -73,7 +73,8 @@ class Reference:
                 continue
             if mine is None or theirs is None:
                 return bool(theirs is None)
-            return bool(mine < theirs) == (way == "asc")
+            smaller: bool = mine < theirs
+            return smaller == (way == "asc")
         return False
 
 

@@ -1,4 +1,4 @@
-"""One load of ours, in a process of its own: ``python -m benchmarks.feed_ours HOME ROWS PLACE DISPOSITION STRATEGY``."""
+"""One load of ours, in a process: ``python -m benchmarks.feed_ours HOME ROWS PLACE DISPOSITION STRATEGY``."""
 
 from __future__ import annotations
 

@@ -14,15 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-os.environ |= {"RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "ERROR"}
+os.environ.update(RUNTIME__DLTHUB_TELEMETRY="false", RUNTIME__LOG_LEVEL="ERROR")
 
-import dlt  # noqa: E402 - after its settings
-import dlt.destinations  # noqa: E402
-import pyarrow.parquet as pq  # noqa: E402
-from dlt.common.libs.pyarrow import py_arrow_to_table_schema_columns  # noqa: E402
+import dlt
+import dlt.destinations
+import pyarrow.parquet as pq
+from dlt.common.libs.pyarrow import py_arrow_to_table_schema_columns
 
-from benchmarks.feed_rows import files  # noqa: E402
-from blocks.workspace import local_workspace  # noqa: E402
+from benchmarks.feed_rows import files
+from blocks.workspace import local_workspace
 
 
 def main() -> None:
@@ -35,13 +35,14 @@ def main() -> None:
     resource = dlt.resource(
         (imported if in_duckdb else tables)(paths),
         name="plain",
-        write_disposition=hints,  # type: ignore[arg-type]
+        write_disposition=hints,
         primary_key="id" if disposition == "merge" else None,
         columns=py_arrow_to_table_schema_columns(pq.read_schema(paths[0])),
     )
     start, cpu = time.perf_counter(), time.process_time()
     pipeline = dlt.pipeline("bench", destination=target, dataset_name="plain_feeds", pipelines_dir=f"{home}/dlt")
-    pipeline.run(resource, loader_file_format=None if in_duckdb else "csv")
+    options: dict[str, Any] = {} if in_duckdb else {"loader_file_format": "csv"}
+    pipeline.run(resource, **options)
     measured = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
     sys.stdout.write(json.dumps(measured) + "\n")
 
@@ -60,9 +61,20 @@ def tables(paths: list[Path]) -> Iterator[Any]:
             yield file.read_row_group(number)
 
 
+def drop_tables(home: Path) -> None:
+    """Drop what both sides made in the registry's server."""
+    import asyncpg  # noqa: PLC0415
+
+    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        for schema in ("feeds", "plain_feeds", "plain_feeds_staging"):
+            await connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+
+    local_workspace(home).registry.run(work)
+
+
 def postgres(home: Path) -> Any:  # noqa: ANN401 - dlt's factory
     """The registry's server."""
-    dsn = local_workspace(home).registry.address().dsn  # type: ignore[attr-defined]
+    dsn = local_workspace(home).registry.address().dsn
     host, port = dsn.partition("host=")[2].split("&port=")
     return dlt.destinations.postgres(f"postgresql://postgres:none@localhost:{port}/postgres?host={host}")
 

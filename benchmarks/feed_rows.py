@@ -22,7 +22,8 @@ def make(folder: Path, scale: float = 1.0) -> None:
             (folder / name).mkdir(parents=True, exist_ok=True)
             for number, start in enumerate(range(first, last, FILE_ROWS)):
                 connection.execute(
-                    f"COPY (SELECT i AS id, 'sku-' || (i * 7919 % 1000003) AS sku, (hash(i + {first}) % 100000) / 100.0::DOUBLE AS price,"  # noqa: S608 - numbers
+                    f"COPY (SELECT i AS id, 'sku-' || (i * 7919 % 1000003) AS sku, "  # noqa: S608 - numbers
+                    f"(hash(i + {first}) % 100000) / 100.0::DOUBLE AS price,"
                     " 'A product called ' || md5(CAST(i AS VARCHAR)) AS title, i % 7 = 0 AS active,"
                     " TIMESTAMPTZ '2024-01-01 00:00:00+00' + i % 86400 * INTERVAL 1 SECOND AS updated_at"
                     f" FROM range({start}, {min(start + FILE_ROWS, last)}) t(i))"

@@ -32,6 +32,7 @@ SECTIONS = (
     "agreement",
     "near_duplicates",
     "demo",
+    "feeds",
 )
 #: Those that take a number of photos, for a trial.
 TRIED = ("imaging", "curated", "store", "gcs", "memory", "quality", "agreement")

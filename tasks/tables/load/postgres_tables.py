@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: The landing table is a temporary one: it has the table's name in PostgreSQL's schema of those.
 LANDING = "pg_temp"
+#: What the engine may hold that writes CSV.
+MEMORY = "128MB"
 _TYPES = {
     "text": TEXT,
     "character varying": TEXT,
@@ -139,7 +141,7 @@ async def _copy(
 ) -> int:
     """Write the rows of SELECTs in DuckDB into the job's table of a schema by COPY; the number of rows."""
     written = 0
-    with engine(scratch, readable=job.files) as (duckdb, folder):
+    with engine(scratch, job.files, MEMORY) as (duckdb, folder):
         async for path in _written_ahead(duckdb, selects, columns, folder):
             status = await connection.copy_to_table(
                 job.table, schema_name=schema, columns=list(columns), source=path, format="csv"

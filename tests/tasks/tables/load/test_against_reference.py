@@ -73,8 +73,7 @@ class Reference:
                 continue
             if mine is None or theirs is None:
                 return bool(theirs is None)
-            smaller: bool = mine < theirs
-            return smaller == (way == "asc")
+            return bool((mine < theirs) == (way == "asc"))
         return False
 
 

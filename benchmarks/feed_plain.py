@@ -31,7 +31,7 @@ def main() -> None:
     paths = files(Path(rows).parent, Path(rows).name)
     in_duckdb = place == "warehouse"
     target: Any = dlt.destinations.duckdb(f"{home}/by_dlt.duckdb") if in_duckdb else postgres(Path(home))
-    hints = {"disposition": disposition, "strategy": strategy} if disposition == "merge" else disposition
+    hints: Any = {"disposition": disposition, "strategy": strategy} if disposition == "merge" else disposition
     resource = dlt.resource(
         (imported if in_duckdb else tables)(paths),
         name="plain",

@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field, field_validator
 
+from blocks import duckdb_feeds as feeds
 from blocks import duckdb_staging as staging
 from blocks.duckdb_differences import find_differences
+from blocks.duckdb_queries import Views, answer, attach, readable_tables
 from blocks.errors import LookbookError
-from blocks.warehouse import STAGING_KEYS, Model, QueryCost, SnapshotLoad, Warehouse
+from blocks.feed_models import BuiltModel, FeedModel
+from blocks.warehouse import STAGING_KEYS, Model, QueryCost, SnapshotLoad, Warehouse, WarehouseTable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,7 +34,7 @@ _CLOSED = {
 _SEALED = _CLOSED | {"enable_external_access": "false", "lock_configuration": "true"}
 
 # DuckDB names a database after its file, and then finds warehouse.images ambiguous in warehouse.duckdb.
-_TAKEN_NAMES = frozenset({"warehouse", "staging", "main", "temp", "system", "memory"})
+_TAKEN_NAMES = frozenset({"warehouse", "staging", "feeds", "main", "temp", "system", "memory"})
 
 # Threads of one process share DuckDB's lock on the file, and two writers among them would run into each other.
 _WRITER = threading.Lock()
@@ -122,7 +125,7 @@ class DuckDBWarehouse(Warehouse):
             yield connection
 
     @contextmanager
-    def reading(self) -> Iterator[DuckDBPyConnection | None]:
+    def reading_feeds(self) -> Iterator[DuckDBPyConnection | None]:
         """A connection that only reads, and no other file; None where nothing was loaded yet."""
         if not self.path.exists():
             yield None
@@ -133,22 +136,37 @@ class DuckDBWarehouse(Warehouse):
     @contextmanager
     def _found(self, sql: str) -> Iterator[DuckDBPyRelation]:
         """What a statement gives, not fetched yet."""
-        import duckdb  # noqa: PLC0415 - late: importing the block is to be quick
+        self._check_there()
+        with self._opened(read_only=True, config=_SEALED) as connection, answer(connection, sql) as found:
+            yield found
 
+    @contextmanager
+    def reading(self, views: Views) -> Iterator[DuckDBPyConnection]:
+        """A connection for a user's statement over the warehouse and over views of other files.
+
+        It reaches the warehouse's file and those of the views. One that finds the file taken waits, as in `query`.
+
+        Raises:
+            LookbookError: as `query`.
+        """
+        self._check_there()
+        with self._opened(read_only=True, config=_CLOSED | views.config) as connection:
+            attach(connection, views)
+            yield connection
+
+    def _check_there(self) -> None:
         if not self.path.exists():
             raise LookbookError(
                 f"Nothing was loaded yet: there is no warehouse {self.path}.",
                 'Run "lookbook ingest SOURCE --dataset NAME" first.',
             )
+
+    def tables(self) -> dict[str, WarehouseTable]:
+        """See `Warehouse.tables`. Views are not counted: that would read them."""
+        if not self.path.exists():
+            return {}
         with self._opened(read_only=True, config=_SEALED) as connection:
-            try:
-                found = connection.sql(sql)
-                if found is not None:
-                    yield found
-                    return
-            except duckdb.Error as error:
-                raise LookbookError(str(error).strip(), _QUERY_HELP) from error
-        raise LookbookError("The statement gives no rows.", _QUERY_HELP)
+            return readable_tables(connection)
 
     def differences(self, load: SnapshotLoad, models: list[Model]) -> list[str]:
         """See `Warehouse.differences`.
@@ -169,6 +187,15 @@ class DuckDBWarehouse(Warehouse):
                     f"The warehouse {self.path} could not be compared with the lake: {str(error).strip()}",
                     f'Run "lookbook verify {load.dataset} --repair" to load it anew.',
                 ) from error
+
+    def build_feed_models(self, models: Sequence[FeedModel]) -> list[BuiltModel]:
+        """See `Warehouse.build_feed_models`. It is one transaction."""
+        with self._writing() as connection:
+            return feeds.build_models(connection, models)
+
+    def read_columns(self, table: str, columns: Sequence[str]) -> pa.Table:
+        """See `Warehouse.read_columns`."""
+        return self.query(feeds.reading(table, columns))
 
     @contextmanager
     def _writing(self) -> Iterator[DuckDBPyConnection]:
@@ -222,9 +249,6 @@ class DuckDBWarehouse(Warehouse):
             f"The warehouse {self.path} is held by {holder}; waited {self.lock_timeout_seconds:g} s.",
             "Close that program, or wait until its run has ended; then run again.",
         )
-
-
-_QUERY_HELP = 'lookbook query "SHOW ALL TABLES" names the tables; those of schema warehouse are for reading.'
 
 
 def _holder(message: str) -> str | None:

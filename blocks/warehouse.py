@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from prefect.blocks.core import Block
+
+from blocks.feed_models import BuiltModel, FeedModel
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,6 +62,9 @@ TAGS: dict[str, str] = {
 
 
 _MEGABYTE = 1 << 20
+
+#: The schema (in BigQuery: the dataset) of the tables that feeds load and that models make.
+FEEDS_SCHEMA = "feeds"
 
 #: So many rows of one table that differ are named; of the rest, the number.
 MOST_ROWS = 20
@@ -121,6 +126,21 @@ class QueryCost:
         return max(whole, 10 * _MEGABYTE * len(self.tables))
 
 
+@dataclass(frozen=True)
+class WarehouseTable:
+    """A table or view that readers may ask.
+
+    Attributes:
+        columns: with their types in the engine's words.
+        rows: None where counting them would cost something.
+        size: in bytes; None where the engine does not say.
+    """
+
+    columns: Mapping[str, str]
+    rows: int | None = None
+    size: int | None = None
+
+
 class Warehouse(Block, ABC):
     """Where snapshots are queried.
 
@@ -132,6 +152,11 @@ class Warehouse(Block, ABC):
     """
 
     reads_buckets: ClassVar[bool] = False
+
+    @property
+    def readers_schema(self) -> str:
+        """The schema of the views, as queries name it."""
+        return "warehouse"
 
     @abstractmethod
     def load_snapshot(self, load: SnapshotLoad, models: list[Model]) -> None:
@@ -168,11 +193,43 @@ class Warehouse(Block, ABC):
         """
 
     @abstractmethod
+    def tables(self) -> dict[str, WarehouseTable]:
+        """The tables and views that readers may ask, by the names that queries use: ``warehouse.images``, ``feeds.x``.
+
+        Raises:
+            LookbookError: the warehouse cannot be opened or asked.
+        """
+
+    @abstractmethod
     def differences(self, load: SnapshotLoad, models: list[Model]) -> list[str]:
         """How the warehouse differs from a snapshot's files and from the models made of them.
 
         Returns:
             A line for each row, table or view that differs, at most 20 rows of one table; empty if all is well.
+        """
+
+    @abstractmethod
+    def build_feed_models(self, models: Sequence[FeedModel]) -> list[BuiltModel]:
+        """Make tables of schema ``feeds`` by SELECTs, aside, test them, and put them in place of the former ones.
+
+        Args:
+            models: each after the models that it reads.
+
+        Raises:
+            ModelTestsFailedError: a test does not hold: all former tables stand as they were.
+            LookbookError: a SELECT fails or lacks a column, or the warehouse cannot be written; the same holds.
+        """
+
+    @abstractmethod
+    def read_columns(self, table: str, columns: Sequence[str]) -> pa.Table:
+        """Columns of a table, in the order of their values.
+
+        Args:
+            table: ``feeds.name`` or ``warehouse.name``.
+            columns: their names.
+
+        Raises:
+            LookbookError: as `query`.
         """
 
 

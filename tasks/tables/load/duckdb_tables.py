@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from blocks.duckdb_warehouse import DuckDBWarehouse
+from blocks.warehouse import FEEDS_SCHEMA
 from tasks.tables.engine import quoted, text
 from tasks.tables.load import statements as sql
 from tasks.tables.load.counts import check_written
-from tasks.tables.load.job import FEEDS_SCHEMA, LoadJob, TableState
+from tasks.tables.load.job import LoadJob, TableState
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -33,7 +34,7 @@ class DuckDBTables:
 
     def state(self, table: str) -> TableState | None:
         """See `Destination.state`."""
-        with self._warehouse.reading() as connection:
+        with self._warehouse.reading_feeds() as connection:
             columns = _columns(connection, table) if connection is not None else None
             if connection is None or columns is None:
                 return None

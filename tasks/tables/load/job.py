@@ -13,8 +13,6 @@ from tasks.tables.spec.loading import LoadSettings
 #: What every row of a feed's table carries: which load brought it, and when (UTC).
 LOAD_ID, LOADED_AT = "_load_id", "_loaded_at"
 TAG_COLUMNS = {LOAD_ID: "VARCHAR", LOADED_AT: "TIMESTAMP WITH TIME ZONE"}
-#: The schema (BigQuery: the dataset) of tables that feeds load and that models make.
-FEEDS_SCHEMA = "feeds"
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blocks.registry import Registry
+from blocks.warehouse import FEEDS_SCHEMA
 from tasks.tables.engine import engine, quoted, text
 from tasks.tables.load import statements as sql
 from tasks.tables.load.column_types import BINARY, BOOL, DATE, DATETIME, FLOAT, INSTANT, INTEGER, JSON, TEXT, TIME
 from tasks.tables.load.counts import check_written
-from tasks.tables.load.job import FEEDS_SCHEMA, LoadJob, TableState
+from tasks.tables.load.job import LoadJob, TableState
 
 if TYPE_CHECKING:
     import asyncpg

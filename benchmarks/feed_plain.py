@@ -36,7 +36,7 @@ def main() -> None:
         (imported if in_duckdb else tables)(paths),
         name="plain",
         write_disposition=hints,
-        primary_key="id" if disposition == "merge" else None,
+        primary_key="id" if disposition == "merge" else (),
         columns=py_arrow_to_table_schema_columns(pq.read_schema(paths[0])),
     )
     start, cpu = time.perf_counter(), time.process_time()

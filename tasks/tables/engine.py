@@ -22,7 +22,9 @@ MEMORY = "512MB"
 
 
 @contextmanager
-def engine(scratch: Path, readable: Sequence[Path | str] = ()) -> Iterator[tuple[DuckDBPyConnection, Path]]:
+def engine(
+    scratch: Path, readable: Sequence[Path | str] = (), memory: str = MEMORY
+) -> Iterator[tuple[DuckDBPyConnection, Path]]:
     """A DuckDB in memory, and a folder of its own that it may write to; both are gone at the end.
 
     Statements reach that folder, the files or folders in `readable`, and nothing else.
@@ -30,6 +32,7 @@ def engine(scratch: Path, readable: Sequence[Path | str] = ()) -> Iterator[tuple
     Args:
         scratch: a folder of this machine.
         readable: files, or folders that end with a slash.
+        memory: what one statement may hold.
     """
     import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
 
@@ -37,7 +40,7 @@ def engine(scratch: Path, readable: Sequence[Path | str] = ()) -> Iterator[tuple
     with tempfile.TemporaryDirectory(dir=scratch, prefix="sql-") as folder:
         connection = duckdb.connect(
             config={
-                "memory_limit": MEMORY,
+                "memory_limit": memory,
                 "temp_directory": f"{folder}/spill",
                 "autoinstall_known_extensions": "false",
                 "autoload_known_extensions": "false",

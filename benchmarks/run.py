@@ -31,6 +31,7 @@ SECTIONS = (
     "quality",
     "agreement",
     "near_duplicates",
+    "graph",
     "demo",
 )
 #: Those that take a number of photos, for a trial.

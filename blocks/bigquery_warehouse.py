@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,11 +11,13 @@ from pydantic import Field, field_validator
 
 from blocks.errors import LookbookError
 from blocks.extras import needs_extra
-from blocks.warehouse import FEEDS_SCHEMA, STAGING_KEYS, Model, QueryCost, SnapshotLoad, Warehouse, WarehouseTable
+from blocks.feed_models import BuiltModel, FeedModel
+from blocks.warehouse import STAGING_KEYS, Model, QueryCost, SnapshotLoad, Warehouse, WarehouseTable
 
 with needs_extra("gcp", "A warehouse in BigQuery"):
     from prefect_gcp import GcpCredentials
 
+    from blocks import bigquery_feeds as feeds
     from blocks.bigquery_differences import find_differences
     from blocks.bigquery_errors import named_faults
     from blocks.bigquery_loading import current_rows, load_snapshot
@@ -34,7 +36,7 @@ _QUERY_HELP = "One SELECT in GoogleSQL; the views lie in the dataset {warehouse}
 
 
 class BigQueryWarehouse(Warehouse):
-    """A warehouse in two datasets of a Google Cloud project.
+    """A warehouse in datasets of a Google Cloud project.
 
     Any method may raise, besides what `Warehouse` says, `OutOfReachError` when the service did not answer for as long
     as it was tried, and `LookbookError` when the project, the credentials or a quota stand in the way.
@@ -48,6 +50,9 @@ class BigQueryWarehouse(Warehouse):
     project: str = Field(description="Id of the Google Cloud project that holds the datasets and pays for queries.")
     staging_dataset: str = Field("staging", pattern=_NAME, description="Dataset of the tables; made if it is missing.")
     warehouse_dataset: str = Field("warehouse", pattern=_NAME, description="Dataset of the views that readers use.")
+    feeds_dataset: str = Field(
+        "feeds", pattern=_NAME, description="Dataset of the tables that pipelines load and make."
+    )
     location: str = Field(
         "EU", description="Where the datasets lie, and the lake's bucket, too: EU, US, europe-west3 …"
     )
@@ -104,7 +109,7 @@ class BigQueryWarehouse(Warehouse):
         """See `Warehouse.tables`. Lists and looks up: no statement is run, and nothing billed."""
         with self._store() as store:
             found = {}
-            for dataset in dict.fromkeys((self.warehouse_dataset, FEEDS_SCHEMA)):
+            for dataset in dict.fromkeys((self.warehouse_dataset, self.feeds_dataset)):
                 for name, table in sorted(store.tables(dataset, store.names(dataset)).items()):
                     if table is not None:
                         counted = (None, None) if table.table_type == "VIEW" else (table.num_rows, table.num_bytes)
@@ -115,6 +120,17 @@ class BigQueryWarehouse(Warehouse):
         """See `Warehouse.differences`."""
         with self._store() as store:
             return find_differences(store, load, models)
+
+    def build_feed_models(self, models: Sequence[FeedModel]) -> list[BuiltModel]:
+        """See `Warehouse.build_feed_models`. Tables that keep their columns change in one transaction."""
+        with self._store() as store:
+            return feeds.build_models(store, self.feeds_dataset, models)
+
+    def read_columns(self, table: str, columns: Sequence[str]) -> pa.Table:
+        """See `Warehouse.read_columns`."""
+        with self._store() as store:
+            statement = feeds.reading(store, self.feeds_dataset, table, columns)
+        return self.query(statement)
 
     def _checked(self, store: Store, sql: str) -> QueryJob:
         """The dry run of a SELECT; anything else is refused."""

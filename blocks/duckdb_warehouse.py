@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field, field_validator
 
+from blocks import duckdb_feeds as feeds
 from blocks import duckdb_staging as staging
 from blocks.duckdb_differences import find_differences
 from blocks.duckdb_queries import Views, answer, attach, readable_tables
 from blocks.errors import LookbookError
+from blocks.feed_models import BuiltModel, FeedModel
 from blocks.warehouse import STAGING_KEYS, Model, QueryCost, SnapshotLoad, Warehouse, WarehouseTable
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ _CLOSED = {
 _SEALED = _CLOSED | {"enable_external_access": "false", "lock_configuration": "true"}
 
 # DuckDB names a database after its file, and then finds warehouse.images ambiguous in warehouse.duckdb.
-_TAKEN_NAMES = frozenset({"warehouse", "staging", "main", "temp", "system", "memory"})
+_TAKEN_NAMES = frozenset({"warehouse", "staging", "feeds", "main", "temp", "system", "memory"})
 
 # Threads of one process share DuckDB's lock on the file, and two writers among them would run into each other.
 _WRITER = threading.Lock()
@@ -106,6 +108,32 @@ class DuckDBWarehouse(Warehouse):
             return QueryCost(None)
 
     @contextmanager
+    def feeding(self, memory: str = "256MB") -> Iterator[DuckDBPyConnection]:
+        """A connection for the tables of feeds, with an open transaction: committed at the end, or given up.
+
+        The file is closed to all others meanwhile. Statements may read files of this machine.
+
+        Args:
+            memory: what a statement may hold; beyond, it spills to a folder beside the file.
+
+        Raises:
+            LookbookError: the file is held by another program, cannot be opened, or DuckDB refuses a statement.
+        """
+        with self._writing() as connection:
+            connection.execute("SET memory_limit = $1", [memory])
+            connection.execute("SET TimeZone = 'UTC'")
+            yield connection
+
+    @contextmanager
+    def reading_feeds(self) -> Iterator[DuckDBPyConnection | None]:
+        """A connection that only reads, and no other file; None where nothing was loaded yet."""
+        if not self.path.exists():
+            yield None
+            return
+        with self._opened(read_only=True, config=_SEALED) as connection:
+            yield connection
+
+    @contextmanager
     def _found(self, sql: str) -> Iterator[DuckDBPyRelation]:
         """What a statement gives, not fetched yet."""
         self._check_there()
@@ -159,6 +187,15 @@ class DuckDBWarehouse(Warehouse):
                     f"The warehouse {self.path} could not be compared with the lake: {str(error).strip()}",
                     f'Run "lookbook verify {load.dataset} --repair" to load it anew.',
                 ) from error
+
+    def build_feed_models(self, models: Sequence[FeedModel]) -> list[BuiltModel]:
+        """See `Warehouse.build_feed_models`. It is one transaction."""
+        with self._writing() as connection:
+            return feeds.build_models(connection, models)
+
+    def read_columns(self, table: str, columns: Sequence[str]) -> pa.Table:
+        """See `Warehouse.read_columns`."""
+        return self.query(feeds.reading(table, columns))
 
     @contextmanager
     def _writing(self) -> Iterator[DuckDBPyConnection]:
@@ -220,7 +257,8 @@ def _holder(message: str) -> str | None:
     if "Could not set lock" in message:
         named = re.search(r"lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)", message)
         return f"{Path(named['program']).name} (process {named['pid']})" if named else "another program"
-    if "with a different configuration" in message:
+    # The second one where threads open and close at the same moment.
+    if "with a different configuration" in message or "Unique file handle conflict" in message:
         return "another connection of this program"
     return None
 

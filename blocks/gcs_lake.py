@@ -84,12 +84,13 @@ class GcsLake(Lake):
             blobs = self._bucket().list_blobs(
                 prefix=self._name(prefix) + "/",
                 start_offset=root + start if start else None,
-                fields="items(name,size),nextPageToken",
+                fields="items(name,size,updated,generation),nextPageToken",
                 timeout=TIMEOUT,
                 retry=retrying(),
             )
             for blob in blobs:
-                yield ObjectInfo(str(blob.name).removeprefix(root), int(blob.size))
+                key = str(blob.name).removeprefix(root)
+                yield ObjectInfo(key, int(blob.size), blob.updated, str(blob.generation))
 
     def folders(self, prefix: str) -> Sequence[str]:
         """See `Lake.folders`. A page of a thousand is one request."""

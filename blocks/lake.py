@@ -10,7 +10,8 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import fasteners
@@ -24,10 +25,19 @@ _swapping = threading.Lock()
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """One object of the lake: its key and its size in bytes."""
+    """One object of the lake.
+
+    Attributes:
+        key: its key.
+        size: bytes.
+        modified: when it was written.
+        version: another one after each write.
+    """
 
     key: str
     size: int
+    modified: datetime | None = field(default=None, compare=False)
+    version: str = field(default="", compare=False)
 
 
 class Lake(Block, ABC):
@@ -150,7 +160,9 @@ class FolderLake(Lake):
                 path = Path(folder, name)
                 key = path.relative_to(self.root).as_posix()
                 if key >= start:
-                    yield ObjectInfo(key, path.stat().st_size)
+                    status = path.stat()
+                    modified = datetime.fromtimestamp(status.st_mtime, UTC)
+                    yield ObjectInfo(key, status.st_size, modified, str(status.st_mtime_ns))
 
     def folders(self, prefix: str) -> Sequence[str]:
         """See `Lake.folders`."""

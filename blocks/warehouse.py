@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from prefect.blocks.core import Block
 
+from blocks.feed_models import BuiltModel, FeedModel
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -204,6 +206,30 @@ class Warehouse(Block, ABC):
 
         Returns:
             A line for each row, table or view that differs, at most 20 rows of one table; empty if all is well.
+        """
+
+    @abstractmethod
+    def build_feed_models(self, models: Sequence[FeedModel]) -> list[BuiltModel]:
+        """Make tables of schema ``feeds`` by SELECTs, aside, test them, and put them in place of the former ones.
+
+        Args:
+            models: each after the models that it reads.
+
+        Raises:
+            ModelTestsFailedError: a test does not hold: all former tables stand as they were.
+            LookbookError: a SELECT fails or lacks a column, or the warehouse cannot be written; the same holds.
+        """
+
+    @abstractmethod
+    def read_columns(self, table: str, columns: Sequence[str]) -> pa.Table:
+        """Columns of a table, in the order of their values.
+
+        Args:
+            table: ``feeds.name`` or ``warehouse.name``.
+            columns: their names.
+
+        Raises:
+            LookbookError: as `query`.
         """
 
 

@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from blocks.errors import LookbookError, UsageError
 from deployments.options import Debug, Json, with_checked_options
+from deployments.pipeline_commands import pipeline as pipeline_commands
 from deployments.server_commands import deploy, serve
 from deployments.workspace_commands import workspace as workspace_commands
 from tasks.parameters import (
@@ -270,6 +271,9 @@ app.command("deployments.copying:copy", name="copy", help="Copy a dataset's imag
 app.command("deployments.table_commands:tables", name="tables", help="List the tables of warehouse, lake and registry.")
 app.command("deployments.table_commands:describe", name="describe", help="Show what is known of TABLE.")
 app.command(workspace_commands)
+app.command(pipeline_commands)
+app.command("deployments.import_commands:import_", name="import", help="Import a table once, without a spec.")
+app.command("deployments.import_commands:orchestrate", name="orchestrate", help="Run the steps of an orchestration.")
 app.command("deployments.receiving:receive", name="receive", help="Take Pub/Sub's messages and announce changes.")
 
 

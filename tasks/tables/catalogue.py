@@ -13,7 +13,8 @@ import asyncpg
 from pydantic import JsonValue
 
 from blocks.registry import Registry
-from tasks.tables.load.job import FEEDS_SCHEMA, TableState
+from blocks.warehouse import FEEDS_SCHEMA
+from tasks.tables.load.job import TableState
 
 #: A name that SQL takes without quotes.
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*")

@@ -11,13 +11,12 @@ import asyncpg
 from blocks.duckdb_warehouse import DuckDBWarehouse
 from blocks.errors import LookbookError
 from blocks.lake import Lake
-from blocks.warehouse import Warehouse, WarehouseTable
+from blocks.warehouse import FEEDS_SCHEMA, Warehouse, WarehouseTable
 from blocks.workspace import Workspace
 from tasks.datasets.manifest import read_published
 from tasks.tables.catalogue import SCHEMAS, TableEntry, read_entries, sql_name
 from tasks.tables.dataset_tables import snapshot_entries, unregistered
 from tasks.tables.lake_manifest import FOLDER, TableManifest, read_current
-from tasks.tables.load.job import FEEDS_SCHEMA
 
 #: So long the list waits for a warehouse that somebody is writing to; then it says what was registered.
 PATIENCE = 2.0

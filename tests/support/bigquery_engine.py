@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -24,10 +25,35 @@ class Outcome:
     dml: dict[str, int] | None = None
 
 
+def run_script(catalog: Catalog, statements: Sequence[Statement]) -> Iterator[Outcome]:
+    """Run one statement after the other; a transaction that is not committed changes nothing.
+
+    https://cloud.google.com/bigquery/docs/transactions#transaction_scope: no DDL on what stays.
+    """
+    open_ = False
+    try:
+        for statement in statements:
+            if statement.kind in {"BEGIN_TRANSACTION", "COMMIT_TRANSACTION"}:
+                if open_ == (statement.kind == "BEGIN_TRANSACTION"):
+                    raise Refused(400, "invalidQuery", "Transaction control statement in the wrong place")
+                open_ = not open_
+                catalog.duckdb.execute("BEGIN" if open_ else "COMMIT")
+                continue
+            if open_ and statement.kind.startswith(("CREATE", "DROP", "ALTER")):
+                raise Refused(400, "invalidQuery", f"{statement.kind} is not supported within a transaction")
+            yield run(catalog, statement)
+    finally:
+        if open_:
+            catalog.duckdb.execute("ROLLBACK")
+
+
 def run(catalog: Catalog, statement: Statement) -> Outcome:
     """Run one statement."""
     _check_tables(catalog, statement)
     try:
+        if statement.kind == "TRUNCATE_TABLE":
+            catalog.duckdb.execute(f"DELETE FROM {quoted(*statement.tables[0])}")
+            return Outcome(statement.kind)
         if isinstance(statement.tree, exp.Create):
             return _create(catalog, statement)
         if isinstance(statement.tree, exp.Drop):

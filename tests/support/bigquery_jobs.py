@@ -197,8 +197,7 @@ class Jobs:
         if dry:
             self._dry(statements, statistics)
             return
-        for statement in statements:
-            outcome = engine.run(self.catalog, statement)
+        for outcome in engine.run_script(self.catalog, statements):
             if outcome.rows is not None:
                 job.rows, job.fields = outcome.rows, rest_fields(outcome.rows.schema)
                 statistics["schema"] = {"fields": job.fields}

@@ -107,7 +107,15 @@ def _kind(tree: exp.Expr) -> str:
         return f"DROP_{tree.args['kind']}"
     if isinstance(tree, exp.Alter):
         return "ALTER_TABLE"
-    kinds = {exp.Insert: "INSERT", exp.Update: "UPDATE", exp.Delete: "DELETE", exp.Merge: "MERGE"}
+    kinds = {
+        exp.Insert: "INSERT",
+        exp.Update: "UPDATE",
+        exp.Delete: "DELETE",
+        exp.Merge: "MERGE",
+        exp.TruncateTable: "TRUNCATE_TABLE",
+        exp.Transaction: "BEGIN_TRANSACTION",
+        exp.Commit: "COMMIT_TRANSACTION",
+    }
     for node, kind in kinds.items():
         if isinstance(tree, node):
             return kind

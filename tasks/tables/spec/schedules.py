@@ -60,7 +60,7 @@ class Trigger(Strict):
     """
 
     arrival: str | None = None
-    event: str | None = None
+    event: Annotated[str, Field(pattern=r"^[^*\s]+$")] | None = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Trigger:

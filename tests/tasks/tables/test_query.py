@@ -16,12 +16,11 @@ from blocks.duckdb_warehouse import DuckDBWarehouse
 from blocks.errors import LookbookError
 from blocks.gcs_lake import GcsLake
 from blocks.lake import FolderLake
-from blocks.warehouse import FEEDS_SCHEMA, QueryCost
+from blocks.warehouse import QueryCost
 from blocks.workspace import Workspace, local_workspace
 from tasks.tables import lake_query
 from tasks.tables.lake_manifest import read_table
 from tasks.tables.lake_tables import LakeTables
-from tasks.tables.load.job import FEEDS_SCHEMA as FEEDS_SCHEMA_OF_LOADS
 from tasks.tables.query import dry_run, query
 from tasks.tables.reading import tables_named
 from tests.support.bigquery_server import BigQueryServer
@@ -258,7 +257,3 @@ def test_names_are_found_by_duckdbs_own_parser_and_by_sqlglot_beyond() -> None:
     assert tables_named("SELECT * FROM `p.d.t`", "bigquery") == {("p", "d", "t")}
     assert tables_named("SELECT FROM WHERE") == set()
     assert tables_named("") == set()
-
-
-def test_loads_and_warehouse_name_the_same_schema() -> None:
-    assert FEEDS_SCHEMA == FEEDS_SCHEMA_OF_LOADS

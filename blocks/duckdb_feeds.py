@@ -1,0 +1,126 @@
+"""Models over loaded tables in DuckDB: all made and tested within one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from blocks import model_sql
+from blocks.duckdb_staging import columns_of, quoted
+from blocks.errors import LookbookError
+from blocks.feed_models import BuiltModel, FailedTest, FeedModel, ModelTestsFailedError, check_columns
+from blocks.model_tests import ModelTest, tests_of, worst
+from blocks.surrogate_keys import duckdb_expression
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+_SCHEMA = "feeds"
+_DATES = ("DATE", "TIMESTAMP")
+
+
+def build_models(connection: DuckDBPyConnection, models: Sequence[FeedModel]) -> list[BuiltModel]:
+    """Make the models within the connection's open transaction, each after those that it reads, and test them.
+
+    Raises:
+        ModelTestsFailedError: a test does not hold; the transaction is not to be committed.
+        LookbookError: a SELECT fails, or lacks a column.
+    """
+    connection.execute("SET enable_external_access = false")  # a model reads tables, and no file of this machine
+    connection.execute("SET TimeZone = 'UTC'")  # a time becomes the same date everywhere
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_SCHEMA}")
+    selects: dict[str, str] = {}
+    built = [_make(connection, model, selects) for model in models]
+    failures = []
+    for model, made in zip(models, built, strict=True):
+        for test in tests_of(model, made.columns):
+            failures += _failures(connection, model, test, selects)
+    if failures:
+        raise ModelTestsFailedError(failures)
+    return built
+
+
+def reading(table: str, columns: Sequence[str]) -> str:
+    """A SELECT of columns of a table, named with its schema; in their order, so that it gives the same each time."""
+    names = ", ".join(map(quoted, columns))
+    source = ".".join(map(quoted, table.split(".")))
+    return f"SELECT {names} FROM {source} ORDER BY {', '.join(str(n) for n in range(1, len(columns) + 1))}"  # noqa: S608
+
+
+def _make(connection: DuckDBPyConnection, model: FeedModel, selects: dict[str, str]) -> BuiltModel:
+    """Make a table; `selects` gets its SELECT, over the bare names of models."""
+    target = f"{_SCHEMA}.{quoted(model.name)}"
+    try:
+        columns = columns_of(connection, f"({_in_place(model.sql)})")
+        check_columns(model, columns)
+        _check_partition(model, columns)
+        selects[model.name] = _with_surrogate(model, model_sql.placed(model.sql, _as_written), columns)
+        select = _with_surrogate(model, _in_place(model.sql), columns)
+        connection.execute(f"CREATE OR REPLACE TABLE {target} AS {select}")
+        made = columns_of(connection, target)
+        rows = connection.execute(f"SELECT count(*) FROM {target}").fetchall()[0][0]  # noqa: S608 - quoted
+    except _duckdb_error() as error:
+        raise _failed(model.name, error) from error
+    return BuiltModel(model.name, made, rows)
+
+
+def _failures(
+    connection: DuckDBPyConnection, model: FeedModel, test: ModelTest, selects: Mapping[str, str]
+) -> list[FailedTest]:
+    """The test, if it fails."""
+    try:
+        found = connection.execute(_in_place(worst(test.failing))).fetchall()
+    except _duckdb_error() as error:
+        raise _failed(f"{model.name}: {test.name}", error) from error
+    if not found:
+        return []
+    examples = tuple(example for example, _, _ in found)
+    return [FailedTest(model.name, test.name, int(found[0][2]), examples, _to_see(test, selects))]
+
+
+def _to_see(test: ModelTest, selects: Mapping[str, str]) -> str:
+    """A SELECT of what breaks a test over the loaded tables, as readers may run it."""
+    reads = {name: model_sql.names_read(select) for name, select in selects.items()}
+    needed = model_sql.needed(model_sql.names_read(test.failing), reads)
+    parts = [f"{quoted(name)} AS ({select})" for name, select in selects.items() if name in needed]
+    return f"WITH {', '.join(parts)} {test.failing}"
+
+
+def _with_surrogate(model: FeedModel, select: str, columns: Mapping[str, str]) -> str:
+    if model.surrogate_key is None:
+        return select
+    number = duckdb_expression(model.key, columns, lambda name: f"m.{quoted(name)}")
+    return f"SELECT {number} AS {quoted(model.surrogate_key)}, m.* FROM ({select}) AS m"  # noqa: S608 - quoted
+
+
+def _check_partition(model: FeedModel, columns: Mapping[str, str]) -> None:
+    """DuckDB partitions nothing; a model that BigQuery would refuse is refused here as well."""
+    if model.partition_by is None:
+        return
+    type_ = {name.lower(): kind for name, kind in columns.items()}[model.partition_by.lower()]
+    if not type_.startswith(_DATES):
+        raise LookbookError(
+            f"models.{model.name}: partition_by names {model.partition_by}, which is {type_}.",
+            "A column of dates or times is asked for.",
+        )
+
+
+def _in_place(sql: str) -> str:
+    """A SELECT in which bare names are tables of feeds."""
+    return model_sql.placed(sql, lambda schema, name: (schema or _SCHEMA, name))
+
+
+def _as_written(schema: str, name: str) -> tuple[str, ...]:
+    return (schema, name) if schema else (name,)
+
+
+def _failed(what: str, error: Exception) -> LookbookError:
+    return LookbookError(
+        f"models.{what}: {str(error).strip()}", "The tables still stand as they were. Mend the SELECT; then run again."
+    )
+
+
+def _duckdb_error() -> type[Exception]:
+    import duckdb  # noqa: PLC0415 - late: importing the block is to be quick
+
+    return duckdb.Error

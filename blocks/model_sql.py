@@ -1,0 +1,115 @@
+"""The SELECT of a model, read by sqlglot: which tables it names, and how it is said where those have other names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.optimizer.scope import traverse_scope
+
+from blocks.errors import LookbookError
+
+#: The schemas that models read.
+SCHEMAS = ("feeds", "warehouse")
+_WRITES = (exp.DML, exp.DDL, exp.Drop, exp.Command, exp.Into, exp.Alter, exp.Set, exp.Attach, exp.Copy)
+
+#: The parts of a table's name, outermost first, where a warehouse has it: given the schema and the name in the SELECT.
+Place = Callable[[str, str], tuple[str, ...]]
+
+
+def read_select(sql: str) -> exp.Query:
+    """A model's SELECT.
+
+    Raises:
+        ValueError: it is no SQL, or not exactly one SELECT, or it reads what is no table.
+    """
+    try:
+        trees = [tree for tree in sqlglot.parse(sql, read="duckdb") if tree is not None]
+    except sqlglot.errors.SqlglotError as error:
+        raise ValueError(f"it is no SQL of DuckDB: {_plain(error)}") from None
+    if len(trees) != 1:
+        raise ValueError(f"it is {len(trees)} statements where one SELECT is asked for")
+    tree = trees[0]
+    written = next(
+        (node for node in tree.walk() if isinstance(node, _WRITES) and not isinstance(node, exp.Query)), None
+    )
+    if not isinstance(tree, exp.Query) or written is not None:
+        raise ValueError(f"it is no SELECT but {(written or tree).key.upper()}")
+    for table in tree.find_all(exp.Table):
+        if not isinstance(table.this, exp.Identifier | exp.GenerateSeries):
+            read = table.this.sql("duckdb")[:60]
+            raise ValueError(f"it reads {read}: a model reads tables, no files or functions")  # noqa: TRY004 - of SQL
+    return tree
+
+
+def _plain(error: sqlglot.errors.SqlglotError) -> str:
+    """Line and cause, without the excerpt that sqlglot underlines."""
+    found = error.errors[0] if isinstance(error, sqlglot.errors.ParseError) and error.errors else {}
+    return f"line {found['line']}: {found['description']}" if found.get("line") else str(error).splitlines()[0]
+
+
+def tables_named(tree: exp.Expr) -> Iterator[exp.Table]:
+    """The tables that a SELECT reads, as nodes of the tree: not its own common table expressions."""
+    seen = set()
+    for scope in traverse_scope(tree):
+        for source in scope.sources.values():
+            if isinstance(source, exp.Table) and isinstance(source.this, exp.Identifier) and id(source) not in seen:
+                seen.add(id(source))
+                yield source
+
+
+def names_read(sql: str) -> set[str]:
+    """The names of the tables that a SELECT reads, as they stand there: ``feeds.trips``, ``dim_zone``."""
+    return {".".join(part.name for part in table.parts) for table in tables_named(read_select(sql))}
+
+
+def duplicate_columns(tree: exp.Query) -> list[str]:
+    """Names that a SELECT gives to two of its columns, as far as it spells them out."""
+    names = [name.lower() for name in tree.named_selects if name != "*"]
+    return sorted({name for name in names if name and names.count(name) > 1})
+
+
+def placed(sql: str, place: Place, dialect: str = "duckdb") -> str:
+    """A SELECT in a warehouse's dialect, with its tables named as they are called there.
+
+    Raises:
+        LookbookError: the dialect has no words for it.
+    """
+    tree = read_select(sql)
+    for table in list(tables_named(tree)):
+        parts = place(table.db, table.name)
+        alias = table.alias or table.name
+        names = [exp.to_identifier(part, quoted=True) for part in parts]
+        for slot, name in zip(("this", "db", "catalog"), [*reversed(names), None, None], strict=False):
+            table.set(slot, name)
+        if not table.args.get("alias") and alias != parts[-1]:
+            table.set("alias", exp.TableAlias(this=exp.to_identifier(alias, quoted=True)))
+    return said(tree, dialect)
+
+
+def said(tree: exp.Expr, dialect: str) -> str:
+    """A tree as SQL of a dialect.
+
+    Raises:
+        LookbookError: the dialect has no words for it.
+    """
+    try:
+        return tree.sql(dialect, unsupported_level=sqlglot.ErrorLevel.RAISE, comments=False)
+    except sqlglot.errors.UnsupportedError as error:
+        raise LookbookError(
+            f"{dialect} has no words for a part of a model: {str(error).splitlines()[0]}",
+            "Say it otherwise: what both DuckDB and the warehouse know.",
+        ) from error
+
+
+def needed(names: Collection[str], reads: Mapping[str, Collection[str]]) -> set[str]:
+    """The models `names`, and all that they are made of."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name in reads and name not in found:
+            found.add(name)
+            waiting += reads[name]
+    return found

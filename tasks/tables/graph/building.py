@@ -1,0 +1,91 @@
+"""Building a graph: entities, edges, answers, files."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from blocks.errors import UsageError
+from tasks.tables.context import Context, Staged
+from tasks.tables.graph.checking import check_graph
+from tasks.tables.graph.edges import link_edges, mention_edges
+from tasks.tables.graph.nodes import Nodes
+from tasks.tables.graph.output import node_link, publish
+from tasks.tables.graph.queries import Row, answer
+from tasks.tables.graph.tables import table_batches
+from tasks.tables.spec.tasks import GraphTask
+
+#: So many rows of each answer are told with the result; all are in the lake.
+TOP = 10
+
+
+@dataclass(frozen=True)
+class GraphResult:
+    """A graph that was made.
+
+    Attributes:
+        nodes: how many each entity has.
+        edges: how many there are of each kind: ``link``, ``mention``.
+        keys: of its files in the lake: ``graph``, ``nodes``, ``edges``, ``queries.<name>``.
+        top: of each query the first rows: rank, key, label, count.
+        problems: rows and values that no node and no edge shows.
+        digest: of nodes and edges; the same for the same graph.
+    """
+
+    nodes: Mapping[str, int]
+    edges: Mapping[str, int]
+    keys: Mapping[str, str]
+    top: Mapping[str, tuple[Row, ...]]
+    problems: tuple[str, ...]
+    digest: str
+
+
+def build(context: Context, name: str, inputs: Mapping[str, Staged]) -> GraphResult:
+    """Make the graph of the task `name`, and put it in place of the former one.
+
+    Args:
+        context: the run.
+        name: of the task.
+        inputs: the results of the tasks in its after.
+
+    Raises:
+        UsageError: the spec's graph has problems, as `check_graph` tells them.
+        LookbookError: a table cannot be read, or lacks a column.
+    """
+    task = context.pipeline.tasks[name]
+    if not isinstance(task, GraphTask):
+        raise UsageError(f"{context.pipeline.name}: tasks.{name} is no graph.")
+    if faults := check_graph(task):
+        raise UsageError("\n".join(f"{context.pipeline.name}: tasks.{name}.{fault}" for fault in faults))
+    context.workspace.scratch.mkdir(parents=True, exist_ok=True)
+    problems: list[str] = []
+    with tempfile.TemporaryDirectory(dir=context.workspace.scratch, prefix="graph-") as scratch:
+        nodes = {entity: _read(context, task, entity, inputs, Path(scratch)) for entity in task.entities}
+        problems += [line for each in nodes.values() for line in each.problems()]
+        edges = link_edges(nodes, task.links, problems) + mention_edges(nodes, task.mentions, problems)
+    labels = {entity: each.labels for entity, each in nodes.items()}
+    answers = {asked: answer(query, task.path, labels, edges) for asked, query in task.queries.items()}
+    graph = node_link(f"{context.pipeline.name}/{name}", labels, edges)
+    folder = f"graphs/{context.pipeline.name}/{name}"
+    return GraphResult(
+        nodes={entity: len(keys) for entity, keys in labels.items()},
+        edges=dict(sorted(Counter(edge.kind for edge in edges).items())),
+        keys=publish(context.workspace.lake, folder, graph, task.queries, answers),
+        top={asked: tuple(rows[:TOP]) for asked, rows in answers.items()},
+        problems=tuple(problems),
+        digest=graph["graph"]["digest"],
+    )
+
+
+def _read(context: Context, task: GraphTask, entity: str, inputs: Mapping[str, Staged], scratch: Path) -> Nodes:
+    """The nodes of an entity."""
+    spec = task.entities[entity]
+    links = [link for link in task.links if link.source == entity]
+    texts = [column for mention in task.mentions if mention.entity == entity for column in mention.columns]
+    columns = list(dict.fromkeys([spec.key, spec.label or spec.key, *(link.by for link in links), *texts]))
+    nodes = Nodes(entity, spec, table_batches(context.workspace, spec.table, columns, inputs, scratch))
+    nodes.read(links)
+    return nodes

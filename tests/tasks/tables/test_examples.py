@@ -158,10 +158,10 @@ def test_mentions_of_drugs_give_a_graph_and_the_journals_that_name_most(shipped:
         if data["kind"] == "mention"
     }
     assert found == {tuple(sorted(pair)) for pair in mentions}
-    reached: dict[str, set[str]] = {}
+    reached: dict[str, set[str]] = {journal: set() for _, journal in expected.values() if journal}
     for code, key in mentions:
         if journal := expected[key][1]:
-            reached.setdefault(journal, set()).add(code)
+            reached[journal].add(code)
     counted = {key: len(codes) for key, codes in reached.items()}
     rows = json.loads(shipped.workspace.lake.get(result.keys["queries.drugs_by_journal"]))["rows"]
     assert {one["key"]: one["count"] for one in rows} == counted

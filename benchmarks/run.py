@@ -34,6 +34,7 @@ SECTIONS = (
     "exports",
     "graph",
     "demo",
+    "feeds",
 )
 #: Those that take a number of photos, for a trial.
 TRIED = ("imaging", "curated", "store", "gcs", "memory", "quality", "agreement", "exports")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 #: A file of a job that is larger is cut into smaller ones.
 LARGEST = 2 * FILE_BYTES
+#: Beside what a statement holds, Arrow holds what is being written.
+MEMORY = "256MB"
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,11 @@ class _Planner:
     def _change(self, kept: Iterable[DataFile], added: list[NewFile]) -> Change:
         return Change(self.table.columns, self.table.partition_by, list(kept), added)
 
+    def _engine(
+        self, files: Mapping[str, Path] | None = None
+    ) -> AbstractContextManager[tuple[DuckDBPyConnection, Path]]:
+        return engine(self.folder, [*self.job.files, *(files or {}).values()], MEMORY)
+
     def _layout(self) -> tuple[str, ...]:
         return self._change([], []).layout
 
@@ -145,13 +153,13 @@ class _Planner:
         whole = set(self.table.columns) == set(self.job.columns) and not self.table.partition_by
         if whole and all(path.stat().st_size <= LARGEST for path in self.job.files):
             return adopt_files(self.job.files, self.job.load_id)
-        with engine(self.folder, [*self.job.files]) as (connection, _):
+        with self._engine() as (connection, _):
             return self._write(connection, self._of_job())
 
     def _without_load(self, kept: Sequence[DataFile], mixed: Mapping[str, Path]) -> Change:
         """Append where a merge put rows of several loads into one file: those of this load are taken out of it."""
         ours = f"{quoted(LOAD_ID)} = {text(self.job.load_id)}"
-        with engine(self.folder, [*self.job.files, *mixed.values()]) as (connection, _):
+        with self._engine(mixed) as (connection, _):
             everything = relation(self.table, mixed, with_file=True)
             paths = _paths(connection, f"SELECT DISTINCT {FILE} FROM ({everything}) WHERE {ours}")  # noqa: S608 - ours
             concerned = {key: path for key, path in mixed.items() if str(path) in paths}
@@ -162,14 +170,18 @@ class _Planner:
     def _merged(self) -> Change:
         """Merge: files with a key that the job has are written anew, without those rows; then come the job's."""
         candidates = {file.key: self.copy(file) for file in self._candidates()}
-        with engine(self.folder, [*self.job.files, *candidates.values()]) as (connection, _):
+        with self._engine(candidates) as (connection, _):
             connection.execute(f"CREATE TEMP TABLE winners AS {self._winners()}")
             same = " AND ".join(f"t.{quoted(k)} IS NOT DISTINCT FROM w.{quoted(k)}" for k in self._keys())
             held = f"({relation(self.table, candidates, with_file=True)}) AS t SEMI JOIN winners AS w ON {same}"
             paths = _paths(connection, f"SELECT DISTINCT t.{FILE} FROM {held}")  # noqa: S608 - made by us
             concerned = {key: path for key, path in candidates.items() if str(path) in paths}
             others = f"SELECT t.* FROM ({relation(self.table, concerned)}) AS t ANTI JOIN winners AS w ON {same}"  # noqa: S608 - made by us
-            stay = f"SELECT * FROM winners WHERE NOT {self._deleted()}"  # noqa: S608 - made by us
+            stay = (
+                f"SELECT j.* EXCLUDE (__file_number, __row_number) FROM ({self._of_job(numbered=True)}) AS j"  # noqa: S608 - made by us
+                f" SEMI JOIN winners AS w ON j.__file_number = w.__file_number AND j.__row_number = w.__row_number"
+                f" WHERE NOT {self._deleted()}"
+            )
             added = self._write(connection, f"{others} UNION ALL {stay}")
             return self._change((f for f in self.table.files if f.key not in concerned), added)
 
@@ -179,7 +191,7 @@ class _Planner:
         if not places or not set(places) <= set(self.job.settings.primary_key):
             return self.table.files
         wanted = ", ".join(f"CAST({quoted(name)} AS VARCHAR)" for name in places)
-        with engine(self.folder, [*self.job.files]) as (connection, _):
+        with self._engine() as (connection, _):
             found = set(connection.execute(f"SELECT DISTINCT {wanted} FROM ({self._of_job()})").fetchall())  # noqa: S608 - made by us
         return [file for file in self.table.files if file.partition in found]
 
@@ -194,12 +206,15 @@ class _Planner:
         return keys
 
     def _winners(self) -> str:
-        """One row a key: the first by dedup_sort, and of those that are equal the one that came last."""
+        """One row a key: the first by dedup_sort, and of those that are equal the one that came last.
+
+        Only its key and its place are kept: what is joined and sorted is narrow, however wide the rows are.
+        """
         sort = [f"{quoted(name)} {way.upper()} NULLS LAST" for name, way in self.job.settings.dedup_sort.items()]
         order = ", ".join([*sort, "__file_number DESC", "__row_number DESC"])
         keys = ", ".join(map(quoted, self._keys()))
         return (
-            f"SELECT * EXCLUDE (__file_number, __row_number) FROM ({self._of_job(numbered=True)})"  # noqa: S608 - made by us
+            f"SELECT {keys}, __file_number, __row_number FROM ({self._of_job(numbered=True)})"  # noqa: S608 - made by us
             f" QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) = 1"
         )
 

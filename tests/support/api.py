@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -9,13 +10,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from blocks.embedded.prefect_server import free_port
 from blocks.workspace import Workspace
 from deployments.api.app import make_app
 from deployments.api.config import ApiConfig
 from deployments.api.runs import EndedRun, RunState
+from tests.support.prefect_processes import wait_for
 
 HOST = "http://127.0.0.1:4201"
 
@@ -110,6 +114,20 @@ def running(workspace: Workspace, **settings: Any) -> Iterator[Api]:
     app = make_app(workspace, "local", config, runs)
     with TestClient(app, base_url=HOST, raise_server_exceptions=False) as client:
         yield Api(client, app, runs, workspace)
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[str]:
+    """An app on a port of this machine while the block runs; gives its address."""
+    server = uvicorn.Server(uvicorn.Config(app, port=free_port(), log_level="warning", access_log=False))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    wait_for("the API listens", lambda: server.started, 60)
+    try:
+        yield f"http://127.0.0.1:{server.config.port}"
+    finally:
+        server.should_exit = True
+        thread.join(30)
 
 
 def problem(answer: Any, status: int, name: str) -> dict[str, Any]:

@@ -47,11 +47,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_patterns_mean_what_they_mean_to_python(tree: Path, pattern: str) -> None:
-    expected = {
-        name
-        for name in glob.glob(pattern, root_dir=tree, recursive=True)
-        if (tree / name).is_file()  # noqa: PTH207
-    }
+    expected = {name for name in glob.glob(pattern, root_dir=tree, recursive=True) if (tree / name).is_file()}
     assert expected
     assert {name for name, _ in matching(tree, pattern)} == expected
 

@@ -178,7 +178,7 @@ def test_too_many_rejects_are_an_error_that_shows_one(
 def test_too_many_groups_are_an_error(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage_rows, "MAX_GROUPS", 3)
     (tmp_path / "e.json").write_text(events(*({"event": f"e{number}"} for number in range(5))))
-    with pytest.raises(LookbookError, match="split_by event"):
+    with pytest.raises(LookbookError, match="3 tables .split_by event"):
         extract(context_of(workspace, tmp_path, {"extract": EVENTS}), "extract")
 
 

@@ -26,7 +26,9 @@ DECIMAL_DIGITS, INTEGER_DIGITS = 38, 19
 
 
 @contextmanager
-def engine(scratch: Path, readable: Sequence[Path | str] = ()) -> Iterator[tuple[DuckDBPyConnection, Path]]:
+def engine(
+    scratch: Path, readable: Sequence[Path | str] = (), memory: str = MEMORY
+) -> Iterator[tuple[DuckDBPyConnection, Path]]:
     """A DuckDB in memory, and a folder of its own that it may write to; both are gone at the end.
 
     Statements reach that folder, the files or folders in `readable`, and nothing else.
@@ -34,6 +36,7 @@ def engine(scratch: Path, readable: Sequence[Path | str] = ()) -> Iterator[tuple
     Args:
         scratch: a folder of this machine.
         readable: files, or folders that end with a slash.
+        memory: what a statement may hold.
     """
     import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
 
@@ -41,7 +44,7 @@ def engine(scratch: Path, readable: Sequence[Path | str] = ()) -> Iterator[tuple
     with tempfile.TemporaryDirectory(dir=scratch, prefix="sql-") as folder:
         connection = duckdb.connect(
             config={
-                "memory_limit": MEMORY,
+                "memory_limit": memory,
                 "temp_directory": f"{folder}/spill",
                 "autoinstall_known_extensions": "false",
                 "autoload_known_extensions": "false",

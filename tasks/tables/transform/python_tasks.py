@@ -20,7 +20,7 @@ from tasks.tables.spec.tasks import ExtractTask, PythonTask, SqlTask
 from tasks.tables.transform.functions import Function, arguments, faults, found
 from tasks.tables.transform.given import form_of, given
 from tasks.tables.transform.groups import groups_of, tables_of
-from tasks.tables.transform.returned import group_name, is_groups, is_table, small_value, tables, with_places
+from tasks.tables.transform.returned import group_name, groups_in, is_table, small_value, tables, with_places
 
 
 def run_python(context: Context, name: str, inputs: Mapping[str, Any]) -> Staged | JsonValue:
@@ -118,17 +118,18 @@ class _Calls:
 
     def _parts(self, group: str, result: Any) -> list[tuple[str, Any]]:  # noqa: ANN401
         """The tables of a result by their groups."""
-        if is_table(result) or not is_groups(self._path, result):
+        tables_by_name = groups_in(self._path, result)
+        if not tables_by_name:
             return [(group, result)]
         if group:
             raise LookbookError(f"{self._path} splits rows that are split already.", "Return one table.")
-        names = [group_name(self._path, str(name)) for name in result]
+        names = [group_name(self._path, name) for name in tables_by_name]
         if len(set(names)) < len(names):
             raise LookbookError(f"{self._path} returns two tables that get one name.", "Give them other names.")
-        return list(zip(names, result.values(), strict=True))
+        return list(zip(names, tables_by_name.values(), strict=True))
 
     def _is_rows(self, result: Any) -> bool:  # noqa: ANN401
-        return is_table(result) or isinstance(result, Iterator) or is_groups(self._path, result)
+        return is_table(result) or isinstance(result, Iterator) or bool(groups_in(self._path, result))
 
     def _has_rows(self, group: str) -> bool:
         """Whether there is something to call it for."""

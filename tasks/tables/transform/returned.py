@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -38,19 +38,19 @@ def is_table(result: Any) -> bool:  # noqa: ANN401 - of functions of others
     return hasattr(result, "__arrow_c_stream__") and (hasattr(result, "columns") or hasattr(result, "schema"))
 
 
-def is_groups(path: str, result: Any) -> TypeGuard[Mapping[Any, Any]]:  # noqa: ANN401
-    """Whether it is a table for each of some names.
+def groups_in(path: str, result: Any) -> dict[str, Any]:  # noqa: ANN401
+    """The tables of a result that is a mapping of tables, by their names; empty of any other.
 
     Raises:
         LookbookError: only some of its values are tables.
     """
-    if not isinstance(result, Mapping) or not result:
-        return False
-    found = [is_table(value) for value in result.values()]
-    if any(found) and not all(found):
-        name = list(result)[found.index(False)]
-        raise LookbookError(f"{path} returns tables, and among them {name}, which is none.", "Return tables only.")
-    return all(found)
+    if is_table(result) or not isinstance(result, Mapping):
+        return {}
+    named = {str(name): value for name, value in result.items()}
+    others = [name for name, value in named.items() if not is_table(value)]
+    if others and len(others) < len(named):
+        raise LookbookError(f"{path} returns tables, and among them {others[0]}, which is none.", "Return tables only.")
+    return {} if others else named
 
 
 def group_name(path: str, name: str) -> str:

@@ -56,8 +56,8 @@ def rows(workspace: Workspace, staged: Any, group: str = "") -> list[dict[str, A
         "def f(a):\n    return a[a.qty == '1']",
         "def f(a: pd.DataFrame) -> pd.DataFrame:\n    return a.query('qty == \"1\"')",
         "def f(a: pa.Table) -> pa.Table:\n    return a.filter(pa.compute.equal(a['qty'], '1'))\nimport pyarrow.compute",
-        "def f(a: Iterator[pa.RecordBatch]):\n    for b in a:\n        yield b.filter(pa.compute.equal(b['qty'], '1'))\n"
-        "import pyarrow.compute",
+        "import pyarrow.compute as pc\ndef f(a: Iterator[pa.RecordBatch]):\n    for b in a:\n"
+        "        yield b.filter(pc.equal(b['qty'], '1'))",
         "def f(a):\n    for _, one in a[a.qty == '1'].groupby('id'):\n        yield one",
         "def f(a):\n    return iter([pa.Table.from_pandas(a[a.qty == '1'], preserve_index=False)])",
         "class F:\n    def __call__(self, a):\n        return a[a.qty == '1']\nf = F()",

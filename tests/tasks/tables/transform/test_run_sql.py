@@ -109,7 +109,8 @@ def test_nothing_but_the_tables_is_in_reach(workspace: Workspace, a_csv: Path, r
 
 
 def test_types_that_tables_have_not_become_others(workspace: Workspace, a_csv: Path) -> None:
-    sql = """SELECT sum(qty::BIGINT) AS total, list(id ORDER BY id) AS ids, {'a': 1, 'b': [2]} AS s, MAP {'k': 1.5} AS m,
+    sql = """SELECT sum(qty::BIGINT) AS total, list(id ORDER BY id) AS ids, {'a': 1, 'b': [2]} AS s,
+        MAP {'k': 1.5} AS m,
         'x'::ENUM ('x', 'y') AS e, '{"a": 1}'::JSON AS j, 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::UUID AS u,
         1.50::DECIMAL(10, 2) AS d FROM a WHERE id::INT < 2"""
     (row,) = values_of(workspace, run(workspace, a_csv, sql))

@@ -16,6 +16,7 @@ from blocks.errors import LookbookError, OutOfReachError
 from blocks.workspace import Workspace
 from tasks.tables.batches import load_id
 from tasks.tables.extract import extract, file_sources, files, taken_inputs
+from tasks.tables.extract.csv_files import read_csv
 from tests.support.extracting import context_of, load_task, rejects_of, run_and_commit, values_of
 
 FILE = {"source": {"type": "file", "path": "in/*.csv"}}
@@ -79,10 +80,9 @@ def test_a_file_that_changes_while_it_is_read_is_tried_again(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path, "in/a.csv", "x,y\n1,2\n")
-    reading = files.read_csv
 
     def slowly(*arguments: Any) -> Any:
-        yield from reading(*arguments)
+        yield from read_csv(*arguments)
         with path.open("ab") as file:
             file.write(b"3,4\n")
 
@@ -195,7 +195,7 @@ def test_a_file_that_is_being_written_is_left_to_the_next_run(
         looked.set()
         write(tmp_path, "in/a.json", '{"n":1}{"n":11}')
 
-    monkeypatch.setattr(file_sources.time, "sleep", wait)
+    monkeypatch.setattr("tasks.tables.extract.file_sources.time.sleep", wait)
     staged, states = run_and_commit(context_of(workspace, tmp_path, {"extract": OBJECTS}))
     assert looked.is_set()
     assert numbers(workspace, staged) == [2]

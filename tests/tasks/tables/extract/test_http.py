@@ -28,7 +28,7 @@ Answer = Callable[[Request], Response]
 
 
 @pytest.fixture(autouse=True)
-def _patience(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def patience(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Nothing waits; what would have been waited."""
     waited: list[float] = []
     monkeypatch.setattr(http_source, "PATIENCE", Patience(tries=3, sleep=waited.append))
@@ -51,6 +51,15 @@ def file_answer(data: bytes, **headers: str) -> Answer:
             told = headers | {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
             return Response(206, data[start:], told)
         return Response(200, data, headers)
+
+    return answer
+
+
+def one_after_the_other(answers: Iterator[Answer]) -> Answer:
+    """Each request gets the next answer."""
+
+    def answer(request: Request) -> Response:
+        return next(answers)(request)
 
     return answer
 
@@ -139,7 +148,7 @@ def test_validators_of_another_address_are_not_asked_with(workspace: Workspace, 
 
 def test_the_same_content_under_another_validator_is_unchanged(workspace: Workspace, tmp_path: Path) -> None:
     answers = iter([file_answer(b"a\n1\n", ETag='"v1"'), file_answer(b"a\n1\n", ETag='"v2"')])
-    with one_route(lambda request: next(answers)(request)) as server:
+    with one_route(one_after_the_other(answers)) as server:
         url = f"{server.url}/f.csv"
         _, states = run_and_commit(context(workspace, tmp_path, url, skip_unchanged=True))
         second, after = run_and_commit(context(workspace, tmp_path, url, states, skip_unchanged=True))
@@ -149,7 +158,7 @@ def test_the_same_content_under_another_validator_is_unchanged(workspace: Worksp
 
 @pytest.mark.parametrize("validator", [{"ETag": '"v1"'}, {"Last-Modified": "Sun, 01 Mar 2026 00:00:00 GMT"}])
 def test_a_download_that_is_cut_goes_on_where_it_broke_off(
-    workspace: Workspace, tmp_path: Path, validator: Any, _patience: list[float]
+    workspace: Workspace, tmp_path: Path, validator: Any, patience: list[float]
 ) -> None:
     with one_route(file_answer(CSV, **validator)) as server:
         for cut in (900_000, 500_000, 300_000):
@@ -157,7 +166,7 @@ def test_a_download_that_is_cut_goes_on_where_it_broke_off(
         staged = extract(context(workspace, tmp_path, f"{server.url}/f.csv"), "extract")
         assert (staged.groups[""].rows, server.calls["file"]) == (200_000, 4)
         assert server.moved["file"] < 1.2 * len(CSV), "what was there is not sent again"
-    assert _patience == [1.0, 1.0, 1.0]
+    assert patience == [1.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize("validator", [{}, {"ETag": 'W/"weak"'}])
@@ -172,7 +181,7 @@ def test_without_a_strong_validator_it_starts_anew(workspace: Workspace, tmp_pat
 def test_a_file_that_changed_in_between_starts_anew(workspace: Workspace, tmp_path: Path) -> None:
     new = CSV.replace(b"a,b", b"x,y")
     answers = iter([file_answer(CSV, ETag='"1"'), file_answer(new, ETag='"2"')])
-    with one_route(lambda request: next(answers)(request)) as server:
+    with one_route(one_after_the_other(answers)) as server:
         server.inject(Fault("file", cut=True, cut_after=900_000, count=1))
         staged = extract(context(workspace, tmp_path, f"{server.url}/f.csv"), "extract")
     assert values_of(workspace, staged)[:1] == [{"x": "0", "y": "0"}]
@@ -190,18 +199,18 @@ def test_a_file_that_changed_in_between_starts_anew(workspace: Workspace, tmp_pa
 def test_a_wrong_range_starts_anew(workspace: Workspace, tmp_path: Path, wrong: Response) -> None:
     right = file_answer(CSV, ETag='"1"')
     answers: Iterator[Answer] = iter([right, lambda _: wrong, right])
-    with one_route(lambda request: next(answers)(request)) as server:
+    with one_route(one_after_the_other(answers)) as server:
         server.inject(Fault("file", cut=True, cut_after=900_000, count=1))
         staged = extract(context(workspace, tmp_path, f"{server.url}/f.csv"), "extract")
     assert staged.groups[""].rows == 200_000
 
 
-def test_faults_that_may_pass_are_borne_so_often(workspace: Workspace, tmp_path: Path, _patience: list[float]) -> None:
+def test_faults_that_may_pass_are_borne_so_often(workspace: Workspace, tmp_path: Path, patience: list[float]) -> None:
     with one_route(file_answer(b"a\n1\n")) as server:
         server.inject(Fault("file", status=503, count=1))
         server.inject(Fault("file", status=429, count=1, headers={"Retry-After": "7"}))
         assert extract(context(workspace, tmp_path, f"{server.url}/f.csv"), "extract").groups[""].rows == 1
-        assert _patience == [1.0, 7.0]
+        assert patience == [1.0, 7.0]
         server.inject(Fault("file", status=503))
         with pytest.raises(OutOfReachError, match="503; 3 tries"):
             extract(context(workspace, tmp_path, f"{server.url}/g.csv?key=hunter2"), "extract")
@@ -274,7 +283,7 @@ def test_redirects_lead_to_http_only(workspace: Workspace, tmp_path: Path, targe
 @pytest.mark.parametrize(
     "host",
     [
-        "127.0.0.1", "localhost", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1",
+        "127.0.0.1", "localhost", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1",  # noqa: S104
         "224.0.0.1", "240.0.0.1", "255.255.255.255", "[::1]", "[fe80::1]", "[fc00::1]", "[ff02::1]", "[::]",
         "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "2130706433", "0x7f.1",
     ],

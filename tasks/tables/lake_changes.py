@@ -33,12 +33,14 @@ class Change:
     Attributes:
         kept: files of the snapshot before.
         added: files that are to be written; their columns are `layout`.
+        superseded: rows of the job that gave way to another one with the same key.
     """
 
     columns: dict[str, str]
     partition_by: tuple[str, ...]
     kept: list[DataFile]
     added: list[NewFile]
+    superseded: int = 0
 
     @property
     def layout(self) -> tuple[str, ...]:
@@ -133,12 +135,12 @@ class _Planner:
             return self._merged() if self.job.rows else self._change(self.table.files, [])
         if disposition == "replace":
             return self._change([], self._written())
-        kept = [file for file in self.table.files if file.load_id != self.job.load_id]
+        kept = [file for file in self.table.files if not _is_of(file, self.job.load_id)]
         mixed = {file.key: self.copy(file) for file in kept if file.load_id is None}
         return self._without_load(kept, mixed) if mixed else self._change(kept, self._written())
 
-    def _change(self, kept: Iterable[DataFile], added: list[NewFile]) -> Change:
-        return Change(self.table.columns, self.table.partition_by, list(kept), added)
+    def _change(self, kept: Iterable[DataFile], added: list[NewFile], superseded: int = 0) -> Change:
+        return Change(self.table.columns, self.table.partition_by, list(kept), added, superseded)
 
     def _engine(
         self, files: Mapping[str, Path] | None = None
@@ -158,7 +160,8 @@ class _Planner:
 
     def _without_load(self, kept: Sequence[DataFile], mixed: Mapping[str, Path]) -> Change:
         """Append where a merge put rows of several loads into one file: those of this load are taken out of it."""
-        ours = f"{quoted(LOAD_ID)} = {text(self.job.load_id)}"
+        load_id = quoted(LOAD_ID)
+        ours = f"({load_id} = {text(self.job.load_id)} OR starts_with({load_id}, {text(self.job.load_id + '.')}))"
         with self._engine(mixed) as (connection, _):
             everything = relation(self.table, mixed, with_file=True)
             paths = _paths(connection, f"SELECT DISTINCT {FILE} FROM ({everything}) WHERE {ours}")  # noqa: S608 - ours
@@ -183,7 +186,8 @@ class _Planner:
                 f" WHERE NOT {self._deleted()}"
             )
             added = self._write(connection, f"{others} UNION ALL {stay}")
-            return self._change((f for f in self.table.files if f.key not in concerned), added)
+            superseded = self.job.rows - _count(connection, "winners")
+            return self._change((f for f in self.table.files if f.key not in concerned), added, superseded)
 
     def _candidates(self) -> list[DataFile]:
         """The files that may hold a key of the job: of its partitions only, where the key says the partition."""
@@ -247,5 +251,15 @@ class _Planner:
         return write_files(connection, select, layout, places, self.folder)
 
 
+def _is_of(file: DataFile, load_id: str) -> bool:
+    """Whether a load brought all rows of a file: itself, or by taking up its rejects again."""
+    return file.load_id is not None and (file.load_id == load_id or file.load_id.startswith(f"{load_id}."))
+
+
 def _paths(connection: DuckDBPyConnection, statement: str) -> set[str]:
     return {path for (path,) in connection.execute(statement).fetchall()}
+
+
+def _count(connection: DuckDBPyConnection, table: str) -> int:
+    counted = connection.execute(f"SELECT count(*) FROM {quoted(table)}").fetchone()  # noqa: S608 - quoted
+    return int(counted[0]) if counted else 0

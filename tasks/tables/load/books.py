@@ -63,7 +63,8 @@ def collect_rejects(entry: Entry, files: Sequence[Path], path: Path, scratch: Pa
     with engine(scratch, readable=files) as (connection, folder):
         written = connection.execute(
             f"COPY (SELECT 'r-' || left(md5(concat_ws('|', {own}, coalesce({INPUT}, ''),"  # noqa: S608 - of ours, or quoted
-            f" coalesce({LINE}, -1), raw)), 20) AS reject_id, rule, message, {place} FROM read_parquet([{listed}], hive_partitioning = false))"
+            f" coalesce({LINE}, -1), raw)), 20) AS reject_id, rule, message, {place}"
+            f" FROM read_parquet([{listed}], hive_partitioning = false))"
             f" TO {text(f'{folder}/rejects.parquet')} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {CHUNK})"
         ).fetchone()
         (folder / "rejects.parquet").rename(path)

@@ -26,6 +26,8 @@ class DuckDBTables:
     """
 
     place = "warehouse"
+    #: dlt's, of an upsert.
+    strategy = "delete-insert"
 
     def __init__(self, warehouse: DuckDBWarehouse) -> None:
         self._warehouse = warehouse
@@ -47,7 +49,7 @@ class DuckDBTables:
             for statement in sql.evolve_table("duckdb", job, _columns(connection, job.table)):
                 connection.execute(statement)
             merges = job.settings.write_disposition == "merge"
-            rows = (_merge if merges else _insert)(connection, job)
+            rows = _merge(connection, job, self.strategy) if merges else _insert(connection, job)
             for statement in sql.list_load(job, rows):
                 connection.execute(statement)
             return job.rows - rows
@@ -67,14 +69,14 @@ def _insert(connection: DuckDBPyConnection, job: LoadJob) -> int:
     return written
 
 
-def _merge(connection: DuckDBPyConnection, job: LoadJob) -> int:
+def _merge(connection: DuckDBPyConnection, job: LoadJob, strategy: str) -> int:
     """Merge; the number of rows after those of one key became one."""
     if not job.files:
         return 0
     rows = sql.landed_rows(job, _files(job, ", filename = true, file_row_number = true"))
     landed = _number(connection, f"CREATE TEMP TABLE {quoted(job.table)} AS {rows}")
     check_written(job, landed, job.rows, fewer=True)
-    for statement in sql.merge_statements("duckdb", job, LANDING):
+    for statement in sql.merge_statements("duckdb", job, LANDING, strategy):
         connection.execute(statement)
     connection.execute(f"DROP TABLE {quoted(LANDING)}.{quoted(job.table)}")
     return landed

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: The landing table is a temporary one: it has the table's name in PostgreSQL's schema of those.
 LANDING = "pg_temp"
+#: What the engine may hold that writes CSV.
+MEMORY = "128MB"
 _TYPES = {
     "text": TEXT,
     "character varying": TEXT,
@@ -51,6 +53,8 @@ class PostgresTables:
     """
 
     place = "registry"
+    #: dlt's, of an upsert.
+    strategy = "delete-insert"
 
     def __init__(self, registry: Registry, scratch: Path) -> None:
         self._registry, self._scratch = registry, scratch
@@ -73,8 +77,10 @@ class PostgresTables:
 
         async def work(connection: Connection) -> int:
             await _make(connection, job)
-            merges = job.settings.write_disposition == "merge"
-            rows = await (_merge if merges else _insert)(connection, job, self._scratch)
+            if job.settings.write_disposition == "merge":
+                rows = await _merge(connection, job, self._scratch, self.strategy)
+            else:
+                rows = await _insert(connection, job, self._scratch)
             for statement in sql.list_load(job, rows):
                 await connection.execute(statement)
             return job.rows - rows
@@ -114,7 +120,7 @@ async def _insert(connection: Connection, job: LoadJob, scratch: Path) -> int:
     return written
 
 
-async def _merge(connection: Connection, job: LoadJob, scratch: Path) -> int:
+async def _merge(connection: Connection, job: LoadJob, scratch: Path, strategy: str) -> int:
     """Merge; the number of rows after those of one key became one."""
     if not job.files:
         return 0
@@ -126,7 +132,7 @@ async def _merge(connection: Connection, job: LoadJob, scratch: Path) -> int:
     landed = await _copy(connection, job, [sql.landed_rows(job, source)], columns, scratch, LANDING)
     check_written(job, landed, job.rows, fewer=True)
     await connection.execute(f"ANALYZE {LANDING}.{quoted(job.table)}")
-    for statement in sql.merge_statements("postgres", job, LANDING):
+    for statement in sql.merge_statements("postgres", job, LANDING, strategy):
         await connection.execute(statement)
     return landed
 
@@ -136,7 +142,7 @@ async def _copy(
 ) -> int:
     """Write the rows of SELECTs in DuckDB into the job's table of a schema by COPY; the number of rows."""
     written = 0
-    with engine(scratch, readable=job.files) as (duckdb, folder):
+    with engine(scratch, job.files, MEMORY) as (duckdb, folder):
         async for path in _written_ahead(duckdb, selects, columns, folder):
             status = await connection.copy_to_table(
                 job.table, schema_name=schema, columns=list(columns), source=path, format="csv"

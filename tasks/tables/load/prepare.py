@@ -23,6 +23,8 @@ from tasks.tables.staging import INPUT, LINE, REJECT_SCHEMA
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+#: What the engine may hold; it is one of two in this process.
+MEMORY = "256MB"
 #: An accepted file begins anew when it has about so many bytes.
 FILE_BYTES = 64 * 1024 * 1024
 #: What scd2 adds to a table.
@@ -73,7 +75,7 @@ def prepare(batch: Batch, standing: Mapping[str, str] | None, scratch: Path) -> 
     files = [path for path in batch.files if pq.ParquetFile(path).metadata.num_rows]
     if not files:
         return Prepared(columns=_columns_of_no_rows(batch.settings, standing))
-    with engine(scratch, readable=files) as (connection, folder):
+    with engine(scratch, files, MEMORY) as (connection, folder):
         make_view(connection, ROWS, files)
         names = column_names(raw_names(connection), taken=_taken(batch.settings))
         shape = shape_rows(connection, incoming_columns(connection, names), batch.settings, standing)

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import networkx as nx
 import pandas as pd
 import pyarrow as pa
@@ -171,7 +172,7 @@ def test_bad_rows_do_no_harm(workspace: Workspace) -> None:
     publications = pa.table({"id": list(range(6)), "title": titles, "abstract": [None] * 6, "journal": ["J1"] * 6})
     drugs = pa.table({"atc": ["1", "2", "3", "4", "5"], "drug": ["", "b", "c++", "[ *", "(.*)"]})
     graph = nx.node_link_graph(read(workspace, run(workspace, publications=publications, drugs=drugs)))
-    mentions = {(s, t) for s, t, kind in graph.edges(data="kind") if kind == "mention"}
+    mentions = {(source, target) for source, target, key in graph.edges(keys=True) if key == "mention"}
     assert mentions == {
         ("publication:5", "drug:2"),
         ("publication:3", "drug:3"),
@@ -186,8 +187,6 @@ def test_tables_without_rows_give_an_empty_graph(workspace: Workspace) -> None:
 
 
 def test_entities_come_from_files_with_other_columns_and_from_the_warehouse(workspace: Workspace) -> None:
-    import duckdb
-
     path = workspace.warehouse.path  # type: ignore[attr-defined]
     with duckdb.connect(str(path)) as connection:
         connection.execute("CREATE SCHEMA feeds; CREATE TABLE feeds.journals AS SELECT 'J1' AS code, 'Lancet' AS name")

@@ -73,7 +73,7 @@ class Reference:
                 continue
             if mine is None or theirs is None:
                 return bool(theirs is None)
-            return bool(mine < theirs) == (way == "asc")
+            return bool((mine < theirs) == (way == "asc"))
         return False
 
 

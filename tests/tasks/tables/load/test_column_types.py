@@ -56,7 +56,7 @@ def inferred(connection: duckdb.DuckDBPyConnection, value: str) -> str:
                 "",
                 " 1",
                 "1 ",
-                "\N{ARABIC-INDIC DIGIT ONE}",
+                "\u0661",
             )
         ),
         *((value, "text") for value in ("2024-02-30", "24-01-01", "01/02/2024", "10:00", "yes", "1.", ".5")),

@@ -91,7 +91,7 @@ def test_hard_delete_deletes_and_never_inserts(workspace: Workspace, place: str)
     load_rows(context(workspace, **settings), [{"sku": sku, "gone": False} for sku in "abc"])
     changes = [("a", True), ("b", None), ("never seen", True)]
     load_rows(context(workspace, day=2, **settings), [{"sku": sku, "gone": gone} for sku, gone in changes])
-    assert [row["sku"] for row in table_rows(workspace, place)] == ["b", "c"]
+    assert {row["sku"] for row in table_rows(workspace, place)} == {"b", "c"}
 
 
 def test_hard_delete_by_a_column_that_is_no_truth_value(workspace: Workspace, place: str) -> None:

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from blocks.errors import UsageError
-from blocks.feed_models import ModelTestsFailedError
+from blocks.feed_models import BuiltModel, ModelTestsFailedError
 from blocks.workspace import Workspace
 from tasks.datasets.lease import living_owners
 from tasks.tables.context import Context
@@ -104,11 +104,12 @@ def test_who_builds_holds_the_warehouses_lease(
 ) -> None:
     held: list[set[str]] = []
     made = star(workspace, folder)
-    monkeypatch.setattr(
-        type(workspace.warehouse),
-        "build_feed_models",
-        lambda *_: held.append(set(living_owners(workspace.registry))) or [],
-    )
+
+    def look(*_: object) -> list[BuiltModel]:
+        held.append(set(living_owners(workspace.registry)))
+        return []
+
+    monkeypatch.setattr(type(workspace.warehouse), "build_feed_models", look)
     build(made, "star")
     assert held == [{"warehouse"}]
     assert living_owners(workspace.registry) == {}

@@ -172,7 +172,7 @@ def test_bad_rows_do_no_harm(workspace: Workspace) -> None:
     publications = pa.table({"id": list(range(6)), "title": titles, "abstract": [None] * 6, "journal": ["J1"] * 6})
     drugs = pa.table({"atc": ["1", "2", "3", "4", "5"], "drug": ["", "b", "c++", "[ *", "(.*)"]})
     graph = nx.node_link_graph(read(workspace, run(workspace, publications=publications, drugs=drugs)))
-    mentions = {(source, target) for source, target, key in graph.edges(keys=True) if key == "mention"}
+    mentions = {(edge[0], edge[1]) for edge in graph.edges if edge[2] == "mention"}
     assert mentions == {
         ("publication:5", "drug:2"),
         ("publication:3", "drug:3"),

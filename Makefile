@@ -17,7 +17,7 @@ LOOKBOOK := $(BIN)/lookbook
 install = $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python $(1) || \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(1)
 
-.PHONY: demo serve deploy test lint format bench pins check-pins check-infra clean help
+.PHONY: demo serve deploy test lint schema format bench pins check-pins check-infra clean help
 
 help:  ## Show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,10 @@ lint: .venv/ready-for-tests  ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(LOOKBOOK) pipeline validate
+
+schema: .venv/ready  ## Write the JSON Schemas of pipelines, for editors
+	@$(LOOKBOOK) pipeline schema --write
 
 format: .venv/ready-for-tests  ## Format the code
 	$(BIN)/ruff check --fix .

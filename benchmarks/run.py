@@ -33,6 +33,7 @@ SECTIONS = (
     "near_duplicates",
     "graph",
     "demo",
+    "feeds",
 )
 #: Those that take a number of photos, for a trial.
 TRIED = ("imaging", "curated", "store", "gcs", "memory", "quality", "agreement")

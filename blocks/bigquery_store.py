@@ -153,6 +153,17 @@ class Store:
                 raise
             return None
 
+    def names(self, dataset: str) -> list[str]:
+        """The names of a dataset's tables and views; none where there is no such dataset."""
+        address = f"{self.client.project}.{dataset}"
+        try:
+            found = self.client.list_tables(address, retry=self.retry, timeout=REQUEST_SECONDS)
+            return [table.table_id for table in found]
+        except api.NotFound as error:
+            if "Not found: Project" in str(error):
+                raise
+            return []
+
     def tables(self, dataset: str, names: Iterable[str]) -> dict[str, Table | None]:
         """Several tables or views at once."""
         names = list(names)

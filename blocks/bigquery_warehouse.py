@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from blocks.errors import LookbookError
 from blocks.extras import needs_extra
 from blocks.feed_models import BuiltModel, FeedModel
-from blocks.warehouse import STAGING_KEYS, Model, QueryCost, SnapshotLoad, Warehouse
+from blocks.warehouse import STAGING_KEYS, Model, QueryCost, SnapshotLoad, Warehouse, WarehouseTable
 
 with needs_extra("gcp", "A warehouse in BigQuery"):
     from prefect_gcp import GcpCredentials
@@ -21,7 +21,7 @@ with needs_extra("gcp", "A warehouse in BigQuery"):
     from blocks.bigquery_differences import find_differences
     from blocks.bigquery_errors import named_faults
     from blocks.bigquery_loading import current_rows, load_snapshot
-    from blocks.bigquery_store import Store
+    from blocks.bigquery_store import Store, columns_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -99,6 +99,22 @@ class BigQueryWarehouse(Warehouse):
             job = self._checked(store, sql)
             tables = [f"{table.dataset_id}.{table.table_id}" for table in job.referenced_tables]
             return QueryCost(int(job.total_bytes_processed or 0), sorted(tables), self.maximum_bytes_billed)
+
+    @property
+    def readers_schema(self) -> str:
+        """See `Warehouse.readers_schema`."""
+        return self.warehouse_dataset
+
+    def tables(self) -> dict[str, WarehouseTable]:
+        """See `Warehouse.tables`. Lists and looks up: no statement is run, and nothing billed."""
+        with self._store() as store:
+            found = {}
+            for dataset in dict.fromkeys((self.warehouse_dataset, self.feeds_dataset)):
+                for name, table in sorted(store.tables(dataset, store.names(dataset)).items()):
+                    if table is not None:
+                        counted = (None, None) if table.table_type == "VIEW" else (table.num_rows, table.num_bytes)
+                        found[f"{dataset}.{name}"] = WarehouseTable(columns_of(table.schema), *counted)
+            return found
 
     def differences(self, load: SnapshotLoad, models: list[Model]) -> list[str]:
         """See `Warehouse.differences`."""

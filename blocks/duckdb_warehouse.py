@@ -15,9 +15,10 @@ from pydantic import Field, field_validator
 from blocks import duckdb_feeds as feeds
 from blocks import duckdb_staging as staging
 from blocks.duckdb_differences import find_differences
+from blocks.duckdb_queries import Views, answer, attach, readable_tables
 from blocks.errors import LookbookError
 from blocks.feed_models import BuiltModel, FeedModel
-from blocks.warehouse import STAGING_KEYS, Model, QueryCost, SnapshotLoad, Warehouse
+from blocks.warehouse import STAGING_KEYS, Model, QueryCost, SnapshotLoad, Warehouse, WarehouseTable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -107,24 +108,65 @@ class DuckDBWarehouse(Warehouse):
             return QueryCost(None)
 
     @contextmanager
+    def feeding(self, memory: str = "256MB") -> Iterator[DuckDBPyConnection]:
+        """A connection for the tables of feeds, with an open transaction: committed at the end, or given up.
+
+        The file is closed to all others meanwhile. Statements may read files of this machine.
+
+        Args:
+            memory: what a statement may hold; beyond, it spills to a folder beside the file.
+
+        Raises:
+            LookbookError: the file is held by another program, cannot be opened, or DuckDB refuses a statement.
+        """
+        with self._writing() as connection:
+            connection.execute("SET memory_limit = $1", [memory])
+            connection.execute("SET TimeZone = 'UTC'")
+            yield connection
+
+    @contextmanager
+    def reading_feeds(self) -> Iterator[DuckDBPyConnection | None]:
+        """A connection that only reads, and no other file; None where nothing was loaded yet."""
+        if not self.path.exists():
+            yield None
+            return
+        with self._opened(read_only=True, config=_SEALED) as connection:
+            yield connection
+
+    @contextmanager
     def _found(self, sql: str) -> Iterator[DuckDBPyRelation]:
         """What a statement gives, not fetched yet."""
-        import duckdb  # noqa: PLC0415 - late: importing the block is to be quick
+        self._check_there()
+        with self._opened(read_only=True, config=_SEALED) as connection, answer(connection, sql) as found:
+            yield found
 
+    @contextmanager
+    def reading(self, views: Views) -> Iterator[DuckDBPyConnection]:
+        """A connection for a user's statement over the warehouse and over views of other files.
+
+        It reaches the warehouse's file and those of the views. One that finds the file taken waits, as in `query`.
+
+        Raises:
+            LookbookError: as `query`.
+        """
+        self._check_there()
+        with self._opened(read_only=True, config=_CLOSED | views.config) as connection:
+            attach(connection, views)
+            yield connection
+
+    def _check_there(self) -> None:
         if not self.path.exists():
             raise LookbookError(
                 f"Nothing was loaded yet: there is no warehouse {self.path}.",
                 'Run "lookbook ingest SOURCE --dataset NAME" first.',
             )
+
+    def tables(self) -> dict[str, WarehouseTable]:
+        """See `Warehouse.tables`. Views are not counted: that would read them."""
+        if not self.path.exists():
+            return {}
         with self._opened(read_only=True, config=_SEALED) as connection:
-            try:
-                found = connection.sql(sql)
-                if found is not None:
-                    yield found
-                    return
-            except duckdb.Error as error:
-                raise LookbookError(str(error).strip(), _QUERY_HELP) from error
-        raise LookbookError("The statement gives no rows.", _QUERY_HELP)
+            return readable_tables(connection)
 
     def differences(self, load: SnapshotLoad, models: list[Model]) -> list[str]:
         """See `Warehouse.differences`.
@@ -207,9 +249,6 @@ class DuckDBWarehouse(Warehouse):
             f"The warehouse {self.path} is held by {holder}; waited {self.lock_timeout_seconds:g} s.",
             "Close that program, or wait until its run has ended; then run again.",
         )
-
-
-_QUERY_HELP = 'lookbook query "SHOW ALL TABLES" names the tables; those of schema warehouse are for reading.'
 
 
 def _holder(message: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,12 +84,28 @@ class GcsLake(Lake):
             blobs = self._bucket().list_blobs(
                 prefix=self._name(prefix) + "/",
                 start_offset=root + start if start else None,
-                fields="items(name,size),nextPageToken",
+                fields="items(name,size,updated,generation),nextPageToken",
                 timeout=TIMEOUT,
                 retry=retrying(),
             )
             for blob in blobs:
-                yield ObjectInfo(str(blob.name).removeprefix(root), int(blob.size))
+                key = str(blob.name).removeprefix(root)
+                yield ObjectInfo(key, int(blob.size), blob.updated, str(blob.generation))
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        """See `Lake.folders`. A page of a thousand is one request."""
+        folder = self._name(prefix) + "/"
+        with named_faults(self.bucket):
+            blobs = self._bucket().list_blobs(
+                prefix=folder,
+                delimiter="/",
+                fields="prefixes,nextPageToken",
+                timeout=TIMEOUT,
+                retry=retrying(),
+            )
+            for _ in blobs:  # the names of folders come with the pages
+                pass
+            return sorted(name.removeprefix(folder).strip("/") for name in blobs.prefixes)
 
     def remove(self, key: str) -> None:
         """See `Lake.remove`."""

@@ -8,9 +8,10 @@ import os
 import threading
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import fasteners
@@ -24,10 +25,19 @@ _swapping = threading.Lock()
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """One object of the lake: its key and its size in bytes."""
+    """One object of the lake.
+
+    Attributes:
+        key: its key.
+        size: bytes.
+        modified: when it was written.
+        version: another one after each write.
+    """
 
     key: str
     size: int
+    modified: datetime | None = field(default=None, compare=False)
+    version: str = field(default="", compare=False)
 
 
 class Lake(Block, ABC):
@@ -56,6 +66,10 @@ class Lake(Block, ABC):
     @abstractmethod
     def list(self, prefix: str, start: str = "") -> Iterator[ObjectInfo]:
         """Every object of the folder `prefix` whose key is not before `start`, in no particular order."""
+
+    @abstractmethod
+    def folders(self, prefix: str) -> Sequence[str]:
+        """The names of the folders right in the folder `prefix`, sorted: what is in them is not looked at."""
 
     @abstractmethod
     def remove(self, key: str) -> None:
@@ -146,7 +160,17 @@ class FolderLake(Lake):
                 path = Path(folder, name)
                 key = path.relative_to(self.root).as_posix()
                 if key >= start:
-                    yield ObjectInfo(key, path.stat().st_size)
+                    status = path.stat()
+                    modified = datetime.fromtimestamp(status.st_mtime, UTC)
+                    yield ObjectInfo(key, status.st_size, modified, str(status.st_mtime_ns))
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        """See `Lake.folders`."""
+        try:
+            with os.scandir(self._path(prefix)) as found:
+                return sorted(entry.name for entry in found if entry.is_dir())
+        except FileNotFoundError:
+            return []
 
     def remove(self, key: str) -> None:
         """See `Lake.remove`."""

@@ -11,6 +11,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from blocks.errors import UsageError
 
+#: Beside this package, in a checkout as in an installed wheel.
+_PIPELINES = Path(__file__).absolute().parents[1] / "deployments" / "pipelines"
+
 
 class Settings(BaseSettings):
     """Where the ``local`` workspace lives, and how much of the machine a run may take."""
@@ -22,6 +25,7 @@ class Settings(BaseSettings):
         SecretStr | None,
         Field(description="PostgreSQL of the local workspace's registry, in place of the embedded one."),
     ] = None
+    pipelines: Annotated[Path, Field(description="Folder of the specs of pipelines.")] = _PIPELINES
     threads: Annotated[
         int, Field(ge=1, le=256, description="Images drawn at the same time, each in a process of its own.")
     ] = Field(default_factory=lambda: os.cpu_count() or 1)
@@ -37,11 +41,11 @@ class Settings(BaseSettings):
         Field(description="Address of a Dask scheduler (tcp://host:8786); without one a local cluster is started."),
     ] = None
 
-    @field_validator("home")
+    @field_validator("home", "pipelines")
     @classmethod
-    def _absolute(cls, home: Path) -> Path:
+    def _absolute(cls, path: Path) -> Path:
         try:
-            folder = Path(os.path.abspath(home.expanduser()))  # noqa: PTH100 - resolve() would follow links
+            folder = Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 - resolve() would follow links
             str(folder).encode()
         except UnicodeEncodeError as error:
             raise ValueError("its name is not UTF-8, and manifests could not say where it is") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -62,6 +62,9 @@ TAGS: dict[str, str] = {
 
 
 _MEGABYTE = 1 << 20
+
+#: The schema (in BigQuery: the dataset) of the tables that feeds load and that models make.
+FEEDS_SCHEMA = "feeds"
 
 #: So many rows of one table that differ are named; of the rest, the number.
 MOST_ROWS = 20
@@ -123,6 +126,21 @@ class QueryCost:
         return max(whole, 10 * _MEGABYTE * len(self.tables))
 
 
+@dataclass(frozen=True)
+class WarehouseTable:
+    """A table or view that readers may ask.
+
+    Attributes:
+        columns: with their types in the engine's words.
+        rows: None where counting them would cost something.
+        size: in bytes; None where the engine does not say.
+    """
+
+    columns: Mapping[str, str]
+    rows: int | None = None
+    size: int | None = None
+
+
 class Warehouse(Block, ABC):
     """Where snapshots are queried.
 
@@ -134,6 +152,11 @@ class Warehouse(Block, ABC):
     """
 
     reads_buckets: ClassVar[bool] = False
+
+    @property
+    def readers_schema(self) -> str:
+        """The schema of the views, as queries name it."""
+        return "warehouse"
 
     @abstractmethod
     def load_snapshot(self, load: SnapshotLoad, models: list[Model]) -> None:
@@ -167,6 +190,14 @@ class Warehouse(Block, ABC):
 
         Raises:
             LookbookError: as `query`.
+        """
+
+    @abstractmethod
+    def tables(self) -> dict[str, WarehouseTable]:
+        """The tables and views that readers may ask, by the names that queries use: ``warehouse.images``, ``feeds.x``.
+
+        Raises:
+            LookbookError: the warehouse cannot be opened or asked.
         """
 
     @abstractmethod

@@ -19,7 +19,9 @@ WATCH_SILENCE = timedelta(hours=1)
 #: A run that was being cancelled may have sent one heartbeat more: it is Cancelled before that one is missed.
 CANCELLING_SHARE = 0.8
 
-FLOWS = ["ingest", "process-batch", "verify", "watch"]
+FLOWS = ["ingest", "process-batch", "verify", "watch", "pipeline", "import-table", "orchestrate", "watch-files"]
+#: Runs that go on where they stopped: started once more after a crash, they do nothing twice.
+FEEDS = ["pipeline", "import-table", "orchestrate"]
 ENDED = ["Completed", "Failed", "Cancelled", "Crashed", "TimedOut"]
 #: A run in one of these states has no process, and so no heartbeats; or it is to have none soon, and must not be
 #: started once more.
@@ -72,10 +74,16 @@ def rules(deployments: Mapping[str, UUID], block: UUID | None, silence: timedelt
                 state=StateType.CANCELLED, name="Cancelled", message="Nobody is left to say that its process has ended."
             ),
         ),
-        _rule("lookbook: ingest crashed → once more", _crashed_once(), _again()),
-        _notification("lookbook: run failed → notify", ["ingest", "verify"], timedelta(0), block),
-        _notification("lookbook: watch failed → notify", ["watch"], WATCH_SILENCE, block),
+        _rule("lookbook: ingest crashed → once more", _crashed_once(["ingest"]), _again()),
+        _rule("lookbook: pipeline crashed → once more", _crashed_once(FEEDS), _again()),
+        _notification("lookbook: run failed → notify", ["ingest", "verify", *FEEDS], timedelta(0), block),
+        _notification("lookbook: watch failed → notify", ["watch", "watch-files"], WATCH_SILENCE, block),
     ]
+
+
+def started_by(name: str, trigger: EventTrigger, deployment: UUID) -> Rule:
+    """An automation that starts a deployment as it stands whenever an event comes."""
+    return _rule(name, trigger, RunDeployment(deployment_id=deployment, parameters={}))
 
 
 def _rule(name: str, trigger: TriggerTypes, action: ActionTypes) -> Rule:
@@ -115,12 +123,12 @@ def _missing(after: str, expect: list[str], silence: timedelta) -> EventTrigger:
     )
 
 
-def _crashed_once() -> EventTrigger:
-    """A run of the deployment crashed in its first try. The second try counts 2: there is no third."""
+def _crashed_once(flows: list[str]) -> EventTrigger:
+    """A run of a deployment crashed in its first try. The second try counts 2: there is no third."""
     return EventTrigger(
         expect={"prefect.flow-run.Crashed"},
         match={"prefect.resource.id": "prefect.flow-run.*", "prefect.run-count": ["0", "1"]},
-        match_related=_deployed(["ingest"]),
+        match_related=_deployed(flows),
     )
 
 

@@ -39,15 +39,15 @@ def install(client: SyncPrefectClient, done: Deployed, silence: timedelta = HEAR
     deployments = {name: _deployment(client, name) for name in ("ingest/local", "verify/local")}
     block = _notification_block(client, NOTIFICATION_BLOCK)
     for rule in rules(deployments, block, silence):
-        _put(client, rule, done)
+        put(client, rule, done)
     if block is None:
         done.notes.append(
             f"nobody is told of failed runs: save a notification block named {NOTIFICATION_BLOCK}, then deploy again"
         )
 
 
-def _put(client: SyncPrefectClient, rule: Rule, done: Deployed) -> None:
-    """Bring one automation into line."""
+def put(client: SyncPrefectClient, rule: Rule, done: Deployed) -> None:
+    """Bring one automation into line: make it, change it, leave it, or remove it."""
     from prefect.events.schemas.automations import AutomationCore
 
     found, name = client.read_automations_by_name(rule.name), f"automation {rule.name}"

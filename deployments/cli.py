@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from blocks.errors import LookbookError, UsageError
 from deployments.options import Debug, Json, with_checked_options
+from deployments.pipeline_commands import pipeline as pipeline_commands
 from deployments.server_commands import deploy, serve
 from deployments.workspace_commands import workspace as workspace_commands
 from tasks.parameters import (
@@ -213,7 +214,7 @@ def runs(
 @app.command
 @with_checked_options
 def query(
-    sql: Annotated[str, Parameter(help="One SELECT over the views of the schema warehouse.")],
+    sql: Annotated[str, Parameter(help='One SELECT over tables that "lookbook tables" names.')],
     /,
     *,
     workspace: WorkspaceName = "local",
@@ -222,7 +223,7 @@ def query(
     dry_run: Annotated[bool, Parameter(negative="", help="Check it, and print the bytes that it would bill.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Ask the warehouse."""
+    """Ask the tables of warehouse and lake."""
     from deployments.output import print_query_cost, unique_names
 
     if dry_run:
@@ -267,7 +268,12 @@ def stop(*, json: Json = False, debug: Debug = False) -> None:
 
 
 app.command("deployments.copying:copy", name="copy", help="Copy a dataset's images and tables to a folder or a bucket.")
+app.command("deployments.table_commands:tables", name="tables", help="List the tables of warehouse, lake and registry.")
+app.command("deployments.table_commands:describe", name="describe", help="Show what is known of TABLE.")
 app.command(workspace_commands)
+app.command(pipeline_commands)
+app.command("deployments.import_commands:import_", name="import", help="Import a table once, without a spec.")
+app.command("deployments.import_commands:orchestrate", name="orchestrate", help="Run the steps of an orchestration.")
 app.command("deployments.receiving:receive", name="receive", help="Take Pub/Sub's messages and announce changes.")
 
 

@@ -169,17 +169,19 @@ def stop(home: Path) -> dict[str, bool]:
 
 
 def query(workspace: str, sql: str) -> pa.Table:
-    """What a SELECT gives."""
+    """What a SELECT over lake and warehouse gives."""
     from blocks.workspace import load_workspace
+    from tasks.tables.query import query as ask
 
-    return load_workspace(workspace).warehouse.query(sql)
+    return ask(load_workspace(workspace), sql)
 
 
 def query_cost(workspace: str, sql: str) -> QueryCost:
     """What a SELECT would cost; it is checked, and not run."""
     from blocks.workspace import load_workspace
+    from tasks.tables.query import dry_run
 
-    return load_workspace(workspace).warehouse.dry_run(sql)
+    return dry_run(load_workspace(workspace), sql)
 
 
 def open_report(workspace: str, dataset: str) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from blocks.errors import LookbookError
-from deployments import automations, prefect_deploy
+from deployments import automations, pipeline_deploying, prefect_deploy
 from deployments.shipped import job_template_file
 
 if TYPE_CHECKING:
@@ -34,33 +34,62 @@ class Deployed:
     made: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
 def deploy() -> Deployed:
     """Make what is missing and update what differs, on the server of PREFECT_API_URL or the active profile.
 
+    Pipelines of the folder of specs are among it; specs that cannot be read are named in the notes.
+
     Raises:
         LookbookError: the server is too old, does not answer, or refused something.
     """
-    from prefect.client.orchestration import get_client
-
     done = Deployed()
-    with _faults_named(), get_client(sync_client=True) as client:
-        _check_version(client)
+    with connected() as client:
         make_pools(client, done)
         register_blocks()
         prefect_deploy.deploy_all(client, done, environment())
         automations.install(client, done)
+        pipeline_deploying.deploy_all(client, done)
     return done
 
 
-def make_pools(client: SyncPrefectClient, done: Deployed) -> None:
+def deploy_pipelines(*, prune: bool = False) -> Deployed:
+    """Deploy the pipelines and orchestrations alone.
+
+    Args:
+        prune: remove what was deployed of specs that are gone.
+
+    Raises:
+        LookbookError: as in `deploy`.
+    """
+    done = Deployed()
+    with connected() as client:
+        make_pools(client, done, [pipeline_deploying.POOL])
+        pipeline_deploying.deploy_all(client, done, prune=prune)
+    return done
+
+
+@contextmanager
+def connected() -> Iterator[SyncPrefectClient]:
+    """A client of a server that is new enough; what goes wrong with it is told by name."""
+    from prefect.client.orchestration import get_client
+
+    with _faults_named(), get_client(sync_client=True) as client:
+        _check_version(client)
+        yield client
+
+
+def make_pools(client: SyncPrefectClient, done: Deployed, names: Iterable[str] = POOLS) -> None:
     """Make the work pools that are missing. A pool that is there stays as it is: it may have been edited."""
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectNotFound
 
-    for name, kind in POOLS.items():
+    for name in names:
+        kind = POOLS[name]
         template = job_template(kind)
         try:
             pool = client.read_work_pool(name)

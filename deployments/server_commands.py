@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Port = Annotated[int, Field(ge=1, le=65535, description="Where Prefect listens; by default 4200, or any free port.")]
 
 
-def deploy(*, json: Json = False, debug: Debug = False) -> None:
+def deploy(*, json: Json = False, debug: Debug = False) -> int:
     """Put work pools, block types and deployments on the Prefect server of PREFECT_API_URL or the active profile."""
     from blocks.settings import read_settings
     from deployments import deploying, prefect_environment, progress
@@ -33,6 +33,7 @@ def deploy(*, json: Json = False, debug: Debug = False) -> None:
         say(f"deploying to {api}")
         done = deploying.deploy()
     print_json({"server": api} | asdict(done)) if json else _print_deployed(done, api, home)
+    return 1 if done.broken else 0
 
 
 def serve(*, port: Port | None = None, json: Json = False, debug: Debug = False) -> None:
@@ -59,13 +60,25 @@ def serve(*, port: Port | None = None, json: Json = False, debug: Debug = False)
 
 
 def _print_deployed(done: Deployed, api: str, home: Path) -> None:
-    for what, names in (("made", done.made), ("changed", done.changed), ("left as they were", done.left)):
+    print_changes(done)
+    worker = f"LOOKBOOK_HOME={quote(str(home))} PREFECT_API_URL={quote(api)} {_prefect()} worker start --pool lookbook"
+    sys.stdout.write(f"To run them on this machine: {worker}\n")
+
+
+def print_changes(done: Deployed) -> None:
+    """Say what a deploy did."""
+    lists = {
+        "made": done.made,
+        "changed": done.changed,
+        "left as they were": done.left,
+        "removed": done.removed,
+        "not deployed": done.broken,
+    }
+    for what, names in lists.items():
         if names:
             sys.stdout.write(f"{what}: {', '.join(names)}\n")
     for note in done.notes:
         sys.stdout.write(f"note: {note}\n")
-    worker = f"LOOKBOOK_HOME={quote(str(home))} PREFECT_API_URL={quote(api)} {_prefect()} worker start --pool lookbook"
-    sys.stdout.write(f"To run them on this machine: {worker}\n")
 
 
 def _print_served(served: Served) -> None:

@@ -76,7 +76,8 @@ def _start(home: Path, port: int | None, debug: bool, ending: ExitStack, say: Sa
     inbox.mkdir(exist_ok=True)
     say("deploying")
     os.environ["LOOKBOOK_HOME"] = str(home)
-    deploying.deploy()
+    for name in deploying.deploy().broken:
+        say(f"{name} is not deployed: lookbook pipeline validate says why")
     if api == prefect_server.running(home):
         save_local_workspace(home)
     say("starting a worker")

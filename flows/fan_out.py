@@ -10,30 +10,22 @@ from typing import Any
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
-from prefect.client.schemas.objects import State, TaskRun
-from prefect.exceptions import CancelledRun
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
-from prefect.tasks import Task
 
-from blocks.errors import LookbookError, OutOfReachError, UsageError
+from blocks.errors import UsageError
 from blocks.extras import INSTALL
 from blocks.lake import Lake
 from blocks.settings import Settings, read_settings
 from blocks.workspace import load_workspace
 from flows import process_batch as subflow  # the module: Dask sends it by its name, and a flow by its value
 from flows.dispatch import dispatch
+from flows.retrying import is_worth_another_try
 from tasks.images import progress
 from tasks.images.batch import finished_counts
 from tasks.images.landing import land, needs_landing
 from tasks.images.pacing import stoppable
 from tasks.parameters import Executor, WorkspaceName
-
-
-def is_worth_another_try(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001
-    """Faults of disk and network may pass; what a user has to mend does not, nor that the run was interrupted."""
-    fault = state.result(raise_on_failure=False)
-    return isinstance(fault, OutOfReachError) or not isinstance(fault, (LookbookError, CancelledRun))
 
 
 @task(

@@ -10,14 +10,12 @@ from typing import Any
 
 from prefect import flow, get_run_logger, runtime, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.client.schemas.objects import State, TaskRun
-from prefect.exceptions import CancelledRun
-from prefect.tasks import Task
 
 from blocks.errors import LookbookError
 from blocks.workspace import load_workspace
 from flows.cancellation import end_children_of_earlier_try, end_family
-from flows.fan_out import draw, is_worth_another_try
+from flows.fan_out import draw
+from flows.retrying import is_no_interruption, is_worth_another_try
 from tasks.datasets import follow
 from tasks.datasets.announcements import announce_snapshot
 from tasks.datasets.conclusion import Conclusion, conclude
@@ -45,11 +43,6 @@ from tasks.parameters import (
 #: A run of a deployment waits for another run of its dataset as long as that renews its lease: the change that asked
 #: for this one is announced only once. One whose process died keeps its lease for 90 seconds.
 PATIENCE = math.inf
-
-
-def is_no_interruption(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001
-    """Whatever Prefect's API did not take may be taken the next time; a run that is to end sends nothing more."""
-    return not isinstance(state.result(raise_on_failure=False), CancelledRun)
 
 
 @task(name="index in registry", retries=2, retry_delay_seconds=2, retry_condition_fn=is_worth_another_try)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue
@@ -70,4 +71,28 @@ DropDownload = Annotated[
         "Drop download",
         "Remove what was downloaded for the source once the run is done. The next run downloads it again.",
     ),
+]
+PipelineName = Annotated[
+    str,
+    described(
+        "Pipeline",
+        "Name of a pipeline: its spec is the file of that name in the folder of pipelines, on the worker.",
+        pattern=r"^[a-z][a-z0-9_-]{0,62}$",
+    ),
+]
+LogicalDate = Annotated[
+    datetime | None,
+    described(
+        "Date",
+        "The date that the run is about, in the schedule's time zone if it names none. None: when the run was "
+        "scheduled, else the schedule's last tick, else today.",
+    ),
+]
+Params = Annotated[
+    dict[str, JsonValue] | None,
+    described("Parameters", "Values in place of those that the spec names under params. None: those of the spec."),
+]
+Again = Annotated[
+    bool,
+    described("Again", "Go on with what is unchanged since the last load, too: after the SQL of a spec was changed."),
 ]

@@ -1,8 +1,9 @@
-"""The events that automations listen to: a source has changed, a snapshot is published."""
+"""The events that automations listen to: a source has changed, a snapshot is published, a table was loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import httpx
 from prefect.client.orchestration import get_client
@@ -12,6 +13,8 @@ from blocks.errors import LookbookError
 
 SOURCE_CHANGED = "lookbook.source.changed"
 SNAPSHOT_PUBLISHED = "lookbook.snapshot.published"
+TABLE_LOADED = "lookbook.table.loaded"
+FILES_ARRIVED = "lookbook.files.arrived"
 
 
 def announce_change(source: str, dataset: str, workspace: str, related: Sequence[str] = ()) -> None:
@@ -48,14 +51,57 @@ def announce_snapshot(dataset: str, workspace: str, snapshot: str, related: Sequ
     _send(SNAPSHOT_PUBLISHED, f"lookbook.dataset.{dataset}", dataset, payload, related)
 
 
-def _send(name: str, resource: str, shown: str, payload: dict[str, str], related: Sequence[str]) -> None:
+def announce_table(table: Mapping[str, Any], pipeline: str, workspace: str, date: str, related: Sequence[str]) -> None:
+    """Say that a table was loaded, or made of loaded ones.
+
+    Sending it twice is harmless, as loading it twice is.
+
+    Args:
+        table: its ``table``, ``place`` and counts.
+        pipeline: that loaded it.
+        workspace: in which workspace.
+        date: that the run was about.
+        related: ids of the flow runs that the event belongs to; the UI shows it with them.
+
+    Raises:
+        LookbookError: the API did not take it.
+    """
+    name = f"{table['place']}.{table['table']}"
+    payload = {"pipeline": pipeline, "workspace": workspace, "date": date} | dict(table)
+    _send(TABLE_LOADED, f"lookbook.table.{name}", name, payload, related, {"lookbook.pipeline": pipeline})
+
+
+def announce_files(name: str, pattern: str, workspace: str, related: Sequence[str]) -> None:
+    """Say that new files have come to rest: what listens starts a pipeline.
+
+    Args:
+        name: of what is started by them, as ``pipeline.prices``.
+        pattern: of their paths.
+        workspace: of which workspace.
+        related: ids of the flow runs that the event belongs to; the UI shows it with them.
+
+    Raises:
+        LookbookError: the API did not take it.
+    """
+    payload = {"files": pattern, "workspace": workspace}
+    _send(FILES_ARRIVED, f"lookbook.files.{name}", pattern, payload, related)
+
+
+def _send(
+    name: str,
+    resource: str,
+    shown: str,
+    payload: dict[str, Any],
+    related: Sequence[str],
+    labels: Mapping[str, str] = {},
+) -> None:
     """Send an event to Prefect's API and wait until it is taken there.
 
     Prefect's own ``emit_event`` hands it to a thread and returns: whoever goes on from there may be wrong.
     """
     event = Event(
         event=name,
-        resource=Resource({"prefect.resource.id": resource, "prefect.resource.name": shown}),
+        resource=Resource({"prefect.resource.id": resource, "prefect.resource.name": shown} | dict(labels)),
         related=[
             RelatedResource({"prefect.resource.id": f"prefect.flow-run.{run}", "prefect.resource.role": "flow-run"})
             for run in related

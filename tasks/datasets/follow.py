@@ -19,6 +19,7 @@ from blocks.workspace import Workspace
 from tasks.datasets.lease import lease
 from tasks.datasets.manifest import TABLES, DamagedSnapshotError, Manifest, is_whole, read_published, read_table
 from tasks.datasets.registry_index import index_snapshot, indexed_snapshot
+from tasks.tables.dataset_tables import register_snapshot
 from tasks.tables.models import load_models
 
 
@@ -48,13 +49,15 @@ def index(workspace: Workspace, manifest: Manifest) -> None:
 
 
 def load(workspace: Workspace, manifest: Manifest) -> None:
-    """Load a snapshot into the warehouse, and note the load in the registry.
+    """Load a snapshot into the warehouse, and note the load and its tables in the registry.
 
     Datasets share the warehouse's tables, and a load may remake one: loads wait for each other. Who also holds a
     dataset's lease took it before.
     """
     with lease(workspace.registry, "warehouse", math.inf), snapshot_load(workspace, manifest) as job:
-        workspace.warehouse.load_snapshot(job, load_models())
+        models = load_models()
+        workspace.warehouse.load_snapshot(job, models)
+        register_snapshot(workspace, manifest, job.load_id, [*job.tables, *(model.name for model in models)])
     note_load(workspace.registry, job, {f.name: f.rows for f in manifest.files if f.rows is not None})
 
 

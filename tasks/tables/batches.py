@@ -35,6 +35,7 @@ def stage_batch(context: Context, task: str) -> str:
         {
             "tokens": {name: extract_token(context, name) for name in extracts},
             "definitions": {name: _definition(context, name) for name in names},
+            "incremental": {name: _incremental(context, name) for name in extracts},
             "config": context.config,
             "params": dict(context.params),
             "generation": context.generation,
@@ -78,6 +79,11 @@ def incremental_of(context: Context, extract: str) -> Incremental | None:
             "Give them the same one, or an extract each.",
         )
     return said[0] if said else None
+
+
+def _incremental(context: Context, extract: str) -> Any:  # noqa: ANN401 - anything that JSON can say
+    said = incremental_of(context, extract)
+    return None if said is None else Strict.model_dump(said, mode="json")
 
 
 def _definition(context: Context, name: str) -> Any:  # noqa: ANN401 - anything that JSON can say

@@ -5,6 +5,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +21,14 @@ if TYPE_CHECKING:
 
 #: What one statement may hold in memory; beyond, it spills to scratch.
 MEMORY = "512MB"
+#: Digits of a decimal, at the most, and of the largest integer of 64 bits.
+DECIMAL_DIGITS, INTEGER_DIGITS = 38, 19
 
 
 @contextmanager
-def engine(scratch: Path, readable: Sequence[Path | str] = ()) -> Iterator[tuple[DuckDBPyConnection, Path]]:
+def engine(
+    scratch: Path, readable: Sequence[Path | str] = (), memory: str = MEMORY
+) -> Iterator[tuple[DuckDBPyConnection, Path]]:
     """A DuckDB in memory, and a folder of its own that it may write to; both are gone at the end.
 
     Statements reach that folder, the files or folders in `readable`, and nothing else.
@@ -30,6 +36,7 @@ def engine(scratch: Path, readable: Sequence[Path | str] = ()) -> Iterator[tuple
     Args:
         scratch: a folder of this machine.
         readable: files, or folders that end with a slash.
+        memory: what one statement may hold.
     """
     import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
 
@@ -37,7 +44,7 @@ def engine(scratch: Path, readable: Sequence[Path | str] = ()) -> Iterator[tuple
     with tempfile.TemporaryDirectory(dir=scratch, prefix="sql-") as folder:
         connection = duckdb.connect(
             config={
-                "memory_limit": MEMORY,
+                "memory_limit": memory,
                 "temp_directory": f"{folder}/spill",
                 "autoinstall_known_extensions": "false",
                 "autoload_known_extensions": "false",
@@ -73,7 +80,8 @@ def unified(schemas: Sequence[pa.Schema]) -> dict[str, pa.DataType | None]:
     """The columns of several files in the order in which they first appear, each with the type that holds them all.
 
     Returns:
-        Integers and floats become floats; what has no type in common becomes text, here None.
+        Integers and floats become floats, integers and decimals decimals that hold both; what has no type in common
+        becomes text, here None.
     """
     columns: dict[str, pa.DataType | None] = {}
     for schema in schemas:
@@ -90,10 +98,21 @@ def _both(one: pa.DataType | None, other: pa.DataType) -> pa.DataType | None:
         return other
     if pa.types.is_null(other):
         return one
-    numbers = [pa.types.is_integer(each) or pa.types.is_floating(each) for each in (one, other)]
-    if all(numbers):
-        return pa.int64() if all(pa.types.is_integer(each) for each in (one, other)) else pa.float64()
-    return None
+    return _number(one, other)
+
+
+def _number(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    kinds = (one, other)
+    if all(map(pa.types.is_integer, kinds)):
+        return pa.int64()
+    if not all(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) for kind in kinds):
+        return None
+    if any(map(pa.types.is_floating, kinds)):
+        return pa.float64()
+    scales = [kind.scale if pa.types.is_decimal(kind) else 0 for kind in kinds]
+    before = [kind.precision - kind.scale if pa.types.is_decimal(kind) else INTEGER_DIGITS for kind in kinds]
+    precision = max(before) + max(scales)
+    return pa.decimal128(precision, max(scales)) if precision <= DECIMAL_DIGITS else None
 
 
 def make_view(connection: DuckDBPyConnection, name: str, paths: Sequence[Path]) -> None:
@@ -110,12 +129,12 @@ def make_view(connection: DuckDBPyConnection, name: str, paths: Sequence[Path]) 
     for path, schema in zip(paths, schemas, strict=True):
         parts = [_part(column, wanted, schema) for column, wanted in columns.items()]
         selects.append((", ".join(parts), str(path)))
-    groups: dict[str, list[str]] = {}
-    for parts_of_file, path_of_file in selects:  # files that look alike are read by one scan
-        groups.setdefault(parts_of_file, []).append(path_of_file)
+    # Neighbours that look alike are read by one scan; the order of files stays.
+    groups = [(parts, [path for _, path in alike]) for parts, alike in groupby(selects, key=itemgetter(0))]
     union = " UNION ALL ".join(
-        f"SELECT {parts} FROM read_parquet([{', '.join(map(text, files))}], union_by_name = true)"  # noqa: S608
-        for parts, files in groups.items()
+        f"SELECT {parts} FROM read_parquet([{', '.join(map(text, files))}]"  # noqa: S608
+        ", union_by_name = true, hive_partitioning = false)"
+        for parts, files in groups
     )
     connection.execute(f"CREATE VIEW {quoted(name)} AS {union}")
 
@@ -128,4 +147,10 @@ def _part(column: str, wanted: pa.DataType | None, schema: pa.Schema) -> str:
         return f"CAST({quoted(column)} AS VARCHAR) AS {quoted(column)}"
     if found.equals(wanted) or pa.types.is_null(found):
         return f"{quoted(column)} AS {quoted(column)}"
-    return f"CAST({quoted(column)} AS {'BIGINT' if pa.types.is_integer(wanted) else 'DOUBLE'}) AS {quoted(column)}"
+    return f"CAST({quoted(column)} AS {_sql_type(wanted)}) AS {quoted(column)}"
+
+
+def _sql_type(wanted: pa.DataType) -> str:
+    if pa.types.is_decimal(wanted):
+        return f"DECIMAL({wanted.precision}, {wanted.scale})"
+    return "BIGINT" if pa.types.is_integer(wanted) else "DOUBLE"

@@ -46,6 +46,7 @@ class Stage:
         rejects: key of the Parquet file with the rows that could not be read (`REJECT_SCHEMA`); None: all could.
         state: what an extract is to know at its next run, once the load of these rows is committed.
         inputs: what it read, for lineage: addresses, without credentials.
+        groups: of rows that were split: the groups whose stages lie in folders below, this one having no rows itself.
     """
 
     folder: str
@@ -55,6 +56,7 @@ class Stage:
     rejected: int = 0
     state: Mapping[str, Any] = field(default_factory=dict)
     inputs: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -94,7 +96,8 @@ def read_stage(lake: Lake, folder: str) -> Stage | None:
     except ObjectNotFoundError:
         return None
     files = tuple(StagedFile(**file) for file in saved.pop("files"))
-    return Stage(**saved | {"files": files, "inputs": tuple(saved["inputs"])})
+    lists = {name: tuple(saved.get(name, ())) for name in ("inputs", "groups")}
+    return Stage(**saved | {"files": files} | lists)
 
 
 class StageWriter:
@@ -114,7 +117,8 @@ class StageWriter:
         scratch.mkdir(parents=True, exist_ok=True)
         self._scratch = tempfile.TemporaryDirectory(dir=scratch, prefix="stage-")
         self._files: list[StagedFile] = []
-        self._rejects: list[pa.Table] = []
+        self._rejects: pq.ParquetWriter | None = None
+        self._rejected = 0
         self._digest = 0 if digest else None
         self._columns: set[str] = set()
         self._writer: pq.ParquetWriter | None = None
@@ -126,13 +130,18 @@ class StageWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        for writer in (self._writer, self._rejects):
+            if writer is not None:
+                writer.close()
         self._scratch.cleanup()
 
     @property
     def _path(self) -> Path:
         return Path(self._scratch.name, "file.parquet")
+
+    @property
+    def _rejects_path(self) -> Path:
+        return Path(self._scratch.name, "rejects.parquet")
 
     def write(self, rows: pa.Table | pa.RecordBatch) -> None:
         """Add rows. Where their columns differ from those before, a new file begins."""
@@ -157,24 +166,33 @@ class StageWriter:
 
     def reject(self, rows: pa.Table) -> None:
         """Add rows of `REJECT_SCHEMA`."""
-        if rows.num_rows:
-            self._rejects.append(rows.cast(REJECT_SCHEMA))
+        if not rows.num_rows:
+            return
+        if self._rejects is None:
+            self._rejects = pq.ParquetWriter(self._rejects_path, REJECT_SCHEMA, compression="zstd")
+        self._rejects.write_table(rows.cast(REJECT_SCHEMA))
+        self._rejected += rows.num_rows
 
-    def close(self, state: Mapping[str, Any] | None = None, inputs: tuple[str, ...] = ()) -> Stage:
-        """Write what is left, and the manifest: now it is a stage."""
+    def digest(self) -> str | None:
+        """The digest of all rows so far, None where nobody asked for it. What is held back is written first."""
         self._finish_file()
-        digest = None
-        if self._digest is not None:
-            digest = f"{self._digest:032x}-{'-'.join(sorted(self._columns))}"
+        return None if self._digest is None else f"{self._digest:032x}-{'-'.join(sorted(self._columns))}"
+
+    def close(
+        self, state: Mapping[str, Any] | None = None, inputs: tuple[str, ...] = (), groups: tuple[str, ...] = ()
+    ) -> Stage:
+        """Write what is left, and the manifest: now it is a stage."""
+        digest = self.digest()
         rejects = self._write_rejects()
         stage = Stage(
             folder=self._folder,
             files=tuple(self._files),
             digest=digest,
             rejects=rejects,
-            rejected=sum(table.num_rows for table in self._rejects),
+            rejected=self._rejected,
             state=dict(state or {}),
             inputs=inputs,
+            groups=groups,
         )
         self._lake.settle()
         self._lake.replace(f"{self._folder}/manifest.json", json.dumps(asdict(stage)).encode())
@@ -197,10 +215,10 @@ class StageWriter:
         self._files.append(StagedFile(key, rows, len(data)))
 
     def _write_rejects(self) -> str | None:
-        if not self._rejects:
+        if self._rejects is None:
             return None
+        self._rejects.close()
+        self._rejects = None
         key = f"{self._folder}/rejects.parquet"
-        sink = pa.BufferOutputStream()
-        pq.write_table(pa.concat_tables(self._rejects), sink, compression="zstd")
-        self._lake.replace(key, sink.getvalue().to_pybytes())
+        self._lake.replace(key, self._rejects_path.read_bytes())
         return key

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,19 @@ def test_listing_gives_every_object_of_a_folder_and_no_other(lake: Lake) -> None
         lake.put(key, key.encode())
     assert {(info.key, info.size) for info in lake.list("a")} == {("a/1", 3), ("a/b/2", 5)}
     assert list(lake.list("none")) == []
+
+
+def test_listing_tells_when_an_object_was_written_and_which_version_it_is(lake: Lake) -> None:
+    before = datetime.now(UTC) - timedelta(seconds=2)
+    lake.replace("a/1", b"one")
+    (first,) = lake.list("a")
+    lake.replace("a/1", b"two")
+    (second,) = lake.list("a")
+    assert first.modified is not None
+    assert second.modified is not None
+    assert before < first.modified <= second.modified < datetime.now(UTC) + timedelta(seconds=2)
+    assert (first.key, first.size) == (second.key, second.size)
+    assert first.version != second.version
 
 
 def test_a_local_copy_is_a_file_with_the_objects_bytes(lake: Lake, tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ from blocks.errors import LookbookError, OutOfReachError, UsageError
 from blocks.lake import FolderLake
 from blocks.settings import Settings
 from flows import fan_out
-from flows.fan_out import is_worth_another_try, runner_for
+from flows.fan_out import runner_for
+from flows.retrying import is_worth_another_try
 
 BATCHES = [f"batches/things/{number}" for number in range(5)]
 

@@ -13,8 +13,6 @@ from tasks.tables.spec.loading import LoadSettings
 #: What every row of a feed's table carries: which load brought it, and when (UTC).
 LOAD_ID, LOADED_AT = "_load_id", "_loaded_at"
 TAG_COLUMNS = {LOAD_ID: "VARCHAR", LOADED_AT: "TIMESTAMP WITH TIME ZONE"}
-#: The schema (BigQuery: the dataset) of tables that feeds load and that models make.
-FEEDS_SCHEMA = "feeds"
 
 
 @dataclass(frozen=True)
@@ -71,10 +69,14 @@ class Destination(Protocol):
     def state(self, table: str) -> TableState | None:
         """The table as it stands; None where there is none."""
 
-    def load(self, job: LoadJob) -> None:
+    def load(self, job: LoadJob) -> int | None:
         """Write the rows: all of them or none, and readers see the table before or after.
 
         Columns of the job that the table lacks are added to it; columns of the table that the job lacks are null.
+        An append replaces the rows of its load_id, and those of replays of its rejects, whose ids are ``load_id.…``.
+
+        Returns:
+            How many rows gave way to another of the batch with the same key; None: the place does not count them.
 
         Raises:
             LookbookError: the place refuses; what stood there before still stands.

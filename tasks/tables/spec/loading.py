@@ -74,7 +74,9 @@ class LoadSettings(Strict):
     dedup_sort: dict[str, Literal["asc", "desc"]] = Field(default_factory=dict)
     hard_delete: str | None = None
     incremental: Incremental | None = None
-    schema_contract: Annotated[SchemaContract, BeforeValidator(_for_all)] = SchemaContract()
+    schema_contract: Annotated[
+        SchemaContract, BeforeValidator(_for_all, json_schema_input_type=SchemaContract | ContractMode)
+    ] = SchemaContract()
     partition_by: Names = ()
     fields: Fields = Field(default_factory=dict)
 
@@ -104,9 +106,8 @@ class LoadSettings(Strict):
             "strategy scd2 is for tables in a database, not for target lake": self.strategy == "scd2"
             and self.target == "lake",
         }
-        for fault, holds in faults.items():
-            if holds:
-                raise ValueError(fault)
+        if any(faults.values()):
+            raise ValueError("\n".join(fault for fault, holds in faults.items() if holds))
         return self
 
     @property

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field, JsonValue, model_validator
 
 from tasks.tables.spec.schedules import Schedule, Trigger
-from tasks.tables.spec.tasks import ExtractTask, GraphTask, LoadTask, ModelsTask, PythonTask, Task
+from tasks.tables.spec.tasks import ExtractTask, GraphTask, ModelsTask, PythonTask, Task
 from tasks.tables.spec.values import BlockName, RelativePath, SpecName, Strict, TaskName
 
 
@@ -35,18 +35,27 @@ class Pipeline(Strict):
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Pipeline:
-        for name, task in self.tasks.items():
-            for before in task.after:
-                if before not in self.tasks:
-                    raise ValueError(
-                        f"tasks.{name}.after: there is no task {before}; there are {', '.join(self.tasks)}"
-                    )
-            _check_place(name, task)
-        try:
-            self.in_order()
-        except CycleError as error:
-            raise ValueError(f"tasks: these wait for each other: {' → '.join(error.args[1])}") from None
+        faults = [fault for name, task in self.tasks.items() for fault in self._faults(name, task)]
+        if not faults:
+            try:
+                self.in_order()
+            except CycleError as error:
+                faults = [f"tasks: these wait for each other: {' → '.join(error.args[1])}"]
+        if faults:
+            raise ValueError("\n".join(faults))
         return self
+
+    def _faults(self, name: str, task: Task) -> Iterator[str]:
+        """What is wrong with the place of a task among the others, each with its path before it."""
+        for before in task.after:
+            if before not in self.tasks:
+                yield f"tasks.{name}.after: there is no task {before}; there are {', '.join(self.tasks)}"
+        if isinstance(task, ExtractTask) and task.after:
+            yield f"tasks.{name}.after: a source comes first, and takes nothing from other tasks"
+        if not isinstance(task, ExtractTask | PythonTask | GraphTask | ModelsTask) and not task.after:
+            yield f"tasks.{name}: it names no task in after to take rows from"
+        if isinstance(task, PythonTask) and task.skip_unchanged and task.after:
+            yield f"tasks.{name}.skip_unchanged: it is for tasks that extract"
 
     def in_order(self) -> list[str]:
         """The names of the tasks, each after those that it takes from."""
@@ -66,15 +75,3 @@ class Pipeline(Strict):
     def extracts(self, name: str) -> list[str]:
         """The tasks upstream of `name` that bring rows in."""
         return [before for before in self.upstream(name) if not self.tasks[before].after]
-
-
-def _check_place(name: str, task: Task) -> None:
-    """Raises ValueError where a task of this kind cannot stand."""
-    if isinstance(task, ExtractTask) and task.after:
-        raise ValueError(f"tasks.{name}: a source comes first, and takes nothing from other tasks")
-    if not isinstance(task, ExtractTask | PythonTask | GraphTask | ModelsTask) and not task.after:
-        raise ValueError(f"tasks.{name}: it names no task in after to take rows from")
-    if isinstance(task, PythonTask) and task.skip_unchanged and task.after:
-        raise ValueError(f"tasks.{name}: skip_unchanged is for tasks that extract")
-    if isinstance(task, LoadTask) and name in task.after:
-        raise ValueError(f"tasks.{name}: it waits for itself")

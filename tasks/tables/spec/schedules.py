@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 from zoneinfo import available_timezones
 
@@ -38,7 +39,7 @@ class Schedule(Strict):
     """
 
     cron: Annotated[str, AfterValidator(_is_cron)] | None = None
-    every: Annotated[Length, Field(ge=1)] | None = None
+    every: Annotated[Length, Field(ge=timedelta(seconds=1))] | None = None
     timezone: Annotated[str, AfterValidator(_is_zone)] = "UTC"
     catch_up: bool = False
     active: bool = True
@@ -59,7 +60,7 @@ class Trigger(Strict):
     """
 
     arrival: str | None = None
-    event: str | None = None
+    event: Annotated[str, Field(pattern=r"^[^*\s]+$")] | None = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Trigger:

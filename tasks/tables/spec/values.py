@@ -132,4 +132,4 @@ SQL_TYPES = {
     "binary": "BLOB",
 }
 
-Fields = dict[str, Annotated[FieldSpec, BeforeValidator(read_field)]]
+Fields = dict[str, Annotated[FieldSpec, BeforeValidator(read_field, json_schema_input_type=FieldSpec | str)]]

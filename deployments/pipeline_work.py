@@ -1,0 +1,167 @@
+"""What the commands for pipelines do, returned as plain values. Prefect is imported inside: its settings come first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blocks.errors import LookbookError
+from blocks.settings import read_settings
+from deployments import prefect_environment, progress
+
+if TYPE_CHECKING:
+    from deployments.deploying import Deployed
+    from tasks.tables.spec.pipeline import Pipeline
+    from tasks.tables.spec.schedules import Schedule, Trigger
+
+EDITORS = "schema.json"
+
+
+def list_pipelines(workspace: str) -> list[dict[str, Any]]:
+    """The pipelines of the folder; one that cannot be read is listed with its fault and hides no other."""
+    from blocks.workspace import load_workspace
+    from tasks.tables.ledger import last_runs
+    from tasks.tables.spec.reading import read_spec, specs
+
+    last = last_runs(load_workspace(workspace).registry)
+    rows = []
+    for name, path in specs(read_settings().pipelines).items():
+        row = {"pipeline": name} | dict.fromkeys(("starts", "description", "tasks", "error")) | _last(last.get(name))
+        try:
+            spec = read_spec(path)
+        except LookbookError as error:
+            rows.append(row | {"error": error.problem})
+            continue
+        said = {"starts": _starts(spec.schedule, spec.on), "description": spec.description, "tasks": len(spec.tasks)}
+        rows.append(row | said)
+    return rows
+
+
+def _last(run: dict[str, Any] | None) -> dict[str, Any]:
+    if run is None:
+        return dict.fromkeys(("last_date", "status", "rows", "ended_at", "error"))
+    tables = (run["summary"] or {}).get("tables", [])
+    return {
+        "last_date": run["logical_date"].isoformat(timespec="minutes"),
+        "status": run["status"],
+        "rows": sum(table.get("loaded") or 0 for table in tables) if tables else None,
+        "ended_at": run["ended_at"].isoformat(timespec="seconds") if run["ended_at"] else None,
+        "error": (run["error"] or "").partition("\n")[0] or None,
+    }
+
+
+def _starts(schedule: Schedule | None, trigger: Trigger | None) -> str:
+    said = []
+    if schedule is not None:
+        said.append(f"{schedule.cron} {schedule.timezone}" if schedule.cron else f"every {schedule.every}")
+    if trigger is not None:
+        said.append(f"files {trigger.arrival}" if trigger.arrival else f"event {trigger.event}")
+    return ", ".join(said) or "by hand"
+
+
+def validate(files: Sequence[Path]) -> dict[str, Any]:
+    """Check specs: those files, or all of the folder with its orchestrations."""
+    from tasks.tables.orchestrations import FILE, orchestrate_file, read_orchestrations
+    from tasks.tables.spec.reading import read_spec, specs
+
+    folder = read_settings().pipelines
+    named = [path for path in files or specs(folder).values() if path.name != FILE]
+    checks: list[tuple[str, Callable[[], object]]] = [(path.name, partial(read_spec, path)) for path in named]
+    if (not files and orchestrate_file(folder).is_file()) or any(path.name == FILE for path in files):
+        checks.append((FILE, partial(read_orchestrations, folder)))
+    return _checked(checks)
+
+
+def validate_orchestrations() -> dict[str, Any]:
+    """Check the orchestrations."""
+    from tasks.tables.orchestrations import FILE, read_orchestrations
+
+    folder = read_settings().pipelines
+    found = _checked([(FILE, partial(read_orchestrations, folder))])
+    return found | {"valid": [] if found["problems"] else list(read_orchestrations(folder))}
+
+
+def _checked(checks: Sequence[tuple[str, Callable[[], object]]]) -> dict[str, Any]:
+    """What is valid, and all that is wrong with the rest."""
+    from dataclasses import asdict
+
+    from tasks.tables.spec.problems import SpecError
+
+    valid, problems = [], []
+    for name, check in checks:
+        try:
+            check()
+            valid.append(name)
+        except SpecError as error:
+            problems += [asdict(one) | {"text": str(one)} for one in error.problems]
+    return {"valid": valid, "problems": problems}
+
+
+def deploy(*, prune: bool, debug: bool) -> tuple[str, Deployed]:
+    """Deploy the pipelines; returns the server's address and what was done."""
+    from deployments import deploying
+
+    with progress.shown() as say:
+        say("looking for Prefect's server")
+        api = prefect_environment.prepare_server(read_settings().home, debug=debug)
+        say(f"deploying to {api}")
+        return api, deploying.deploy_pipelines(prune=prune)
+
+
+def rejects(workspace: str, name: str) -> list[dict[str, Any]]:
+    """The rows of a pipeline that were set aside."""
+    from blocks.workspace import load_workspace
+    from tasks.tables.load import open_rejects
+
+    return open_rejects(load_workspace(workspace).registry, name)
+
+
+def replay(workspace: str, name: str) -> list[dict[str, Any]]:
+    """Take up the rejects of a pipeline again; what became of them, by table."""
+    from blocks.workspace import load_workspace
+    from tasks.datasets.lease import lease
+    from tasks.tables.load import replay as take_up
+    from tasks.tables.planning import logical_date
+    from tasks.tables.results import replay_context, replayed
+
+    spec, folder = read_named(name), read_settings().pipelines
+    place = load_workspace(workspace)
+    date = logical_date(spec.schedule, None, datetime.now(UTC), scheduled=False)
+    with progress.shown() as say, lease(place.registry, f"pipeline/{name}"):
+        say(f"replaying {name}")
+        context = replay_context(place, spec, folder, date)
+        return replayed(context, take_up(context))
+
+
+def schema() -> str:
+    """The JSON Schema of specs."""
+    from tasks.tables.spec.json_schema import schema_text
+    from tasks.tables.spec.pipeline import Pipeline as Model
+
+    return schema_text(Model, "A pipeline of Lookbook")
+
+
+def write_schemas() -> list[Path]:
+    """Write the JSON Schemas beside the files that they are for."""
+    from tasks.tables.orchestrations import orchestrate_file
+    from tasks.tables.spec.json_schema import schema_text
+    from tasks.tables.spec.orchestration import Orchestrations
+
+    folder = read_settings().pipelines
+    texts = {
+        folder / EDITORS: schema(),
+        orchestrate_file(folder).with_suffix(f".{EDITORS}"): schema_text(Orchestrations, "Orchestrations of Lookbook"),
+    }
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
+    return list(texts)
+
+
+def read_named(name: str) -> Pipeline:
+    """The spec of a pipeline by its name."""
+    from tasks.tables.spec.reading import find_spec, read_spec
+
+    return read_spec(find_spec(read_settings().pipelines, name))

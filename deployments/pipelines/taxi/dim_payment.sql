@@ -1,0 +1,1 @@
+SELECT DISTINCT payment FROM feeds.trips WHERE payment IS NOT NULL

@@ -1,0 +1,96 @@
+"""The flow of an orchestration: pipelines, ingests and imports, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from typing import Annotated, Any
+
+from prefect import flow, get_run_logger, runtime
+from prefect.artifacts import create_table_artifact
+
+from blocks.errors import LookbookError
+from blocks.settings import read_settings
+from blocks.workspace import load_workspace
+from flows.dating import date_of_earlier_try, date_of_this_run
+from flows.feed_endings import end_feed, telling
+from flows.import_table import import_table
+from flows.pipeline import pipeline
+from flows.waiting import patience
+from tasks.datasets.lease import lease
+from tasks.parameters import LogicalDate, WorkspaceName, described
+from tasks.tables import ledger
+from tasks.tables.orchestrations import find_orchestration
+from tasks.tables.spec.orchestration import GraphStep, ImportStep, IngestStep, OrchestrationStep, PipelineStep
+
+OrchestrationName = Annotated[
+    str,
+    described(
+        "Orchestration",
+        "Its name in orchestrate.yaml, beside the worker's folder of pipelines.",
+        pattern=r"^[a-z][a-z0-9_-]{0,62}$",
+    ),
+]
+
+
+@flow(name="orchestrate", flow_run_name="orchestrate-{orchestration}", on_cancellation=[end_feed])
+def orchestrate(
+    orchestration: OrchestrationName, date: LogicalDate = None, workspace: WorkspaceName = "local"
+) -> dict[str, Any]:
+    """Run the steps of an orchestration in their order; after one that fails none is run.
+
+    Run again for the same date, it goes on with the step that failed.
+
+    Returns:
+        The outcome of each step.
+    """
+    spec = find_orchestration(read_settings().pipelines, orchestration)
+    name, place = f"orchestrate/{orchestration}", load_workspace(workspace)
+    run_id = str(runtime.flow_run.id)
+    own = date_of_earlier_try(place.registry) or date_of_this_run(spec.schedule, date)
+    say = get_run_logger().info
+    with telling(name, spec.notify), lease(place.registry, name, patience(), lambda who: say("Waiting: %s", who)):
+        entry = ledger.start_run(place.registry, name, own, "", run_id)
+        before = (ledger.read_run(place.registry, name, own, "") or {}).get("summary") or {}
+        done: dict[str, str] = dict(before.get("steps", {}))
+        try:
+            for step in spec.in_order():
+                if step in done:
+                    say("%s was done by an earlier run of this date.", step)
+                    continue
+                say("Step %s", step)
+                done[step] = _run_step(spec.steps[step], own, workspace)
+                ledger.note_progress(place.registry, entry, {"steps": done})
+        except BaseException as error:
+            with suppress(LookbookError):  # it must not hide why the step failed
+                ledger.fail_run(place.registry, run_id, str(error) or type(error).__name__)
+            raise
+        summary = {"orchestration": orchestration, "date": own.isoformat(), "steps": done}
+        ledger.commit_run(place.registry, entry, "completed", summary, {})
+    rows = [{"step": step, "outcome": outcome} for step, outcome in done.items()]
+    create_table_artifact(rows, key=name.replace("/", "-").replace("_", "-"), description="The steps")
+    return summary
+
+
+def _run_step(step: OrchestrationStep, date: datetime, workspace: str) -> str:
+    """Run a step as a subflow; how it ended, in a few words."""
+    match step:
+        case PipelineStep():
+            return _said(pipeline(step.pipeline, date=date, params=dict(step.params) or None, workspace=workspace))
+        case GraphStep():
+            return _said(pipeline(step.graph, date=date, workspace=workspace))
+        case IngestStep():
+            from flows.ingest import ingest  # noqa: PLC0415 - it brings all that draws, and few steps need that
+
+            done = ingest(**step.ingest.model_dump(), workspace=workspace)
+            return f"snapshot {done['snapshot']}{'' if done['published'] else ', unchanged'}"
+        case ImportStep():
+            given = step.import_.model_dump() | {"primary_key": list(step.import_.primary_key)}
+            return _said(import_table(**given, date=date, workspace=workspace))
+
+
+def _said(summary: Mapping[str, Any] | Any) -> str:  # noqa: ANN401 - a flow gives a state, too, by its type
+    if not isinstance(summary, Mapping):
+        return "done"
+    return summary["why"] or f"{sum(table['loaded'] or 0 for table in summary['tables']):,} rows loaded"

@@ -1,0 +1,174 @@
+"""The catalogue held against the places: nothing that is there is hidden because nobody registered it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import asyncpg
+
+from blocks.duckdb_warehouse import DuckDBWarehouse
+from blocks.errors import LookbookError
+from blocks.lake import Lake
+from blocks.warehouse import FEEDS_SCHEMA, Warehouse, WarehouseTable
+from blocks.workspace import Workspace
+from tasks.datasets.manifest import read_published
+from tasks.tables.catalogue import SCHEMAS, TableEntry, read_entries, sql_name
+from tasks.tables.dataset_tables import snapshot_entries, unregistered
+from tasks.tables.lake_manifest import FOLDER, TableManifest, read_current
+
+#: So long the list waits for a warehouse that somebody is writing to; then it says what was registered.
+PATIENCE = 2.0
+NOT_REGISTERED, GONE = "not registered", "gone"
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A table of the catalogue.
+
+    Attributes:
+        note: what is odd about it: it is there and not registered, or registered and gone, or damaged.
+    """
+
+    entry: TableEntry
+    note: str = ""
+
+
+def list_tables(workspace: Workspace) -> list[dict[str, Any]]:
+    """All tables of lake, warehouse and registry: name, place, kind, columns, partitions, rows, bytes, fresh_at, note.
+
+    Rows, bytes and freshness of what lies in the lake are those of its manifests; a warehouse that is being written to
+    is not waited for.
+    """
+    return [
+        {
+            "name": each.entry.name,
+            "place": each.entry.place,
+            "kind": each.entry.kind,
+            "columns": len(each.entry.columns),
+            "partitions": len(each.entry.partitions),
+            "rows": each.entry.rows,
+            "bytes": each.entry.bytes,
+            "fresh_at": each.entry.fresh_at.isoformat(timespec="seconds") if each.entry.fresh_at else None,
+            "note": each.note,
+        }
+        for each in found_tables(workspace)
+    ]
+
+
+def found_tables(workspace: Workspace) -> list[Listed]:
+    """The entries of the catalogue with what the places say now, sorted by name."""
+    known, in_registry = workspace.registry.run(_of_registry)
+    tables = {(entry.place, entry.name): Listed(entry, GONE) for entry in known}
+    for entry, fault in _of_lake(workspace.lake):
+        tables[entry.place, entry.name] = _merged(tables.get((entry.place, entry.name)), entry, fault)
+    for entry in in_registry:
+        tables[entry.place, entry.name] = _merged(tables.get((entry.place, entry.name)), entry)
+    try:
+        of_warehouse = _patient(workspace.warehouse).tables()
+    except LookbookError:
+        of_warehouse = None
+    tables |= _of_warehouse(tables, of_warehouse, workspace.warehouse.readers_schema)
+    return sorted(tables.values(), key=lambda each: (each.entry.name, each.entry.place))
+
+
+def _merged(registered: Listed | None, found: TableEntry, fault: str = "") -> Listed:
+    """What is registered, with what the place says now."""
+    if registered is None:
+        return Listed(found, fault or NOT_REGISTERED)
+    known = registered.entry
+    if fault:
+        return Listed(known, fault)
+    now = replace(
+        known,
+        columns=found.columns or known.columns,
+        partitions=found.partitions,
+        rows=known.rows if found.rows is None else found.rows,
+        bytes=known.bytes if found.bytes is None else found.bytes,
+        fresh_at=found.fresh_at or known.fresh_at,
+    )
+    return Listed(now)
+
+
+def _of_lake(lake: Lake) -> Iterator[tuple[TableEntry, str]]:
+    """The tables in the lake, each with its fault, if it has one."""
+    for table in lake.folders(FOLDER):
+        entry = TableEntry("lake", sql_name(SCHEMAS["lake"], table), "feed", {})
+        try:
+            current = read_current(lake, table)
+        except LookbookError as error:
+            yield entry, error.problem
+            continue
+        if current is not None:
+            yield _of_manifest(entry, current.manifest), ""
+    for dataset in lake.folders("datasets"):
+        try:
+            published = read_published(lake, dataset)
+        except LookbookError as error:
+            yield TableEntry("lake", sql_name(SCHEMAS["lake"], dataset, "images"), "dataset", {}), error.problem
+            continue
+        if published is not None:
+            for entry in snapshot_entries(lake, published.manifest, with_columns=False):
+                yield entry, ""
+
+
+def _of_manifest(entry: TableEntry, manifest: TableManifest) -> TableEntry:
+    return replace(
+        entry,
+        columns=manifest.columns,
+        partitions=manifest.partitions(),
+        rows=manifest.rows,
+        bytes=manifest.size,
+        fresh_at=manifest.created_at,
+        load_id=manifest.load_id,
+    )
+
+
+async def _of_registry(
+    connection: asyncpg.Connection[asyncpg.Record],
+) -> tuple[list[TableEntry], list[TableEntry]]:
+    """The entries of the catalogue, and the tables of feeds that lie in the registry's own PostgreSQL."""
+    rows = await connection.fetch(
+        "SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = $1"
+        " ORDER BY table_name, ordinal_position",
+        FEEDS_SCHEMA,
+    )
+    columns: dict[str, dict[str, str]] = {}
+    for table, column, type_ in rows:
+        if not table.startswith("_"):  # an engine's own
+            columns.setdefault(table, {})[column] = type_
+    found = [
+        TableEntry("registry", sql_name(SCHEMAS["registry"], table), "feed", types) for table, types in columns.items()
+    ]
+    return await read_entries(connection), found
+
+
+def _of_warehouse(
+    tables: Mapping[Key, Listed], there: Mapping[str, WarehouseTable] | None, readers_schema: str
+) -> dict[Key, Listed]:
+    """The warehouse's tables; where it could not be asked, what was registered."""
+    if there is None:
+        return {key: Listed(each.entry) for key, each in tables.items() if key[0] == "warehouse"}
+    found = {}
+    for name, table in there.items():
+        schema, _, bare = name.partition(".")
+        if bare.startswith("_"):  # an engine's own
+            continue
+        entry = unregistered(sql_name(schema, bare), table, readers_schema)
+        found["warehouse", entry.name] = _merged(tables.get(("warehouse", entry.name)), entry)
+    return found
+
+
+def _patient(warehouse: Warehouse) -> Warehouse:
+    if isinstance(warehouse, DuckDBWarehouse) and warehouse.lock_timeout_seconds > PATIENCE:
+        return warehouse.model_copy(update={"lock_timeout_seconds": PATIENCE})
+    return warehouse
+
+
+def as_document(entry: TableEntry) -> dict[str, Any]:
+    """An entry as plain values."""
+    fresh = entry.fresh_at.isoformat(timespec="seconds") if entry.fresh_at else None
+    return asdict(entry) | {"fresh_at": fresh}

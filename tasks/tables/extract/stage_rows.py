@@ -1,0 +1,214 @@
+"""From pieces of rows to a stage in the lake: filtered, split, counted, with the state for the next run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from blocks.errors import LookbookError
+from tasks.tables.context import Context, Staged
+from tasks.tables.extract.cursor import Cursor
+from tasks.tables.extract.inputs import write_taken
+from tasks.tables.extract.pieces import Notes, Piece, Reject, rejects_table
+from tasks.tables.extract.shape import Shape
+from tasks.tables.extract.splitting import split
+from tasks.tables.staging import Stage, StageWriter, read_stage, stage_folder
+
+#: Rows and bytes that are written at a time; bytes that all groups together hold back.
+ROWS, BYTES, ALL_BYTES = 50_000, 16 * 2**20, 64 * 2**20
+#: A stream of more tables is none: most likely the column to split by is a wrong one.
+MAX_GROUPS = 500
+#: So many rejects, and characters of them, are kept; with more, something is wrong with how the input is read.
+MAX_REJECTS, MAX_REJECTED = 1_000_000, 256 * 2**20
+#: Inputs that a stage names.
+MAX_INPUTS = 1000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the rows of a task are staged.
+
+    Attributes:
+        kind: ``raw`` or ``transformed``.
+        batch: names the batch.
+        skip_unchanged: whether the content is compared with that of the last commit.
+        takes_new: it brings only what is new since then.
+        split_by: a column.
+        cursor: tells which rows are new.
+    """
+
+    kind: str
+    batch: str
+    skip_unchanged: bool = False
+    takes_new: bool = False
+    split_by: str | None = None
+    cursor: Cursor | None = None
+
+
+def staged_before(context: Context, name: str, plan: Plan) -> Staged | None:
+    """What the task staged before in this batch; None where it did not, or was killed."""
+    lake = context.workspace.lake
+    root = read_stage(lake, stage_folder(plan.kind, context.pipeline.name, name, plan.batch))
+    if root is None:
+        return None
+    groups = {group: read_stage(lake, f"{root.folder}/{group}") for group in root.groups}
+    if None in groups.values():
+        return None
+    return _staged(context, name, plan, {"": root} | {group: stage for group, stage in groups.items() if stage})
+
+
+def stage_pieces(context: Context, name: str, plan: Plan, pieces: Iterator[Piece], notes: Notes) -> Staged:
+    """Write the rows of a task.
+
+    Raises:
+        LookbookError: too many rows cannot be read, or rows are of too many groups or columns.
+    """
+    folder = stage_folder(plan.kind, context.pipeline.name, name, plan.batch)
+    with ExitStack() as stack:
+        writing = _Writing(context, name, plan, folder, stack)
+        for piece in pieces:
+            writing.take(piece)
+        return _staged(context, name, plan, writing.close(notes))
+
+
+def _staged(context: Context, name: str, plan: Plan, groups: Mapping[str, Stage]) -> Staged:
+    return Staged(groups, unchanged=plan.skip_unchanged and _is_unchanged(context, name, plan, groups))
+
+
+def _is_unchanged(context: Context, name: str, plan: Plan, groups: Mapping[str, Stage]) -> bool:
+    before = context.states.get(name, {})
+    now = groups[""].state
+    same = now.get("digest") is not None and now.get("digest") == before.get("digest")
+    if not plan.takes_new:
+        return same
+    nothing = not any(stage.rows or stage.rejected for stage in groups.values())
+    took_files = now.get("files") != before.get("files")
+    again = plan.cursor is not None and plan.cursor.incremental.lag is not None and same
+    return (nothing or again) and not took_files
+
+
+class _Writing:
+    """The stages of a task while they are written."""
+
+    def __init__(self, context: Context, name: str, plan: Plan, folder: str, stack: ExitStack) -> None:
+        self._context, self._name, self._plan, self._folder, self._stack = context, name, plan, folder, stack
+        self._groups: dict[str, _Group] = {}
+        self._rejected = self._rejected_characters = self._rejects_digest = 0
+        self._group("")
+
+    def take(self, piece: Piece) -> None:
+        """Write a piece."""
+        if self._plan.cursor is not None:
+            piece = self._plan.cursor.take(piece)
+        parts: Mapping[str, pa.Table | None]
+        if self._plan.split_by is None:
+            parts, rejects = {"": piece.rows}, list(piece.rejects)
+        else:
+            parts, rejects = split(piece, self._plan.split_by)
+        self._reject(rejects)
+        for name, rows in parts.items():
+            if rows is not None and rows.num_rows:
+                self._group(name).add(rows)
+        if len(parts) > 1 and sum(group.held for group in self._groups.values()) > ALL_BYTES:
+            for group in self._groups.values():
+                group.flush()
+
+    def close(self, notes: Notes) -> dict[str, Stage]:
+        """Finish the stages, that of no group as the last one: it is the commit mark of all."""
+        lake, inputs = self._context.workspace.lake, _some(notes.inputs)
+        stages = {name: group.close({}, inputs, ()) for name, group in sorted(self._groups.items()) if name}
+        if notes.taken:
+            write_taken(lake, self._folder, notes.taken)
+        root = self._groups[""]
+        root.flush()
+        state = self._state(notes, stages, root)
+        return {"": root.close(state, inputs, tuple(stages))} | stages
+
+    def _state(self, notes: Notes, stages: Mapping[str, Stage], root: _Group) -> dict[str, Any]:
+        if notes.unchanged:
+            return dict(self._context.states.get(self._name, {}))
+        state = dict(notes.state)
+        if self._plan.cursor is not None:
+            state |= self._plan.cursor.state()
+        if self._plan.skip_unchanged:
+            parts = [f"{name}:{stage.digest}" for name, stage in stages.items()]
+            text = "\n".join([str(root.writer.digest()), *parts, f"{self._rejects_digest:x}"])
+            state["digest"] = hashlib.sha256(text.encode()).hexdigest()
+        return state
+
+    def _group(self, name: str) -> _Group:
+        if name not in self._groups:
+            if len(self._groups) > MAX_GROUPS:
+                raise LookbookError(
+                    f"{self._name}: split_by {self._plan.split_by} gives more than {MAX_GROUPS} tables.",
+                    "Split by a column with few values.",
+                )
+            folder = f"{self._folder}/{name}" if name else self._folder
+            workspace = self._context.workspace
+            writer = StageWriter(workspace.lake, folder, workspace.scratch, digest=self._plan.skip_unchanged)
+            self._groups[name] = _Group(self._stack.enter_context(writer), Shape(self._name))
+        return self._groups[name]
+
+    def _reject(self, rejects: list[Reject]) -> None:
+        if not rejects:
+            return
+        self._rejected += len(rejects)
+        self._rejected_characters += sum(len(reject.raw) for reject in rejects)
+        if self._rejected > MAX_REJECTS or self._rejected_characters > MAX_REJECTED:
+            last = rejects[-1]
+            raise LookbookError(
+                f"{self._name}: {self._rejected} rows or more cannot be read, such as {last.input} line {last.line}: "
+                f"{last.rule}, {last.message}.",
+                "See that format, encoding and delimiter of the source are right.",
+            )
+        if self._plan.skip_unchanged:
+            self._rejects_digest = (self._rejects_digest + sum(map(_digest, rejects))) % (1 << 128)
+        self._groups[""].writer.reject(rejects_table(rejects))
+
+
+class _Group:
+    """The rows of one group, written when they are enough."""
+
+    def __init__(self, writer: StageWriter, shape: Shape) -> None:
+        self.writer, self._shape = writer, shape
+        self._tables: list[pa.Table] = []
+        self.held, self._rows = 0, 0
+
+    def add(self, rows: pa.Table) -> None:
+        """Take rows."""
+        self._tables.append(rows)
+        self._rows += rows.num_rows
+        self.held += rows.nbytes
+        if self._rows >= ROWS or self.held >= BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is held back."""
+        fitting: list[pa.Table] = []
+        for table in map(self._shape.fit, self._tables):
+            if fitting and not fitting[0].schema.equals(table.schema):
+                self.writer.write(pa.concat_tables(fitting))
+                fitting = []
+            fitting.append(table)
+        if fitting:
+            self.writer.write(pa.concat_tables(fitting).combine_chunks())
+        self._tables, self.held, self._rows = [], 0, 0
+
+    def close(self, state: Mapping[str, Any], inputs: tuple[str, ...], groups: tuple[str, ...]) -> Stage:
+        """Finish the stage."""
+        self.flush()
+        return self.writer.close(state, inputs, groups)
+
+
+def _digest(reject: Reject) -> int:
+    return int.from_bytes(hashlib.sha256(f"{reject.rule}\0{reject.raw}".encode()).digest()[:16], "big")
+
+
+def _some(inputs: list[str]) -> tuple[str, ...]:
+    more = len(inputs) - MAX_INPUTS
+    return (*inputs[:MAX_INPUTS], f"and {more} more") if more > 0 else tuple(inputs)

@@ -1,0 +1,154 @@
+"""The books of loads: what was loaded, and the rows that were set aside, in the registry and in the lake."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from blocks.registry import Registry, copy_rows
+from blocks.workspace import Workspace
+from tasks.tables.engine import engine, text
+from tasks.tables.staging import INPUT, LINE
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+COLUMNS = ("reject_id", "pipeline", "task", "place", "table_name", "load_id", "rule", "message", "raw", "input", "line")
+NOTE_LOAD = """
+INSERT INTO lookbook.feed_loads (load_id, place, table_name, pipeline, task, run_id, rows, rejected, inputs)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb)
+ON CONFLICT (load_id, place, table_name) DO UPDATE SET run_id = excluded.run_id, rows = excluded.rows,
+    rejected = excluded.rejected, inputs = excluded.inputs, loaded_at = now()
+"""
+#: Rows that are read of a file at a time.
+CHUNK = 5_000
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One load of one table, as the books name it."""
+
+    pipeline: str
+    task: str
+    place: str
+    table: str
+    load_id: str
+    run_id: str = ""
+
+    @property
+    def key(self) -> str:
+        """Of its rejects in the lake."""
+        return f"rejects/{self.pipeline}/{self.task}/{self.load_id}-{self.table}.parquet"
+
+
+def collect_rejects(entry: Entry, files: Sequence[Path], path: Path, scratch: Path) -> int:
+    """Put rejects of several files into one that names them; the number of rows.
+
+    A reject's id is the same for the same row of the same batch; of rows that are alike, each has its own.
+    """
+    if not files:
+        return 0
+    listed = ", ".join(text(str(file)) for file in files)
+    place = f"{INPUT}, {LINE}, raw"
+    own = f"{text(entry.load_id)}, {text(entry.table)}, row_number() OVER (PARTITION BY {place})"
+    with engine(scratch, readable=files) as (connection, folder):
+        written = connection.execute(
+            f"COPY (SELECT 'r-' || left(md5(concat_ws('|', {own}, coalesce({INPUT}, ''),"  # noqa: S608 - of ours, or quoted
+            f" coalesce({LINE}, -1), raw)), 20) AS reject_id, rule, message, {place}"
+            f" FROM read_parquet([{listed}], hive_partitioning = false))"
+            f" TO {text(f'{folder}/rejects.parquet')} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {CHUNK})"
+        ).fetchone()
+        (folder / "rejects.parquet").rename(path)
+    return int(written[0]) if written else 0
+
+
+def write_books(
+    workspace: Workspace,
+    entry: Entry,
+    rows: int,
+    rejects: Path | None,
+    rejected: int,
+    inputs: Sequence[str],
+    *,
+    whole: bool,
+) -> None:
+    """Note a load that is committed, and its rejects in place of those that it had before.
+
+    Args:
+        workspace: with lake and registry.
+        entry: the load.
+        rows: that it loaded.
+        rejects: a file by `collect_rejects`; None: there are none.
+        rejected: rows in it.
+        inputs: what was read.
+        whole: the table is what this load brought: rejects of former loads into it are past.
+    """
+    if rejects is not None:
+        workspace.lake.replace(entry.key, rejects.read_bytes())
+    else:
+        workspace.lake.remove(entry.key)
+
+    async def work(connection: Connection) -> None:
+        await connection.execute(
+            "DELETE FROM lookbook.feed_rejects WHERE pipeline = $1 AND task = $2 AND place = $3 AND table_name = $4"
+            " AND ($5 OR load_id = $6)",
+            *(entry.pipeline, entry.task, entry.place, entry.table, whole, entry.load_id),
+        )
+        for chunk in _chunks(rejects):
+            await copy_rows(connection, "feed_rejects", COLUMNS, _records(entry, chunk))
+        await note_load(connection, entry, rows, rejected, inputs)
+
+    workspace.registry.run(work)
+
+
+async def note_load(connection: Connection, entry: Entry, rows: int, rejected: int, inputs: Sequence[str]) -> None:
+    """Note a load that is committed."""
+    named = (entry.load_id, entry.place, entry.table, entry.pipeline, entry.task, entry.run_id)
+    await connection.execute(NOTE_LOAD, *named, rows, rejected, json.dumps(list(inputs)))
+
+
+def open_rejects(registry: Registry, pipeline: str, task: str | None = None) -> list[dict[str, Any]]:
+    """The rows of a pipeline that were set aside and are not loaded yet, in the order of their inputs and lines.
+
+    Args:
+        registry: where they stand.
+        pipeline: its name.
+        task: the load task; None: all.
+
+    Returns:
+        Each with ``reject_id``, ``task``, ``place``, ``table_name``, ``load_id``, ``rule``, ``message``, ``raw`` (JSON,
+        or the text of a line that is none), ``input``, ``line`` and ``rejected_at``.
+    """
+
+    async def work(connection: Connection) -> list[dict[str, Any]]:
+        rows = await connection.fetch(
+            f"SELECT {', '.join(COLUMNS)}, rejected_at FROM lookbook.feed_rejects"  # noqa: S608 - columns of ours
+            " WHERE pipeline = $1 AND ($2::text IS NULL OR task = $2) ORDER BY task, load_id, input, line, reject_id",
+            pipeline,
+            task,
+        )
+        return [dict(row) for row in rows]
+
+    return registry.run(work)
+
+
+def _chunks(path: Path | None) -> Iterator[pa.RecordBatch]:
+    if path is None:
+        return
+    with ExitStack() as stack:
+        yield from stack.enter_context(pq.ParquetFile(path)).iter_batches(CHUNK)
+
+
+def _records(entry: Entry, chunk: pa.RecordBatch) -> Iterator[tuple[Any, ...]]:
+    own = (entry.pipeline, entry.task, entry.place, entry.table, entry.load_id)
+    for row in chunk.to_pylist():
+        yield (row["reject_id"], *own, row["rule"], row["message"], row["raw"], row[INPUT], row[LINE])

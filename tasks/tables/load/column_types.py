@@ -1,0 +1,128 @@
+"""The types that columns of tables have, and how a value of one becomes one of another without loss.
+
+All types are in DuckDB's words. Every function gives SQL for an expression whose type is known.
+"""
+
+from __future__ import annotations
+
+import re
+
+TEXT, INTEGER, FLOAT, BOOL = "VARCHAR", "BIGINT", "DOUBLE", "BOOLEAN"
+INSTANT, DATETIME, DATE, TIME = "TIMESTAMP WITH TIME ZONE", "TIMESTAMP", "DATE", "TIME"
+JSON, BINARY = "JSON", "BLOB"
+
+#: Each type as dlt names it: variant columns carry that name.
+DLT_NAMES = {
+    TEXT: "text",
+    INTEGER: "bigint",
+    FLOAT: "double",
+    BOOL: "bool",
+    INSTANT: "timestamp",
+    DATETIME: "timestamp",
+    DATE: "date",
+    TIME: "time",
+    JSON: "json",
+    BINARY: "binary",
+}
+
+#: What the values of a text column may be, if all of them are: tried in this order.
+INFERRED = (INTEGER, FLOAT, BOOL, DATE, INSTANT, DATETIME)
+
+_PLAIN = {
+    **{name: name for name in DLT_NAMES},
+    **dict.fromkeys(("TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT", "UINTEGER"), INTEGER),
+    "UBIGINT": "DECIMAL(20, 0)",
+    "HUGEINT": "DECIMAL(38, 0)",
+    "UHUGEINT": "DECIMAL(38, 0)",
+    "FLOAT": FLOAT,
+}
+_DECIMAL = re.compile(r"DECIMAL\((\d+), ?(\d+)\)")
+
+_NUMBER = r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?"
+_CLOCK = r"\d{2}:\d{2}(:\d{2}(\.\d{1,6}0*)?)?"
+_DAY = r"\d{4}-\d{2}-\d{2}"
+_ZONE = r"(Z|[+-]\d{2}(:?\d{2})?)"
+#: The texts that are values of a type, whichever way they were written.
+_LENIENT = {
+    INTEGER: r"[+-]?\d+",
+    FLOAT: rf"{_NUMBER}|[+-]?(nan|inf|infinity)",
+    BOOL: r"true|false|t|f|yes|no|y|n|1|0",
+    DATE: _DAY,
+    INSTANT: rf"{_DAY}([T ]{_CLOCK} ?{_ZONE}?)?",
+    DATETIME: rf"{_DAY}([T ]{_CLOCK})?",
+    TIME: _CLOCK,
+}
+#: Those that come back as they were: no zeros in front that would be lost, no zone that would be guessed.
+_STRICT = _LENIENT | {
+    INTEGER: r"0|-?[1-9]\d*",
+    FLOAT: r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?",
+    BOOL: r"true|false",
+    INSTANT: rf"{_DAY}[T ]{_CLOCK} ?{_ZONE}",
+    DATETIME: rf"{_DAY}[T ]{_CLOCK}",
+}
+
+
+def canonical(found: str) -> str:
+    """The type that a table gets for a type of DuckDB: one of those that a spec can declare."""
+    if found in _PLAIN:
+        return _PLAIN[found]
+    if decimal := _DECIMAL.fullmatch(found):
+        return f"DECIMAL({decimal[1]}, {decimal[2]})"
+    if found.startswith("TIMESTAMP"):  # of seconds, milliseconds or nanoseconds
+        return DATETIME
+    nested = found.endswith("]") or found.startswith(("STRUCT", "MAP", "UNION"))
+    return JSON if nested else TEXT
+
+
+def dlt_name(type_: str) -> str:
+    """A type as dlt names it."""
+    return DLT_NAMES.get(type_, "decimal")
+
+
+def as_canonical(value: str, found: str) -> str:
+    """A value of any type of DuckDB as one of its canonical type."""
+    wanted = canonical(found)
+    if wanted == found:
+        return value
+    if wanted == JSON:
+        return f"to_json({value})"
+    return f"CAST({value} AS {wanted})"
+
+
+def fitted(value: str, before: str, after: str, *, strict: bool) -> str:
+    """A value of canonical type `before` as one of type `after`; null where it does not fit.
+
+    Args:
+        value: an SQL expression.
+        before: its type.
+        after: the type wanted.
+        strict: a text must come back as it was: of a column that nobody declared. Else what is meant counts.
+    """
+    if before == after:
+        return value
+    if before in (TEXT, JSON) and after != TEXT:
+        text = value if before == TEXT or after == JSON else f"({value} ->> '$')"
+        return _from_text(text, after, strict=strict)
+    always = {TEXT: f"CAST({value} AS VARCHAR)", BINARY: f"encode(CAST({value} AS VARCHAR))", JSON: f"to_json({value})"}
+    if after in always:
+        return always[after]
+    # What comes back as it was has lost nothing on the way.
+    there = f"TRY_CAST({value} AS {after})"
+    return f"CASE WHEN TRY_CAST({there} AS {before}) = {value} THEN {there} END"
+
+
+def _from_text(value: str, after: str, *, strict: bool) -> str:
+    if after == BINARY:
+        return f"encode({value})"
+    if after == JSON:
+        return f"CASE WHEN json_valid({value}) THEN CAST({value} AS JSON) END"
+    text = value if strict else f"trim({value})"
+    there = f"TRY_CAST({text} AS {after})"
+    if decimal := _DECIMAL.fullmatch(after):
+        pattern = rf"[+-]?\d*(\.\d{{0,{decimal[2]}}}0*)?"
+        return f"CASE WHEN regexp_full_match({text}, '{pattern}') THEN {there} END"
+    pattern = (_STRICT if strict else _LENIENT)[after]
+    fits = f"regexp_full_match({text}, '{pattern}', 'i')"
+    if after == FLOAT:  # 1e999 is no infinity
+        fits += f" AND (isfinite({there}) OR NOT regexp_matches({text}, '\\d'))"
+    return f"CASE WHEN {fits} THEN {there} END"

@@ -1,0 +1,114 @@
+"""Loading: what a load task does with the rows that it is given."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from blocks.errors import LookbookError
+from blocks.workspace import Workspace
+from tasks.tables.batches import load_id
+from tasks.tables.context import Context, Staged
+from tasks.tables.load.books import Entry, collect_rejects, write_books
+from tasks.tables.load.naming import named
+from tasks.tables.load.writing import (
+    LoadResult,
+    Rows,
+    destination,
+    local_batch,
+    prepare_rows,
+    result_of,
+    write,
+    writing,
+)
+from tasks.tables.spec.loading import LoadSettings
+from tasks.tables.spec.tasks import LoadTask
+from tasks.tables.staging import Stage
+
+#: What is replaced in a table's name by the value that rows were split by.
+EVENT = "{event}"
+_TABLE = re.compile(r"[a-z][a-z0-9_]{0,62}")
+
+
+def load(context: Context, name: str, inputs: Sequence[Staged], extracted: Sequence[Staged] = ()) -> list[LoadResult]:
+    """Load what the tasks before a load task made: one table, or one for each group.
+
+    Done twice, it changes nothing the second time.
+
+    Args:
+        context: the run.
+        name: of the load task.
+        inputs: results of the tasks in its `after`; several are put one behind the other.
+        extracted: results of extracts further up, whose unreadable rows are to stand in this load's books.
+
+    Raises:
+        LookbookError: rows that the contract freezes, names that collide, a table's name that is none, or a place that
+            refuses. Tables of groups before that one are loaded; it has what it had before.
+    """
+    task = context.pipeline.tasks[name]
+    assert isinstance(task, LoadTask)  # noqa: S101 - the caller goes by the kind
+    settings = settings_of(task)
+    batch = load_id(context, name)
+    further = [stage for staged in extracted for stage in staged.groups.values() if stage.rejects]
+    results = []
+    for table, stages in table_stages(settings.table, inputs).items():
+        entry = Entry(context.pipeline.name, name, settings.target, table, batch, context.run_id)
+        taken = {stage.rejects for stage in stages}
+        others = [stage for stage in further if stage.rejects not in taken]
+        with local_batch(context.workspace, stages, others) as rows:
+            results.append(load_rows(context.workspace, entry, settings.model_copy(update={"table": table}), rows))
+        further = []  # in the books once
+    return results
+
+
+def settings_of(task: LoadTask) -> LoadSettings:
+    """What a task says of its table, with columns as the table names them."""
+    return named(LoadSettings.model_construct(**{key: getattr(task, key) for key in LoadSettings.model_fields}))
+
+
+def table_stages(pattern: str, inputs: Sequence[Staged]) -> dict[str, list[Stage]]:
+    """The stages of each table.
+
+    Raises:
+        LookbookError: the table's name asks for groups and there are none, or a group makes no name of a table.
+    """
+    if EVENT not in pattern:
+        return {pattern: [stage for staged in inputs for stage in staged.groups.values()]}
+    groups = list(dict.fromkeys(group for staged in inputs for group in staged.groups))
+    if "" in groups:
+        raise LookbookError(
+            f"The table {pattern} is one for each event, and the rows are not split.",
+            "Name a column in split_by of the extract.",
+        )
+    tables = {pattern.replace(EVENT, group): group for group in groups}
+    for table in tables:
+        if not _TABLE.fullmatch(table):
+            raise LookbookError(f"{table!r} is no name of a table: lower-case letters, digits and _, at most 63.")
+    return {
+        table: [staged.groups[group] for staged in inputs if group in staged.groups] for table, group in tables.items()
+    }
+
+
+def load_rows(workspace: Workspace, entry: Entry, settings: LoadSettings, rows: Rows) -> LoadResult:
+    """Load the rows of one table, and write the books."""
+    with writing(workspace, entry):
+        place = destination(workspace, settings.target)
+        prepared, loaded_at = prepare_rows(place, entry, settings, rows)
+        superseded = write(workspace, place, prepared, entry, settings, loaded_at)
+    every = [*rows.rejects, *([prepared.rejects] if prepared.rejects else [])]
+    rejects = rows.folder / "all-rejects.parquet"
+    rejected = collect_rejects(entry, every, rejects, rows.folder)
+    unreadable = rejected - prepared.rejected
+    loaded = prepared.rows - superseded
+    write_books(
+        workspace,
+        entry,
+        loaded,
+        rejects if rejected else None,
+        rejected,
+        rows.inputs,
+        whole=settings.write_disposition == "replace",
+    )
+    result = result_of(place, entry, prepared, superseded, rows)
+    return replace(result, rows_in=rows.staged + unreadable, rejected=rejected)

@@ -1,0 +1,179 @@
+"""One write: the rows of a load, from files of this machine into a place."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from blocks.errors import LookbookError
+from blocks.workspace import Workspace
+from tasks.datasets.lease import lease
+from tasks.tables.engine import local_files
+from tasks.tables.load.books import Entry
+from tasks.tables.load.job import Destination, LoadJob, TableState
+from tasks.tables.load.prepare import Batch, Prepared, balance, prepare
+from tasks.tables.spec.loading import LoadSettings
+from tasks.tables.spec.values import Target
+from tasks.tables.staging import Stage
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """What became of the rows for one table. The books: rows_in = rows_loaded + superseded + rejected.
+
+    Attributes:
+        place: ``warehouse``, ``registry`` or ``lake``.
+        table: its name.
+        load_id: names the batch.
+        rows_in: rows that were staged, those that no extract could read included.
+        rows_loaded: of them, that are written.
+        rejected: that were set aside.
+        superseded: that gave way to another of the batch with the same key.
+        discarded: values (not rows) that the contract dropped, by column.
+        columns: that this load wrote, with types in DuckDB's words.
+        rows: of the table now.
+        inputs: what was read, for lineage.
+        state: the table now; None: there is no table, since nothing was loaded yet.
+        unreadable: of a replay: the rejects that are no rows, as ``input line 5``.
+    """
+
+    place: str
+    table: str
+    load_id: str
+    rows_in: int
+    rows_loaded: int
+    rejected: int
+    superseded: int
+    columns: Mapping[str, str]
+    rows: int
+    inputs: Sequence[str]
+    state: TableState | None
+    discarded: Mapping[str, int] = field(default_factory=dict)
+    unreadable: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one load on this machine.
+
+    Attributes:
+        files: Parquet files.
+        staged: rows that they must have.
+        rejects: files of `REJECT_SCHEMA`: what could not be read.
+        inputs: what was read.
+        folder: for what is made of them; it goes with them.
+    """
+
+    files: Sequence[Path]
+    staged: int
+    rejects: Sequence[Path]
+    inputs: Sequence[str]
+    folder: Path
+
+
+@contextmanager
+def local_batch(workspace: Workspace, stages: Sequence[Stage], others: Sequence[Stage] = ()) -> Iterator[Rows]:
+    """The rows of stages on this machine, and the rejects of theirs and of others."""
+    with working_folder(workspace) as folder:
+        files = [path for stage in stages for path in local_files(workspace.lake, stage, folder / "staged")]
+        keys = [stage.rejects for stage in (*stages, *others) if stage.rejects]
+        rejects = [workspace.lake.local_copy(key, folder / "staged") for key in dict.fromkeys(keys)]
+        inputs = tuple(dict.fromkeys(name for stage in (*stages, *others) for name in stage.inputs))
+        yield Rows(files, sum(stage.rows for stage in stages), rejects, inputs, folder)
+
+
+@contextmanager
+def working_folder(workspace: Workspace) -> Iterator[Path]:
+    """A folder in the workspace's scratch that is gone at the end."""
+    workspace.scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=workspace.scratch, prefix="load-") as folder:
+        yield Path(folder)
+
+
+def prepare_rows(place: Destination, entry: Entry, settings: LoadSettings, rows: Rows) -> tuple[Prepared, datetime]:
+    """Make rows fit their table as it stands; every one of them must be accepted or rejected."""
+    loaded_at = datetime.now(UTC)
+    standing = place.state(settings.table)
+    prepared = prepare(
+        Batch(rows.files, settings, entry.load_id, loaded_at), standing.columns if standing else None, rows.folder
+    )
+    found = sum(pq.ParquetFile(path).metadata.num_rows for path in rows.files)
+    balance(rows.staged, prepared, settings.table)
+    balance(found, prepared, settings.table)
+    return prepared, loaded_at
+
+
+def write(
+    workspace: Workspace,
+    place: Destination,
+    prepared: Prepared,
+    entry: Entry,
+    settings: LoadSettings,
+    loaded_at: datetime,
+) -> int:
+    """Write rows that fit; how many gave way to others of the batch.
+
+    No rows make no table, and change one only where they are to replace it.
+    """
+    if not prepared.rows and (settings.write_disposition != "replace" or place.state(settings.table) is None):
+        return 0
+    job = LoadJob(settings.table, prepared.columns, prepared.files, prepared.rows, entry.load_id, loaded_at, settings)
+    with ExitStack() as stack:
+        if settings.target == "warehouse":  # snapshots and models are written there too
+            stack.enter_context(lease(workspace.registry, "warehouse", math.inf))
+        return place.load(job) or 0
+
+
+@contextmanager
+def writing(workspace: Workspace, entry: Entry) -> Iterator[None]:
+    """Loads into one table wait for each other, from the look at its columns to the commit."""
+    with lease(workspace.registry, f"feeds:{entry.place}:{entry.table}", math.inf):
+        yield
+
+
+def destination(workspace: Workspace, target: Target) -> Destination:
+    """The place with the tables of a target."""
+    if target == "lake":
+        from tasks.tables.lake_tables import LakeTables  # noqa: PLC0415 - each place brings libraries of its own
+
+        found: Destination = LakeTables(workspace.lake, workspace.scratch)
+        return found
+    if target == "registry":
+        from tasks.tables.load.postgres_tables import PostgresTables  # noqa: PLC0415
+
+        return PostgresTables(workspace.registry, workspace.scratch)
+    from blocks.duckdb_warehouse import DuckDBWarehouse  # noqa: PLC0415
+    from tasks.tables.load.duckdb_tables import DuckDBTables  # noqa: PLC0415
+
+    if isinstance(workspace.warehouse, DuckDBWarehouse):
+        return DuckDBTables(workspace.warehouse)
+    raise LookbookError(
+        f"Feeds cannot be loaded into a warehouse of the kind {type(workspace.warehouse).__name__} yet.",
+        "Let them say target: registry or target: lake.",
+    )
+
+
+def result_of(place: Destination, entry: Entry, prepared: Prepared, superseded: int, rows: Rows) -> LoadResult:
+    """What became of the rows."""
+    state = place.state(entry.table)
+    return LoadResult(
+        place=place.place,
+        table=entry.table,
+        load_id=entry.load_id,
+        rows_in=rows.staged,
+        rows_loaded=prepared.rows - superseded,
+        rejected=prepared.rejected,
+        superseded=superseded,
+        columns=prepared.columns,
+        rows=state.rows if state else 0,
+        inputs=tuple(rows.inputs),
+        state=state,
+        discarded=prepared.discarded,
+    )

@@ -1,0 +1,67 @@
+"""Reading orchestrate.yaml, which lies beside the folder of pipelines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from blocks.errors import UsageError
+from tasks.tables.spec.orchestration import Orchestration, Orchestrations
+from tasks.tables.spec.pipeline import Pipeline
+from tasks.tables.spec.problems import SpecError, did_you_mean
+from tasks.tables.spec.reading import read_model, specs
+from tasks.tables.spec.tasks import GraphTask
+
+FILE = "orchestrate.yaml"
+
+
+def orchestrate_file(pipelines: Path) -> Path:
+    """The file with the orchestrations that belong to a folder of pipelines."""
+    return pipelines.parent / FILE
+
+
+def read_orchestrations(pipelines: Path) -> dict[str, Orchestration]:
+    """All orchestrations by name; none where there is no file.
+
+    Raises:
+        SpecError: something is wrong with the file, or it names a pipeline that is not there.
+        LookbookError: it cannot be read.
+    """
+    file = orchestrate_file(pipelines)
+    if not file.is_file():
+        return {}
+    found, finder = read_model(file, Orchestrations)
+    known = specs(pipelines)
+    problems = []
+    for name, step, key, pipeline in found.pipelines():
+        path = ("orchestrations", name, "steps", step, key)
+        if pipeline not in known:
+            problems.append(finder.at(path, f"there is no pipeline {pipeline}{did_you_mean(pipeline, known)}"))
+        elif key == "graph" and not _has_graph(known[pipeline]):
+            problems.append(finder.at(path, f"the pipeline {pipeline} makes no graph"))
+    if problems:
+        raise SpecError(problems)
+    return found.orchestrations
+
+
+def find_orchestration(pipelines: Path, name: str) -> Orchestration:
+    """An orchestration by its name.
+
+    Raises:
+        UsageError: there is none.
+        SpecError: something is wrong with the file.
+    """
+    known = read_orchestrations(pipelines)
+    if name in known:
+        return known[name]
+    raise UsageError(
+        f"There is no orchestration {name} in {orchestrate_file(pipelines)}{did_you_mean(name, known) or '.'}",
+        f"It has {', '.join(known) or 'none'}.",
+    )
+
+
+def _has_graph(file: Path) -> bool:
+    try:
+        spec, _ = read_model(file, Pipeline)
+    except SpecError:
+        return True  # what is wrong with that file is told where that is read
+    return any(isinstance(task, GraphTask) for task in spec.tasks.values())

@@ -1,0 +1,121 @@
+"""What a spec names outside itself: files beside it, SQL, functions, placeholders. Nothing of it is run or imported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path as FilePath
+
+from blocks.errors import LookbookError
+from tasks.tables.spec.files import read_config
+from tasks.tables.spec.functions import check_function
+from tasks.tables.spec.pipeline import Pipeline
+from tasks.tables.spec.problems import Finder, Problem, SpecError, did_you_mean
+from tasks.tables.spec.sources import FileSource, HttpSource, ObjectsSource
+from tasks.tables.spec.sql_text import check_model_sql, check_task_sql
+from tasks.tables.spec.tasks import ExtractTask, GraphTask, LoadTask, ModelsTask, PythonTask, SqlTask, Task
+from tasks.tables.spec.templates import DATE_PARTS, placeholders
+from tasks.tables.spec.yaml_text import Path
+
+#: Says what is wrong with a text: line, column, message.
+Check = Callable[[str], Iterator[tuple[int, int, str]]]
+
+
+def check_references(pipeline: Pipeline, folder: FilePath, finder: Finder) -> Iterator[Problem]:
+    """All that is wrong with what a pipeline names.
+
+    Args:
+        pipeline: as its file says it.
+        folder: of the file.
+        finder: knows where in the file each part stands.
+    """
+    if pipeline.config is not None:
+        yield from _config(pipeline.config, folder, finder)
+    if pipeline.on is not None and pipeline.on.arrival is not None:
+        yield from _placeholders(pipeline, pipeline.on.arrival, ("on", "arrival"), finder)
+    for name, task in pipeline.tasks.items():
+        yield from _task(pipeline, name, task, folder, finder)
+
+
+def _task(pipeline: Pipeline, name: str, task: Task, folder: FilePath, finder: Finder) -> Iterator[Problem]:
+    path: Path = ("tasks", name)
+    match task:
+        case ExtractTask():
+            yield from _source(pipeline, task, path, finder)
+        case SqlTask():
+            check = partial(check_task_sql, after=task.after, values=("logical_date", *pipeline.params))
+            yield from _sql(task.sql, folder, (*path, "sql"), finder, check)
+        case PythonTask():
+            fault = check_function(folder, task.python, task.after)
+            yield from ([finder.at((*path, "python"), fault)] if fault else [])
+        case ModelsTask():
+            for model, spec in task.models.items():
+                check = partial(check_model_sql, models=tuple(task.models))
+                yield from _sql(spec.sql, folder, (*path, "models", model, "sql"), finder, check)
+        case GraphTask():
+            yield from _entities(task, path, finder)
+        case LoadTask():
+            yield from _split(pipeline, name, task, path, finder)
+
+
+def _config(name: str, folder: FilePath, finder: Finder) -> Iterator[Problem]:
+    if not (folder / name).is_file():
+        yield finder.at(("config",), f"there is no file {name} beside the spec")
+        return
+    try:
+        read_config(folder / name)
+    except SpecError as error:
+        yield from error.problems
+
+
+def _source(pipeline: Pipeline, task: ExtractTask, path: Path, finder: Finder) -> Iterator[Problem]:
+    match task.source:
+        case FileSource() | ObjectsSource():
+            yield from _placeholders(pipeline, task.source.path, (*path, "source", "path"), finder)
+        case HttpSource():
+            yield from _placeholders(pipeline, task.source.url, (*path, "source", "url"), finder)
+
+
+def _placeholders(pipeline: Pipeline, text: str, path: Path, finder: Finder) -> Iterator[Problem]:
+    known = [*DATE_PARTS, *pipeline.params]
+    try:
+        names = placeholders(text)
+    except LookbookError as error:
+        yield finder.at(path, error.problem)
+        return
+    for name in names:
+        if name not in known:
+            nearest = did_you_mean(name, known) or f"; there are {', '.join(known)}"
+            yield finder.at(path, f"nothing is known of {{{name}}}{nearest}")
+
+
+def _sql(name: str, folder: FilePath, path: Path, finder: Finder, check: Check) -> Iterator[Problem]:
+    file = folder / name
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        yield finder.at(path, f"there is no file {name} beside the spec")
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        yield finder.at(path, f"{name} cannot be read: {error}")
+        return
+    for line, column, message in check(text):
+        yield Problem(name, line, column, ".".join(map(str, path)), message)
+
+
+def _entities(task: GraphTask, path: Path, finder: Finder) -> Iterator[Problem]:
+    for name, entity in task.entities.items():
+        place = (*path, "entities", name, "table")
+        schema, dot, _ = entity.table.partition(".")
+        if dot and schema not in {"feeds", "warehouse", "lake"}:
+            yield finder.at(place, "a loaded table is named feeds.name, warehouse.name or lake.name")
+        elif not dot and entity.table not in task.after:
+            yield finder.at(place, f"{entity.table} is no task in after{did_you_mean(entity.table, task.after)}")
+
+
+def _split(pipeline: Pipeline, name: str, task: LoadTask, path: Path, finder: Finder) -> Iterator[Problem]:
+    if "{event}" not in task.table:
+        return
+    extracts = [pipeline.tasks[each] for each in pipeline.extracts(name)]
+    if not any(isinstance(each, ExtractTask) and each.split_by for each in extracts):
+        yield finder.at((*path, "table"), "{event} stands for what an extract was split by, and none has split_by")

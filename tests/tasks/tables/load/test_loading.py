@@ -1,0 +1,147 @@
+"""A load task: which rows go into which table, and what the books say."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from typing import Any
+
+import asyncpg
+import pytest
+
+from blocks.errors import LookbookError
+from blocks.workspace import Workspace
+from tasks.tables.context import Staged
+from tasks.tables.load import load
+from tasks.tables.load.naming import column_names, snake_case
+from tests.support.feeds import context, load_rows, stage, table_rows
+
+
+def test_each_group_has_a_table(workspace: Workspace) -> None:
+    run = context(workspace, table="web_{event}")
+    groups = {group: stage(run, [{"id": number}], group) for number, group in enumerate(("post_created", "followed"))}
+    results = load(run, "load", [Staged(groups)])
+    assert [(result.table, result.rows) for result in results] == [("web_post_created", 1), ("web_followed", 1)]
+    assert table_rows(workspace, "warehouse", "web_followed") == [{"id": 1}]
+
+
+def test_groups_go_into_one_table_whose_name_has_no_event(workspace: Workspace) -> None:
+    run = context(workspace)
+    groups = {group: stage(run, [{"id": number}], group) for number, group in enumerate(("a", "b"))}
+    (result,) = load(run, "load", [Staged(groups)])
+    assert (result.rows_in, result.rows) == (2, 2)
+
+
+def test_several_inputs_are_put_one_behind_the_other(workspace: Workspace) -> None:
+    run = context(workspace, write_disposition="merge", primary_key="id")
+    inputs = [Staged({"": stage(run, [{"id": 1, "from": name}], name)}) for name in ("first", "second")]
+    (result,) = load(run, "load", inputs)
+    assert (result.rows_in, result.superseded) == (2, 1)
+    assert table_rows(workspace, "warehouse") == [{"id": 1, "from": "second"}]
+
+
+@pytest.mark.parametrize("groups", [[""], ["Post Created"], ["x" * 64]])
+def test_a_group_that_makes_no_name_of_a_table(workspace: Workspace, groups: list[str]) -> None:
+    run = context(workspace, table="{event}")
+    with pytest.raises(LookbookError, match=r"not split|no name of a table"):
+        load(run, "load", [Staged({group: stage(run, [{"id": 1}]) for group in groups})])
+
+
+def test_columns_that_would_get_one_name(workspace: Workspace) -> None:
+    with pytest.raises(LookbookError, match="'unit_price' would get the name unit_price, as 'unitPrice' does"):
+        load_rows(context(workspace), [{"unitPrice": 1, "unit_price": 2}])
+
+
+def test_a_column_that_is_named_as_a_tag(workspace: Workspace) -> None:
+    with pytest.raises(LookbookError, match="which every row carries for its load"):
+        load_rows(context(workspace), [{"_load_id": 1}])
+
+
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [("productDisplayName", "product_display_name"), ("user__id", "user__id"), ("User Name", "user_name")],
+)
+def test_names_are_dlts(raw: str, name: str) -> None:
+    assert snake_case(raw) == name
+    assert column_names([raw]) == {raw: name}
+
+
+def test_files_of_one_batch_may_differ(workspace: Workspace) -> None:
+    run = context(workspace)
+    stages = [
+        stage(run, rows, str(number))
+        for number, rows in enumerate(([{"id": "1"}], [{"id": 2, "size": 1.5}], [{"size": "x"}]))
+    ]
+    (result,) = load(run, "load", [Staged({one.folder: one for one in stages})])
+    assert result.rows == 3
+    assert table_rows(workspace, "warehouse") == [
+        {"id": 1, "size": None},
+        {"id": 2, "size": "1.5"},
+        {"id": None, "size": "x"},
+    ]
+
+
+def test_the_registry_knows_each_load(workspace: Workspace) -> None:
+    for _ in range(2):
+        result = load_rows(context(workspace), [{"id": 1}, {"id": 2}])
+
+    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> list[Any]:
+        return [dict(row) for row in await connection.fetch("SELECT * FROM lookbook.feed_loads")]
+
+    (row,) = workspace.registry.run(work)
+    assert (row["load_id"], row["place"], row["table_name"]) == (result.load_id, "warehouse", "prices")
+    assert (row["rows"], row["rejected"], row["inputs"], row["run_id"]) == (2, 0, '["rows.csv"]', "run-1")
+
+
+def test_a_load_whose_counts_do_not_add_up_fails(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.tables.load.prepare._write_rejects", lambda *_: 1)
+    with pytest.raises(LookbookError, match="the books do not balance"):
+        load_rows(context(workspace, fields={"x": {"type": "text", "nullable": False}}), [{"sku": "a"}, {"sku": "b"}])
+    monkeypatch.undo()
+    monkeypatch.setattr("tasks.tables.load.duckdb_tables._files", lambda _: "(SELECT * FROM range(0) AS t(price))")
+    with pytest.raises(LookbookError, match="1 rows were to be written, and the database took 0"):
+        load_rows(context(workspace), [{"price": 1}])
+
+
+def test_no_file_is_left_in_scratch(workspace: Workspace, place: str) -> None:
+    load_rows(context(workspace, target=place), [{"id": 1}])
+    with pytest.raises(LookbookError):
+        load_rows(context(workspace, day=2, target=place, schema_contract="freeze"), [{"id": "x"}])
+    assert [path.name for path in workspace.scratch.rglob("*") if path.is_file()] == [".writable"]
+
+
+def test_two_loads_into_one_warehouse_wait_for_each_other(workspace: Workspace, place: str) -> None:
+    """Threads of one process; processes are kept apart by the same lease."""
+    runs = [context(workspace, day=day, target=place) for day in range(1, 5)]
+    threads = [threading.Thread(target=load_rows, args=(run, [{"id": 1}])) for run in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(table_rows(workspace, place)) == len(runs)
+
+
+def test_dlt_leaves_nothing_behind_and_calls_nobody(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is used for its words alone: no pipeline, so neither folders nor telemetry."""
+    context = multiprocessing.get_context("spawn")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    child = context.Process(target=_words)
+    child.start()
+    child.join(120)
+    assert child.exitcode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def _words() -> None:
+    import socket  # noqa: PLC0415
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("it calls somebody")
+
+    socket.socket.connect = refuse  # type: ignore[method-assign]
+    from tasks.tables.load.statements import destination_type  # noqa: PLC0415
+
+    assert snake_case("aB") == "a_b"
+    assert destination_type("postgres", "BLOB") == "bytea"
+    assert destination_type("duckdb", "DECIMAL(10, 2)").replace(" ", "") == "DECIMAL(10,2)"

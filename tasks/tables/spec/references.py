@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path as FilePath
 
 from blocks.errors import LookbookError
+from tasks.tables.graph.checking import check_graph
 from tasks.tables.spec.files import read_config
 from tasks.tables.spec.functions import check_function
 from tasks.tables.spec.pipeline import Pipeline
@@ -16,6 +17,7 @@ from tasks.tables.spec.sql_text import check_model_sql, check_task_sql
 from tasks.tables.spec.tasks import ExtractTask, GraphTask, LoadTask, ModelsTask, PythonTask, SqlTask, Task
 from tasks.tables.spec.templates import DATE_PARTS, placeholders
 from tasks.tables.spec.yaml_text import Path
+from tasks.tables.star.checking import check_models
 
 #: Says what is wrong with a text: line, column, message.
 Check = Callable[[str], Iterator[tuple[int, int, str]]]
@@ -49,13 +51,26 @@ def _task(pipeline: Pipeline, name: str, task: Task, folder: FilePath, finder: F
             fault = check_function(folder, task.python, task.after)
             yield from ([finder.at((*path, "python"), fault)] if fault else [])
         case ModelsTask():
-            for model, spec in task.models.items():
-                check = partial(check_model_sql, models=tuple(task.models))
-                yield from _sql(spec.sql, folder, (*path, "models", model, "sql"), finder, check)
+            found = list(_models(task, path, folder, finder))
+            yield from found or _whole(check_models(folder, task, pipeline), path, finder)
         case GraphTask():
-            yield from _entities(task, path, finder)
+            found = list(_entities(task, path, finder))
+            yield from found or _whole(check_graph(task), path, finder)
         case LoadTask():
             yield from _split(pipeline, name, task, path, finder)
+
+
+def _models(task: ModelsTask, path: Path, folder: FilePath, finder: Finder) -> Iterator[Problem]:
+    for model, spec in task.models.items():
+        check = partial(check_model_sql, models=tuple(task.models))
+        yield from _sql(spec.sql, folder, (*path, "models", model, "sql"), finder, check)
+
+
+def _whole(faults: Iterable[str], path: Path, finder: Finder) -> Iterator[Problem]:
+    """What is wrong between the parts of a task, each told as ``where: what``."""
+    for fault in faults:
+        where, _, what = fault.partition(": ")
+        yield finder.at((*path, *where.split(".", 1)), what)
 
 
 def _config(name: str, folder: FilePath, finder: Finder) -> Iterator[Problem]:

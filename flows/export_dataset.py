@@ -11,8 +11,7 @@ from prefect import flow, get_run_logger, runtime, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from blocks.workspace import load_workspace
-from flows.fan_out import is_worth_another_try
-from flows.ingest import is_no_interruption
+from flows.retrying import is_no_interruption, is_worth_another_try
 from tasks.datasets.announcements import announce_export
 from tasks.exports.export import prepare
 from tasks.exports.models import load_model

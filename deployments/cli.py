@@ -268,6 +268,7 @@ def stop(*, json: Json = False, debug: Debug = False) -> None:
 
 
 app.command("deployments.copying:copy", name="copy", help="Copy a dataset's images and tables to a folder or a bucket.")
+app.command("deployments.exporting:export", name="export", help="Export images and metadata, ready to train on.")
 app.command("deployments.table_commands:tables", name="tables", help="List the tables of warehouse, lake and registry.")
 app.command("deployments.table_commands:describe", name="describe", help="Show what is known of TABLE.")
 app.command(workspace_commands)

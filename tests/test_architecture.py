@@ -54,7 +54,8 @@ def test_the_data_plane_imports_no_prefect_and_no_database() -> None:
     assert not loaded & {"prefect", "asyncpg", "sqlalchemy", "duckdb"}
 
 
-def test_the_command_line_imports_no_prefect_before_it_runs() -> None:
-    loaded = modules_after("import deployments.cli")
+@pytest.mark.parametrize("module", ["deployments.cli", "deployments.exporting", "tasks.exports.parameters"])
+def test_the_command_line_imports_no_prefect_before_it_runs(module: str) -> None:
+    loaded = modules_after(f"import deployments.cli, {module}")
     assert "cyclopts" in loaded
     assert not loaded & {"prefect", "asyncpg", "sqlalchemy", "duckdb", "pandas"}

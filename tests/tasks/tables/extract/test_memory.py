@@ -28,14 +28,16 @@ ROWS = 10_000
 def block(kind: str) -> bytes:
     if kind == "csv":
         return b"".join(b'%08d,name %d,"a note, %d",%d.50,%s\n' % (n, n, n, n, b"x" * 40) for n in range(ROWS))
-    return b"".join(json.dumps({"n": n, "note": "x" * 60, "deep": {"a": [n], "b": n / 7}}).encode() for n in range(ROWS))
+    return b"".join(
+        json.dumps({"n": n, "note": "x" * 60, "deep": {"a": [n], "b": n / 7}}).encode() for n in range(ROWS)
+    )
 
 
 def write(folder: Path, kind: str, blocks: int) -> tuple[str, float]:
     """A file of so many blocks, and its size in MB before it is packed."""
     name = f"{blocks}.{kind}.gz" if kind == "json" else f"{blocks}.{kind}"
     data = block(kind)
-    with (gzip.open(folder / name, "wb", compresslevel=1) if kind == "json" else (folder / name).open("wb")) as file:
+    with gzip.open(folder / name, "wb", compresslevel=1) if kind == "json" else (folder / name).open("wb") as file:
         file.write(b"id,name,note,price,more\n" if kind == "csv" else b"")
         for _ in range(blocks):
             file.write(data)

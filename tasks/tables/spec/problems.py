@@ -58,9 +58,15 @@ class SpecError(LookbookError):
         problems: all that was found.
     """
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(sorted(set(problems)))
-        super().__init__("\n".join(map(str, self.problems)), "Mend it; lookbook pipeline validate checks it again.")
+    problems: tuple[Problem, ...] = ()
+
+    @classmethod
+    def of(cls, problems: Iterable[Problem]) -> SpecError:
+        """The error of these problems, a line each."""
+        found = tuple(sorted(set(problems)))
+        error = cls("\n".join(map(str, found)), "Mend it; lookbook pipeline validate checks it again.")
+        error.problems = found
+        return error
 
 
 @dataclass(frozen=True)

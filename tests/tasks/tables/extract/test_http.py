@@ -7,6 +7,8 @@ import ipaddress
 import json
 import logging
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -105,8 +107,8 @@ def test_a_file_is_fetched_and_its_address_has_no_secret(
         ("x.json", {}, {}, b'{"a":1}'),
         ("x", {"Content-Type": "application/json; charset=utf-8"}, {}, b'{"a":1}'),
         ("x", {}, {"format": "json"}, b'{"a":1}'),
-        ("x.json.gz", {}, {}, gzip.compress(b'{"a":1}')),
-        ("x.json", {"Content-Encoding": "gzip"}, {}, gzip.compress(b'{"a":1}')),
+        ("x.json.gz", {}, {}, gzip.compress(b'{"a":1}', mtime=0)),
+        ("x.json", {"Content-Encoding": "gzip"}, {}, gzip.compress(b'{"a":1}', mtime=0)),
     ],
 )
 def test_the_format_is_that_of_the_address_or_what_the_server_says(
@@ -379,3 +381,33 @@ def test_json_that_is_no_file_of_the_format_says_so(workspace: Workspace, tmp_pa
     with one_route(lambda _: Response(200, json.dumps({}).encode())) as server, pytest.raises(LookbookError) as caught:
         extract(context(workspace, tmp_path, f"{server.url}/f"), "extract")
     assert "unknown_format" in str(caught.value)
+
+
+def certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """A certificate for a name, signed by itself, and its key."""
+    made, key = folder / "certificate.pem", folder / "key.pem"
+    asked = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", "-out", str(made), "-keyout", str(key)]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-batch", *asked]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    return made, key
+
+
+@pytest.mark.parametrize(("host", "trusted"), [("shop.test", True), ("other.test", False)])
+def test_the_certificate_is_that_of_the_name_and_not_of_the_address(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, trusted: bool
+) -> None:
+    monkeypatch.setattr(addresses, "is_public", lambda address: str(address) == "127.0.0.1")
+    Names(monkeypatch, **{"shop.test": [["127.0.0.1"]], "other.test": [["127.0.0.1"]]})
+    signed, key = certificate(tmp_path, "shop.test")
+    monkeypatch.setenv("SSL_CERT_FILE", str(signed))
+    secure = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    secure.load_cert_chain(signed, key)
+    with one_route(lambda _: Response(200, b"a\n1\n")) as server:
+        server._http.socket = secure.wrap_socket(server._http.socket, server_side=True)
+        url = f"https://{host}:{httpx.URL(server.url).port}/f.csv"
+        run = context(workspace, tmp_path, url, allow_private=False)
+        if trusted:
+            assert extract(run, "extract").groups[""].rows == 1
+        else:
+            with pytest.raises(OutOfReachError, match="ConnectError"):
+                extract(run, "extract")

@@ -38,7 +38,9 @@ def test_an_unknown_placeholder_is_an_error_that_lists_those_there_are() -> None
         render("{cty}", DATE, {"city": "x"})
 
 
-@pytest.mark.parametrize("template", ["{", "}", "{}", "{0}", "{year:>9}", "{year!r}", "{a.b}", "{a[0]}", "{year", "{ year }"])
+@pytest.mark.parametrize(
+    "template", ["{", "}", "{}", "{0}", "{year:>9}", "{year!r}", "{a.b}", "{a[0]}", "{year", "{ year }"]
+)
 def test_what_is_no_placeholder_is_an_error(template: str) -> None:
     with pytest.raises(LookbookError):
         render(template, DATE, {"a": "x"})

@@ -14,6 +14,7 @@ from blocks.errors import LookbookError
 from tasks.tables.batches import stage_batch
 from tasks.tables.context import Context, Staged
 from tasks.tables.engine import engine, local_files, make_view, quoted, text
+from tasks.tables.reading import check_reads_only
 from tasks.tables.spec.tasks import SqlTask
 from tasks.tables.staging import Stage, StageWriter, read_stage, stage_folder
 from tasks.tables.transform.groups import groups_of, tables_of
@@ -42,6 +43,7 @@ def run_sql(context: Context, name: str, inputs: Mapping[str, Any]) -> Staged:
     if not isinstance(task, SqlTask):
         raise LookbookError(f"tasks.{name} has no sql.", "Name a task that has.")
     select = _read(context.folder, task.sql)
+    check_reads_only(select.sql)  # DuckDB would write over files that it may read
     batch = stage_batch(context, name)
     result: dict[str, Stage] = {}
     for group in groups_of(context, inputs):

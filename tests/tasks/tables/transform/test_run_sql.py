@@ -72,7 +72,7 @@ def test_anything_but_one_select_is_refused(workspace: Workspace, a_csv: Path, s
 
 def test_a_select_that_writes_over_what_it_reads_is_refused(workspace: Workspace, a_csv: Path) -> None:
     writing = "WITH w AS MATERIALIZED (COPY (FROM a) TO 'x.csv' (FORMAT csv, USE_TMP_FILE false)) SELECT 1 AS one"
-    with pytest.raises(LookbookError, match="only reads|not one SELECT"):
+    with pytest.raises(LookbookError, match=r"only reads|not one SELECT"):
         run(workspace, a_csv, writing)
 
 

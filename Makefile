@@ -60,7 +60,7 @@ bench: .venv/ready-for-tests  ## Measure into docs/benchmarks.md: all, or SECTIO
 pins: .venv/ready-for-tests  ## Refresh the pinned versions (no addresses are written)
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --upgrade --no-header --no-annotate -q -o requirements.txt
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --upgrade --no-header --no-annotate -q -c requirements.txt -o requirements-dev.txt
-	$(BIN)/uv pip compile pyproject.toml --extra dask --extra gcp --extra kaggle --universal --python-version 3.11 --no-header --no-annotate -q -c requirements-dev.txt -o requirements-image.txt
+	$(BIN)/uv pip compile pyproject.toml --extra dask --extra gcp --extra kaggle --extra onnx --universal --python-version 3.11 --no-header --no-annotate -q -c requirements-dev.txt -o requirements-image.txt
 	$(BIN)/uv pip compile infra/checks/requirements.in --universal --python-version 3.11 --upgrade --no-header --no-annotate -q -o infra/checks/requirements.txt
 
 check-pins: .venv/ready-for-tests  ## Resolve the pins for each Python that is supported

@@ -59,7 +59,8 @@ task of type graph from staged Parquet.
 
 Looking for terms takes {growth:.1f} times as long in twice as many titles, and {by_terms:.1f} times as long with ten
 times as many terms. The regular expressions are Python's `re`, ignoring case, with `\\b` around each term, compiled
-before; tried on {sample} and {sample_of_all} titles. They and the automaton find the same.
+before; tried on {sample} and {sample_of_all} titles. They find what the automaton does (these terms
+have no ß, which `re` does not know as ss).
 """
 
 
@@ -98,7 +99,7 @@ def section(home: Path) -> str:
 def made(count: int, title_count: int) -> tuple[list[str], list[str]]:
     """Terms, and titles in which every other one holds one or two of them."""
     chance = np.random.default_rng(6)
-    letters = np.array(list("abcdefghijklmnopqrstuvwxyzéüß"))
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyzéü"))
     words = list(dict.fromkeys("".join(chance.choice(letters, chance.integers(3, 11))) for _ in range(30_000)))
     terms = list(
         dict.fromkeys(
@@ -158,7 +159,7 @@ def per_term(terms: list[str], titles: list[str], labels: dict[str, str]) -> flo
     found = [{str(n) for n, pattern in enumerate(patterns) if pattern.search(title)} for title in titles]
     seconds = time.perf_counter() - begun
     for title, by_patterns in zip(titles, found, strict=True):
-        if "ß" not in title.lower() and "SS" not in title and by_patterns != set(automaton.find(title)):
+        if by_patterns != set(automaton.find(title)):
             raise AssertionError(f"the automaton and regular expressions differ: {title}")
     return seconds
 

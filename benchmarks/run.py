@@ -31,12 +31,14 @@ SECTIONS = (
     "quality",
     "agreement",
     "near_duplicates",
+    "exports",
     "graph",
     "demo",
     "feeds",
+    "feeds_memory",
 )
 #: Those that take a number of photos, for a trial.
-TRIED = ("imaging", "curated", "store", "gcs", "memory", "quality", "agreement")
+TRIED = ("imaging", "curated", "store", "gcs", "memory", "quality", "agreement", "exports")
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 
 

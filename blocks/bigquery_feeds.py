@@ -90,7 +90,7 @@ def build_models(store: Store, feeds: str, models: Sequence[FeedModel]) -> list[
         shapes = {model.name: _make(build, model) for model in models}
         failures = [failed for model in models for failed in _failures(build, model, shapes[model.name])]
         if failures:
-            raise ModelTestsFailedError(failures)
+            raise ModelTestsFailedError.of(failures)
         rows = _counted(build, list(shapes))
         _put_in_place(build, models, shapes)
     finally:

@@ -105,6 +105,11 @@ class BigQueryWarehouse(Warehouse):
         """See `Warehouse.readers_schema`."""
         return self.warehouse_dataset
 
+    @property
+    def feeds_schema(self) -> str:
+        """See `Warehouse.feeds_schema`."""
+        return self.feeds_dataset
+
     def tables(self) -> dict[str, WarehouseTable]:
         """See `Warehouse.tables`. Lists and looks up: no statement is run, and nothing billed."""
         with self._store() as store:

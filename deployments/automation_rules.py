@@ -19,7 +19,17 @@ WATCH_SILENCE = timedelta(hours=1)
 #: A run that was being cancelled may have sent one heartbeat more: it is Cancelled before that one is missed.
 CANCELLING_SHARE = 0.8
 
-FLOWS = ["ingest", "process-batch", "verify", "watch", "pipeline", "import-table", "orchestrate", "watch-files"]
+FLOWS = [
+    "ingest",
+    "process-batch",
+    "export-dataset",
+    "verify",
+    "watch",
+    "pipeline",
+    "import-table",
+    "orchestrate",
+    "watch-files",
+]
 #: Runs that go on where they stopped: started once more after a crash, they do nothing twice.
 FEEDS = ["pipeline", "import-table", "orchestrate"]
 ENDED = ["Completed", "Failed", "Cancelled", "Crashed", "TimedOut"]
@@ -75,6 +85,7 @@ def rules(deployments: Mapping[str, UUID], block: UUID | None, silence: timedelt
             ),
         ),
         _rule("lookbook: ingest crashed → once more", _crashed_once(["ingest"]), _again()),
+        _rule("lookbook: export crashed → once more", _crashed_once(["export-dataset"]), _again()),
         _rule("lookbook: pipeline crashed → once more", _crashed_once(FEEDS), _again()),
         _notification("lookbook: run failed → notify", ["ingest", "verify", *FEEDS], timedelta(0), block),
         _notification("lookbook: watch failed → notify", ["watch", "watch-files"], WATCH_SILENCE, block),

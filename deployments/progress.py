@@ -41,7 +41,12 @@ def shown(doing: str = "drawing") -> Iterator[Callable[[str], None]]:
         transient=True,
     )
     bar.disable = not bar.console.is_terminal
-    task = bar.add_task("", total=None)
+    task, written = bar.add_task("", total=None), [0]
+
+    def wrote(size: int) -> None:
+        written[0] += size
+        bar.update(task, description=f"{doing}, {decimal(written[0])}")
+
     with (
         bar,
         progress.listening(
@@ -50,6 +55,7 @@ def shown(doing: str = "drawing") -> Iterator[Callable[[str], None]]:
             download=lambda done, total: bar.update(
                 task, description="downloading", completed=done, total=total, bytes=True
             ),
+            wrote=wrote,
         ),
     ):
         yield lambda text: bar.update(task, description=text)

@@ -15,6 +15,7 @@ SOURCE_CHANGED = "lookbook.source.changed"
 SNAPSHOT_PUBLISHED = "lookbook.snapshot.published"
 TABLE_LOADED = "lookbook.table.loaded"
 FILES_ARRIVED = "lookbook.files.arrived"
+EXPORT_FINISHED = "lookbook.export.finished"
 
 
 def announce_change(source: str, dataset: str, workspace: str, related: Sequence[str] = ()) -> None:
@@ -85,6 +86,26 @@ def announce_files(name: str, pattern: str, workspace: str, related: Sequence[st
     """
     payload = {"files": pattern, "workspace": workspace}
     _send(FILES_ARRIVED, f"lookbook.files.{name}", pattern, payload, related)
+
+
+def announce_export(
+    dataset: str, workspace: str, snapshot: str, export: str, uri: str, related: Sequence[str] = ()
+) -> None:
+    """Say that an export is complete.
+
+    Args:
+        dataset: of which dataset.
+        workspace: in which workspace.
+        snapshot: id of the snapshot.
+        export: id of the export.
+        uri: where it lies.
+        related: ids of the flow runs that the event belongs to; the UI shows it with them.
+
+    Raises:
+        LookbookError: the API did not take it.
+    """
+    payload = {"dataset": dataset, "workspace": workspace, "snapshot": snapshot, "export": export, "uri": uri}
+    _send(EXPORT_FINISHED, f"lookbook.export.{export}", f"{dataset}/{export}", payload, related)
 
 
 def _send(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -117,8 +118,8 @@ def require_published(lake: Lake, dataset: str) -> Published:
     return published
 
 
-def read_table(lake: Lake, manifest: Manifest, name: str) -> pa.Table:
-    """One of `TABLES` of a snapshot.
+def read_table(lake: Lake, manifest: Manifest, name: str, without: Collection[str] = ()) -> pa.Table:
+    """One of `TABLES` of a snapshot, but for the columns `without`.
 
     Raises:
         DamagedSnapshotError: its file is missing, or is not the one that the manifest lists.
@@ -131,7 +132,7 @@ def read_table(lake: Lake, manifest: Manifest, name: str) -> pa.Table:
         raise DamagedSnapshotError(f"{key} is missing.", _INGEST_AGAIN) from error
     if hashlib.sha256(data).hexdigest() != listed:
         raise DamagedSnapshotError(f"{key} is damaged: its checksum is not the manifest's.", _INGEST_AGAIN)
-    return from_parquet(data)[0]
+    return from_parquet(data, without)[0]
 
 
 def is_whole(lake: Lake, manifest: Manifest) -> bool:

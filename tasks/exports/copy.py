@@ -16,12 +16,12 @@ from blocks.errors import LookbookError, UsageError
 from blocks.lake import Lake
 from tasks.datasets.manifest import TABLES, Manifest, read_table, require_published
 from tasks.exports.file_names import ImageRow, NamedImage, balanced, names_by_hash, names_by_id
+from tasks.exports.recipes import ORIGINALS
 from tasks.exports.targets import Target, open_target
 from tasks.images import progress
 from tasks.images.parquet import to_parquet
 
 Layout = Literal["id", "hash"]
-ORIGINALS = "originals"
 THREADS = 16
 #: Files that are handed to the threads at a time.
 SLICE = 4096

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 TAKES = "It takes a folder, a file:// address, or gs://bucket/folder."
 
 #: Of a lake, where its objects lie.
-LAKE_FOLDERS = ("originals", "derived", "batches", "datasets", "rejected")
+LAKE_FOLDERS = ("originals", "derived", "batches", "datasets", "rejected", "exports")
 
 
 class Target(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 
 import pyarrow as pa
@@ -21,13 +21,19 @@ def to_parquet(table: pa.Table, metadata: Mapping[str, str] | None = None) -> by
     return sink.getvalue()
 
 
-def from_parquet(data: bytes) -> tuple[pa.Table, dict[str, str]]:
+def from_parquet(data: bytes, without: Collection[str] = ()) -> tuple[pa.Table, dict[str, str]]:
     """The table in the bytes of a Parquet file, and its schema's metadata.
+
+    Args:
+        data: the file.
+        without: columns that are not read.
 
     Raises:
         pyarrow.ArrowInvalid: the bytes are not a whole Parquet file.
     """
-    table = pq.read_table(pa.BufferReader(data), use_threads=False)
+    file = pq.ParquetFile(pa.BufferReader(data))
+    columns = [name for name in file.schema_arrow.names if name not in without] if without else None
+    table = file.read(columns, use_threads=False)
     metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
     return table.replace_schema_metadata(None), metadata
 

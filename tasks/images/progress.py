@@ -12,6 +12,7 @@ class _Listener:
     announce: Callable[[int], object]
     advance: Callable[[int], object]
     download: Callable[[int, int], object]
+    wrote: Callable[[int], object]
 
 
 _listeners: list[_Listener] = []
@@ -22,6 +23,7 @@ def listening(
     announce: Callable[[int], object] = lambda _: None,
     advance: Callable[[int], object] = lambda _: None,
     download: Callable[[int, int], object] = lambda _, __: None,
+    wrote: Callable[[int], object] = lambda _: None,
 ) -> Iterator[None]:
     """Listen while the block runs.
 
@@ -29,8 +31,9 @@ def listening(
         announce: called once with the number of images that a run has to do.
         advance: called with the number of images just done, from whichever thread did them.
         download: called with the bytes of a source that are here, and with all that it has.
+        wrote: called with the bytes of an export that were just written, or were there.
     """
-    listener = _Listener(announce, advance, download)
+    listener = _Listener(announce, advance, download, wrote)
     _listeners.append(listener)
     try:
         yield
@@ -54,3 +57,9 @@ def download(done: int, total: int) -> None:
     """Tell that `done` of `total` bytes of a source are downloaded."""
     for listener in _listeners:
         listener.download(done, total)
+
+
+def wrote(size: int) -> None:
+    """Tell that `size` more bytes of an export are there."""
+    for listener in _listeners:
+        listener.wrote(size)

@@ -11,12 +11,13 @@ import pickle
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from functools import lru_cache
 from multiprocessing.connection import Connection
 
 from tasks.images.allocation import give_back_beyond
 from tasks.images.recipe import Recipe
-from tasks.images.render import Rejected, Rendered, render
+from tasks.images.render import Rejected, render
 
 READY = "ready"
 #: Bytes that the shared file keeps between images.
@@ -27,11 +28,16 @@ MOST_RESIDENT = 512 * 2**20
 OUT_OF_MEMORY = 75
 
 
-def main(connection_descriptor: int, shared_descriptor: int) -> None:
+def main(
+    connection_descriptor: int,
+    shared_descriptor: int,
+    answering: Callable[[bytes, str, tuple[str, ...]], object] | None = None,
+) -> None:
     """Answer requests until the other side closes the connection.
 
-    A request is the recipe, the names of outputs and the number of bytes that stand in the shared file; an
-    answer is the number of bytes there, a pickle.
+    A request is a text (the recipe), the names of outputs and the number of bytes that stand in the shared file; an
+    answer is the number of bytes there, a pickle of what `answer`, or
+    `answering` in its place, gives for the bytes, the text and the names.
     """
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)  # who asks decides when to stop: a service's stop is sent to all
@@ -46,7 +52,7 @@ def main(connection_descriptor: int, shared_descriptor: int) -> None:
                 recipe, outputs, length = connection.recv()
             except EOFError:
                 return
-            reply = answer(read_shared(shared_descriptor, length), _recipe(recipe), outputs)
+            reply = (answering or answer)(read_shared(shared_descriptor, length), recipe, outputs)
             connection.send(write_shared(shared_descriptor, pickle.dumps(reply, pickle.HIGHEST_PROTOCOL)))
             del reply
             give_back_beyond(MOST_RESIDENT)
@@ -70,14 +76,20 @@ def read_shared(descriptor: int, length: int) -> bytes:
     return data
 
 
-def answer(data: bytes, recipe: Recipe, outputs: tuple[str, ...]) -> Rendered | BaseException:
-    """What `render` gives or raises. Beyond the recipe's time limit this process ends by SIGALRM.
+def answer(data: bytes, recipe: str, outputs: tuple[str, ...]) -> object:
+    """What `render` gives or raises."""
+    taken = _recipe(recipe)
+    return guarded(lambda: render(data, taken, outputs), taken.max_seconds)
+
+
+def guarded(draw: Callable[[], object], seconds: float) -> object:
+    """What `draw` gives or raises. Beyond the time limit this process ends by SIGALRM.
 
     The signal's default action also ends a decoder that hangs in C code and never returns to Python.
     """
-    signal.setitimer(signal.ITIMER_REAL, recipe.max_seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        return render(data, recipe, outputs)
+        return draw()
     except Rejected as reject:
         return Rejected(reject.rule, reject.message)  # without its cause, which need not travel
     except MemoryError:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Pipe
 from typing import IO
@@ -18,7 +18,7 @@ from blocks.errors import LookbookError
 from tasks.images.render import Rendered
 from tasks.images.render_process import read_shared, write_shared
 
-#: What starts a process; the numbers of its two file descriptors come last.
+#: What starts a process that draws the outputs of a recipe; the numbers of its two file descriptors come last.
 COMMAND = ("-P", "-m", "tasks.images.render_process")
 
 # No secret of this process goes along. What each image allocates is kept for the next one: giving it back to
@@ -48,15 +48,19 @@ class RendererDiedError(Exception):
 
 
 class Renderer:
-    """One process that draws one image at a time."""
+    """One process that draws one image at a time.
 
-    def __init__(self) -> None:
+    Args:
+        command: in place of `COMMAND`, for a process that draws something else.
+    """
+
+    def __init__(self, command: Sequence[str] | None = None) -> None:
         self._connection, theirs = Pipe()
         self._shared = _file_in_memory()
         with tempfile.TemporaryFile() as said:
             with theirs, _high(theirs.fileno(), self._shared.fileno()) as descriptors:
                 self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                    [sys.executable, *COMMAND, *map(str, descriptors)],
+                    [sys.executable, *(command or COMMAND), *map(str, descriptors)],
                     env=_environment(),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,

@@ -8,9 +8,9 @@ import signal
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from typing import Protocol
 
 from tasks.images.pacing import Lookahead
-from tasks.images.recipe import Recipe
 from tasks.images.render import Rejected, Rendered
 from tasks.images.render_process import OUT_OF_MEMORY
 from tasks.images.renderer import Renderer, RendererDiedError
@@ -26,17 +26,31 @@ MOST_THREADS = 256
 SECONDS_TO_ANSWER = 30.0
 
 
+class Asked(Protocol):
+    """What is to be drawn, as the process is told it: a recipe, or what another module takes."""
+
+    @property
+    def max_seconds(self) -> float:
+        """For how long one image may be drawn."""
+        ...
+
+    def model_dump_json(self) -> str:
+        """As text."""
+        ...
+
+
 class Renderers:
     """A few processes that draw at the same time, whoever asks; started when they are first needed."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, command: tuple[str, ...] | None = None) -> None:
+        self._command = command
         self.ahead = Lookahead(2 * most + 1, max(2 * most + 1, min(THREADS_A_RENDERER * most, MOST_THREADS)))
         self._most = most
         self._waiting = 0
         self._places = threading.BoundedSemaphore(most)
         self._idle: list[Renderer] = []
 
-    def render(self, data: bytes, recipe: Recipe, outputs: Collection[str]) -> Rendered:
+    def render(self, data: bytes, recipe: Asked, outputs: Collection[str]) -> Rendered:
         """As `render.render`, in another process. Many threads may call this; they wait for a free one.
 
         Raises:
@@ -75,7 +89,7 @@ class Renderers:
     def _ask(
         self, data: bytes, recipe: str, outputs: Collection[str], seconds: float, *, fresh: bool
     ) -> Rendered | BaseException:
-        renderer = Renderer() if fresh else self._idle_or_new()
+        renderer = Renderer(self._command) if fresh else self._idle_or_new()
         try:
             answer = renderer.render(data, recipe, outputs, seconds)
         except BaseException:
@@ -90,7 +104,7 @@ class Renderers:
             while not (renderer := self._idle.pop()).is_alive():
                 renderer.close()
             return renderer
-        return Renderer()
+        return Renderer(self._command)
 
     def close(self) -> None:
         """End the processes that are idle."""
@@ -98,13 +112,13 @@ class Renderers:
             self._idle.pop().close()
 
 
-def shared(most: int) -> Renderers:
-    """The processes that all batches of this process share."""
+def shared(most: int, command: tuple[str, ...] | None = None) -> Renderers:
+    """The processes that all batches, or all exports, of this process share: those started by `command`."""
     with _making:  # two batches may begin at once
-        if most not in _shared:
-            _shared[most] = Renderers(most)
-            atexit.register(_shared[most].close)
-        return _shared[most]
+        if (most, command) not in _shared:
+            _shared[most, command] = Renderers(most, command)
+            atexit.register(_shared[most, command].close)
+        return _shared[most, command]
 
 
 def _forget() -> None:
@@ -114,12 +128,12 @@ def _forget() -> None:
     _shared.clear()
 
 
-_shared: dict[int, Renderers] = {}
+_shared: dict[tuple[int, tuple[str, ...] | None], Renderers] = {}
 _making = threading.Lock()
 os.register_at_fork(after_in_child=_forget)
 
 
-def _culprit(code: int, recipe: Recipe) -> Rejected:
+def _culprit(code: int, recipe: Asked) -> Rejected:
     if code == -signal.SIGALRM:
         return Rejected("timeout", f"Not drawn within {recipe.max_seconds:g} s, the recipe's max_seconds.")
     if code == OUT_OF_MEMORY:

@@ -36,7 +36,7 @@ def engine(
     Args:
         scratch: a folder of this machine.
         readable: files, or folders that end with a slash.
-        memory: what a statement may hold.
+        memory: what one statement may hold.
     """
     import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
 

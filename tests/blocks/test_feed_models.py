@@ -34,7 +34,7 @@ def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
 
 def shown(warehouse: Warehouse, name: str) -> pd.DataFrame:
     frame: pd.DataFrame = warehouse.query(f"SELECT * FROM feeds.{name}").to_pandas()
-    return frame.sort_values(list(frame)).reset_index(drop=True)
+    return frame.sort_values(list(frame.columns)).reset_index(drop=True)
 
 
 def content(warehouse: Warehouse) -> dict[str, list[Any]]:
@@ -68,16 +68,8 @@ def test_the_star_is_what_pandas_makes_of_the_same_rows(rig: Rig) -> None:
     )
 
     def as_rows(frame: pd.DataFrame) -> list[tuple[str, ...]]:
-        return sorted(
-            (
-                row.borough,
-                str(row.vendor if isinstance(row.vendor, str) else None),
-                str(row.year),
-                str(row.n),
-                f"{row.fares:.2f}",
-            )
-            for row in frame.itertuples()
-        )
+        rows = frame.astype({"fares": float}).to_dict("records")
+        return sorted(tuple(str(v) if v == v else "None" for v in row.values()) for row in rows)  # noqa: PLR0124 - NaN
 
     assert as_rows(joined) == as_rows(expected)
 
@@ -224,8 +216,8 @@ def test_all_failing_tests_are_told_at_once(rig: Rig) -> None:
 
 def test_numbers_and_texts_are_accepted_whatever_the_columns_type(rig: Rig) -> None:
     sql = "SELECT 1 AS id, '2' AS t, CAST(3 AS DOUBLE) AS d, 1 = 1 AS b UNION ALL SELECT 2, NULL, NULL, NULL"
-    accepted = {"id": (1.0, "2"), "t": (2,), "d": (3,), "b": (True,)}
-    rig.warehouse.build_feed_models([FeedModel("kinds", sql, ("id",), accepted_values=accepted)])  # type: ignore[arg-type]
+    accepted: dict[str, tuple[Any, ...]] = {"id": (1.0, "2"), "t": (2,), "d": (3,), "b": (True,)}
+    rig.warehouse.build_feed_models([FeedModel("kinds", sql, ("id",), accepted_values=accepted)])
     with pytest.raises(ModelTestsFailedError) as failed:
         rig.warehouse.build_feed_models([FeedModel("kinds", sql, ("id",), accepted_values={"b": (False,), "t": ()})])
     assert [one.examples for one in failed.value.failures] == [("true",), ("2",)]
@@ -286,7 +278,7 @@ def test_readers_see_all_old_tables_or_all_new_ones(rig: Rig) -> None:
 def test_a_select_that_fails_keeps_the_old_tables(rig: Rig) -> None:
     rig.warehouse.build_feed_models(STAR)
     before = content(rig.warehouse)
-    with pytest.raises(LookbookError, match="boom|nowhere"):
+    with pytest.raises(LookbookError, match="nowhere"):
         rig.warehouse.build_feed_models(
             [*STAR[:3], replace(FACT_TRIP, sql="SELECT trip_id, day, nowhere FROM feeds.trips")]
         )

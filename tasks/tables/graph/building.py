@@ -76,7 +76,7 @@ def build(context: Context, name: str, inputs: Mapping[str, Staged]) -> GraphRes
         keys=publish(context.workspace.lake, folder, graph, task.queries, answers),
         top={asked: tuple(rows[:TOP]) for asked, rows in answers.items()},
         problems=tuple(problems),
-        digest=graph["graph"]["digest"],
+        digest=graph.digest,
     )
 
 

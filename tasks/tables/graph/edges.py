@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tasks.tables.graph.nodes import Nodes
 from tasks.tables.graph.terms import Terms
@@ -16,21 +16,20 @@ _EXAMPLES = 3
 Node = tuple[str, str]
 
 
-@dataclass(frozen=True, order=True)
-class Edge:
+class Edge(NamedTuple):
     """From the row that says something to what it says it of.
 
     Attributes:
         kind: ``link`` or ``mention``.
         columns: in which it stands.
-        count: how often it stands there; 1 of a link.
+        occurrences: how often it stands there; 1 of a link.
     """
 
     source: Node
     target: Node
     kind: str
     columns: tuple[str, ...]
-    count: int = 1
+    occurrences: int = 1
 
 
 def link_edges(nodes: Mapping[str, Nodes], links: Iterable[Link], problems: list[str]) -> list[Edge]:

@@ -21,6 +21,8 @@ import unicodedata
 from functools import cache
 
 START, END = "\x02", "\x03"
+#: Of so many kinds of characters between words, each is marked by itself.
+_FEW = 16
 _NO_MARKS = str.maketrans(dict.fromkeys((START, END), "\ufffd"))
 
 
@@ -35,7 +37,21 @@ def fold(text: str) -> str:
 
 def marked(text: str) -> str:
     """A folded text with its marks; that of a whole word in a text stands in that of the text."""
-    return f"{START}{_between_words().sub(_with_marks, text)}{END}"
+    letters = set(text)
+    others = [letter for letter in letters if _kind(letter) != "word"]
+    if len(others) <= _FEW and not any(_kind(letter) == "mark" for letter in others):
+        for letter in others:  # in C, a letter at a time: ten times as fast as a regular expression
+            text = text.replace(letter, f"{END}{letter}{START}")
+    else:
+        text = _between_words().sub(_with_marks, text)
+    return f"{START}{text}{END}"
+
+
+@cache
+def _kind(letter: str) -> str:
+    if letter == "_" or letter.isalnum():
+        return "word"
+    return "mark" if unicodedata.category(letter).startswith("M") else "other"
 
 
 def _with_marks(found: re.Match[str]) -> str:

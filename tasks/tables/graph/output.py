@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -33,11 +35,35 @@ def node_id(node: Node) -> str:
     return f"{node[0]}:{node[1]}"
 
 
-def node_link(name: str, labels: Mapping[str, Mapping[str, str]], edges: Sequence[Edge]) -> dict[str, Any]:
-    """A graph as networkx and D3 read it, in an order that depends on nothing but its content.
+@dataclass(frozen=True)
+class Graph:
+    """Nodes and edges as rows, and as JSON."""
 
-    networkx reads ``edges`` and D3 by custom ``links``: both hold the same. Two nodes may have several edges, which
-    ``key`` tells apart.
+    name: str
+    nodes: list[dict[str, Any]]
+    edges: list[dict[str, Any]]
+    nodes_json: bytes
+    edges_json: bytes
+
+    @cached_property
+    def digest(self) -> str:
+        """Of nodes and edges."""
+        return hashlib.sha256(self.nodes_json + b"\n" + self.edges_json).hexdigest()
+
+    def json(self) -> bytes:
+        """The graph as networkx and D3 read it.
+
+        networkx reads ``edges``, and D3 by custom ``links``: both hold the same.
+        """
+        head = _json({"directed": True, "multigraph": True, "graph": {"name": self.name, "digest": self.digest}})
+        parts = {"nodes": self.nodes_json, "edges": self.edges_json, "links": self.edges_json}
+        return head[:-1] + b"".join(b',"%s":%s' % (name.encode(), part) for name, part in parts.items()) + b"}"
+
+
+def node_link(name: str, labels: Mapping[str, Mapping[str, str]], edges: Sequence[Edge]) -> Graph:
+    """A graph in an order that depends on nothing but its content.
+
+    Two nodes may have several edges, which ``key`` tells apart.
     """
     nodes = [
         {"id": node_id((entity, key)), "entity": entity, "key": key, "label": label}
@@ -45,9 +71,7 @@ def node_link(name: str, labels: Mapping[str, Mapping[str, str]], edges: Sequenc
         for key, label in sorted(of_entity.items())
     ]
     shown = [_shown(edge) for edge in sorted(edges)]
-    digest = hashlib.sha256(_json({"nodes": nodes, "edges": shown})).hexdigest()
-    about = {"name": name, "digest": digest}
-    return {"directed": True, "multigraph": True, "graph": about, "nodes": nodes, "edges": shown, "links": shown}
+    return Graph(name, nodes, shown, _json(nodes), _json(shown))
 
 
 def _shown(edge: Edge) -> dict[str, Any]:
@@ -56,31 +80,30 @@ def _shown(edge: Edge) -> dict[str, Any]:
         "target": node_id(edge.target),
         "key": edge.kind if edge.kind == "mention" else f"{edge.kind}:{edge.columns[0]}",
         "kind": edge.kind,
-        "count": edge.count,
+        "count": edge.occurrences,
         "columns": list(edge.columns),
     }
 
 
 def publish(
-    lake: Lake, folder: str, graph: Mapping[str, Any], queries: Mapping[str, Query], answers: Mapping[str, list[Row]]
+    lake: Lake, folder: str, graph: Graph, queries: Mapping[str, Query], answers: Mapping[str, list[Row]]
 ) -> dict[str, str]:
     """Write the files, each of which appears whole; graph.json comes last, and all carry its digest.
 
     Returns:
         Their keys in the lake: ``graph``, ``nodes``, ``edges``, and ``queries.<name>``.
     """
-    digest = graph["graph"]["digest"]
     keys = {"graph": f"{folder}/graph.json"}
-    for name, rows, schema in (("nodes", graph["nodes"], NODES), ("edges", graph["edges"], EDGES)):
+    for name, rows, schema in (("nodes", graph.nodes, NODES), ("edges", graph.edges, EDGES)):
         keys[name] = f"{folder}/{name}.parquet"
-        lake.replace(keys[name], _parquet(rows, schema, digest))
+        lake.replace(keys[name], _parquet(rows, schema, graph.digest))
     for name, rows in answers.items():
         keys[f"queries.{name}"] = f"{folder}/queries/{name}.json"
-        asked = {"query": name, "count": queries[name].count, "by": queries[name].by, "graph": digest}
+        asked = {"query": name, "count": queries[name].count, "by": queries[name].by, "graph": graph.digest}
         lake.replace(keys[f"queries.{name}"], _json(asked | {"rows": rows}))
-        lake.replace(f"{folder}/queries/{name}.parquet", _parquet(rows, ANSWER, digest))
+        lake.replace(f"{folder}/queries/{name}.parquet", _parquet(rows, ANSWER, graph.digest))
     lake.settle()
-    lake.replace(keys["graph"], _json(graph))
+    lake.replace(keys["graph"], graph.json())
     lake.settle()
     _remove_former(lake, f"{folder}/queries", set(answers))
     return keys

@@ -30,7 +30,7 @@ def small_dataset(tmp_path: Path) -> FolderLake:
     return publish(tmp_path, write_collection(tmp_path / "in", IMAGES, [row(number) for number in (1, 2, 3, 4)]))
 
 
-def publish(tmp_path: Path, source: Path) -> FolderLake:
+def publish(tmp_path: Path, source: Path | str) -> FolderLake:
     """The main job up to CURRENT: registry and warehouse have no part in copies."""
     place = local_workspace(tmp_path / "home")
     asked = request(place, source)
@@ -40,3 +40,9 @@ def publish(tmp_path: Path, source: Path) -> FolderLake:
     conclude(asked, survey, datetime.now(UTC))
     assert isinstance(place.lake, FolderLake)
     return place.lake
+
+
+@pytest.fixture(scope="session")
+def sample_lake(tmp_path_factory: pytest.TempPathFactory) -> FolderLake:
+    """A lake with the dataset ``things`` of the built-in catalogue: its defects, copies and near duplicates."""
+    return publish(tmp_path_factory.mktemp("sample"), "sample://60")

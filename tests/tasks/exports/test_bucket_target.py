@@ -11,7 +11,9 @@ from blocks.errors import LookbookError, UsageError
 from blocks.gcs_lake import GcsLake
 from blocks.lake import FolderLake
 from tasks.exports.copy import copy_dataset
+from tasks.exports.places import export_to_lake
 from tasks.exports.targets import LAKE_FOLDERS, BucketTarget, open_target
+from tests.support.exports import prepared
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import GcsServer, serving_gcs
 from tests.support.loopback import Fault
@@ -109,7 +111,8 @@ def test_no_folder_of_a_lake_in_a_bucket_is_a_target(server: GcsServer, prefix: 
         assert open_target(to, lake, 4).uri == to
 
 
-def test_the_folders_of_a_lake_are_those_that_a_run_writes(small_dataset: FolderLake) -> None:
+def test_the_folders_of_a_lake_are_those_that_runs_write(small_dataset: FolderLake) -> None:
+    export_to_lake(small_dataset, prepared(small_dataset))
     written = {path.name for path in small_dataset.root.iterdir() if not path.name.startswith(".")}
     assert written == set(LAKE_FOLDERS)
 

@@ -190,8 +190,8 @@ def test_a_fork_gets_processes_of_its_own() -> None:
 
 def test_batches_that_begin_at_once_share_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     class Slow(Renderers):
-        def __init__(self, most: int) -> None:
-            super().__init__(most)
+        def __init__(self, most: int, command: tuple[str, ...] | None = None) -> None:
+            super().__init__(most, command)
             with suppress(threading.BrokenBarrierError):
                 both.wait(0.3)  # for another that makes them, too
 

@@ -1,0 +1,149 @@
+"""An export from its request to its last file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from blocks.lake import Lake
+from tasks.exports.books import Counts, check_books, write_left_out, write_metadata
+from tasks.exports.build import Place, build_parts
+from tasks.exports.card import dataset_card
+from tasks.exports.coco import write_annotations
+from tasks.exports.croissant import croissant
+from tasks.exports.filter_columns import columns_of
+from tasks.exports.metadata_table import describe, metadata_rows
+from tasks.exports.packing import SAMPLES_SCHEMA, Packer
+from tasks.exports.papers import Papers, scratch_folder
+from tasks.exports.plan import KEY, plan_export
+from tasks.exports.predictions import (
+    check_predicted,
+    looks_at_predictions,
+    read_predictions,
+    with_predictions,
+)
+from tasks.exports.request import ExportRequest
+from tasks.exports.resolve import Resolved, find_snapshot, resolve
+from tasks.exports.rows import EXIF, Rows, read_rows
+from tasks.exports.samples import extension_of
+from tasks.exports.select import Selection, left_out_counts, select
+from tasks.exports.sheet import contact_sheet
+
+EXPORT_JSON = "export.json"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An export whose request is understood and whose rows are known; nothing is selected or made yet."""
+
+    resolved: Resolved
+    rows: Rows
+
+    @property
+    def id(self) -> str:
+        """The export's id."""
+        return self.resolved.id
+
+
+def prepare(lake: Lake, request: ExportRequest) -> Prepared:
+    """Find a request's names in its snapshot.
+
+    Raises:
+        UsageError: a column, an output or a recipe does not exist.
+        LookbookError: there is no such dataset, or its snapshot is damaged.
+    """
+    manifest = find_snapshot(lake, request)
+    named = {*(request.columns or ()), request.label, request.stratify}
+    named |= columns_of(request.filter, None) if request.filter else set()
+    rows = read_rows(lake, manifest, with_exif=EXIF in named)
+    if request.predictions:
+        rows = with_predictions(rows, read_predictions(lake, request.dataset, request.predictions))
+        if looks_at_predictions(request):
+            check_predicted(rows.table, request.predictions)
+    return Prepared(resolve(request, manifest, rows, rows.table.schema), rows)
+
+
+def count_rows(prepared: Prepared) -> dict[str, Any]:
+    """What an export would hold, without making anything: ``selected`` rows, ``exported`` and ``left_out``."""
+    selection = select(prepared.rows, prepared.resolved)
+    return {
+        "selected": selection.selected,
+        "exported": selection.table.num_rows,
+        "left_out": left_out_counts(selection, {}),
+    }
+
+
+def build(lake: Lake, prepared: Prepared, place: Place, scratch: Path | None = None) -> dict[str, Any]:
+    """Make an export in a place: its parts that are not there yet, then its papers.
+
+    Args:
+        lake: of the dataset.
+        prepared: the request.
+        place: where to.
+        scratch: a folder for files that grow; None: the system's.
+
+    Returns:
+        The books, as they stand in ``export.json``, with ``made`` and ``there``: images made, and found done.
+
+    Raises:
+        LookbookError: the lake lacks an object, the place can't be written, or the books don't balance.
+        StoppedError: the run was interrupted; what is done stays, and the same request goes on from there.
+    """
+    resolved = prepared.resolved
+    selection = select(prepared.rows, resolved)
+    if resolved.request.predictions:
+        check_predicted(selection.table, resolved.request.predictions)
+    plan = plan_export(lake, resolved, selection)
+    packer = Packer(lake, resolved, plan, describe(resolved, plan))
+    made, there = build_parts(place, lake, packer)
+    with scratch_folder(scratch) as folder:
+        books = _write_papers(Papers(place, Path(folder)), place, packer, selection)
+    place.lake.settle()
+    return books | {"made": made, "there": there}
+
+
+def _write_papers(papers: Papers, place: Place, packer: Packer, selection: Selection) -> dict[str, Any]:
+    counts, told_sha256 = write_metadata(papers, place, packer)
+    if packer.resolved.request.format == "coco":
+        write_annotations(papers, place, packer)
+    check_books(selection.selected, selection.left_out.num_rows, packer.plan.table.num_rows, counts)
+    write_left_out(papers, place, packer.plan, selection.left_out)
+    papers.write("contact-sheet.jpg", contact_sheet(counts.thumbnails))
+    books = _books(selection, counts)
+    shards = {part.side: part.shards for part in packer.plan.parts}
+    papers.write("README.md", dataset_card(packer.resolved, packer.metadata, books, shards))
+    schema = metadata_rows(packer.metadata, packer.plan, SAMPLES_SCHEMA.empty_table()).schema
+    papers.write("croissant.json", croissant(packer.resolved, schema, told_sha256, _extensions(packer)))
+    document = {"id": packer.resolved.id} | packer.resolved.document() | books
+    papers.write(EXPORT_JSON, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+    listed = papers.close()
+    place.lake.settle()  # the manifest says that all of it is there, and would say so after a power cut
+    manifest = {"id": packer.resolved.id, "dataset": packer.resolved.request.dataset, "books": books}
+    manifest["files_sha256"] = hashlib.sha256(listed).hexdigest()
+    place.lake.replace(f"{place.folder}manifest.json", json.dumps(manifest, indent=1).encode())
+    return books
+
+
+def _books(selection: Selection, counts: Counts) -> dict[str, Any]:
+    return {
+        "selected": selection.selected,
+        "exported": counts.rows,
+        "left_out": left_out_counts(selection, counts.refused),
+        "images": counts.samples,
+        "files": counts.files,
+        "bytes": counts.size,
+        "groups": selection.groups,
+        "strata": selection.strata,
+    }
+
+
+def _extensions(packer: Packer) -> list[str]:
+    """The extensions of the files of images."""
+    if packer.resolved.recipe:
+        return [packer.resolved.recipe.extension]
+    return sorted({extension_of(key) for key in pc.unique(packer.plan.table[KEY]).to_pylist()})

@@ -131,6 +131,14 @@ class BigQueryWarehouse(Warehouse):
         with self._store() as store:
             return feeds.build_models(store, self.feeds_dataset, models)
 
+    @contextmanager
+    def feeding(self) -> Iterator[Store]:
+        """The datasets of staging and of feeds, which are made where they are not there, for who loads feeds."""
+        with self._store() as store:
+            for dataset in (store.staging, self.feeds_dataset):
+                feeds.ensure_dataset(store, dataset)
+            yield store
+
     def read_columns(self, table: str, columns: Sequence[str]) -> pa.Table:
         """See `Warehouse.read_columns`."""
         with self._store() as store:

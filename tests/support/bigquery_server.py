@@ -167,7 +167,9 @@ class BigQueryServer(LoopbackServer):
         return json_response(self._table_resource(dataset, name))
 
     def _get_table(self, request: Request) -> Response:
-        return json_response(self._table_resource(*request.parts[1:]))
+        dataset, name = request.parts[1:]
+        rows = {} if self.catalog.table(dataset, name).query else {"numRows": str(self.catalog.count(dataset, name))}
+        return json_response(self._table_resource(dataset, name) | rows)
 
     def _patch_table(self, request: Request) -> Response:
         dataset, name = request.parts[1:]

@@ -155,7 +155,7 @@ class PrefectRuns:
             state = _meaning(run)
             told = await _progress(client, run) if state in {"running", "cancelling"} else (None, None)
         message = (run.state.message or "") if run.state and state == "failed" else ""
-        return RunState(state, message[:LONGEST_MESSAGE], run.start_time, run.end_time, *told)
+        return RunState(state, message[:LONGEST_MESSAGE], _plain(run.start_time), _plain(run.end_time), *told)
 
     async def cancel(self, run_id: str) -> None:
         """See `Runs.cancel`."""
@@ -208,6 +208,11 @@ def _of(flow: str) -> FlowFilter:
 
 def _meaning(run: FlowRun) -> Progress:
     return MEANING.get(run.state_type, "waiting") if run.state_type else "waiting"
+
+
+def _plain(time: datetime | None) -> datetime | None:
+    """A time of Python's own class: Prefect's are of another one, which no encoder of JSON knows."""
+    return datetime.fromtimestamp(time.timestamp(), UTC) if time is not None else None
 
 
 def _seconds(run: FlowRun) -> float:

@@ -61,7 +61,9 @@ def ended(client: httpx.Client, address: str, seconds: float = 300) -> dict[str,
     """What is asked for, once it has ended."""
 
     def look() -> dict[str, Any] | None:
-        told: dict[str, Any] = client.get(address).raise_for_status().json()
+        answer = client.get(address)
+        assert answer.is_success, answer.text
+        told: dict[str, Any] = answer.json()
         return told if told["state"] in FINAL else None
 
     return wait_for(f"{address} ends", look, seconds)

@@ -35,7 +35,7 @@ CHECKS = [
 ]
 
 #: Requests of each operation: schemathesis has phases for examples, for each parameter's bounds and for fuzzing.
-EXAMPLES = 15
+EXAMPLES = 10
 
 
 def test_the_document_describes_every_route_with_its_errors(api: Api) -> None:

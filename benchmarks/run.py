@@ -36,6 +36,7 @@ SECTIONS = (
     "graph",
     "demo",
     "feeds",
+    "feeds_memory",
 )
 #: Those that take a number of photos, for a trial.
 TRIED = ("imaging", "curated", "store", "gcs", "memory", "quality", "agreement", "exports")

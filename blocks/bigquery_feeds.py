@@ -85,12 +85,12 @@ def build_models(store: Store, feeds: str, models: Sequence[FeedModel]) -> list[
     """
     build = _Build(store, feeds)
     for dataset in (store.staging, feeds):
-        _ensure_dataset(store, dataset)
+        ensure_dataset(store, dataset)
     try:
         shapes = {model.name: _make(build, model) for model in models}
         failures = [failed for model in models for failed in _failures(build, model, shapes[model.name])]
         if failures:
-            raise ModelTestsFailedError(failures)
+            raise ModelTestsFailedError.of(failures)
         rows = _counted(build, list(shapes))
         _put_in_place(build, models, shapes)
     finally:
@@ -106,7 +106,8 @@ def reading(store: Store, feeds: str, table: str, columns: Sequence[str]) -> str
     return f"SELECT {names} FROM {quoted('.'.join(parts))} ORDER BY {order}"  # noqa: S608 - quoted
 
 
-def _ensure_dataset(store: Store, name: str) -> None:
+def ensure_dataset(store: Store, name: str) -> None:
+    """Make a dataset, where it is not there."""
     reference = f"{store.client.project}.{name}"
     try:
         store.client.get_dataset(reference, retry=store.retry, timeout=REQUEST_SECONDS)

@@ -105,6 +105,11 @@ class BigQueryWarehouse(Warehouse):
         """See `Warehouse.readers_schema`."""
         return self.warehouse_dataset
 
+    @property
+    def feeds_schema(self) -> str:
+        """See `Warehouse.feeds_schema`."""
+        return self.feeds_dataset
+
     def tables(self) -> dict[str, WarehouseTable]:
         """See `Warehouse.tables`. Lists and looks up: no statement is run, and nothing billed."""
         with self._store() as store:
@@ -125,6 +130,14 @@ class BigQueryWarehouse(Warehouse):
         """See `Warehouse.build_feed_models`. Tables that keep their columns change in one transaction."""
         with self._store() as store:
             return feeds.build_models(store, self.feeds_dataset, models)
+
+    @contextmanager
+    def feeding(self) -> Iterator[Store]:
+        """The datasets of staging and of feeds, which are made where they are not there, for who loads feeds."""
+        with self._store() as store:
+            for dataset in (store.staging, self.feeds_dataset):
+                feeds.ensure_dataset(store, dataset)
+            yield store
 
     def read_columns(self, table: str, columns: Sequence[str]) -> pa.Table:
         """See `Warehouse.read_columns`."""

@@ -36,7 +36,7 @@ def build_models(connection: DuckDBPyConnection, models: Sequence[FeedModel]) ->
         for test in tests_of(model, made.columns):
             failures += _failures(connection, model, test, selects)
     if failures:
-        raise ModelTestsFailedError(failures)
+        raise ModelTestsFailedError.of(failures)
     return built
 
 

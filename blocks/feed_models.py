@@ -83,12 +83,17 @@ class FailedTest:
 class ModelTestsFailedError(LookbookError):
     """Models were built but break their tests: the tables as they stood before still stand."""
 
-    def __init__(self, failures: Sequence[FailedTest]) -> None:
-        super().__init__(
+    failures: tuple[FailedTest, ...] = ()
+
+    @classmethod
+    def of(cls, failures: Sequence[FailedTest]) -> ModelTestsFailedError:
+        """The error of tests that fail."""
+        error = cls(
             "\n".join(map(str, failures)),
             "The tables still stand as they were. Mend the rows, the SELECT or the test; then run again.",
         )
-        self.failures = tuple(failures)
+        error.failures = tuple(failures)
+        return error
 
 
 def check_columns(model: FeedModel, columns: Mapping[str, str]) -> None:

@@ -158,6 +158,11 @@ class Warehouse(Block, ABC):
         """The schema of the views, as queries name it."""
         return "warehouse"
 
+    @property
+    def feeds_schema(self) -> str:
+        """The schema of tables that feeds load and that models make, as queries name it."""
+        return FEEDS_SCHEMA
+
     @abstractmethod
     def load_snapshot(self, load: SnapshotLoad, models: list[Model]) -> None:
         """Make a snapshot the current one of its dataset, in place of the one before.

@@ -29,8 +29,8 @@ def run(
     with _prefect(debug, f"running {name}"):
         from flows.pipeline import pipeline
 
-        summary: dict[str, Any] = pipeline(name, date=given, params=values or None, workspace=workspace, again=again)
-    return summary
+        summary = pipeline(name, date=given, params=values or None, workspace=workspace, again=again)
+    return dict(summary)  # of a state, Prefect gives what it holds
 
 
 def backfill(

@@ -16,8 +16,8 @@ from prefect.artifacts import (
 )
 
 from blocks.workspace import load_workspace
-from flows.fan_out import is_worth_another_try, telling
-from flows.ingest import is_no_interruption
+from flows.fan_out import telling
+from flows.retrying import is_no_interruption, is_worth_another_try
 from tasks.datasets.announcements import announce_export
 from tasks.exports.export import prepare
 from tasks.exports.models import load_model

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prefect import get_run_logger, runtime, task
 from prefect.client.schemas.objects import State
@@ -61,7 +61,7 @@ def run_feed(feed: Feed) -> dict[str, Any] | State[Any]:
         report = TaskRuns(context, again=feed.again).to_end()
         _publish(context, feed, report)
         summary = report.summary(context)
-        status = "completed" if report.worked else "skipped"
+        status: Literal["completed", "skipped"] = "completed" if report.worked else "skipped"
         states, writes = states_of(report), closing_writes(context, report)
         ledger.commit_run(place.registry, entry, status, summary, states, writes)
     describe(summary)

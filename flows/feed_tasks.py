@@ -43,7 +43,8 @@ class TaskRuns:
     def to_end(self) -> Report:
         """Run all that is to be run. After a fault nothing more is started; what is under way ends first."""
         under_way = 0
-        with ThreadPoolTaskRunner(max_workers=AT_ONCE) as runner:
+        runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=AT_ONCE)
+        with runner:
             while True:
                 starting = [] if self._faults else self._order.ready()
                 for name in starting:

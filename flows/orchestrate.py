@@ -93,4 +93,4 @@ def _run_step(step: OrchestrationStep, date: datetime, workspace: str) -> str:
 def _said(summary: Mapping[str, Any] | Any) -> str:  # noqa: ANN401 - a flow gives a state, too, by its type
     if not isinstance(summary, Mapping):
         return "done"
-    return summary["why"] or f"{sum(table['loaded'] or 0 for table in summary['tables']):,} rows loaded"
+    return summary["why"] or f"{sum(table.get('loaded') or 0 for table in summary['tables']):,} rows loaded"

@@ -59,3 +59,11 @@ def test_the_command_line_imports_no_prefect_before_it_runs(module: str) -> None
     loaded = modules_after(f"import deployments.cli, {module}")
     assert "cyclopts" in loaded
     assert not loaded & {"prefect", "asyncpg", "sqlalchemy", "duckdb", "pandas"}
+
+
+def test_specs_are_read_before_prefect_is_imported() -> None:
+    """Prefect's settings are those of the environment when it is imported, and a command sets them after that."""
+    reading = "from blocks.settings import read_settings; from deployments.pipeline_work import validate; validate([])"
+    loaded = modules_after(reading)
+    assert "sqlglot" in loaded
+    assert not loaded & {"prefect", "asyncpg", "sqlalchemy", "duckdb", "pandas"}

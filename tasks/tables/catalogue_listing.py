@@ -62,6 +62,7 @@ def list_tables(workspace: Workspace) -> list[dict[str, Any]]:
 def found_tables(workspace: Workspace) -> list[Listed]:
     """The entries of the catalogue with what the places say now, sorted by name."""
     known, in_registry = workspace.registry.run(_of_registry)
+    known = [_renamed(entry, workspace.warehouse.feeds_schema) for entry in known]
     tables = {(entry.place, entry.name): Listed(entry, GONE) for entry in known}
     for entry, fault in _of_lake(workspace.lake):
         tables[entry.place, entry.name] = _merged(tables.get((entry.place, entry.name)), entry, fault)
@@ -73,6 +74,14 @@ def found_tables(workspace: Workspace) -> list[Listed]:
         of_warehouse = None
     tables |= _of_warehouse(tables, of_warehouse, workspace.warehouse.readers_schema)
     return sorted(tables.values(), key=lambda each: (each.entry.name, each.entry.place))
+
+
+def _renamed(entry: TableEntry, feeds_schema: str) -> TableEntry:
+    """An entry under the name that this warehouse's queries have for it: a dataset of BigQuery may have any."""
+    schema, _, table = entry.name.partition(".")
+    if (entry.place, schema) != ("warehouse", FEEDS_SCHEMA):
+        return entry
+    return replace(entry, name=f"{feeds_schema}.{table}")
 
 
 def _merged(registered: Listed | None, found: TableEntry, fault: str = "") -> Listed:

@@ -13,6 +13,7 @@ from blocks.errors import LookbookError
 from tasks.tables.engine import engine, quoted, text
 from tasks.tables.lake_files import NewFile, adopt_files, write_files
 from tasks.tables.lake_manifest import DataFile, TableManifest
+from tasks.tables.lake_rows import JobRows
 from tasks.tables.lake_views import FILE, checked_types, relation
 from tasks.tables.load.job import LOAD_ID, TAG_COLUMNS, LoadJob
 from tasks.tables.staging import FILE_BYTES
@@ -33,12 +34,14 @@ class Change:
     Attributes:
         kept: files of the snapshot before.
         added: files that are to be written; their columns are `layout`.
+        superseded: rows of the job that gave way to another one with the same key.
     """
 
     columns: dict[str, str]
     partition_by: tuple[str, ...]
     kept: list[DataFile]
     added: list[NewFile]
+    superseded: int = 0
 
     @property
     def layout(self) -> tuple[str, ...]:
@@ -127,18 +130,22 @@ class _Planner:
     copy: Callable[[DataFile], Path]
     folder: Path
 
+    @property
+    def _rows(self) -> JobRows:
+        return JobRows(self.job, self.table)
+
     def plan(self) -> Change:
         disposition = self.job.settings.write_disposition
         if disposition == "merge":
             return self._merged() if self.job.rows else self._change(self.table.files, [])
         if disposition == "replace":
             return self._change([], self._written())
-        kept = [file for file in self.table.files if file.load_id != self.job.load_id]
+        kept = [file for file in self.table.files if not _is_of(file, self.job.load_id)]
         mixed = {file.key: self.copy(file) for file in kept if file.load_id is None}
         return self._without_load(kept, mixed) if mixed else self._change(kept, self._written())
 
-    def _change(self, kept: Iterable[DataFile], added: list[NewFile]) -> Change:
-        return Change(self.table.columns, self.table.partition_by, list(kept), added)
+    def _change(self, kept: Iterable[DataFile], added: list[NewFile], superseded: int = 0) -> Change:
+        return Change(self.table.columns, self.table.partition_by, list(kept), added, superseded)
 
     def _engine(
         self, files: Mapping[str, Path] | None = None
@@ -154,36 +161,38 @@ class _Planner:
         if whole and all(path.stat().st_size <= LARGEST for path in self.job.files):
             return adopt_files(self.job.files, self.job.load_id)
         with self._engine() as (connection, _):
-            return self._write(connection, self._of_job())
+            return self._write(connection, self._rows.select())
 
     def _without_load(self, kept: Sequence[DataFile], mixed: Mapping[str, Path]) -> Change:
         """Append where a merge put rows of several loads into one file: those of this load are taken out of it."""
-        ours = f"{quoted(LOAD_ID)} = {text(self.job.load_id)}"
+        load_id = quoted(LOAD_ID)
+        ours = f"({load_id} = {text(self.job.load_id)} OR starts_with({load_id}, {text(self.job.load_id + '.')}))"
         with self._engine(mixed) as (connection, _):
             everything = relation(self.table, mixed, with_file=True)
             paths = _paths(connection, f"SELECT DISTINCT {FILE} FROM ({everything}) WHERE {ours}")  # noqa: S608 - ours
             concerned = {key: path for key, path in mixed.items() if str(path) in paths}
             rest = f"SELECT * FROM ({relation(self.table, concerned)}) WHERE NOT {ours}"  # noqa: S608 - ours
-            rows = f"{rest} UNION ALL {self._of_job()}" if concerned else self._of_job()
+            rows = f"{rest} UNION ALL {self._rows.select()}" if concerned else self._rows.select()
             return self._change((f for f in kept if f.key not in concerned), self._write(connection, rows))
 
     def _merged(self) -> Change:
         """Merge: files with a key that the job has are written anew, without those rows; then come the job's."""
         candidates = {file.key: self.copy(file) for file in self._candidates()}
         with self._engine(candidates) as (connection, _):
-            connection.execute(f"CREATE TEMP TABLE winners AS {self._winners()}")
-            same = " AND ".join(f"t.{quoted(k)} IS NOT DISTINCT FROM w.{quoted(k)}" for k in self._keys())
+            connection.execute(f"CREATE TEMP TABLE winners AS {self._rows.winners()}")
+            same = " AND ".join(f"t.{quoted(k)} IS NOT DISTINCT FROM w.{quoted(k)}" for k in self._rows.key())
             held = f"({relation(self.table, candidates, with_file=True)}) AS t SEMI JOIN winners AS w ON {same}"
             paths = _paths(connection, f"SELECT DISTINCT t.{FILE} FROM {held}")  # noqa: S608 - made by us
             concerned = {key: path for key, path in candidates.items() if str(path) in paths}
             others = f"SELECT t.* FROM ({relation(self.table, concerned)}) AS t ANTI JOIN winners AS w ON {same}"  # noqa: S608 - made by us
             stay = (
-                f"SELECT j.* EXCLUDE (__file_number, __row_number) FROM ({self._of_job(numbered=True)}) AS j"  # noqa: S608 - made by us
+                f"SELECT j.* EXCLUDE (__file_number, __row_number) FROM ({self._rows.select(numbered=True)}) AS j"  # noqa: S608 - made by us
                 f" SEMI JOIN winners AS w ON j.__file_number = w.__file_number AND j.__row_number = w.__row_number"
-                f" WHERE NOT {self._deleted()}"
+                f" WHERE NOT {self._rows.deleted()}"
             )
             added = self._write(connection, f"{others} UNION ALL {stay}")
-            return self._change((f for f in self.table.files if f.key not in concerned), added)
+            superseded = self.job.rows - _count(connection, "winners")
+            return self._change((f for f in self.table.files if f.key not in concerned), added, superseded)
 
     def _candidates(self) -> list[DataFile]:
         """The files that may hold a key of the job: of its partitions only, where the key says the partition."""
@@ -192,53 +201,8 @@ class _Planner:
             return self.table.files
         wanted = ", ".join(f"CAST({quoted(name)} AS VARCHAR)" for name in places)
         with self._engine() as (connection, _):
-            found = set(connection.execute(f"SELECT DISTINCT {wanted} FROM ({self._of_job()})").fetchall())  # noqa: S608 - made by us
+            found = set(connection.execute(f"SELECT DISTINCT {wanted} FROM ({self._rows.select()})").fetchall())  # noqa: S608 - made by us
         return [file for file in self.table.files if file.partition in found]
-
-    def _keys(self) -> tuple[str, ...]:
-        keys = tuple(self.job.settings.primary_key)
-        lacking = [name for name in keys if name not in self.job.columns]
-        if lacking:
-            raise LookbookError(
-                f"lake.{self.job.table}: the rows to merge have no column {lacking[0]}, which primary_key names.",
-                f"They have {', '.join(name for name in self.job.columns if name not in TAG_COLUMNS)}.",
-            )
-        return keys
-
-    def _winners(self) -> str:
-        """One row a key: the first by dedup_sort, and of those that are equal the one that came last.
-
-        Only its key and its place are kept: what is joined and sorted is narrow, however wide the rows are.
-        """
-        sort = [f"{quoted(name)} {way.upper()} NULLS LAST" for name, way in self.job.settings.dedup_sort.items()]
-        order = ", ".join([*sort, "__file_number DESC", "__row_number DESC"])
-        keys = ", ".join(map(quoted, self._keys()))
-        return (
-            f"SELECT {keys}, __file_number, __row_number FROM ({self._of_job(numbered=True)})"  # noqa: S608 - made by us
-            f" QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {order}) = 1"
-        )
-
-    def _deleted(self) -> str:
-        column = self.job.settings.hard_delete
-        if column is None or column not in self.job.columns:
-            return "false"
-        is_truth = self.table.columns[column] == "BOOLEAN"
-        return f"coalesce({quoted(column)}, false)" if is_truth else f"({quoted(column)} IS NOT NULL)"
-
-    def _of_job(self, *, numbered: bool = False) -> str:
-        """The job's rows with the columns of the table, numbered as they came if that is asked for."""
-        columns = [
-            f"CAST({quoted(name) if name in self.job.columns else 'NULL'} AS {type_}) AS {quoted(name)}"
-            for name, type_ in self.table.columns.items()
-        ]
-        files = f"[{', '.join(text(str(path)) for path in self.job.files)}]"
-        if numbered:
-            columns += [f"list_position({files}, __file) AS __file_number", "file_row_number AS __row_number"]
-        if not self.job.files:
-            nulls = ", ".join(f"CAST(NULL AS {t}) AS {quoted(n)}" for n, t in self.table.columns.items())
-            return f"SELECT {nulls} WHERE false"
-        options = ", filename = '__file', file_row_number = true" if numbered else ""
-        return f"SELECT {', '.join(columns)} FROM read_parquet({files}, hive_partitioning = false{options})"  # noqa: S608 - made by us
 
     def _write(self, connection: DuckDBPyConnection, rows: str) -> list[NewFile]:
         layout, places = self._layout(), self.table.partition_by
@@ -247,5 +211,15 @@ class _Planner:
         return write_files(connection, select, layout, places, self.folder)
 
 
+def _is_of(file: DataFile, load_id: str) -> bool:
+    """Whether a load brought all rows of a file: itself, or by taking up its rejects again."""
+    return file.load_id is not None and (file.load_id == load_id or file.load_id.startswith(f"{load_id}."))
+
+
 def _paths(connection: DuckDBPyConnection, statement: str) -> set[str]:
     return {path for (path,) in connection.execute(statement).fetchall()}
+
+
+def _count(connection: DuckDBPyConnection, table: str) -> int:
+    counted = connection.execute(f"SELECT count(*) FROM {quoted(table)}").fetchone()  # noqa: S608 - quoted
+    return int(counted[0]) if counted else 0

@@ -45,11 +45,14 @@ class LakeTables:
         """
         return read_table(self._lake, table)
 
-    def load(self, job: LoadJob) -> None:
+    def load(self, job: LoadJob) -> int:
         """See `Destination.load`.
 
         Append puts files beside those that are there, in place of those of the same load; replace puts files in place
         of all; merge writes those files anew that hold a key of the job. Readers see all of it once CURRENT is swapped.
+
+        Returns:
+            How many rows gave way to another of the job with the same key.
 
         Raises:
             LookbookError: the job does not fit the table, or other loads of it were quicker many times in a row.
@@ -58,16 +61,15 @@ class LakeTables:
         for _ in range(TRIES):
             current = read_current(self._lake, job.table)
             try:
-                self._try(job, current)
+                return self._try(job, current)
             except SwapConflictError:
                 continue  # what stands there now may hold other keys: the files are made anew
-            return
         raise LookbookError(
             f"lake.{job.table}: other loads changed it {TRIES} times while this one wrote its files.",
             "Run again when they have ended, or load the table from one pipeline only.",
         )
 
-    def _try(self, job: LoadJob, current: CurrentSnapshot | None) -> None:
+    def _try(self, job: LoadJob, current: CurrentSnapshot | None) -> int:
         before = current.manifest if current else None
         self._scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._scratch, prefix="table-") as folder:
@@ -76,3 +78,4 @@ class LakeTables:
             )
             if change.added or not change.leaves(before):
                 commit_change(self._lake, job, current, change)
+            return change.superseded

@@ -39,7 +39,7 @@ def read_orchestrations(pipelines: Path) -> dict[str, Orchestration]:
         elif key == "graph" and not _has_graph(known[pipeline]):
             problems.append(finder.at(path, f"the pipeline {pipeline} makes no graph"))
     if problems:
-        raise SpecError(problems)
+        raise SpecError.of(problems)
     return found.orchestrations
 
 

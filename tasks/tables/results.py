@@ -120,8 +120,8 @@ def _model(context: Context, result: Any, now: datetime) -> TableEntry:  # noqa:
     from tasks.tables.catalogue import loaded_entry  # noqa: PLC0415
 
     state = TableState(result.columns, result.rows)
-    more = {"run_id": context.run_id, "inputs": list(result.inputs)}
-    return loaded_entry("warehouse", result.name, state, fresh_at=now, kind="model", **more)
+    run_id, inputs = context.run_id, list(result.inputs)
+    return loaded_entry("warehouse", result.name, state, fresh_at=now, kind="model", run_id=run_id, inputs=inputs)
 
 
 def replay_context(place: Workspace, spec: Pipeline, folder: Path, date: datetime) -> Context:

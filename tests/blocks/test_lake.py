@@ -85,6 +85,17 @@ def test_listing_tells_when_an_object_was_written_and_which_version_it_is(lake: 
     assert first.version != second.version
 
 
+def test_folders_are_named_once_and_objects_beside_them_are_none(lake: Lake) -> None:
+    for number in range(12):  # more than a page of the stand-in holds
+        lake.put(f"tables/t{number:02}/data/x", b"1")
+        lake.put(f"tables/t{number:02}/CURRENT", b"1")
+    lake.put("tables/file", b"1")
+    lake.put("tablesque/other/x", b"1")
+    assert list(lake.folders("tables")) == [f"t{number:02}" for number in range(12)]
+    assert list(lake.folders("tables/t00")) == ["data"]
+    assert list(lake.folders("nowhere")) == []
+
+
 def test_a_local_copy_is_a_file_with_the_objects_bytes(lake: Lake, tmp_path: Path) -> None:
     lake.put("datasets/d/images.parquet", b"rows")
     assert lake.local_copy("datasets/d/images.parquet", tmp_path / "copies").read_bytes() == b"rows"

@@ -104,6 +104,25 @@ def test_each_row_carries_its_tags(house: tuple[Rig, SnapshotLoad], table: str) 
     assert rows(house[0].warehouse, sql) == [("fashion", "s1", "load-1", True)]
 
 
+def test_readers_are_told_the_views_with_their_columns(rig: Rig) -> None:
+    tables = rig.warehouse.tables()
+    assert set(tables) == {f"warehouse.{name}" for name in TABLES}
+    for name, table in tables.items():
+        assert list(table.columns) == rig.warehouse.query(f"SELECT * FROM {name} LIMIT 0").column_names, name
+        assert table.rows is None, "a view would have to be read to count it"
+
+
+def test_tables_of_feeds_are_told_with_their_rows(rig: Rig) -> None:
+    rig.change("CREATE SCHEMA feeds")
+    rig.change("CREATE TABLE feeds.zones AS SELECT 1 AS zone")
+    zones = rig.warehouse.tables()["feeds.zones"]
+    assert (list(zones.columns), zones.rows) == (["zone"], 1)
+
+
+def test_a_warehouse_that_is_not_there_has_no_tables(warehouse: Warehouse) -> None:
+    assert warehouse.tables() == {}
+
+
 def test_loading_twice_leaves_no_row_twice(rig: Rig, tmp_path: Path) -> None:
     once = content(rig.warehouse)
     rig.warehouse.load_snapshot(snapshot_load(tmp_path, load_id="load-2"), MODELS)

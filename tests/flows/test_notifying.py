@@ -6,6 +6,7 @@ import logging
 from types import SimpleNamespace
 from typing import Any
 
+import prefect.blocks.core
 import pytest
 
 from blocks.errors import LookbookError
@@ -94,6 +95,11 @@ def test_blocks_that_know_one_way_only_are_called_in_that(monkeypatch: pytest.Mo
     monkeypatch.setattr(notifying, "get_client", lambda **_: Client())
     monkeypatch.setattr(notifying, "load_prefect_collections", lambda: None)
     loaded: list[str] = []
-    monkeypatch.setattr(notifying.Block, "load", lambda name, **_: loaded.append(name) or Block())
+
+    def load(name: str, **_: Any) -> Block:
+        loaded.append(name)
+        return Block()
+
+    monkeypatch.setattr(prefect.blocks.core.Block, "load", load)
     notifying.notify(["mine"], "subject", "body")
     assert (loaded, heard) == (["chat/mine"], [("body", "subject")])

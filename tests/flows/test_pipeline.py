@@ -103,6 +103,6 @@ def test_a_missed_date_that_fails_keeps_the_later_ones_back(runs: Runs, monkeypa
 def test_after_a_long_pause_a_run_takes_the_oldest_dates_and_leaves_its_own_to_the_next(runs: Runs) -> None:
     runs.done(0)
     runs.planned = tick(MOST_DATES + 50)
-    state = flows.pipeline.pipeline.fn("daily")
+    state: Any = flows.pipeline.pipeline.fn("daily")
     assert (len(runs.below), runs.own) == (MOST_DATES, [])
     assert (state.type.value, state.name) == ("COMPLETED", "CatchingUp")

@@ -122,9 +122,8 @@ def test_fifty_exports_at_once_all_end_though_a_worker_is_killed_among_them(serv
     assert (
         lookbook(server.home, "ingest", "sample://20", "--dataset", "many", PREFECT_API_URL=server.url).returncode == 0
     )
-    beats = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
     with api_of(server) as client:
-        with server.worker(**beats) as first, ThreadPoolExecutor(50) as pool:
+        with server.worker(PREFECT_FLOWS_HEARTBEAT_FREQUENCY="30") as first, ThreadPoolExecutor(50) as pool:
             bodies = [{"dataset": "many", "seed": seed, "format": "csv"} for seed in range(50)]
             addresses = [
                 told["links"]["self"] for told in pool.map(lambda body: submitted(client, "exports", body), bodies)
@@ -133,7 +132,7 @@ def test_fifty_exports_at_once_all_end_though_a_worker_is_killed_among_them(serv
                 "some run", lambda: states(client, addresses)["running"] or states(client, addresses)["completed"], 180
             )
             first.kill()
-        with server.worker(**beats):
+        with server.worker(PREFECT_FLOWS_HEARTBEAT_FREQUENCY="30"):
             wait_for("all have ended", lambda: set(states(client, addresses)) <= FINAL, 800)
         found = states(client, addresses)
     assert sum(found.values()) == 50

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.command import lookbook, lookbook_json
 from tests.support.loopback import LoopbackServer, Request, Response, Route, serving
-from tests.support.prefect_processes import Server, wait_for
+from tests.support.prefect_processes import Server, deploy, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
@@ -149,8 +149,9 @@ def test_a_new_file_is_all_that_a_new_feed_needs_and_what_stands_there_stays(fee
     told = feeds.deploy()
     assert told["changed"] == [f"{rule}, which is gone"], "the spec says so no more"
     assert any("pipeline/added has no spec" in note for note in told["notes"])
-    assert set(feeds.deploy("--prune")["removed"]) == {"pipeline/added", "watch-files/added"}
+    assert {"pipeline/added", "watch-files/added"} <= set(feeds.deploy("--prune")["removed"])
     assert not [one for one in server.post("/automations/filter") if "added" in one["name"]]
+    deploy(server)  # other tests want what is shipped, which this folder does not hold
 
 
 def test_files_that_arrive_are_taken_once_and_a_run_without_new_ones_is_skipped_visibly(working: Feeds) -> None:

@@ -136,8 +136,18 @@ class Catalog:
         table = self.table(dataset, name)
         if table.query is not None:
             return table.columns
-        found = self.rows(f"SELECT * FROM {quoted(dataset, name)} LIMIT 0")
-        return [field for field in rest_fields(found.schema) if field["name"] != "__none"]
+        return [field for field in self.columns(f"SELECT * FROM {quoted(dataset, name)}") if field["name"] != "__none"]
+
+    def columns(self, select: str) -> list[Field]:
+        """The columns that a SELECT of DuckDB's gives. To Arrow, JSON is text."""
+        found = self.rows(f"SELECT * FROM ({select}) LIMIT 0")
+        kinds = [row["column_type"] for row in self.rows(f"DESCRIBE {select}").to_pylist()]
+        fields = zip(rest_fields(found.schema), kinds, strict=True)
+        return [field | ({"type": "JSON"} if kind == "JSON" else {}) for field, kind in fields]
+
+    def count(self, dataset: str, name: str) -> int:
+        """How many rows a table has."""
+        return self.rows(f"SELECT count(*) AS rows FROM {quoted(dataset, name)}").to_pylist()[0]["rows"]  # type: ignore[no-any-return]
 
     def refresh_views(self) -> None:
         """BigQuery reads a view's text at each query; DuckDB keeps the types that it had."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tests.support import bigquery_engine as engine
-from tests.support.bigquery_catalog import Catalog, Refused
+from tests.support.bigquery_catalog import Catalog, Refused, quoted
 from tests.support.bigquery_jobs import Fetch, Job, Jobs
 from tests.support.bigquery_parsing import parse
 from tests.support.bigquery_types import rest_rows
@@ -131,14 +131,22 @@ class BigQueryServer(LoopbackServer):
     def _table_resource(self, dataset: str, name: str) -> dict[str, Any]:
         table = self.catalog.table(dataset, name)
         reference = {"projectId": self.catalog.project, "datasetId": dataset, "tableId": name}
-        return table.properties | {
-            "id": f"{self.catalog.project}:{dataset}.{name}",
-            "tableReference": reference,
-            "type": "TABLE" if table.query is None else "VIEW",
-            "creationTime": str(table.created),
-            "location": self.catalog.location,
-            "schema": {"fields": self.catalog.fields(dataset, name)},
-        }
+        counted = {}
+        if table.query is None:
+            (row,) = self.catalog.rows(f"SELECT count(*) AS n FROM {quoted(dataset, name)}").to_pylist()
+            counted = {"numRows": str(row["n"])}
+        return (
+            table.properties
+            | counted
+            | {
+                "id": f"{self.catalog.project}:{dataset}.{name}",
+                "tableReference": reference,
+                "type": "TABLE" if table.query is None else "VIEW",
+                "creationTime": str(table.created),
+                "location": self.catalog.location,
+                "schema": {"fields": self.catalog.fields(dataset, name)},
+            }
+        )
 
     def _list_tables(self, request: Request) -> Response:
         _, dataset = request.parts
@@ -159,7 +167,9 @@ class BigQueryServer(LoopbackServer):
         return json_response(self._table_resource(dataset, name))
 
     def _get_table(self, request: Request) -> Response:
-        return json_response(self._table_resource(*request.parts[1:]))
+        dataset, name = request.parts[1:]
+        rows = {} if self.catalog.table(dataset, name).query else {"numRows": str(self.catalog.count(dataset, name))}
+        return json_response(self._table_resource(dataset, name) | rows)
 
     def _patch_table(self, request: Request) -> Response:
         dataset, name = request.parts[1:]

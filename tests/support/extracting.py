@@ -23,7 +23,8 @@ def context_of(
 ) -> Context:
     """A run of the pipeline ``p`` with these tasks, as its YAML would say them."""
     pipeline = Pipeline.model_validate({"name": "p", "tasks": tasks, "params": dict(more.get("params", {}))})
-    return Context(workspace, pipeline, folder, **{"logical_date": DATE, "states": states or {}} | more)
+    told: dict[str, Any] = {"logical_date": DATE, "states": states or {}} | more
+    return Context(workspace, pipeline, folder, **told)
 
 
 def load_task(after: str = "extract", **more: Any) -> dict[str, Any]:

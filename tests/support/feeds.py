@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 import pyarrow as pa
 
+from blocks.duckdb_warehouse import DuckDBWarehouse
 from blocks.registry import Registry
 from blocks.workspace import Workspace
 from tasks.tables.batches import stage_batch
@@ -65,7 +66,8 @@ def table_rows(workspace: Workspace, place: str, table: str = "prices", *, tags:
 
 
 def _of_warehouse(workspace: Workspace, table: str) -> list[Row]:
-    found: list[Row] = workspace.warehouse.query(f'SELECT * FROM feeds."{table}"').to_pylist()
+    name = f'feeds."{table}"' if isinstance(workspace.warehouse, DuckDBWarehouse) else f"`feeds.{table}`"
+    found: list[Row] = workspace.warehouse.query(f"SELECT * FROM {name}").to_pylist()
     return found
 
 

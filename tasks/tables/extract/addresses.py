@@ -64,7 +64,7 @@ class PublicTransport(httpx.BaseTransport):
     """Connects to the address that was checked, so that a name which resolves otherwise a moment later is no way in."""
 
     def __init__(self) -> None:
-        self._transport = httpx.HTTPTransport(trust_env=False)
+        self._transport = httpx.HTTPTransport()  # a client with a transport of its own asks no proxy
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """See `httpx.BaseTransport`. Host header and certificate stay those of the name."""

@@ -142,7 +142,7 @@ def _piece(records: Records, names: list[str], delimiter: bytes, settings: Delim
     lines = np.sort(np.concatenate(records.lines))
     rows = _table(text, names, delimiter, settings)
     if rows.num_rows != len(lines):
-        raise UnreadableError("miscounted", f"{len(lines)} records became {rows.num_rows} rows; this is a bug")
+        raise RuntimeError(f"{address}: {len(lines)} records became {rows.num_rows} rows")
     return Piece(located(rows, address, pa.array(lines, pa.int64())), records.rejects)
 
 

@@ -125,7 +125,8 @@ class Cursor:
         if self.incremental.on_missing == "include":
             taken = pc.or_(taken, missing)
         self._note(rows, column, keys, taken)
-        return Piece(rows.filter(taken), [*piece.rejects, *_rejects(rows.filter(bad), self.incremental.cursor)])
+        rejects = [*piece.rejects, *_rejects(rows.filter(bad), self.incremental.cursor)]
+        return Piece(rows.filter(taken), rejects, piece.group)
 
     def state(self) -> dict[str, Any]:
         """The part of the extract's state that is to be kept, once all pieces were seen."""

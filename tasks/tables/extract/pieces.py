@@ -46,10 +46,12 @@ class Piece:
     Attributes:
         rows: with the columns `INPUT` and `LINE` as the last ones; None where there are none.
         rejects: what could not be read.
+        group: that the rows belong to, as a table's name; empty: to none.
     """
 
     rows: pa.Table | None = None
     rejects: Sequence[Reject] = ()
+    group: str = ""
 
 
 @dataclass

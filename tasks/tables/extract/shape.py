@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import pyarrow as pa
 
@@ -34,11 +34,12 @@ class Shape:
 
     Args:
         what: has them, for messages.
+        types: columns that are known before.
     """
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, types: Mapping[str, pa.DataType] | None = None) -> None:
         self._what = what
-        self._types: dict[str, pa.DataType] = {}
+        self._types = dict(types or {})
 
     def fit(self, table: pa.Table) -> pa.Table:
         """The table with all columns so far, its own included; those that it lacks are null.

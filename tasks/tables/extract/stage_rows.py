@@ -107,14 +107,14 @@ class _Writing:
             piece = self._plan.cursor.take(piece)
         parts: Mapping[str, pa.Table | None]
         if self._plan.split_by is None:
-            parts, rejects = {"": piece.rows}, list(piece.rejects)
+            parts, rejects = {piece.group: piece.rows}, list(piece.rejects)
         else:
             parts, rejects = split(piece, self._plan.split_by)
         self._reject(rejects)
         for name, rows in parts.items():
             if rows is not None and rows.num_rows:
                 self._group(name).add(rows)
-        if len(parts) > 1 and sum(group.held for group in self._groups.values()) > ALL_BYTES:
+        if len(self._groups) > 1 and sum(group.held for group in self._groups.values()) > ALL_BYTES:
             for group in self._groups.values():
                 group.flush()
 
@@ -145,7 +145,7 @@ class _Writing:
         if name not in self._groups:
             if len(self._groups) > MAX_GROUPS:
                 raise LookbookError(
-                    f"{self._name}: split_by {self._plan.split_by} gives more than {MAX_GROUPS} tables.",
+                    f"{self._name} gives more than {MAX_GROUPS} tables (split_by {self._plan.split_by}).",
                     "Split by a column with few values.",
                 )
             folder = f"{self._folder}/{name}" if name else self._folder

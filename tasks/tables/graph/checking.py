@@ -9,7 +9,8 @@ from itertools import pairwise
 from tasks.tables.spec.graphs import Entity
 from tasks.tables.spec.tasks import GraphTask
 
-_TABLE = re.compile(r"(feeds|warehouse|lake)\.[A-Za-z_]\w*")
+#: The tables of a dataset's snapshot lie in the lake as lake.DATASET.TABLE.
+_TABLE = re.compile(r"(feeds|warehouse|lake)\.[A-Za-z_]\w*|lake\.[A-Za-z0-9_-]+\.[A-Za-z_]\w*")
 #: The name of a query is that of a file.
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,100}")
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +55,14 @@ def table_batches(
 
 
 def _lake_table(workspace: Workspace, name: str, columns: Sequence[str]) -> pa.Table:
-    query = import_module("tasks.tables.query").query  # late: importing the tasks is to be quick
+    from tasks.tables.query import query  # noqa: PLC0415 - late: importing the tasks is to be quick
+
     order = ", ".join(str(n) for n in range(1, len(columns) + 1))
-    rows: pa.Table = query(
+    source = ".".join(map(quoted, name.split(".")))
+    return query(
         workspace,
-        f"SELECT {', '.join(map(quoted, columns))} FROM lake.{quoted(name)} ORDER BY {order}",  # noqa: S608
+        f"SELECT {', '.join(map(quoted, columns))} FROM lake.{source} ORDER BY {order}",  # noqa: S608
     )
-    return rows
 
 
 def _fetched(table: pa.Table) -> Batches:

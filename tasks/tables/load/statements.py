@@ -106,7 +106,7 @@ def list_load(job: LoadJob, rows: int) -> list[str]:
     everything = job.settings.write_disposition == "replace"
     old = f"table_name = {text(job.table)}" + ("" if everything else f" AND {_listed(job)}")
     columns = ", ".join(map(quoted, LOADS_COLUMNS))
-    values = f"{text(job.table)}, {text(job.load_id)}, {rows}, {text(job.loaded_at.isoformat())}"
+    values = f"{text(job.table)}, {text(job.load_id)}, {rows}, CAST({text(job.loaded_at.isoformat())} AS TIMESTAMPTZ)"
     return [
         f"DELETE FROM {qualified(LOADS)} WHERE {old}",  # noqa: S608 - names and texts are quoted
         f"INSERT INTO {qualified(LOADS)} ({columns}) VALUES ({values})",  # noqa: S608
@@ -120,7 +120,7 @@ def _listed(job: LoadJob) -> str:
 def delete_before(job: LoadJob, listed: int) -> list[str]:
     """The statements that remove what an append or a replace takes the place of."""
     if job.settings.write_disposition == "replace":
-        return [f"DELETE FROM {qualified(job.table)}"]  # noqa: S608 - TRUNCATE would show older readers no rows
+        return [f"DELETE FROM {qualified(job.table)} WHERE true"]  # noqa: S608 - TRUNCATE would show older readers no rows
     return [f"DELETE FROM {qualified(job.table)} WHERE {same_batch(job.load_id)}"] if listed else []  # noqa: S608
 
 

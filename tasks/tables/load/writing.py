@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from blocks.errors import LookbookError
 from blocks.workspace import Workspace
 from tasks.datasets.lease import lease
 from tasks.tables.engine import local_files
@@ -154,10 +153,11 @@ def destination(workspace: Workspace, target: Target) -> Destination:
 
     if isinstance(workspace.warehouse, DuckDBWarehouse):
         return DuckDBTables(workspace.warehouse)
-    raise LookbookError(
-        f"Feeds cannot be loaded into a warehouse of the kind {type(workspace.warehouse).__name__} yet.",
-        "Let them say target: registry or target: lake.",
-    )
+    from blocks.bigquery_warehouse import BigQueryWarehouse  # noqa: PLC0415 - needs an extra, as its block did
+    from tasks.tables.load.bigquery_tables import BigQueryTables  # noqa: PLC0415
+
+    assert isinstance(workspace.warehouse, BigQueryWarehouse)  # noqa: S101 - there is no third
+    return BigQueryTables(workspace.warehouse, workspace.scratch)
 
 
 def result_of(place: Destination, entry: Entry, prepared: Prepared, superseded: int, rows: Rows) -> LoadResult:

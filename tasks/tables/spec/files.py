@@ -37,4 +37,4 @@ def open_yaml(path: Path) -> Finder:
     try:
         return Finder(path, read_yaml(data))
     except YamlProblemError as error:
-        raise SpecError([problem(path, error.place, "", str(error))]) from None
+        raise SpecError.of([problem(path, error.place, "", str(error))]) from None

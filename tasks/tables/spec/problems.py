@@ -58,9 +58,15 @@ class SpecError(LookbookError):
         problems: all that was found.
     """
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(sorted(set(problems)))
-        super().__init__("\n".join(map(str, self.problems)), "Mend it; lookbook pipeline validate checks it again.")
+    problems: tuple[Problem, ...] = ()
+
+    @classmethod
+    def of(cls, problems: Iterable[Problem]) -> SpecError:
+        """The error of these problems, a line each."""
+        found = tuple(sorted(set(problems)))
+        error = cls("\n".join(map(str, found)), "Mend it; lookbook pipeline validate checks it again.")
+        error.problems = found
+        return error
 
 
 @dataclass(frozen=True)
@@ -79,10 +85,10 @@ class Finder:
         for fault in error.errors(include_input=False, include_url=False):
             path, known = self._path(fault["loc"], model)
             for message in _messages(fault, known):
-                yield self._own(path, message)
+                yield self.told(path, message)
 
-    def _own(self, path: Path, message: str) -> Problem:
-        """With the path that a validator of the whole spec names, where it does."""
+    def told(self, path: Path, message: str) -> Problem:
+        """A problem of what stands under a path; its message may name a path below that first, and a colon."""
         said = _OWN_PATH.match(message)
         named = tuple(said["path"].split(".")) if said else ()
         for whole in ((*path, *named), (*path, *named[:-1])):
@@ -95,7 +101,9 @@ class Finder:
 
         A location names the members of unions too, which the file does not.
         """
-        value, path, kind = self.document.value, (), model  # type: Any, Path, Any
+        value: Any = self.document.value
+        path: Path = ()
+        kind: Any = model
         known: list[str] = []
         for element in loc:
             if not _is_tag(kind, element):
@@ -159,9 +167,9 @@ def _members(kind: Any) -> dict[str, Any]:  # noqa: ANN401 - a type
         if tags:
             found[tags[0]] = own
         elif isinstance(own, type) and issubclass(own, BaseModel):
-            literal = own.model_fields["type"].annotation if "type" in own.model_fields else None
-            names = get_args(literal) if get_origin(literal) is Literal else (own.__name__,)
-            found.update(dict.fromkeys(names, own))
+            literal: Any = own.model_fields["type"].annotation if "type" in own.model_fields else None
+            is_one = get_origin(literal) is Literal
+            found.update(dict.fromkeys(get_args(literal) if is_one else [own.__name__], own))
     return found
 
 

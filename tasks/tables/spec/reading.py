@@ -64,7 +64,7 @@ def read_spec(path: Path) -> Pipeline:
         wanted = f"the file of {pipeline.name} is named {pipeline.name}{SUFFIX}, not {path.name}"
         found.append(finder.at(("name",), wanted))
     if found:
-        raise SpecError(found)
+        raise SpecError.of(found)
     return pipeline
 
 
@@ -78,9 +78,9 @@ def read_model(path: Path, model: type[Model]) -> tuple[Model, Finder]:
     finder = open_yaml(path)
     said = finder.document.value
     if not isinstance(said, dict):
-        raise SpecError([finder.at((), "a mapping is asked for: name: …, tasks: …")])
+        raise SpecError.of([finder.at((), "a mapping is asked for: name: …, tasks: …")])
     try:
         found = model.model_validate({key: value for key, value in said.items() if not key.startswith(FREE)})
     except ValidationError as error:
-        raise SpecError(finder.of_model(error, model)) from None
+        raise SpecError.of(finder.of_model(error, model)) from None
     return found, finder

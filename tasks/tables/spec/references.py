@@ -12,7 +12,7 @@ from tasks.tables.spec.functions import check_function
 from tasks.tables.spec.pipeline import Pipeline
 from tasks.tables.spec.problems import Finder, Problem, SpecError, did_you_mean
 from tasks.tables.spec.sources import FileSource, HttpSource, ObjectsSource
-from tasks.tables.spec.sql_text import check_model_sql, check_task_sql
+from tasks.tables.spec.sql_text import check_task_sql
 from tasks.tables.spec.tasks import ExtractTask, GraphTask, LoadTask, ModelsTask, PythonTask, SqlTask, Task
 from tasks.tables.spec.templates import DATE_PARTS, placeholders
 from tasks.tables.spec.yaml_text import Path
@@ -49,11 +49,13 @@ def _task(pipeline: Pipeline, name: str, task: Task, folder: FilePath, finder: F
             fault = check_function(folder, task.python, task.after)
             yield from ([finder.at((*path, "python"), fault)] if fault else [])
         case ModelsTask():
-            for model, spec in task.models.items():
-                check = partial(check_model_sql, models=tuple(task.models))
-                yield from _sql(spec.sql, folder, (*path, "models", model, "sql"), finder, check)
+            from tasks.tables.star.checking import check_models  # noqa: PLC0415 - few specs have models
+
+            yield from (finder.told(path, line) for line in check_models(folder, task, pipeline))
         case GraphTask():
-            yield from _entities(task, path, finder)
+            from tasks.tables.graph.checking import check_graph  # noqa: PLC0415 - few specs have graphs
+
+            yield from (finder.told(path, line) for line in check_graph(task))
         case LoadTask():
             yield from _split(pipeline, name, task, path, finder)
 
@@ -101,16 +103,6 @@ def _sql(name: str, folder: FilePath, path: Path, finder: Finder, check: Check) 
         return
     for line, column, message in check(text):
         yield Problem(name, line, column, ".".join(map(str, path)), message)
-
-
-def _entities(task: GraphTask, path: Path, finder: Finder) -> Iterator[Problem]:
-    for name, entity in task.entities.items():
-        place = (*path, "entities", name, "table")
-        schema, dot, _ = entity.table.partition(".")
-        if dot and schema not in {"feeds", "warehouse", "lake"}:
-            yield finder.at(place, "a loaded table is named feeds.name, warehouse.name or lake.name")
-        elif not dot and entity.table not in task.after:
-            yield finder.at(place, f"{entity.table} is no task in after{did_you_mean(entity.table, task.after)}")
 
 
 def _split(pipeline: Pipeline, name: str, task: LoadTask, path: Path, finder: Finder) -> Iterator[Problem]:

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 #: Line, column and what is wrong there.
 Fault = tuple[int, int, str]
 
-#: Schemas of tables that are loaded.
-LOADED = ("feeds", "warehouse", "lake")
-
 
 def check_task_sql(text: str, after: Sequence[str], values: Sequence[str]) -> Iterator[Fault]:
     """What is wrong with the SQL of a task.
@@ -39,21 +36,6 @@ def check_task_sql(text: str, after: Sequence[str], values: Sequence[str]) -> It
         if name not in values:
             nearest = did_you_mean(name, values) or f"; there are {', '.join(values)}"
             yield (*_place(text, f"${name}"), f"nothing is known of ${name}{nearest}")
-
-
-def check_model_sql(text: str, models: Sequence[str]) -> Iterator[Fault]:
-    """What is wrong with the SQL of a model, which may name other models, and loaded tables by their schemas."""
-    found = _one_select(text)
-    if isinstance(found, list):
-        yield from found
-        return
-    for table, schema in _tables(found):
-        if (schema and schema not in LOADED) or (not schema and table.casefold() not in models):
-            whole = ".".join(filter(None, (schema, table)))
-            yield (
-                *_place(text, table),
-                f"{whole} is no model of this task; loaded tables are named feeds.name, warehouse.name or lake.name",
-            )
 
 
 def _one_select(text: str) -> exp.Query | list[Fault]:

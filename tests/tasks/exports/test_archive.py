@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.lake import FolderLake
@@ -32,6 +32,7 @@ def whole(members: list[tuple[str, bytes]]) -> bytes:
 
 
 @given(st.lists(st.tuples(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.binary()), max_size=20))
+@settings(deadline=None)
 def test_zipfile_reads_it_and_its_size_is_known_before(members: list[tuple[str, bytes]]) -> None:
     data = whole(members)
     assert len(data) == archive_of(members).size
@@ -50,6 +51,7 @@ def test_unzip_finds_nothing_wrong(tmp_path: Path) -> None:
 
 
 @given(st.integers(0, 1300), st.integers(0, 1300))
+@settings(deadline=None)
 def test_any_range_is_that_of_the_whole(start: int, stop: int) -> None:
     data = whole(MEMBERS)
     found = b"".join(archive_of(MEMBERS).chunks(lambda number: MEMBERS[number][1], start, stop))

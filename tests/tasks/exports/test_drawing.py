@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 
@@ -172,6 +172,7 @@ def test_the_process_draws_what_this_one_draws() -> None:
     high=st.floats(0.01, 1),
     copy=st.integers(0, 100),
 )
+@settings(deadline=None)
 def test_a_random_part_lies_within_the_image_with_the_area_and_shape_that_are_asked(
     width: int, height: int, low: float, high: float, copy: int
 ) -> None:
@@ -189,6 +190,7 @@ def test_a_random_part_lies_within_the_image_with_the_area_and_shape_that_are_as
 
 
 @given(width=st.integers(1, 5000), height=st.integers(1, 5000), mode=st.sampled_from(["shorter", "longer", "border"]))
+@settings(deadline=None)
 def test_a_resized_image_keeps_its_shape(width: int, height: int, mode: Any) -> None:
     _, (across, down) = part_of((width, height), Resize(step="resize", size=100, mode=mode), lambda _: 0.0)
     assert (min if mode == "shorter" else max)(across, down) == 100

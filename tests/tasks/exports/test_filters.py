@@ -11,7 +11,7 @@ import duckdb
 import jsonschema
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.errors import UsageError
@@ -115,6 +115,7 @@ def reference() -> duckdb.DuckDBPyConnection:
 
 
 @given(document=DOCUMENTS)
+@settings(deadline=None)
 def test_a_filter_finds_what_duckdb_finds(reference: duckdb.DuckDBPyConnection, document: dict[str, Any]) -> None:
     parameters: list[Any] = []
     statement = f"select row from t where {sql_of(document, parameters)}"
@@ -123,6 +124,7 @@ def test_a_filter_finds_what_duckdb_finds(reference: duckdb.DuckDBPyConnection, 
 
 
 @given(document=DOCUMENTS)
+@settings(deadline=None)
 def test_the_canonical_form_means_the_same_and_is_its_own(document: dict[str, Any]) -> None:
     wanted = fitted(read_filter(document), TABLE.schema, NAME)
     plain = canonical(wanted)
@@ -292,6 +294,7 @@ def test_what_is_no_filter_is_refused_by_the_model_and_by_its_schema(document: A
 
 
 @given(document=DOCUMENTS)
+@settings(deadline=None)
 def test_what_the_model_takes_its_schema_takes(document: dict[str, Any]) -> None:
     jsonschema.validate(document, filter_json_schema())
 

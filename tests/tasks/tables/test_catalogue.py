@@ -247,13 +247,17 @@ def test_a_name_that_several_or_no_tables_have_is_said_so(workspace: Workspace, 
 
 # In the cloud
 
+DATASETS = {"warehouse_dataset": "readers", "feeds_dataset": "loaded"}
+
 
 @pytest.fixture
 def cloud(workspace: Workspace) -> Iterator[Workspace]:
     server = BigQueryServer(PROJECT)
     with serving_gcs("bucket") as gcs:
         lake = GcsLake(bucket="bucket", prefix="lake", credentials=AnonymousGcpCredentials(endpoint=gcs.url))
-        yield replace(workspace, lake=lake, warehouse=bigquery_warehouse(server, warehouse_dataset="readers"))
+        server.run("CREATE SCHEMA loaded")
+        server.run("CREATE TABLE loaded.zones AS SELECT 1 AS zone")
+        yield replace(workspace, lake=lake, warehouse=bigquery_warehouse(server, **DATASETS))
     server.close()
 
 
@@ -261,7 +265,9 @@ def test_bucket_and_bigquery_are_listed_alike(cloud: Workspace, source: Path, tm
     from_folder = replace(cloud, lake=FolderLake(root=tmp_path / "lake"))  # the stand-in takes uploads
     run(request(from_folder, source))
     load_trips(from_folder, tmp_path)
+    register(cloud.registry, [loaded_entry("warehouse", "zones", TableState({"zone": "BIGINT"}, 1), fresh_at=NOW)])
     tables = listed(from_folder)
+    assert (tables["loaded.zones"]["rows"], tables["loaded.zones"]["note"]) == (1, "")
     assert {name for name in tables if name.startswith("readers.")} >= {"readers.images", "readers.dim_category"}
     assert (tables["readers.images"]["rows"], tables["readers.images"]["note"]) == (3, "")
     load_trips(cloud, tmp_path)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections import Counter
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import networkx
 import pytest
 
 from blocks.workspace import Workspace
 from tasks.tables.load import open_rejects
+from tests.support.example_readings import lines, objects, publications, trips
 from tests.support.example_runs import Examples, examples
 from tests.support.pipeline import photo, request, row, run, write_collection
 
@@ -25,27 +24,6 @@ JANUARY, FEBRUARY = datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 2, 2, tzinf
 @pytest.fixture
 def shipped(workspace: Workspace, tmp_path: Path) -> Examples:
     return examples(workspace, tmp_path / "pipelines")
-
-
-def lines(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV that have as many fields as its header."""
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        header, *rest = csv.reader(file)
-        return [dict(zip(header, fields, strict=True)) for fields in rest if len(fields) == len(header)]
-
-
-def trips(folder: Path, month: str) -> list[tuple[Any, ...]]:
-    """The trips of a month, as the SQL and the config of the example mean them."""
-    zones = {zone["LocationID"]: zone["Zone"] for zone in lines(folder / "taxi/zones.csv")}
-    payments = {"1": "card", "2": "cash", "3": "no charge", "4": "dispute"}
-    found = []
-    for taxi, prefix in (("yellow", "tpep"), ("green", "lpep")):
-        for trip in lines(folder / f"taxi/{taxi}_{month}.csv"):
-            if trip["trip_distance"] != "n/a":
-                pickup = datetime.fromisoformat(trip[f"{prefix}_pickup_datetime"])
-                zone, total = zones.get(trip["PULocationID"]), Decimal(trip["total_amount"])
-                found.append((taxi, pickup, zone, payments[trip["payment_type"]], total))
-    return found
 
 
 def test_taxi_appends_a_month_once_and_makes_a_star_of_all(shipped: Examples) -> None:
@@ -81,17 +59,6 @@ def test_taxi_appends_a_month_once_and_makes_a_star_of_all(shipped: Examples) ->
     assert {one["zone"]: one["trips"] for one in shipped.rows(sums)} == dict(by_zone)
 
 
-def objects(folder: Path) -> list[dict[str, Any]]:
-    """The JSON objects of all files of events, one after the other."""
-    found, decoder = [], json.JSONDecoder()
-    for path in sorted((folder / "events").glob("*.json")):
-        text, at = path.read_text(encoding="utf-8"), 0
-        while at < len(text):
-            event, at = decoder.raw_decode(text, at)
-            found.append(event)
-    return found
-
-
 def test_events_become_a_table_each_and_files_that_come_later_are_taken_once(shipped: Examples) -> None:
     late = shipped.folder / "events/2026-03-01-02.json"
     content = late.read_bytes()
@@ -119,15 +86,6 @@ def test_events_become_a_table_each_and_files_that_come_later_are_taken_once(shi
     assert json.loads(tags["tags"]) == ["new"]
     (nameless,) = open_rejects(shipped.workspace.registry, "events")
     assert nameless["input"].endswith("2026-03-01-03.json")
-
-
-def publications(folder: Path) -> dict[str, tuple[str, str | None]]:
-    """Title and journal of what has an id, by the id."""
-    rows = [(one["id"], one["scientific_title"], one["journal"]) for one in lines(folder / "mentions/trials.csv")]
-    rows += [(one["id"], one["title"], one["journal"]) for one in lines(folder / "mentions/publications.csv")]
-    text = re.sub(r",\s*\]", "]", (folder / "mentions/publications.json").read_text(encoding="utf-8"))
-    rows += [(str(one["id"]), one["title"], one["journal"]) for one in json.loads(text)]
-    return {key: (title, journal or None) for key, title, journal in rows if key and title and "\udcc3" not in title}
 
 
 def test_mentions_of_drugs_give_a_graph_and_the_journals_that_name_most(shipped: Examples) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -76,6 +77,22 @@ def test_a_batch_that_a_merge_mixed_with_others_is_replaced_too(lake: Lake, tabl
     assert lake_rows(lake, tmp_path) == in_order([*numbered(2, name="b"), *numbered(5, 7)])
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+def test_an_append_takes_the_place_of_what_replays_of_its_rejects_added(
+    folder_lake: FolderLake, tmp_path: Path, mixed: bool
+) -> None:
+    tables = LakeTables(folder_lake, tmp_path / "scratch")
+    for load_id, number in (("a", 1), ("a.1", 2), ("ab", 3)):
+        assert tables.load(lake_job(tmp_path / "jobs", numbered(number), COLUMNS, load_id)) == 0
+    if mixed:  # files of several loads become one
+        keys: dict[str, Any] = {"write_disposition": "merge", "primary_key": "id"}
+        tables.load(lake_job(tmp_path / "jobs", numbered(1), COLUMNS, "a", **keys))
+        tables.load(lake_job(tmp_path / "jobs", numbered(2), COLUMNS, "a.1", **keys))
+        tables.load(lake_job(tmp_path / "jobs", numbered(3, 4), COLUMNS, "ab", **keys))
+    tables.load(lake_job(tmp_path / "jobs", numbered(9), COLUMNS, "a"))
+    assert lake_rows(folder_lake, tmp_path) == in_order(numbered(3, *([4] if mixed else []), 9))
+
+
 def test_replace_leaves_only_what_it_brings_and_may_change_the_partitions(
     lake: Lake, tables: LakeTables, tmp_path: Path
 ) -> None:
@@ -127,7 +144,7 @@ def test_of_rows_with_one_key_the_first_by_dedup_sort_counts_else_the_last(
     ]
     merging: dict[str, Any] = {"write_disposition": "merge", "primary_key": "id", "files": 2}
     for sort, winner in (({}, "last line"), ({"at": "desc"}, "latest"), ({"at": "asc", "name": "asc"}, "last line")):
-        tables.load(lake_job(tmp_path / "jobs", rows, columns, f"l{sort}", dedup_sort=sort, **merging))
+        assert tables.load(lake_job(tmp_path / "jobs", rows, columns, f"l{sort}", dedup_sort=sort, **merging)) == 3
         assert [row["name"] for row in lake_rows(lake, tmp_path)] == [winner]
 
 
@@ -329,14 +346,13 @@ def test_killed_before_the_swap_nothing_is_seen_and_the_next_try_counts_right(
     settings |= {"primary_key": "id"} if disposition == "merge" else {}
     tables.load(lake_job(tmp_path / "jobs", numbered(1, 2), COLUMNS, "a", **settings))
     job = lake_job(tmp_path / "jobs", numbered(2, 3, 4), COLUMNS, "b", **settings)
-    put, settle, count = FolderLake.put, FolderLake.settle, {"data": 0}
+    put, settle, written = FolderLake.put, FolderLake.settle, itertools.count(1)
 
     def dying_put(self: FolderLake, key: str, data: bytes) -> bool:
         kind = key.split("/")[2]
-        if kind == "data":
-            count["data"] += 1
+        number = next(written) if kind == "data" else 0
         done = put(self, key, data)
-        dead = {"noted": kind == "writing", "a file": count["data"] == 2, "manifest": kind == "snapshots"}
+        dead = {"noted": kind == "writing", "a file": number == 2, "manifest": kind == "snapshots"}
         if dead.get(step, False):
             raise KilledError
         return done

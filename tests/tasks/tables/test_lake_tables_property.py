@@ -43,12 +43,13 @@ class Reference:
         self.primary_key = primary_key
         self.dedup_sort, self.deletes = dedup_sort, deletes
 
-    def load(self, disposition: str, load_id: str, batch: Rows) -> None:
+    def load(self, disposition: str, load_id: str, batch: Rows) -> int:
+        """How many rows of the batch gave way to others."""
         if disposition == "replace":
             self.rows = []
         if disposition != "merge":
             self.rows = [each for each in self.rows if each[0] != load_id] + [(load_id, row) for row in batch]
-            return
+            return 0
         winners: dict[Any, dict[str, Any]] = {}
         for row in batch:
             key = self.key(row)
@@ -56,6 +57,7 @@ class Reference:
                 winners[key] = row
         self.rows = [each for each in self.rows if self.key(each[1]) not in winners]
         self.rows += [(load_id, row) for row in winners.values() if not (self.deletes and row["gone"])]
+        return len(batch) - len(winners)
 
     def key(self, row: dict[str, Any]) -> tuple[Any, ...]:
         return tuple(row[name] for name in self.primary_key)
@@ -95,9 +97,9 @@ def test_a_table_holds_what_the_loads_leave(
             if disposition == "merge":
                 said |= {"primary_key": primary_key, "dedup_sort": dedup_sort}
                 said |= {"hard_delete": "gone"} if deletes else {}
+            superseded = reference.load(disposition, load_id, rows)
             for _ in range(times):
-                tables.load(lake_job(folder / "jobs", rows, COLUMNS, load_id, files=2, **said))
-            reference.load(disposition, load_id, rows)
+                assert tables.load(lake_job(folder / "jobs", rows, COLUMNS, load_id, files=2, **said)) == superseded
             assert lake_rows(lake, folder) == in_order(row for _, row in reference.rows)
             state = tables.state("trips")
             assert state is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.tables.order import Order
@@ -60,6 +60,7 @@ def test_models_alone_run_always_and_behind_a_load_only_when_that_runs() -> None
     assert run(made(a=[], b=["a"], m=["b"]), {"a"})[1] == {"b", "m"}
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_a_task_runs_if_and_only_if_something_that_it_serves_has_a_new_extract(data: st.DataObject) -> None:
     names = [f"t{number}" for number in range(data.draw(st.integers(1, 8)))]

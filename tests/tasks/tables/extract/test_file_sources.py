@@ -16,6 +16,7 @@ from blocks.errors import LookbookError, OutOfReachError
 from blocks.workspace import Workspace
 from tasks.tables.batches import load_id
 from tasks.tables.extract import extract, file_sources, files, taken_inputs
+from tasks.tables.extract.csv_files import read_csv
 from tests.support.extracting import context_of, load_task, rejects_of, run_and_commit, values_of
 
 FILE = {"source": {"type": "file", "path": "in/*.csv"}}
@@ -67,7 +68,7 @@ def test_a_file_that_is_missing_is_an_error_that_names_it(workspace: Workspace, 
 
 def test_a_file_that_cannot_be_read_is_an_error_and_leaves_no_stage(workspace: Workspace, tmp_path: Path) -> None:
     write(tmp_path, "in/a.csv", "x,y\n1,2\n")
-    write(tmp_path, "in/b.csv", gzip.compress(b"x,y\n" + b"1,2\n" * 9999)[:-10])
+    write(tmp_path, "in/b.csv", gzip.compress(b"x,y\n" + b"1,2\n" * 9999, mtime=0)[:-10])
     context = context_of(workspace, tmp_path, {"extract": FILE})
     with pytest.raises(LookbookError, match=r"in/b\.csv.*damaged_file"):
         extract(context, "extract")
@@ -79,10 +80,9 @@ def test_a_file_that_changes_while_it_is_read_is_tried_again(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path, "in/a.csv", "x,y\n1,2\n")
-    reading = files.read_csv
 
     def slowly(*arguments: Any) -> Any:
-        yield from reading(*arguments)
+        yield from read_csv(*arguments)
         with path.open("ab") as file:
             file.write(b"3,4\n")
 
@@ -150,7 +150,7 @@ def test_taken_inputs_tell_what_and_when(workspace: Workspace, tmp_path: Path) -
 def test_an_object_that_cannot_be_read_is_one_reject_and_is_not_taken_again(
     workspace: Workspace, tmp_path: Path
 ) -> None:
-    write(tmp_path, "in/a.json", gzip.compress(b'{"n":1}' * 9999)[:-10])
+    write(tmp_path, "in/a.json", gzip.compress(b'{"n":1}' * 9999, mtime=0)[:-10])
     write(tmp_path, "in/b.json", '{"n":2}')
     context = context_of(workspace, tmp_path, {"extract": OBJECTS})
     staged, states = run_and_commit(context)
@@ -195,7 +195,7 @@ def test_a_file_that_is_being_written_is_left_to_the_next_run(
         looked.set()
         write(tmp_path, "in/a.json", '{"n":1}{"n":11}')
 
-    monkeypatch.setattr(file_sources.time, "sleep", wait)
+    monkeypatch.setattr("tasks.tables.extract.file_sources.time.sleep", wait)
     staged, states = run_and_commit(context_of(workspace, tmp_path, {"extract": OBJECTS}))
     assert looked.is_set()
     assert numbers(workspace, staged) == [2]

@@ -7,6 +7,8 @@ import ipaddress
 import json
 import logging
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,7 +30,7 @@ Answer = Callable[[Request], Response]
 
 
 @pytest.fixture(autouse=True)
-def _patience(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def patience(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Nothing waits; what would have been waited."""
     waited: list[float] = []
     monkeypatch.setattr(http_source, "PATIENCE", Patience(tries=3, sleep=waited.append))
@@ -51,6 +53,15 @@ def file_answer(data: bytes, **headers: str) -> Answer:
             told = headers | {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
             return Response(206, data[start:], told)
         return Response(200, data, headers)
+
+    return answer
+
+
+def one_after_the_other(answers: Iterator[Answer]) -> Answer:
+    """Each request gets the next answer."""
+
+    def answer(request: Request) -> Response:
+        return next(answers)(request)
 
     return answer
 
@@ -96,8 +107,8 @@ def test_a_file_is_fetched_and_its_address_has_no_secret(
         ("x.json", {}, {}, b'{"a":1}'),
         ("x", {"Content-Type": "application/json; charset=utf-8"}, {}, b'{"a":1}'),
         ("x", {}, {"format": "json"}, b'{"a":1}'),
-        ("x.json.gz", {}, {}, gzip.compress(b'{"a":1}')),
-        ("x.json", {"Content-Encoding": "gzip"}, {}, gzip.compress(b'{"a":1}')),
+        ("x.json.gz", {}, {}, gzip.compress(b'{"a":1}', mtime=0)),
+        ("x.json", {"Content-Encoding": "gzip"}, {}, gzip.compress(b'{"a":1}', mtime=0)),
     ],
 )
 def test_the_format_is_that_of_the_address_or_what_the_server_says(
@@ -139,7 +150,7 @@ def test_validators_of_another_address_are_not_asked_with(workspace: Workspace, 
 
 def test_the_same_content_under_another_validator_is_unchanged(workspace: Workspace, tmp_path: Path) -> None:
     answers = iter([file_answer(b"a\n1\n", ETag='"v1"'), file_answer(b"a\n1\n", ETag='"v2"')])
-    with one_route(lambda request: next(answers)(request)) as server:
+    with one_route(one_after_the_other(answers)) as server:
         url = f"{server.url}/f.csv"
         _, states = run_and_commit(context(workspace, tmp_path, url, skip_unchanged=True))
         second, after = run_and_commit(context(workspace, tmp_path, url, states, skip_unchanged=True))
@@ -149,7 +160,7 @@ def test_the_same_content_under_another_validator_is_unchanged(workspace: Worksp
 
 @pytest.mark.parametrize("validator", [{"ETag": '"v1"'}, {"Last-Modified": "Sun, 01 Mar 2026 00:00:00 GMT"}])
 def test_a_download_that_is_cut_goes_on_where_it_broke_off(
-    workspace: Workspace, tmp_path: Path, validator: Any, _patience: list[float]
+    workspace: Workspace, tmp_path: Path, validator: Any, patience: list[float]
 ) -> None:
     with one_route(file_answer(CSV, **validator)) as server:
         for cut in (900_000, 500_000, 300_000):
@@ -157,7 +168,7 @@ def test_a_download_that_is_cut_goes_on_where_it_broke_off(
         staged = extract(context(workspace, tmp_path, f"{server.url}/f.csv"), "extract")
         assert (staged.groups[""].rows, server.calls["file"]) == (200_000, 4)
         assert server.moved["file"] < 1.2 * len(CSV), "what was there is not sent again"
-    assert _patience == [1.0, 1.0, 1.0]
+    assert patience == [1.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize("validator", [{}, {"ETag": 'W/"weak"'}])
@@ -172,7 +183,7 @@ def test_without_a_strong_validator_it_starts_anew(workspace: Workspace, tmp_pat
 def test_a_file_that_changed_in_between_starts_anew(workspace: Workspace, tmp_path: Path) -> None:
     new = CSV.replace(b"a,b", b"x,y")
     answers = iter([file_answer(CSV, ETag='"1"'), file_answer(new, ETag='"2"')])
-    with one_route(lambda request: next(answers)(request)) as server:
+    with one_route(one_after_the_other(answers)) as server:
         server.inject(Fault("file", cut=True, cut_after=900_000, count=1))
         staged = extract(context(workspace, tmp_path, f"{server.url}/f.csv"), "extract")
     assert values_of(workspace, staged)[:1] == [{"x": "0", "y": "0"}]
@@ -190,18 +201,18 @@ def test_a_file_that_changed_in_between_starts_anew(workspace: Workspace, tmp_pa
 def test_a_wrong_range_starts_anew(workspace: Workspace, tmp_path: Path, wrong: Response) -> None:
     right = file_answer(CSV, ETag='"1"')
     answers: Iterator[Answer] = iter([right, lambda _: wrong, right])
-    with one_route(lambda request: next(answers)(request)) as server:
+    with one_route(one_after_the_other(answers)) as server:
         server.inject(Fault("file", cut=True, cut_after=900_000, count=1))
         staged = extract(context(workspace, tmp_path, f"{server.url}/f.csv"), "extract")
     assert staged.groups[""].rows == 200_000
 
 
-def test_faults_that_may_pass_are_borne_so_often(workspace: Workspace, tmp_path: Path, _patience: list[float]) -> None:
+def test_faults_that_may_pass_are_borne_so_often(workspace: Workspace, tmp_path: Path, patience: list[float]) -> None:
     with one_route(file_answer(b"a\n1\n")) as server:
         server.inject(Fault("file", status=503, count=1))
         server.inject(Fault("file", status=429, count=1, headers={"Retry-After": "7"}))
         assert extract(context(workspace, tmp_path, f"{server.url}/f.csv"), "extract").groups[""].rows == 1
-        assert _patience == [1.0, 7.0]
+        assert patience == [1.0, 7.0]
         server.inject(Fault("file", status=503))
         with pytest.raises(OutOfReachError, match="503; 3 tries"):
             extract(context(workspace, tmp_path, f"{server.url}/g.csv?key=hunter2"), "extract")
@@ -274,7 +285,7 @@ def test_redirects_lead_to_http_only(workspace: Workspace, tmp_path: Path, targe
 @pytest.mark.parametrize(
     "host",
     [
-        "127.0.0.1", "localhost", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1",
+        "127.0.0.1", "localhost", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1",  # noqa: S104
         "224.0.0.1", "240.0.0.1", "255.255.255.255", "[::1]", "[fe80::1]", "[fc00::1]", "[ff02::1]", "[::]",
         "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "2130706433", "0x7f.1",
     ],
@@ -370,3 +381,33 @@ def test_json_that_is_no_file_of_the_format_says_so(workspace: Workspace, tmp_pa
     with one_route(lambda _: Response(200, json.dumps({}).encode())) as server, pytest.raises(LookbookError) as caught:
         extract(context(workspace, tmp_path, f"{server.url}/f"), "extract")
     assert "unknown_format" in str(caught.value)
+
+
+def certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """A certificate for a name, signed by itself, and its key."""
+    made, key = folder / "certificate.pem", folder / "key.pem"
+    asked = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", "-out", str(made), "-keyout", str(key)]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-batch", *asked]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    return made, key
+
+
+@pytest.mark.parametrize(("host", "trusted"), [("shop.test", True), ("other.test", False)])
+def test_the_certificate_is_that_of_the_name_and_not_of_the_address(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, trusted: bool
+) -> None:
+    monkeypatch.setattr(addresses, "is_public", lambda address: str(address) == "127.0.0.1")
+    Names(monkeypatch, **{"shop.test": [["127.0.0.1"]], "other.test": [["127.0.0.1"]]})
+    signed, key = certificate(tmp_path, "shop.test")
+    monkeypatch.setenv("SSL_CERT_FILE", str(signed))
+    secure = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    secure.load_cert_chain(signed, key)
+    with one_route(lambda _: Response(200, b"a\n1\n")) as server:
+        server._http.socket = secure.wrap_socket(server._http.socket, server_side=True)
+        url = f"https://{host}:{httpx.URL(server.url).port}/f.csv"
+        run = context(workspace, tmp_path, url, allow_private=False)
+        if trusted:
+            assert extract(run, "extract").groups[""].rows == 1
+        else:
+            with pytest.raises(OutOfReachError, match="ConnectError"):
+                extract(run, "extract")

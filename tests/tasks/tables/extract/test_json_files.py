@@ -187,7 +187,7 @@ def test_a_record_without_end_does_not_fill_the_memory(monkeypatch: pytest.Monke
             read_so_far += size
             return b'{"a":"' + b"x" * size if read_so_far == size else b"x" * size if read_so_far < 50_000 else b""
 
-    pieces = list(read_json(Endless(), "f.json", "utf-8"))  # type: ignore[arg-type]
+    pieces = list(read_json(Endless(), "f.json", "utf-8"))
     rejects = [reject for piece in pieces for reject in piece.rejects]
     assert rejects
     assert max(len(reject.raw) for reject in rejects) < 5000
@@ -208,4 +208,5 @@ def test_values_in_place_of_names_are_an_error() -> None:
 
 def test_types_are_those_of_arrow() -> None:
     (piece,) = read_json(io.BytesIO(b'[{"i":1,"f":1.5,"b":true,"s":"x","n":null}]'), "f.json", "utf-8")
+    assert piece.rows is not None
     assert piece.rows.schema.types[:5] == [pa.int64(), pa.float64(), pa.bool_(), pa.string(), pa.null()]

@@ -70,7 +70,7 @@ def write(folder: Path, name: str, data: bytes) -> Path:
 def test_each_format_is_read_in_each_packing(
     tmp_path: Path, name: str, data: bytes, values: list[Any], packing: str
 ) -> None:
-    inner = gzip.compress(data) if packing.startswith("gzip") else data
+    inner = gzip.compress(data, mtime=0) if packing.startswith("gzip") else data
     named = f"{name}.gz" if packing.startswith("gzip") else name
     if packing.endswith("zip") and packing != "gzip":
         path = write(tmp_path, "files.zip", zipped({f"in/{named}": inner}))
@@ -80,7 +80,7 @@ def test_each_format_is_read_in_each_packing(
 
 
 def test_what_is_packed_is_seen_by_its_bytes_and_not_its_name(tmp_path: Path) -> None:
-    assert read(write(tmp_path, "f.csv", gzip.compress(CSV))) == [("f.csv", ["1", "2"])]
+    assert read(write(tmp_path, "f.csv", gzip.compress(CSV, mtime=0))) == [("f.csv", ["1", "2"])]
     assert read(write(tmp_path, "g.csv", zipped({"x.csv": CSV}))) == [("g.csv!/x.csv", ["1", "2"])]
 
 
@@ -102,8 +102,8 @@ def test_a_format_that_is_named_chooses_among_the_members(tmp_path: Path) -> Non
     [
         ("f.bin", CSV, "unknown_format"),
         ("f.zip", zipped({"a.txt": b"x"}), "unknown_format"),
-        ("f.csv.gz", gzip.compress(CSV * 1000)[:-9], "damaged_file"),
-        ("f.csv.gz", gzip.compress(CSV)[:12] + b"\0\xff" * 20, "damaged_file"),
+        ("f.csv.gz", gzip.compress(CSV * 1000, mtime=0)[:-9], "damaged_file"),
+        ("f.csv.gz", gzip.compress(CSV, mtime=0)[:12] + b"\0\xff" * 20, "damaged_file"),
         ("f.zip", zipped({"a.csv": CSV})[:-30], "damaged_file"),
         ("f.zip", zipped({"a.csv": CSV}, zipfile.ZIP_STORED).replace(b"1,2", b"1,3"), "damaged_file"),
         ("f.parquet", b"PAR1 nothing PAR1", "damaged_file"),
@@ -141,11 +141,11 @@ def test_bombs_are_refused_before_they_fill_anything(
     monkeypatch.setattr(packed, "BOUNDS", SMALL)
     bomb = b"a,b\n" + b"0,0\n" * 100_000
     data = {
-        "f.csv.gz": gzip.compress(bomb),
-        "f.parquet.gz": gzip.compress(bomb),
+        "f.csv.gz": gzip.compress(bomb, mtime=0),
+        "f.parquet.gz": gzip.compress(bomb, mtime=0),
         "f.zip": zipped({"a.csv": bomb}),
         "lies.zip": zipped({"a.csv": bomb}).replace(len(bomb).to_bytes(4, "little"), (10).to_bytes(4, "little")),
-        "gzip.zip": zipped({"a.csv.gz": gzip.compress(bomb)}),
+        "gzip.zip": zipped({"a.csv.gz": gzip.compress(bomb, mtime=0)}),
     }[name]
     path = write(tmp_path, name, data)
     with pytest.raises(UnreadableError) as caught:

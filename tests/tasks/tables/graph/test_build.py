@@ -17,7 +17,9 @@ import pytest
 from blocks.errors import LookbookError, UsageError
 from blocks.workspace import Workspace
 from tasks.tables.graph import GraphResult, build, check_graph
+from tasks.tables.lake_tables import LakeTables
 from tasks.tables.spec.tasks import GraphTask
+from tests.support.lake_tables import lake_job
 from tests.support.pipeline_runs import context, staged
 
 DRUGS = pa.table({"atc": ["A01", "A02", "A03", "A04"], "drug": ["Aspirin", "Betamethasone", "ETHANOL", None]})
@@ -172,7 +174,7 @@ def test_bad_rows_do_no_harm(workspace: Workspace) -> None:
     publications = pa.table({"id": list(range(6)), "title": titles, "abstract": [None] * 6, "journal": ["J1"] * 6})
     drugs = pa.table({"atc": ["1", "2", "3", "4", "5"], "drug": ["", "b", "c++", "[ *", "(.*)"]})
     graph = nx.node_link_graph(read(workspace, run(workspace, publications=publications, drugs=drugs)))
-    mentions = {(source, target) for source, target, key in graph.edges(keys=True) if key == "mention"}
+    mentions = {tuple(edge[:2]) for edge in list[Any](graph.edges) if edge[2] == "mention"}
     assert mentions == {
         ("publication:5", "drug:2"),
         ("publication:3", "drug:3"),
@@ -200,6 +202,14 @@ def test_entities_come_from_files_with_other_columns_and_from_the_warehouse(work
     result = build(made, "graph", inputs)
     assert result.nodes == {"drug": 4, "publication": 6, "journal": 1}
     assert result.edges == {"link": 1, "mention": 6}
+
+
+def test_entities_come_from_tables_of_the_lake(workspace: Workspace, tmp_path: Path) -> None:
+    job = lake_job(tmp_path / "jobs", JOURNALS.to_pylist(), {"code": "VARCHAR", "name": "VARCHAR"}, table="journals")
+    LakeTables(workspace.lake, workspace.scratch).load(job)
+    entities = {"journal": {"table": "lake.journals", "key": "code", "label": "name"}}
+    made = context(workspace, Path("/nowhere"), {"graph": {"type": "graph", "entities": entities}})
+    assert build(made, "graph", {}).nodes == {"journal": 3}
 
 
 def test_a_column_that_is_not_there_is_named(workspace: Workspace) -> None:

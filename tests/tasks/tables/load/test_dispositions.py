@@ -8,7 +8,7 @@ import pytest
 
 from blocks.errors import LookbookError
 from blocks.workspace import Workspace
-from tests.support.feeds import context, load_rows, table_rows
+from tests.support.feeds import Row, context, in_order, load_rows, table_rows
 
 
 def test_a_batch_that_is_appended_twice_changes_nothing(workspace: Workspace, place: str) -> None:
@@ -136,10 +136,8 @@ def test_a_column_that_is_added_ends_no_history_of_rows_without_it(workspace: Wo
 def test_columns_come_and_go(workspace: Workspace, place: str) -> None:
     load_rows(context(workspace, day=1, target=place), [{"sku": "a", "old": 1}])
     load_rows(context(workspace, day=2, target=place), [{"sku": "b", "new": "x"}])
-    assert table_rows(workspace, place) == [
-        {"sku": "a", "old": 1, "new": None},
-        {"sku": "b", "old": None, "new": "x"},
-    ]
+    expected: list[Row] = [{"sku": "a", "old": 1, "new": None}, {"sku": "b", "old": None, "new": "x"}]
+    assert table_rows(workspace, place) == in_order(expected)
 
 
 @pytest.mark.parametrize("disposition", ["append", "replace", "merge"])

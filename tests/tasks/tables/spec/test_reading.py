@@ -210,3 +210,15 @@ def test_entities_of_a_graph_are_tasks_before_it_or_loaded_tables(tmp_path: Path
     graph = "      graph: {after: [load], type: graph, entities: {a: {table: TABLE, key: k}}}\n"
     for table, wrong in (("load", 0), ("feeds.prices", 0), ("clean", 1), ("other.prices", 1)):
         assert len(problems(write(tmp_path, GOOD + graph.replace("TABLE", table)))) == wrong, table
+
+
+def test_models_and_graphs_are_checked_by_the_parts_that_make_them(tmp_path: Path) -> None:
+    models = "      star: {after: [load], models: {dim: {sql: sql/dim.sql, key: sku}}}\n"
+    graph = "      graph: {after: [load], type: graph, entities: {a: {table: feeds.prices, key: k}}, path: [a, a]}\n"
+    (found,) = problems(write(tmp_path, GOOD + models, sql__dim_sql="SELECT sku FROM prices"))
+    assert ": tasks.star.models.dim: it reads prices, which is no model of this task" in found
+    (found,) = problems(write(tmp_path, GOOD + models, sql__dim_sql="SELECT * FROM"))
+    assert ": tasks.star.models.dim: sql/dim.sql: " in found
+    assert problems(write(tmp_path, GOOD + models, sql__dim_sql="SELECT sku FROM feeds.prices")) == []
+    found, *_ = problems(write(tmp_path, GOOD + graph))
+    assert ": tasks.graph.path: an entity stands there twice" in found

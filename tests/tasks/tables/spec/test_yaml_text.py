@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.tables.spec.yaml_text import MOST_BYTES, MOST_DEPTH, MOST_VALUES, Place, YamlProblemError, read_yaml
@@ -32,11 +32,13 @@ def fault(text: str | bytes) -> tuple[str, Place]:
     return str(caught.value), caught.value.place
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(DOCUMENTS)
 def test_what_json_says_is_read_as_json_reads_it(document: Any) -> None:
     assert value(json.dumps(document)) == document
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(DOCUMENTS)
 def test_what_pyyaml_writes_is_read_again(document: Any) -> None:
     text = yaml.safe_dump(document, allow_unicode=True)
@@ -107,6 +109,7 @@ def test_bombs_are_refused() -> None:
     assert f"more than {MOST_BYTES:,} bytes" in fault("#" * (MOST_BYTES + 1))[0]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_document_or_a_problem(data: bytes) -> None:
     with suppress(YamlProblemError):

@@ -14,6 +14,8 @@ from blocks.workspace import Workspace
 from tasks.datasets.lease import living_owners
 from tasks.tables.context import Context
 from tasks.tables.spec.pipeline import Pipeline
+from tasks.tables.spec.problems import SpecError
+from tasks.tables.spec.reading import read_spec
 from tasks.tables.star import ModelResult, build, check_models
 from tests.support.pipeline_runs import context
 from tests.support.stars import STAR, ZONES, trips
@@ -202,3 +204,26 @@ def test_a_name_that_another_task_makes_is_told(folder: Path) -> None:
     )
     found = check_models(folder, whole.tasks["star"], whole)  # type: ignore[arg-type]
     assert found == ["models.dim_zone: tasks.again makes it, too; give one of both another name"]
+
+
+def test_reading_a_spec_tells_problems_of_models_and_graphs_with_their_lines(folder: Path) -> None:
+    (folder / "a.sql").write_text("SELECT id FROM b", encoding="utf-8")
+    (folder / "b.sql").write_text("SELECT id FROM a", encoding="utf-8")
+    lines = [
+        "name: rides",
+        "tasks:",
+        "  star:",
+        "    models:",
+        "      a: {sql: a.sql, key: id}",
+        "      b: {sql: b.sql, key: id}",
+        "  graph:",
+        "    type: graph",
+        "    entities: {zone: {table: feeds.zones, key: id}, trip: {table: feeds.trips, key: id}}",
+        "    path: [zone, trip]",
+    ]
+    (folder / "rides.yaml").write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(SpecError) as told:
+        read_spec(folder / "rides.yaml")
+    found = {(one.line, one.message.partition(":")[0]) for one in told.value.problems}
+    assert (4, "these read each other") in found
+    assert (10, "no link and no mention leads from zone to trip") in found

@@ -65,6 +65,7 @@ def workspace(tmp_path: Path, registry: Registry) -> Workspace:
         tables += ", api_keys, api_runs"
         names = ", ".join(f"lookbook.{name.strip()}" for name in tables.split(","))
         await connection.execute(f"TRUNCATE {names}")
+        await connection.execute("DROP SCHEMA IF EXISTS feeds CASCADE")
 
     registry.run(empty)
     return place

@@ -134,7 +134,7 @@ def test_columns_of_one_name_get_numbers(workspace: Workspace, a_csv: Path) -> N
 
 
 def test_the_order_of_rows_stays(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.tables.transform.sql_tasks.FILE_BYTES", 200_000)
+    monkeypatch.setattr("tasks.tables.staging.FILE_BYTES", 200_000)
     (tmp_path / "a.csv").write_text("n\n" + "".join(f"{n}\n" for n in range(300_000)))
     staged = run(
         workspace, tmp_path, "SELECT n::INT AS n, md5(n) AS m, sum(1) OVER () AS s FROM a ORDER BY n::INT DESC"

@@ -32,7 +32,6 @@ SECTIONS = (
     "agreement",
     "near_duplicates",
     "exports",
-    "api",
     "graph",
     "demo",
     "feeds",

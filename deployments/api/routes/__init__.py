@@ -1,1 +1,0 @@
-"""What the API answers, one module for each kind of thing."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from blocks.errors import LookbookError, ObjectNotFoundError, OutOfReachError
 from tasks.tables.context import Context
@@ -56,31 +57,31 @@ def read_objects(context: Context, name: str, source: ObjectsSource, notes: Note
     fresh = settled([file for file in found if known.get(file.address) != file.fingerprint])
     fresh.sort(key=lambda file: (file.modified or datetime.min.replace(tzinfo=UTC), file.address))
     reading = _reading(context, source)
+    taken: list[TakenInput] = []
     for file in fresh:
         notes.inputs.append(file.address)
-        notes.taken.append(TakenInput(file.address, file.fingerprint, file.modified))
+        taken.append(TakenInput(file.address, file.fingerprint, file.modified))
         try:
             with local(file, context.workspace.lake, context.workspace.scratch) as here:
                 yield from read_or_reject(here, file.name, file.address, reading)
         except (FileNotFoundError, ObjectNotFoundError) as error:
             raise _removed(file) from error
-    notes.nothing_new = not fresh
-    notes.state = state_after(context.states.get(name, {}), notes.taken)
+    notes.taken = taken
+    notes.state = state_after(context.states.get(name, {}), taken)
 
 
-def state_after(before: object, taken: Sequence[TakenInput]) -> dict[str, object]:
+def state_after(before: Mapping[str, Any], taken: Sequence[TakenInput]) -> dict[str, object]:
     """The state of a source that takes each file once.
 
     Args:
         before: its state at the last commit.
         taken: since then.
     """
-    known = before if isinstance(before, dict) else {}
     times = [file.modified.isoformat() for file in taken if file.modified]
     return {
-        "watermark": max([*times, *filter(None, [known.get("watermark")])], default=None),
-        "taken": int(known.get("taken", 0)) + len(taken),
-        "files": running_digest(known.get("files", ""), taken) if taken else known.get("files", ""),
+        "watermark": max([*times, *filter(None, [before.get("watermark")])], default=None),
+        "taken": int(before.get("taken", 0)) + len(taken),
+        "files": running_digest(before.get("files", ""), taken) if taken else before.get("files", ""),
     }
 
 

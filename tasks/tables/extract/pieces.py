@@ -76,16 +76,14 @@ class Notes:
     Attributes:
         inputs: addresses of what was read.
         state: what the source is to know at the next run.
-        taken: files that are not to be taken again.
+        taken: files that are not to be taken again; None of a source that takes them at each run.
         unchanged: the source says that nothing changed; there are no pieces then.
-        nothing_new: of a source that takes what is new: there was nothing.
     """
 
     inputs: list[str] = field(default_factory=list)
     state: dict[str, Any] = field(default_factory=dict)
-    taken: list[TakenInput] = field(default_factory=list)
+    taken: list[TakenInput] | None = None
     unchanged: bool = False
-    nothing_new: bool = False
 
 
 class UnreadableError(Exception):

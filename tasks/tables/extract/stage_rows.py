@@ -87,7 +87,7 @@ def _is_unchanged(context: Context, name: str, plan: Plan, groups: Mapping[str, 
     if not plan.takes_new:
         return same
     nothing = not any(stage.rows or stage.rejected for stage in groups.values())
-    took_files = now.get("files") != before.get("files")
+    took_files = (now.get("files") or "") != (before.get("files") or "")
     again = plan.cursor is not None and plan.cursor.incremental.lag is not None and same
     return (nothing or again) and not took_files
 
@@ -122,7 +122,7 @@ class _Writing:
         """Finish the stages, that of no group as the last one: it is the commit mark of all."""
         lake, inputs = self._context.workspace.lake, _some(notes.inputs)
         stages = {name: group.close({}, inputs, ()) for name, group in sorted(self._groups.items()) if name}
-        if notes.taken:
+        if notes.taken is not None:  # also an empty list: a killed run may have left another one
             write_taken(lake, self._folder, notes.taken)
         root = self._groups[""]
         root.flush()

@@ -15,7 +15,7 @@ import pytest
 from blocks.errors import LookbookError, OutOfReachError
 from blocks.workspace import Workspace
 from tasks.tables.batches import load_id
-from tasks.tables.extract import extract, file_sources, files, taken_inputs
+from tasks.tables.extract import extract, file_sources, files, stage_rows, taken_inputs
 from tasks.tables.extract.csv_files import read_csv
 from tests.support.extracting import context_of, load_task, rejects_of, run_and_commit, values_of
 
@@ -202,3 +202,20 @@ def test_a_file_that_is_being_written_is_left_to_the_next_run(
     os.utime(growing, (1000, 1000))
     staged, _ = run_and_commit(context_of(workspace, tmp_path, {"extract": OBJECTS}, states))
     assert numbers(workspace, staged) == [1, 11]
+
+
+def test_what_a_killed_run_had_taken_is_not_what_the_next_one_takes(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, "in/a.json", '{"n":1}')
+    context = context_of(workspace, tmp_path, {"extract": OBJECTS})
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage_rows._Writing, "_state", killed)
+        with pytest.raises(KeyboardInterrupt):
+            extract(context, "extract")
+    path.unlink()
+    assert taken_inputs(workspace.lake, extract(context, "extract")) == []

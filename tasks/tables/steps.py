@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from blocks.errors import LookbookError
 from tasks.tables.context import Context, Staged
 from tasks.tables.spec.pipeline import Pipeline
 from tasks.tables.spec.tasks import ExtractTask, GraphTask, LoadTask, ModelsTask, PythonTask, SqlTask
@@ -36,8 +37,7 @@ def run_step(context: Context, name: str, inputs: Mapping[str, Any], results: Ma
             from tasks.tables.load import load  # noqa: PLC0415
 
             own = _own_extracts(context.pipeline, name, results)
-            split = "{event}" in task.table
-            return load(context, name, [_of_groups(one, split=split) for one in inputs.values()], own)
+            return load(context, name, _rows(context.pipeline, name, inputs, split="{event}" in task.table), own)
         case ModelsTask():
             from tasks.tables.star import build as build_models  # noqa: PLC0415
 
@@ -46,6 +46,23 @@ def run_step(context: Context, name: str, inputs: Mapping[str, Any], results: Ma
             from tasks.tables.graph import build as build_graph  # noqa: PLC0415
 
             return build_graph(context, name, inputs)
+
+
+def _rows(pipeline: Pipeline, name: str, inputs: Mapping[str, Any], *, split: bool) -> list[Staged]:
+    """The tables that a load takes.
+
+    Raises:
+        LookbookError: a function returned none.
+    """
+    found = []
+    for before in pipeline.rows_before(name):
+        if not isinstance(inputs[before], Staged):
+            raise LookbookError(
+                f"{pipeline.name}: tasks.{name} takes rows from {before}, which returned no table.",
+                "A function returns a DataFrame or an Arrow table, or is not named in the after of a load.",
+            )
+        found.append(_of_groups(inputs[before], split=split))
+    return found
 
 
 def _of_groups(staged: Staged, *, split: bool) -> Staged:

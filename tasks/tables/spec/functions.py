@@ -32,19 +32,31 @@ def check_function(folder: Path, path: str, after: Sequence[str]) -> str:
         return f"{file.name}{f' line {line}' if line else ''} is no Python: {getattr(error, 'msg', None) or error}"
     functions = {each.name: each for each in tree.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)}
     if name not in functions:
-        return f"{file.name} defines no function {name}{did_you_mean(name, functions)}"
+        known = {*functions, *_other_names(tree)}
+        return "" if name in known else f"{file.name} defines no function {name}{did_you_mean(name, known)}"
     if isinstance(functions[name], ast.AsyncFunctionDef):
         return f"{name} is async; a plain function is asked for"
-    return _check_parameters(functions[name].args, name, after)
+    decorated = bool(functions[name].decorator_list)  # it may take anything then
+    return "" if decorated else _check_parameters(functions[name].args, name, after)
+
+
+def _other_names(tree: ast.Module) -> set[str]:
+    """What else a module may call by a name: imported, assigned, defined under a condition."""
+    inner = [
+        part for each in tree.body if not isinstance(each, ast.FunctionDef | ast.ClassDef) for part in ast.walk(each)
+    ]
+    names = {part.id for part in inner if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
+    names |= {part.name for part in inner if isinstance(part, ast.FunctionDef)}
+    imports = [alias for part in inner if isinstance(part, ast.Import | ast.ImportFrom) for alias in part.names]
+    return names | {alias.asname or alias.name for alias in imports}
 
 
 def module_file(folder: Path, module: str) -> Path | None:
     """The file of a module: beside the spec, or installed. No package is imported to look into it."""
     parts = module.split(".")
-    beside = folder.joinpath(*parts)
-    for file in (beside.with_name(f"{beside.name}.py"), beside / "__init__.py"):
-        if file.is_file():
-            return file
+    beside = folder.joinpath(*parts[:-1], f"{parts[-1]}.py")
+    if beside.is_file():
+        return beside
     places: list[str] | None = None
     found: ModuleSpec | None = None
     for number in range(len(parts)):

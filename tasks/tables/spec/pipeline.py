@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field, JsonValue, model_validator
 
 from tasks.tables.spec.schedules import Schedule, Trigger
-from tasks.tables.spec.tasks import ExtractTask, GraphTask, ModelsTask, PythonTask, Task
+from tasks.tables.spec.tasks import ExtractTask, LoadTask, PythonTask, SqlTask, Task
 from tasks.tables.spec.values import BlockName, RelativePath, SpecName, Strict, TaskName
 
 
@@ -52,10 +52,15 @@ class Pipeline(Strict):
                 yield f"tasks.{name}.after: there is no task {before}; there are {', '.join(self.tasks)}"
         if isinstance(task, ExtractTask) and task.after:
             yield f"tasks.{name}.after: a source comes first, and takes nothing from other tasks"
-        if not isinstance(task, ExtractTask | PythonTask | GraphTask | ModelsTask) and not task.after:
+        if isinstance(task, SqlTask | LoadTask) and not self.rows_before(name):
             yield f"tasks.{name}: it names no task in after to take rows from"
         if isinstance(task, PythonTask) and task.skip_unchanged and task.after:
             yield f"tasks.{name}.skip_unchanged: it is for tasks that extract"
+
+    def rows_before(self, name: str) -> list[str]:
+        """The tasks in a task's `after` whose results it takes; loads, models and graphs stand there for order only."""
+        known = [before for before in self.tasks[name].after if before in self.tasks]
+        return [one for one in known if isinstance(self.tasks[one], ExtractTask | SqlTask | PythonTask)]
 
     def in_order(self) -> list[str]:
         """The names of the tasks, each after those that it takes from."""

@@ -43,10 +43,10 @@ def _task(pipeline: Pipeline, name: str, task: Task, folder: FilePath, finder: F
         case ExtractTask():
             yield from _source(pipeline, task, path, finder)
         case SqlTask():
-            check = partial(check_task_sql, after=task.after, values=("logical_date", *pipeline.params))
+            check = partial(check_task_sql, after=pipeline.rows_before(name), values=("logical_date", *pipeline.params))
             yield from _sql(task.sql, folder, (*path, "sql"), finder, check)
         case PythonTask():
-            fault = check_function(folder, task.python, task.after)
+            fault = check_function(folder, task.python, pipeline.rows_before(name))
             yield from ([finder.at((*path, "python"), fault)] if fault else [])
         case ModelsTask():
             from tasks.tables.star.checking import check_models  # noqa: PLC0415 - few specs have models
@@ -108,6 +108,6 @@ def _sql(name: str, folder: FilePath, path: Path, finder: Finder, check: Check) 
 def _split(pipeline: Pipeline, name: str, task: LoadTask, path: Path, finder: Finder) -> Iterator[Problem]:
     if "{event}" not in task.table:
         return
-    extracts = [pipeline.tasks[each] for each in pipeline.extracts(name)]
-    if not any(isinstance(each, ExtractTask) and each.split_by for each in extracts):
-        yield finder.at((*path, "table"), "{event} stands for what an extract was split by, and none has split_by")
+    before = [pipeline.tasks[each] for each in pipeline.upstream(name)]
+    if not any(isinstance(each, PythonTask) or (isinstance(each, ExtractTask) and each.split_by) for each in before):
+        yield finder.at((*path, "table"), "{event} stands for what rows were split by, and no extract has split_by")

@@ -158,6 +158,9 @@ def test_what_sql_defines_itself_is_no_unknown_table(tmp_path: Path, sql: str) -
         ("def fix(clean, *, config=None, **more): ...", ""),
         ("def fix(**more): ...", ""),
         ("import sys; sys.exit('imported')\ndef fix(clean): ...", ""),
+        ("from elsewhere import fix", ""),
+        ("import functools\nfix = functools.partial(print, 1)", ""),
+        ("import functools\n@functools.cache\ndef fix(*anything): ...", ""),
     ],
 )
 def test_a_function_takes_the_tasks_before_it_and_is_not_imported(tmp_path: Path, code: str, expected: str) -> None:
@@ -201,8 +204,10 @@ def test_a_pipeline_that_is_not_there_is_named_with_the_next_best(tmp_path: Path
 
 def test_event_stands_for_what_was_split(tmp_path: Path) -> None:
     text = GOOD.replace("table: prices", 'table: "{event}"')
+    assert problems(write(tmp_path, text)) == [], "a function may return a table for each event"
+    text = text.replace("after: [fix]", "after: [clean]")
     (found,) = problems(write(tmp_path, text))
-    assert "none has split_by" in found
+    assert "no extract has split_by" in found
     assert problems(write(tmp_path, text.replace("skip_unchanged: true", "split_by: kind"))) == []
 
 
@@ -222,3 +227,20 @@ def test_models_and_graphs_are_checked_by_the_parts_that_make_them(tmp_path: Pat
     assert problems(write(tmp_path, GOOD + models, sql__dim_sql="SELECT sku FROM feeds.prices")) == []
     found, *_ = problems(write(tmp_path, GOOD + graph))
     assert ": tasks.graph.path: an entity stands there twice" in found
+
+
+def test_loads_stand_in_after_for_order_only(tmp_path: Path) -> None:
+    later = '      later: {after: [AFTER, load], python: "functions:later"}\n'
+    code = FILES["functions_py"] + "\ndef later(clean=None): ..."
+    for after, wrong in (("clean", 0), ("fix", 1)):
+        assert len(problems(write(tmp_path, GOOD + later.replace("AFTER", after), functions_py=code))) == wrong
+    (found,) = problems(write(tmp_path, GOOD + "      more: {after: [load], table: more}\n"))
+    assert "tasks.more: it names no task in after to take rows from" in found
+    (found,) = problems(
+        write(
+            tmp_path,
+            GOOD.replace("after: [clean]", "after: [clean, load]").replace("after: [fix]", "after: [clean]"),
+            sql__clean_sql="SELECT * FROM load",
+        )
+    )
+    assert "the table load is no task in after" in found

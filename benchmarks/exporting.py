@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import uuid
 from pathlib import Path
@@ -27,8 +26,7 @@ def main(home: Path, dataset: str, recipe: str, format_: str) -> None:
         return int(books["exported"])
 
     measured = clock.measured(work)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    clock.write(measured | {"megabytes": books["bytes"] / 1e6, "peak_mb": peak})
+    clock.write(measured | {"megabytes": books["bytes"] / 1e6, "peak_mb": clock.peak_mb()})
 
 
 if __name__ == "__main__":

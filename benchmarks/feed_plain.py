@@ -6,7 +6,6 @@ written as CSV and copied.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 from dlt.common.libs.pyarrow import py_arrow_to_table_schema_columns
 
 from benchmarks.feed_rows import files
+from benchmarks.peers import clock
 from blocks.workspace import local_workspace
 
 
@@ -44,7 +44,7 @@ def main() -> None:
     options: dict[str, Any] = {} if in_duckdb else {"loader_file_format": "csv"}
     pipeline.run(resource, **options)
     measured = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
-    sys.stdout.write(json.dumps(measured) + "\n")
+    clock.write(measured | {"peak_mb": clock.peak_mb()})
 
 
 def imported(paths: list[Path]) -> Iterator[Any]:

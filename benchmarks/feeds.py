@@ -64,8 +64,8 @@ def section(home: Path) -> str:
 def measure(home: Path, side: str, load: Load) -> dict[str, float]:
     """One load in a process of its own."""
     told = [str(home), str(home / "rows" / load.rows), load.place, load.disposition, load.strategy]
-    printed, process = timed([sys.executable, "-m", f"benchmarks.feed_{side}", *told], home)
-    return {"seconds": printed["seconds"], "cpu": printed["cpu_seconds"], "mb": process["process_mb"]}
+    printed, _ = timed([sys.executable, "-m", f"benchmarks.feed_{side}", *told], home)
+    return {"seconds": printed["seconds"], "cpu": printed["cpu_seconds"], "mb": printed["peak_mb"]}
 
 
 def forget_tables(home: Path) -> None:

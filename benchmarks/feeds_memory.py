@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.peers import clock
 from benchmarks.processes import discard, say, timed
 from benchmarks.series import Aim, aims_table
 from blocks.workspace import local_workspace
@@ -62,8 +62,8 @@ The peak grows by {slope:.0f} MB for each GB of CSV.
 def measured(folder: Path, home: Path, size: int) -> dict[str, float]:
     """One run in a process of its own."""
     discard(home / "lake")
-    printed, used = timed([sys.executable, "-m", "benchmarks.feeds_memory", str(folder)], home)
-    return {"size": float(size), "mb": used["process_mb"], **printed}
+    printed, _ = timed([sys.executable, "-m", "benchmarks.feeds_memory", str(folder)], home)
+    return {"size": float(size), "mb": printed["peak_mb"], **printed}
 
 
 def write(path: Path, size: int) -> None:
@@ -95,8 +95,9 @@ def main(folder: Path) -> None:
         "rows": cleaned.groups[""].rows,
         "extract_seconds": extracted - started,
         "clean_seconds": time.perf_counter() - extracted,
+        "peak_mb": clock.peak_mb(),
     }
-    sys.stdout.write(json.dumps(told))
+    clock.write(told)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import feather
 
+from benchmarks.peers import clock
 from benchmarks.processes import say
 from tasks.datasets.duplicate_columns import duplicate_columns
 from tasks.images.perceptual import SIGNATURE_BYTES
@@ -77,7 +77,7 @@ def _measured(file: Path) -> Scale:
     start = time.perf_counter()
     columns = duplicate_columns(states, keys, product_of)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = clock.peak_mb()
     grouped = len(keys) - columns["near_duplicate_of"].null_count
     group = pc.coalesce(columns["near_duplicate_of"], states.column("key").combine_chunks())
     copies = states.column("planted").combine_chunks()

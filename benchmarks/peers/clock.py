@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import sys
 import time
@@ -44,6 +45,13 @@ def tree_seconds(process: psutil.Process) -> float:
         used = process.cpu_times()
         return float(used.user + used.system + getattr(used, "children_user", 0) + getattr(used, "children_system", 0))
     return 0.0
+
+
+def peak_mb() -> float:
+    """The most megabytes that this process held so far; resource's ru_maxrss begins at what its parent held."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+    return int(found[1]) / 1024 if found else float("nan")
 
 
 def photos(source: Path, every: int) -> list[Path]:

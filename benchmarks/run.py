@@ -32,6 +32,7 @@ SECTIONS = (
     "agreement",
     "near_duplicates",
     "exports",
+    "api",
     "graph",
     "demo",
     "feeds",

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 from blocks.errors import LookbookError, UsageError
+from deployments.api_commands import api, api_key
 from deployments.options import Debug, Json, with_checked_options
 from deployments.pipeline_commands import pipeline as pipeline_commands
 from deployments.server_commands import deploy, serve
@@ -272,6 +273,8 @@ app.command("deployments.exporting:export", name="export", help="Export images a
 app.command("deployments.table_commands:tables", name="tables", help="List the tables of warehouse, lake and registry.")
 app.command("deployments.table_commands:describe", name="describe", help="Show what is known of TABLE.")
 app.command(workspace_commands)
+app.command(api)
+app.command(api_key)
 app.command(pipeline_commands)
 app.command("deployments.import_commands:import_", name="import", help="Import a table once, without a spec.")
 app.command("deployments.import_commands:orchestrate", name="orchestrate", help="Run the steps of an orchestration.")

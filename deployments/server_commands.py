@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Port = Annotated[int, Field(ge=1, le=65535, description="Where Prefect listens; by default 4200, or any free port.")]
 
+ApiPort = Annotated[int, Field(ge=1, le=65535, description="Where the API listens; by default 4201, or any free port.")]
+
 
 def deploy(*, json: Json = False, debug: Debug = False) -> int:
     """Put work pools, block types and deployments on the Prefect server of PREFECT_API_URL or the active profile."""
@@ -36,8 +38,10 @@ def deploy(*, json: Json = False, debug: Debug = False) -> int:
     return 1 if done.broken else 0
 
 
-def serve(*, port: Port | None = None, json: Json = False, debug: Debug = False) -> None:
-    """Run everything on this machine until Ctrl-C: Prefect's server and UI, a worker, all deployments."""
+def serve(
+    *, port: Port | None = None, api_port: ApiPort | None = None, json: Json = False, debug: Debug = False
+) -> None:
+    """Run everything on this machine until Ctrl-C: Prefect's server and UI, a worker, all deployments, the API."""
     from blocks.settings import read_settings
     from deployments import progress, serving
     from deployments.output import print_json, printable
@@ -56,7 +60,8 @@ def serve(*, port: Port | None = None, json: Json = False, debug: Debug = False)
             print_json({name: str(value) for name, value in asdict(served).items()}) if json else _print_served(served)
             sys.stdout.flush()
 
-        serving.serve(read_settings().home, port, debug=debug, say=say, announce=announce)
+        home = read_settings().home
+        serving.serve(home, port, debug=debug, say=say, announce=announce, api_port=api_port)
 
 
 def _print_deployed(done: Deployed, api: str, home: Path) -> None:
@@ -87,9 +92,10 @@ def _print_served(served: Served) -> None:
         "UI": served.ui,
         "start a run": f"{served.ui}/deployments, or",
         "": f"{run} -p source=sample://500 -p dataset=demo",
+        "API": f"{served.service}/api/v1/docs",
         "workspace": f"local, in {served.home}",
         "inbox": str(served.inbox),
-        "logs": f"{served.logs / 'server.log'}, {served.logs / 'worker.log'}",
+        "logs": f"{served.logs / 'server.log'}, {served.logs / 'worker.log'}, {served.logs / 'api.log'}",
     }
     sys.stdout.write("Lookbook serves; Ctrl-C ends it all.\n")
     for name, text in lines.items():

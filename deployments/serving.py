@@ -1,4 +1,4 @@
-"""Everything on one machine: Prefect's server, a worker, all deployments; ended together."""
+"""Everything on one machine: Prefect's server, a worker, all deployments, the API; ended together."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import fasteners
 
@@ -17,6 +18,7 @@ from blocks.embedded import postgres, prefect_server
 from blocks.errors import LookbookError, UsageError
 from blocks.settings import read_settings
 from deployments import deploying, prefect_environment
+from deployments.api_process import ApiProcess
 from deployments.worker_process import WorkerProcess
 
 POOL = "lookbook"
@@ -32,21 +34,54 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Served:
-    """What runs, for whoever uses it."""
+    """What runs, for whoever uses it.
+
+    Attributes:
+        api: of Prefect's server.
+        ui: of Prefect's server.
+        service: where Lookbook's own API listens.
+    """
 
     api: str
     ui: str
+    service: str
     home: Path
     inbox: Path
     pool: str
     logs: Path
 
 
+class Child(Protocol):
+    """A process that is started, watched and ended."""
+
+    label: str
+
+    def start(self) -> None:
+        """Start it and wait until it is healthy."""
+
+    def stop(self) -> None:
+        """End it."""
+
+    def exit_code(self) -> int | None:
+        """How it ended; None while it runs."""
+
+    def hangs(self) -> bool:
+        """Whether it does not answer any more."""
+
+
 class Ended(BaseException):
     """Somebody asked that it ends: Ctrl-C, SIGTERM, or a terminal that closes."""
 
 
-def serve(home: Path, port: int | None, *, debug: bool, say: Say, announce: Callable[[Served], None]) -> None:
+def serve(
+    home: Path,
+    port: int | None,
+    *,
+    debug: bool,
+    say: Say,
+    announce: Callable[[Served], None],
+    api_port: int | None = None,
+) -> None:
     """Run all of it until Ctrl-C or SIGTERM, then end what was started, and nothing else.
 
     Args:
@@ -55,18 +90,23 @@ def serve(home: Path, port: int | None, *, debug: bool, say: Say, announce: Call
         debug: keep Prefect's logs on the console.
         say: is told what is done now.
         announce: is called once, when runs can be started.
+        api_port: of the API; by default 4201, or any that is free.
 
     Raises:
         LookbookError: it is served already, something does not start, or the server ended by itself.
-        UsageError: the port is taken.
+        UsageError: a port is taken.
     """
+    if api_port is not None and not prefect_server.is_free(api_port):
+        raise UsageError(f"--api-port {api_port}: another program listens there.", "Give another, or none.")
     with _only_one(home), ExitStack() as ending, contextlib.suppress(Ended), _ended_by_signals():
-        worker, served = _start(home, port, debug, ending, say)
+        children, served = _start(home, port, debug, ending, say, api_port)
         announce(served)
-        _watch(worker, home, own=prefect_server.running(home) == served.api, say=say)
+        _watch(children, home, own=prefect_server.running(home) == served.api, say=say)
 
 
-def _start(home: Path, port: int | None, debug: bool, ending: ExitStack, say: Say) -> tuple[WorkerProcess, Served]:
+def _start(
+    home: Path, port: int | None, debug: bool, ending: ExitStack, say: Say, api_port: int | None = None
+) -> tuple[list[Child], Served]:
     """Start all, in the order of need; what was started is put on `ending`, which ends it in reverse."""
     say("starting PostgreSQL")
     _start_registry(home, ending, say)
@@ -87,8 +127,14 @@ def _start(home: Path, port: int | None, debug: bool, ending: ExitStack, say: Sa
     worker.stop()  # one that a killed serve left
     ending.callback(worker.stop)
     worker.start()
-    ending.callback(say, "ending the worker, its runs and the servers")
-    return worker, Served(api, api.removesuffix("/api"), home, inbox, POOL, logs)
+    say("starting the API")
+    (logs / "api.log").unlink(missing_ok=True)
+    service = ApiProcess(home, api_port, logs / "api.log")
+    service.stop()  # as above
+    ending.callback(service.stop)
+    service.start()
+    ending.callback(say, "ending the API, the worker, its runs and the servers")
+    return [worker, service], Served(api, api.removesuffix("/api"), service.url, home, inbox, POOL, logs)
 
 
 def save_local_workspace(home: Path) -> None:
@@ -138,25 +184,38 @@ def _stop_unless_used(stop: Callable[[Path], bool], home: Path, say: Say) -> Non
         say(f"{name}: process {owner.pid} is at work on it; servers keep running, and lookbook stop ends them")
 
 
-def _watch(worker: WorkerProcess, home: Path, *, own: bool, say: Say) -> None:
-    """Start the worker anew whenever it ends or hangs; pause longer and longer while it ends at once."""
-    pause, since = 1, time.monotonic()
+def _watch(children: Sequence[Child], home: Path, *, own: bool, say: Say) -> None:
+    """Start each anew whenever it ends or hangs; pause longer and longer while it ends at once."""
+    kept = [_Kept(child) for child in children]
     while True:
         time.sleep(1)
         if own and not prefect_server.is_alive(home):
             raise LookbookError("Prefect's server ended by itself.", f"Its log is {home / 'prefect' / 'server.log'}.")
-        if worker.exit_code() is None and not worker.hangs():
-            continue
-        pause = 1 if time.monotonic() - since > LONG_LIFE else min(2 * pause, LONGEST_PAUSE)
-        if worker.exit_code() is None:
-            say("the worker does not answer; it is ended, with its runs, and another one starts")
-            worker.stop()
+        for each in kept:
+            each.tend(say)
+
+
+class _Kept:
+    """A process that is kept alive."""
+
+    def __init__(self, child: Child) -> None:
+        self._child, self._pause, self._since = child, 1, time.monotonic()
+
+    def tend(self, say: Say) -> None:
+        """Start it anew, if it ended or hangs."""
+        child = self._child
+        if child.exit_code() is None and not child.hangs():
+            return
+        self._pause = 1 if time.monotonic() - self._since > LONG_LIFE else min(2 * self._pause, LONGEST_PAUSE)
+        if child.exit_code() is None:
+            say(f"{child.label} does not answer; it is ended, and another one starts")
+            child.stop()
         else:
-            say(f"the worker ended with code {worker.exit_code()}; another one starts")
-        time.sleep(pause)
+            say(f"{child.label} ended with code {child.exit_code()}; another one starts")
+        time.sleep(self._pause)
         with contextlib.suppress(LookbookError):  # it ended again, and the next turn sees that
-            worker.start()
-        since = time.monotonic()
+            child.start()
+        self._since = time.monotonic()
 
 
 @contextmanager

@@ -46,8 +46,25 @@ SETTLED = {
 }
 
 
+def name_of(home: Path) -> str:
+    """What serves a home is called by this."""
+    return f"serve-{socket.gethostname()}-{hashlib.sha256(os.fsencode(home)).hexdigest()[:8]}"
+
+
+def marked(name: str) -> list[psutil.Process]:
+    """All processes that carry a mark."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == name:
+                found.append(process)
+    return found
+
+
 class WorkerProcess:
     """The one worker of a home, started anew by `start` as often as it ends."""
+
+    label = "the worker"
 
     def __init__(self, pool: str, home: Path, log: Path) -> None:
         """Start nothing yet.
@@ -57,8 +74,7 @@ class WorkerProcess:
             home: LOOKBOOK_HOME of its runs.
             log: file that gets what the worker and its runs print.
         """
-        digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:8]
-        self.pool, self.name, self.log = pool, f"serve-{socket.gethostname()}-{digest}", log
+        self.pool, self.name, self.log = pool, name_of(home), log
         kept = {name: value for name, value in os.environ.items() if not name.startswith(SERVERS_OWN)}
         self._environment = kept | {"LOOKBOOK_HOME": str(home), MARK: self.name}
         self._process: subprocess.Popen[bytes] | None = None
@@ -113,23 +129,18 @@ class WorkerProcess:
         if self._process is not None and self._process.poll() is None:
             with contextlib.suppress(psutil.Error):
                 runs = psutil.Process(self._process.pid).children()
-                psutil.wait_procs(_signalled(runs, signal.SIGTERM), timeout=STOP_TIMEOUT)  # each says how it ended
+                psutil.wait_procs(signalled(runs, signal.SIGTERM), timeout=STOP_TIMEOUT)  # each says how it ended
             self._process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=STOP_TIMEOUT)
-        psutil.wait_procs(_signalled(self.family(), signal.SIGTERM), timeout=STOP_TIMEOUT)
-        psutil.wait_procs(_signalled(self.family(), signal.SIGKILL), timeout=STOP_TIMEOUT)
+        psutil.wait_procs(signalled(self.family(), signal.SIGTERM), timeout=STOP_TIMEOUT)
+        psutil.wait_procs(signalled(self.family(), signal.SIGKILL), timeout=STOP_TIMEOUT)
         with contextlib.suppress(httpx.HTTPError, OSError):  # a server that is gone needs no news
             self._settle_runs()
 
     def family(self) -> list[psutil.Process]:
         """All that runs of it: the worker, its runs, and what they started."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error, OSError):
-                if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == self.name:
-                    found.append(process)
-        return found
+        return marked(self.name)
 
     def _settle_runs(self) -> None:
         """Say of all that it had taken how it ended: a run that a person cancelled must not count as crashed."""
@@ -158,7 +169,8 @@ class WorkerProcess:
         return self.name in {worker["name"] for worker in workers}
 
 
-def _signalled(processes: list[psutil.Process], number: signal.Signals) -> list[psutil.Process]:
+def signalled(processes: list[psutil.Process], number: signal.Signals) -> list[psutil.Process]:
+    """Send a signal to processes; returns them."""
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.send_signal(number)

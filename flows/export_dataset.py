@@ -8,9 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger, runtime, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 
 from blocks.workspace import load_workspace
+from flows.fan_out import telling
 from flows.retrying import is_no_interruption, is_worth_another_try
 from tasks.datasets.announcements import announce_export
 from tasks.exports.export import prepare
@@ -126,21 +132,24 @@ def export_dataset(
 
 @contextmanager
 def _logged_progress() -> Iterator[None]:
-    """Say in the log how far the export is, in images and bytes, at every tenth of it."""
+    """Say in the log, and by an artifact, how far the export is, in images and bytes, at every tenth of it."""
     say = _Tenths()
     with listening(announce=say.total_is, advance=say.images_done, wrote=say.bytes_there):
         yield
 
 
 class _Tenths:
-    """Counts images and bytes, and says so in the log."""
+    """Counts images and bytes, and says so in the log and by an artifact, which the API reads."""
 
     def __init__(self) -> None:
         self._log: Callable[..., None] = get_run_logger().info
         self._total, self._images, self._bytes, self._told = 0, 0, 0, 0
+        self._artifact: Any = None
 
     def total_is(self, images: int) -> None:
         self._total = images
+        with telling():
+            self._artifact = create_progress_artifact(0.0, description=f"{images} images")
 
     def bytes_there(self, size: int) -> None:
         self._bytes += size
@@ -150,7 +159,12 @@ class _Tenths:
         tenth = 10 * self._images // self._total if self._total else 10
         if tenth > self._told:
             self._told = tenth
-            self._log("%d of %d images, %.1f MB", self._images, self._total, self._bytes / 1e6)
+            told = f"{self._images} of {self._total} images, {self._bytes / 1e6:.1f} MB"
+            self._log(told)
+            with telling():
+                if self._artifact is not None:
+                    percent = 100.0 * self._images / max(self._total, 1)
+                    update_progress_artifact(self._artifact, min(percent, 100.0), description=told)
 
 
 def _describe(summary: dict[str, Any]) -> None:

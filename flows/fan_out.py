@@ -61,7 +61,7 @@ def draw(lake: Lake, workspace: str, batches: Sequence[str], executor: Executor)
         return
     runner, at_once = runner_for(executor, read_settings())
     artifact: Any = None
-    with _telling():
+    with telling():
         artifact = create_progress_artifact(0.0, description=f"{len(batches)} batches")
     here: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=at_once)
     with runner, here, stoppable():
@@ -69,7 +69,7 @@ def draw(lake: Lake, workspace: str, batches: Sequence[str], executor: Executor)
         fan_out.waiting.extend(batches)
         for done in range(1, len(batches) + 1):
             fan_out.next_done(at_once)
-            with _telling():
+            with telling():
                 if artifact is not None:
                     update_progress_artifact(artifact, 100.0 * done / len(batches))
     if fan_out.faults:
@@ -77,7 +77,7 @@ def draw(lake: Lake, workspace: str, batches: Sequence[str], executor: Executor)
 
 
 @contextmanager
-def _telling() -> Iterator[None]:
+def telling() -> Iterator[None]:
     """Nothing that only tells of the progress, or looks for more to tell, may end the batches under way."""
     try:
         yield
@@ -178,7 +178,7 @@ class _FanOut:
     def _is_to_be_landed(self, batch: str) -> bool:
         """Whether a worker elsewhere could not read it: then it goes again, and all that follow are landed first."""
         asked = False
-        with _telling():
+        with telling():
             asked = self._elsewhere and needs_landing(self._lake, batch)
         if asked and not self._landing:
             get_run_logger().info("Workers can't reach the source: batches are landed in the lake first.")
@@ -187,7 +187,7 @@ class _FanOut:
 
     def _advance(self, batch: str) -> None:
         """Batches of this process tell of each of their images themselves."""
-        with _telling():
+        with telling():
             counts = finished_counts(self._lake, batch) if self._elsewhere else None
             if counts is not None:
                 progress.advance(counts.images)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import psutil
@@ -19,6 +19,7 @@ from prefect.client import orchestration
 
 from blocks.embedded import prefect_server
 from deployments import deploying, serving, worker_process
+from deployments.api_process import ApiProcess
 from deployments.worker_process import CHECK_INTERVAL, FAILED_CHECKS, MARK, WorkerProcess
 from tasks.datasets import lease
 
@@ -145,6 +146,8 @@ def test_a_worker_is_asked_for_its_health_no_more_often_than_due(tmp_path: Path)
 class HangingWorker:
     """A worker that hangs until it is stopped; with the second one somebody ends it all."""
 
+    label = "the worker"
+
     def __init__(self) -> None:
         self.calls: list[str] = []
 
@@ -167,7 +170,7 @@ def test_a_worker_that_hangs_is_stopped_and_started_again(tmp_path: Path, monkey
     monkeypatch.setattr(time, "sleep", lambda _: None)
     worker, said = HangingWorker(), list[str]()
     with pytest.raises(serving.Ended):
-        serving._watch(cast("WorkerProcess", worker), tmp_path, own=False, say=said.append)
+        serving._watch([worker], tmp_path, own=False, say=said.append)
     assert worker.calls == ["stop", "start"] * 2
     assert "does not answer" in said[0]
 
@@ -184,6 +187,8 @@ def test_only_the_homes_own_server_gets_the_workspace_with_this_machines_paths(
     monkeypatch.setattr(serving, "save_local_workspace", saved.append)
     monkeypatch.setattr(WorkerProcess, "start", lambda _: None)
     monkeypatch.setattr(WorkerProcess, "stop", lambda _: None)
+    monkeypatch.setattr(ApiProcess, "start", lambda _: None)
+    monkeypatch.setattr(ApiProcess, "stop", lambda _: None)
     monkeypatch.setenv("LOOKBOOK_HOME", "another")
     with ExitStack() as ending:
         serving._start(tmp_path, None, False, ending, lambda _: None)

@@ -67,6 +67,7 @@ def test_installing_twice_changes_nothing_and_what_was_changed_by_hand_is_set_ba
         "lookbook: no heartbeat → crashed",
         "lookbook: cancelling without an end → cancelled",
         "lookbook: ingest crashed → once more",
+        "lookbook: export crashed → once more",
         "lookbook: pipeline crashed → once more",
     }
     assert "made=[], changed=[]" in install(server)

@@ -134,6 +134,9 @@ def test_all_is_up_a_worker_is_replaced_and_ctrl_c_leaves_nothing(home: Path) ->
         for name in deployment_names():
             assert server.deployment(name)["paused"] is False
         assert Path(up.told["inbox"]).is_dir()
+        ready = httpx.get(f"{up.told['service']}/ready", timeout=30)
+        assert ready.json()["parts"] == {"lake": True, "registry": True, "prefect": True}
+        assert httpx.get(f"{up.told['service']}/api/v1/datasets", timeout=30).json() == {"items": []}
         assert_local_workspace_saved(server, home)
         assert len(online_workers(server)) == 1
 

@@ -1,0 +1,55 @@
+"""The app: its endpoints, and what every request passes through."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+
+from blocks.workspace import Workspace
+from deployments.api.bodies import BodyCheck
+from deployments.api.config import ApiConfig
+from deployments.api.document import add_document
+from deployments.api.envelope import Envelope
+from deployments.api.hosts import HostCheck
+from deployments.api.problems import add_handlers
+from deployments.api.routes import datasets, diffs, exports, health, images, ingests, products, rejects
+from deployments.api.runs import Runs
+from deployments.api.services import Services
+from deployments.api.shown import ROOT
+
+VERSION = "1.0"
+
+
+def make_app(workspace: Workspace, name: str, config: ApiConfig, runs: Runs) -> FastAPI:
+    """The API of a workspace.
+
+    Args:
+        workspace: that it reads.
+        name: of the workspace, which runs are told.
+        config: limits.
+        runs: submits runs of the deployments.
+    """
+    services = Services.made(workspace, name, config, runs)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with runs.opened():
+            yield
+
+    app = FastAPI(title="Lookbook", version=VERSION, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.state.services = services
+    app.include_router(health.router)
+    api = APIRouter(prefix=ROOT)
+    # A product's key may hold slashes: its route takes what the others leave.
+    for module in (datasets, diffs, rejects, images, products, exports, ingests):
+        api.include_router(module.router)
+    app.include_router(api)
+    add_document(app)
+    add_handlers(app)
+    # The last one that is added is the first that a request meets.
+    app.add_middleware(BodyCheck, config=config)
+    app.add_middleware(HostCheck, config=config)
+    app.add_middleware(Envelope, metrics=services.metrics)
+    return app

@@ -1,0 +1,193 @@
+"""What the API answers, for its document; tests hold that answers are of these models."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Dataset(BaseModel):
+    """A dataset with its current snapshot."""
+
+    name: str
+    snapshot: str | None
+    created_at: datetime | None
+    images: int | None = Field(description="Image files found.")
+    rows: int | None = Field(description="Catalogue rows found.")
+    fault: str | None = Field(description="Why its snapshot cannot be read.")
+    href: str
+
+
+class Datasets(BaseModel):
+    """All datasets of the workspace."""
+
+    items: list[Dataset]
+
+
+class Snapshot(BaseModel):
+    """A snapshot in a list."""
+
+    id: str
+    current: bool
+    created_at: datetime
+    source: str
+    digest: str = Field(description="Equal for equal contents, whatever the time.")
+    previous: str | None
+    images: dict[str, int] = Field(description="Image files by outcome.")
+    rows: dict[str, int] = Field(description="Catalogue rows by outcome.")
+    href: str
+
+
+class SnapshotPage(BaseModel):
+    """Snapshots, newest first."""
+
+    items: list[Snapshot]
+    next: str | None = Field(description="Cursor of the next page.")
+
+
+class Column(BaseModel):
+    """A column that can be filtered, sorted and shown."""
+
+    name: str
+    type: Literal["text", "integer", "number", "boolean", "time", "other"]
+    catalogue: bool = Field(description="Whether it is one of the catalogue's own.")
+    facet: bool = Field(description="Whether its values can be counted.")
+
+
+class SnapshotDetail(Snapshot):
+    """A snapshot with its recipe and columns."""
+
+    dataset: str
+    outputs: list[str] = Field(description="Names of what was drawn of each image.")
+    recipe: dict[str, Any]
+    versions: dict[str, str]
+    columns: list[Column]
+    display_name: str | None = Field(description="The column that q searches.")
+    label: str | None = Field(description="The column of the class.")
+    products: int = Field(description="Rows that /products lists without a filter.")
+
+
+class Product(BaseModel):
+    """A catalogue row with its image; an image without one has no product_key."""
+
+    product_key: str | None
+    sha256: Sha256 | None
+    values: dict[str, Any]
+    images: dict[str, str] = Field(description="Addresses of the original and of each output.")
+    href: str | None
+
+
+class FacetValue(BaseModel):
+    """A value and how many rows have it."""
+
+    value: str | int | bool | None
+    count: int
+
+
+class Facet(BaseModel):
+    """The values of a column, most frequent first."""
+
+    values: list[FacetValue]
+    others: int = Field(description="Rows of the values that are not listed.")
+
+
+class ProductPage(BaseModel):
+    """A page of products."""
+
+    snapshot: str
+    total: int = Field(description="Rows that the filter finds.")
+    items: list[Product]
+    facets: dict[str, Facet]
+    next: str | None = Field(description="Cursor of the next page.")
+
+
+class DrawnOutput(BaseModel):
+    """What was drawn of an image."""
+
+    output: str
+    width: int
+    height: int
+    bytes: int
+    sha256: Sha256
+    href: str
+
+
+class ProductImage(BaseModel):
+    """An image of a product: the file, what was measured, what was drawn."""
+
+    image_key: str
+    sha256: Sha256 | None
+    outcome: str
+    catalogue_row: bool = Field(description="Whether a catalogue row was matched with it.")
+    measures: dict[str, Any]
+    exif: Any = Field(description="As the recipe kept it.")
+    original: str | None
+    outputs: list[DrawnOutput]
+    near_duplicates: list[Product]
+
+
+class Past(BaseModel):
+    """What became of a product in a snapshot."""
+
+    snapshot: str
+    created_at: datetime
+    outcome: str | None = Field(description="None: it was not there.")
+    reason: str | None
+    sha256: Sha256 | None
+    changed: bool = Field(description="Whether this differs from the snapshot before.")
+
+
+class ProductDetail(BaseModel):
+    """A product: its catalogue rows, its images, its history."""
+
+    snapshot: str
+    product_key: str
+    rows: list[dict[str, Any]]
+    images: list[ProductImage]
+    history: list[Past] = Field(description="Newest first.")
+
+
+class Reject(BaseModel):
+    """What was refused, by which rule."""
+
+    reject_id: str
+    kind: str
+    locator: str
+    rule: str
+    message: str
+    raw: str = Field(description="The text as it stood; its first 10,000 characters.")
+
+
+class RejectPage(BaseModel):
+    """A page of rejects."""
+
+    snapshot: str
+    total: int
+    items: list[Reject]
+    facets: dict[str, Facet]
+    next: str | None
+
+
+class Change(BaseModel):
+    """A product or an image that differs."""
+
+    kind: Literal["added", "removed", "changed"]
+    product_key: str | None
+    image_key: str | None
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    columns: list[str] = Field(description="Columns that differ.")
+
+
+class Diff(BaseModel):
+    """What differs between two snapshots."""
+
+    from_: str = Field(alias="from")
+    to: str
+    counts: dict[str, int]
+    items: list[Change]
+    next: str | None

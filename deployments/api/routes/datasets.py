@@ -1,0 +1,130 @@
+"""Datasets and their snapshots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+from fastapi import APIRouter, Response
+
+from blocks.errors import LookbookError
+from deployments.api import models
+from deployments.api.access import Reader
+from deployments.api.cursors import Cursor, query_digest, read_cursor, start_of
+from deployments.api.loaded import LoadedSnapshot
+from deployments.api.parameters import CursorQuery, DatasetPath, ListLimit, SnapshotPath, problems
+from deployments.api.problems import Problem
+from deployments.api.queries import is_facet
+from deployments.api.services import Shared
+from deployments.api.shown import dataset_path, json_answer
+from deployments.api.snapshots import Snapshots
+from tasks.datasets.manifest import Manifest
+
+router = APIRouter(prefix="/datasets", tags=["datasets"])
+
+
+@router.get("", response_model=models.Datasets, responses=problems())
+def list_datasets(shared: Shared, _: Reader) -> Response:
+    """The datasets of the workspace, by name."""
+    return json_answer({"items": [_dataset(shared.snapshots, name) for name in shared.snapshots.datasets()]})
+
+
+@router.get("/{name}", response_model=models.Dataset, responses=problems(404))
+def show_dataset(name: DatasetPath, shared: Shared, _: Reader) -> Response:
+    """A dataset with its current snapshot."""
+    shared.snapshots.current(name)
+    return json_answer(_dataset(shared.snapshots, name))
+
+
+@router.get("/{name}/snapshots", response_model=models.SnapshotPage, responses=problems(400, 404))
+def list_snapshots(
+    name: DatasetPath, shared: Shared, _: Reader, cursor: CursorQuery = None, limit: ListLimit = 50
+) -> Response:
+    """The snapshots of a dataset, newest first."""
+    given, digest = read_cursor(cursor) if cursor else None, query_digest("snapshots", name)
+    chain = shared.snapshots.chain(name)
+    current, start = chain[0].snapshot_id, start_of(given, digest)
+    if given is not None:  # what was published since comes before the first page, not into this one
+        chain = _from(chain, given.snapshot_id)
+    page = chain[start : start + limit]
+    more = len(chain) > start + limit
+    following = Cursor(chain[0].snapshot_id, digest, start + limit).text() if more else None
+    return json_answer({"items": [_snapshot(each, current) for each in page], "next": following})
+
+
+@router.get("/{name}/snapshots/{snapshot}", response_model=models.SnapshotDetail, responses=problems(404))
+def show_snapshot(name: DatasetPath, snapshot: SnapshotPath, shared: Shared, _: Reader) -> Response:
+    """A snapshot with its recipe, its columns and what they are called. ``current`` is the one that holds."""
+    loaded = shared.snapshots.load(name, None if snapshot == "current" else snapshot)
+    return json_answer(_detail(loaded, shared.snapshots.current(name).snapshot_id))
+
+
+def _from(chain: list[Manifest], snapshot_id: str) -> list[Manifest]:
+    for place, manifest in enumerate(chain):
+        if manifest.snapshot_id == snapshot_id:
+            return chain[place:]
+    raise Problem(410, "gone", "The snapshot of this cursor is gone.", "Begin again without a cursor.")
+
+
+def _dataset(snapshots: Snapshots, name: str) -> dict[str, Any]:
+    """One dataset; a damaged one is listed with its fault and hides no other."""
+    row: dict[str, Any] = dict.fromkeys(("snapshot", "created_at", "images", "rows", "fault"))
+    row |= {"name": name, "href": dataset_path(name)}
+    try:
+        manifest = snapshots.current(name)
+    except LookbookError:
+        return row | {"fault": "its snapshot is damaged; lookbook verify says how"}
+    return row | {
+        "snapshot": manifest.snapshot_id,
+        "created_at": manifest.created_at,
+        "images": manifest.summary["images"]["found"],
+        "rows": manifest.summary["rows"]["found"],
+    }
+
+
+def _snapshot(manifest: Manifest, current: str) -> dict[str, Any]:
+    return {
+        "id": manifest.snapshot_id,
+        "current": manifest.snapshot_id == current,
+        "created_at": manifest.created_at,
+        "source": manifest.source,
+        "digest": manifest.digest,
+        "previous": manifest.previous,
+        "images": manifest.summary["images"],
+        "rows": manifest.summary["rows"],
+        "href": dataset_path(manifest.dataset, "snapshots", manifest.snapshot_id),
+    }
+
+
+def _detail(loaded: LoadedSnapshot, current: str) -> dict[str, Any]:
+    manifest, rows = loaded.manifest, loaded.rows
+    return _snapshot(manifest, current) | {
+        "dataset": manifest.dataset,
+        "outputs": list(manifest.recipe.outputs),
+        "recipe": manifest.recipe.model_dump(mode="json"),
+        "versions": manifest.versions,
+        "columns": [
+            {
+                "name": field.name,
+                "type": _kind(field.type),
+                "catalogue": field.name in rows.catalogue,
+                "facet": is_facet(field.type),
+            }
+            for field in rows.table.schema
+        ],
+        "display_name": rows.display_name,
+        "label": rows.label,
+        "products": rows.table.num_rows,
+    }
+
+
+def _kind(kind: pa.DataType) -> str:
+    kinds = (
+        (pa.types.is_string, "text"),
+        (pa.types.is_large_string, "text"),
+        (pa.types.is_boolean, "boolean"),
+        (pa.types.is_integer, "integer"),
+        (pa.types.is_floating, "number"),
+        (pa.types.is_temporal, "time"),
+    )
+    return next((name for is_one, name in kinds if is_one(kind)), "other")

@@ -1,0 +1,76 @@
+"""Ingests: asked for, and watched."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import anyio.to_thread
+from fastapi import APIRouter, Path, Response
+
+from deployments.api import models_runs as models
+from deployments.api import submissions
+from deployments.api.access import ANYBODY, IngestReader, IngestSubmitter
+from deployments.api.parameters import problems
+from deployments.api.runs import FINAL
+from deployments.api.services import Services, Shared
+from deployments.api.shown import ROOT, dataset_path, json_answer
+from deployments.api.sources import check_source
+from deployments.api.submissions import Submission
+from deployments.api.submitting import IdempotencyKey, noted, owned, started, state_of
+
+router = APIRouter(prefix="/ingests", tags=["ingests"])
+
+DEPLOYMENT = "ingest/local"
+
+IdPath = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", description="Id of an ingest that this key asked for.")]
+
+
+@router.post("", status_code=202, response_model=models.Ingest, responses=problems(400, 413, 415))
+async def ask_for_ingest(
+    request: models.IngestRequest, shared: Shared, principal: IngestSubmitter, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Ask that a source be ingested; a worker does it."""
+    source = check_source(request.source, shared.config, is_open=principal == ANYBODY)
+    document = request.model_dump(mode="json") | {"source": source}
+    submission = await noted(shared, "ingest", principal, idempotency_key, document)
+    told = await _told(shared, await _started(shared, submission))
+    return json_answer(told, 202, Location=told["links"]["self"])
+
+
+@router.get("/{id}", response_model=models.Ingest, responses=problems(404))
+async def show_ingest(id: IdPath, shared: Shared, principal: IngestReader) -> Response:  # noqa: A002
+    """How far an ingest is."""
+    submission = await owned(shared, "ingest", principal, id)
+    return json_answer(await _told(shared, await _started(shared, submission)))
+
+
+async def _started(shared: Services, submission: Submission) -> Submission:
+    parameters = submission.request | {"workspace": shared.workspace_name}
+    return await started(shared, submission, DEPLOYMENT, parameters)
+
+
+async def _told(shared: Services, submission: Submission) -> dict[str, Any]:
+    """An ingest as it is now."""
+    state = await state_of(shared, submission)
+    summary = None
+    if state.state in FINAL:
+        given = (shared.workspace.registry, str(submission.run_id))
+        summary = await anyio.to_thread.run_sync(submissions.ingest_summary, *given)
+    return {
+        "id": submission.id,
+        "state": state.state,
+        "percent": state.percent,
+        "progress": state.progress,
+        "error": state.message or None,
+        "created_at": submission.created_at,
+        "started_at": state.started_at,
+        "ended_at": state.ended_at,
+        "request": submission.request,
+        "dataset": submission.request["dataset"],
+        # Where the report lies is a path of another machine.
+        "summary": {name: value for name, value in summary.items() if name != "report"} if summary else None,
+        "links": {
+            "self": f"{ROOT}/ingests/{submission.id}",
+            "dataset": dataset_path(submission.request["dataset"]),
+        },
+    }

@@ -1,0 +1,39 @@
+"""Which sources may be ingested through the API: workers read them, so that a folder has to be allowed."""
+
+from __future__ import annotations
+
+import posixpath
+
+from deployments.api.config import ApiConfig
+from deployments.api.problems import Problem
+
+#: Addresses that name no folder of a worker's machine.
+NAMED = ("sample://", "inbox://", "kaggle://", "gs://")
+
+
+def check_source(source: str, config: ApiConfig, *, is_open: bool) -> str:
+    """The source, if it may be ingested. Before the first key it is this machine's own user who asks: for any folder.
+
+    Raises:
+        Problem: it is a folder or an archive that is below none of the roots.
+    """
+    if any(ord(letter) < ord(" ") for letter in source):
+        raise Problem(422, "invalid-request", "The source has control characters.")
+    if source.startswith(NAMED) and ".." not in source.split("/"):
+        return source
+    path = source.removeprefix("file://")
+    if posixpath.isabs(path) and "://" not in path:
+        path = posixpath.normpath(path)
+        if (is_open and not config.source_roots) or any(_is_below(path, root) for root in config.source_roots):
+            return path
+    raise Problem(
+        403,
+        "no-source",
+        "This source may not be ingested through the API.",
+        f"It takes {', '.join(NAMED)} and folders below those of LOOKBOOK_API_SOURCE_ROOTS.",
+    )
+
+
+def _is_below(path: str, root: str) -> bool:
+    root = posixpath.normpath(root)
+    return path == root or path.startswith(root.rstrip("/") + "/")

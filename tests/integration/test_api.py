@@ -1,0 +1,144 @@
+"""The API with a real Prefect server and worker: from a request to a finished archive, cancelled, killed, at once."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from blocks.embedded.prefect_server import free_port
+from deployments.api.runs import FINAL
+from tests.support.command import lookbook, lookbook_json
+from tests.support.prefect_processes import Server, wait_for
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+
+#: Put before `lookbook.heartbeat`: a run whose process died is found out in seconds, not in minutes.
+SOON = """
+from datetime import timedelta
+from deployments import automations
+automations.HEARTBEAT_SILENCE = timedelta(seconds=100)
+from deployments.deploying import deploy
+deploy()
+"""
+
+
+@contextmanager
+def api_of(server: Server) -> Iterator[httpx.Client]:
+    """`lookbook api` for a server while the block runs; with a client."""
+    port = free_port()
+    command = [sys.executable, "-c", "from deployments.cli import main; main()", "api", "--port", str(port)]
+    log = server.home / "api.log"
+    with log.open("wb") as sink:
+        process = subprocess.Popen(command, env=server.environment(), stdout=sink, stderr=subprocess.STDOUT)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
+
+            def answers() -> bool:
+                assert process.poll() is None, log.read_text()
+                try:
+                    return client.get("/ready").is_success
+                except httpx.TransportError:
+                    return False
+
+            wait_for("the API is ready", answers, 180)
+            yield client
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def ended(client: httpx.Client, address: str, seconds: float = 300) -> dict[str, Any]:
+    """What is asked for, once it has ended."""
+
+    def look() -> dict[str, Any] | None:
+        answer = client.get(address)
+        assert answer.is_success, answer.text
+        told: dict[str, Any] = answer.json()
+        return told if told["state"] in FINAL else None
+
+    return wait_for(f"{address} ends", look, seconds)
+
+
+def submitted(client: httpx.Client, kind: str, body: dict[str, Any], **headers: str) -> dict[str, Any]:
+    answer = client.post(f"/api/v1/{kind}", json=body, headers=headers)
+    assert answer.status_code == 202, answer.text
+    told: dict[str, Any] = answer.json()
+    assert answer.headers["location"] == told["links"]["self"]
+    return told
+
+
+def test_from_an_ingest_to_an_archive_and_a_cancelled_export(prefect: Server) -> None:
+    with api_of(prefect) as client:
+        ingest = submitted(client, "ingests", {"source": "sample://30", "dataset": "by-api"})
+        done = ended(client, ingest["links"]["self"])
+        assert (done["state"], done["summary"]["images"]["found"]) == ("completed", 30), done
+        assert client.get(done["links"]["dataset"]).json()["images"] == 30
+
+        body = {
+            "dataset": "by-api",
+            "where": ["gender=Women"],
+            "recipe": "square-64",
+            "split": {"train": 0.5, "test": 0.5},
+        }
+        twice = [submitted(client, "exports", body, **{"Idempotency-Key": "one"}) for _ in range(2)]
+        assert twice[0]["id"] == twice[1]["id"]
+        export = ended(client, twice[0]["links"]["self"])
+        assert export["state"] == "completed", export
+        assert len(prefect.runs("export-dataset")) == 1
+        archive = zipfile.ZipFile(io.BytesIO(client.get(export["links"]["archive"]).content))
+        assert archive.testzip() is None
+        assert sum(name.endswith(".jpg") for name in archive.namelist()) == export["counts"]["exported"] + 1
+        # The same request by the command: the same export, answered from the lake that both share.
+        command = ["export", "by-api", "--where", "gender=Women", "--recipe", "square-64", "--split", "0.5,0.5"]
+        same = lookbook_json(prefect.home, *command, PREFECT_API_URL=prefect.url)
+        assert (same["export"], same["answered"]) == (export["export_id"], True)
+        assert client.get(export["links"]["metadata"]).text.count("\n") == export["counts"]["exported"] + 1
+
+        many = body | {"recipe": "train-224", "copies": 100, "augment": "all", "where": []}
+        long = submitted(client, "exports", many)
+        wait_for("it runs", lambda: client.get(long["links"]["self"]).json()["state"] == "running", 120)
+        assert client.delete(long["links"]["self"]).status_code == 202
+        assert ended(client, long["links"]["self"])["state"] == "cancelled"
+        assert client.get(long["links"]["self"] + "/archive").status_code == 410
+
+        figures = client.get("/metrics").text
+        assert 'lookbook_runs_ended_total{flow="export-dataset",state="completed"}' in figures
+        assert 'lookbook_run_seconds_count{flow="ingest"} 1.0' in figures
+
+
+def test_fifty_exports_at_once_all_end_though_a_worker_is_killed_among_them(server_without_workers: Server) -> None:
+    server = server_without_workers
+    assert server.python("-c", SOON).returncode == 0
+    assert (
+        lookbook(server.home, "ingest", "sample://20", "--dataset", "many", PREFECT_API_URL=server.url).returncode == 0
+    )
+    with api_of(server) as client:
+        with server.worker(PREFECT_FLOWS_HEARTBEAT_FREQUENCY="30") as first, ThreadPoolExecutor(50) as pool:
+            bodies = [{"dataset": "many", "seed": seed, "format": "csv"} for seed in range(50)]
+            addresses = [
+                told["links"]["self"] for told in pool.map(lambda body: submitted(client, "exports", body), bodies)
+            ]
+            wait_for(
+                "some run", lambda: states(client, addresses)["running"] or states(client, addresses)["completed"], 180
+            )
+            first.kill()
+        with server.worker(PREFECT_FLOWS_HEARTBEAT_FREQUENCY="30"):
+            wait_for("all have ended", lambda: set(states(client, addresses)) <= FINAL, 800)
+        found = states(client, addresses)
+    assert sum(found.values()) == 50
+    assert found["completed"] >= 45, "those that the killed worker ran were given back, and done by the other"
+
+
+def states(client: httpx.Client, addresses: list[str]) -> Counter[str]:
+    """How many exports are in which state."""
+    return Counter(client.get(address).raise_for_status().json()["state"] for address in addresses)

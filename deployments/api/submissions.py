@@ -52,20 +52,19 @@ def submit(
     export_id: str | None = None,
 ) -> tuple[Submission, bool]:
     """Note a request, unless one with the same idempotency key is there; returns it, and whether it is new."""
-    text = json.dumps(request, sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()
+    text = _text(request)
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> tuple[Submission, bool]:
         row = await connection.fetchrow(
             "INSERT INTO lookbook.api_runs"  # noqa: S608 - our own names
             " (id, kind, key_id, idempotency_key, request_digest, request, snapshot_id, export_id)"
-            " VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7, $8)"
+            " VALUES ($1, $2, $3, $4, $5, $6::json, $7, $8)"
             f" ON CONFLICT (key_id, kind, idempotency_key) DO NOTHING RETURNING {_COLUMNS}",
             uuid.uuid4().hex,
             kind,
             key_id,
             idempotency_key,
-            digest,
+            digest_of(request),
             text,
             snapshot_id,
             export_id,
@@ -83,6 +82,16 @@ def submit(
         return _read(row), False
 
     return registry.run(work)
+
+
+def digest_of(request: dict[str, Any]) -> str:
+    """What tells a request from another one."""
+    return hashlib.sha256(_text(request).encode()).hexdigest()
+
+
+def _text(request: dict[str, Any]) -> str:
+    """A request as JSON in its own order: that of the sides of a split decides which images each side gets."""
+    return json.dumps(request)
 
 
 def note_run(registry: Registry, submission_id: str, run_id: str) -> None:

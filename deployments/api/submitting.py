@@ -43,7 +43,7 @@ async def noted(
     registry = shared.workspace.registry
     given = (registry, kind, principal.key_id, idempotency_key, request, snapshot_id, export_id)
     found, is_new = await anyio.to_thread.run_sync(submissions.submit, *given)
-    if not is_new and found.request != request:
+    if not is_new and found.request_digest != submissions.digest_of(request):
         raise Problem(
             422, "other-request", "This Idempotency-Key came with another body before.", "Take another key for it."
         )

@@ -21,7 +21,7 @@ CREATE TABLE lookbook.api_runs (
     key_id text NOT NULL,
     idempotency_key text,
     request_digest text NOT NULL,
-    request jsonb NOT NULL,
+    request json NOT NULL,
     snapshot_id text,
     export_id text,
     run_id text,

@@ -80,6 +80,18 @@ def test_the_same_request_is_answered_from_what_is_there(api: Api) -> None:
     assert set(told["links"]) == {"self", "metadata", "archive"}
 
 
+def test_the_sides_of_a_split_stay_in_their_order_until_the_run(api: Api) -> None:
+    """They decide who is in which: a request whose keys were sorted on the way would be another export."""
+    told = asked(api, seed=3, split={"train": 0.7, "test": 0.2, "a": 0.1})
+    work(api)
+    done = api.http.get(told["links"]["self"]).json()
+    assert done["state"] == "completed"
+    assert list(done["request"]["split"]) == ["train", "test", "a"]
+    key = {"Idempotency-Key": "sides"}
+    assert post(api, WOMEN | {"split": {"train": 0.5, "test": 0.5}}, **key).status_code == 202
+    problem(post(api, WOMEN | {"split": {"test": 0.5, "train": 0.5}}, **key), 422, "other-request")
+
+
 def test_a_broken_download_goes_on_by_a_range(api: Api) -> None:
     told = asked(api, seed=3, format="imagefolder", recipe="thumb")
     work(api)

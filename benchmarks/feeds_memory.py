@@ -18,7 +18,7 @@ from tasks.tables.context import Context
 from tasks.tables.spec.pipeline import Pipeline
 
 #: Sizes of the files, in MB.
-SIZES = (200, 600, 1200)
+SIZES = (600, 2000, 6000)
 AIM_MB = 1000
 TASKS = {
     "extract": {"source": {"type": "file", "path": "rows.csv"}},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -80,6 +81,7 @@ def _duckdb() -> DuckDBPyConnection:
 
     connection = duckdb.connect(config={"threads": 1})
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    atexit.register(_duckdb.cache_clear)  # what lives longer than the interpreter is called leaked on stderr
     return connection
 
 

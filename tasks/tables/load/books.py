@@ -47,7 +47,8 @@ class Entry:
     @property
     def key(self) -> str:
         """Of its rejects in the lake."""
-        return f"rejects/{self.pipeline}/{self.task}/{self.load_id}-{self.table}.parquet"
+        table = self.table.replace("{event}", "-")  # of rows that are of no event; no table has such a name
+        return f"rejects/{self.pipeline}/{self.task}/{self.load_id}-{table}.parquet"
 
 
 def collect_rejects(entry: Entry, files: Sequence[Path], path: Path, scratch: Path) -> int:

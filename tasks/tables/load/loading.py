@@ -17,6 +17,7 @@ from tasks.tables.load.writing import (
     Rows,
     destination,
     local_batch,
+    of_rejects,
     prepare_rows,
     result_of,
     write,
@@ -52,6 +53,10 @@ def load(context: Context, name: str, inputs: Sequence[Staged], extracted: Seque
     batch = load_id(context, name)
     further = [stage for staged in extracted for stage in staged.groups.values() if stage.rejects]
     results = []
+    if EVENT in settings.table:  # a row that cannot be read, or is of no group, is none of any group's table
+        entry = Entry(context.pipeline.name, name, settings.target, settings.table, batch, context.run_id)
+        results += _set_aside(context.workspace, entry, further, whole=settings.write_disposition == "replace")
+        further = []
     for table, stages in table_stages(settings.table, inputs).items():
         entry = Entry(context.pipeline.name, name, settings.target, table, batch, context.run_id)
         taken = {stage.rejects for stage in stages}
@@ -60,6 +65,16 @@ def load(context: Context, name: str, inputs: Sequence[Staged], extracted: Seque
             results.append(load_rows(context.workspace, entry, settings.model_copy(update={"table": table}), rows))
         further = []  # in the books once
     return results
+
+
+def _set_aside(workspace: Workspace, entry: Entry, stages: Sequence[Stage], *, whole: bool) -> list[LoadResult]:
+    """The books of rejects that no table can be named for; they stand under the pattern of the tables' names."""
+    with local_batch(workspace, [], stages) as rows:
+        path = rows.folder / "all-rejects.parquet"
+        rejected = collect_rejects(entry, rows.rejects, path, rows.folder)
+        write_books(workspace, entry, 0, path if rejected else None, rejected, rows.inputs, whole=whole)
+        found = of_rejects(entry, rejected, rows.inputs)
+    return [found] if rejected else []
 
 
 def settings_of(task: LoadTask) -> LoadSettings:

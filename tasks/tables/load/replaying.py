@@ -18,11 +18,12 @@ from blocks.workspace import Workspace
 from tasks.tables.batches import LENGTH
 from tasks.tables.context import Context
 from tasks.tables.load.books import Entry, note_load, open_rejects
-from tasks.tables.load.loading import settings_of
+from tasks.tables.load.loading import EVENT, settings_of
 from tasks.tables.load.writing import (
     LoadResult,
     Rows,
     destination,
+    of_rejects,
     prepare_rows,
     result_of,
     working_folder,
@@ -68,12 +69,25 @@ def replay(context: Context, name: str | None = None) -> list[LoadResult]:
             continue  # the spec has lost this task; its rejects stay
         settings = settings_of(spec).model_copy(update={"table": table})
         entry = Entry(context.pipeline.name, task, settings.target, table, batch, context.run_id)
-        results.append(_replay_batch(context.workspace, entry, settings, list(rejects)))
+        if EVENT in table:
+            results.append(_of_no_table(entry, list(rejects)))
+        else:
+            results.append(_replay_batch(context.workspace, entry, settings, list(rejects)))
     return results
 
 
 def _batch(reject: Reject) -> tuple[str, str, str]:
     return reject["task"], reject["load_id"], reject["table_name"]
+
+
+def _of_no_table(entry: Entry, rejects: Sequence[Reject]) -> LoadResult:
+    """Rows that were of no group stay rejects: nothing says which table is theirs."""
+    inputs = sorted({reject["input"] for reject in rejects if reject["input"]})
+    return of_rejects(entry, len(rejects), inputs, _places(rejects))
+
+
+def _places(rejects: Sequence[Reject]) -> list[str]:
+    return [f"{reject['input']} line {reject['line']}" for reject in rejects[:MOST_NAMED]]
 
 
 def _replay_batch(workspace: Workspace, entry: Entry, settings: LoadSettings, rejects: list[Reject]) -> LoadResult:
@@ -99,12 +113,11 @@ def _replay_batch(workspace: Workspace, entry: Entry, settings: LoadSettings, re
         still = pq.read_table(prepared.rejects).to_pylist() if prepared.rejects else []
         result = result_of(place, own, prepared, superseded, taken)
     _settle(workspace, entry, own, result, readable, {row[INPUT]: row for row in still})
-    named = [f"{reject['input']} line {reject['line']}" for reject in unreadable]
     return replace(
         result,
         rows_in=len(rejects),
         rejected=result.rejected + len(unreadable),
-        unreadable=tuple(named[:MOST_NAMED]),
+        unreadable=tuple(_places(unreadable)),
     )
 
 

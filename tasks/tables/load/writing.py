@@ -160,6 +160,24 @@ def destination(workspace: Workspace, target: Target) -> Destination:
     return BigQueryTables(workspace.warehouse, workspace.scratch)
 
 
+def of_rejects(entry: Entry, rejected: int, inputs: Sequence[str], unreadable: Sequence[str] = ()) -> LoadResult:
+    """What became of rows that are all rejects, and of no table."""
+    return LoadResult(
+        place=entry.place,
+        table=entry.table,
+        load_id=entry.load_id,
+        rows_in=rejected,
+        rows_loaded=0,
+        rejected=rejected,
+        superseded=0,
+        columns={},
+        rows=0,
+        inputs=tuple(inputs),
+        state=None,
+        unreadable=tuple(unreadable),
+    )
+
+
 def result_of(place: Destination, entry: Entry, prepared: Prepared, superseded: int, rows: Rows) -> LoadResult:
     """What became of the rows."""
     state = place.state(entry.table)

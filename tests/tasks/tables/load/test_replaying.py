@@ -166,3 +166,25 @@ def test_values_of_every_kind_come_back_from_a_reject(workspace: Workspace) -> N
     replay(context(workspace, fields=fields | {"must": "text"}))
     first, second = table_rows(workspace, "warehouse")
     assert first | {"must": None} == second | {"must": None}
+
+
+@pytest.mark.parametrize("events", [["followed"], []])
+def test_rows_of_no_event_stand_in_the_books_and_stay_there(workspace: Workspace, events: list[str]) -> None:
+    """Whether other rows of the batch had an event or none had: no table could be named for these."""
+    run = context(workspace, table="web_{event}")
+    lost = {"rule": "no_group", "message": "it has no event", "raw": '{"id": 7}', "_input": "a.json", "_line": 3}
+    whole = Staged({"": stage(run, [], rejects=[lost])})
+    groups = {event: stage(run, [{"id": 1}], event) for event in events}
+    for _ in range(2):
+        results = load(run, "load", [Staged(groups)], [whole])
+        assert [(one.table, one.rows_in, one.rows_loaded, one.rejected) for one in results] == [
+            ("web_{event}", 1, 0, 1),
+            *[(f"web_{event}", 1, 1, 0) for event in events],
+        ]
+    (reject,) = open_rejects(workspace.registry, "feed")
+    assert (reject["table_name"], reject["raw"], reject["line"]) == ("web_{event}", '{"id": 7}', 3)
+    (again,) = replay(run)
+    assert (again.rows_in, again.rows_loaded, again.rejected, again.unreadable) == (1, 0, 1, ("a.json line 3",))
+    assert len(open_rejects(workspace.registry, "feed")) == 1
+    load(run, "load", [Staged(groups)], [Staged({})])
+    assert open_rejects(workspace.registry, "feed") == []

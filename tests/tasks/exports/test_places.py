@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 
 from blocks.errors import LookbookError, UsageError
+from blocks.gcs_lake import GcsLake
 from blocks.lake import FolderLake
 from tasks.datasets.manifest import list_datasets
 from tasks.exports import places
 from tasks.exports.finished import find_finished, remove_export, require_finished
 from tasks.exports.places import Exported, export_to_folder, export_to_lake
 from tests.support.exports import digests, prepared
+from tests.support.gcp_credentials import AnonymousGcpCredentials
+from tests.support.gcs_server import serving_gcs
 
 
 def test_a_folder_and_the_lake_hold_the_same_bytes(small_dataset: FolderLake, tmp_path: Path) -> None:
@@ -30,6 +33,21 @@ def test_a_folder_and_the_lake_hold_the_same_bytes(small_dataset: FolderLake, tm
     assert digests(Path(lake.uri) / "files") == found
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
     assert list_datasets(small_dataset) == ["things"]
+
+
+def test_a_bucket_holds_the_bytes_that_a_folder_holds(small_dataset: FolderLake, tmp_path: Path) -> None:
+    with serving_gcs("bucket") as server:
+        bucket = GcsLake(bucket="bucket", prefix="lake", credentials=AnonymousGcpCredentials(endpoint=server.url))
+        for path in Path(small_dataset.root).rglob("*"):
+            if path.is_file():
+                bucket.put(path.relative_to(small_dataset.root).as_posix(), path.read_bytes())
+        folder = export_to_lake(small_dataset, prepared(small_dataset, recipe="square-8"))
+        first, again = (export_to_lake(bucket, prepared(bucket, recipe="square-8"), tmp_path / "s") for _ in range(2))
+        assert (first.id, first.answered, again.answered) == (folder.id, False, True)
+        here, there = (require_finished(lake, folder.id) for lake in (small_dataset, bucket))
+        assert here.files.equals(there.files)
+        for name in here.files["name"].to_pylist():
+            assert bucket.get(there.place.file(name)) == small_dataset.get(here.place.file(name)), name
 
 
 def test_the_same_request_is_answered_from_what_is_there(small_dataset: FolderLake, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from deployments.api.document import add_document
 from deployments.api.envelope import Envelope
 from deployments.api.hosts import HostCheck
 from deployments.api.problems import add_handlers
-from deployments.api.routes import datasets, diffs, exports, health, images, ingests, products, rejects
+from deployments.api.routes import datasets, diffs, exports, health, images, ingests, page, products, rejects
 from deployments.api.runs import Runs
 from deployments.api.services import Services
 from deployments.api.shown import ROOT
@@ -41,6 +41,7 @@ def make_app(workspace: Workspace, name: str, config: ApiConfig, runs: Runs) -> 
     app = FastAPI(title="Lookbook", version=VERSION, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.services = services
     app.include_router(health.router)
+    app.include_router(page.router)
     api = APIRouter(prefix=ROOT)
     # A product's key may hold slashes: its route takes what the others leave.
     for module in (datasets, diffs, rejects, images, products, exports, ingests):

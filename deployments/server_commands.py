@@ -92,6 +92,7 @@ def _print_served(served: Served) -> None:
         "UI": served.ui,
         "start a run": f"{served.ui}/deployments, or",
         "": f"{run} -p source=sample://500 -p dataset=demo",
+        "page": f"{served.service}/",
         "API": f"{served.service}/api/v1/docs",
         "workspace": f"local, in {served.home}",
         "inbox": str(served.inbox),

@@ -45,7 +45,8 @@ def _other_names(tree: ast.Module) -> set[str]:
     inner = [
         part for each in tree.body if not isinstance(each, ast.FunctionDef | ast.ClassDef) for part in ast.walk(each)
     ]
-    names = {part.id for part in inner if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
+    values = [part for part in inner if isinstance(part, ast.Assign) and not isinstance(part.value, ast.Constant)]
+    names = {part.id for each in values for part in each.targets if isinstance(part, ast.Name)}
     names |= {part.name for part in inner if isinstance(part, ast.FunctionDef)}
     imports = [alias for part in inner if isinstance(part, ast.Import | ast.ImportFrom) for alias in part.names]
     return names | {alias.asname or alias.name for alias in imports}

@@ -52,7 +52,8 @@ class Pipeline(Strict):
                 yield f"tasks.{name}.after: there is no task {before}; there are {', '.join(self.tasks)}"
         if isinstance(task, ExtractTask) and task.after:
             yield f"tasks.{name}.after: a source comes first, and takes nothing from other tasks"
-        if isinstance(task, SqlTask | LoadTask) and not self.rows_before(name):
+        known = all(before in self.tasks for before in task.after)
+        if isinstance(task, SqlTask | LoadTask) and known and not self.rows_before(name):
             yield f"tasks.{name}: it names no task in after to take rows from"
         if isinstance(task, PythonTask) and task.skip_unchanged and task.after:
             yield f"tasks.{name}.skip_unchanged: it is for tasks that extract"

@@ -15,7 +15,7 @@ from tests.support.api_command import api_of, ended, submitted
 from tests.support.command import lookbook, lookbook_json
 from tests.support.prefect_processes import Server, wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
 
 #: Put before `lookbook.heartbeat`: a run whose process died is found out in seconds, not in minutes.
 SOON = """
@@ -83,7 +83,7 @@ def test_fifty_exports_at_once_all_end_though_a_worker_is_killed_among_them(serv
             )
             first.kill()
         with server.worker(PREFECT_FLOWS_HEARTBEAT_FREQUENCY="30"):
-            wait_for("all have ended", lambda: set(states(client, addresses)) <= FINAL, 800)
+            wait_for("all have ended", lambda: set(states(client, addresses)) <= FINAL, 1200)
         found = states(client, addresses)
     assert sum(found.values()) == 50
     assert found["completed"] >= 45, "those that the killed worker ran were given back, and done by the other"

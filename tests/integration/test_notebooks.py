@@ -34,7 +34,7 @@ def executed(name: str, folder: Path, settings: dict[str, str], monkeypatch: pyt
     """What each code cell of a notebook gave: its value, or what it printed."""
     for variable, value in settings.items():
         monkeypatch.setenv(variable, value)
-    notebook: Any = nbformat.read(NOTEBOOKS / name, as_version=4)
+    notebook: Any = nbformat.read(NOTEBOOKS / name, as_version=4)  # type: ignore[no-untyped-call]
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
     return [answer(cell) for cell in notebook.cells if cell.cell_type == "code"]
 

@@ -44,7 +44,7 @@ def section(home: Path) -> str:
     say(f"publishing a catalogue of {PRODUCTS:,}")
     (home / "lake").mkdir(parents=True)
     catalogue.publish(FolderLake(root=home / "lake"), DATASET, PRODUCTS)
-    with _serving(home) as (port, process):
+    with serving(home) as (port, process):
         first = ask(port, PATHS[:1], 1, 1)
         new = ask(port, NEW, 1, len(NEW))
         ask(port, PATHS, 1, len(PATHS))
@@ -54,7 +54,7 @@ def section(home: Path) -> str:
 
 
 @contextmanager
-def _serving(home: Path) -> Iterator[tuple[int, psutil.Process]]:
+def serving(home: Path) -> Iterator[tuple[int, psutil.Process]]:
     """`lookbook api` while the block runs."""
     port = free_port()
     limits = {"LOOKBOOK_API_READS_PER_SECOND": "100000", "LOOKBOOK_API_READS_AT_ONCE": "1000000"}

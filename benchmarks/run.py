@@ -33,6 +33,7 @@ SECTIONS = (
     "near_duplicates",
     "exports",
     "api",
+    "page",
     "graph",
     "demo",
     "feeds",

@@ -6,6 +6,7 @@ import io
 import zipfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -27,7 +28,7 @@ deploy()
 """
 
 
-def test_from_an_ingest_to_an_archive_and_a_cancelled_export(prefect: Server) -> None:
+def test_from_an_ingest_to_an_archive_and_a_cancelled_export(prefect: Server, tmp_path: Path) -> None:
     with api_of(prefect) as client:
         ingest = submitted(client, "ingests", {"source": "sample://30", "dataset": "by-api"})
         done = ended(client, ingest["links"]["self"])
@@ -52,6 +53,11 @@ def test_from_an_ingest_to_an_archive_and_a_cancelled_export(prefect: Server) ->
         command = ["export", "by-api", "--where", "gender=Women", "--recipe", "square-64", "--split", "0.5,0.5"]
         same = lookbook_json(prefect.home, *command, PREFECT_API_URL=prefect.url)
         assert (same["export"], same["answered"]) == (export["export_id"], True)
+        # And into a folder, where it is made anew: the bytes that the deployment made for the API.
+        into = lookbook_json(prefect.home, *command, "--out", str(tmp_path / "out"), PREFECT_API_URL=prefect.url)
+        assert into["answered"] is False
+        for name in archive.namelist():
+            assert archive.read(name) == (tmp_path / "out" / name.partition("/")[2]).read_bytes(), name
         assert client.get(export["links"]["metadata"]).text.count("\n") == export["counts"]["exported"] + 1
 
         many = body | {"recipe": "train-224", "copies": 100, "augment": "all", "where": []}

@@ -13,6 +13,8 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 
 #: A block of any type that can notify; it hears of failed runs.
 NOTIFICATION_BLOCK = "lookbook-failures"
+#: A worker that lives starts what it has claimed within this many silences, images that it pulls included.
+STARTING_SILENCES = 2
 #: At most one notification of a watch that fails at each look.
 WATCH_SILENCE = timedelta(hours=1)
 
@@ -84,6 +86,7 @@ def rules(deployments: Mapping[str, UUID], block: UUID | None, silence: timedelt
                 state=StateType.CANCELLED, name="Cancelled", message="Nobody is left to say that its process has ended."
             ),
         ),
+        _rule("lookbook: claimed and never started → once more", _unstarted(silence * STARTING_SILENCES), _anew()),
         _rule("lookbook: ingest crashed → once more", _crashed_once(["ingest"]), _again()),
         _rule("lookbook: export crashed → once more", _crashed_once(["export-dataset"]), _again()),
         _rule("lookbook: pipeline crashed → once more", _crashed_once(FEEDS), _again()),
@@ -120,6 +123,12 @@ def _unended(silence: timedelta) -> EventTrigger:
     return _missing("Cancelling", ENDED, silence)
 
 
+def _unstarted(silence: timedelta) -> EventTrigger:
+    """A worker claimed a run and died before it started it: there is no process, and so no heartbeat is missed."""
+    started = ["Running", "heartbeat", "InfrastructurePending", "Scheduled", "Late", *ENDED, *RESTING]
+    return _missing("Submitting", started, silence)
+
+
 def _missing(after: str, expect: list[str], silence: timedelta) -> EventTrigger:
     """After one event of a run of ours, none of those that are expected, for so long."""
     return EventTrigger(
@@ -140,6 +149,13 @@ def _crashed_once(flows: list[str]) -> EventTrigger:
         expect={"prefect.flow-run.Crashed"},
         match={"prefect.resource.id": "prefect.flow-run.*", "prefect.run-count": ["0", "1"]},
         match_related=_deployed(flows),
+    )
+
+
+def _anew() -> ChangeFlowRunState:
+    """A run that never started, for the next free worker."""
+    return ChangeFlowRunState(
+        state=StateType.SCHEDULED, name="AwaitingRetry", message="Its worker died before it started.", force=True
     )
 
 

@@ -50,3 +50,19 @@ def test_a_run_that_was_being_cancelled_and_never_ended_is_cancelled_before_a_la
     (action,) = rule.actions
     assert isinstance(action, ChangeFlowRunState)
     assert (action.state, action.name, action.force) == (StateType.CANCELLED, "Cancelled", False)
+
+
+def test_a_run_that_was_claimed_and_never_started_is_given_to_the_next_worker() -> None:
+    """Seen when a worker was killed with fifty runs before it: two stayed Pending (Submitting) for ever."""
+    unstarted = trigger("claimed and never started → once more")
+    assert unstarted.starts_after("prefect.flow-run.Submitting")
+    assert not unstarted.expects("prefect.flow-run.Submitting")
+    assert all(
+        unstarted.expects(f"prefect.flow-run.{state}") for state in ["Running", "AwaitingRetry", "Cancelling", *ENDS]
+    )
+    assert unstarted.posture == Posture.Proactive
+    assert unstarted.for_each == {"prefect.resource.id"}
+    assert unstarted.within > SILENCE
+    (action,) = automation("claimed and never started → once more").actions
+    assert isinstance(action, ChangeFlowRunState)
+    assert (action.state, action.name) == (StateType.SCHEDULED, "AwaitingRetry")

@@ -66,6 +66,7 @@ def test_installing_twice_changes_nothing_and_what_was_changed_by_hand_is_set_ba
         "lookbook: snapshot published → verify",
         "lookbook: no heartbeat → crashed",
         "lookbook: cancelling without an end → cancelled",
+        "lookbook: claimed and never started → once more",
         "lookbook: ingest crashed → once more",
         "lookbook: export crashed → once more",
         "lookbook: pipeline crashed → once more",

@@ -126,7 +126,7 @@ def _unended(silence: timedelta) -> EventTrigger:
 def _unstarted(silence: timedelta) -> EventTrigger:
     """A worker claimed a run and died before it started it: there is no process, and so no heartbeat is missed."""
     started = ["Running", "heartbeat", "InfrastructurePending", "Scheduled", "Late", *ENDED, *RESTING]
-    return _missing("Submitting", started, silence)
+    return _missing("Pending", started, silence)
 
 
 def _missing(after: str, expect: list[str], silence: timedelta) -> EventTrigger:

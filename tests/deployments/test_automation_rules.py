@@ -53,9 +53,9 @@ def test_a_run_that_was_being_cancelled_and_never_ended_is_cancelled_before_a_la
 
 
 def test_a_run_that_was_claimed_and_never_started_is_given_to_the_next_worker() -> None:
-    """Seen when a worker was killed with fifty runs before it: two stayed Pending (Submitting) for ever."""
+    """Seen when a worker was killed with fifty runs before it: some stayed Pending, some Submitting, for ever."""
     unstarted = trigger("claimed and never started → once more")
-    assert unstarted.starts_after("prefect.flow-run.Submitting")
+    assert unstarted.starts_after("prefect.flow-run.Pending")
     assert not unstarted.expects("prefect.flow-run.Submitting")
     assert all(
         unstarted.expects(f"prefect.flow-run.{state}") for state in ["Running", "AwaitingRetry", "Cancelling", *ENDS]

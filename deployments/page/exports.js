@@ -18,7 +18,9 @@ const SIDES = { 1: ["train"], 2: ["train", "test"], 3: ["train", "validation", "
 export async function exportForm(main, route, signal) {
   const name = route.parts[1];
   const detail = await ask(address(["datasets", name, "snapshots", route.query.get("snapshot") ?? "current"]), { signal });
-  const fields = fieldsOf(detail, route.query);
+  const chosen = conditions(route.query);
+  const fields = fieldsOf(detail, route.query, chosen.lines);
+  const body = () => bodyOf(name, detail, fields, chosen.filter);
   const count = el("p", { class: "total", "aria-live": "polite", id: "count" });
   const submit = el("button", { type: "submit", class: "button", text: "Export" });
   const form = el("form", { class: "export" }, ...Object.values(fields).map((field) => field.part), count, submit);
@@ -30,7 +32,7 @@ export async function exportForm(main, route, signal) {
     asking = new AbortController();
     const mine = asking.signal;
     try {
-      const told = await ask(address(["exports", "count"]), { method: "POST", body: bodyOf(name, detail, fields), signal: mine });
+      const told = await ask(address(["exports", "count"]), { method: "POST", body: body(), signal: mine });
       if (mine.aborted || signal.aborted) return;
       const left = Object.entries(told.left_out).map(([reason, number]) => `${number} ${reason}`).join(", ");
       count.textContent = `${counted(told.exported, "image")}${left ? `; left out: ${left}` : ""}${told.ready ? "; made before, so it is there at once" : ""}`;
@@ -49,7 +51,7 @@ export async function exportForm(main, route, signal) {
     event.preventDefault();
     submit.disabled = true;
     try {
-      const asked = { method: "POST", body: bodyOf(name, detail, fields), more: { "Idempotency-Key": token } };
+      const asked = { method: "POST", body: body(), more: { "Idempotency-Key": token } };
       const made = await ask(address(["exports"]), asked);
       location.hash = to(["exports", made.id]);
     } catch (problem) {
@@ -57,18 +59,18 @@ export async function exportForm(main, route, signal) {
       dispatchEvent(new CustomEvent("problem", { detail: problem }));
     }
   });
-  main.replaceChildren(el("h1", { text: `Export from ${name}` }), el("p", { class: "quiet", text: `Of snapshot ${detail.id}` }), form);
+  main.replaceChildren(el("h1", { text: `Export from ${name}` }), el("p", { class: "quiet", text: `Of snapshot ${detail.id}` }), chosen.filter ? alsoPart(chosen.filter) : "", form);
   recount();
 }
 
-function fieldsOf(detail, query) {
+function fieldsOf(detail, query, lines) {
   const labelled = (id, text, control, help = "") => ({
     control,
     part: el("div", { class: "field" }, el("label", { for: id, text }), control, help ? el("small", { text: help }) : ""),
   });
   const option = (value, text) => el("option", { value, text });
   const where = el("textarea", { id: "where", rows: "4", spellcheck: "false" });
-  where.value = conditions(query).join("\n");
+  where.value = lines.join("\n");
   return {
     where: labelled("where", "Conditions, one a line", where, "such as year >= 2012, season in Summer,Fall, blurry_score < 0.3"),
     text: labelled("text", "Words of the name", el("input", { id: "text", value: query.get("q") ?? "" })),
@@ -87,11 +89,17 @@ function recipeInput(detail) {
   return el("span", { class: "holder" }, input, list);
 }
 
+/** What the form takes along and has no line for. */
+function alsoPart({ and }) {
+  const told = and.map(({ or: [among] }) => `${among.column}: ${among.value.join(" or ")}, or none`);
+  return el("p", { text: `Also chosen: ${told.join("; ")}` });
+}
+
 function valueOf({ control }) {
   return (control.querySelector?.("input") ?? control).value.trim();
 }
 
-function bodyOf(name, detail, fields) {
+function bodyOf(name, detail, fields, filter) {
   const lines = valueOf(fields.where).split("\n").map((line) => line.trim()).filter(Boolean);
   const body = {
     dataset: name,
@@ -102,6 +110,7 @@ function bodyOf(name, detail, fields) {
     copies: Number(valueOf(fields.copies) || 1),
     seed: Number(valueOf(fields.seed) || 0),
   };
+  if (filter) body.filter = filter;
   if (valueOf(fields.text)) body.text = valueOf(fields.text);
   const shares = valueOf(fields.split).split(/[,;\s]+/).filter(Boolean).map(Number);
   if (shares.length) body.split = Object.fromEntries(shares.map((share, at) => [SIDES[shares.length]?.[at] ?? `side${at + 1}`, share]));

@@ -84,14 +84,19 @@ function without(name, value) {
   change(query);
 }
 
-/** The chosen values as conditions in the short form that an export takes. */
+/**
+ * The chosen values as an export takes them: `lines` in the short form, and a `filter` for what it has no words for,
+ * one of some values or none; null where there is no such choice.
+ */
 export function conditions(query) {
   const quoted = (value) => `"${value.replaceAll('"', '""')}"`;
-  return [...new Set(query.keys())]
-    .filter((name) => !RESERVED.has(name))
-    .map((name) => {
-      const values = query.getAll(name);
-      if (values.length === 1 && values[0] === "") return `${name} is null`;
-      return `${name} in ${values.map(quoted).join(",")}`;
-    });
+  const lines = [];
+  const mixed = [];
+  for (const column of [...new Set(query.keys())].filter((name) => !RESERVED.has(name))) {
+    const values = query.getAll(column).filter((value) => value !== "");
+    const none = query.getAll(column).includes("");
+    if (none && values.length) mixed.push({ or: [{ column, op: "in", value: values }, { column, op: "is null" }] });
+    else lines.push(none ? `${column} is null` : `${column} in ${values.map(quoted).join(",")}`);
+  }
+  return { lines, filter: mixed.length ? { and: mixed } : null };
 }

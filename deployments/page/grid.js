@@ -4,9 +4,12 @@ import { address, ask } from "./api.js";
 import { cards } from "./cards.js";
 import { counted, el, later, refill } from "./dom.js";
 import { chips, facetColumns, facetLists } from "./facets.js";
-import { change, to } from "./route.js";
+import { moreButton } from "./paging.js";
+import { put, to } from "./route.js";
 
 const PAGE = 60;
+/** How far from the end of the list the next page is asked for. */
+const NEAR = "600px";
 /** What stands in the page's own address and is no filter. */
 const OWN = ["snapshot", "sort"];
 
@@ -18,18 +21,18 @@ export async function grid(main, route, signal) {
   main.replaceChildren(el("h1", { text: name }), parts.whole);
 
   async function update({ query }) {
+    asking.abort(); // the newest question wins, also while the snapshot is still being read
+    asking = new AbortController();
+    const mine = AbortSignal.any([signal, asking.signal]);
     const wanted = query.get("snapshot") ?? "current";
     if (shown?.wanted !== wanted) {
-      shown = await prepared(name, wanted, signal);
+      shown = await prepared(name, wanted, mine);
       fill_controls(parts, shown, query);
     }
-    asking.abort();
-    asking = new AbortController();
-    signal.addEventListener("abort", () => asking.abort(), { once: true });
     if (document.activeElement !== parts.search) parts.search.value = query.get("q") ?? "";
     refill(parts.chips, ...chips(query));
     parts.export.href = to(["datasets", name, "export"], query);
-    await list(name, shown, query, parts, asking.signal);
+    await list(name, shown, query, parts, mine);
   }
 
   await update(route);
@@ -38,13 +41,13 @@ export async function grid(main, route, signal) {
 
 function parts_of(name) {
   const search = el("input", { type: "search", id: "search", autocomplete: "off", placeholder: "Words of the name" });
-  search.addEventListener("input", later(() => changed("q", search.value, true), 250));
-  const sort = el("select", { id: "sort", on: { change: () => changed("sort", sort.value) } });
-  const snapshot = el("select", { id: "snapshot", on: { change: () => changed("snapshot", snapshot.value) } });
+  search.addEventListener("input", later(() => put("q", search.value, true), 250));
+  const sort = el("select", { id: "sort", on: { change: () => put("sort", sort.value) } });
+  const snapshot = el("select", { id: "snapshot", on: { change: () => put("snapshot", snapshot.value) } });
   const facets = el("div", { class: "facets" });
   const made = { search, sort, snapshot, facets, chips: el("div", { class: "chips" }), total: el("p", { class: "total", "aria-live": "polite" }) };
   made.list = el("ul", { class: "grid", "aria-label": "Products" });
-  made.more = el("button", { type: "button", class: "more", text: "Show more", hidden: true });
+  made.more = el("div");
   made.export = el("a", { class: "button", text: "Export these…" });
   const wide = matchMedia("(min-width: 50rem)").matches;
   const filters = el("details", { class: "filters", open: wide }, el("summary", { text: "Filters" }), facets);
@@ -58,13 +61,6 @@ function parts_of(name) {
   );
   made.whole = el("div", { class: "browse" }, filters, el("div", {}, controls, made.chips, made.total, made.list, made.more));
   return made;
-}
-
-/** Change one thing of the address; an empty value takes it away. */
-function changed(what, value, quiet = false) {
-  const query = new URLSearchParams(location.hash.split(/\?(.*)/s)[1] ?? "");
-  value ? query.set(what, value) : query.delete(what);
-  change(query, quiet);
 }
 
 async function prepared(name, wanted, signal) {
@@ -106,30 +102,18 @@ async function list(name, shown, query, parts, signal) {
 
 /** Let the next page come when the end of the list is near, or the button is pressed. */
 function continued(name, shown, asked, next, parts, signal) {
-  let cursor = next;
-  let busy = false;
-  const more = async () => {
-    if (busy || !cursor || signal.aborted) return;
-    busy = true;
-    try {
-      const page = await ask(address(["datasets", name, "products"], new URLSearchParams([...asked, ["cursor", cursor]])), { signal });
-      parts.list.append(...cards(name, shown.detail, page.items));
-      cursor = page.next;
-      parts.more.hidden = !cursor;
-    } catch (problem) {
-      if (!signal.aborted) dispatchEvent(new CustomEvent("problem", { detail: problem }));
-    } finally {
-      busy = false;
-    }
-    if (cursor && close(parts.more)) requestAnimationFrame(more);
-  };
-  parts.more.hidden = !cursor;
-  parts.more.onclick = more;
-  const watching = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && more(), { rootMargin: "600px" });
-  watching.observe(parts.more);
+  const button = moreButton(next, async (cursor) => {
+    const page = await ask(address(["datasets", name, "products"], new URLSearchParams([...asked, ["cursor", cursor]])), { signal });
+    parts.list.append(...cards(name, shown.detail, page.items));
+    requestAnimationFrame(() => close(button) && button.click()); // a high window has room for more at once
+    return page.next;
+  });
+  parts.more.replaceChildren(button);
+  const watching = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && button.click(), { rootMargin: NEAR });
+  watching.observe(button);
   signal.addEventListener("abort", () => watching.disconnect(), { once: true });
 }
 
 function close(element) {
-  return element.getBoundingClientRect().top < innerHeight + 600;
+  return element.getBoundingClientRect().top < innerHeight + parseInt(NEAR, 10);
 }

@@ -11,11 +11,12 @@ export function moreButton(first, fetchPage) {
   let cursor = first;
   const button = el("button", { type: "button", class: "more", text: "Show more", hidden: !cursor });
   button.addEventListener("click", async () => {
+    if (!cursor) return;
     button.disabled = true;
     try {
       cursor = await fetchPage(cursor);
     } catch (problem) {
-      dispatchEvent(new CustomEvent("problem", { detail: problem }));
+      if (problem.name !== "AbortError") dispatchEvent(new CustomEvent("problem", { detail: problem }));
     }
     button.disabled = false;
     button.hidden = !cursor;

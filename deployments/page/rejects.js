@@ -3,7 +3,7 @@
 import { address, ask } from "./api.js";
 import { counted, el } from "./dom.js";
 import { moreButton } from "./paging.js";
-import { change, read } from "./route.js";
+import { put } from "./route.js";
 
 export async function rejects(main, route, signal) {
   const name = route.parts[1];
@@ -39,11 +39,7 @@ async function fill(place, name, query, signal) {
 function picker(label, id, facet, now) {
   const option = (value, text) => el("option", { value, text, selected: value === (now ?? "") });
   const select = el("select", { id }, option("", "all"), ...facet.values.map((each) => option(each.value, `${each.value} (${each.count})`)));
-  select.addEventListener("change", () => {
-    const { query } = read();
-    select.value ? query.set(id, select.value) : query.delete(id);
-    change(query);
-  });
+  select.addEventListener("change", () => put(id, select.value));
   return el("label", {}, `${label} `, select);
 }
 

@@ -21,6 +21,13 @@ export function to(parts, query = {}) {
   return `#/${parts.map(encodeURIComponent).join("/")}${text ? `?${text}` : ""}`;
 }
 
+/** Change one thing of the query; an empty value takes it away. */
+export function put(what, value, quiet = false) {
+  const { query } = read();
+  value ? query.set(what, value) : query.delete(what);
+  change(query, quiet);
+}
+
 /** Stay here with another query; `quiet` leaves no entry in the history, as while somebody types. */
 export function change(query, quiet = false) {
   const address = to(read().parts, query);

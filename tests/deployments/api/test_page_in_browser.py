@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,6 +114,11 @@ def test_all_products_come_page_by_page_in_the_order_that_was_asked_for(page: Pa
     keys = page.locator(".grid small").all_inner_texts()
     assert keys == [each["product_key"] or "image without a row" for each in wanted["items"]]
     expect(page.get_by_role("button", name="Show more")).to_be_hidden()
+    page.reload()
+    page.set_viewport_size({"width": 1280, "height": 9000})  # with room for all at once
+    expect(items).to_have_count(wanted["total"])
+    page.wait_for_load_state("networkidle")
+    expect(page.get_by_role("alert")).to_be_empty()
 
 
 def test_a_product_is_opened_by_keyboard_with_its_images_measures_and_history(page: Page) -> None:
@@ -189,6 +195,23 @@ def test_an_export_is_counted_asked_for_watched_and_cancelled(shoes: Workspace, 
         assert runs.cancelled == [run]
         page.get_by_role("link", name="My exports").click()
         expect(page.locator("tbody tr").first).to_contain_text("cancelled")
+
+
+def test_an_export_takes_a_value_or_none_along(shoes: Workspace, tmp_path: Path) -> None:
+    """What the short form of conditions has no words for: the export holds what the grid showed."""
+    runs = FakeRuns()
+    with opened(shoes, tmp_path, runs) as page:
+        page.goto("/#/datasets/shoes/export?gender=Women&gender=&season=Summer")
+        expect(page.get_by_text("Also chosen: gender: Women, or none")).to_be_visible()
+        expect(page.get_by_label("Conditions")).to_have_value('season in "Summer"')
+        expect(page.locator("#count")).to_contain_text("image")
+        page.get_by_role("button", name="Export").click()
+        expect(page.get_by_text("waiting")).to_be_visible()
+        ((_, parameters),) = runs.submitted.values()
+        query = {"gender": ["Women", ""], "season": "Summer", "limit": 0}
+        wanted = told(page, "datasets/shoes/products", **query)["total"]
+        found = told(page, "datasets/shoes/products", filter=json.dumps(parameters["filter"]), limit=0)["total"]
+        assert found == wanted > 0
 
 
 def test_a_key_is_asked_for_and_opens_pictures_too(shoes: Workspace, tmp_path: Path) -> None:

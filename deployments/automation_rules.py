@@ -34,6 +34,9 @@ FLOWS = [
 ]
 #: Runs that go on where they stopped: started once more after a crash, they do nothing twice.
 FEEDS = ["pipeline", "import-table", "orchestrate"]
+#: What else an event tells of a run: its flow, its deployment's tags.
+Related = dict[str, str | list[str]]
+OURS: Related = {"prefect.resource.role": "flow", "prefect.resource.name": FLOWS}
 ENDED = ["Completed", "Failed", "Cancelled", "Crashed", "TimedOut"]
 #: A run in one of these states has no process, and so no heartbeats; or it is to have none soon, and must not be
 #: started once more.
@@ -124,18 +127,23 @@ def _unended(silence: timedelta) -> EventTrigger:
 
 
 def _unstarted(silence: timedelta) -> EventTrigger:
-    """A worker claimed a run and died before it started it: there is no process, and so no heartbeat is missed."""
+    """A worker claimed a run and died before it started it: there is no process, and so no heartbeat is missed.
+
+    Of runs of deployments alone: no worker would ever take another one.
+    """
     started = ["Running", "heartbeat", "InfrastructurePending", "Scheduled", "Late", *ENDED, *RESTING]
-    return _missing("Pending", started, silence)
+    return _missing("Pending", started, silence, _deployed(FLOWS))
 
 
-def _missing(after: str, expect: list[str], silence: timedelta) -> EventTrigger:
+def _missing(
+    after: str, expect: list[str], silence: timedelta, related: Related | list[Related] = OURS
+) -> EventTrigger:
     """After one event of a run of ours, none of those that are expected, for so long."""
     return EventTrigger(
         after={f"prefect.flow-run.{after}"},
         expect={f"prefect.flow-run.{event}" for event in expect},
         match={"prefect.resource.id": "prefect.flow-run.*"},
-        match_related={"prefect.resource.role": "flow", "prefect.resource.name": FLOWS},
+        match_related=related,
         for_each={"prefect.resource.id"},
         posture=Posture.Proactive,
         threshold=1,
@@ -179,7 +187,7 @@ def _notification(name: str, flows: list[str], quiet: timedelta, block: UUID | N
     return _rule(name, trigger, SendNotification(block_document_id=block, subject=subject, body=BODY))
 
 
-def _deployed(flows: list[str]) -> list[dict[str, str | list[str]]]:
+def _deployed(flows: list[str]) -> list[Related]:
     """Runs of these flows, started from deployments that carry the tag of this package."""
     return [
         {"prefect.resource.role": "flow", "prefect.resource.name": flows},

@@ -63,6 +63,8 @@ def test_a_run_that_was_claimed_and_never_started_is_given_to_the_next_worker() 
     assert unstarted.posture == Posture.Proactive
     assert unstarted.for_each == {"prefect.resource.id"}
     assert unstarted.within > SILENCE
+    roles = [related.root["prefect.resource.role"] for related in unstarted.match_related]
+    assert roles == ["flow", "tag"], "a run of the command has no worker that would take it again"
     (action,) = automation("claimed and never started → once more").actions
     assert isinstance(action, ChangeFlowRunState)
     assert (action.state, action.name) == (StateType.SCHEDULED, "AwaitingRetry")

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 
 from blocks.workspace import Workspace
 from tasks.tables.context import Context, Staged
-from tasks.tables.extract import commit_inputs, extract, taken_inputs
+from tasks.tables.extract import commit_inputs, extract, stage_rows, taken_inputs
 from tasks.tables.spec.pipeline import Pipeline
 from tasks.tables.staging import INPUT, LINE, Stage
 
@@ -51,6 +52,18 @@ def rejects_of(workspace: Workspace, staged: Staged) -> list[dict[str, Any]]:
     rows = pq.read_table(workspace.lake.local_copy(key, workspace.scratch)).to_pylist() if key else []
     assert len(rows) == staged.groups[""].rejected
     return rows
+
+
+def kill_extract(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An extract that is killed when all its rows are written, and before it is a stage."""
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage_rows._Writing, "_state", killed)
+        with pytest.raises(KeyboardInterrupt):
+            extract(context, "extract")
 
 
 def run_and_commit(context: Context, name: str = "extract") -> tuple[Staged, dict[str, Any]]:

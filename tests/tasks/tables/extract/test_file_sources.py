@@ -15,9 +15,9 @@ import pytest
 from blocks.errors import LookbookError, OutOfReachError
 from blocks.workspace import Workspace
 from tasks.tables.batches import load_id
-from tasks.tables.extract import extract, file_sources, files, stage_rows, taken_inputs
+from tasks.tables.extract import extract, file_sources, files, taken_inputs
 from tasks.tables.extract.csv_files import read_csv
-from tests.support.extracting import context_of, load_task, rejects_of, run_and_commit, values_of
+from tests.support.extracting import context_of, kill_extract, load_task, rejects_of, run_and_commit, values_of
 
 FILE = {"source": {"type": "file", "path": "in/*.csv"}}
 OBJECTS = {"source": {"type": "objects", "path": "in/*.json"}}
@@ -209,13 +209,6 @@ def test_what_a_killed_run_had_taken_is_not_what_the_next_one_takes(
 ) -> None:
     path = write(tmp_path, "in/a.json", '{"n":1}')
     context = context_of(workspace, tmp_path, {"extract": OBJECTS})
-
-    def killed(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(stage_rows._Writing, "_state", killed)
-        with pytest.raises(KeyboardInterrupt):
-            extract(context, "extract")
+    kill_extract(context, monkeypatch)
     path.unlink()
     assert taken_inputs(workspace.lake, extract(context, "extract")) == []

@@ -15,7 +15,7 @@ from blocks.errors import LookbookError
 from blocks.workspace import Workspace
 from tasks.tables.extract import extract, file_sources, stage_rows
 from tasks.tables.staging import read_stage
-from tests.support.extracting import context_of, load_task, rejects_of, rows_of, run_and_commit, values_of
+from tests.support.extracting import context_of, kill_extract, load_task, rejects_of, rows_of, run_and_commit, values_of
 
 EVENTS = {"source": {"type": "file", "path": "e.json"}, "split_by": "event"}
 SKIPPING = {"source": {"type": "file", "path": "f.csv"}, "skip_unchanged": True}
@@ -66,14 +66,7 @@ def test_a_split_stage_is_taken_up_with_its_groups_and_without_those_of_a_killed
 ) -> None:
     (tmp_path / "e.json").write_text(events({"event": "a", "n": 1}, {"event": "b", "n": 2}))
     context = context_of(workspace, tmp_path, {"extract": EVENTS})
-
-    def killed(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(stage_rows._Writing, "_state", killed)
-        with pytest.raises(KeyboardInterrupt):
-            extract(context, "extract")
+    kill_extract(context, monkeypatch)
     (tmp_path / "e.json").write_text(events({"event": "a", "n": 3}))
     staged = extract(context, "extract")
     assert set(staged.groups) == {"", "a"}

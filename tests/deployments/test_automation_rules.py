@@ -63,7 +63,8 @@ def test_a_run_that_was_claimed_and_never_started_is_given_to_the_next_worker() 
     assert unstarted.posture == Posture.Proactive
     assert unstarted.for_each == {"prefect.resource.id"}
     assert unstarted.within > SILENCE
-    roles = [related.root["prefect.resource.role"] for related in unstarted.match_related]
+    document = unstarted.model_dump(mode="json")["match_related"]
+    roles = [related["prefect.resource.role"] for related in document]
     assert roles == ["flow", "tag"], "a run of the command has no worker that would take it again"
     (action,) = automation("claimed and never started → once more").actions
     assert isinstance(action, ChangeFlowRunState)

@@ -117,7 +117,7 @@ def _outputs(images: pa.Table, recipe: Recipe) -> pa.Table:
             "output_digest": pa.array(digests * count),
             "object_key": pa.array([f"derived/{digest}/{s[:2]}/{s}.jpg" for s in contents for digest in digests]),
             "output_sha256": pa.array([sha256 for sha256 in contents for _ in names]),
-            "bytes": pa.array(np.full(count * each, 20_000)),
+            "bytes": pa.array(np.full(count * each, 8_000)),
             "width": pa.array(np.full(count * each, 512, np.int32)),
             "height": pa.array(np.full(count * each, 512, np.int32)),
         },

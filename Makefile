@@ -37,7 +37,7 @@ deploy: .venv/ready  ## Put pools, blocks and deployments on the server of PREFE
 
 test: .venv/ready-for-tests  ## Install what the tests need, and run them all
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/integration
-	$(BIN)/python -m pytest tests/integration || { \
+	$(BIN)/python -m pytest tests/integration --numprocesses 2 --dist loadfile --no-loadscope-reorder || { \
 		echo 'Once more, what failed: on a busy machine real servers miss their deadlines.'; \
 		$(BIN)/python -m pytest tests/integration --last-failed --last-failed-no-failures none; }
 

@@ -83,6 +83,13 @@ def rules(deployments: Mapping[str, UUID], block: UUID | None, silence: timedelt
             ),
         ),
         _rule(
+            "lookbook: started and no heartbeat → crashed",
+            _unheard(silence),
+            ChangeFlowRunState(
+                state=StateType.CRASHED, name="Crashed", message="Its process died before its first heartbeat."
+            ),
+        ),
+        _rule(
             "lookbook: cancelling without an end → cancelled",
             _unended(silence * CANCELLING_SHARE),
             ChangeFlowRunState(
@@ -119,6 +126,14 @@ def _start(deployment: UUID, *names: str) -> RunDeployment:
 def _silent(silence: timedelta) -> EventTrigger:
     """After a heartbeat, neither a further one nor an end. Subflows and runs of the command count too."""
     return _missing("heartbeat", ["heartbeat", *ENDED, *RESTING], silence)
+
+
+def _unheard(silence: timedelta) -> EventTrigger:
+    """A process died between its start and its first heartbeat, which comes seconds after.
+
+    Of runs of deployments alone: those are told to send heartbeats, others need not.
+    """
+    return _missing("Running", ["heartbeat", *ENDED, *RESTING], silence, _deployed(FLOWS))
 
 
 def _unended(silence: timedelta) -> EventTrigger:
@@ -191,5 +206,6 @@ def _deployed(flows: list[str]) -> list[Related]:
     """Runs of these flows, started from deployments that carry the tag of this package."""
     return [
         {"prefect.resource.role": "flow", "prefect.resource.name": flows},
+        {"prefect.resource.role": "deployment", "prefect.resource.id": "prefect.deployment.*"},
         {"prefect.resource.role": "tag", "prefect.resource.id": "prefect.tag.lookbook"},
     ]

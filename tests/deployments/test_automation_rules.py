@@ -37,6 +37,22 @@ def test_a_run_that_ended_rests_or_is_being_cancelled_does_not_crash_for_want_of
     assert silent.expects(f"prefect.flow-run.{state}")
 
 
+@pytest.mark.parametrize("state", [*ENDS, "Paused", "Suspended", "AwaitingRetry", "Cancelling", "heartbeat"])
+def test_a_deployed_run_that_started_and_was_never_heard_of_crashes(state: str) -> None:
+    """Seen when a worker was killed four seconds after it had started two runs: they stayed Running for ever."""
+    unheard = trigger("started and no heartbeat → crashed")
+    assert unheard.starts_after("prefect.flow-run.Running")
+    assert not unheard.starts_after("prefect.flow-run.heartbeat"), "the other rule is for those"
+    assert unheard.expects(f"prefect.flow-run.{state}")
+    assert (unheard.posture, unheard.within) == (Posture.Proactive, SILENCE)
+    document = unheard.model_dump(mode="json")["match_related"]
+    roles = [related["prefect.resource.role"] for related in document]
+    assert roles == ["flow", "deployment", "tag"], "other runs need not send heartbeats"
+    (action,) = automation("started and no heartbeat → crashed").actions
+    assert isinstance(action, ChangeFlowRunState)
+    assert action.state == StateType.CRASHED
+
+
 def test_a_run_that_was_being_cancelled_and_never_ended_is_cancelled_before_a_last_heartbeat_is_missed() -> None:
     rule = automation("cancelling without an end → cancelled")
     unended = trigger("cancelling without an end → cancelled")
@@ -65,7 +81,7 @@ def test_a_run_that_was_claimed_and_never_started_is_given_to_the_next_worker() 
     assert unstarted.within > SILENCE
     document = unstarted.model_dump(mode="json")["match_related"]
     roles = [related["prefect.resource.role"] for related in document]
-    assert roles == ["flow", "tag"], "a run of the command has no worker that would take it again"
+    assert roles == ["flow", "deployment", "tag"], "a run of the command has no worker that would take it again"
     (action,) = automation("claimed and never started → once more").actions
     assert isinstance(action, ChangeFlowRunState)
     assert (action.state, action.name) == (StateType.SCHEDULED, "AwaitingRetry")

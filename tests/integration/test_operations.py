@@ -65,6 +65,7 @@ def test_installing_twice_changes_nothing_and_what_was_changed_by_hand_is_set_ba
         "lookbook: source changed → ingest",
         "lookbook: snapshot published → verify",
         "lookbook: no heartbeat → crashed",
+        "lookbook: started and no heartbeat → crashed",
         "lookbook: cancelling without an end → cancelled",
         "lookbook: claimed and never started → once more",
         "lookbook: ingest crashed → once more",
@@ -116,6 +117,20 @@ def test_a_run_whose_machine_died_crashes_and_is_started_once_more(server: Serve
         done = server.finished(run_id, 300)
     assert done["state_type"] == "COMPLETED", server.logs(run_id)
     assert done["run_count"] == 2
+
+
+def test_a_run_whose_machine_died_before_the_first_heartbeat_crashes_too(server: Server) -> None:
+    """There is no process at all here: a run is said to run, as the last word of one that died a moment later."""
+    install(server, "timedelta(seconds=10)")
+    run_id = server.start_run("verify/local", dataset="nobody")
+    for state in ("PENDING", "RUNNING"):
+        server.post(f"/flow_runs/{run_id}/set_state", {"state": {"type": state}, "force": True})
+    found = server.finished(run_id)
+    assert (found["state_type"], found["state"]["message"]) == (
+        "CRASHED",
+        "Its process died before its first heartbeat.",
+    )
+    install(server)
 
 
 @contextmanager

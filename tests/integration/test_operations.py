@@ -121,7 +121,7 @@ def test_a_run_whose_machine_died_crashes_and_is_started_once_more(server: Serve
 
 def test_a_run_whose_machine_died_before_the_first_heartbeat_crashes_too(server: Server) -> None:
     """There is no process at all here: a run is said to run, as the last word of one that died a moment later."""
-    install(server, "timedelta(seconds=10)")
+    install(server, "timedelta(seconds=20)")
     run_id = server.start_run("verify/local", dataset="nobody")
     for state in ("PENDING", "RUNNING"):
         server.post(f"/flow_runs/{run_id}/set_state", {"state": {"type": state}, "force": True})

@@ -61,7 +61,7 @@ def deployed_server(home: Path, **settings: str) -> Iterator[Server]:
 
 
 def rest(server: Server, deployment: str) -> None:
-    """Switch schedules off: a look at the inbox each minute takes a tenth of these machines."""
+    """Switch its schedules off: a process that looks at the inbox each minute takes time from what is tested."""
     found = server.deployment(deployment)
     for schedule in found["schedules"]:
         server.patch(f"/deployments/{found['id']}/schedules/{schedule['id']}", {"active": False})

@@ -17,7 +17,7 @@ LOOKBOOK := $(BIN)/lookbook
 install = $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python $(1) || \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(1)
 
-.PHONY: demo serve deploy test lint schema format bench pins check-pins check-infra clean help
+.PHONY: demo serve deploy test test-full breaks lint schema format bench pins check-pins check-infra clean help
 
 help:  ## Show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,11 +35,18 @@ serve: .venv/ready  ## Run it all here until Ctrl-C: Prefect's server, UI, worke
 deploy: .venv/ready  ## Put pools, blocks and deployments on the server of PREFECT_API_URL
 	@$(LOOKBOOK) deploy
 
-test: .venv/ready-for-tests  ## Install what the tests need, and run them all
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/integration
-	$(BIN)/python -m pytest tests/integration --numprocesses 2 --dist loadfile --no-loadscope-reorder || { \
-		echo 'Once more, what failed: on a busy machine real servers miss their deadlines.'; \
-		$(BIN)/python -m pytest tests/integration --last-failed --last-failed-no-failures none; }
+# One process more than there are cores: real servers are waited for.
+pytest = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup $(if $(K),-k "$(K)")
+PROCESSES ?= 3
+
+test: .venv/ready-for-tests  ## Run the fast set of the tests, or a part of it: K=expression
+	$(pytest) -m 'not full'
+
+test-full: .venv/ready-for-tests  ## Run the rest of the tests, or a part of it: K=expression
+	$(pytest) -m full
+
+breaks: .venv/ready-for-tests  ## Break the code on purpose, and see which tests notice; or one break: ONLY=text
+	$(BIN)/python -m tests.breaks --only "$(ONLY)"
 
 lint: .venv/ready-for-tests  ## Check style and types
 	$(BIN)/ruff check .

@@ -120,7 +120,7 @@ def landed_relation(
 
 def model_relation(model: Model, columns: Mapping[str, str]) -> Relation:
     """A model as a relation; its columns are known once the service was asked (a dry run tells them)."""
-    return Relation(translate(model.sql, "bigquery"), columns, frozenset(tables_read(model.sql)))
+    return Relation(translate(model.sql, "bigquery"), columns, tables_read(model.sql))
 
 
 def with_relations(select: str, names: Iterable[str], relations: Mapping[str, Relation]) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import sqlglot
 from sqlglot import exp
 
 
+@cache
 def translate(sql: str, dialect: str) -> str:
     """A model's SELECT in another engine's dialect.
 
@@ -22,7 +25,8 @@ def translate(sql: str, dialect: str) -> str:
     )[0]
 
 
-def tables_read(sql: str) -> set[str]:
+@cache
+def tables_read(sql: str) -> frozenset[str]:
     """The tables that a SELECT in DuckDB's dialect names, without its own common table expressions."""
     tree = sqlglot.parse_one(sql, read="duckdb")
-    return {table.name for table in tree.find_all(exp.Table)} - {cte.alias for cte in tree.find_all(exp.CTE)}
+    return frozenset(table.name for table in tree.find_all(exp.Table)) - {cte.alias for cte in tree.find_all(exp.CTE)}

@@ -7,17 +7,51 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
+from playwright.sync_api import Browser
+from xdist.scheduler import LoadGroupScheduling
 
 from blocks.registry import PostgresRegistry, Registry
 from blocks.workspace import Workspace, local_workspace
+from tests.support.browser import chromium
 from tests.support.homes import remove_home
 
 REAL_ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "fashion-small-1000.zip"
 
+#: Servers that one process starts for all tests that ask for them, the one whose tests take longest first.
+SERVERS = ("prefect", "shared_home")
+
 _skipped: list[str] = []
+
+
+class ByServerOrFile(LoadGroupScheduling):  # type: ignore[misc]
+    """Give the tests of one server to one process, and all others file by file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        group: str = super()._split_scope(nodeid)
+        return group.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServerOrFile:
+    """Share out the tests in the order in which they are collected."""
+    config.option.loadscopereorder = False
+    return ByServerOrFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests of servers: they wait the longest, and the short ones fill what is left."""
+    turns: dict[pytest.Item, int] = {}
+    for item in items:
+        server = next((name for name in SERVERS if name in getattr(item, "fixturenames", ())), None)
+        if server is not None:
+            item.add_marker(pytest.mark.xdist_group(server))
+            turns[item] = SERVERS.index(server)
+        else:
+            turns[item] = len(SERVERS) + (item.get_closest_marker("integration") is None)
+    items.sort(key=turns.__getitem__)
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +86,13 @@ def registry() -> Iterator[Registry]:
     home = Path(tempfile.mkdtemp(prefix="lookbook-tests-"))
     yield PostgresRegistry(home=home)
     remove_home(home)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser for the pages of a module's tests."""
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture

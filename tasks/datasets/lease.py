@@ -21,7 +21,7 @@ from blocks.registry import Registry
 #: Seconds that a lease holds without renewal, and between renewals.
 LIFETIME = 90
 RENEWAL = 20
-#: And between looks at a lease that another run holds.
+#: And between looks at a lease that another run holds, at the most: the first follow each other sooner.
 LOOK = 3.0
 #: Seconds that the registry may be out of reach meanwhile.
 OUT_OF_REACH = 300.0
@@ -122,12 +122,22 @@ def living_owners(registry: Registry) -> dict[str, Owner]:
 def wait_until_free(registry: Registry, name: str, patience: float) -> None:
     """Wait until nobody alive holds the lease `name`, for no longer than `patience` seconds."""
     deadline = time.monotonic() + patience
+    pauses = _pauses()
     while time.monotonic() < deadline and name in living_owners(registry):
-        time.sleep(LOOK)
+        time.sleep(next(pauses))
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds between looks: most leases are given back soon."""
+    pause = 0.1
+    while True:
+        yield min(pause, LOOK)
+        pause = min(2 * pause, LOOK)
 
 
 def _take_in_time(registry: Registry, name: str, owner: str, patience: float, waiting: Callable[[str], object]) -> None:
     deadline, told = time.monotonic() + patience, ""
+    pauses = _pauses()
     answered = -math.inf  # a registry that fails at the first look is told at once
     while True:
         try:
@@ -140,7 +150,7 @@ def _take_in_time(registry: Registry, name: str, owner: str, patience: float, wa
             if error.problem != told:
                 waiting(error.problem)
             told = error.problem
-        time.sleep(LOOK)  # in the caller's thread: a signal that ends the run ends this too
+        time.sleep(next(pauses))  # in the caller's thread: a signal that ends the run ends this too
 
 
 def _take(registry: Registry, name: str, owner: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.registries import KINDS, Place, Servers, place, servers
+from tests.support.sets import sampled
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +17,7 @@ def registry_servers() -> Iterator[Servers]:
         yield started
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=sampled(KINDS, fast=["embedded", "connector"]))
 def empty(request: pytest.FixtureRequest, registry_servers: Servers) -> Iterator[Place]:
     """A database without any schema of ours, on each kind of server."""
     with place(registry_servers, request.param) as found:

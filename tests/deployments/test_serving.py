@@ -28,6 +28,8 @@ from tasks.datasets import lease
 def handlers() -> Iterator[None]:
     """The signal handlers of the test run, put back."""
     before = {number: signal.getsignal(number) for number in serving.ENDING_SIGNALS}
+    for number in before:
+        signal.signal(number, signal.SIG_DFL)  # in the background a shell has SIGINT ignored
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.support import debian_postgres
+from tests.support.command import ROOT
 from tests.support.homes import remove_home
 from tests.support.prefect_processes import Server, deploy, start_server
 
@@ -26,42 +29,40 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A Prefect server with the deployments of this checkout and one worker of the pool ``lookbook``.
 
     All tests of this folder share it, so each uses dataset names of its own, deletes the schedules that it makes and
-    leaves the worker alone: who needs several workers or kills one takes `server_without_workers`.
+    leaves the worker alone: who needs several workers or kills one takes `server_without_workers`. Its runs draw with
+    one process each, so that a batch lasts long enough to be met under way.
     """
-    with deployed_server(tmp_path_factory.mktemp("prefect") / "home") as server, server.worker(name="session"):
+    home = tmp_path_factory.mktemp("prefect") / "home"
+    with deployed_server(home) as server, server.worker(name="session", LOOKBOOK_THREADS="1"):
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server_without_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Another one, for tests that start workers of their own, kill them, or need to be alone with them.
-
-    It lives on PostgreSQL where Debian's is installed: SQLite locks itself up for a minute now and then when many
-    batches report at once, and these tests watch the time.
-    """
-    home = tmp_path_factory.mktemp("alone") / "home"
-    with ExitStack() as stack:
-        settings = {}
-        if debian_postgres.programs() is not None:
-            address = stack.enter_context(debian_postgres.cluster("prefect"))
-            settings["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = f"postgresql+asyncpg://{address}/prefect"
-        yield stack.enter_context(deployed_server(home, **settings))
+    """One of a module's own, for tests that start workers, kill them, or need to be alone with them."""
+    with deployed_server(tmp_path_factory.mktemp("alone") / "home") as server:
+        yield server
 
 
 @contextmanager
-def deployed_server(home: Path, **settings: str) -> Iterator[Server]:
-    """A server with the deployments of this checkout while the block runs; `settings` are its environment."""
-    try:
-        server = start_server(home, **settings)
-        deploy(server)
-        rest(server, "watch/local")
+def deployed_server(home: Path) -> Iterator[Server]:
+    """A server with the deployments of this checkout while the block runs.
+
+    It lives on PostgreSQL where Debian's is installed: SQLite locks itself up for a minute now and then when several
+    runs report at once. Its specs are a copy of those that are shipped, beside which tests put their own.
+    """
+    shipped, specs = ROOT / "deployments", home.parent / "pipelines"
+    shutil.copytree(shipped / "pipelines", specs)
+    shutil.copy(shipped / "orchestrate.yaml", specs.parent)
+    with ExitStack() as stack:
+        settings = {"PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "1"}
+        database = ""
+        if debian_postgres.programs() is not None:
+            address = stack.enter_context(debian_postgres.cluster("prefect"))
+            database = f"postgresql+asyncpg://{address}/prefect"
+            settings["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database
+        stack.callback(remove_home, home)
+        server = replace(start_server(home, **settings), database=database, pipelines=specs)
+        server.made = deploy(server)
+        server.rest("watch/local")
         yield server
-    finally:
-        remove_home(home)
-
-
-def rest(server: Server, deployment: str) -> None:
-    """Switch its schedules off: a process that looks at the inbox each minute takes time from what is tested."""
-    found = server.deployment(deployment)
-    for schedule in found["schedules"]:
-        server.patch(f"/deployments/{found['id']}/schedules/{schedule['id']}", {"active": False})

@@ -90,6 +90,7 @@ def impatient(server_without_workers: Server) -> Iterator[Server]:
     assert restored.returncode == 0
 
 
+@pytest.mark.full
 def test_fifty_exports_at_once_all_end_though_a_worker_is_killed_among_them(impatient: Server) -> None:
     server = impatient
     assert (

@@ -16,6 +16,7 @@ def key_commands(home: Path, *arguments: str) -> subprocess.CompletedProcess[str
     return lookbook(home, "api-key", *arguments)
 
 
+@pytest.mark.full
 def test_a_key_is_shown_once_listed_and_revoked(shared_home: Path) -> None:
     made = key_commands(shared_home, "create", "notebook", "--scope", "read,export")
     key = made.stdout.strip()

@@ -14,20 +14,14 @@ from tasks.datasets.manifest import read_published
 from tests.support.command import lookbook_json
 from tests.support.pipeline import write_slow_collection
 from tests.support.prefect_processes import FINAL, Server, wait_for
+from tests.support.sets import sampled
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
-#: Long enough to be ended in the middle: batches with one drawing process.
+#: Long enough to be ended in the middle.
 BATCH_SIZE = 60
-SLOW = {"LOOKBOOK_THREADS": "1"}
 #: Seconds. Half a minute is promised, and 3 to 20 are seen; a busy machine gets three times that.
 SOON = 90
-
-
-@pytest.fixture
-def prefect(server_without_workers: Server) -> Server:
-    """Each test starts its own worker."""
-    return server_without_workers
 
 
 @pytest.fixture(scope="module")
@@ -52,42 +46,48 @@ def assert_not_published(prefect: Server, dataset: str) -> None:
     assert lookbook_json(prefect.home, "runs", dataset)[0]["status"] == "failed"
 
 
-@pytest.mark.parametrize("executor", ["threads", "pool"])
-def test_cancelling_from_the_ui_ends_all_batches(prefect: Server, source: str, executor: str) -> None:
+@pytest.mark.parametrize("executor", sampled(["threads", "pool"], fast=["pool"]))
+def test_cancelling_from_the_ui_ends_all_batches_and_the_next_run_goes_on(
+    prefect: Server, source: str, executor: str
+) -> None:
     dataset = f"cut-{executor}"
-    with prefect.worker(limit=3, **SLOW):
-        run_id = prefect.start_run(
-            "ingest/local", source=source, dataset=dataset, batch_size=BATCH_SIZE, executor=executor
-        )
-        wait_for("two batches run", lambda: drawing(prefect, run_id, 2), 240)
-        prefect.cancel(run_id)
-        assert_all_end_soon(prefect, run_id, time.monotonic())
-        assert prefect.finished(run_id)["state_type"] == "CANCELLED"
-        assert "CANCELLED" in {child["state_type"] for child in prefect.children(run_id)}
+    given = {"source": source, "dataset": dataset, "batch_size": BATCH_SIZE, "executor": executor}
+    run_id = prefect.start_run("ingest/local", **given)
+    wait_for("two batches run", lambda: drawing(prefect, run_id, 2), 240)
+    prefect.cancel(run_id)
+    assert_all_end_soon(prefect, run_id, time.monotonic())
+    assert prefect.finished(run_id)["state_type"] == "CANCELLED"
+    assert "CANCELLED" in {child["state_type"] for child in prefect.children(run_id)}
     assert_not_published(prefect, dataset)
 
+    again = prefect.start_run("ingest/local", **given)
+    assert prefect.finished(again, 240)["state_type"] == "COMPLETED", prefect.logs(again)
+    published = read_published(FolderLake(root=prefect.home / "lake"), dataset)
+    assert published is not None
+    assert published.manifest.summary["images"]["loaded"] == 4 * BATCH_SIZE
 
+
+@pytest.mark.full
 def test_ctrl_c_ends_the_runs_of_a_command(prefect: Server, source: str) -> None:
     # Where tests run in the background, SIGINT is ignored by inheritance; a terminal's command listens to it.
     listens = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     command = [sys.executable, "-c", listens + "from deployments.cli import main; main()"]
     arguments = ("ingest", source, "--dataset", "stopped", "--batch-size", str(BATCH_SIZE))
-    with prefect.worker(limit=2, **SLOW):
-        process = subprocess.Popen(
-            [*command, *arguments, "--executor", "pool"], env=prefect.environment(), stderr=subprocess.PIPE
-        )
-        try:
-            run_id = wait_for("the run", lambda: parent_of(prefect, "stopped"), 240)
-            wait_for("two batches run", lambda: drawing(prefect, run_id, 2), 240)
-            process.send_signal(signal.SIGINT)
-            asked = time.monotonic()
-            said = process.communicate(timeout=SOON)[1].decode()
-        finally:
-            process.kill()
-            process.wait()
-        assert process.returncode == 130
-        assert said.startswith("Interrupted. Nothing half done was published")
-        assert_all_end_soon(prefect, run_id, asked)
+    process = subprocess.Popen(
+        [*command, *arguments, "--executor", "pool"], env=prefect.environment(), stderr=subprocess.PIPE
+    )
+    try:
+        run_id = wait_for("the run", lambda: parent_of(prefect, "stopped"), 240)
+        wait_for("two batches run", lambda: drawing(prefect, run_id, 2), 240)
+        process.send_signal(signal.SIGINT)
+        asked = time.monotonic()
+        said = process.communicate(timeout=SOON)[1].decode()
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    assert said.startswith("Interrupted. Nothing half done was published")
+    assert_all_end_soon(prefect, run_id, asked)
     assert_not_published(prefect, "stopped")
     summary = lookbook_json(prefect.home, *arguments)
     assert summary["published"] is True

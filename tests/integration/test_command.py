@@ -204,6 +204,7 @@ def test_an_unknown_workspace_is_said_so(shared_home: Path) -> None:
     assert "--workspace moon: no workspace of that name is saved." in done.stderr
 
 
+@pytest.mark.full
 def test_a_saved_workspace_is_used_by_its_name(shared_home: Path, tmp_path: Path) -> None:
     """Another lake and warehouse, and a registry by its URL: here the shared home's own PostgreSQL."""
     api = prefect_server.running(shared_home)
@@ -236,6 +237,7 @@ saved_workspace.save("team", place)
     assert "is clean" in found.stdout, found.stderr
 
 
+@pytest.mark.full
 def test_a_source_that_breaks_ends_with_1_and_two_lines(shared_home: Path, tmp_path: Path) -> None:
     whole = shutil.make_archive(
         str(tmp_path / "whole"), "zip", write_collection(tmp_path / "source", {"a.jpg": photo(1), "b.jpg": photo(2)})
@@ -265,6 +267,7 @@ def test_a_home_that_is_no_folder_is_said_so(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.full
 def test_a_read_only_home_is_said_so(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("making a read-only file system needs root")
@@ -281,6 +284,7 @@ def test_a_read_only_home_is_said_so(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.full
 def test_a_full_disk_publishes_nothing_and_the_next_run_goes_on(shared_home: Path, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("mounting a small file system needs root")
@@ -314,6 +318,7 @@ def test_a_configured_server_that_is_down_is_said_so(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.full
 @pytest.mark.real_data
 def test_the_real_archive_gives_the_counts_that_it_has(shared_home: Path, real_archive: Path) -> None:
     first = lookbook_json(shared_home, "ingest", str(real_archive), "--dataset", "fashion")
@@ -339,6 +344,7 @@ def own_home(tmp_path: Path) -> Iterator[Path]:
     remove_home(home)
 
 
+@pytest.mark.full
 def test_stop_ends_the_servers_of_a_home(own_home: Path, tmp_path: Path) -> None:
     source = write_collection(tmp_path / "source", {"1.jpg": photo(1)}, [row(1)])
     lookbook_json(own_home, "ingest", str(source), "--dataset", "x")

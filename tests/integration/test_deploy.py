@@ -7,7 +7,6 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,39 +14,13 @@ import pytest
 
 from deployments.deploying import POOLS
 from deployments.prefect_deploy import deployment_names
-from tests.support.command import lookbook, lookbook_json
-from tests.support.homes import remove_home
-from tests.support.prefect_processes import Server, start_server
+from tests.support.command import lookbook
+from tests.support.prefect_processes import Server, deploy
 
 pytestmark = pytest.mark.integration
 
 #: What the server notes by itself while nothing changes.
 NOTED = {"updated", "updated_by", "last_polled", "status", "active_slots"}
-
-
-@dataclass
-class Deployment:
-    """A server of these tests' own, and what the first deploy to it said."""
-
-    server: Server
-    first: dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """A server with all deployments, made by the command."""
-    home = tmp_path_factory.mktemp("deploy") / "home"
-    try:
-        server = start_server(home)
-        yield Deployment(server, deploy(server))
-    finally:
-        remove_home(home)
-
-
-@pytest.fixture
-def server(deployed: Deployment) -> Server:
-    """Only the server."""
-    return deployed.server
 
 
 def lasting(value: Any) -> Any:
@@ -64,33 +37,31 @@ def everything(server: Server) -> dict[str, Any]:
     return result
 
 
-def deploy(server: Server) -> Any:
-    return lookbook_json(server.home, "deploy", PREFECT_API_URL=server.url)
-
-
-def test_first_all_is_made_and_a_second_time_nothing_changes(deployed: Deployment) -> None:
-    server, first = deployed.server, deployed.first
-    assert first["server"] == server.url
+def test_first_all_is_made_and_a_second_time_nothing_changes(prefect: Server) -> None:
+    first = prefect.made
+    assert first["server"] == prefect.url
     assert {f"work pool {name}" for name in POOLS} | set(deployment_names()) <= set(first["made"])
     assert first["changed"] == first["left"] == []
 
-    before = everything(server)
-    again = deploy(server)
+    before = everything(prefect)
+    again = deploy(prefect)
     assert again["made"] == again["changed"] == []
     assert set(again["left"]) >= set(first["made"])
-    assert everything(server) == before
+    assert everything(prefect) == before
 
 
-def test_workers_need_nothing_of_the_machine_that_deployed(server: Server) -> None:
+def test_workers_need_nothing_of_the_machine_that_deployed(prefect: Server) -> None:
     for name in deployment_names():
-        deployment = server.deployment(name)
+        deployment = prefect.deployment(name)
         assert deployment["path"] is None
         assert deployment["storage_document_id"] is None
         assert deployment["pull_steps"] in (None, [])
         assert deployment["enforce_parameter_schema"] is True
 
 
-def test_what_a_user_changed_is_mended_where_it_is_ours_and_kept_where_it_is_theirs(server: Server) -> None:
+@pytest.mark.full
+def test_what_a_user_changed_is_mended_where_it_is_ours_and_kept_where_it_is_theirs(prefect: Server) -> None:
+    server = prefect
     ingest = server.deployment("ingest/local")
     own = {"schedule": {"cron": "0 6 * * 1", "timezone": "UTC"}, "parameters": {"source": "/photos", "dataset": "a"}}
     server.post(f"/deployments/{ingest['id']}/schedules", [own])
@@ -110,13 +81,15 @@ def test_what_a_user_changed_is_mended_where_it_is_ours_and_kept_where_it_is_the
     assert any("lookbook-docker" in note for note in done["notes"])
 
 
-def test_a_pool_of_another_kind_under_our_name_is_named(server: Server) -> None:
-    server.delete("/work_pools/lookbook-docker")
-    server.post("/work_pools/", {"name": "lookbook-docker", "type": "process", "base_job_template": {}})
-    done = lookbook(server.home, "deploy", PREFECT_API_URL=server.url)
+@pytest.mark.full
+def test_a_pool_of_another_kind_under_our_name_is_named(prefect: Server) -> None:
+    prefect.delete("/work_pools/lookbook-docker")
+    prefect.post("/work_pools/", {"name": "lookbook-docker", "type": "process", "base_job_template": {}})
+    done = lookbook(prefect.home, "deploy", **prefect.environment())
     assert done.returncode == 1
     assert "The work pool lookbook-docker is of the type process" in done.stderr
-    server.delete("/work_pools/lookbook-docker")
+    prefect.delete("/work_pools/lookbook-docker")
+    assert "work pool lookbook-docker" in deploy(prefect)["made"]
 
 
 @contextmanager

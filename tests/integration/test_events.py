@@ -84,6 +84,7 @@ def test_a_new_object_in_a_watched_folder_is_ingested_and_what_is_published_is_v
     assert len(events(prefect, "lookbook.source.changed", "watched")) == 1
 
 
+@pytest.mark.full
 def test_what_differs_fails_the_verification_and_stands_in_its_artifact(prefect: Server) -> None:
     ingested = prefect.finished(prefect.start_run("ingest/local", source="sample://30", dataset="differs"), 180)
     assert ingested["state_type"] == "COMPLETED"

@@ -11,7 +11,7 @@ from tests.support.example_readings import objects, publications, trips
 from tests.support.example_runs import SHIPPED
 from tests.support.prefect_processes import Server
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(600)]
 
 
 def rows(server: Server, sql: str) -> list[dict[str, Any]]:

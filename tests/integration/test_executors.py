@@ -20,7 +20,7 @@ from tests.support.homes import remove_home
 from tests.support.pipeline import photo, write_collection, write_slow_collection
 from tests.support.prefect_processes import Server, wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(600)]
 
 SLOW = {"LOOKBOOK_THREADS": "1"}
 

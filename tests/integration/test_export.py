@@ -40,6 +40,7 @@ def test_the_summary_balances_and_the_export_is_there(home: Path, tmp_path: Path
     assert "it was there" in again.stdout
 
 
+@pytest.mark.full
 def test_an_archive_in_a_file_is_the_one_on_standard_output(home: Path, tmp_path: Path) -> None:
     summary = lookbook_json(home, "export", "wares", *ASKED, "--out", str(tmp_path / "out.zip"))
     assert summary["uri"] == str(tmp_path / "out.zip")
@@ -83,6 +84,7 @@ def test_a_dataset_that_is_not_there_is_named(home: Path) -> None:
     assert "nobody: no such dataset here" in done.stderr
 
 
+@pytest.mark.full
 def test_killed_in_the_middle_it_goes_on_and_gives_the_same_bytes(home: Path, tmp_path: Path) -> None:
     asked = ["--recipe", "train-96", "--copies", "4", "--format", "webdataset", "--shard-size", "8"]
     lookbook_json(home, "export", "wares", *asked, "--out", str(tmp_path / "whole"))
@@ -105,6 +107,7 @@ def test_killed_in_the_middle_it_goes_on_and_gives_the_same_bytes(home: Path, tm
     assert not list(tmp_path.glob(".killed*"))
 
 
+@pytest.mark.full
 def test_command_and_deployment_give_the_same_bytes_and_an_event(prefect: Server, tmp_path: Path) -> None:
     lookbook_json(prefect.home, "ingest", "sample://60", "--dataset", "by-two-ways")
     asked: dict[str, Any] = {"where": ["year>=2010"], "recipe": "square-32", "format": "parquet", "split": "0.9,0.1"}

@@ -65,6 +65,7 @@ def test_a_private_dataset_becomes_a_snapshot_and_a_copy_of_it_a_folder(
     assert (out / "originals" / "1.jpg").read_bytes() == SHOES["images/1.jpg"]
 
 
+@pytest.mark.full
 def test_a_dataset_that_may_not_be_read_is_refused_in_two_lines(
     shared_home: Path, server: KaggleServer, tmp_path: Path
 ) -> None:

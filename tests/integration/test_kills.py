@@ -75,32 +75,46 @@ def assert_whole(home: Path, dataset: str, images: int) -> None:
     assert counts["outputs"] == counts["distinct_outputs"] > 0
 
 
-def test_killed_in_the_middle_of_a_batch(home: Path) -> None:
+def test_killed_in_a_batch_and_right_before_and_after_current(home: Path) -> None:
+    """One dataset, killed three times on its way."""
     command = [sys.executable, "-c", "from deployments.cli import main; main()"]
-    arguments = ["ingest", "sample://240", "--dataset", "halfway", "--batch-size", "60"]
+    arguments = ["ingest", "sample://240", "--dataset", "killed", "--batch-size", "60"]
     derived = home / "lake" / "derived"
     process = subprocess.Popen([*command, *arguments], env=environment(home), cwd=home.parent)
     try:
-        wait_until(lambda: bool(parts(home, "halfway")), process)
+        wait_until(lambda: bool(parts(home, "killed")), process)
         drawn = sum(1 for _ in derived.rglob("*.jpg"))
         wait_until(lambda: sum(1 for _ in derived.rglob("*.jpg")) > drawn + 10, process)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    finished = parts(home, "halfway")
-    assert 0 < len(finished) < 4
-    assert read_published(FolderLake(root=home / "lake"), "halfway") is None
-    summary = lookbook_json(home, "ingest", "sample://240", "--dataset", "halfway", "--batch-size", "60")
-    assert summary["published"] is True
-    assert summary["images"]["found"] == 240
-    assert summary["outputs"]["standard"] == summary["images"]["loaded"] - sum(finished.values())
-    assert_whole(home, "halfway", 240)
-    assert [run["status"] for run in lookbook_json(home, "runs", "halfway")] == ["completed", "killed"]
+    assert 0 < len(parts(home, "killed")) < 4
+    assert read_published(FolderLake(root=home / "lake"), "killed") is None
+
+    kill_at_current(home, "before", *arguments)
+    assert read_published(FolderLake(root=home / "lake"), "killed") is None
+    drawn = sum(parts(home, "killed").values())
+
+    kill_at_current(home, "after", *arguments)
+    published = read_published(FolderLake(root=home / "lake"), "killed")
+    assert published is not None
+    assert published.manifest.summary["images"]["found"] == 240
+    assert published.manifest.summary["images"]["loaded"] == drawn, "each was drawn once"
+    assert sum(published.manifest.summary["outputs"].values()) == 0, "all batches were finished before"
+    lagging = lookbook(home, "verify", "killed")
+    assert lagging.returncode == 1
+    assert len(lagging.stdout.splitlines()) == 2, "registry and warehouse lag behind, one line each"
+
+    summary = lookbook_json(home, *arguments)
+    assert (summary["published"], summary["snapshot"]) == (False, published.manifest.snapshot_id)
+    assert summary["images"]["unchanged"] == drawn
+    assert_whole(home, "killed", 240)
+    assert [run["status"] for run in lookbook_json(home, "runs", "killed")] == ["completed", *["killed"] * 3]
 
 
-def kill_at_current(home: Path, moment: str, dataset: str) -> None:
+def kill_at_current(home: Path, moment: str, *arguments: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", DIES_AT_CURRENT, moment, "ingest", "sample://40", "--dataset", dataset],
+        [sys.executable, "-c", DIES_AT_CURRENT, moment, *arguments],
         env=environment(home),
         cwd=home.parent,
         check=False,
@@ -109,34 +123,14 @@ def kill_at_current(home: Path, moment: str, dataset: str) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
 
 
-def test_killed_right_before_current(home: Path) -> None:
-    kill_at_current(home, "before", "before")
-    assert read_published(FolderLake(root=home / "lake"), "before") is None
-    summary = lookbook_json(home, "ingest", "sample://40", "--dataset", "before")
-    assert summary["published"] is True
-    assert sum(summary["outputs"].values()) == 0, "all batches were finished"
-    assert_whole(home, "before", 40)
-
-
-def test_killed_right_after_current_and_run_again(home: Path) -> None:
-    kill_at_current(home, "after", "after")
-    published = read_published(FolderLake(root=home / "lake"), "after")
-    assert published is not None
-    lagging = lookbook(home, "verify", "after")
-    assert lagging.returncode == 1
-    assert len(lagging.stdout.splitlines()) == 2, "registry and warehouse lag behind, one line each"
-    summary = lookbook_json(home, "ingest", "sample://40", "--dataset", "after")
-    assert (summary["published"], summary["snapshot"]) == (False, published.manifest.snapshot_id)
-    assert summary["images"]["unchanged"] == published.manifest.summary["images"]["loaded"]
-    assert_whole(home, "after", 40)
-
-
+@pytest.mark.full
 def test_killed_right_after_current_and_repaired(home: Path) -> None:
-    kill_at_current(home, "after", "mended")
+    kill_at_current(home, "after", "ingest", "sample://40", "--dataset", "mended")
     assert lookbook(home, "verify", "mended", "--repair").returncode == 0
     assert_whole(home, "mended", 40)
 
 
+@pytest.mark.full
 def test_interrupted_it_says_so_and_the_next_run_goes_on(home: Path) -> None:
     # Where tests run in the background, SIGINT is ignored by inheritance; a terminal's command listens to it.
     listens = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
@@ -158,6 +152,7 @@ def test_interrupted_it_says_so_and_the_next_run_goes_on(home: Path) -> None:
     assert [run["error"] for run in lookbook_json(home, "runs", "interrupted")] == [None, "interrupted"]
 
 
+@pytest.mark.full
 def test_two_runs_of_one_dataset_are_kept_apart(home: Path) -> None:
     command = [sys.executable, "-c", "from deployments.cli import main; main()"]
     arguments = ["ingest", "sample://240", "--dataset", "contested", "--batch-size", "60"]

@@ -45,6 +45,7 @@ def answer(cell: Any) -> str:
     return "\n".join(part for part in parts if part).strip()
 
 
+@pytest.mark.full
 def test_from_a_filter_to_a_data_loader(served: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with api_of(served) as client:
         settings = {"LOOKBOOK_API": str(client.base_url), "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
@@ -64,6 +65,7 @@ def test_from_a_filter_to_a_data_loader(served: Server, tmp_path: Path, monkeypa
         assert "3, 224, 224" in torch
 
 
+@pytest.mark.full
 def test_ask_the_warehouse(served: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = tmp_path / "bin" / "lookbook"
     command.parent.mkdir()

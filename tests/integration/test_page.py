@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.support.api_command import api_of
 from tests.support.browser import page_of, picture
@@ -18,11 +18,11 @@ from tests.support.prefect_processes import Server, wait_for
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
-def test_from_a_facet_to_a_finished_download(prefect: Server, tmp_path: Path) -> None:
+def test_from_a_facet_to_a_finished_download(browser: Browser, prefect: Server, tmp_path: Path) -> None:
     for count in (180, 200):
         source = ("ingest", f"sample://{count}", "--dataset", "catalogue")
         assert lookbook(prefect.home, *source, PREFECT_API_URL=prefect.url).returncode == 0
-    with api_of(prefect) as client, page_of(str(client.base_url), tmp_path) as page:
+    with api_of(prefect) as client, page_of(browser, str(client.base_url), tmp_path) as page:
         page.goto("/")
         page.get_by_role("link", name="catalogue", exact=True).click()
         expect(page.locator(".grid li").first).to_be_visible()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
@@ -14,7 +15,7 @@ import pytest
 
 from tests.support.command import lookbook, lookbook_json
 from tests.support.loopback import LoopbackServer, Request, Response, Route, serving
-from tests.support.prefect_processes import Server, deploy, wait_for
+from tests.support.prefect_processes import Server, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
@@ -82,8 +83,15 @@ class Feeds:
 
 
 @pytest.fixture(scope="module")
-def feeds(server_without_workers: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Feeds]:
-    folder = tmp_path_factory.mktemp("feeds") / "pipelines"
+def feeds(prefect: Server) -> Iterator[Feeds]:
+    with deployed(prefect) as feeds:
+        yield feeds
+
+
+@contextmanager
+def deployed(server: Server) -> Iterator[Feeds]:
+    """These specs, beside those that are shipped, on a server."""
+    folder = server.pipelines
     heard: list[bytes] = []
     answering = threading.Event()
 
@@ -101,18 +109,12 @@ def feeds(server_without_workers: Server, tmp_path_factory: pytest.TempPathFacto
         for name, text in (SPECS | {"slow": slow}).items():
             write(folder / f"{name}.yaml", f"name: {name}\n{dedent(text)}")
         write(folder / "ticking.csv", ROWS)
-        found = Feeds(server_without_workers, folder, loopback, heard, answering)
+        found = Feeds(server, folder, loopback, heard, answering)
         made = found.deploy()
         assert set(made["made"]) >= {f"pipeline/{name}" for name in [*SPECS, "slow"]}
         assert made["broken"] == []
+        server.rest("watch-files/waiting")
         yield found
-
-
-@pytest.fixture(scope="module")
-def working(feeds: Feeds) -> Iterator[Feeds]:
-    """With a worker that knows the folder of specs."""
-    with feeds.server.worker(name="feeds", LOOKBOOK_PIPELINES=str(feeds.folder)):
-        yield feeds
 
 
 def write(path: Path, text: str) -> None:
@@ -151,12 +153,11 @@ def test_a_new_file_is_all_that_a_new_feed_needs_and_what_stands_there_stays(fee
     assert any("pipeline/added has no spec" in note for note in told["notes"])
     assert {"pipeline/added", "watch-files/added"} <= set(feeds.deploy("--prune")["removed"])
     assert not [one for one in server.post("/automations/filter") if "added" in one["name"]]
-    deploy(server)  # other tests want what is shipped, which this folder does not hold
 
 
-def test_files_that_arrive_are_taken_once_and_a_run_without_new_ones_is_skipped_visibly(working: Feeds) -> None:
-    server = working.server
-    write(working.folder / "in/1.csv", ROWS)
+def test_files_that_arrive_are_taken_once_and_a_run_without_new_ones_is_skipped_visibly(feeds: Feeds) -> None:
+    server = feeds.server
+    write(feeds.folder / "in/1.csv", ROWS)
 
     def started() -> dict[str, Any] | None:
         look = server.finished(server.start_run("watch-files/waiting"))
@@ -165,7 +166,7 @@ def test_files_that_arrive_are_taken_once_and_a_run_without_new_ones_is_skipped_
 
     run = server.finished(wait_for("the run that the file starts", started, 180)["id"])
     assert run["state_type"] == "COMPLETED", server.logs(run["id"])
-    assert working.rows("waiting") == 2
+    assert feeds.rows("waiting") == 2
     (event,) = [one for one in server.events("lookbook.table.loaded") if one["payload"]["table"] == "waiting"]
     assert event["payload"]["loaded"] == 2
     assert run["id"] in str(event["related"])
@@ -174,14 +175,14 @@ def test_files_that_arrive_are_taken_once_and_a_run_without_new_ones_is_skipped_
     }
     assert keys == {"pipeline-waiting-report", "pipeline-waiting-tasks", "pipeline-waiting-tables"}
 
-    second = working.run("waiting")
+    second = feeds.run("waiting")
     assert (second["state_type"], second["state"]["name"]) == ("COMPLETED", "Skipped")
     assert second["state"]["message"] == "Nothing new: extract brought what is loaded already."
-    assert working.rows("waiting") == 2
+    assert feeds.rows("waiting") == 2
 
 
-def test_a_tick_of_the_schedule_is_the_date_of_its_run(working: Feeds) -> None:
-    server = working.server
+def test_a_tick_of_the_schedule_is_the_date_of_its_run(feeds: Feeds) -> None:
+    server = feeds.server
     deployment = server.deployment("pipeline/ticking")
     place = f"/deployments/{deployment['id']}/schedules/{deployment['schedules'][0]['id']}"
     server.patch(place, {"active": True})
@@ -197,24 +198,24 @@ def test_a_tick_of_the_schedule_is_the_date_of_its_run(working: Feeds) -> None:
     assert run["auto_scheduled"] is True
     tick = run["expected_start_time"][:16]
     assert run["name"] == f"pipeline-ticking-{tick}+00:00"
-    (row,) = [one for one in working.command("pipeline", "list") if one["pipeline"] == "ticking"]
+    (row,) = [one for one in feeds.command("pipeline", "list") if one["pipeline"] == "ticking"]
     assert row["status"] in {"completed", "skipped"}
 
 
-def test_a_failed_run_tells_whom_the_spec_names_with_a_link_and_no_secret(working: Feeds) -> None:
-    server = working.server
+def test_a_failed_run_tells_whom_the_spec_names_with_a_link_and_no_secret(feeds: Feeds) -> None:
+    server = feeds.server
     code = (
         "from prefect.blocks.notifications import CustomWebhookNotificationBlock as Hook;"
-        f"Hook(name='hook', url='{working.loopback.url}/hook', json_data={{'text': '{{{{subject}}}} {{{{body}}}}'}})"
+        f"Hook(name='hook', url='{feeds.loopback.url}/hook', json_data={{'text': '{{{{subject}}}} {{{{body}}}}'}})"
         ".save('feeds-hook', overwrite=True)"
     )
     saved = server.python("-c", code)
     assert saved.returncode == 0, saved.stderr
-    run = working.run("failing")
+    run = feeds.run("failing")
     assert run["state_type"] == "FAILED"
     assert "gone" in run["state"]["message"]
     assert "Traceback" not in run["state"]["message"]
-    (said,) = [body.decode() for body in working.heard]
+    (said,) = [body.decode() for body in feeds.heard]
     assert run["name"] in said
     assert run["id"] in said, "the link"
 
@@ -235,16 +236,20 @@ def test_a_backfill_runs_each_date_once_stops_at_the_first_failure_and_goes_on_f
     assert feeds.command(*asked)["runs"] == []
 
 
-def test_a_run_whose_machine_dies_is_done_by_the_next_one_and_nothing_is_doubled(feeds: Feeds) -> None:
-    server = feeds.server
-    assert server.deployment("pipeline/slow")["concurrency_options"]["collision_strategy"] == "ENQUEUE"
-    with server.worker(name="dying", LOOKBOOK_PIPELINES=str(feeds.folder)) as worker:
-        lost = server.start_run("pipeline/slow")
-        wait_for("the source is asked", lambda: feeds.loopback.calls["slow"] > 0, 90)
-        worker.kill()
-    feeds.answering.set()
-    done = feeds.command("pipeline", "run", "slow")
-    assert (done["status"], feeds.rows("slow")) == ("completed", 2)
-    assert feeds.command("pipeline", "run", "slow")["status"] == "completed"
-    assert feeds.rows("slow") == 2, "the same date is the same batch"
-    server.post(f"/flow_runs/{lost}/set_state", {"state": {"type": "CRASHED"}, "force": True})
+@pytest.mark.full
+def test_a_run_whose_machine_dies_is_done_by_the_next_one_and_nothing_is_doubled(
+    server_without_workers: Server,
+) -> None:
+    server = server_without_workers
+    with deployed(server) as feeds:
+        assert server.deployment("pipeline/slow")["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+        with server.worker(name="dying") as worker:
+            lost = server.start_run("pipeline/slow")
+            wait_for("the source is asked", lambda: feeds.loopback.calls["slow"] > 0, 90)
+            worker.kill()
+        feeds.answering.set()
+        done = feeds.command("pipeline", "run", "slow")
+        assert (done["status"], feeds.rows("slow")) == ("completed", 2)
+        assert feeds.command("pipeline", "run", "slow")["status"] == "completed"
+        assert feeds.rows("slow") == 2, "the same date is the same batch"
+        server.post(f"/flow_runs/{lost}/set_state", {"state": {"type": "CRASHED"}, "force": True})

@@ -15,11 +15,12 @@ import pytest
 
 from blocks.embedded import postgres
 from blocks.registry import PostgresRegistry
+from tests.support import debian_postgres
 from tests.support.command import lookbook
 from tests.support.prefect_processes import Server
 
 # Minutes on a busy machine; each poll has a deadline of its own.
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(900)]
 
 RIGHT, WRONG, UNQUOTED, KEY, SETTING = SECRETS = [f"hunter2{uuid4().hex}" for _ in range(5)]
 OUTCOMES = {"right": "COMPLETED", "wrong": "FAILED", "refused": "FAILED", "unquoted": "FAILED"}
@@ -124,14 +125,18 @@ def test_the_runs_were_meant_to_succeed_and_to_fail(prefect: Server, left: Simpl
     assert WRONG in json.dumps(shown)
 
 
-@pytest.mark.parametrize("secret", SECRETS, ids=["right", "wrong", "unquoted", "key", "setting"])
 def test_no_file_of_server_worker_lake_or_registry_holds_a_secret(
-    prefect: Server, left: SimpleNamespace, secret: str
+    prefect: Server, left: SimpleNamespace, tmp_path: Path
 ) -> None:
-    """Prefect's SQLite and its WAL with the encrypted blocks in them, logs, results, lake, PostgreSQL's own files."""
-    assert any(found.endswith(("prefect.db", "prefect.db-wal")) for found in holders(prefect.home, "kept-wrong"))
-    for folder in (prefect.home, left.folder, postgres.data_folder(prefect.home)):
-        assert holders(folder, secret) == []
+    """Prefect's database with the encrypted blocks in it, logs, results, lake, PostgreSQL's own files."""
+    if prefect.database:
+        (tmp_path / "prefect.db").write_bytes(debian_postgres.dump(prefect.database))
+    places = (tmp_path, prefect.home, left.folder, postgres.data_folder(prefect.home))
+    seen = [found for place in places for found in holders(place, "kept-wrong")]
+    assert any(found.endswith(("prefect.db", "prefect.db-wal")) for found in seen)
+    for place in places:
+        for secret in SECRETS:
+            assert holders(place, secret) == []
 
 
 def pages(prefect: Server, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:

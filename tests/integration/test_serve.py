@@ -194,6 +194,7 @@ def taken_run(server: Server, worker: str, state: str) -> str:
     return run
 
 
+@pytest.mark.full
 def test_a_server_that_ran_before_is_used_and_left_running_with_no_run_left_in_the_air(home: Path) -> None:
     home.mkdir()
     before = prefect_server.start(home)
@@ -212,6 +213,7 @@ def test_a_server_that_ran_before_is_used_and_left_running_with_no_run_left_in_t
     assert f"the server at {before} is used" in refused.stderr
 
 
+@pytest.mark.full
 def test_its_server_can_live_on_a_postgresql_by_url(home: Path) -> None:
     if debian_postgres.programs() is None:
         pytest.skip("no PostgreSQL in /usr/lib/postgresql: apt-get install postgresql")
@@ -229,6 +231,7 @@ def test_its_server_can_live_on_a_postgresql_by_url(home: Path) -> None:
     assert processes_of(home) == []
 
 
+@pytest.mark.full
 def test_ctrl_c_while_it_starts_leaves_nothing_either(home: Path) -> None:
     with started(home) as process:
         wait_for("its server starts", (home / "prefect" / "server.json").exists, 120)
@@ -239,6 +242,7 @@ def test_ctrl_c_while_it_starts_leaves_nothing_either(home: Path) -> None:
     assert processes_of(home) == []
 
 
+@pytest.mark.full
 def test_a_port_that_is_taken_is_a_wrong_option(home: Path) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

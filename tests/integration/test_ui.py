@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Error, Page, expect
+from playwright.sync_api import Browser, Error, Page, expect
 
 from tests.support.browser import DEADLINE, page_of, picture
 from tests.support.command import lookbook_json
@@ -21,8 +21,8 @@ expect.set_options(timeout=DEADLINE)
 
 
 @pytest.fixture
-def page(prefect: Server, tmp_path: Path) -> Iterator[Page]:
-    with page_of(prefect.url.removesuffix("/api"), tmp_path) as page:
+def page(browser: Browser, prefect: Server, tmp_path: Path) -> Iterator[Page]:
+    with page_of(browser, prefect.url.removesuffix("/api"), tmp_path) as page:
         yield page
 
 
@@ -53,6 +53,7 @@ def press_submit_until(page: Page, done: Callable[[], None]) -> None:
     wait_for("the form is sent", pressed, 120)
 
 
+@pytest.mark.full
 def test_a_run_is_filled_in_started_and_read_in_the_ui(prefect: Server, page: Page, tmp_path: Path) -> None:
     open_form(page)
     for explained in (
@@ -111,6 +112,7 @@ def named(prefect: Server, dataset: str) -> list[dict[str, Any]]:
     return [run for run in prefect.runs("ingest") if run["parameters"].get("dataset") == dataset]
 
 
+@pytest.mark.full
 def test_the_form_refuses_a_bad_value_and_names_it(prefect: Server, page: Page, tmp_path: Path) -> None:
     page.goto(f"/v2/deployments/deployment/{prefect.deployment('ingest/local')['id']}/run")
     page.get_by_label("Source").fill("sample://30")
@@ -121,6 +123,7 @@ def test_the_form_refuses_a_bad_value_and_names_it(prefect: Server, page: Page, 
     assert not named(prefect, "Summer Shoes")
 
 
+@pytest.mark.full
 def test_the_list_of_deployments_says_what_each_is_for(page: Page, tmp_path: Path) -> None:
     page.goto("/v2/deployments")
     expect(page.get_by_role("link", name="ingest", exact=True).first).to_be_visible()

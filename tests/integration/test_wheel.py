@@ -17,7 +17,7 @@ from deployments.deploying import POOLS
 from tests.support.command import ROOT
 from tests.support.homes import remove_home
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.full]
 
 UV = Path(sys.executable).with_name("uv")
 

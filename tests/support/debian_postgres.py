@@ -40,6 +40,13 @@ def cluster(*databases: str) -> Iterator[str]:
         yield f"lookbook@127.0.0.1:{port}"
 
 
+def dump(url: str) -> bytes:
+    """All that a database holds, as text."""
+    binaries = programs()
+    assert binaries is not None
+    return subprocess.check_output([binaries / "pg_dump", url.replace("+asyncpg", "")], timeout=120)
+
+
 @dataclass(frozen=True)
 class Guarded:
     """A server that asks for a password and speaks TLS only.

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ import httpx
 import psutil
 
 from blocks.embedded import prefect_server
-from tests.support.command import ROOT, environment
+from tests.support.command import ROOT, environment, lookbook_json
 
 Found = TypeVar("Found")
 
@@ -44,15 +44,20 @@ class Server:
         home: LOOKBOOK_HOME, with the server's own home and database in it.
         url: of its API.
         database: the URL of its PostgreSQL, where it is not on SQLite.
+        pipelines: the folder of the specs that are deployed on it.
+        made: what the first deploy to it said.
     """
 
     home: Path
     url: str
     database: str = ""
+    pipelines: Path = ROOT / "deployments" / "pipelines"
+    made: dict[str, Any] = field(default_factory=dict)
 
     def environment(self, **more: str) -> dict[str, str]:
         """The environment of a process that talks to this server."""
         own = prefect_server.environment(self.home) | {"PREFECT_API_URL": self.url, "PYTHONUNBUFFERED": "1"}
+        own["LOOKBOOK_PIPELINES"] = str(self.pipelines)
         return environment(self.home, **(own | more))
 
     def prefect(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -117,6 +122,12 @@ class Server:
         """A deployment by the name ``flow/deployment``."""
         found: dict[str, Any] = self.get(f"/deployments/name/{name}")
         return found
+
+    def rest(self, deployment: str) -> None:
+        """Switch a deployment's schedules off: a process that looks each minute takes time from what is tested."""
+        found = self.deployment(deployment)
+        for schedule in found["schedules"]:
+            self.patch(f"/deployments/{found['id']}/schedules/{schedule['id']}", {"active": False})
 
     def start_run(self, deployment: str, job_variables: dict[str, Any] | None = None, /, **parameters: Any) -> str:
         """Start a run of a deployment; returns the run's id."""
@@ -242,7 +253,7 @@ def start_server(home: Path, **more: str) -> Server:
             os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
 
 
-def deploy(server: Server) -> None:
-    """Put pools, blocks and deployments of this checkout on a server."""
-    done = server.python("-c", "from deployments.deploying import deploy; deploy()")
-    assert done.returncode == 0, done.stdout + done.stderr
+def deploy(server: Server) -> dict[str, Any]:
+    """Put pools, blocks and deployments of this checkout on a server; what the command says of it."""
+    said: dict[str, Any] = lookbook_json(server.home, "deploy", **server.environment())
+    return said

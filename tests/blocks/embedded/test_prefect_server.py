@@ -25,6 +25,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     remove_home(folder)
 
 
+@pytest.mark.full
 @pytest.mark.integration
 def test_it_starts_is_found_again_and_stops(home: Path) -> None:
     url = prefect_server.start(home)

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from blocks.registry import Registry
 from blocks.workspace import Workspace, local_workspace
@@ -52,11 +52,12 @@ def is_fault(line: ConsoleMessage) -> bool:
 
 
 @contextmanager
-def opened(workspace: Workspace, pictures: Path, runs: FakeRuns | None = None) -> Iterator[Page]:
+def opened(browser: Browser, workspace: Workspace, pictures: Path, runs: FakeRuns | None = None) -> Iterator[Page]:
     """A page of an app while the block runs; what its console says of errors fails the test."""
     forget_keys(workspace.registry)
     faults: list[str] = []
-    with serving(make_app(workspace, "local", ApiConfig(), runs or FakeRuns())) as url, page_of(url, pictures) as page:
+    app = make_app(workspace, "local", ApiConfig(), runs or FakeRuns())
+    with serving(app) as url, page_of(browser, url, pictures) as page:
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda line: faults.append(line.text) if is_fault(line) else None)
         yield page
@@ -65,8 +66,8 @@ def opened(workspace: Workspace, pictures: Path, runs: FakeRuns | None = None) -
 
 
 @pytest.fixture
-def page(shoes: Workspace, tmp_path: Path) -> Iterator[Page]:
-    with opened(shoes, tmp_path) as page:
+def page(browser: Browser, shoes: Workspace, tmp_path: Path) -> Iterator[Page]:
+    with opened(browser, shoes, tmp_path) as page:
         yield page
 
 
@@ -168,9 +169,11 @@ def test_rejects_are_listed_with_their_reasons_and_chosen_by_rule(page: Page) ->
     expect(page.locator("tbody tr").first).to_contain_text(wanted["items"][0]["message"])
 
 
-def test_an_export_is_counted_asked_for_watched_and_cancelled(shoes: Workspace, tmp_path: Path) -> None:
+def test_an_export_is_counted_asked_for_watched_and_cancelled(
+    browser: Browser, shoes: Workspace, tmp_path: Path
+) -> None:
     runs = FakeRuns()
-    with opened(shoes, tmp_path, runs) as page:
+    with opened(browser, shoes, tmp_path, runs) as page:
         page.goto("/#/datasets/shoes?gender=Women&q=shirts")
         page.get_by_role("link", name="Export these…").click()
         count = page.locator("#count")
@@ -199,10 +202,10 @@ def test_an_export_is_counted_asked_for_watched_and_cancelled(shoes: Workspace, 
         expect(page.locator("tbody tr").first).to_contain_text("cancelled")
 
 
-def test_an_export_takes_a_value_or_none_along(shoes: Workspace, tmp_path: Path) -> None:
+def test_an_export_takes_a_value_or_none_along(browser: Browser, shoes: Workspace, tmp_path: Path) -> None:
     """What the short form of conditions has no words for: the export holds what the grid showed."""
     runs = FakeRuns()
-    with opened(shoes, tmp_path, runs) as page:
+    with opened(browser, shoes, tmp_path, runs) as page:
         page.goto("/#/datasets/shoes/export?gender=Women&gender=&season=Summer")
         expect(page.get_by_text("Also chosen: gender: Women, or none")).to_be_visible()
         expect(page.get_by_label("Conditions")).to_have_value('season in "Summer"')
@@ -216,8 +219,8 @@ def test_an_export_takes_a_value_or_none_along(shoes: Workspace, tmp_path: Path)
         assert found == wanted > 0
 
 
-def test_a_key_is_asked_for_and_opens_pictures_too(shoes: Workspace, tmp_path: Path) -> None:
-    with opened(shoes, tmp_path) as page:
+def test_a_key_is_asked_for_and_opens_pictures_too(browser: Browser, shoes: Workspace, tmp_path: Path) -> None:
+    with opened(browser, shoes, tmp_path) as page:
         key = create_key(shoes.registry, "page", ["read"])
         page.goto("/#/datasets/shoes")
         field = page.get_by_label("Key", exact=True)
@@ -233,7 +236,7 @@ def test_a_key_is_asked_for_and_opens_pictures_too(shoes: Workspace, tmp_path: P
         assert page.context.cookies() == []
 
 
-def test_texts_of_a_catalogue_stay_texts(registry: Registry, tmp_path: Path) -> None:
+def test_texts_of_a_catalogue_stay_texts(browser: Browser, registry: Registry, tmp_path: Path) -> None:
     place = replace(local_workspace(tmp_path / "home"), registry=registry)
     images = {f"{number}.jpg": pipeline.photo(number) for number, _ in enumerate(HOSTILE)}
     rows = [
@@ -241,7 +244,7 @@ def test_texts_of_a_catalogue_stay_texts(registry: Registry, tmp_path: Path) -> 
     ]
     source = pipeline.write_collection(tmp_path / "in", images, rows)
     pipeline.run(pipeline.request(place, source, dataset="hostile"))
-    with opened(place, tmp_path) as page:
+    with opened(browser, place, tmp_path) as page:
         page.set_viewport_size({"width": 390, "height": 844})
         page.goto("/#/datasets/hostile")
         expect(page.locator(".grid li")).to_have_count(len(HOSTILE))

@@ -23,6 +23,7 @@ from tasks.tables.lake_tables import LakeTables
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import serving_gcs
 from tests.support.lake_tables import data_files, in_order, lake_job, lake_rows
+from tests.support.sets import sampled
 
 COLUMNS = {"id": "BIGINT", "name": "VARCHAR"}
 BY_DAY = {"id": "BIGINT", "day": "DATE", "fare": "DOUBLE"}
@@ -337,7 +338,7 @@ STEPS = ["noted", "a file", "all files", "manifest", "settled"]
 
 
 @pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("disposition", ["append", "replace", "merge"])
+@pytest.mark.parametrize("disposition", sampled(["append", "replace", "merge"], fast=["merge"]))
 def test_killed_before_the_swap_nothing_is_seen_and_the_next_try_counts_right(
     folder_lake: FolderLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, disposition: str
 ) -> None:

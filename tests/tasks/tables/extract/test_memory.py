@@ -45,6 +45,7 @@ def write(folder: Path, kind: str, blocks: int) -> tuple[str, float]:
     return name, blocks * len(data) / 2**20
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("kind", "blocks"), [("csv", (10, 90)), ("json", (4, 24))])
 def test_a_larger_file_takes_no_more_memory(tmp_path: Path, kind: str, blocks: tuple[int, int]) -> None:
     """Read whole, CSV takes at least twice its size, and JSON five times."""

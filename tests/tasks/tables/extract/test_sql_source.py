@@ -27,6 +27,7 @@ from tests.support import mariadb
 from tests.support.debian_postgres import PASSWORD
 from tests.support.extracting import context_of, load_task, run_and_commit, values_of
 from tests.support.registries import Servers, servers
+from tests.support.sets import sampled
 
 Blocks = dict[str, Any]
 KINDS = ("embedded", "debian", "mariadb", "sqlite")
@@ -68,7 +69,7 @@ def connector_of(kind: str, databases: dict[str, Any], folder: Path) -> Any:
     )
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=sampled(KINDS, fast=["embedded", "mariadb", "sqlite"]))
 def database(
     request: pytest.FixtureRequest, databases: dict[str, Any], blocks: Blocks, tmp_path: Path
 ) -> Iterator[sa.Engine]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from blocks.workspace import Workspace
 from tasks.tables.load import open_rejects
 from tests.support.feeds import Row, context, in_order, load_rows, table_rows
 from tests.support.killed_load import POINTS, load_killed
+from tests.support.sets import sampled
 
 FIRST: list[Row] = [{"sku": sku, "price": 1} for sku in ("a", "b")]
 #: One changes, one is new, one is no row for this table.
@@ -31,13 +33,16 @@ WRITES = {
 OTHERS = [point for point in POINTS if not any(point in points for points in WRITES.values())]
 
 
-@pytest.mark.parametrize("disposition", DISPOSITIONS)
+@pytest.mark.parametrize(
+    ("place", "disposition"),
+    sampled(product(("warehouse", "registry"), DISPOSITIONS), fast=[("warehouse", "merge"), ("registry", "append")]),
+)
 def test_killed_while_it_writes_and_run_again(workspace: Workspace, place: str, disposition: str) -> None:
     for point in WRITES[disposition]:
         check(workspace, place, disposition, point)
 
 
-@pytest.mark.parametrize("point", OTHERS)
+@pytest.mark.parametrize("point", sampled(OTHERS, fast=["rows are committed", "the books are open"]))
 def test_killed_before_or_after_and_run_again(workspace: Workspace, point: str) -> None:
     check(workspace, "warehouse", "append", point)
 

@@ -17,6 +17,7 @@ import pytest
 from google.cloud.bigquery._http import Connection
 from pydantic import ValidationError
 
+from blocks import bigquery_loading
 from blocks import bigquery_sql as sql
 from blocks.bigquery_warehouse import BigQueryWarehouse
 from blocks.errors import LookbookError, OutOfReachError
@@ -314,6 +315,27 @@ def test_a_job_that_failed_is_run_again_under_another_id(loaded: BigQueryServer,
     assert warehouse.current_snapshots() == {"fashion": "s2"}
     tries = sorted(name[-1] for name in loaded.jobs.by_id if "-load-images-" in name)
     assert tries == ["0", "1", "2"]
+
+
+def test_rows_that_vanish_while_they_are_loaded_are_never_current(
+    loaded: BigQueryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count, counted = bigquery_loading._counted, list[int]()
+
+    def vanishing(store: Any, load: SnapshotLoad, version: int, names: Any) -> Any:
+        if not counted:
+            loaded.run(f"DELETE FROM staging.images WHERE _version = {version}")
+        counted.append(version)
+        return count(store, load, version, names)
+
+    monkeypatch.setattr(bigquery_loading, "_counted", vanishing)
+    later = snapshot_load(tmp_path, snapshot_id="s2", load_id="load-2")
+    bigquery_warehouse(loaded).load_snapshot(later, MODELS)
+    assert bigquery_warehouse(loaded).differences(later, MODELS) == []
+    first, second = counted
+    flips = " ".join(name for name in loaded.jobs.by_id if "-flip" in name)
+    assert f"{second:016x}" in flips
+    assert f"{first:016x}" not in flips
 
 
 def test_readers_never_see_a_mixture(loaded: BigQueryServer, tmp_path: Path) -> None:

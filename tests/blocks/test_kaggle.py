@@ -150,6 +150,13 @@ def test_a_signed_address_is_in_no_error(server: KaggleServer) -> None:
     assert failed.value.__suppress_context__
 
 
+def test_a_kaggle_that_stands_still_is_not_waited_for(server: KaggleServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blocks.kaggle_login.TIMEOUT", (5.0, 0.1))
+    server.api.inject(Fault(latency=2.0, count=1))
+    with pytest.raises(TransientError):
+        KaggleCredentials().datasets().current_version("ann", "public")
+
+
 def test_a_page_that_is_no_answer_of_kaggles_is_a_fault_that_may_pass(server: KaggleServer) -> None:
     server.api.inject(Fault(status=200, headers={"Content-Type": "text/html"}))
     with pytest.raises((TransientError, LookbookError)):

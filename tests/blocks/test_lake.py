@@ -206,6 +206,29 @@ def test_a_removed_object_may_be_swapped_in_again(lake: Lake) -> None:
     assert lake.get("CURRENT") == b"two"
 
 
+COUNT_UP = """
+import sys
+from pathlib import Path
+from blocks.lake import FolderLake, SwapConflictError
+lake, done = FolderLake(root=Path(sys.argv[1])), 0
+while done < 60:
+    data, version = lake.read_version("counter")
+    try:
+        lake.swap("counter", b"%d" % (int(data) + 1), version)
+    except SwapConflictError:
+        continue
+    done += 1
+"""
+
+
+def test_no_swap_of_two_processes_is_lost(tmp_path: Path) -> None:
+    FolderLake(root=tmp_path).swap("counter", b"0", None)
+    command = [sys.executable, "-c", COUNT_UP, str(tmp_path)]
+    processes = [subprocess.Popen(command, cwd=ROOT) for _ in range(3)]
+    assert [process.wait(120) for process in processes] == [0, 0, 0]
+    assert FolderLake(root=tmp_path).get("counter") == b"180"
+
+
 def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     lake = FolderLake(root=tmp_path / "lake")
     blocked = tmp_path / "lake" / "a"

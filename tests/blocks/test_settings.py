@@ -57,6 +57,7 @@ def test_numbers_are_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("LOOKBOOK_THREADS", "7")
     monkeypatch.setenv("LOOKBOOK_BATCHES_AT_ONCE", "3")
     monkeypatch.setenv("LOOKBOOK_SOMETHING_ELSE", "ignored")
+    monkeypatch.setenv("LOOKBOOK_CHILDREN_AT_ONCE", "")  # as a line of a compose file without a value leaves it
     assert (read_settings().threads, read_settings().batches_at_once) == (7, 3)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore
 from prefect.server.events.schemas.automations import EventTrigger, Posture
+from prefect.server.events.schemas.events import ReceivedEvent
 
 from deployments.automation_rules import rules
 
@@ -85,3 +86,21 @@ def test_a_run_that_was_claimed_and_never_started_is_given_to_the_next_worker() 
     (action,) = automation("claimed and never started → once more").actions
     assert isinstance(action, ChangeFlowRunState)
     assert (action.state, action.name) == (StateType.SCHEDULED, "AwaitingRetry")
+
+
+@pytest.mark.parametrize(("runs", "again"), [("0", True), ("1", True), ("2", False)])
+@pytest.mark.parametrize("flow", ["ingest", "export-dataset", "pipeline"])
+def test_a_run_that_crashed_is_started_once_more_and_never_a_third_time(flow: str, runs: str, again: bool) -> None:
+    rule = trigger(f"{flow.partition('-')[0]} crashed → once more")
+    event = ReceivedEvent(
+        id=uuid.uuid4(),
+        occurred=datetime.now(UTC),
+        event="prefect.flow-run.Crashed",
+        resource={"prefect.resource.id": f"prefect.flow-run.{uuid.uuid4()}", "prefect.run-count": runs},
+        related=[
+            {"prefect.resource.role": "flow", "prefect.resource.id": "prefect.flow.1", "prefect.resource.name": flow},
+            {"prefect.resource.role": "deployment", "prefect.resource.id": "prefect.deployment.1"},
+            {"prefect.resource.role": "tag", "prefect.resource.id": "prefect.tag.lookbook"},
+        ],
+    )
+    assert rule.covers(event) is again

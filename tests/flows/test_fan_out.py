@@ -198,6 +198,8 @@ def test_a_batch_that_cannot_be_landed_stops_no_other(drawing: Callable[[Run], N
 
 
 def test_what_may_pass_is_tried_again_and_what_a_user_has_to_mend_is_not() -> None:
+    assert fan_out.run_batch.retries == 2
+    assert fan_out.run_batch.retry_condition_fn is is_worth_another_try
     faults = [OSError("x"), OutOfReachError("x"), LookbookError("x"), UsageError("x"), CancelledRun("x")]
     found = []
     for fault in faults:

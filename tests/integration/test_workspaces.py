@@ -85,6 +85,8 @@ def test_a_local_one_is_saved_by_the_command_and_an_edit_of_its_lake_is_seen(pre
     parts = ("--lake", str(tmp_path / "lake"), "--warehouse", str(tmp_path / "w.duckdb"))
     saved = lookbook_json(prefect.home, "workspace", "save", "shelf", *parts, **prefect.environment())
     assert saved["lake"] == "Lookbook Folder Lake shelf"
+    kept = document(prefect, "lookbook-workspace", "shelf")["data"]["scratch"]
+    assert kept is None, "each machine has a folder of its own for it"
     place = load_workspace("shelf")
     assert said(place.lake) == said(FolderLake(root=tmp_path / "lake"))
     assert said(place.warehouse) == said(DuckDBWarehouse(path=tmp_path / "w.duckdb"))

@@ -57,6 +57,19 @@ def test_it_starts_once_and_is_found_by_the_next_process(home: Path) -> None:
     assert ask(address, "SELECT 6 * 7") == 42
 
 
+def test_the_server_of_another_home_is_not_that_of_its_copy(home: Path, tmp_path: Path) -> None:
+    """A copied home has the original's file of the process, too."""
+    address, copy = postgres.start(home), tmp_path / "copy"
+    try:
+        postgres.data_folder(copy).mkdir(parents=True)
+        shutil.copy(postgres.data_folder(home) / "postmaster.pid", postgres.data_folder(copy))
+        assert postgres.running(copy) is None
+        assert postgres.stop(copy) is False
+        assert ask(address, "SELECT 1") == 1
+    finally:
+        remove_home(copy)
+
+
 def test_data_outlives_a_stop_and_the_server_is_gone_after_it(home: Path) -> None:
     ask(postgres.start(home), "CREATE TABLE kept AS SELECT 5 AS n")
     server = process_of(home)

@@ -58,6 +58,9 @@ def test_a_key_opens_what_its_scopes_say(guarded: Api, scope: str, allowed: set[
     for needed, path in (("read", "/datasets"), ("export", "/exports"), ("ingest", f"/ingests/{'0' * 32}")):
         status = guarded.get(path, headers=headers).status_code
         assert (status != 403) is (needed in allowed), (needed, status)
+    for needed, path in (("export", "/exports"), ("ingest", "/ingests")):
+        status = guarded.http.post(f"/api/v1{path}", json={}, headers=headers).status_code
+        assert status == (422 if needed in allowed else 403), (needed, status)
 
 
 def test_a_key_is_told_once_and_kept_as_a_hash(guarded: Api) -> None:

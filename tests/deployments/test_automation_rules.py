@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from prefect.client.schemas.objects import StateType
@@ -12,7 +13,11 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.server.events.schemas.automations import EventTrigger, Posture
 from prefect.server.events.schemas.events import ReceivedEvent
 
+from deployments import automations, pipeline_triggers
 from deployments.automation_rules import rules
+from deployments.deploying import Deployed
+from tasks.datasets.announcements import TABLE_LOADED
+from tasks.tables.spec.schedules import Trigger
 
 SILENCE = timedelta(minutes=5)
 DEPLOYMENTS = {"ingest/local": uuid.UUID(int=1), "verify/local": uuid.UUID(int=2)}
@@ -104,3 +109,21 @@ def test_a_run_that_crashed_is_started_once_more_and_never_a_third_time(flow: st
         ],
     )
     assert rule.covers(event) is again
+
+
+def test_a_pipeline_that_waits_for_tables_is_not_started_by_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    put: dict[str, AutomationCore | None] = {}
+    monkeypatch.setattr(automations, "put", lambda _, rule, __: put.update({rule.name: rule.automation}))
+    monkeypatch.setattr(pipeline_triggers, "read", lambda *_: None)
+    waits = Trigger(event=TABLE_LOADED)
+    pipeline_triggers.install(SimpleNamespace(), "pipeline/prices", waits, uuid.UUID(int=3), Deployed())  # type: ignore[arg-type]
+    made = put["lookbook: event → pipeline/prices"]
+    assert made is not None
+    rule = EventTrigger.model_validate(made.trigger.model_dump(mode="json"))
+
+    def loaded_by(pipeline: str) -> ReceivedEvent:
+        resource = {"prefect.resource.id": "lookbook.table.stock", "lookbook.pipeline": pipeline}
+        return ReceivedEvent(id=uuid.uuid4(), occurred=datetime.now(UTC), event=TABLE_LOADED, resource=resource)
+
+    assert rule.covers(loaded_by("stock"))
+    assert not rule.covers(loaded_by("prices"))

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import blocks.workspace
+import flows.pipeline
 from blocks.errors import UsageError
+from blocks.workspace import Workspace
+from deployments import pipeline_runs
 from deployments.pipeline_runs import _absolute, read_params
 from tasks.tables.spec.pipeline import Pipeline
+from tasks.tables.spec.schedules import Schedule
 
 SPEC = Pipeline.model_validate(
     {
@@ -41,3 +49,24 @@ def test_a_path_holds_in_any_folder_and_one_that_is_not_there_is_refused(
         assert _absolute(source) == source
     with pytest.raises(UsageError, match="no such file"):
         _absolute("b.csv")
+
+
+def test_a_backfill_ends_with_the_last_date_that_has_come(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = SPEC.model_copy(update={"schedule": Schedule(every=timedelta(days=1))})
+    ran: list[datetime] = []
+
+    def run(_: str, date: datetime, **__: Any) -> dict[str, Any]:
+        ran.append(date)
+        return {}
+
+    monkeypatch.setattr(pipeline_runs, "read_named", lambda _: spec)
+    monkeypatch.setattr(pipeline_runs, "_prefect", lambda *_: nullcontext(lambda _: None))
+    monkeypatch.setattr(blocks.workspace, "load_workspace", lambda _: workspace)
+    monkeypatch.setattr(flows.pipeline, "pipeline", run)
+    today = datetime.now(UTC).date()
+    dates = (str(today - timedelta(days=2)), str(today + timedelta(days=2)))
+    told = pipeline_runs.backfill("p", dates, [], "local", again=False, debug=False)
+    assert [tick.date() for tick in ran] == [today - timedelta(days=2), today - timedelta(days=1), today]
+    assert told["dates"] == 3

@@ -58,9 +58,14 @@ class Receiver:
     def __init__(self, url: str) -> None:
         self.url = url
         self.announced: list[WatchedPrefix] = []
+        self.begun = threading.Semaphore(0)
+        self.gate = threading.Event()
+        self.gate.set()
         self.fault: Exception | None = None
 
     def announce(self, prefix: WatchedPrefix) -> None:
+        self.begun.release()
+        self.gate.wait(60)
         if self.fault is not None:
             raise self.fault
         self.announced.append(prefix)
@@ -113,6 +118,19 @@ def test_many_objects_within_seconds_are_one_event_and_each_message_waits_for_it
         assert sorted(each.dataset for each in receiver.announced) == ["spring", "whole"], "each that holds them, once"
         assert receiver.post(envelope()).status_code == 204
         assert len(receiver.announced) == 4, "what comes later is announced again"
+
+
+def test_a_change_that_comes_while_an_event_is_sent_is_told_by_the_next_one() -> None:
+    with running(SPRING) as receiver, ThreadPoolExecutor(2) as pool:
+        receiver.gate.clear()
+        first = pool.submit(receiver.post, envelope())
+        assert receiver.begun.acquire(timeout=30)
+        second = pool.submit(receiver.post, envelope())
+        told = receiver.begun.acquire(timeout=10)
+        receiver.gate.set()
+        assert [first.result().status_code, second.result().status_code] == [204, 204]
+        assert told
+        assert receiver.announced == [SPRING, SPRING]
 
 
 def test_a_stream_of_objects_that_never_rests_is_announced_before_the_deadline() -> None:

@@ -150,3 +150,18 @@ def test_mending_takes_the_lease_and_says_what_it_did(workspace: Workspace, tmp_
     found, (repair,) = verify_or_repair(workspace, "things", mend=True)
     assert (found.differences, repair.endswith(": mended")) == ([], True)
     assert workspace.lake.get(lost)
+
+
+def test_an_original_comes_back_only_with_the_bytes_that_it_had(workspace: Workspace, tmp_path: Path) -> None:
+    source = write_collection(tmp_path / "source", {"1.jpg": photo(1)})
+    run(request(workspace, source))
+    lost = next(workspace.lake.list("originals")).key
+    workspace.lake.remove(lost)
+    write_collection(source, {"1.jpg": photo(2)})
+    found, (repair,) = verify_or_repair(workspace, "things", mend=True)
+    assert [lost in difference.line for difference in found.differences] == [True]
+    assert "does not hold 1.jpg as it was" in repair
+    write_collection(source, {"1.jpg": photo(1)})
+    found, _ = verify_or_repair(workspace, "things", mend=True)
+    assert found.differences == []
+    assert workspace.lake.get(lost) == photo(1)

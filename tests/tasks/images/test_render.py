@@ -263,6 +263,16 @@ def test_a_profile_is_converted_on_the_way(photo: Image.Image, size: tuple[int, 
     assert render(data, RECIPE, ()).asset["icc_profile"] == "Made like Adobe RGB"
 
 
+def test_transparent_images_are_measured_on_white_whatever_lies_behind() -> None:
+    cut_out = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+    cut_out.paste((200, 30, 40, 255), (16, 16, 48, 48))
+    on_white = Image.new("RGB", (64, 64), "white")
+    on_white.paste((200, 30, 40), (16, 16, 48, 48))
+    found, wanted = (render(encoded(image, "PNG"), one_output(), ["out"]).asset for image in (cut_out, on_white))
+    for name in ("brightness", "contrast", "mean_red", "dominant_colour", "phash"):
+        assert found[name] == wanted[name], name
+
+
 def test_transparency_stands_on_the_background_of_each_output() -> None:
     clear = Image.new("RGBA", (40, 40), (255, 0, 0, 0))
     clear.paste((0, 0, 255, 255), (10, 10, 30, 30))

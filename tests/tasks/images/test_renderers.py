@@ -28,6 +28,7 @@ from tasks.images.render import Rejected, render
 from tasks.images.render_process import read_shared, write_shared
 from tasks.images.renderer import Renderer, RendererDiedError
 from tasks.images.renderers import Renderers
+from tests.support.command import ROOT
 from tests.support.deadly_renderer import BROKEN, DEADLY, DEADLY_ONCE, HANGING, HUNGRY
 from tests.support.pipeline import SMALL, photo
 
@@ -131,6 +132,12 @@ def test_the_second_attempt_is_a_new_process(pool: Renderers, monkeypatch: pytes
         one._process.wait()
     monkeypatch.setattr(Renderer, "is_alive", lambda _: True)
     assert pool.render(photo(1), SMALL, {"thumb"}).files
+
+
+def test_a_process_that_draws_for_too_long_ends_itself() -> None:
+    """So does one that nobody waits for any more."""
+    code = "import time; from tasks.images.render_process import guarded; guarded(lambda: time.sleep(30), 0.1)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == -signal.SIGALRM
 
 
 def test_a_process_that_stands_still_is_a_timeout(pool: Renderers, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -291,6 +291,17 @@ def test_a_reader_of_the_former_snapshot_still_finishes_and_older_files_go(
     assert list(lake.list("tables/trips/writing")) == []
 
 
+def test_the_former_snapshot_keeps_the_files_that_it_shares_with_older_ones(
+    lake: Lake, tables: LakeTables, tmp_path: Path
+) -> None:
+    for number in range(2):
+        tables.load(lake_job(tmp_path / "jobs", numbered(number), COLUMNS, f"l{number}", write_disposition="append"))
+    former = set(tables.read_table("trips"))
+    tables.load(lake_job(tmp_path / "jobs", numbered(2), COLUMNS, "l2", write_disposition="replace"))
+    assert len(former) == 2
+    assert former < data_files(lake)
+
+
 def test_a_load_that_lost_the_race_takes_what_is_there_now(
     lake: Lake, tables: LakeTables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,8 +35,10 @@ serve: .venv/ready  ## Run it all here until Ctrl-C: Prefect's server, UI, worke
 deploy: .venv/ready  ## Put pools, blocks and deployments on the server of PREFECT_API_URL
 	@$(LOOKBOOK) deploy
 
+# Tests start hundreds of processes: each would compile all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 # One process more than there are cores: real servers are waited for.
-pytest = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup $(if $(K),-k "$(K)")
+pytest = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadscope $(if $(K),-k "$(K)")
 PROCESSES ?= 3
 
 test: .venv/ready-for-tests  ## Run the fast set of the tests, or a part of it: K=expression

@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 from playwright.sync_api import Browser
-from xdist.scheduler import LoadGroupScheduling
+from xdist.scheduler import LoadScopeScheduling
 
 from blocks.registry import PostgresRegistry, Registry
 from blocks.workspace import Workspace, local_workspace
@@ -21,18 +21,19 @@ from tests.support.homes import remove_home
 
 REAL_ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "fashion-small-1000.zip"
 
-#: Servers that one process starts for all tests that ask for them, the one whose tests take longest first.
-SERVERS = ("prefect", "shared_home")
+#: Tests that wait the longest come first, so that the short ones fill what is left.
+TURNS = ("tests/integration/server/", "tests/integration/home/", "tests/integration/", "")
 
 _skipped: list[str] = []
 
 
-class ByServerOrFile(LoadGroupScheduling):  # type: ignore[misc]
-    """Give the tests of one server to one process, and all others file by file."""
+class ByServerOrFile(LoadScopeScheduling):  # type: ignore[misc]
+    """Give a folder of tests/integration, whose tests share a server, to one process; all other tests file by file."""
 
     def _split_scope(self, nodeid: str) -> str:
-        group: str = super()._split_scope(nodeid)
-        return group.partition("::")[0]
+        file = nodeid.partition("::")[0]
+        folder = file.rpartition("/")[0]
+        return folder if folder.startswith("tests/integration/") else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServerOrFile:
@@ -42,16 +43,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServerOrFi
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests of servers: they wait the longest, and the short ones fill what is left."""
-    turns: dict[pytest.Item, int] = {}
-    for item in items:
-        server = next((name for name in SERVERS if name in getattr(item, "fixturenames", ())), None)
-        if server is not None:
-            item.add_marker(pytest.mark.xdist_group(server))
-            turns[item] = SERVERS.index(server)
-        else:
-            turns[item] = len(SERVERS) + (item.get_closest_marker("integration") is None)
-    items.sort(key=turns.__getitem__)
+    """Put the tests into the order of their turns."""
+    items.sort(key=lambda item: next(turn for turn, start in enumerate(TURNS) if item.nodeid.startswith(start)))
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,9 @@ from tests.support.command import ROOT
 from tests.support.homes import remove_home
 from tests.support.prefect_processes import Server, deploy, start_server
 
+#: Whose runs cost each ingest of a test five seconds; who wants it switches it on.
+VERIFICATION = "lookbook: snapshot published → verify"
+
 
 @pytest.fixture(scope="session")
 def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -65,4 +68,5 @@ def deployed_server(home: Path) -> Iterator[Server]:
         server = replace(start_server(home, **settings), database=database, pipelines=specs)
         server.made = deploy(server)
         server.rest("watch/local")
+        server.switch(VERIFICATION, on=False)
         yield server

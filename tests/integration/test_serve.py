@@ -127,7 +127,7 @@ def listeners(process: psutil.Process) -> set[str]:
     return {c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN}
 
 
-def test_all_is_up_a_worker_is_replaced_and_ctrl_c_leaves_nothing(home: Path) -> None:
+def test_all_is_up_and_ctrl_c_leaves_nothing(home: Path) -> None:
     with serving(home) as up:
         server = up.server
         assert httpx.get(up.told["ui"], timeout=30).is_success
@@ -140,13 +140,21 @@ def test_all_is_up_a_worker_is_replaced_and_ctrl_c_leaves_nothing(home: Path) ->
         assert_local_workspace_saved(server, home)
         assert len(online_workers(server)) == 1
 
-        first = up.worker()
         for process in psutil.Process(up.process.pid).children():
             assert listeners(process) == {"127.0.0.1"}  # nobody is asked for a password
         second = lookbook(home, "serve")
         assert second.returncode == 1
         assert f"lookbook serve runs already for {home}, at {up.told['ui']}" in second.stderr
+        up.end()
+    assert processes_of(home) == []
+    assert prefect_server.running(home) is None
+    assert postgres.running(home) is None
 
+
+@pytest.mark.full
+def test_a_worker_that_dies_is_replaced_and_a_run_that_ctrl_c_cuts_short_says_so(home: Path) -> None:
+    with serving(home) as up:
+        server, first = up.server, up.worker()
         first.kill()
         other = wait_for("another worker", lambda: next_worker(up, first.pid), 120)
         wait_for("it listens", lambda: listeners(other), 120)
@@ -156,8 +164,6 @@ def test_all_is_up_a_worker_is_replaced_and_ctrl_c_leaves_nothing(home: Path) ->
         said = up.end()
     assert "ended with code -9; another one starts" in said
     assert processes_of(home) == []
-    assert prefect_server.running(home) is None
-    assert postgres.running(home) is None
     assert_run_ended(home, run)
 
 

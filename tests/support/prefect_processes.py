@@ -129,6 +129,11 @@ class Server:
         for schedule in found["schedules"]:
             self.patch(f"/deployments/{found['id']}/schedules/{schedule['id']}", {"active": False})
 
+    def switch(self, automation: str, *, on: bool) -> None:
+        """Switch an automation on or off."""
+        (found,) = self.post("/automations/filter", {"automations": {"name": {"any_": [automation]}}})
+        self.patch(f"/automations/{found['id']}", {"enabled": on})
+
     def start_run(self, deployment: str, job_variables: dict[str, Any] | None = None, /, **parameters: Any) -> str:
         """Start a run of a deployment; returns the run's id."""
         body = {"parameters": parameters, "job_variables": job_variables}

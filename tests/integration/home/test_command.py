@@ -21,6 +21,7 @@ from tasks.datasets.manifest import require_published
 from tests.support.command import ROOT, environment, lookbook, lookbook_json
 from tests.support.homes import remove_home
 from tests.support.pipeline import photo, row, write_collection
+from tests.support.sets import sampled
 
 pytestmark = pytest.mark.integration
 
@@ -147,12 +148,14 @@ asyncio.run(main())
     assert {"of": "images", "outcome": "found", "count": 40} in tables[0]
 
 
+@pytest.mark.full
 def test_logs_go_to_standard_error_and_json_stays_alone(shared_home: Path) -> None:
     done = lookbook(shared_home, "ingest", "sample://20", "--dataset", "talkative", "--json", "--debug")
     assert json.loads(done.stdout)["images"]["found"] == 20
     assert "process batch" in done.stderr or "process-batch" in done.stderr
 
 
+@pytest.mark.full
 def test_nothing_of_prefect_is_written_outside_the_home(shared_home: Path, tmp_path: Path) -> None:
     done = lookbook(shared_home, "datasets", HOME=str(tmp_path))
     assert done.returncode == 0
@@ -191,13 +194,14 @@ def test_wrong_usage_ends_with_2_and_names_what_is_wrong(tmp_path: Path, argumen
     assert not (home / "lake").exists()
 
 
-def test_an_unknown_name_is_said_so(shared_home: Path) -> None:
-    for command in ("verify", "rejects", "snapshots", "open"):
-        done = lookbook(shared_home, command, "nobody")
-        assert done.returncode == 1
-        assert done.stderr.startswith("nobody: no such dataset here.")
+@pytest.mark.parametrize("command", sampled(["verify", "rejects", "snapshots", "open"], fast=["rejects"]))
+def test_an_unknown_name_is_said_so(shared_home: Path, command: str) -> None:
+    done = lookbook(shared_home, command, "nobody")
+    assert done.returncode == 1
+    assert done.stderr.startswith("nobody: no such dataset here.")
 
 
+@pytest.mark.full
 def test_an_unknown_workspace_is_said_so(shared_home: Path) -> None:
     done = lookbook(shared_home, "ingest", "sample://5", "--dataset", "x", "--workspace", "moon")
     assert done.returncode == 2
@@ -257,6 +261,7 @@ def test_a_source_that_breaks_ends_with_1_and_two_lines(shared_home: Path, tmp_p
     assert {run["status"] for run in lookbook_json(shared_home, "runs", "broken")} == {"failed"}
 
 
+@pytest.mark.full
 def test_a_home_that_is_no_folder_is_said_so(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.write_text("a file")

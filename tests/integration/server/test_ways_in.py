@@ -50,8 +50,12 @@ def test_from_the_command_line_to_a_published_snapshot(prefect: Server) -> None:
     ("parameter", "said"),
     [
         ("dataset=Summer-Shoes", "field 'dataset'. Failure reason: 'Summer-Shoes' does not match"),
-        ('recipe={"speed": "slow"}', "field 'recipe.speed'. Failure reason: 'slow' is not one of ['fast', 'exact']"),
-        ("datset=shoes", "'datset'"),
+        pytest.param(
+            'recipe={"speed": "slow"}',
+            "field 'recipe.speed'. Failure reason: 'slow' is not one of ['fast', 'exact']",
+            marks=pytest.mark.full,
+        ),
+        pytest.param("datset=shoes", "'datset'", marks=pytest.mark.full),
     ],
     ids=["capitals", "enum", "misspelt"],
 )
@@ -123,6 +127,7 @@ def runs_of(prefect: Server, deployment: str, *states: str) -> list[dict[str, An
     return found
 
 
+@pytest.mark.full
 def test_a_schedule_fires_with_its_parameters_and_does_not_pile_up(prefect: Server) -> None:
     """Runs take longer than the interval: one runs, the firings that meet it are cancelled, and nothing queues."""
     waiting: list[int] = []

@@ -15,10 +15,19 @@ import pytest
 
 from blocks.embedded import prefect_server
 from blocks.embedded.prefect_server import free_port
+from tests.integration.conftest import VERIFICATION
 from tests.support.pipeline import photo, row, write_collection
 from tests.support.prefect_processes import Server, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def verification(prefect: Server) -> Iterator[None]:
+    """What is published is verified while the test runs."""
+    prefect.switch(VERIFICATION, on=True)
+    yield
+    prefect.switch(VERIFICATION, on=False)
 
 
 def look(server: Server, source: Path, dataset: str) -> str:
@@ -50,6 +59,7 @@ def run_of(server: Server, flow: str, dataset: str) -> dict[str, Any]:
     return wait_for(f"a run of {flow} for {dataset}", find, 120)
 
 
+@pytest.mark.usefixtures("verification")
 def test_a_new_object_in_a_watched_folder_is_ingested_and_what_is_published_is_verified(
     prefect: Server, tmp_path: Path
 ) -> None:
@@ -85,6 +95,7 @@ def test_a_new_object_in_a_watched_folder_is_ingested_and_what_is_published_is_v
 
 
 @pytest.mark.full
+@pytest.mark.usefixtures("verification")
 def test_what_differs_fails_the_verification_and_stands_in_its_artifact(prefect: Server) -> None:
     ingested = prefect.finished(prefect.start_run("ingest/local", source="sample://30", dataset="differs"), 180)
     assert ingested["state_type"] == "COMPLETED"

@@ -14,9 +14,8 @@ from tasks.datasets.manifest import read_published
 from tests.support.command import lookbook_json
 from tests.support.pipeline import write_slow_collection
 from tests.support.prefect_processes import FINAL, Server, wait_for
-from tests.support.sets import sampled
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(600)]
 
 #: Long enough to be ended in the middle.
 BATCH_SIZE = 60
@@ -46,7 +45,7 @@ def assert_not_published(prefect: Server, dataset: str) -> None:
     assert lookbook_json(prefect.home, "runs", dataset)[0]["status"] == "failed"
 
 
-@pytest.mark.parametrize("executor", sampled(["threads", "pool"], fast=["pool"]))
+@pytest.mark.parametrize("executor", ["threads", "pool"])
 def test_cancelling_from_the_ui_ends_all_batches_and_the_next_run_goes_on(
     prefect: Server, source: str, executor: str
 ) -> None:
@@ -67,7 +66,6 @@ def test_cancelling_from_the_ui_ends_all_batches_and_the_next_run_goes_on(
     assert published.manifest.summary["images"]["loaded"] == 4 * BATCH_SIZE
 
 
-@pytest.mark.full
 def test_ctrl_c_ends_the_runs_of_a_command(prefect: Server, source: str) -> None:
     # Where tests run in the background, SIGINT is ignored by inheritance; a terminal's command listens to it.
     listens = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "

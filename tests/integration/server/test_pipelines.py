@@ -122,6 +122,7 @@ def write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
+@pytest.mark.full
 def test_a_new_file_is_all_that_a_new_feed_needs_and_what_stands_there_stays(feeds: Feeds) -> None:
     server, daily = feeds.server, feeds.server.deployment("pipeline/daily")
     (schedule,) = daily["schedules"]
@@ -202,6 +203,7 @@ def test_a_tick_of_the_schedule_is_the_date_of_its_run(feeds: Feeds) -> None:
     assert row["status"] in {"completed", "skipped"}
 
 
+@pytest.mark.full
 def test_a_failed_run_tells_whom_the_spec_names_with_a_link_and_no_secret(feeds: Feeds) -> None:
     server = feeds.server
     code = (
@@ -220,6 +222,7 @@ def test_a_failed_run_tells_whom_the_spec_names_with_a_link_and_no_secret(feeds:
     assert run["id"] in said, "the link"
 
 
+@pytest.mark.full
 def test_a_backfill_runs_each_date_once_stops_at_the_first_failure_and_goes_on_from_there(feeds: Feeds) -> None:
     for day in (1, 3):
         write(feeds.folder / f"daily/2026-03-0{day}.csv", ROWS)

@@ -18,6 +18,7 @@ from tests.support.prefect_processes import Server, wait_for
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
+@pytest.mark.full
 def test_from_a_facet_to_a_finished_download(browser: Browser, prefect: Server, tmp_path: Path) -> None:
     for count in (180, 200):
         source = ("ingest", f"sample://{count}", "--dataset", "catalogue")

@@ -1,0 +1,69 @@
+"""Fifty exports at once by the API, and a worker that is killed among them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from deployments.api.runs import FINAL
+from tests.support.api_command import api_of, submitted
+from tests.support.command import lookbook
+from tests.support.prefect_processes import Server, wait_for
+
+pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(1500)]
+
+#: A run whose process died is found out sooner, and exports do not wait for each other: a killed worker's places are
+#: free only after five minutes.
+SOON = """
+from datetime import timedelta
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentUpdate
+from deployments import automations
+from deployments.deploying import deploy
+from deployments.deploying import Deployed
+deploy()
+with get_client(sync_client=True) as client:
+    automations.install(client, Deployed(), timedelta(seconds=100))
+    export = client.read_deployment_by_name("export-dataset/local")
+    client.update_deployment(export.id, DeploymentUpdate(concurrency_limit=50))
+"""
+
+
+@pytest.fixture
+def impatient(server_without_workers: Server) -> Iterator[Server]:
+    """A server that finds dead runs soon, and is as it was for the tests behind."""
+    assert server_without_workers.python("-c", SOON).returncode == 0
+    yield server_without_workers
+    restored = server_without_workers.python("-c", "from deployments.deploying import deploy; deploy()")
+    assert restored.returncode == 0
+
+
+def test_fifty_exports_at_once_all_end_though_a_worker_is_killed_among_them(impatient: Server) -> None:
+    server = impatient
+    assert (
+        lookbook(server.home, "ingest", "sample://20", "--dataset", "many", PREFECT_API_URL=server.url).returncode == 0
+    )
+    with api_of(server) as client:
+        with server.worker(limit=6, PREFECT_FLOWS_HEARTBEAT_FREQUENCY="30") as first, ThreadPoolExecutor(50) as pool:
+            bodies = [{"dataset": "many", "seed": seed, "format": "csv"} for seed in range(50)]
+            addresses = [
+                told["links"]["self"] for told in pool.map(lambda body: submitted(client, "exports", body), bodies)
+            ]
+            wait_for(
+                "some run", lambda: states(client, addresses)["running"] or states(client, addresses)["completed"], 180
+            )
+            first.kill()
+        with server.worker(limit=6, PREFECT_FLOWS_HEARTBEAT_FREQUENCY="30"):
+            wait_for("all have ended", lambda: set(states(client, addresses)) <= FINAL, 1200)
+        found = states(client, addresses)
+    assert sum(found.values()) == 50
+    assert found["completed"] >= 45, "those that the killed worker ran were given back, and done by the other"
+
+
+def states(client: httpx.Client, addresses: list[str]) -> Counter[str]:
+    """How many exports are in which state."""
+    return Counter(client.get(address).raise_for_status().json()["state"] for address in addresses)

@@ -279,6 +279,7 @@ def test_what_an_earlier_run_made_and_others_removed_is_made_again(loaded: BigQu
     assert warehouse.differences(later, MODELS) == []
 
 
+@pytest.mark.full
 def test_a_warehouse_that_is_dropped_is_loaded_again_however_often(server: BigQueryServer, tmp_path: Path) -> None:
     """BigQuery knows the jobs of former loads for months, whatever became of what they made."""
     warehouse, load = bigquery_warehouse(server), snapshot_load(tmp_path)

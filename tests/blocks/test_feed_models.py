@@ -19,13 +19,14 @@ from blocks.bigquery_warehouse import BigQueryWarehouse
 from blocks.errors import LookbookError
 from blocks.feed_models import FeedModel, ModelTestsFailedError, Reference
 from blocks.warehouse import Warehouse
+from tests.support.sets import sampled
 from tests.support.stars import DIM_DATE, DIM_VENDOR, DIM_ZONE, FACT_TRIP, STAR, ZONES, changed, loaded_rig, put, trips
 from tests.support.warehouses import RIGS, Rig
 
 NAMES = [model.name for model in STAR]
 
 
-@pytest.fixture(params=RIGS)
+@pytest.fixture(params=sampled(RIGS, fast=["duckdb"]))
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     """A warehouse with loaded trips and zones."""
     with loaded_rig(request.param, tmp_path) as found:

@@ -16,6 +16,7 @@ import pytest
 from blocks.errors import LookbookError
 from blocks.warehouse import MOST_ROWS, STAGING_KEYS, STANDING_COLUMNS, Model, SnapshotLoad, Warehouse
 from tasks.tables.models import load_models
+from tests.support.sets import sampled
 from tests.support.snapshots import products_with, snapshot_load
 from tests.support.warehouses import RIGS, Rig
 
@@ -30,7 +31,7 @@ MODELS = [
 TABLES = [*STAGING_KEYS, *(model.name for model in MODELS)]
 
 
-@pytest.fixture(scope="module", params=RIGS)
+@pytest.fixture(scope="module", params=sampled(RIGS, fast=["duckdb"]))
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

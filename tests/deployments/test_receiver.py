@@ -133,6 +133,7 @@ def test_a_change_that_comes_while_an_event_is_sent_is_told_by_the_next_one() ->
         assert receiver.announced == [SPRING, SPRING]
 
 
+@pytest.mark.full
 def test_a_stream_of_objects_that_never_rests_is_announced_before_the_deadline() -> None:
     with running(SPRING, quiet=2, longest=2.5) as receiver, ThreadPoolExecutor(8) as pool:
         stop = threading.Event()

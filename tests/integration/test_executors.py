@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 from blocks.lake import FolderLake
 from blocks.machine import this_host
 from tasks.datasets.manifest import require_published
-from tests.support.command import lookbook_json
+from tests.support.command import COMMAND, lookbook_json
 from tests.support.homes import remove_home
 from tests.support.pipeline import photo, write_collection, write_slow_collection
 from tests.support.prefect_processes import Server, wait_for
@@ -119,7 +118,7 @@ def test_workers_that_die_cost_only_time(prefect: Server, tmp_path: Path) -> Non
     """One with all that it started, as a machine that loses its power; of another only the worker itself."""
     source = str(write_slow_collection(tmp_path / "source", 400))
     arguments = ("ingest", source, "--dataset", "hurt", "--batch-size", "80", "--json")
-    command = [sys.executable, "-c", "from deployments.cli import main; main()", *arguments, "--executor", "pool"]
+    command = [*COMMAND, *arguments, "--executor", "pool"]
     with (
         prefect.worker(limit=1, **SLOW) as machine,
         prefect.worker(limit=1, **SLOW) as alone,

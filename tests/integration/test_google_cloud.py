@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support import debian_postgres
-from tests.support.command import lookbook_json
+from tests.support.command import COMMAND, lookbook_json
 from tests.support.google_cloud import Cloud, running_cloud
 from tests.support.homes import remove_home
 from tests.support.prefect_processes import wait_for
@@ -42,7 +41,7 @@ def asked(cloud: Cloud, *arguments: str) -> Any:
 
 def killed_halfway(cloud: Cloud) -> None:
     """Start the run, and end it with SIGKILL when half of the outputs are there."""
-    command = [sys.executable, "-c", "from deployments.cli import main; main()", *INGEST]
+    command = [*COMMAND, *INGEST]
     with subprocess.Popen(
         command, env=cloud.prefect.environment(**cloud.settings), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as process:

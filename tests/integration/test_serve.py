@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ import pytest
 from blocks.embedded import postgres, prefect_server
 from deployments.prefect_deploy import deployment_names
 from tests.support import debian_postgres
-from tests.support.command import environment, lookbook
+from tests.support.command import COMMAND, environment, lookbook
 from tests.support.homes import remove_home
 from tests.support.prefect_processes import Server, wait_for
 
@@ -77,7 +76,7 @@ def processes_of(home: Path) -> list[str]:
 def started(home: Path, *options: str, **more: str) -> Iterator[subprocess.Popen[str]]:
     """Start it; whatever a test leaves of it is ended."""
     process = subprocess.Popen(
-        [sys.executable, "-c", "from deployments.cli import main; main()", "serve", "--json", *options],
+        [*COMMAND, "serve", "--json", *options],
         env=environment(home, **more),
         cwd=home.parent,
         stdin=subprocess.DEVNULL,

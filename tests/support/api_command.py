@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +11,7 @@ import httpx
 
 from blocks.embedded.prefect_server import free_port
 from deployments.api.runs import FINAL
+from tests.support.command import COMMAND
 from tests.support.prefect_processes import Server, wait_for
 
 
@@ -19,7 +19,7 @@ from tests.support.prefect_processes import Server, wait_for
 def api_of(server: Server) -> Iterator[httpx.Client]:
     """`lookbook api` for a server while the block runs; with a client."""
     port = free_port()
-    command = [sys.executable, "-c", "from deployments.cli import main; main()", "api", "--port", str(port)]
+    command = [*COMMAND, "api", "--port", str(port)]
     log = server.home / "api.log"
     with log.open("wb") as sink:
         process = subprocess.Popen(command, env=server.environment(), stdout=sink, stderr=subprocess.STDOUT)

@@ -10,6 +10,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+#: The command. Where tests run in the background, SIGINT is ignored by inheritance; in a terminal it is listened to.
+COMMAND = [
+    sys.executable,
+    "-c",
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from deployments.cli import main; main()",
+]
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
@@ -21,7 +27,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 def lookbook(home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     return subprocess.run(
-        [sys.executable, "-c", "from deployments.cli import main; main()", *arguments],
+        [*COMMAND, *arguments],
         env=environment(home, **more),
         cwd=home.parent,
         capture_output=True,

@@ -88,6 +88,7 @@ def test_a_server_that_was_killed_is_started_again_with_its_data(home: Path) -> 
     assert ask(postgres.start(home), "SELECT n FROM kept") == 5
 
 
+@pytest.mark.full
 def test_a_process_id_that_belongs_to_somebody_else_is_no_server(home: Path) -> None:
     postgres.start(home)
     postgres.stop(home)
@@ -115,6 +116,7 @@ def test_an_initdb_that_was_killed_is_done_again(home: Path) -> None:
     assert ask(postgres.start(home), "SELECT 1") == 1
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "name", sampled(["with spaces and ümläuts 写真", "x" * 200], fast=["x" * 200]), ids=["spaces", "long"]
 )
@@ -127,6 +129,7 @@ def test_any_home_will_do(tmp_path: Path, name: str) -> None:
         remove_home(home)
 
 
+@pytest.mark.full
 def test_only_its_owner_may_enter_the_sockets_folder(home: Path) -> None:
     assert Path(postgres.start(home).socket_folder).stat().st_mode & 0o077 == 0
 

@@ -24,6 +24,7 @@ from blocks.workspace import Workspace
 from deployments.api.app import make_app
 from deployments.api.config import ApiConfig
 from tests.support.api import Api, FakeRuns, serving
+from tests.support.sets import sampled
 
 CHECKS = [
     not_a_server_error,
@@ -34,8 +35,6 @@ CHECKS = [
     negative_data_rejection,
 ]
 
-#: Requests of each operation: schemathesis has phases for examples, for each parameter's bounds and for fuzzing.
-EXAMPLES = 10
 #: Longer ones are refused by the server's parser, as text, before the app sees them.
 LONGEST_ADDRESS = 64_000
 
@@ -67,8 +66,11 @@ def test_the_page_lists_them_and_needs_nothing_from_elsewhere(api: Api) -> None:
     assert api.get("/docs.css").headers["content-type"].startswith("text/css")
 
 
+@pytest.mark.parametrize("examples", sampled([2, 10], fast=[2]))
 @pytest.mark.timeout(900)
-def test_schemathesis_finds_no_answer_that_the_document_does_not_describe(shoes: Workspace, api: Api) -> None:
+def test_schemathesis_finds_no_answer_that_the_document_does_not_describe(
+    shoes: Workspace, api: Api, examples: int
+) -> None:
     """Good and bad requests of each operation; the limits on how often are high enough for all of them."""
     snapshot = api.json("/datasets/shoes")["snapshot"]
     app = make_app(shoes, "local", ApiConfig(submits_at_once=100_000), FakeRuns())
@@ -83,15 +85,15 @@ def test_schemathesis_finds_no_answer_that_the_document_does_not_describe(shoes:
             for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
                 known = {"name": "shoes", "snapshot": snapshot} if mode is GenerationMode.POSITIVE else {}
                 known = {name: value for name, value in known.items() if f"{{{name}}}" in operation.path}
-                ask_all(operation, mode, known, base_url=url, session=session)
+                ask_all(operation, mode, examples, known, base_url=url, session=session)
 
 
-def ask_all(operation: Any, mode: Any, known: dict[str, str], **options: Any) -> None:
-    """Ask what schemathesis draws, and hold that each answer is one that the document describes."""
+def ask_all(operation: Any, mode: Any, examples: int, known: dict[str, str], **options: Any) -> None:
+    """Ask so many requests that schemathesis draws, and hold that each answer is one that the document describes."""
 
     @given(case=operation.as_strategy(generation_mode=mode))
     @settings(
-        max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+        max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
     )
     def ask(case: Any) -> None:
         if known:  # else no drawn name would ever be one that there is

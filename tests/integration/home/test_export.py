@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.command import environment, lookbook, lookbook_json
+from tests.support.command import COMMAND, environment, lookbook, lookbook_json
 from tests.support.exports import digests
 from tests.support.sets import sampled
 
@@ -44,7 +43,7 @@ def test_an_archive_in_a_file_is_the_one_on_standard_output(home: Path, tmp_path
     summary = lookbook_json(home, "export", "wares", *ASKED, "--out", str(tmp_path / "out.zip"))
     assert summary["uri"] == str(tmp_path / "out.zip")
     done = subprocess.run(
-        [sys.executable, "-c", "from deployments.cli import main; main()", "export", "wares", *ASKED, "--out", "-"],
+        [*COMMAND, "export", "wares", *ASKED, "--out", "-"],
         env=environment(home),
         cwd=home.parent,
         capture_output=True,
@@ -90,7 +89,7 @@ def test_a_dataset_that_is_not_there_is_named(home: Path) -> None:
 def test_killed_in_the_middle_it_goes_on_and_gives_the_same_bytes(home: Path, tmp_path: Path) -> None:
     asked = ["--recipe", "train-96", "--copies", "4", "--format", "webdataset", "--shard-size", "8"]
     lookbook_json(home, "export", "wares", *asked, "--out", str(tmp_path / "whole"))
-    command = [sys.executable, "-c", "from deployments.cli import main; main()", "export", "wares", *asked]
+    command = [*COMMAND, "export", "wares", *asked]
     process = subprocess.Popen([*command, "--out", str(tmp_path / "killed")], env=environment(home), cwd=home.parent)
     try:
         deadline = time.monotonic() + 120

@@ -14,7 +14,7 @@ import pytest
 from blocks.lake import FolderLake
 from tasks.datasets.manifest import read_published
 from tasks.images.parquet import from_parquet
-from tests.support.command import environment, lookbook, lookbook_json
+from tests.support.command import COMMAND, environment, lookbook, lookbook_json
 
 pytestmark = pytest.mark.integration
 
@@ -77,10 +77,9 @@ def assert_whole(home: Path, dataset: str, images: int) -> None:
 
 def test_killed_in_a_batch_and_right_before_and_after_current(home: Path) -> None:
     """One dataset, killed three times on its way."""
-    command = [sys.executable, "-c", "from deployments.cli import main; main()"]
     arguments = ["ingest", "sample://240", "--dataset", "killed", "--batch-size", "60"]
     derived = home / "lake" / "derived"
-    process = subprocess.Popen([*command, *arguments], env=environment(home), cwd=home.parent)
+    process = subprocess.Popen([*COMMAND, *arguments], env=environment(home), cwd=home.parent)
     try:
         wait_until(lambda: bool(parts(home, "killed")), process)
         drawn = sum(1 for _ in derived.rglob("*.jpg"))
@@ -132,11 +131,8 @@ def test_killed_right_after_current_and_repaired(home: Path) -> None:
 
 @pytest.mark.full
 def test_interrupted_it_says_so_and_the_next_run_goes_on(home: Path) -> None:
-    # Where tests run in the background, SIGINT is ignored by inheritance; a terminal's command listens to it.
-    listens = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    command = [sys.executable, "-c", listens + "from deployments.cli import main; main()"]
     arguments = ["ingest", "sample://240", "--dataset", "interrupted", "--batch-size", "60"]
-    process = subprocess.Popen([*command, *arguments], env=environment(home), cwd=home.parent, stderr=subprocess.PIPE)
+    process = subprocess.Popen([*COMMAND, *arguments], env=environment(home), cwd=home.parent, stderr=subprocess.PIPE)
     try:
         wait_until(lambda: bool(parts(home, "interrupted")), process)
         process.send_signal(signal.SIGINT)
@@ -154,9 +150,8 @@ def test_interrupted_it_says_so_and_the_next_run_goes_on(home: Path) -> None:
 
 @pytest.mark.full
 def test_two_runs_of_one_dataset_are_kept_apart(home: Path) -> None:
-    command = [sys.executable, "-c", "from deployments.cli import main; main()"]
     arguments = ["ingest", "sample://240", "--dataset", "contested", "--batch-size", "60"]
-    first = subprocess.Popen([*command, *arguments], env=environment(home), cwd=home.parent, stdout=subprocess.DEVNULL)
+    first = subprocess.Popen([*COMMAND, *arguments], env=environment(home), cwd=home.parent, stdout=subprocess.DEVNULL)
     try:
         wait_until((home / "lake" / "batches" / "contested").exists, first)
         first.send_signal(signal.SIGSTOP)  # it holds its lease, and can't end before it was asked for

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
 
 from blocks.lake import FolderLake
 from tasks.datasets.manifest import read_published
-from tests.support.command import lookbook_json
+from tests.support.command import COMMAND, lookbook_json
 from tests.support.pipeline import write_slow_collection
 from tests.support.prefect_processes import FINAL, Server, wait_for
 
@@ -67,12 +66,9 @@ def test_cancelling_from_the_ui_ends_all_batches_and_the_next_run_goes_on(
 
 
 def test_ctrl_c_ends_the_runs_of_a_command(prefect: Server, source: str) -> None:
-    # Where tests run in the background, SIGINT is ignored by inheritance; a terminal's command listens to it.
-    listens = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    command = [sys.executable, "-c", listens + "from deployments.cli import main; main()"]
     arguments = ("ingest", source, "--dataset", "stopped", "--batch-size", str(BATCH_SIZE))
     process = subprocess.Popen(
-        [*command, *arguments, "--executor", "pool"], env=prefect.environment(), stderr=subprocess.PIPE
+        [*COMMAND, *arguments, "--executor", "pool"], env=prefect.environment(), stderr=subprocess.PIPE
     )
     try:
         run_id = wait_for("the run", lambda: parent_of(prefect, "stopped"), 240)

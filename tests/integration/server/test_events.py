@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from blocks.embedded import prefect_server
 from blocks.embedded.prefect_server import free_port
 from tests.integration.conftest import VERIFICATION
+from tests.support.command import COMMAND
 from tests.support.pipeline import photo, row, write_collection
 from tests.support.prefect_processes import Server, wait_for
 
@@ -123,7 +123,7 @@ def test_what_differs_fails_the_verification_and_stands_in_its_artifact(prefect:
 def receiving(server: Server, config: Path) -> Iterator[str]:
     """The command ``lookbook receive`` while the block runs; its address."""
     port = free_port()
-    command = [sys.executable, "-c", "from deployments.cli import main; main()", "receive", str(config)]
+    command = [*COMMAND, "receive", str(config)]
     with config.with_suffix(".log").open("wb") as log:
         process = subprocess.Popen(
             [*command, "--port", str(port)], env=server.environment(), stdout=log, stderr=log, cwd=server.home

@@ -24,7 +24,7 @@ from tests.support.command import COMMAND, environment, lookbook
 from tests.support.homes import remove_home
 from tests.support.prefect_processes import Server, wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(600)]
 
 
 @dataclass
@@ -150,7 +150,6 @@ def test_all_is_up_and_ctrl_c_leaves_nothing(home: Path) -> None:
     assert postgres.running(home) is None
 
 
-@pytest.mark.full
 def test_a_worker_that_dies_is_replaced_and_a_run_that_ctrl_c_cuts_short_says_so(home: Path) -> None:
     with serving(home) as up:
         server, first = up.server, up.worker()
@@ -199,7 +198,6 @@ def taken_run(server: Server, worker: str, state: str) -> str:
     return run
 
 
-@pytest.mark.full
 def test_a_server_that_ran_before_is_used_and_left_running_with_no_run_left_in_the_air(home: Path) -> None:
     home.mkdir()
     before = prefect_server.start(home)
@@ -218,7 +216,6 @@ def test_a_server_that_ran_before_is_used_and_left_running_with_no_run_left_in_t
     assert f"the server at {before} is used" in refused.stderr
 
 
-@pytest.mark.full
 def test_its_server_can_live_on_a_postgresql_by_url(home: Path) -> None:
     if debian_postgres.programs() is None:
         pytest.skip("no PostgreSQL in /usr/lib/postgresql: apt-get install postgresql")
@@ -236,7 +233,6 @@ def test_its_server_can_live_on_a_postgresql_by_url(home: Path) -> None:
     assert processes_of(home) == []
 
 
-@pytest.mark.full
 def test_ctrl_c_while_it_starts_leaves_nothing_either(home: Path) -> None:
     with started(home) as process:
         wait_for("its server starts", (home / "prefect" / "server.json").exists, 120)
@@ -247,7 +243,6 @@ def test_ctrl_c_while_it_starts_leaves_nothing_either(home: Path) -> None:
     assert processes_of(home) == []
 
 
-@pytest.mark.full
 def test_a_port_that_is_taken_is_a_wrong_option(home: Path) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

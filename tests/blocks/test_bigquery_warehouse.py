@@ -248,6 +248,7 @@ warehouse.load_snapshot(later, load_models()[:2])
 """
 
 
+@pytest.mark.full
 def test_a_run_that_was_killed_finds_its_own_jobs(loaded: BigQueryServer, tmp_path: Path) -> None:
     """Everything but the flip is done already: the next run loads and inserts nothing once more."""
     command = [sys.executable, "-c", KILLED, loaded.url, str(tmp_path)]

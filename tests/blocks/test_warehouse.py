@@ -366,6 +366,7 @@ def test_threads_that_load_at_once_all_succeed(warehouse: Warehouse, tmp_path: P
 # All of them
 
 
+@pytest.mark.full
 def test_all_warehouses_show_the_same_of_every_model(tmp_path: Path) -> None:
     load, shown = snapshot_load(tmp_path), []
     tables = [*STAGING_KEYS, *(model.name for model in ALL_MODELS)]

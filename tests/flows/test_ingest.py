@@ -19,6 +19,7 @@ from tasks.datasets.lease import living_owners
 from tasks.datasets.manifest import require_published
 from tasks.images.batch import process_batch
 from tests.support.pipeline import SMALL, photo, write_collection
+from tests.support.sets import sampled
 
 
 class Announcements:
@@ -86,7 +87,9 @@ def test_a_snapshot_is_announced_once_and_after_the_lease_was_given_back(
     assert announcements.sent == [(first, False), (second, False)]
 
 
-@pytest.mark.parametrize("killed_at", ["index_in_registry", "load_warehouse", "announce_snapshot"])
+@pytest.mark.parametrize(
+    "killed_at", sampled(["index_in_registry", "load_warehouse", "announce_snapshot"], fast=["load_warehouse"])
+)
 def test_a_run_killed_between_current_and_the_event_is_made_up_for_once_by_the_next(
     announcements: Announcements, source: Path, monkeypatch: pytest.MonkeyPatch, killed_at: str
 ) -> None:

@@ -21,6 +21,7 @@ from pycocotools.coco import COCO
 
 from blocks.lake import FolderLake
 from tests.support.exports import SPLIT, exported
+from tests.support.sets import sampled
 
 ROOT = Path(__file__).parents[3]
 
@@ -61,7 +62,7 @@ def csv_rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("recipe", ["square-24", "standard", "originals"])
+@pytest.mark.parametrize("recipe", sampled(["square-24", "standard", "originals"], fast=["square-24"]))
 def test_an_image_folder_is_loaded_in_one_line(sample_lake: FolderLake, tmp_path: Path, recipe: str) -> None:
     books = exported(sample_lake, tmp_path, recipe=recipe, split=SPLIT)
     files = tmp_path / "files"
@@ -156,6 +157,7 @@ def test_csv_links_to_what_the_lake_holds(sample_lake: FolderLake, tmp_path: Pat
     assert books["files"] == 0
 
 
+@pytest.mark.full
 def test_mlcroissant_finds_nothing_wrong_and_reads_the_records(sample_lake: FolderLake, tmp_path: Path) -> None:
     for format_ in ("imagefolder", "webdataset", "parquet", "coco"):
         exported(sample_lake, tmp_path / format_, recipe="square-24", format=format_, split=SPLIT)

@@ -95,6 +95,7 @@ def test_names_are_quoted_where_sql_wants_it() -> None:
     assert sql_name("lake", "select", "2x", 'a"b') == 'lake."select"."2x"."a""b"'
 
 
+@pytest.mark.full
 def test_all_that_is_printed_can_be_queried_as_printed(workspace: Workspace, source: Path, tmp_path: Path) -> None:
     for dataset in ("my-shoes", "select", "main"):
         run(request(workspace, source, dataset=dataset))

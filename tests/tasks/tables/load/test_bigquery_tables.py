@@ -14,6 +14,7 @@ from blocks.workspace import Workspace
 from tasks.tables.load import open_rejects, replay
 from tests.support.bigquery_server import BigQueryServer
 from tests.support.feeds import Row, context, in_order, load_rows, table_rows
+from tests.support.sets import sampled
 from tests.support.warehouses import PROJECT, bigquery_warehouse
 from tests.tasks.tables.load import test_dispositions as dispositions
 from tests.tasks.tables.load import test_replaying as replaying
@@ -42,7 +43,9 @@ def cloud(workspace: Workspace, server: BigQueryServer) -> Workspace:
     return replace(workspace, warehouse=bigquery_warehouse(server))
 
 
-@pytest.mark.parametrize("test", SHARED, ids=lambda test: test.__name__.removeprefix("test_"))
+@pytest.mark.parametrize(
+    "test", sampled(SHARED, fast=SHARED[::3]), ids=lambda test: test.__name__.removeprefix("test_")
+)
 def test_as_in_other_databases(test: Callable[[Workspace, str], None], cloud: Workspace) -> None:
     test(cloud, "warehouse")
 

@@ -121,6 +121,7 @@ def test_two_loads_into_one_warehouse_wait_for_each_other(workspace: Workspace, 
     assert len(table_rows(workspace, place)) == len(runs)
 
 
+@pytest.mark.full
 def test_dlt_leaves_nothing_behind_and_calls_nobody(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is used for its words alone: no pipeline, so neither folders nor telemetry."""
     context = multiprocessing.get_context("spawn")

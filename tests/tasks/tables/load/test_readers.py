@@ -12,6 +12,7 @@ import pytest
 
 from blocks.workspace import Workspace
 from tests.support.feeds import Row, context, load_rows
+from tests.support.sets import sampled
 
 ROWS = 20_000
 SUMMARY = "SELECT count(*), min(version), max(version) FROM feeds.prices"
@@ -67,7 +68,7 @@ def test_a_replace_is_seen_whole_or_not_at_all(workspace: Workspace, place: str)
     assert (ROWS, 3, 3) in seen
 
 
-@pytest.mark.parametrize("disposition", ["append", "merge"])
+@pytest.mark.parametrize("disposition", sampled(["append", "merge"], fast=["merge"]))
 def test_a_batch_is_seen_whole_or_not_at_all(workspace: Workspace, place: str, disposition: str) -> None:
     settings = {"target": place, "write_disposition": disposition, "primary_key": ["id", "version"]}
     load_rows(context(workspace, **settings), batch(1))

@@ -268,5 +268,5 @@ def test_a_lease_is_held_by_one_renewed_and_given_back(empty: Place, monkeypatch
             pytest.fail("two hold it")
         assert living_owners(registry) == {"dataset/shoes": this_process()}
         first = one(registry, ends)
-        wait_for("the lease is renewed", lambda: one(registry, ends) > first, 20)
+        wait_for("the lease is renewed", lambda: one(registry, ends) > first)
     assert living_owners(registry) == {}

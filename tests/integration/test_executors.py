@@ -19,7 +19,7 @@ from tests.support.homes import remove_home
 from tests.support.pipeline import photo, write_collection, write_slow_collection
 from tests.support.prefect_processes import Server, wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.full]
 
 SLOW = {"LOOKBOOK_THREADS": "1"}
 
@@ -57,7 +57,7 @@ def all_said(prefect: Server, run_id: str, batches: int) -> list[str]:
         said = said_of_batches(prefect, run_id)
         return said if len(said) == batches else None
 
-    return wait_for(f"{batches} batches said what they did", look, 60)
+    return wait_for(f"{batches} batches said what they did", look)
 
 
 def workers_of(prefect: Server, run_id: str) -> set[str]:
@@ -79,18 +79,18 @@ def running(prefect: Server, run_id: str, count: int) -> bool:
 
 def test_all_executors_make_the_same_bytes(prefect: Server, tmp_path: Path) -> None:
     homes = {"threads": tmp_path / "threads", "dask": tmp_path / "dask", "pool": prefect.home}
-    arguments = ("ingest", "sample://60", "--dataset", "same", "--batch-size", "15")
+    arguments = ("ingest", "sample://60", "--dataset", "same", "--batch-size", "20")
     processes = {}
     try:
-        with prefect.worker(limit=2) as one, prefect.worker(limit=2) as other:
+        with prefect.worker(limit=1) as one, prefect.worker(limit=1) as other:
             for executor, home in homes.items():
                 home.mkdir(exist_ok=True)
                 summary = lookbook_json(home, *arguments, "--executor", executor, PREFECT_API_URL=prefect.url)
                 assert summary["published"] is True
-                said = all_said(prefect, newest_run(prefect, "same") or "", 4)
+                said = all_said(prefect, newest_run(prefect, "same") or "", 3)
                 processes[executor] = {re.findall(r"process (\d+) on", line)[0] for line in said}
             pooled = newest_run(prefect, "same") or ""
-            wait_for("both workers took batches", lambda: workers_of(prefect, pooled) == {one.name, other.name}, 30)
+            wait_for("both workers took batches", lambda: workers_of(prefect, pooled) == {one.name, other.name})
         found = {executor: (digest(home, "same"), objects(home)) for executor, home in homes.items()}
         assert found["threads"][1]
         # The pool's home is that of the server, in which other tests left theirs.
@@ -100,7 +100,7 @@ def test_all_executors_make_the_same_bytes(prefect: Server, tmp_path: Path) -> N
         assert found["dask"] == found["threads"]
         assert len(processes["threads"]) == 1
         assert len(processes["dask"]) == 2
-        assert len(processes["pool"]) == 4, "each has a process of its own"
+        assert len(processes["pool"]) == 3, "each has a process of its own"
     finally:
         for executor in ("threads", "dask"):
             remove_home(homes[executor])
@@ -116,8 +116,8 @@ def all_heard(prefect: Server, run_id: str) -> bool:
 
 def test_workers_that_die_cost_only_time(prefect: Server, tmp_path: Path) -> None:
     """One with all that it started, as a machine that loses its power; of another only the worker itself."""
-    source = str(write_slow_collection(tmp_path / "source", 400))
-    arguments = ("ingest", source, "--dataset", "hurt", "--batch-size", "80", "--json")
+    source = str(write_slow_collection(tmp_path / "source", 250))
+    arguments = ("ingest", source, "--dataset", "hurt", "--batch-size", "50", "--json")
     command = [*COMMAND, *arguments, "--executor", "pool"]
     with (
         prefect.worker(limit=1, **SLOW) as machine,
@@ -125,9 +125,9 @@ def test_workers_that_die_cost_only_time(prefect: Server, tmp_path: Path) -> Non
         subprocess.Popen(command, env=prefect.environment(), stdout=subprocess.PIPE) as ingest,
     ):
         try:
-            run_id = wait_for("the run", lambda: newest_run(prefect, "hurt"), 180)
-            wait_for("both workers have batches", lambda: running(prefect, run_id, 2), 240)
-            wait_for("their first heartbeats", lambda: all_heard(prefect, run_id), 60)
+            run_id = wait_for("the run", lambda: newest_run(prefect, "hurt"))
+            wait_for("both workers have batches", lambda: running(prefect, run_id, 2))
+            wait_for("their first heartbeats", lambda: all_heard(prefect, run_id))
             machine.kill()
             alone.process.kill()
             with prefect.worker(limit=1, **SLOW):
@@ -137,7 +137,7 @@ def test_workers_that_die_cost_only_time(prefect: Server, tmp_path: Path) -> Non
     assert ingest.returncode == 0, printed
     summary = json.loads(printed)
     assert summary["published"] is True
-    assert summary["images"]["loaded"] == 400
+    assert summary["images"]["loaded"] == 250
     assert lookbook_json(prefect.home, "verify", "hurt")["differences"] == []
     ends = Counter(child["state_type"] for child in prefect.children(run_id))
     assert ends["COMPLETED"] == 5
@@ -161,8 +161,8 @@ def test_a_source_that_workers_cannot_reach_is_landed(prefect: Server, tmp_path:
         worker.kill()
     assert (summary["images"]["loaded"], summary["images"]["rejected"]) == (12, 1)
     run_id = newest_run(prefect, "far") or ""
-    wait_for("the run says it", lambda: "Workers can't reach the source" in prefect.logs(run_id), 60)
-    assert this_host() not in "".join(wait_for("batches say where", lambda: said_of_batches(prefect, run_id), 60))
+    wait_for("the run says it", lambda: "Workers can't reach the source" in prefect.logs(run_id))
+    assert this_host() not in "".join(wait_for("batches say where", lambda: said_of_batches(prefect, run_id)))
     assert not list((prefect.home / "lake" / "batches" / "far").rglob("*.*")), "what was landed goes with the batches"
     near = tmp_path / "near"
     try:

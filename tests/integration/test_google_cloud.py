@@ -16,7 +16,7 @@ from tests.support.google_cloud import Cloud, running_cloud
 from tests.support.homes import remove_home
 from tests.support.prefect_processes import wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.real_data, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.real_data]
 
 INGEST = ("ingest", "kaggle://ann/fashion", "--dataset", "fashion", "--workspace", "cloud", "--batch-size", "125")
 

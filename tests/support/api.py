@@ -122,7 +122,7 @@ def serving(app: FastAPI) -> Iterator[str]:
     server = uvicorn.Server(uvicorn.Config(app, port=free_port(), log_level="warning", access_log=False))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    wait_for("the API listens", lambda: server.started, 60)
+    wait_for("the API listens", lambda: server.started)
     try:
         yield f"http://127.0.0.1:{server.config.port}"
     finally:

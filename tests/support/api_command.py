@@ -33,14 +33,14 @@ def api_of(server: Server) -> Iterator[httpx.Client]:
                 except httpx.TransportError:
                     return False
 
-            wait_for("the API is ready", answers, 180)
+            wait_for("the API is ready", answers)
             yield client
     finally:
         process.terminate()
         process.wait(60)
 
 
-def ended(client: httpx.Client, address: str, seconds: float = 300) -> dict[str, Any]:
+def ended(client: httpx.Client, address: str) -> dict[str, Any]:
     """What is asked for, once it has ended."""
 
     def look() -> dict[str, Any] | None:
@@ -49,7 +49,7 @@ def ended(client: httpx.Client, address: str, seconds: float = 300) -> dict[str,
         told: dict[str, Any] = answer.json()
         return told if told["state"] in FINAL else None
 
-    return wait_for(f"{address} ends", look, seconds)
+    return wait_for(f"{address} ends", look)
 
 
 def submitted(client: httpx.Client, kind: str, body: dict[str, Any], **headers: str) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def lookbook(home: Path, *arguments: str, **more: str) -> subprocess.CompletedPr
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=500,
         stdin=subprocess.DEVNULL,
     )
 

@@ -25,7 +25,11 @@ Found = TypeVar("Found")
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
-def wait_for(what: str, look: Callable[[], Found | None], seconds: float = 90) -> Found:
+#: Seconds that only a hang reaches, however busy the machine is.
+HANG = 300.0
+
+
+def wait_for(what: str, look: Callable[[], Found | None], seconds: float = HANG) -> Found:
     """Look until it gives something, with a deadline."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -73,7 +77,7 @@ class Server:
             capture_output=True,
             text=True,
             check=False,
-            timeout=180,
+            timeout=HANG,
             input=given,
         )
 
@@ -104,7 +108,7 @@ class Server:
             answer = httpx.request(method, f"{self.url}{path}", json=body, timeout=120)
             return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer
 
-        answer = wait_for(f"{method} {path} is answered", ask, 120)
+        answer = wait_for(f"{method} {path} is answered", ask)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
@@ -157,14 +161,14 @@ class Server:
         found: list[dict[str, Any]] = self.post("/flow_runs/filter", body)
         return found
 
-    def finished(self, run_id: str, seconds: float = 120) -> dict[str, Any]:
+    def finished(self, run_id: str) -> dict[str, Any]:
         """Wait until a run has ended, however."""
 
         def look() -> dict[str, Any] | None:
             found = self.run(run_id)
             return found if found["state_type"] in FINAL else None
 
-        return wait_for(f"run {run_id} ends", look, seconds)
+        return wait_for(f"run {run_id} ends", look)
 
     def cancel(self, run_id: str) -> None:
         """Ask that a run be cancelled, as the UI's button does."""

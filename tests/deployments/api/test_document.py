@@ -67,7 +67,6 @@ def test_the_page_lists_them_and_needs_nothing_from_elsewhere(api: Api) -> None:
 
 
 @pytest.mark.parametrize("examples", sampled([2, 10], fast=[2]))
-@pytest.mark.timeout(900)
 def test_schemathesis_finds_no_answer_that_the_document_does_not_describe(
     shoes: Workspace, api: Api, examples: int
 ) -> None:

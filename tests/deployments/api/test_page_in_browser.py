@@ -28,8 +28,6 @@ from tests.support.browser import page_of
 from tests.support.prefect_processes import wait_for
 from tests.support.sets import sampled
 
-pytestmark = pytest.mark.timeout(300)
-
 HOSTILE = [
     "<img src=x onerror=window.hacked=1>",
     "שלום \u202eevil",
@@ -259,7 +257,7 @@ def test_texts_of_a_catalogue_stay_texts(browser: Browser, registry: Registry, t
 
 def seen(page: Page, condition: str) -> None:
     """Wait for something of the page; its policy lets no text run, so it is asked from outside."""
-    wait_for(condition, lambda: page.evaluate(condition), 30)
+    wait_for(condition, lambda: page.evaluate(condition))
 
 
 def is_narrow(page: Page) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.command import lookbook, lookbook_json
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.integration
 
 
 def key_commands(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

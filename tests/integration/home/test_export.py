@@ -14,7 +14,7 @@ from tests.support.command import COMMAND, environment, lookbook, lookbook_json
 from tests.support.exports import digests
 from tests.support.sets import sampled
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.integration
 
 ASKED = ["--where", "gender in Men,Women", "--where", "year>=2010", "--recipe", "square-48", "--split", "0.8,0.1,0.1"]
 

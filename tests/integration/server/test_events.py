@@ -19,7 +19,7 @@ from tests.support.command import COMMAND
 from tests.support.pipeline import photo, row, write_collection
 from tests.support.prefect_processes import Server, wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
@@ -37,12 +37,12 @@ def look(server: Server, source: Path, dataset: str) -> str:
         run_id = server.start_run("watch/local", source=str(source), dataset=dataset)
         return run_id if server.finished(run_id)["state_type"] != "CANCELLED" else None
 
-    return wait_for("a look that is taken", taken, 180)
+    return wait_for("a look that is taken", taken)
 
 
 def said(server: Server, run_id: str, words: str) -> None:
     """See that a run logs these words: what it logs last arrives after its state."""
-    wait_for(f"{words} in the log of {run_id}", lambda: words in server.logs(run_id), 30)
+    wait_for(f"{words} in the log of {run_id}", lambda: words in server.logs(run_id))
 
 
 def events(server: Server, name: str, dataset: str) -> list[dict[str, Any]]:
@@ -56,7 +56,7 @@ def run_of(server: Server, flow: str, dataset: str) -> dict[str, Any]:
     def find() -> dict[str, Any] | None:
         return next((run for run in server.runs(flow) if run["parameters"].get("dataset") == dataset), None)
 
-    return wait_for(f"a run of {flow} for {dataset}", find, 120)
+    return wait_for(f"a run of {flow} for {dataset}", find)
 
 
 @pytest.mark.usefixtures("verification")
@@ -82,11 +82,11 @@ def test_a_new_object_in_a_watched_folder_is_ingested_and_what_is_published_is_v
     ingest = run_of(prefect, "ingest", "watched")
     assert ingest["parameters"]["source"] == str(inbox)
     assert ingest["deployment_id"] == prefect.deployment("ingest/local")["id"]
-    assert prefect.finished(ingest["id"], 180)["state_type"] == "COMPLETED", prefect.logs(ingest["id"])
+    assert prefect.finished(ingest["id"])["state_type"] == "COMPLETED", prefect.logs(ingest["id"])
     (published,) = wait_for("the event", lambda: events(prefect, "lookbook.snapshot.published", "watched"))
 
     verify = run_of(prefect, "verify", "watched")
-    assert prefect.finished(verify["id"], 180)["state_type"] == "COMPLETED", prefect.logs(verify["id"])
+    assert prefect.finished(verify["id"])["state_type"] == "COMPLETED", prefect.logs(verify["id"])
     said(prefect, verify["id"], f"watched: {published['payload']['snapshot']}")
 
     again = look(prefect, inbox, "watched")
@@ -97,15 +97,15 @@ def test_a_new_object_in_a_watched_folder_is_ingested_and_what_is_published_is_v
 @pytest.mark.full
 @pytest.mark.usefixtures("verification")
 def test_what_differs_fails_the_verification_and_stands_in_its_artifact(prefect: Server) -> None:
-    ingested = prefect.finished(prefect.start_run("ingest/local", source="sample://30", dataset="differs"), 180)
+    ingested = prefect.finished(prefect.start_run("ingest/local", source="sample://30", dataset="differs"))
     assert ingested["state_type"] == "COMPLETED"
     followed = run_of(prefect, "verify", "differs")
-    assert prefect.finished(followed["id"], 180)["state_type"] == "COMPLETED"
+    assert prefect.finished(followed["id"])["state_type"] == "COMPLETED"
     lake = prefect.home / "lake"
     lost = next(path for path in (lake / "derived").rglob("*.*") if path.is_file())
     lost.unlink()
     try:
-        done = prefect.finished(prefect.start_run("verify/local"), 180)
+        done = prefect.finished(prefect.start_run("verify/local"))
         assert done["state_type"] == "FAILED", "all datasets are verified where none is named"
         assert lost.name in done["state"]["message"]
         assert "Traceback" not in done["state"]["message"]
@@ -114,7 +114,7 @@ def test_what_differs_fails_the_verification_and_stands_in_its_artifact(prefect:
         )
         assert lost.name in rows[0]["data"]
     finally:
-        mended = prefect.finished(prefect.start_run("verify/local", repair=True), 180)
+        mended = prefect.finished(prefect.start_run("verify/local", repair=True))
     assert mended["state_type"] == "COMPLETED", prefect.logs(mended["id"])
     assert lost.exists()
 
@@ -150,4 +150,4 @@ def test_a_message_about_a_bucket_starts_the_ingest_of_its_source(prefect: Serve
     assert "announced a change" in config.with_suffix(".log").read_text()
     ingest = run_of(prefect, "ingest", "bucket")
     assert ingest["parameters"]["source"] == str(source)
-    assert prefect.finished(ingest["id"], 180)["state_type"] == "COMPLETED", prefect.logs(ingest["id"])
+    assert prefect.finished(ingest["id"])["state_type"] == "COMPLETED", prefect.logs(ingest["id"])

@@ -11,7 +11,7 @@ from tests.support.example_readings import objects, publications, trips
 from tests.support.example_runs import SHIPPED
 from tests.support.prefect_processes import Server
 
-pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.full]
 
 
 def rows(server: Server, sql: str) -> list[dict[str, Any]]:
@@ -26,7 +26,7 @@ def test_taxi_events_and_the_orchestration_run_by_deployment(prefect: Server) ->
         "sample": prefect.start_run("orchestrate/sample"),
     }
     for name, run_id in started.items():
-        run = prefect.finished(run_id, 400)
+        run = prefect.finished(run_id)
         assert run["state_type"] == "COMPLETED", (name, prefect.logs(run_id))
 
     (taxi,) = rows(prefect, "SELECT count(*) AS trips FROM feeds.trips")

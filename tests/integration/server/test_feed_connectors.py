@@ -17,7 +17,7 @@ from tasks.tables.extract import extract
 from tests.support.extracting import context_of, values_of
 from tests.support.prefect_processes import Server
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from tests.support.api_command import api_of
 from tests.support.command import ROOT, environment, lookbook, lookbook_json
 from tests.support.prefect_processes import Server
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.integration
 
 NOTEBOOKS = ROOT / "docs" / "notebooks"
 

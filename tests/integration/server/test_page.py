@@ -15,7 +15,7 @@ from tests.support.browser import page_of, picture
 from tests.support.command import lookbook
 from tests.support.prefect_processes import Server, wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.integration
 
 
 @pytest.mark.full
@@ -67,7 +67,7 @@ SEEN = """[...document.images].filter((image) => image.getBoundingClientRect().t
 
 
 def taken(page: Page, pictures: Path, name: str) -> None:
-    wait_for("all pictures in view are there", lambda: page.evaluate(SEEN), 60)
+    wait_for("all pictures in view are there", lambda: page.evaluate(SEEN))
     picture(page, pictures, name)
 
 

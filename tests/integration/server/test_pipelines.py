@@ -17,7 +17,7 @@ from tests.support.command import lookbook, lookbook_json
 from tests.support.loopback import LoopbackServer, Request, Response, Route, serving
 from tests.support.prefect_processes import Server, wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.integration
 
 ROWS = "sku,price\n001,1.5\n002,2.5\n"
 SPECS = {
@@ -165,7 +165,7 @@ def test_files_that_arrive_are_taken_once_and_a_run_without_new_ones_is_skipped_
         assert look["state_type"] in {"COMPLETED", "CANCELLED"}
         return next((run for run in server.runs("pipeline") if run["name"].startswith("pipeline-waiting")), None)
 
-    run = server.finished(wait_for("the run that the file starts", started, 180)["id"])
+    run = server.finished(wait_for("the run that the file starts", started)["id"])
     assert run["state_type"] == "COMPLETED", server.logs(run["id"])
     assert feeds.rows("waiting") == 2
     (event,) = [one for one in server.events("lookbook.table.loaded") if one["payload"]["table"] == "waiting"]
@@ -193,7 +193,7 @@ def test_a_tick_of_the_schedule_is_the_date_of_its_run(feeds: Feeds) -> None:
             runs = server.runs("pipeline", deployment_id={"any_": [deployment["id"]]})
             return next((run for run in runs if run["state_type"] == "COMPLETED"), None)
 
-        run = wait_for("a run by the schedule", ticked, 120)
+        run = wait_for("a run by the schedule", ticked)
     finally:
         server.patch(place, {"active": False})
     assert run["auto_scheduled"] is True
@@ -248,7 +248,7 @@ def test_a_run_whose_machine_dies_is_done_by_the_next_one_and_nothing_is_doubled
         assert server.deployment("pipeline/slow")["concurrency_options"]["collision_strategy"] == "ENQUEUE"
         with server.worker(name="dying") as worker:
             lost = server.start_run("pipeline/slow")
-            wait_for("the source is asked", lambda: feeds.loopback.calls["slow"] > 0, 90)
+            wait_for("the source is asked", lambda: feeds.loopback.calls["slow"] > 0)
             worker.kill()
         feeds.answering.set()
         done = feeds.command("pipeline", "run", "slow")

@@ -19,8 +19,7 @@ from tests.support import debian_postgres
 from tests.support.command import lookbook
 from tests.support.prefect_processes import Server
 
-# Minutes on a busy machine; each poll has a deadline of its own.
-pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.full]
 
 RIGHT, WRONG, UNQUOTED, KEY, SETTING = SECRETS = [f"hunter2{uuid4().hex}" for _ in range(5)]
 OUTCOMES = {"right": "COMPLETED", "wrong": "FAILED", "refused": "FAILED", "unquoted": "FAILED"}

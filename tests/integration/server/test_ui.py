@@ -14,8 +14,7 @@ from tests.support.browser import DEADLINE, page_of, picture
 from tests.support.command import lookbook_json
 from tests.support.prefect_processes import Server, wait_for
 
-# Minutes on a busy machine; each poll has a deadline of its own.
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.integration
 
 expect.set_options(timeout=DEADLINE)
 
@@ -50,7 +49,7 @@ def press_submit_until(page: Page, done: Callable[[], None]) -> None:
             return False
         return True
 
-    wait_for("the form is sent", pressed, 120)
+    wait_for("the form is sent", pressed)
 
 
 @pytest.mark.full

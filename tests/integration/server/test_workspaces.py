@@ -25,8 +25,7 @@ from deployments import workspaces
 from tests.support.command import lookbook, lookbook_json
 from tests.support.prefect_processes import Server
 
-# Minutes on a busy machine; each poll has a deadline of its own.
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.integration
 
 URL = "postgresql://keeper:hunter2@db.example:5432/books?sslmode=verify-full"
 TOKEN = "hunter2-token"  # noqa: S105 - nobody's

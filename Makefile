@@ -1,8 +1,8 @@
-# Two commands do all the set-up: `make demo` runs the main job, `make test` runs the tests.
+# Two commands do all the set-up: `make demo` runs the main job, `make test` the fast set of the tests.
 PYTHON ?= python3
 SOURCE ?= sample://500
 DATASET ?= $(if $(filter sample://%,$(SOURCE)),demo,mine)
-export SOURCE DATASET
+export SOURCE DATASET K ONLY
 
 ifneq ($(filter sample://%,$(SOURCE)),)
 QUERY := SELECT master_category, sum(products) AS products FROM warehouse.agg_products_by_category GROUP BY 1
@@ -37,8 +37,8 @@ deploy: .venv/ready  ## Put pools, blocks and deployments on the server of PREFE
 
 # Tests start hundreds of processes: each would compile all modules anew.
 unexport PYTHONDONTWRITEBYTECODE
-# One process more than there are cores: real servers are waited for.
-pytest = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadscope $(if $(K),-k "$(K)")
+# One process more than two cores have: real servers are waited for.
+pytest = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadscope $(if $(K),-k "$$K")
 PROCESSES ?= 3
 
 test: .venv/ready-for-tests  ## Run the fast set of the tests, or a part of it: K=expression
@@ -48,7 +48,7 @@ test-full: .venv/ready-for-tests  ## Run the rest of the tests, or a part of it:
 	$(pytest) -m full
 
 breaks: .venv/ready-for-tests  ## Break the code on purpose, and see which tests notice; or one break: ONLY=text
-	$(BIN)/python -m tests.breaks --only "$(ONLY)"
+	$(BIN)/python -m tests.breaks --only "$$ONLY"
 
 lint: .venv/ready-for-tests  ## Check style and types
 	$(BIN)/ruff check .

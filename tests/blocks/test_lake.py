@@ -221,7 +221,7 @@ while done < 60:
 """
 
 
-def test_no_swap_of_two_processes_is_lost(tmp_path: Path) -> None:
+def test_no_swap_of_several_processes_is_lost(tmp_path: Path) -> None:
     FolderLake(root=tmp_path).swap("counter", b"0", None)
     command = [sys.executable, "-c", COUNT_UP, str(tmp_path)]
     processes = [subprocess.Popen(command, cwd=ROOT) for _ in range(3)]

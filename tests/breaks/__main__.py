@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import queue
 import re
 import shutil
@@ -21,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psutil
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +30,8 @@ ROOT = Path(__file__).parents[2]
 PATIENCE = 900
 #: pytest's exit codes: some failed, interrupted by an error while collecting; all passed, none was there to run.
 FAILED, PASSED = {1, 2}, {0, 5}
+#: By this variable all is found that tests of a copy started.
+MARK = "TESTS_OF_BREAKS"
 SETS = {"fast": "not full", "full": "full"}
 
 
@@ -110,19 +114,39 @@ def run_tests(copy: Path, marks: str, tests: Sequence[str]) -> str | None:
     """Run tests up to the first that fails; returns its name, None where all pass."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", marks, *tests]
     with subprocess.Popen(
-        command, cwd=copy, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        cwd=copy,
+        env=os.environ | {MARK: str(copy)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
     ) as process:
         try:
             printed, _ = process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             return "one that hangs"
+        finally:
+            end_all_of(copy)
     if process.returncode in PASSED:
         return None
+    if process.returncode < 0:
+        return f"one that died by signal {-process.returncode}"
     if process.returncode not in FAILED:
         raise RuntimeError(f"pytest ended with {process.returncode}: {printed[-2000:]}")
-    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", printed, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", printed.rpartition("short test summary info")[2], re.MULTILINE)
     return failed[1] if failed else "one without a name"
+
+
+def end_all_of(copy: Path) -> None:
+    """End what tests left running in a copy of the tree: a server outlives the test that it hung."""
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == str(copy):
+                process.kill()
+        except psutil.Error:
+            continue
 
 
 def try_all(breaks: Sequence[Break], sets: Sequence[str], jobs: int) -> Iterator[Result]:
@@ -133,14 +157,12 @@ def try_all(breaks: Sequence[Break], sets: Sequence[str], jobs: int) -> Iterator
         waiting.put(one)
 
     def work(folder: Path) -> None:
-        copy = copy_tree(folder)
-        while True:
-            try:
-                results.put(try_break(copy, waiting.get_nowait(), sets))
-            except queue.Empty:
-                return
-            except BaseException as error:  # noqa: BLE001 - the loop below raises it
-                results.put(error)
+        try:
+            copy = copy_tree(folder)
+            while not waiting.empty():
+                results.put(try_break(copy, waiting.get(), sets))
+        except BaseException as error:  # noqa: BLE001 - the loop below raises it
+            results.put(error)
 
     with tempfile.TemporaryDirectory(prefix="lookbook-breaks-", ignore_cleanup_errors=True) as folder:
         for number in range(jobs):
@@ -163,6 +185,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the results into this file, as JSON")
     given = parser.parse_args()
     chosen = [one for one in read_breaks() if given.only in one.name or given.only in one.file]
+    if not chosen or given.jobs < 1:
+        parser.error("no break has that text in its name or file, or nothing is to be done at once")
     found: list[Result] = []
     for result in try_all(chosen, given.sets.split(","), given.jobs):
         found.append(result)

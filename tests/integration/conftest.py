@@ -1,4 +1,4 @@
-"""Homes whose servers serve all tests of this folder: starting one costs ten seconds."""
+"""Prefect servers with the deployments of this checkout."""
 
 from __future__ import annotations
 
@@ -17,27 +17,6 @@ from tests.support.prefect_processes import Server, deploy, start_server
 
 #: Whose runs cost each ingest of a test five seconds; who wants it switches it on.
 VERIFICATION = "lookbook: snapshot published → verify"
-
-
-@pytest.fixture(scope="session")
-def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home that tests share; each uses dataset names of its own."""
-    home = tmp_path_factory.mktemp("shared") / "home with space ü"
-    yield home
-    remove_home(home)
-
-
-@pytest.fixture(scope="session")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A Prefect server with the deployments of this checkout and one worker of the pool ``lookbook``.
-
-    All tests of this folder share it, so each uses dataset names of its own, deletes the schedules that it makes and
-    leaves the worker alone: who needs several workers or kills one takes `server_without_workers`. Its runs draw with
-    one process each, so that a batch lasts long enough to be met under way.
-    """
-    home = tmp_path_factory.mktemp("prefect") / "home"
-    with deployed_server(home) as server, server.worker(name="session", LOOKBOOK_THREADS="1"):
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -33,17 +32,9 @@ with get_client(sync_client=True) as client:
 """
 
 
-@pytest.fixture
-def impatient(server_without_workers: Server) -> Iterator[Server]:
-    """A server that finds dead runs soon, and is as it was for the tests behind."""
-    assert server_without_workers.python("-c", SOON).returncode == 0
-    yield server_without_workers
-    restored = server_without_workers.python("-c", "from deployments.deploying import deploy; deploy()")
-    assert restored.returncode == 0
-
-
-def test_fifty_exports_at_once_all_end_though_a_worker_is_killed_among_them(impatient: Server) -> None:
-    server = impatient
+def test_fifty_exports_at_once_all_end_though_a_worker_is_killed_among_them(server_without_workers: Server) -> None:
+    server = server_without_workers
+    assert server.python("-c", SOON).returncode == 0
     assert (
         lookbook(server.home, "ingest", "sample://20", "--dataset", "many", PREFECT_API_URL=server.url).returncode == 0
     )

@@ -151,7 +151,7 @@ def main(seconds: float, seed: str, only: tuple[str, str] | None = None) -> None
     end, counts = time.monotonic() + seconds, Counter[str]()
     cases = ((kind, str(number)) for number in itertools.count() for kind in files)
     for kind, number in [only] if only else cases:
-        if time.monotonic() > end and not only:
+        if time.monotonic() > end and number != "0" and not only:  # each kind has its turn once
             break
         print(json.dumps([kind, number]), flush=True)  # noqa: T201 - what is read by whoever started this
         faulthandler.dump_traceback_later(LONGEST_SECONDS, exit=True)

@@ -117,9 +117,7 @@ def test_an_initdb_that_was_killed_is_done_again(home: Path) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(
-    "name", sampled(["with spaces and ümläuts 写真", "x" * 200], fast=["x" * 200]), ids=["spaces", "long"]
-)
+@pytest.mark.parametrize("name", ["with spaces and ümläuts 写真", "x" * 200], ids=["spaces", "long"])
 def test_any_home_will_do(tmp_path: Path, name: str) -> None:
     home = tmp_path / name
     home.mkdir()

@@ -209,6 +209,7 @@ def test_an_unknown_workspace_is_said_so(shared_home: Path) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.usefixtures("sample")
 def test_a_saved_workspace_is_used_by_its_name(shared_home: Path, tmp_path: Path) -> None:
     """Another lake and warehouse, and a registry by its URL: here the shared home's own PostgreSQL."""
     api = prefect_server.running(shared_home)
@@ -290,6 +291,7 @@ def test_a_read_only_home_is_said_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.usefixtures("sample")
 def test_a_full_disk_publishes_nothing_and_the_next_run_goes_on(shared_home: Path, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("mounting a small file system needs root")

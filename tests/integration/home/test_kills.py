@@ -87,12 +87,14 @@ def test_killed_in_a_batch_and_right_before_and_after_current(home: Path) -> Non
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert 0 < len(parts(home, "killed")) < 4
+    finished = {path: path.stat().st_mtime_ns for path in parts(home, "killed")}
+    assert 0 < len(finished) < 4
     assert read_published(FolderLake(root=home / "lake"), "killed") is None
 
     kill_at_current(home, "before", *arguments)
     assert read_published(FolderLake(root=home / "lake"), "killed") is None
     drawn = sum(parts(home, "killed").values())
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished, "no finished batch was done again"
 
     kill_at_current(home, "after", *arguments)
     published = read_published(FolderLake(root=home / "lake"), "killed")

@@ -64,7 +64,7 @@ def test_what_a_user_changed_is_mended_where_it_is_ours_and_kept_where_it_is_the
     server = prefect
     ingest = server.deployment("ingest/local")
     own = {"schedule": {"cron": "0 6 * * 1", "timezone": "UTC"}, "parameters": {"source": "/photos", "dataset": "a"}}
-    server.post(f"/deployments/{ingest['id']}/schedules", [own])
+    (schedule,) = server.post(f"/deployments/{ingest['id']}/schedules", [own])
     server.patch(f"/deployments/{ingest['id']}", {"description": "Ours no longer."})
     template = server.get("/work_pools/lookbook-docker")["base_job_template"]
     template["variables"]["properties"]["mem_limit"]["default"] = "8g"
@@ -79,6 +79,7 @@ def test_what_a_user_changed_is_mended_where_it_is_ours_and_kept_where_it_is_the
     assert "work pool lookbook-cloud-run" in done["made"]
     assert server.get("/work_pools/lookbook-docker")["base_job_template"] == template
     assert any("lookbook-docker" in note for note in done["notes"])
+    server.delete(f"/deployments/{ingest['id']}/schedules/{schedule['id']}")
 
 
 @pytest.mark.full

@@ -14,6 +14,9 @@ import pytest
 
 from blocks.embedded import prefect_server
 from blocks.embedded.prefect_server import free_port
+from blocks.lake import FolderLake
+from tasks.datasets.manifest import require_published
+from tasks.images.parquet import from_parquet
 from tests.integration.conftest import VERIFICATION
 from tests.support.command import COMMAND
 from tests.support.pipeline import photo, row, write_collection
@@ -101,8 +104,9 @@ def test_what_differs_fails_the_verification_and_stands_in_its_artifact(prefect:
     assert ingested["state_type"] == "COMPLETED"
     followed = run_of(prefect, "verify", "differs")
     assert prefect.finished(followed["id"])["state_type"] == "COMPLETED"
-    lake = prefect.home / "lake"
-    lost = next(path for path in (lake / "derived").rglob("*.*") if path.is_file())
+    lake = FolderLake(root=prefect.home / "lake")
+    outputs = lake.get(f"{require_published(lake, 'differs').manifest.folder}/outputs.parquet")
+    lost = lake.root / from_parquet(outputs)[0].column("object_key")[0].as_py()
     lost.unlink()
     try:
         done = prefect.finished(prefect.start_run("verify/local"))

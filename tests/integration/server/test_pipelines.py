@@ -114,7 +114,12 @@ def deployed(server: Server) -> Iterator[Feeds]:
         assert set(made["made"]) >= {f"pipeline/{name}" for name in [*SPECS, "slow"]}
         assert made["broken"] == []
         server.rest("watch-files/waiting")
-        yield found
+        try:
+            yield found
+        finally:
+            for name in (*SPECS, "slow"):
+                (folder / f"{name}.yaml").unlink()
+            found.deploy("--prune")
 
 
 def write(path: Path, text: str) -> None:

@@ -226,6 +226,23 @@ def test_who_has_patience_waits_and_is_told_for_whom(
     assert f"process {other.pid}" in told[0]
 
 
+def test_the_first_looks_follow_each_other_sooner(
+    books: Registry, other: psutil.Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    def sleep(pause: float) -> None:
+        pauses.append(pause)
+        if len(pauses) == 7:
+            other.kill()
+            other.wait(20)
+
+    monkeypatch.setattr(tasks.datasets.lease, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=sleep))
+    give(books, owner_of(other), 3600)
+    with lease(books, NAME, patience=60):
+        assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.0, 3.0]
+
+
 def test_patience_has_an_end(books: Registry, other: psutil.Process, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks.datasets.lease, "LOOK", 0.01)
     give(books, owner_of(other), 3600)

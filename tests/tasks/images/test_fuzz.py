@@ -1,6 +1,6 @@
 """Damaged files of every kind: each is rendered, sanely, or rejected by a documented rule, and nothing else.
 
-LOOKBOOK_FUZZ_SECONDS says how long to look (5), LOOKBOOK_FUZZ_SEED where to start (anywhere).
+LOOKBOOK_FUZZ_SEED says where to start (anywhere).
 """
 
 from __future__ import annotations

@@ -79,15 +79,15 @@ def running(prefect: Server, run_id: str, count: int) -> bool:
 
 def test_all_executors_make_the_same_bytes(prefect: Server, tmp_path: Path) -> None:
     homes = {"threads": tmp_path / "threads", "dask": tmp_path / "dask", "pool": prefect.home}
-    arguments = ("ingest", "sample://60", "--dataset", "same", "--batch-size", "20")
+    arguments = ("ingest", "sample://60", "--dataset", "same", "--batch-size", "15")
     processes = {}
     try:
-        with prefect.worker(limit=1) as one, prefect.worker(limit=1) as other:
+        with prefect.worker(limit=2) as one, prefect.worker(limit=2) as other:
             for executor, home in homes.items():
                 home.mkdir(exist_ok=True)
                 summary = lookbook_json(home, *arguments, "--executor", executor, PREFECT_API_URL=prefect.url)
                 assert summary["published"] is True
-                said = all_said(prefect, newest_run(prefect, "same") or "", 3)
+                said = all_said(prefect, newest_run(prefect, "same") or "", 4)
                 processes[executor] = {re.findall(r"process (\d+) on", line)[0] for line in said}
             pooled = newest_run(prefect, "same") or ""
             wait_for("both workers took batches", lambda: workers_of(prefect, pooled) == {one.name, other.name})
@@ -100,7 +100,7 @@ def test_all_executors_make_the_same_bytes(prefect: Server, tmp_path: Path) -> N
         assert found["dask"] == found["threads"]
         assert len(processes["threads"]) == 1
         assert len(processes["dask"]) == 2
-        assert len(processes["pool"]) == 3, "each has a process of its own"
+        assert len(processes["pool"]) == 4, "each has a process of its own"
     finally:
         for executor in ("threads", "dask"):
             remove_home(homes[executor])
@@ -116,8 +116,8 @@ def all_heard(prefect: Server, run_id: str) -> bool:
 
 def test_workers_that_die_cost_only_time(prefect: Server, tmp_path: Path) -> None:
     """One with all that it started, as a machine that loses its power; of another only the worker itself."""
-    source = str(write_slow_collection(tmp_path / "source", 250))
-    arguments = ("ingest", source, "--dataset", "hurt", "--batch-size", "50", "--json")
+    source = str(write_slow_collection(tmp_path / "source", 400))
+    arguments = ("ingest", source, "--dataset", "hurt", "--batch-size", "80", "--json")
     command = [*COMMAND, *arguments, "--executor", "pool"]
     with (
         prefect.worker(limit=1, **SLOW) as machine,
@@ -137,7 +137,7 @@ def test_workers_that_die_cost_only_time(prefect: Server, tmp_path: Path) -> Non
     assert ingest.returncode == 0, printed
     summary = json.loads(printed)
     assert summary["published"] is True
-    assert summary["images"]["loaded"] == 250
+    assert summary["images"]["loaded"] == 400
     assert lookbook_json(prefect.home, "verify", "hurt")["differences"] == []
     ends = Counter(child["state_type"] for child in prefect.children(run_id))
     assert ends["COMPLETED"] == 5

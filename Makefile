@@ -37,7 +37,7 @@ deploy: .venv/ready  ## Put pools, blocks and deployments on the server of PREFE
 
 # Tests start hundreds of processes: each would compile all modules anew.
 unexport PYTHONDONTWRITEBYTECODE
-# One process more than two cores have: real servers are waited for.
+# Two cores take three: a process that waits for a real server leaves its core to another.
 pytest = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadscope $(if $(K),-k "$$K")
 PROCESSES ?= 3
 

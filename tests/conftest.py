@@ -43,6 +43,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServerOrFi
     return ByServerOrFile(config, log)
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Keep bytes out of the names of tests: an archive holds the time, and each process would collect other tests."""
+    return argname if isinstance(val, bytes) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests into the order of their turns."""
     items.sort(key=lambda item: next(turn for turn, start in enumerate(TURNS) if item.nodeid.startswith(start)))

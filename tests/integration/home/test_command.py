@@ -67,6 +67,7 @@ def test_verify_finds_it_clean(shared_home: Path) -> None:
     assert "is clean" in lookbook(shared_home, "verify", "demo").stdout
 
 
+@pytest.mark.full
 def test_the_lists_agree_with_the_summary(shared_home: Path, sample: dict[str, object]) -> None:
     assert [each["snapshot"] for each in lookbook_json(shared_home, "datasets") if each["dataset"] == "demo"] == [
         sample["snapshot"]
@@ -80,6 +81,7 @@ def test_the_lists_agree_with_the_summary(shared_home: Path, sample: dict[str, o
     assert rejects[0]["locator"] in lookbook(shared_home, "rejects", "demo").stdout
 
 
+@pytest.mark.full
 def test_the_warehouse_answers_in_json_csv_and_tables(shared_home: Path, sample: dict[str, object]) -> None:
     sql = "SELECT outcome, count(*) AS images FROM warehouse.images WHERE dataset = 'demo' GROUP BY 1 ORDER BY 1"
     rows = lookbook_json(shared_home, "query", sql)
@@ -362,6 +364,7 @@ def test_stop_ends_the_servers_of_a_home(own_home: Path, tmp_path: Path) -> None
     assert lookbook_json(own_home, "verify", "x")["differences"] == []
 
 
+@pytest.mark.full
 def test_verify_names_each_fault_in_one_line_and_repair_mends_them(shared_home: Path, tmp_path: Path) -> None:
     source = write_collection(
         tmp_path / "source", {f"{n}.jpg": photo(n) for n in (1, 2, 3)}, [row(n) for n in (1, 2, 3)]

@@ -27,6 +27,7 @@ def server() -> Iterator[KaggleServer]:
         yield server
 
 
+@pytest.mark.full
 def test_a_private_dataset_becomes_a_snapshot_and_a_copy_of_it_a_folder(
     shared_home: Path, server: KaggleServer, tmp_path: Path
 ) -> None:

@@ -75,6 +75,7 @@ def assert_whole(home: Path, dataset: str, images: int) -> None:
     assert counts["outputs"] == counts["distinct_outputs"] > 0
 
 
+@pytest.mark.full
 def test_killed_in_a_batch_and_right_before_and_after_current(home: Path) -> None:
     """One dataset, killed three times on its way."""
     arguments = ["ingest", "sample://240", "--dataset", "killed", "--batch-size", "60"]

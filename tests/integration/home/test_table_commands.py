@@ -40,6 +40,7 @@ def test_tables_are_listed_and_described(home: Path) -> None:
     assert "tabular: snapshot" in printed
 
 
+@pytest.mark.full
 def test_lake_and_warehouse_are_queried_in_one_statement(home: Path) -> None:
     sql = "SELECT count(*) AS n FROM lake.trips JOIN warehouse.products ON products.id = trips.id"
     sql += " WHERE dataset = 'tabular'"
@@ -48,6 +49,7 @@ def test_lake_and_warehouse_are_queried_in_one_statement(home: Path) -> None:
     assert "bills nothing" in lookbook(home, "query", sql, "--dry-run").stdout
 
 
+@pytest.mark.full
 def test_what_is_not_there_is_said_so(home: Path) -> None:
     for arguments in (["describe", "lake.nothing"], ["query", "FROM lake.nothing"]):
         done = lookbook(home, *arguments, "--json")

@@ -187,6 +187,7 @@ def test_files_that_arrive_are_taken_once_and_a_run_without_new_ones_is_skipped_
     assert feeds.rows("waiting") == 2
 
 
+@pytest.mark.full
 def test_a_tick_of_the_schedule_is_the_date_of_its_run(feeds: Feeds) -> None:
     server = feeds.server
     deployment = server.deployment("pipeline/ticking")

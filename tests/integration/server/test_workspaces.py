@@ -113,6 +113,7 @@ def test_one_with_a_postgresql_keeps_its_password_through_an_edit_and_shows_it_n
     assert "hunter2" not in json.dumps(shown)
 
 
+@pytest.mark.full
 def test_saved_again_it_is_replaced(prefect: Server, tmp_path: Path, save: Save) -> None:
     save("twice", URL)
     save("twice", lake=str(tmp_path))
@@ -211,6 +212,7 @@ def private_key() -> str:
     ).decode()
 
 
+@pytest.mark.full
 def test_one_that_lost_a_part_is_said_so_in_two_lines(prefect: Server, save: Save) -> None:
     save("broken", URL)
     prefect.delete(f"/block_documents/{document(prefect, 'lookbook-folder-lake', 'broken')['id']}")

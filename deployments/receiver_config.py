@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from blocks.errors import UsageError
+from blocks.hosts import is_loopback
 from tasks.parameters import DatasetName, SourceUri, WorkspaceName
 
 
@@ -94,15 +94,8 @@ def check_guarded(host: str, token: SecretStr | None, *, unauthenticated: bool) 
     Raises:
         UsageError: it would listen for more than this machine, with no token, and nobody said that this is meant.
     """
-    if token is None and not unauthenticated and not _is_loopback(host):
+    if token is None and not unauthenticated and not is_loopback(host):
         raise UsageError(
             f"--host {host}: without a token anybody who reaches it could start ingests.",
             "Set LOOKBOOK_RECEIVER_TOKEN; or give --unauthenticated where Cloud Run's IAM or a proxy checks who posts.",
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

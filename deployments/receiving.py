@@ -29,6 +29,7 @@ def receive(
     import uvicorn
     from uvicorn.config import LOGGING_CONFIG
 
+    from blocks.hosts import HostCheck, is_loopback
     from blocks.settings import read_settings
     from deployments import prefect_environment
     from deployments.receiver_config import check_guarded, read_config
@@ -41,4 +42,5 @@ def receive(
     own = {"lookbook": {"handlers": ["default"], "level": "INFO", "propagate": False}}
     logs = LOGGING_CONFIG | {"loggers": LOGGING_CONFIG["loggers"] | own}
     # A token stands in the address that is posted to, and uvicorn's access log would keep it.
-    uvicorn.run(make_app(found), host=host, port=port, access_log=False, log_config=logs)
+    app = HostCheck(make_app(found), allowed=(), anywhere=not is_loopback(host), setting="--host")
+    uvicorn.run(app, host=host, port=port, access_log=False, log_config=logs)

@@ -11,6 +11,8 @@ from typing import Annotated
 import anyio.to_thread
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.datastructures import Headers
+from starlette.types import Scope as AsgiScope
 
 from blocks.errors import LookbookError
 from blocks.registry import Registry
@@ -95,7 +97,7 @@ class Gate:
         Raises:
             Problem: no key, a wrong one, one that may not do this, or too many requests.
         """
-        principal = await self._principal(address, given)
+        principal = await self.identify(address, given)
         name = principal.key_id or address
         wait = max(self._reads.take(name), self._submits.take(name) if submits else 0.0)
         if wait:
@@ -104,7 +106,12 @@ class Gate:
             raise Problem(403, "no-scope", f"This key has no scope {scope}.", "Ask for a key that has it.")
         return principal
 
-    async def _principal(self, address: str, given: str | None) -> Principal:
+    async def identify(self, address: str, given: str | None) -> Principal:
+        """Who asks, whatever they may.
+
+        Raises:
+            Problem: no key, a wrong one, or too many wrong ones from this address.
+        """
         if wait := self._refusals.wait(address):
             raise _too_many("Too many wrong keys came from this address.", wait)
         keys = await self._ring.keys()
@@ -128,16 +135,23 @@ def needs(scope: Scope, *, submits: bool = False) -> Callable[..., Awaitable[Pri
     """A dependency that lets in who has a scope."""
 
     async def admitted(
-        request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+        request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
     ) -> Principal:
-        address = request.client.host if request.client else "unknown"
-        key = given.credentials if given else request.headers.get("authorization")
+        address, key = asker(request.scope, request.headers)
         gate: Gate = request.app.state.services.gate
         principal = await gate.admit(address, key, scope, submits=submits)
         request.scope["principal"] = principal.key_id or "anybody"
         return principal
 
     return admitted
+
+
+def asker(scope: AsgiScope, headers: Headers) -> tuple[str, str | None]:
+    """Where a request comes from, and the key in it: that of ``Bearer``, else what stands there."""
+    client = scope.get("client")
+    given = headers.get("authorization")
+    scheme, _, key = (given or "").partition(" ")
+    return client[0] if client else "unknown", key.strip() if scheme.lower() == "bearer" and key.strip() else given
 
 
 def _too_many(what: str, wait: float) -> Problem:

@@ -6,14 +6,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
+from starlette.types import ASGIApp, Scope
 
+from blocks.hosts import HostCheck, Refusal
 from blocks.workspace import Workspace
 from deployments.api.bodies import BodyCheck
 from deployments.api.config import ApiConfig
 from deployments.api.document import add_document
 from deployments.api.envelope import Envelope
-from deployments.api.hosts import HostCheck
-from deployments.api.problems import add_handlers
+from deployments.api.problems import Problem, add_handlers, answer
 from deployments.api.routes import datasets, diffs, exports, health, images, ingests, page, products, rejects
 from deployments.api.runs import Runs
 from deployments.api.services import Services
@@ -50,7 +51,18 @@ def make_app(workspace: Workspace, name: str, config: ApiConfig, runs: Runs) -> 
     add_document(app)
     add_handlers(app)
     # The last one that is added is the first that a request meets.
-    app.add_middleware(BodyCheck, config=config)
-    app.add_middleware(HostCheck, config=config)
+    app.add_middleware(BodyCheck, config=config, gate=services.gate)
+    app.add_middleware(
+        HostCheck,
+        allowed=config.allowed_hosts,
+        anywhere=not config.is_local,
+        setting="LOOKBOOK_API_ALLOWED_HOSTS",
+        refuse=_refused,
+    )
     app.add_middleware(Envelope, metrics=services.metrics)
     return app
+
+
+def _refused(scope: Scope, refusal: Refusal) -> ASGIApp:
+    problem = Problem(refusal.status, refusal.name, refusal.detail, refusal.way_out)
+    return answer(problem, scope.get("request_id", ""))

@@ -1,38 +1,52 @@
-"""Bodies: no larger and no deeper than they may be, checked before anything reads them."""
+"""Bodies: of who may come in, no larger and no deeper than they may be; checked before anything reads them."""
 
 from __future__ import annotations
 
 import re
 
+import anyio.to_thread
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from blocks.errors import LookbookError, TransientError
+from deployments.api.access import Gate, asker
 from deployments.api.config import ApiConfig
-from deployments.api.problems import Problem, answer
+from deployments.api.problems import Problem, answer, problem_of
 
-_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
+#: Methods with a body that somebody reads.
+_WITH_BODY = {"POST", "PUT", "PATCH"}
+#: Bodies that are looked through at the same time: each takes a processor from the answers to others.
+_AT_ONCE = 2
+#: Texts and brackets. Possessive (*+): each byte is looked at once, and nothing is kept to go back to.
+_TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{]|[\]}]', re.DOTALL)
 #: Half of a pair of surrogates: JSON can say it, UTF-8 cannot.
 _ESCAPED = re.compile(rb"\\u(?P<first>[dD][89abAB][0-9a-fA-F]{2})(?:\\u(?P<second>[dD][c-fC-F][0-9a-fA-F]{2}))?")
 _LONE_LOW = re.compile(rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 
 
 class BodyCheck:
-    """Middleware that reads a body whole and refuses one that is too large, too deep, or of another type."""
+    """Middleware that reads a body whole, of who may come in, and refuses one too large, too deep, or of another type.
 
-    def __init__(self, app: ASGIApp, config: ApiConfig) -> None:
-        self._app, self._config = app, config
+    The key is asked for first: FastAPI would read and parse the body before it looks at the key.
+    """
+
+    def __init__(self, app: ASGIApp, config: ApiConfig, gate: Gate) -> None:
+        self._app, self._config, self._gate = app, config, gate
+        self._looks = anyio.CapacityLimiter(_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass on."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["method"] not in _WITH_BODY:
             await self._app(scope, receive, send)
             return
+        headers = Headers(scope=scope)
         try:
-            body = await self._read(Headers(scope=scope), receive)
+            await self._gate.identify(*asker(scope, headers))
+            body = await self._read(headers, receive)
             if body:
-                self._check(scope, body)
-        except Problem as problem:
-            await answer(problem, scope.get("request_id", ""))(scope, receive, send)
+                await anyio.to_thread.run_sync(self._check, headers, body, limiter=self._looks)
+        except (Problem, LookbookError, TransientError) as error:
+            await answer(problem_of(error), scope.get("request_id", ""))(scope, receive, send)
             return
         if body is not None:
             await self._app(scope, _again(body, receive), send)
@@ -53,13 +67,11 @@ class BodyCheck:
             if not message.get("more_body", False):
                 return bytes(body)
 
-    def _check(self, scope: Scope, body: bytes) -> None:
-        if scope["method"] not in {"POST", "PUT", "PATCH"}:
-            return  # nothing reads it
-        kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
+    def _check(self, headers: Headers, body: bytes) -> None:
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise Problem(415, "no-json", "The body has to be JSON.", "Send it with Content-Type: application/json.")
-        if levels(body) > self._config.body_levels:
+        if is_deeper(body, self._config.body_levels):
             raise Problem(422, "too-deep", f"The JSON is deeper than {self._config.body_levels} levels.")
         if has_lone_surrogates(body):
             raise Problem(422, "no-text", "The JSON has half of a surrogate pair, which is no text.")
@@ -74,17 +86,18 @@ class BodyCheck:
         )
 
 
-def levels(document: bytes) -> int:
-    """How deep arrays and objects lie in each other, also where it is no JSON."""
-    depth = deepest = 0
+def is_deeper(document: bytes, levels: int) -> bool:
+    """Whether arrays and objects lie in each other more than so many levels deep, also where it is no JSON."""
+    depth = 0
     for token in _TOKENS.finditer(document):
-        first = token[0][:1]
+        first = document[token.start()]
         if first in b"[{":
             depth += 1
-            deepest = max(deepest, depth)
+            if depth > levels:
+                return True
         elif first in b"]}":
             depth -= 1
-    return deepest
+    return False
 
 
 def has_lone_surrogates(document: bytes) -> bool:

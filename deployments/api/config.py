@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Annotated
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from blocks.errors import UsageError
+from blocks.hosts import is_loopback
 
 MEGABYTE = 2**20
 
@@ -59,11 +59,3 @@ def read_config(**given: object) -> ApiConfig:
         first = error.errors(include_input=False)[0]
         name = "LOOKBOOK_API_" + "_".join(map(str, first["loc"])).upper()
         raise UsageError(f"{name}: {first['msg']}.", "Correct or unset this environment variable.") from error
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is one of this machine alone."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"

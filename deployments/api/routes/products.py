@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from blocks.errors import UsageError
 from deployments.api import models
 from deployments.api.access import Reader
-from deployments.api.bodies import levels
+from deployments.api.bodies import is_deeper
 from deployments.api.config import ApiConfig
 from deployments.api.cursors import Cursor, read_cursor, start_of
 from deployments.api.loaded import LoadedSnapshot
@@ -133,7 +133,7 @@ def _page(
 def _filter(text: str | None, config: ApiConfig) -> Filter | None:
     if not text:
         return None
-    if levels(text.encode("utf-8", "replace")) > config.body_levels:
+    if is_deeper(text.encode("utf-8", "replace"), config.body_levels):
         raise Problem(422, "too-deep", f"The filter is deeper than {config.body_levels} levels.")
     try:
         document = json.loads(text)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import anyio
 import pytest
+from starlette.types import Message
 
 from blocks.errors import UsageError
 from blocks.workspace import Workspace
@@ -125,3 +127,18 @@ def test_a_bucket_fills_again_at_its_rate_and_no_further_than_full() -> None:
     assert buckets.take("a") > 0
     now[0] = 1000
     assert [buckets.take("a") > 0 for _ in range(4)] == [False, False, False, True]
+
+
+def test_a_stranger_is_refused_before_its_body_is_read(guarded: Api) -> None:
+    create_key(guarded.workspace.registry, "page", ["read"])
+    answers: list[Message] = []
+
+    async def receive() -> Message:
+        raise AssertionError("the body was asked for")
+
+    async def send(message: Message) -> None:
+        answers.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/api/v1/exports", "headers": [(b"host", b"127.0.0.1")]}
+    anyio.run(guarded.app, scope | {"query_string": b"", "client": ("127.0.0.1", 1)}, receive, send)
+    assert answers[0]["status"] == 401

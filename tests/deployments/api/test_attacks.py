@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import re
+import threading
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
 
+from blocks.hosts import host_name
+from deployments.api import bodies
 from deployments.api.app import make_app
-from deployments.api.bodies import has_lone_surrogates, levels
+from deployments.api.bodies import has_lone_surrogates, is_deeper
 from deployments.api.config import ApiConfig
-from deployments.api.hosts import host_name
-from tests.support.api import Api, FakeRuns, problem
+from tests.support.api import Api, FakeRuns, problem, serving
+from tests.support.prefect_processes import HANG
 
 PATHS = (
     "../../etc/passwd",
@@ -251,10 +257,39 @@ def test_folders_are_ingested_below_the_roots_alone(shoes: Any) -> None:
 
 
 def test_depth_is_counted_outside_of_texts() -> None:
-    assert levels(b'{"a": [{"b": "]]]]{{{{\\"[["}]}') == 3
-    assert levels(b"[[[") == 3
-    assert levels(b'"[[[') == 0
-    assert levels(b"") == 0
+    nested = b'{"a": [{"b": "]]]]{{{{\\"[["}]}'
+    assert is_deeper(nested, 2)
+    assert not is_deeper(nested, 3)
+    assert is_deeper(b"[[[", 2)
+    assert not is_deeper(b'"[[[', 0)
+    assert not is_deeper(b"", 0)
+
+
+def test_others_are_answered_while_a_body_is_looked_through(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    looking, done = threading.Event(), threading.Event()
+
+    def look(_: bytes) -> bool:
+        looking.set()
+        return not done.wait(HANG)
+
+    monkeypatch.setattr(bodies, "has_lone_surrogates", look)
+    with serving(api.app) as url, ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(httpx.post, f"{url}/api/v1/exports", json={}, timeout=HANG)
+        assert looking.wait(HANG)
+        assert httpx.get(f"{url}/health", timeout=HANG).is_success
+        done.set()
+        assert sent.result().status_code == 422
+
+
+@pytest.mark.parametrize("part", [b'"' + b"\\" * 2, b'"",', b"[]", b'"a', b'\\ud83d"', b'"' + b"a" * 100_000])
+def test_looking_through_a_body_keeps_nothing_of_it(part: bytes) -> None:
+    body = part * (1_000_000 // len(part))
+    tracemalloc.start()
+    try:
+        is_deeper(body, 40)
+        assert tracemalloc.get_traced_memory()[1] < 100_000  # going back would keep a note for each byte
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("text", ["plain", "☃", "\U0001f600", "\\ud800", '"', "\\\\u"])

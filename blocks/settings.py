@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LOOKBOOK_", env_ignore_empty=True, extra="ignore")
 
     home: Annotated[Path, Field(description="Folder of the local workspace.")] = Path(".lookbook")
+    home_shared: Annotated[
+        bool, Field(description="Leave the home's permissions as they are: other users of this machine work in it.")
+    ] = False
     registry_url: Annotated[
         SecretStr | None,
         Field(description="PostgreSQL of the local workspace's registry, in place of the embedded one."),
@@ -66,3 +70,31 @@ def read_settings() -> Settings:
         first = error.errors()[0]
         name = "LOOKBOOK_" + "_".join(map(str, first["loc"])).upper()
         raise UsageError(f"{name}: {first['msg']}.", "Correct or unset this environment variable.") from error
+
+
+#: What lies in a home.
+_PARTS = {
+    *("inbox", "lake", "postgres", "postgres.lock", "postgres.new", "prefect", "scratch", "socket", ".id"),
+    *("lookbook.duckdb", "lookbook.duckdb.wal"),
+}
+
+
+def make_home(home: Path) -> None:
+    """Make the folder of a home, and keep the other users of this machine out of it, unless LOOKBOOK_HOME_SHARED.
+
+    It holds secrets of blocks beside the key that encrypts them. A folder that holds more than a home keeps its
+    permissions; what is the home's in it is closed.
+
+    Raises:
+        OSError: it can't be made.
+    """
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if read_settings().home_shared:
+        return
+    inside = list(home.iterdir())
+    ours = [path for path in inside if path.name in _PARTS]
+    for path in [home] if len(ours) == len(inside) else ours:
+        found = path.lstat()
+        others = stat.S_IRWXG | stat.S_IRWXO
+        if found.st_uid == os.geteuid() and found.st_mode & others and not stat.S_ISLNK(found.st_mode):
+            path.chmod(stat.S_IMODE(found.st_mode) & ~others)

@@ -14,7 +14,7 @@ from blocks.embedded import prefect_server
 from blocks.errors import LookbookError, OutOfReachError, UsageError
 from blocks.lake import FolderLake, Lake
 from blocks.registry import PostgresRegistry, Registry
-from blocks.settings import read_settings
+from blocks.settings import make_home, read_settings
 from blocks.warehouse import Warehouse
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def local_workspace(home: Path) -> Workspace:
         LookbookError: the folder can't be made or written.
     """
     try:
+        make_home(home)
         for folder in (home / "lake", home / "scratch"):
             folder.mkdir(parents=True, exist_ok=True)
         (home / "scratch" / ".writable").touch()
@@ -73,8 +74,10 @@ def load_workspace(name: str) -> Workspace:
         LookbookError: the one that is saved can't be used, or Prefect's API refuses to tell.
     """
     home = read_settings().home
-    if name == "local" and prefect_server.configured_api_url() in {None, prefect_server.running(home)}:
-        return local_workspace(home)
+    if prefect_server.configured_api_url(home) is None:
+        if name == "local":
+            return local_workspace(home)
+        prefect_server.use(home)
     saved = _load_saved(name)
     if saved is not None:
         return saved

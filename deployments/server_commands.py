@@ -9,8 +9,10 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
+from cyclopts import Parameter
 from pydantic import Field
 
+from blocks.embedded import prefect_server
 from deployments.options import Debug, Json
 
 if TYPE_CHECKING:
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 
 Port = Annotated[int, Field(ge=1, le=65535, description="Where Prefect listens; by default 4200, or any free port.")]
 
+NoSignIn = Annotated[
+    bool, Parameter(negative="", help="Let every user of this machine use Prefect's server, without a key.")
+]
+UNGUARDED = "every user of this machine can run commands as you, and read the secrets of your blocks."
 ApiPort = Annotated[int, Field(ge=1, le=65535, description="Where the API listens; by default 4201, or any free port.")]
 
 
@@ -39,7 +45,12 @@ def deploy(*, json: Json = False, debug: Debug = False) -> int:
 
 
 def serve(
-    *, port: Port | None = None, api_port: ApiPort | None = None, json: Json = False, debug: Debug = False
+    *,
+    port: Port | None = None,
+    api_port: ApiPort | None = None,
+    no_sign_in: NoSignIn = False,
+    json: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Run everything on this machine until Ctrl-C: Prefect's server and UI, a worker, all deployments, the API."""
     from blocks.settings import read_settings
@@ -57,16 +68,20 @@ def serve(
             nonlocal up
             up = True
             starting.close()
-            print_json({name: str(value) for name, value in asdict(served).items()}) if json else _print_served(served)
+            print_json(
+                {name: value and str(value) for name, value in asdict(served).items()}
+            ) if json else _print_served(served)
             sys.stdout.flush()
 
         home = read_settings().home
-        serving.serve(home, port, debug=debug, say=say, announce=announce, api_port=api_port)
+        if no_sign_in:
+            sys.stderr.write(f"Warning: {UNGUARDED}\n")
+        serving.serve(*(home, port), debug=debug, say=say, announce=announce, api_port=api_port, sign_in=not no_sign_in)
 
 
 def _print_deployed(done: Deployed, api: str, home: Path) -> None:
     print_changes(done)
-    worker = f"LOOKBOOK_HOME={quote(str(home))} PREFECT_API_URL={quote(api)} {_prefect()} worker start --pool lookbook"
+    worker = f"LOOKBOOK_HOME={quote(str(home))} {_prefect(api, home)} worker start --pool lookbook"
     sys.stdout.write(f"To run them on this machine: {worker}\n")
 
 
@@ -87,9 +102,9 @@ def print_changes(done: Deployed) -> None:
 
 
 def _print_served(served: Served) -> None:
-    run = f"PREFECT_API_URL={quote(served.api)} {_prefect()} deployment run ingest/local"
+    run = f"{_prefect(served.api, served.home)} deployment run ingest/local"
     lines = {
-        "UI": served.ui,
+        "UI": served.sign_in or served.ui,
         "start a run": f"{served.ui}/deployments, or",
         "": f"{run} -p source=sample://500 -p dataset=demo",
         "page": f"{served.service}/",
@@ -103,7 +118,15 @@ def _print_served(served: Served) -> None:
         sys.stdout.write(f"  {name:<12}  {text}\n")
 
 
-def _prefect() -> str:
-    """Prefect's command beside this Python, as short as it can be typed from here, quoted for a shell."""
-    command = Path(sys.executable).with_name("prefect")
-    return quote(str(command.relative_to(Path.cwd()) if command.is_relative_to(Path.cwd()) else command))
+def _prefect(api: str, home: Path) -> str:
+    """Prefect's command beside this Python with what leads it to a server, as it is typed from here in a shell.
+
+    The profile of this home's own server lies in the home, with its key.
+    """
+    own = prefect_server.running(home) == api
+    where = f"PREFECT_HOME={quote(_short(home / 'prefect'))}" if own else f"PREFECT_API_URL={quote(api)}"
+    return f"{where} {quote(_short(Path(sys.executable).with_name('prefect')))}"
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

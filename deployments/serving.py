@@ -16,7 +16,7 @@ import fasteners
 
 from blocks.embedded import postgres, prefect_server
 from blocks.errors import LookbookError, UsageError
-from blocks.settings import read_settings
+from blocks.settings import make_home, read_settings
 from deployments import deploying, prefect_environment
 from deployments.api_process import ApiProcess
 from deployments.worker_process import WorkerProcess
@@ -39,11 +39,13 @@ class Served:
     Attributes:
         api: of Prefect's server.
         ui: of Prefect's server.
+        sign_in: address that signs a browser in to the UI; None: it asks for nothing, or the server is not this home's.
         service: where Lookbook's own API listens.
     """
 
     api: str
     ui: str
+    sign_in: str | None
     service: str
     home: Path
     inbox: Path
@@ -81,6 +83,7 @@ def serve(
     say: Say,
     announce: Callable[[Served], None],
     api_port: int | None = None,
+    sign_in: bool = True,
 ) -> None:
     """Run all of it until Ctrl-C or SIGTERM, then end what was started, and nothing else.
 
@@ -91,6 +94,7 @@ def serve(
         say: is told what is done now.
         announce: is called once, when runs can be started.
         api_port: of the API; by default 4201, or any that is free.
+        sign_in: whether Prefect's server asks who wants something; else every user of this machine may do all.
 
     Raises:
         LookbookError: it is served already, something does not start, or the server ended by itself.
@@ -99,26 +103,27 @@ def serve(
     if api_port is not None and not prefect_server.is_free(api_port):
         raise UsageError(f"--api-port {api_port}: another program listens there.", "Give another, or none.")
     with _only_one(home), ExitStack() as ending, contextlib.suppress(Ended), _ended_by_signals():
-        children, served = _start(home, port, debug, ending, say, api_port)
+        children, served = _start(home, port, debug, ending, say, api_port, sign_in=sign_in)
         announce(served)
         _watch(children, home, own=prefect_server.running(home) == served.api, say=say)
 
 
 def _start(
-    home: Path, port: int | None, debug: bool, ending: ExitStack, say: Say, api_port: int | None = None
+    home: Path, port: int | None, debug: bool, ending: ExitStack, say: Say, api_port: int | None, *, sign_in: bool
 ) -> tuple[list[Child], Served]:
     """Start all, in the order of need; what was started is put on `ending`, which ends it in reverse."""
     say("starting PostgreSQL")
     _start_registry(home, ending, say)
     say("starting Prefect's server")
-    api = _start_server(home, port, debug, ending, say)
+    api = _start_server(home, port, debug, ending, say, sign_in=sign_in)
     inbox = home / "inbox"
     inbox.mkdir(exist_ok=True)
     say("deploying")
     os.environ["LOOKBOOK_HOME"] = str(home)
     for name in deploying.deploy().broken:
         say(f"{name} is not deployed: lookbook pipeline validate says why")
-    if api == prefect_server.running(home):
+    ui, own = api.removesuffix("/api"), api == prefect_server.running(home)
+    if own:
         save_local_workspace(home)
     say("starting a worker")
     logs = home / "prefect"
@@ -134,7 +139,8 @@ def _start(
     ending.callback(service.stop)
     service.start()
     ending.callback(say, "ending the API, the worker, its runs and the servers")
-    return [worker, service], Served(api, api.removesuffix("/api"), service.url, home, inbox, POOL, logs)
+    link = f"{ui}{prefect_server.sign_in_path(home)}" if own and sign_in else None
+    return [worker, service], Served(api, ui, link, service.url, home, inbox, POOL, logs)
 
 
 def save_local_workspace(home: Path) -> None:
@@ -156,14 +162,16 @@ def _start_registry(home: Path, ending: ExitStack, say: Say) -> None:
         postgres.start(home)
 
 
-def _start_server(home: Path, port: int | None, debug: bool, ending: ExitStack, say: Say) -> str:
+def _start_server(home: Path, port: int | None, debug: bool, ending: ExitStack, say: Say, *, sign_in: bool) -> str:
     """Start the home's own server, unless one is configured or it runs; returns the URL of the API."""
-    used = prefect_server.configured_api_url() or prefect_server.running(home)
+    used = prefect_server.configured_api_url(home) or prefect_server.running(home)
     if used is None:
         if port is not None and not prefect_server.is_free(port):
             raise UsageError(f"--port {port}: another program listens there.", "Give another, or none.")
         ending.callback(_stop_unless_used, prefect_server.stop, home, say)
-        prefect_server.start(home, port or (PORT if prefect_server.is_free(PORT) else None))
+        prefect_server.start(home, port or (PORT if prefect_server.is_free(PORT) else None), sign_in=sign_in)
+    elif not sign_in:
+        raise UsageError(f"--no-sign-in: the server at {used} is used.", "Leave it out, or end that server.")
     elif port is not None and not used.startswith(f"http://127.0.0.1:{port}/"):
         raise UsageError(f"--port {port}: the server at {used} is used.", "Leave out --port, or end that server.")
     return prefect_environment.prepare_server(home, debug=debug)
@@ -189,7 +197,7 @@ def _watch(children: Sequence[Child], home: Path, *, own: bool, say: Say) -> Non
     kept = [_Kept(child) for child in children]
     while True:
         time.sleep(1)
-        if own and not prefect_server.is_alive(home):
+        if own and prefect_server.running(home) is None:
             raise LookbookError("Prefect's server ended by itself.", f"Its log is {home / 'prefect' / 'server.log'}.")
         for each in kept:
             each.tend(say)
@@ -222,7 +230,8 @@ class _Kept:
 def _only_one(home: Path) -> Iterator[None]:
     folder = home / "prefect"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_home(home)
+        folder.mkdir(exist_ok=True)
         lock = fasteners.InterProcessLock(folder / "serve.lock")
         alone = lock.acquire(blocking=False)
     except OSError as error:

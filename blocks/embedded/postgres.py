@@ -21,6 +21,7 @@ import fasteners
 import psutil
 
 from blocks.errors import LookbookError
+from blocks.settings import make_home
 
 #: The kernel refuses longer socket addresses; PostgreSQL adds "/.s.PGSQL.5432.lock" to the folder.
 LONGEST_SOCKET_FOLDER = 80
@@ -60,8 +61,9 @@ def start(home: Path) -> PostgresAddress:
     Raises:
         LookbookError: it cannot be started; the message names its log.
     """
-    data = data_folder(home)
     try:
+        make_home(home)  # first: the folder's name depends on it
+        data = data_folder(home)
         data.parent.mkdir(parents=True, exist_ok=True)
         with _starting, fasteners.InterProcessLock(data.parent / "postgres.lock"):
             address = running(home)
@@ -72,7 +74,7 @@ def start(home: Path) -> PostgresAddress:
     except (OSError, subprocess.SubprocessError, KeyError) as error:
         raise LookbookError(
             f"The embedded PostgreSQL of {home} does not start: {_cause(error)}.",
-            f"Its log is {data / 'log'}. Or name a PostgreSQL of your own in a saved workspace.",
+            f"Its log is {data_folder(home) / 'log'}. Or name a PostgreSQL of your own in a saved workspace.",
         ) from error
 
 

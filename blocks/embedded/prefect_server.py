@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -19,10 +21,13 @@ import fasteners
 import psutil
 
 from blocks.errors import LookbookError
+from blocks.settings import make_home
 
-#: Seconds to the first answer; about 10 on two cores, more on a busy machine.
+#: Seconds to the first answer; about 10 on two cores, more on a busy machine. A server that runs has as many to answer.
 START_TIMEOUT = 120
 ATTEMPTS = 3
+#: Who signs in to a home's server.
+USER = "lookbook"
 
 #: What keeps the server's database from growing without end: runs go after 30 days (the books keep theirs, in the
 #: registry), events after 7, heartbeats after one. Whoever sets one of these in the environment has the last word.
@@ -38,11 +43,16 @@ UPKEEP = {
 _starting = threading.Lock()
 
 
-def configured_api_url() -> str | None:
-    """The API that the user's own Prefect settings name: the environment first, then the active profile."""
+def configured_api_url(home: Path) -> str | None:
+    """The API that the user's own Prefect settings name: the environment first, then the active profile.
+
+    None where they name none, or the server of this home, whose profile lies in the home.
+    """
     if url := os.environ.get("PREFECT_API_URL"):
-        return url
+        return None if url.rstrip("/").replace("//localhost:", "//127.0.0.1:") == running(home) else url
     folder = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+    if folder.absolute() == home / "prefect":
+        return None
     profiles = Path(os.environ.get("PREFECT_PROFILES_PATH", folder / "profiles.toml"))
     try:
         saved = tomllib.loads(profiles.read_text(encoding="utf-8"))
@@ -54,35 +64,63 @@ def configured_api_url() -> str | None:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """The settings of a Prefect that lives inside this home, and tells nobody that it does."""
-    return {
+    """The settings of a Prefect that lives inside this home, and tells nobody that it does.
+
+    With no server it starts none of its own: whoever needs one calls `start`.
+    """
+    own = {
         "PREFECT_HOME": str(home / "prefect"),
         "PREFECT_PROFILE": "ephemeral",
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "DO_NOT_TRACK": "1",
     } | {name: os.environ.get(name, value) for name, value in UPKEEP.items()}
+    key = auth_string(home)
+    return own | {"PREFECT_API_AUTH_STRING": key} if key else own
 
 
-def start(home: Path, port: int | None = None) -> str:
+def auth_string(home: Path) -> str | None:
+    """What this home's server asks for, as ``user:password``; None before its first start."""
+    try:
+        return (home / "prefect" / "auth").read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
+
+
+def sign_in_path(home: Path) -> str:
+    """What an address of this home's server ends with to sign a browser in to its UI."""
+    return f"/sign-in#{auth_string(home) or ''}"
+
+
+def start(home: Path, port: int | None = None, *, sign_in: bool = True) -> str:
     """Start the server of this home, or find the one that runs already; returns the URL of its API.
 
-    Its database is SQLite under the home, or the one that PREFECT_SERVER_DATABASE_CONNECTION_URL names.
+    Its database is SQLite under the home, or the one that PREFECT_SERVER_DATABASE_CONNECTION_URL names. One that is too
+    busy to answer is waited for: two on one database would undo each other's work.
 
     Args:
         home: of this server.
         port: where a new one listens, instead of on any that is free.
+        sign_in: whether a new one asks for the home's key; else whoever reaches it may do all.
 
     Raises:
-        LookbookError: it does not start; the message names its log.
+        LookbookError: it does not start, or does not answer; the message names its log.
     """
     folder = home / "prefect"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_home(home)
+        folder.mkdir(exist_ok=True)
         with _starting, fasteners.InterProcessLock(folder / "server.lock"):
-            url = running(home)
+            process, known = _recorded(home)
+            url = _url(known) if process is not None else None
+            if process is not None and not _wait_for(_url(known), process):
+                raise LookbookError(
+                    f"The Prefect server of this home (process {process.pid}) does not answer at {url}.",
+                    f'Wait until it is less busy, or end it with "lookbook stop". Its log is {folder / "server.log"}.',
+                )
             for _ in range(ATTEMPTS):
-                url = url or _start_on(port or free_port(), home)
+                url = url or _start_on(port or free_port(), home, sign_in=sign_in)
     except OSError as error:
         raise LookbookError(
             f"{folder} cannot be written: {error.strerror or error}.",
@@ -96,16 +134,23 @@ def start(home: Path, port: int | None = None) -> str:
     return url
 
 
+def use(home: Path) -> str:
+    """Start or find the server of this home, and make it the one of this process's Prefect; returns the API's URL.
+
+    Raises:
+        LookbookError: as by `start`.
+    """
+    url = start(home)
+    os.environ |= environment(home) | {"PREFECT_API_URL": url}
+    if context := sys.modules.get("prefect.context"):  # imported with other settings, which it keeps
+        context.refresh_global_settings_context()
+    return url
+
+
 def running(home: Path) -> str | None:
-    """The API's URL of this home's server if it answers, else None."""
+    """The API's URL of this home's server if its process lives, were it too busy to answer; else None."""
     process, port = _recorded(home)
-    url = f"http://127.0.0.1:{port}/api"
-    return url if process is not None and answers(url) else None
-
-
-def is_alive(home: Path) -> bool:
-    """Whether the process of this home's server lives, were it too busy to answer."""
-    return _recorded(home)[0] is not None
+    return _url(port) if process is not None else None
 
 
 def answers(url: str, timeout: float = 5) -> bool:
@@ -145,32 +190,71 @@ def _recorded(home: Path) -> tuple[psutil.Process | None, int]:
         return None, 0
 
 
-def _start_on(port: int, home: Path) -> str | None:
-    folder = home / "prefect"
-    url = f"http://127.0.0.1:{port}/api"
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+def _url(port: int) -> str:
+    return f"http://127.0.0.1:{port}/api"
+
+
+def _start_on(port: int, home: Path, *, sign_in: bool) -> str | None:
+    folder, url = home / "prefect", _url(port)
+    own = environment(home) | {"PREFECT_API_URL": url, "PREFECT_SERVER_UI_API_URL": url}
+    if sign_in:
+        own |= {name: _made_key(folder) for name in ("PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING")}
     with (folder / "server.log").open("wb") as log:
         child = subprocess.Popen(  # noqa: S603 - our own interpreter
-            command,
-            env=os.environ | environment(home) | {"PREFECT_API_URL": url, "PREFECT_SERVER_UI_API_URL": url},
+            [sys.executable, "-m", "blocks.embedded.guarded_server", "--port", str(port)],
+            env=os.environ | own,
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=0o077,
         )
-    record = {"pid": child.pid, "created": psutil.Process(child.pid).create_time(), "port": port, "home": str(home)}
+    process = psutil.Process(child.pid)
+    record = {"pid": child.pid, "created": process.create_time(), "port": port, "home": str(home)}
     (folder / "server.json").write_text(json.dumps(record), encoding="utf-8")
-    return url if _wait_for(url, child) else None
-
-
-def _wait_for(url: str, child: subprocess.Popen[bytes]) -> bool:
-    deadline = time.monotonic() + START_TIMEOUT
-    while time.monotonic() < deadline and child.poll() is None:
-        if answers(url, timeout=1):
-            return True
-        time.sleep(0.1)
+    if _wait_for(url, process):
+        _write_profile(folder, url)
+        return url
     child.kill()
+    child.wait()
+    return None
+
+
+def _made_key(folder: Path) -> str:
+    """The home's key; made once, for its owner's eyes alone."""
+    path = folder / "auth"
+    if auth_string(folder.parent) is None:
+        path.unlink(missing_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(f"{USER}:{secrets.token_urlsafe(24)}\n")
+    path.chmod(0o600)
+    return auth_string(folder.parent) or ""
+
+
+def _write_profile(folder: Path, url: str) -> None:
+    """Let the ``prefect`` command find the server and sign in, where PREFECT_HOME names this folder."""
+    path, mark = folder / "profiles.toml", "# Written by Lookbook at each start of its server."
+    if path.exists() and not path.read_text(encoding="utf-8").startswith(mark):
+        return  # the user's own
+    lines = [mark, f'active = "{USER}"', f"[profiles.{USER}]", f'PREFECT_API_URL = "{url}"']
+    if key := auth_string(folder.parent):
+        lines.append(f'PREFECT_API_AUTH_STRING = "{key}"')
+    aside = path.with_suffix(".new")
+    aside.unlink(missing_ok=True)
+    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
+    aside.replace(path)
+
+
+def _wait_for(url: str, process: psutil.Process) -> bool:
+    """Wait until a server answers; False where it ends, or does not in time."""
+    deadline = time.monotonic() + START_TIMEOUT
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while time.monotonic() < deadline and process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            if answers(url):
+                return True
+            time.sleep(0.1)
     return False
 
 

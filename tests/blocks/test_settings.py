@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from blocks.errors import UsageError
-from blocks.settings import read_settings
+from blocks.settings import make_home, read_settings
 
 
 @pytest.fixture(autouse=True)
@@ -70,3 +71,38 @@ def test_a_wrong_number_is_a_usage_error_that_names_the_variable(
     with pytest.raises(UsageError, match=f"^{variable}: ") as caught:
         read_settings()
     assert "environment variable" in caught.value.way_out
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_home_is_for_its_owner_alone_also_one_that_was_open(tmp_path: Path) -> None:
+    home = tmp_path / "deep" / "home"
+    make_home(home)
+    assert mode(home) == 0o700
+    (home / "lake").mkdir()
+    home.chmod(0o755)
+    make_home(home)
+    assert mode(home) == 0o700
+
+
+def test_a_folder_that_holds_more_than_a_home_stays_open_and_the_home_in_it_does_not(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir(mode=0o755)
+    home = tmp_path / "mine"
+    home.mkdir()
+    (home / "prefect").mkdir()
+    (home / "photos").mkdir()
+    (home / "inbox").symlink_to(outside)
+    for path in (home, home / "prefect", home / "photos", outside):
+        path.chmod(0o755)
+    make_home(home)
+    assert [mode(path) for path in (home, home / "prefect", home / "photos", outside)] == [0o755, 0o700, 0o755, 0o755]
+
+
+def test_a_home_that_is_shared_keeps_its_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOOKBOOK_HOME_SHARED", "true")
+    tmp_path.chmod(0o775)
+    make_home(tmp_path)
+    assert mode(tmp_path) == 0o775

@@ -21,6 +21,6 @@ def test_the_commands_are_quoted(capsys: pytest.CaptureFixture[str], monkeypatch
     _print_deployed(Deployed(), API, home)
     worker = shlex.split(capsys.readouterr().out.partition(": ")[2])
     assert worker[:3] == [f"LOOKBOOK_HOME={home}", f"PREFECT_API_URL={API}", "/opt/a python/bin/prefect"]
-    _print_served(Served(API, API, "http://127.0.0.1:4201", home, home / "inbox", "lookbook", home))
+    _print_served(Served(API, API, None, "http://127.0.0.1:4201", home, home / "inbox", "lookbook", home))
     (run,) = [line for line in capsys.readouterr().out.splitlines() if "deployment run" in line]
     assert shlex.split(run)[:2] == [f"PREFECT_API_URL={API}", "/opt/a python/bin/prefect"]

@@ -64,6 +64,11 @@ class Server:
         own["LOOKBOOK_PIPELINES"] = str(self.pipelines)
         return environment(self.home, **(own | more))
 
+    def auth(self) -> tuple[str, str]:
+        """Who asks it, as user and password."""
+        user, _, password = (prefect_server.auth_string(self.home) or ":").partition(":")
+        return user, password
+
     def prefect(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         """Run the ``prefect`` command to its end."""
         return self.python("-m", "prefect", *arguments, **more)
@@ -105,7 +110,7 @@ class Server:
         """As Prefect's own client, ask again on a 503: so ends a write that met another one in SQLite."""
 
         def ask() -> httpx.Response | None:
-            answer = httpx.request(method, f"{self.url}{path}", json=body, timeout=120)
+            answer = httpx.request(method, f"{self.url}{path}", json=body, timeout=120, auth=self.auth())
             return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer
 
         answer = wait_for(f"{method} {path} is answered", ask)

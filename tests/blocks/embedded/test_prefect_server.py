@@ -14,7 +14,9 @@ import pytest
 from prefect.settings import Settings
 
 from blocks.embedded import prefect_server
+from blocks.errors import LookbookError
 from tests.support.homes import remove_home
+from tests.support.loopback import Response, Route, serving
 
 
 @pytest.fixture(scope="module")
@@ -69,19 +71,63 @@ def test_a_damaged_record_is_no_server(tmp_path: Path, text: str) -> None:
     assert prefect_server.running(tmp_path) is None
 
 
+def recorded(home: Path, port: int) -> None:
+    """Make this process the server of a home."""
+    folder = home / "prefect"
+    folder.mkdir(parents=True)
+    own = psutil.Process()
+    record = {"pid": own.pid, "created": own.create_time(), "port": port, "home": str(home)}
+    (folder / "server.json").write_text(json.dumps(record))
+
+
+def test_a_server_too_busy_to_answer_is_waited_for_and_gets_no_twin(tmp_path: Path) -> None:
+    answers = iter([Response(503), Response(503), Response(200)])
+    with serving(Route("health", "GET", "/api/health", lambda _: next(answers))) as busy:
+        recorded(tmp_path, int(busy.url.rpartition(":")[2]))
+        assert prefect_server.start(tmp_path) == f"{busy.url}/api"
+    assert next(answers, None) is None
+
+
+def test_a_server_that_lives_and_never_answers_is_named_and_gets_no_twin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefect_server, "START_TIMEOUT", 0.2)
+    recorded(tmp_path, prefect_server.free_port())
+    before = (tmp_path / "prefect" / "server.json").read_text()
+    with pytest.raises(LookbookError, match=rf"process {psutil.Process().pid}\) does not answer") as told:
+        prefect_server.start(tmp_path)
+    assert "lookbook stop" in told.value.way_out
+    assert (tmp_path / "prefect" / "server.json").read_text() == before
+    assert prefect_server.running(tmp_path) is not None
+
+
 def test_the_users_own_server_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
-    assert prefect_server.configured_api_url() is None
+    home = tmp_path / "home"
+    assert prefect_server.configured_api_url(home) is None
     (tmp_path / "profiles.toml").write_text(
         'active = "team"\n[profiles.team]\nPREFECT_API_URL = "http://team/api"\n[profiles.local]\n'
     )
-    assert prefect_server.configured_api_url() == "http://team/api"
+    assert prefect_server.configured_api_url(home) == "http://team/api"
     monkeypatch.setenv("PREFECT_PROFILE", "local")
-    assert prefect_server.configured_api_url() is None
+    assert prefect_server.configured_api_url(home) is None
     monkeypatch.setenv("PREFECT_API_URL", "http://mine/api")
-    assert prefect_server.configured_api_url() == "http://mine/api"
+    assert prefect_server.configured_api_url(home) == "http://mine/api"
+
+
+def test_a_homes_own_server_is_none_that_the_user_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded(tmp_path, 4321)
+    for url in ("http://127.0.0.1:4321/api", "http://localhost:4321/api/"):
+        monkeypatch.setenv("PREFECT_API_URL", url)
+        assert prefect_server.configured_api_url(tmp_path) is None
+    monkeypatch.delenv("PREFECT_API_URL")
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    (tmp_path / "prefect" / "profiles.toml").write_text(
+        'active = "lookbook"\n[profiles.lookbook]\nPREFECT_API_URL = "http://127.0.0.1:4321/api"\n'
+    )
+    assert prefect_server.configured_api_url(tmp_path) is None
 
 
 def test_what_is_kept_for_how_long_is_what_prefect_understands_and_the_user_has_the_last_word(

@@ -109,7 +109,14 @@ def serve(
 
 
 def _start(
-    home: Path, port: int | None, debug: bool, ending: ExitStack, say: Say, api_port: int | None, *, sign_in: bool
+    home: Path,
+    port: int | None,
+    debug: bool,
+    ending: ExitStack,
+    say: Say,
+    api_port: int | None = None,
+    *,
+    sign_in: bool = True,
 ) -> tuple[list[Child], Served]:
     """Start all, in the order of need; what was started is put on `ending`, which ends it in reverse."""
     say("starting PostgreSQL")

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from starlette.responses import HTMLResponse
+from starlette.datastructures import Headers
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from blocks.hosts import HostCheck
@@ -40,19 +42,31 @@ class Guard(BaseSettings):
     allowed_hosts: tuple[str, ...] = ()
 
 
-class SignIn:
-    """Middleware with the page that signs a browser in to Prefect's UI."""
+class FrontDoor:
+    """Middleware before Prefect's UI: signs a browser in, and leads it to the name that the UI itself calls.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    Args:
+        app: what is behind it.
+        home: scheme, host and port by which the UI calls its API; to pages under another name that would be a stranger.
+    """
+
+    def __init__(self, app: ASGIApp, home: str) -> None:
+        self._app, self._home = app, home
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass on."""
-        if scope["type"] == "http" and scope["path"] == SIGN_IN:
-            headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
-            await HTMLResponse(_PAGE, headers=headers)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+        answer = self._answer(scope) if scope["type"] == "http" and scope["method"] == "GET" else None
+        await (answer or self._app)(scope, receive, send)
+
+    def _answer(self, scope: Scope) -> Response | None:
+        headers = Headers(scope=scope)
+        if "text/html" in headers.get("accept", "") and headers.get("host") != urlsplit(self._home).netloc:
+            query = f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""
+            return RedirectResponse(f"{self._home}{scope['path']}{query}")  # browsers keep what is behind #
+        if scope["path"] == SIGN_IN:
+            guarded = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"}
+            return HTMLResponse(_PAGE, headers=guarded)
+        return None
 
 
 def main() -> None:
@@ -67,9 +81,9 @@ def main() -> None:
     from prefect.settings import get_current_settings  # noqa: PLC0415
 
     settings: Settings = get_current_settings()
-    app = HostCheck(
-        SignIn(create_app(final=True)), allowed=Guard().allowed_hosts, setting="LOOKBOOK_PREFECT_ALLOWED_HOSTS"
-    )
+    home = (settings.server.ui.api_url or f"http://{given.host}:{given.port}/api").removesuffix("/api")
+    door = FrontDoor(create_app(final=True), home)
+    app = HostCheck(door, allowed=Guard().allowed_hosts, setting="LOOKBOOK_PREFECT_ALLOWED_HOSTS")
     uvicorn.run(
         app,
         host=given.host,

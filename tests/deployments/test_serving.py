@@ -183,7 +183,7 @@ def test_only_the_homes_own_server_gets_the_workspace_with_this_machines_paths(
 ) -> None:
     api, saved = "http://127.0.0.1:4200/api", list[Path]()
     monkeypatch.setattr(serving, "_start_registry", lambda *_: None)
-    monkeypatch.setattr(serving, "_start_server", lambda *_: api)
+    monkeypatch.setattr(serving, "_start_server", lambda *_, **__: api)
     monkeypatch.setattr(deploying, "deploy", deploying.Deployed)
     monkeypatch.setattr(prefect_server, "running", lambda _: api if own else None)
     monkeypatch.setattr(serving, "save_local_workspace", saved.append)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import stat
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,13 @@ from typing import Any
 import pytest
 import yaml
 
+from blocks.embedded import guarded_server
+from blocks.embedded.guarded_server import Guard
 from blocks.embedded.prefect_server import UPKEEP
 from blocks.settings import Settings
 from deployments.deploying import POOLS, job_template
 from deployments.worker_process import RUNS_AT_ONCE
+from tests.support import debian_postgres
 from tests.support.command import ROOT
 
 DOCKERFILE = (ROOT / "infra" / "docker" / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
@@ -97,6 +103,7 @@ def test_the_image_holds_a_python_that_is_supported() -> None:
 
 def test_every_setting_that_the_files_give_exists() -> None:
     known = {f"LOOKBOOK_{name.upper()}" for name in Settings.model_fields}
+    known |= {f"LOOKBOOK_PREFECT_{name.upper()}" for name in Guard.model_fields}
     services = yaml.safe_load(COMPOSE)["services"].values()
     given = {name for service in services for name in service.get("environment", {})}
     given |= set(re.findall(r"\b(LOOKBOOK_\w+)=", DOCKERFILE))
@@ -108,12 +115,79 @@ def test_every_variable_of_the_compose_file_is_in_the_example() -> None:
     assert used == set(re.findall(r"^(\w+)=", EXAMPLE, re.MULTILINE))
 
 
-def test_no_file_holds_a_secret() -> None:
-    assert "POSTGRES_PASSWORD=\n" in EXAMPLE
-    for line in COMPOSE.splitlines():
-        if re.search(r"password|secret|_KEY", line, re.IGNORECASE) and not line.lstrip().startswith("#"):
-            assert "${POSTGRES_PASSWORD:?}" in line
-    assert "infra/.env" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+def test_no_file_holds_a_secret_and_each_service_gets_its_own_alone() -> None:
+    compose = yaml.safe_load(COMPOSE)
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert {"infra/.env", "infra/secrets/"} <= set(ignored)
+    assert all(secret["file"].startswith("./secrets/") for secret in compose["secrets"].values())
+    given = {name: set(service["secrets"]) for name, service in compose["services"].items()}
+    assert given == {
+        "database": {"superuser_password", "prefect_password", "registry_password"},
+        "server": {"PREFECT_SERVER_API_AUTH_STRING", "PREFECT_SERVER_DATABASE_CONNECTION_URL"},
+        "deploy": {"PREFECT_API_AUTH_STRING"},
+        "worker": {"PREFECT_API_AUTH_STRING", "LOOKBOOK_REGISTRY_URL"},
+    }
+
+
+def test_the_server_asks_for_a_key_and_knows_the_names_that_it_is_called_by() -> None:
+    service = yaml.safe_load(COMPOSE)["services"]["server"]
+    assert service["command"][:3] == ["python", "-m", guarded_server.__name__]
+    assert set(json.loads(service["environment"]["LOOKBOOK_PREFECT_ALLOWED_HOSTS"])) == {
+        *("server", "127.0.0.1", "localhost")
+    }
+
+
+def made_secrets(folder: Path) -> dict[str, str]:
+    """What infra/make-secrets.sh makes."""
+    subprocess.run([ROOT / "infra" / "make-secrets.sh", folder], check=True, capture_output=True)
+    return {path.name: path.read_text(encoding="utf-8") for path in (folder / "secrets").iterdir()}
+
+
+def test_secrets_are_made_once_for_their_owner_and_differ(tmp_path: Path) -> None:
+    made = made_secrets(tmp_path)
+    assert made.keys() == yaml.safe_load(COMPOSE)["secrets"].keys()
+    assert stat.S_IMODE((tmp_path / "secrets").stat().st_mode) == 0o700
+    words = [made[name] for name in ("superuser_password", "prefect_password", "registry_password")]
+    words.append(made["PREFECT_API_AUTH_STRING"].partition(":")[2])
+    assert len(set(words)) == 4
+    assert all(re.fullmatch("[0-9a-f]{48}", word) for word in words)
+    assert made["PREFECT_API_AUTH_STRING"] == made["PREFECT_SERVER_API_AUTH_STRING"]
+    assert made_secrets(tmp_path) == made
+
+
+def test_a_service_sees_each_secret_as_a_variable(tmp_path: Path) -> None:
+    """The entry of the containers, with another folder in place of /run/secrets."""
+    (tmp_path / "PREFECT_API_AUTH_STRING").write_text("a:b $c", encoding="utf-8")
+    (tmp_path / "LOOKBOOK_REGISTRY_URL").write_text("postgresql://x", encoding="utf-8")
+    entry = [part.replace("$$", "$") for part in yaml.safe_load(COMPOSE)["services"]["worker"]["entrypoint"]]
+    entry[2] = entry[2].replace("/run/secrets", str(tmp_path))
+    script = "import os; print(os.environ['PREFECT_API_AUTH_STRING'], os.environ['LOOKBOOK_REGISTRY_URL'])"
+    done = subprocess.run([*entry, sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "a:b $c postgresql://x\n"
+
+
+@pytest.mark.integration
+def test_each_role_owns_its_database_and_enters_no_other(tmp_path: Path) -> None:
+    binaries = debian_postgres.programs()
+    if binaries is None:
+        pytest.skip("no PostgreSQL in /usr/lib/postgresql: apt-get install postgresql")
+    made_secrets(tmp_path)
+    with debian_postgres.cluster() as address:
+        user, _, place = address.partition("@")
+        host, _, port = place.partition(":")
+        where = {"PGHOST": host, "PGPORT": port, "POSTGRES_USER": user, "SECRETS": str(tmp_path / "secrets")}
+        path = f"{binaries}:{os.environ['PATH']}"
+        subprocess.run(["sh", ROOT / "infra" / "make-roles.sh"], env={"PATH": path} | where, check=True)
+
+        def asks(role: str, database: str, sql: str) -> bool:
+            command = [binaries / "psql", "-X", "-v", "ON_ERROR_STOP=1", "-U", role, "-d", database, "-c", sql]
+            return subprocess.run(command, env=where, check=False, capture_output=True).returncode == 0
+
+        for role, other in (("prefect", "registry"), ("registry", "prefect")):
+            assert asks(role, role, "CREATE SCHEMA own")
+            assert not asks(role, other, "SELECT 1")
+            assert not asks(role, role, "CREATE ROLE another SUPERUSER")
+        assert asks("prefect", "prefect", "CREATE EXTENSION pg_trgm")  # Prefect's server needs it
 
 
 def test_the_server_is_for_this_machine_alone() -> None:
@@ -147,7 +221,7 @@ def test_compose_understands_the_file(tmp_path: Path) -> None:
     if command is None:
         pytest.skip("docker-compose is not installed: apt-get install docker-compose")
     variables = tmp_path / "variables"
-    variables.write_text(EXAMPLE.replace("POSTGRES_PASSWORD=", "POSTGRES_PASSWORD=hush"), encoding="utf-8")
+    variables.write_text(EXAMPLE, encoding="utf-8")
     arguments = ["-f", str(ROOT / "infra" / "compose.yaml"), "--env-file", str(variables), "config"]
     done = subprocess.run([command, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -155,19 +229,5 @@ def test_compose_understands_the_file(tmp_path: Path) -> None:
     services = understood["services"]
     assert services.keys() == {"database", "server", "deploy", "worker"}
     assert services["worker"]["depends_on"] == {"deploy": {"condition": "service_completed_successfully"}}
-    assert ":hush@database" in services["server"]["environment"]["PREFECT_SERVER_DATABASE_CONNECTION_URL"]
     files = [v.split(":")[0] for v in services["database"]["volumes"] if v.startswith("/")]
     assert all(Path(file).is_file() for file in files)
-
-
-@pytest.mark.integration
-def test_compose_wants_a_password(tmp_path: Path) -> None:
-    command = shutil.which("docker-compose")
-    if command is None:
-        pytest.skip("docker-compose is not installed: apt-get install docker-compose")
-    variables = tmp_path / "variables"
-    variables.write_text(EXAMPLE, encoding="utf-8")
-    arguments = ["-f", str(ROOT / "infra" / "compose.yaml"), "--env-file", str(variables), "config"]
-    done = subprocess.run([command, *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert "POSTGRES_PASSWORD" in done.stderr

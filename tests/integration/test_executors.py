@@ -85,7 +85,7 @@ def test_all_executors_make_the_same_bytes(prefect: Server, tmp_path: Path) -> N
         with prefect.worker(limit=2) as one, prefect.worker(limit=2) as other:
             for executor, home in homes.items():
                 home.mkdir(exist_ok=True)
-                summary = lookbook_json(home, *arguments, "--executor", executor, PREFECT_API_URL=prefect.url)
+                summary = lookbook_json(home, *arguments, "--executor", executor, **prefect.access)
                 assert summary["published"] is True
                 said = all_said(prefect, newest_run(prefect, "same") or "", 4)
                 processes[executor] = {re.findall(r"process (\d+) on", line)[0] for line in said}
@@ -166,7 +166,7 @@ def test_a_source_that_workers_cannot_reach_is_landed(prefect: Server, tmp_path:
     assert not list((prefect.home / "lake" / "batches" / "far").rglob("*.*")), "what was landed goes with the batches"
     near = tmp_path / "near"
     try:
-        lookbook_json(near, *arguments, PREFECT_API_URL=prefect.url)
+        lookbook_json(near, *arguments, **prefect.access)
         assert digest(prefect.home, "far") == digest(near, "far")
     finally:
         remove_home(near)

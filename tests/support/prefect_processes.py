@@ -69,6 +69,18 @@ class Server:
         user, _, password = (prefect_server.auth_string(self.home) or ":").partition(":")
         return user, password
 
+    @property
+    def access(self) -> dict[str, str]:
+        """What leads a process of another home here."""
+        return {"PREFECT_API_URL": self.url, "PREFECT_API_AUTH_STRING": ":".join(self.auth())}
+
+    @property
+    def settings(self) -> dict[Any, Any]:
+        """What leads this process here, by `temporary_settings`."""
+        from prefect import settings  # noqa: PLC0415 - whoever starts processes needs no Prefect
+
+        return {getattr(settings, name): value for name, value in self.access.items()}
+
     def prefect(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         """Run the ``prefect`` command to its end."""
         return self.python("-m", "prefect", *arguments, **more)

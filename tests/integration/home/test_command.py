@@ -21,6 +21,7 @@ from tasks.datasets.manifest import require_published
 from tests.support.command import ROOT, environment, lookbook, lookbook_json
 from tests.support.homes import remove_home
 from tests.support.pipeline import photo, row, write_collection
+from tests.support.prefect_processes import Server
 from tests.support.sets import sampled
 
 pytestmark = pytest.mark.integration
@@ -135,7 +136,7 @@ asyncio.run(main())
 """
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env=environment(shared_home, PREFECT_API_URL=api),
+        env=Server(shared_home, api).environment(),
         capture_output=True,
         text=True,
         check=True,
@@ -232,7 +233,7 @@ url = f"postgresql://postgres:hunter2@/postgres?host={address.socket_folder}&por
 place = replace(local_workspace(team), registry=PostgresRegistry(url=SecretStr(url)))
 saved_workspace.save("team", place)
 """
-    env = environment(shared_home, PREFECT_API_URL=api)
+    env = Server(shared_home, api).environment()
     subprocess.run([sys.executable, "-c", script, str(team), str(shared_home)], env=env, check=True, cwd=ROOT)
     done = lookbook(
         shared_home, "ingest", "sample://20", "--dataset", "shared-out", "--workspace", "team", "--json", "--debug"
@@ -303,7 +304,7 @@ def test_a_full_disk_publishes_nothing_and_the_next_run_goes_on(shared_home: Pat
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(small)], check=False).returncode:
         pytest.skip("this machine lets nobody mount a tmpfs")
     try:
-        more = {"PREFECT_API_URL": api} if api else {}
+        more = Server(shared_home, api).access if api else {}
         source = str(write_collection(tmp_path / "source", {f"{n}.jpg": photo(n, (900, 900)) for n in range(30)}))
         (small / "ballast").write_bytes(b"x" * (19 * 1024 * 1024))
         full = lookbook(small, "ingest", source, "--dataset", "x", **more)

@@ -149,7 +149,7 @@ def test_a_page_of_another_origin_gets_nothing_done_in_a_browser(server: Server,
 
 
 def test_the_link_that_serve_prints_signs_a_browser_in(server: Server, browser: Browser) -> None:
-    base = server.url.removesuffix("/api")
+    base = server.url.removesuffix("/api").replace("127.0.0.1", "localhost")  # as people type it
     with browser.new_context(base_url=base) as context:
         page = context.new_page()
         page.goto("/")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import temporary_settings
 from prefect_sqlalchemy import AsyncSqlAlchemyConnector, ConnectionComponents, SqlAlchemyConnector
 
 from blocks.errors import LookbookError
@@ -27,7 +27,7 @@ def shop(prefect: Server, tmp_path: Path) -> Iterator[Path]:
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE prices (sku TEXT, price REAL)")
         connection.execute("INSERT INTO prices VALUES ('a', 1.5), ('b', NULL)")
-    with temporary_settings({PREFECT_API_URL: prefect.url}):
+    with temporary_settings(prefect.settings):
         yield path
 
 

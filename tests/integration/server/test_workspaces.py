@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from prefect.blocks.core import Block
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import temporary_settings
 from prefect_sqlalchemy import ConnectionComponents
 from pydantic import SecretStr
 
@@ -36,7 +36,8 @@ Save: TypeAlias = Callable[..., dict[str, str]]
 @pytest.fixture
 def save(prefect: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Save]:
     """Saves as the command does; and lets this process talk to the server, as a run does."""
-    monkeypatch.setenv("PREFECT_API_URL", prefect.url)
+    for name, value in prefect.access.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("LOOKBOOK_HOME", str(prefect.home))
 
     def save(name: str, registry_url: str = "", **given: str) -> dict[str, str]:
@@ -44,7 +45,7 @@ def save(prefect: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Save]:
         options = dict.fromkeys(("lake", "warehouse", "credentials", "connector", "kaggle")) | given
         return workspaces.save(name, workspaces.assemble(prefect.home, **options))
 
-    with temporary_settings({PREFECT_API_URL: prefect.url}):
+    with temporary_settings(prefect.settings):
         yield save
 
 

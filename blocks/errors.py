@@ -37,6 +37,10 @@ class SwapConflictError(LookbookError):
     """A mutable object changed between being read and being swapped."""
 
 
+class LeaseLostError(LookbookError):
+    """Another run has taken the lease of this one meanwhile: it may write nothing more."""
+
+
 class OutOfReachError(LookbookError):
     """A service does not answer: unlike other errors of ours it may pass, and is tried again."""
 

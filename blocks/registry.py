@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,11 +17,40 @@ from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, SecretStr
 
 from blocks.embedded import postgres
-from blocks.errors import LookbookError, OutOfReachError, StatementTimeoutError
+from blocks.errors import LeaseLostError, LookbookError, OutOfReachError, StatementTimeoutError
 from blocks.migrations import HEAD, read_version, upgrade
 from blocks.registry_connection import CONNECTION_FAULTS, Address, closing, connect, may_pass, slot
 
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lease that this run holds.
+
+    Attributes:
+        registry: where it is kept.
+        name: what it is for.
+        owner: this run and this hold, and no other.
+    """
+
+    registry: Address
+    name: str
+    owner: str
+
+
+#: The leases that are held here: no transaction of a registry is committed after one of them was lost.
+held_leases: ContextVar[tuple[Held, ...]] = ContextVar("held_leases", default=())
+
+
+@contextmanager
+def unfenced() -> Iterator[None]:
+    """Let what is done in the block be committed after a lease was lost: that a run has ended, and how."""
+    before = held_leases.set(())
+    try:
+        yield
+    finally:
+        held_leases.reset(before)
 
 
 class Registry(Block, ABC):
@@ -56,14 +87,22 @@ class Registry(Block, ABC):
         Raises:
             StatementTimeoutError: one statement took too long.
             OutOfReachError: the server can't be reached, or its connection broke.
+            LeaseLostError: this run holds a lease no more that it held: another one is at work.
             LookbookError: the server refuses, or fails.
         """
         address = self.address()
+        held = [lease for lease in held_leases.get() if lease.registry == address]
+
+        async def fenced(connection: asyncpg.Connection[asyncpg.Record]) -> Result:
+            if held:
+                await _keep(connection, held)
+            return await work(connection)
+
         with slot(address, self.connections):
             if not _in_a_loop():
-                return asyncio.run(self._run(address, work))
+                return asyncio.run(self._run(address, fenced))
             with ThreadPoolExecutor(1) as thread:  # a notebook or an async caller has a loop running here
-                return thread.submit(asyncio.run, self._run(address, work)).result()
+                return thread.submit(asyncio.run, self._run(address, fenced)).result()
 
     async def _run(
         self, address: Address, work: Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[Result]]
@@ -121,6 +160,21 @@ class PostgresRegistry(Registry):
     def label(self) -> str:
         """See `Registry.label`."""
         return "that its block's URL names" if self.url is not None else f"under {self.home}"
+
+
+async def _keep(connection: asyncpg.Connection[asyncpg.Record], held: Sequence[Held]) -> None:
+    """See that leases are still this run's, and let nobody take them before the end of the transaction."""
+    found = await connection.fetch(
+        "SELECT name FROM lookbook.leases JOIN unnest($1::text[], $2::text[]) AS held (name, owner) USING (name, owner)"
+        " FOR SHARE OF leases",
+        *([lease.name for lease in held], [lease.owner for lease in held]),
+    )
+    lost = {lease.name for lease in held} - {row["name"] for row in found}
+    if lost:
+        raise LeaseLostError(
+            f"{min(lost)}: this run stood still, and another one has taken its lease meanwhile.",
+            "What it had not committed is dropped. Look at the other run, then run this one again.",
+        )
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -63,7 +63,7 @@ def run_feed(feed: Feed) -> dict[str, Any] | State[Any]:
         summary = report.summary(context)
         status: Literal["completed", "skipped"] = "completed" if report.worked else "skipped"
         states, writes = states_of(report), closing_writes(context, report)
-        ledger.commit_run(place.registry, entry, status, summary, states, writes)
+        ledger.commit_run(place.registry, entry, status, summary, states, writes, context.states)
     describe(summary)
     if not report.worked:
         get_run_logger().info("Skipped: %s", report.why)

@@ -14,6 +14,7 @@ from blocks.lake import Lake
 from tasks.datasets.books import UnbalancedBooksError, check_reject_limit
 from tasks.datasets.changes import changes_between
 from tasks.datasets.digest import logical_digest
+from tasks.datasets.lease import confirm
 from tasks.datasets.manifest import Manifest
 from tasks.datasets.publish import commit, write_file, write_tables
 from tasks.datasets.recovery import clear_batches
@@ -169,4 +170,5 @@ def _publish(request: Request, survey: Survey, snapshot: Snapshot, data: ReportD
     )
     manifest.files = write_tables(lake, manifest.folder, snapshot.tables())
     manifest.files.append(write_file(lake, manifest.folder, "report.html", render_report(data, lake.get).encode()))
+    confirm(request.workspace.registry)
     commit(lake, manifest, survey.published.version if survey.published else None)

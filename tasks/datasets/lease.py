@@ -16,7 +16,7 @@ import psutil
 
 from blocks.errors import LookbookError
 from blocks.machine import this_host
-from blocks.registry import Registry
+from blocks.registry import Held, Registry, held_leases, unfenced
 
 #: Seconds that a lease holds without renewal, and between renewals.
 LIFETIME = 90
@@ -31,6 +31,10 @@ INSERT INTO lookbook.leases (name, owner, expires_at) VALUES ($1, $2, now() + ma
 ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, expires_at = excluded.expires_at
 WHERE leases.expires_at < now() OR leases.owner = excluded.owner OR leases.owner = $4
 RETURNING owner
+"""
+#: Of a lease that another took, and gave back, nothing is left to renew.
+RENEW = """
+UPDATE lookbook.leases SET expires_at = now() + make_interval(secs => $3) WHERE name = $1 AND owner = $2
 """
 
 
@@ -81,8 +85,9 @@ def lease(
     """Hold the lease `name` while the block runs; renewed by a thread, given back at the end.
 
     A lease whose owner is known to be dead (a killed run on this machine) is taken over at once, any other that is
-    not renewed after `LIFETIME` seconds. Who waits also waits for a registry that fails, for up to `OUT_OF_REACH`
-    seconds.
+    not renewed after `LIFETIME` seconds. Who lost it that way (stopped, or on a machine that slept) writes nothing more
+    into the registry within the block, where all raise `LeaseLostError`; `confirm` asks before a write elsewhere. Who
+    waits also waits for a registry that fails, for up to `OUT_OF_REACH` seconds.
 
     Args:
         registry: where leases are kept.
@@ -99,13 +104,29 @@ def lease(
     ended = threading.Event()
     renewal = threading.Thread(target=_renew, args=(registry, name, owner, ended), daemon=True)
     renewal.start()
+    before = held_leases.get()
+    held_leases.set((*before, Held(registry.address(), name, owner)))
     try:
         yield
     finally:
+        held_leases.set(before)
         ended.set()
         renewal.join()
-        with suppress(LookbookError):  # it ends by itself, and must not hide why the block ended
+        with suppress(LookbookError), unfenced():  # it ends by itself, and must not hide why the block ended
             _give_back(registry, name, owner)
+
+
+def confirm(registry: Registry) -> None:
+    """See that all leases of this run are still its own, before it commits something outside of the registry.
+
+    Raises:
+        LeaseLostError: another run has taken one.
+        LookbookError: the registry cannot be asked.
+    """
+
+    async def nothing(_: asyncpg.Connection[asyncpg.Record]) -> None: ...
+
+    registry.run(nothing)
 
 
 def living_owners(registry: Registry) -> dict[str, Owner]:
@@ -172,13 +193,11 @@ def _take(registry: Registry, name: str, owner: str) -> None:
 
 def _renew(registry: Registry, name: str, owner: str, ended: threading.Event) -> None:
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        await connection.fetchval(TAKE, name, owner, float(LIFETIME), None)
+        await connection.execute(RENEW, name, owner, float(LIFETIME))
 
     while not ended.wait(RENEWAL):
-        try:
+        with suppress(LookbookError):  # out of reach for a while: whoever commits asks again
             registry.run(work)
-        except LookbookError:
-            continue  # CURRENT's precondition still keeps two runs apart
 
 
 def _give_back(registry: Registry, name: str, owner: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from blocks.registry import Registry
+from blocks.registry import Registry, unfenced
 from tasks.datasets.lease import Owner, this_process
 
 
@@ -52,7 +52,8 @@ def end_run(registry: Registry, run_id: str, summary: dict[str, Any] | None, err
             error.replace("\x00", "\ufffd") if error else None,
         )
 
-    registry.run(work)
+    with unfenced():
+        registry.run(work)
 
 
 def end_lost_run(registry: Registry, run_id: str, error: str) -> None:

@@ -13,7 +13,7 @@ import asyncpg
 from pydantic import JsonValue
 
 from blocks.errors import LookbookError
-from blocks.registry import Registry
+from blocks.registry import Registry, unfenced
 from tasks.datasets.lease import Owner, this_process
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def commit_run(
     summary: Mapping[str, Any],
     states: Mapping[str, Mapping[str, Any]],
     writes: tuple[Write, ...] = (),
+    known: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Note in one transaction how a run ended, and what its extracts know now.
 
@@ -103,9 +104,10 @@ def commit_run(
         summary: what JSON can say of the run.
         states: of each extract by the name of its task.
         writes: what else belongs to it, as the inputs that were taken.
+        known: the states that the run began from, by `read_states`.
 
     Raises:
-        LookbookError: another run of this date has begun meanwhile; nothing is written.
+        LookbookError: another run has begun this date meanwhile, or moved a state; nothing is written.
     """
 
     async def work(connection: Connection) -> None:
@@ -122,11 +124,18 @@ def commit_run(
                 "Run it again: a batch that is loaded twice changes nothing.",
             )
         for task, state in states.items():
-            await connection.execute(
-                "INSERT INTO lookbook.feed_states (pipeline, task, state) VALUES ($1, $2, $3::jsonb)"
-                " ON CONFLICT (pipeline, task) DO UPDATE SET state = excluded.state, committed_at = now()",
-                *(entry.pipeline, task, _json(state)),
+            before = (known or {}).get(task)
+            moved = await connection.fetchval(
+                "INSERT INTO lookbook.feed_states AS known (pipeline, task, state) VALUES ($1, $2, $3::jsonb)"
+                " ON CONFLICT (pipeline, task) DO UPDATE SET state = excluded.state, committed_at = now()"
+                " WHERE known.state = $4::jsonb RETURNING true",
+                *(entry.pipeline, task, _json(state), None if before is None else _json(before)),
             )
+            if moved is None:
+                raise LookbookError(
+                    f"{entry.pipeline}: another run has moved what {task} knows since this one began.",
+                    "Run it again: it goes on from there.",
+                )
         for write in writes:
             await write(connection)
 
@@ -144,7 +153,8 @@ def fail_run(registry: Registry, run_id: str, error: str) -> None:
             error.replace("\x00", "\ufffd"),
         )
 
-    registry.run(work)
+    with unfenced():
+        registry.run(work)
 
 
 def note_progress(registry: Registry, entry: Entry, summary: Mapping[str, Any]) -> None:

@@ -16,7 +16,8 @@ import pytest
 
 import flows.feed
 import flows.feed_tasks
-from blocks.errors import LookbookError
+from blocks.errors import LeaseLostError, LookbookError
+from blocks.registry import unfenced
 from blocks.workspace import Workspace
 from flows.feed import Feed, run_feed
 from tasks.datasets.lease import LeaseHeldError, lease
@@ -237,6 +238,32 @@ def test_two_runs_of_a_pipeline_are_kept_apart(parts: Parts, workspace: Workspac
     with lease(workspace.registry, "pipeline/prices"), pytest.raises(LeaseHeldError):
         run()
     assert parts.done == []
+
+
+def test_a_run_that_lost_its_lease_while_it_stood_still_commits_nothing(
+    parts: Parts, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[Any] = []
+
+    def stand_still(context: Context, name: str, *given: Any) -> Any:
+        if name == "load" and not ran:
+            ran.append(None)
+            with unfenced():
+                workspace.registry.run(expire)
+                with as_run("run-2", monkeypatch):
+                    ran[0] = run()
+            monkeypatch.setattr(flows.feed, "runtime", SimpleNamespace(flow_run=SimpleNamespace(id="run-1")))
+        return parts.run(context, name, *given)
+
+    async def expire(connection: Any) -> None:
+        await connection.execute("UPDATE lookbook.leases SET expires_at = now() - interval '1 second'")
+
+    monkeypatch.setattr(flows.feed_tasks, "run_step", stand_still)
+    with pytest.raises(LeaseLostError, match="pipeline/prices: this run stood still"):
+        run()
+    assert ran[0]["status"] == "completed"
+    found = ledger.read_run(workspace.registry, "prices", DATE, "") or {}
+    assert (found["run_id"], found["status"]) == ("run-2", "completed")
 
 
 @pytest.mark.usefixtures("parts")

@@ -12,11 +12,14 @@ import pytest
 from prefect.exceptions import CancelledRun
 
 import flows.ingest
-from blocks.errors import LookbookError
+from blocks.errors import LeaseLostError, LookbookError
 from blocks.lake import Lake
+from blocks.registry import unfenced
 from blocks.workspace import Workspace
+from tasks.datasets import conclusion
 from tasks.datasets.lease import living_owners
 from tasks.datasets.manifest import require_published
+from tasks.datasets.report import render_report
 from tasks.images.batch import process_batch
 from tests.support.pipeline import SMALL, photo, write_collection
 from tests.support.sets import sampled
@@ -85,6 +88,30 @@ def test_a_snapshot_is_announced_once_and_after_the_lease_was_given_back(
     write_collection(source, {"3.jpg": photo(3)})
     second = ingest(source)["snapshot"]
     assert announcements.sent == [(first, False), (second, False)]
+
+
+def test_a_run_that_lost_its_lease_while_it_stood_still_publishes_nothing(
+    announcements: Announcements, workspace: Workspace, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = list[dict[str, Any]]()
+
+    async def expire(connection: Any) -> None:
+        await connection.execute("UPDATE lookbook.leases SET expires_at = now() - interval '1 second'")
+
+    def stand_still(*given: Any) -> str:
+        monkeypatch.setattr(conclusion, "render_report", render_report)
+        with unfenced():
+            workspace.registry.run(expire)
+            others.append(ingest(source))
+        return render_report(*given)
+
+    monkeypatch.setattr(conclusion, "render_report", stand_still)
+    with pytest.raises(LeaseLostError, match="dataset/things: this run stood still"):
+        ingest(source)
+    (other,) = others
+    assert require_published(workspace.lake, "things").manifest.snapshot_id == other["snapshot"]
+    assert workspace.warehouse.current_snapshots() == {"things": other["snapshot"]}
+    assert announcements.sent == [(other["snapshot"], False)]
 
 
 @pytest.mark.parametrize(

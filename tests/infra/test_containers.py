@@ -139,7 +139,7 @@ def test_the_server_asks_for_a_key_and_knows_the_names_that_it_is_called_by() ->
 
 def made_secrets(folder: Path) -> dict[str, str]:
     """What infra/make-secrets.sh makes."""
-    subprocess.run([ROOT / "infra" / "make-secrets.sh", folder], check=True, capture_output=True)
+    subprocess.run([str(ROOT / "infra" / "make-secrets.sh"), str(folder)], check=True, capture_output=True)
     return {path.name: path.read_text(encoding="utf-8") for path in (folder / "secrets").iterdir()}
 
 
@@ -177,10 +177,10 @@ def test_each_role_owns_its_database_and_enters_no_other(tmp_path: Path) -> None
         host, _, port = place.partition(":")
         where = {"PGHOST": host, "PGPORT": port, "POSTGRES_USER": user, "SECRETS": str(tmp_path / "secrets")}
         path = f"{binaries}:{os.environ['PATH']}"
-        subprocess.run(["sh", ROOT / "infra" / "make-roles.sh"], env={"PATH": path} | where, check=True)
+        subprocess.run(["sh", str(ROOT / "infra" / "make-roles.sh")], env={"PATH": path} | where, check=True)
 
         def asks(role: str, database: str, sql: str) -> bool:
-            command = [binaries / "psql", "-X", "-v", "ON_ERROR_STOP=1", "-U", role, "-d", database, "-c", sql]
+            command = [str(binaries / "psql"), "-X", "-v", "ON_ERROR_STOP=1", "-U", role, "-d", database, "-c", sql]
             return subprocess.run(command, env=where, check=False, capture_output=True).returncode == 0
 
         for role, other in (("prefect", "registry"), ("registry", "prefect")):

@@ -140,7 +140,7 @@ def test_all_is_up_and_ctrl_c_leaves_nothing(home: Path) -> None:
         assert len(online_workers(server)) == 1
 
         for process in psutil.Process(up.process.pid).children():
-            assert listeners(process) == {"127.0.0.1"}  # nobody is asked for a password
+            assert listeners(process) == {"127.0.0.1"}
         second = lookbook(home, "serve")
         assert second.returncode == 1
         assert f"lookbook serve runs already for {home}, at {up.told['ui']}" in second.stderr

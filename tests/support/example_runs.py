@@ -49,7 +49,7 @@ class Examples:
         register(registry, entries(context, report))
         status: Any = "completed" if report.worked else "skipped"
         summary, states, writes = report.summary(context), states_of(report), closing_writes(context, report)
-        ledger.commit_run(registry, entry, status, summary, states, writes)
+        ledger.commit_run(registry, entry, status, summary, states, writes, context.states)
         return report
 
     def rows(self, sql: str) -> list[dict[str, Any]]:

@@ -109,9 +109,13 @@ def _write_accepted(connection: DuckDBPyConnection, shape: Shape, batch: Batch, 
     tags = {LOAD_ID: text(batch.load_id), LOADED_AT: f"TIMESTAMPTZ {text(batch.loaded_at.isoformat())}"}
     selected = ", ".join(f"{value} AS {quoted(name)}" for name, value in (shape.columns | tags).items())
     kept = f" WHERE NOT ({_any_rule(shape)})" if shape.rules else ""
+    target, files = text(str(folder)), f", FILE_SIZE_BYTES {FILE_BYTES}, FILENAME_PATTERN 'rows_{{i}}'"
+    if batch.settings.write_disposition == "merge":
+        # Of rows with one key the last wins: into several files threads write as they come, into one in order.
+        folder.mkdir()
+        target, files = text(str(folder / "rows_0.parquet")), ""
     written = connection.execute(
-        f"COPY (SELECT {selected} FROM {ROWS}{kept}) TO {text(str(folder))}"  # noqa: S608 - names are quoted
-        f" (FORMAT parquet, COMPRESSION snappy, FILE_SIZE_BYTES {FILE_BYTES}, FILENAME_PATTERN 'rows_{{i}}')"
+        f"COPY (SELECT {selected} FROM {ROWS}{kept}) TO {target} (FORMAT parquet, COMPRESSION snappy{files})"  # noqa: S608 - names are quoted
     ).fetchone()
     return int(written[0]) if written else 0
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from blocks.workspace import Workspace
-from tasks.datasets.lease import lease
+from tasks.datasets.lease import confirm, lease
 from tasks.tables.engine import local_files
 from tasks.tables.load.books import Entry
 from tasks.tables.load.job import Destination, LoadJob, TableState
@@ -127,6 +127,7 @@ def write(
     with ExitStack() as stack:
         if settings.target == "warehouse":  # snapshots and models are written there too
             stack.enter_context(lease(workspace.registry, "warehouse", math.inf))
+        confirm(workspace.registry)
         return place.load(job) or 0
 
 

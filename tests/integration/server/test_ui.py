@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Error, Page, expect
 
+from blocks.embedded.prefect_server import sign_in_path
 from tests.support.browser import DEADLINE, page_of, picture
 from tests.support.command import lookbook_json
 from tests.support.prefect_processes import Server, wait_for
@@ -22,6 +23,8 @@ expect.set_options(timeout=DEADLINE)
 @pytest.fixture
 def page(browser: Browser, prefect: Server, tmp_path: Path) -> Iterator[Page]:
     with page_of(browser, prefect.url.removesuffix("/api"), tmp_path) as page:
+        page.goto(sign_in_path(prefect.home))
+        expect(page.get_by_role("link", name="Deployments")).to_be_visible()
         yield page
 
 

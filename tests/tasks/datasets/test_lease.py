@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from prefect.exceptions import TerminationSignal
 
 import tasks.datasets.lease
-from blocks.errors import LookbookError
-from blocks.registry import Registry
+from blocks.errors import LeaseLostError, LookbookError
+from blocks.registry import Registry, unfenced
 from blocks.workspace import Workspace
-from tasks.datasets.lease import LeaseHeldError, Owner, lease, living_owners, this_process
+from tasks.datasets.lease import LeaseHeldError, Owner, confirm, lease, living_owners, this_process
 
 NAME = "dataset/things"
 
@@ -171,10 +171,102 @@ def test_a_lease_that_another_took_is_not_given_back_for_it(books: Registry, oth
     async def forget(connection: Any) -> None:
         await connection.execute("DELETE FROM lookbook.leases")
 
-    with lease(books, NAME):
+    with lease(books, NAME), unfenced():
         books.run(forget)
         give(books, owner_of(other), 60)
     assert held(books)[NAME][0] == str(owner_of(other))
+
+
+def lose(registry: Registry, new: Owner | None) -> None:
+    """Let the lease go to another run, or to nobody: one took it and gave it back."""
+
+    async def work(connection: Any) -> None:
+        await connection.execute("DELETE FROM lookbook.leases")
+
+    with unfenced():
+        registry.run(work)
+        if new is not None:
+            give(registry, new, 60)
+
+
+def take_over(registry: Registry, new: Owner) -> None:
+    """Let the lease be another run's."""
+
+    async def work(connection: Any) -> None:
+        await connection.execute("UPDATE lookbook.leases SET owner = $2 WHERE name = $1", NAME, str(new))
+
+    with unfenced():
+        registry.run(work)
+
+
+@pytest.mark.parametrize("given_back", [False, True])
+def test_who_lost_its_lease_writes_nothing_more_and_takes_it_from_nobody(
+    books: Registry, other: psutil.Process, monkeypatch: pytest.MonkeyPatch, given_back: bool
+) -> None:
+    monkeypatch.setattr(tasks.datasets.lease, "RENEWAL", 0.01)
+    renewed = threading.Event()
+    run = Registry.run
+
+    def told(self: Registry, work: Any) -> Any:
+        try:
+            return run(self, work)
+        finally:
+            if threading.current_thread() is not threading.main_thread():
+                renewed.set()
+
+    async def write(connection: Any) -> None:
+        await connection.execute("INSERT INTO lookbook.watches VALUES ('written')")
+
+    monkeypatch.setattr(Registry, "run", told)
+    with lease(books, NAME):
+        lose(books, None if given_back else owner_of(other))
+        renewed.clear()
+        assert renewed.wait(60)
+        with pytest.raises(LeaseLostError, match=f"^{NAME}: this run stood still"):
+            books.run(write)
+    left = {name: owner for name, (owner, _) in held(books).items()}
+    assert left == ({} if given_back else {NAME: str(owner_of(other))})
+
+
+def test_a_lease_that_ran_out_and_that_nobody_took_is_still_held(books: Registry) -> None:
+    async def expire(connection: Any) -> None:
+        await connection.execute("UPDATE lookbook.leases SET expires_at = now() - interval '1 hour'")
+
+    with lease(books, NAME):
+        books.run(expire)
+        confirm(books)
+    assert held(books) == {}
+
+
+def test_a_lease_within_one_that_was_lost_is_given_back(books: Registry, other: psutil.Process) -> None:
+    with lease(books, NAME), lease(books, "inner"):
+        take_over(books, owner_of(other))
+        with pytest.raises(LeaseLostError):
+            confirm(books)
+    assert set(held(books)) == {NAME}
+
+
+def test_nobody_takes_a_lease_before_the_transaction_of_its_owner_has_ended(
+    books: Registry, other: psutil.Process
+) -> None:
+    order: list[str] = []
+
+    async def take(connection: Any) -> None:
+        await connection.execute("UPDATE lookbook.leases SET owner = $1", str(owner_of(other)))
+        order.append("taken")
+
+    async def slow(connection: Any) -> None:
+        thread.start()
+        waits = "wait_event_type = 'Lock' AND query LIKE 'UPDATE lookbook.leases%'"
+        while not await connection.fetchval(f"SELECT count(*) FROM pg_stat_activity WHERE {waits}"):
+            await connection.execute("SELECT pg_stat_clear_snapshot()")
+        order.append("committed")
+
+    thread = threading.Thread(target=books.run, args=(take,))
+    with lease(books, NAME):
+        books.run(slow)
+        thread.join()
+    assert order == ["committed", "taken"]
 
 
 @settings(deadline=None)

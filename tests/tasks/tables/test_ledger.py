@@ -92,6 +92,20 @@ def test_a_run_whose_date_another_has_taken_over_commits_nothing(books: Registry
     assert ledger.read_states(books, "prices") == {}
 
 
+def test_a_state_that_another_run_has_moved_meanwhile_stays_as_that_left_it(books: Registry) -> None:
+    later = DATE.replace(day=2)
+    first, second = begin(books), begin(books, "run-2", later)
+    known = ledger.read_states(books, "prices")
+    ledger.commit_run(books, second, "completed", {}, {"extract": {"seen": 2}}, (), known)
+    with pytest.raises(LookbookError, match="another run has moved what extract knows"):
+        ledger.commit_run(books, first, "completed", {}, {"extract": {"seen": 1}}, (), known)
+    assert ledger.read_states(books, "prices") == {"extract": {"seen": 2}}
+    assert (ledger.read_run(books, "prices", DATE, "") or {})["status"] == "running"
+    known = ledger.read_states(books, "prices")
+    ledger.commit_run(books, first, "completed", {}, {"extract": {"seen": 3}}, (), known)
+    assert ledger.read_states(books, "prices") == {"extract": {"seen": 3}}
+
+
 def test_failing_leaves_alone_what_has_ended(books: Registry) -> None:
     entry = begin(books)
     ledger.commit_run(books, entry, "skipped", {}, {})

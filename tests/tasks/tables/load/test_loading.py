@@ -7,13 +7,19 @@ import threading
 from typing import Any
 
 import asyncpg
+import numpy as np
+import pyarrow as pa
 import pytest
 
-from blocks.errors import LookbookError
+from blocks.errors import LeaseLostError, LookbookError
+from blocks.registry import unfenced
 from blocks.workspace import Workspace
+from tasks.datasets.lease import lease
 from tasks.tables.context import Staged
 from tasks.tables.load import load
 from tasks.tables.load.naming import column_names, snake_case
+from tasks.tables.load.writing import destination
+from tasks.tables.spec.values import Target
 from tests.support.feeds import context, load_rows, stage, table_rows
 
 
@@ -23,6 +29,27 @@ def test_each_group_has_a_table(workspace: Workspace) -> None:
     results = load(run, "load", [Staged(groups)])
     assert [(result.table, result.rows) for result in results] == [("web_post_created", 1), ("web_followed", 1)]
     assert table_rows(workspace, "warehouse", "web_followed") == [{"id": 1}]
+
+
+TARGETS: tuple[Target, ...] = ("warehouse", "registry", "lake")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_run_that_lost_its_lease_changes_no_table(workspace: Workspace, target: Target) -> None:
+    async def lose(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        await connection.execute("DELETE FROM lookbook.leases")
+
+    run = context(workspace, target=target)
+    load_rows(run, [{"id": 1}])
+    staged = Staged({"": stage(run, [{"id": 2}])})
+    with lease(workspace.registry, "pipeline/late"):
+        with unfenced():
+            workspace.registry.run(lose)
+        with pytest.raises(LeaseLostError):
+            load(run, "load", [staged])
+    standing = destination(workspace, target).state("prices")
+    assert standing is not None
+    assert standing.rows == 1
 
 
 def test_groups_go_into_one_table_whose_name_has_no_event(workspace: Workspace) -> None:
@@ -38,6 +65,15 @@ def test_several_inputs_are_put_one_behind_the_other(workspace: Workspace) -> No
     (result,) = load(run, "load", inputs)
     assert (result.rows_in, result.superseded) == (2, 1)
     assert table_rows(workspace, "warehouse") == [{"id": 1, "from": "second"}]
+
+
+def test_of_many_rows_with_one_key_the_last_wins(workspace: Workspace) -> None:
+    """As many as threads take part in: each would write its own as they come."""
+    run = context(workspace, write_disposition="merge", primary_key="id")
+    parts = np.split(np.arange(800_000), 4)
+    tables = [pa.table({"id": np.ones_like(part), "place": part}) for part in parts]
+    load(run, "load", [Staged({"": stage(run, table, str(number))}) for number, table in enumerate(tables)])
+    assert table_rows(workspace, "warehouse") == [{"id": 1, "place": 799_999}]
 
 
 @pytest.mark.parametrize("groups", [[""], ["Post Created"], ["x" * 64]])

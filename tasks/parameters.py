@@ -63,7 +63,10 @@ Executor = Annotated[
     ),
 ]
 RejectLimit = Annotated[
-    float, described("Reject limit", "Fail if a larger share of the images is rejected (0 to 1).", ge=0, le=1)
+    float,
+    described(
+        "Reject limit", "Fail if a larger share of the images, or of the rows, is rejected (0 to 1).", ge=0, le=1
+    ),
 ]
 DropDownload = Annotated[
     bool,

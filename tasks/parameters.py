@@ -31,6 +31,14 @@ SourceUri = Annotated[
         min_length=1,
     ),
 ]
+Within = Annotated[
+    list[str],
+    described(
+        "Within",
+        "Folders of the worker: the source, with links followed, has to lie in one of them. Empty: anywhere.",
+        max_length=1000,
+    ),
+]
 DatasetName = Annotated[
     str,
     described(

@@ -106,6 +106,8 @@ def _document(
     request: ExportRequest, manifest: Manifest, wanted: Filter | None, recipe: ExportRecipe | None, label: str | None
 ) -> dict[str, Any]:
     asked = request.model_dump(mode="json", exclude={"filter", "recipe", "snapshot", "label", "split"})
+    if not request.quote_formulas:
+        del asked["quote_formulas"]  # requests from before it was there keep their ids
     asked["sides"] = list(request.sides.items())  # in their order, which sorted keys would lose
     made = recipe.model_dump(mode="json") if recipe else request.recipe
     versions: dict[str, Any] = {"export": EXPORT_VERSION, "pyarrow": pa.__version__}

@@ -47,6 +47,7 @@ def test_what_means_the_same_has_the_same_id(small_dataset: FolderLake) -> None:
         {"columns": ["year"]},
         {"shard_size": 7},
         {"shuffle": True},
+        {"quote_formulas": True},
         {"recipe": "train-32", "copies": 2},
     ],
 )

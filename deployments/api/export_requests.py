@@ -31,7 +31,7 @@ def prepared_request(snapshots: Snapshots, request: ExportRequest) -> Prepared:
     named |= columns_of(pinned.filter, None) if pinned.filter else set()
     if EXIF in named or pinned.predictions:
         return prepare(snapshots.lake, pinned)
-    return Prepared(resolve(pinned, loaded.manifest, loaded.rows, loaded.table.schema), loaded.rows)
+    return Prepared(resolve(pinned, loaded.manifest, loaded.rows, loaded.table), loaded.rows)
 
 
 def counted(loaded: LoadedSnapshot, prepared: Prepared) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def prepare(lake: Lake, request: ExportRequest) -> Prepared:
         rows = with_predictions(rows, read_predictions(lake, request.dataset, request.predictions))
         if looks_at_predictions(request):
             check_predicted(rows.table, request.predictions)
-    return Prepared(resolve(request, manifest, rows, rows.table.schema), rows)
+    return Prepared(resolve(request, manifest, rows, rows.table), rows)
 
 
 def count_rows(prepared: Prepared) -> dict[str, Any]:

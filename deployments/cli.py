@@ -147,13 +147,16 @@ def verify(
     *,
     workspace: WorkspaceName = "local",
     repair: Annotated[bool, Parameter(negative="", help="Mend what can be mended, then verify again.")] = False,
+    everything: Annotated[
+        bool, Parameter(name="--all", negative="", help="Read older snapshots and finished exports, too.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Read NAME's snapshot, objects, registry and warehouse again; one line per difference."""
     from deployments.output import print_json, printable
 
-    result = _commands(debug).verify(workspace, name, repair)
+    result = _commands(debug).verify(workspace, name, repair, everything)
     if json:
         print_json(result)
     else:

@@ -56,12 +56,12 @@ def ingest(home: Path, debug: bool, parameters: dict[str, Any]) -> dict[str, Any
     return summary
 
 
-def verify(workspace: str, dataset: str, repair: bool) -> dict[str, Any]:
+def verify(workspace: str, dataset: str, repair: bool, everything: bool) -> dict[str, Any]:
     """Verify a dataset; with `repair`, mend what can be mended and verify once more."""
     from blocks.workspace import load_workspace
     from tasks.datasets.verify import verify_or_repair
 
-    found, repairs = verify_or_repair(load_workspace(workspace), dataset, repair)
+    found, repairs = verify_or_repair(load_workspace(workspace), dataset, repair, everything=everything)
     return {
         "dataset": dataset,
         "snapshot": found.snapshot_id,

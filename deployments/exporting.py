@@ -18,6 +18,7 @@ from tasks.exports.parameters import (
     ExactShares,
     LabelColumn,
     Predictions,
+    QuoteFormulas,
     Seed,
     ShardSize,
     Shuffle,
@@ -98,6 +99,7 @@ def export(
     seed: Seed = 0,
     shuffle: Shuffle = False,
     shard_size: ShardSize = 1000,
+    quote_formulas: QuoteFormulas = False,
     snapshot: SnapshotId = None,
     predict: Predict = None,
     predictions: Predictions = None,
@@ -128,6 +130,7 @@ def export(
         "seed": seed,
         "shuffle": shuffle,
         "shard_size": shard_size,
+        "quote_formulas": quote_formulas,
         "predictions": predictions,
     }
     if count:

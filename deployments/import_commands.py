@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 
 from deployments.options import Debug, Json, with_checked_options
 from deployments.pipeline_commands import EXIT_FAILED, RUNS, Date, _work
-from tasks.parameters import PipelineName, WorkspaceName
+from tasks.parameters import PipelineName, RejectLimit, WorkspaceName
 
 orchestrate = App(name="orchestrate", help="Run the steps of an orchestration: pipelines, ingests and imports.")
 
@@ -36,6 +36,7 @@ def import_(
         Literal["auto", "csv", "tsv", "json", "jsonl", "parquet"], Parameter(help="auto: by the name.")
     ] = "auto",
     allow_private: Annotated[bool, Parameter(negative="", help="Take addresses of private networks, too.")] = False,
+    reject_limit: RejectLimit = 0.1,
     date: Date = None,
     workspace: WorkspaceName = "local",
     json: Json = False,
@@ -56,6 +57,7 @@ def import_(
         "primary_key": primary_key or [],
         "format": format,
         "allow_private": allow_private,
+        "reject_limit": reject_limit,
         "workspace": workspace,
     }
     summary = _work(debug, RUNS).import_table(parameters, date, debug=debug)

@@ -63,16 +63,25 @@ def _starts(schedule: Schedule | None, trigger: Trigger | None) -> str:
 
 
 def validate(files: Sequence[Path]) -> dict[str, Any]:
-    """Check specs: those files, or all of the folder with its orchestrations."""
-    from tasks.tables.orchestrations import FILE, orchestrate_file, read_orchestrations
+    """Check specs: those files, or all of the folder with its orchestrations.
+
+    A file of orchestrations names pipelines of the folder beside it, or of the settings' where there is none.
+    """
+    from tasks.tables.orchestrations import FILE, orchestrate_file, read_orchestrations_in
     from tasks.tables.spec.reading import read_spec, specs
 
     folder = read_settings().pipelines
-    named = [path for path in files or specs(folder).values() if path.name != FILE]
-    checks: list[tuple[str, Callable[[], object]]] = [(path.name, partial(read_spec, path)) for path in named]
-    if (not files and orchestrate_file(folder).is_file()) or any(path.name == FILE for path in files):
-        checks.append((FILE, partial(read_orchestrations, folder)))
-    return _checked(checks)
+    own = orchestrate_file(folder)
+    every = [path for path in specs(folder).values() if path.name != FILE] if not files else []
+    named = files or [*every, *([own] if own.is_file() else [])]
+
+    def check(path: Path) -> Callable[[], object]:
+        if path.name != FILE:
+            return partial(read_spec, path)
+        beside = path.parent / folder.name
+        return partial(read_orchestrations_in, path, beside if beside.is_dir() else folder)
+
+    return _checked([(path.name, check(path)) for path in named])
 
 
 def validate_orchestrations() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import State
 
 from flows.feed import Feed, run_feed
 from flows.feed_endings import end_feed
-from tasks.parameters import WorkspaceName, described
+from tasks.parameters import RejectLimit, WorkspaceName, described
 from tasks.tables.importing import import_date, import_pipeline
 from tasks.tables.spec.orchestration import ImportSettings
 from tasks.tables.spec.sources import FileFormat
@@ -49,6 +49,7 @@ def import_table(
     primary_key: PrimaryKey = None,
     format: Format = "auto",  # noqa: A002 - what users call it
     allow_private: AllowPrivate = False,
+    reject_limit: RejectLimit = 0.1,
     date: ImportDate = None,
     workspace: WorkspaceName = "local",
 ) -> dict[str, Any] | State[Any]:
@@ -67,6 +68,7 @@ def import_table(
         primary_key=tuple(primary_key or ()),
         format=format,
         allow_private=allow_private,
+        reject_limit=reject_limit,
     )
     spec = import_pipeline(settings)
     return run_feed(Feed(spec, Path.cwd(), import_date(settings, date, datetime.now(UTC)), {}, workspace))

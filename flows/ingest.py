@@ -37,6 +37,7 @@ from tasks.parameters import (
     Limit,
     RejectLimit,
     SourceUri,
+    Within,
     WorkspaceName,
 )
 
@@ -86,6 +87,7 @@ def ingest(
     reject_limit: RejectLimit = 0.1,
     executor: Executor = "threads",
     drop_download: DropDownload = False,
+    within: Within = [],  # noqa: B006 - nothing changes it, and Prefect's form shows it
 ) -> dict[str, Any]:
     """Turn an image collection with its catalogue into a verified, versioned dataset.
 
@@ -95,7 +97,7 @@ def ingest(
     end_children_of_earlier_try()
     started = datetime.now(UTC)
     place = load_workspace(workspace)
-    request = Request(place, source, dataset, recipe or Recipe(), limit, batch_size, reject_limit)
+    request = Request(place, source, dataset, recipe or Recipe(), limit, batch_size, reject_limit, within)
     with _alone(request), _recorded(request) as record:
         _catch_up(request, workspace)
         get_run_logger().info("Listing %s", source)

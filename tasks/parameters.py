@@ -31,6 +31,14 @@ SourceUri = Annotated[
         min_length=1,
     ),
 ]
+Within = Annotated[
+    list[str],
+    described(
+        "Within",
+        "Folders of the worker: the source, with links followed, has to lie in one of them. Empty: anywhere.",
+        max_length=1000,
+    ),
+]
 DatasetName = Annotated[
     str,
     described(
@@ -63,7 +71,10 @@ Executor = Annotated[
     ),
 ]
 RejectLimit = Annotated[
-    float, described("Reject limit", "Fail if a larger share of the images is rejected (0 to 1).", ge=0, le=1)
+    float,
+    described(
+        "Reject limit", "Fail if a larger share of the images, or of the rows, is rejected (0 to 1).", ge=0, le=1
+    ),
 ]
 DropDownload = Annotated[
     bool,

@@ -14,8 +14,8 @@ from tasks.exports.resolve import resolve
 from tasks.exports.rows import EXIF
 
 DEPLOYMENT = "export-dataset/local"
-#: A finished export of so many files is looked through before it is called done; a larger one by a run.
-MOST_FILES = 100_000
+#: A finished export of so many files and bytes is read before it is called done; a larger one by a run.
+MOST_FILES, MOST_BYTES = 10_000, 256 * 1024 * 1024
 
 
 def prepared_request(snapshots: Snapshots, request: ExportRequest) -> Prepared:
@@ -31,7 +31,7 @@ def prepared_request(snapshots: Snapshots, request: ExportRequest) -> Prepared:
     named |= columns_of(pinned.filter, None) if pinned.filter else set()
     if EXIF in named or pinned.predictions:
         return prepare(snapshots.lake, pinned)
-    return Prepared(resolve(pinned, loaded.manifest, loaded.rows, loaded.table.schema), loaded.rows)
+    return Prepared(resolve(pinned, loaded.manifest, loaded.rows, loaded.table), loaded.rows)
 
 
 def counted(loaded: LoadedSnapshot, prepared: Prepared) -> dict[str, Any]:
@@ -42,9 +42,9 @@ def counted(loaded: LoadedSnapshot, prepared: Prepared) -> dict[str, Any]:
 def finished_already(snapshots: Snapshots, export_id: str) -> Finished | None:
     """The export, if it is there and whole."""
     found = find_finished(snapshots.lake, export_id)
-    if found is None or found.books["files"] > MOST_FILES or not found.is_whole():
+    if found is None or found.books["files"] > MOST_FILES or found.books["bytes"] > MOST_BYTES:
         return None
-    return found
+    return found if found.is_whole() else None
 
 
 def run_parameters(request: ExportRequest, workspace: str) -> dict[str, Any]:

@@ -62,9 +62,9 @@ def make_query(
     Raises:
         UsageError: a column does not exist, or a value is none of its type.
     """
-    schema, name = loaded.table.schema, loaded.rows.display_name
-    conditions = {column: fitted(_one_of(column, wanted), schema, name) for column, wanted in values.items()}
-    return Query(fitted(base, schema, name) if base else None, conditions, _read_sort(sort, schema))
+    table, name = loaded.table, loaded.rows.display_name
+    conditions = {column: fitted(_one_of(column, wanted), table, name) for column, wanted in values.items()}
+    return Query(fitted(base, table, name) if base else None, conditions, _read_sort(sort, table.schema))
 
 
 def _one_of(column: str, values: Sequence[str]) -> Filter:

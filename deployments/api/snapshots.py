@@ -42,15 +42,19 @@ class _Remembered(Generic[Value]):
     def get(self, name: str, read: Callable[[], Value]) -> Value:
         with self._guard:
             lock = self._locks.setdefault(name, threading.Lock())
-        with lock:
-            found = self._values.get(name)
-            if found is None or time.monotonic() - found[0] > self._seconds:
-                found = (time.monotonic(), read())
-                self._values[name] = found
+        try:
+            with lock:
+                found = self._values.get(name)
+                if found is None or time.monotonic() - found[0] > self._seconds:
+                    found = (time.monotonic(), read())
+                    self._values[name] = found
+                return found[1]
+        finally:
             with self._guard:
                 while len(self._values) > MOST_MANIFESTS:
                     self._locks.pop(self._values.popitem(last=False)[0], None)
-            return found[1]
+                if name not in self._values:  # nothing has this name, or it cannot be read: nothing is kept of it
+                    self._locks.pop(name, None)
 
 
 class Snapshots:
@@ -126,9 +130,14 @@ class Snapshots:
                 if found is not None:
                     self._loaded.move_to_end(key)
                     return found
-            made = LoadedSnapshot(self.lake, manifest)
-            with self._guard:
-                self._keep(key, made)
+            try:
+                made = LoadedSnapshot(self.lake, manifest)
+                with self._guard:
+                    self._keep(key, made)
+            finally:
+                with self._guard:
+                    if key not in self._loaded:
+                        self._loading.pop(key, None)
             return made
 
     def held(self, dataset: str) -> list[LoadedSnapshot]:

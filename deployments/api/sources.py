@@ -14,6 +14,8 @@ NAMED = ("sample://", "inbox://", "kaggle://", "gs://")
 def check_source(source: str, config: ApiConfig, *, is_open: bool) -> str:
     """The source, if it may be ingested. Before the first key it is this machine's own user who asks: for any folder.
 
+    Only the worker, whose links it may lead through, can see where it lies: the run is told the roots (`run_roots`).
+
     Raises:
         Problem: it is a folder or an archive that is below none of the roots.
     """
@@ -32,6 +34,11 @@ def check_source(source: str, config: ApiConfig, *, is_open: bool) -> str:
         "This source may not be ingested through the API.",
         f"It takes {', '.join(NAMED)} and folders below those of LOOKBOOK_API_SOURCE_ROOTS.",
     )
+
+
+def run_roots(source: str, config: ApiConfig) -> list[str]:
+    """The folders in one of which the run has to find the source, links followed; empty: it names no folder, or any."""
+    return [] if source.startswith(NAMED) else list(config.source_roots)
 
 
 def _is_below(path: str, root: str) -> bool:

@@ -35,7 +35,11 @@ from tasks.parameters import BATCH_BYTES
 
 @dataclass(frozen=True)
 class Request:
-    """What a run is asked for: the flow's parameters, with the workspace that its name stands for."""
+    """What a run is asked for: the flow's parameters, with the workspace that its name stands for.
+
+    Attributes:
+        within: folders in one of which the source has to lie; empty: anywhere.
+    """
 
     workspace: Workspace
     source: str
@@ -44,6 +48,7 @@ class Request:
     limit: int | None
     batch_size: int
     reject_limit: float
+    within: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ def take_stock(request: Request) -> Survey:
         LookbookError: the source can't be listed, or holds no image.
     """
     lake, recipe = request.workspace.lake, request.recipe
-    source = open_source(request.source, request.workspace.scratch, request.workspace.kaggle)
+    source = open_source(request.source, request.workspace.scratch, request.workspace.kaggle, request.within)
     files = list(source.files())
     images = sorted((file for file in files if file.is_image), key=lambda file: key_order(file.key))
     if not images:

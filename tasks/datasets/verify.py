@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from typing import TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from blocks.errors import ObjectNotFoundError
+from blocks.errors import LookbookError
 from blocks.lake import Lake
 from blocks.workspace import Workspace
 from tasks.datasets import follow
 from tasks.datasets.lease import lease, living_owners, wait_until_free
-from tasks.datasets.manifest import TABLES, Manifest, require_published
+from tasks.datasets.manifest import TABLES, Manifest, list_snapshots, require_published
+from tasks.datasets.names import snapshot_folder
+from tasks.datasets.objects import compare_objects, fault_of, read_object
 from tasks.datasets.registry_index import registry_differences
 from tasks.datasets.repair import SourceFiles, redraw, restore_original
 from tasks.images.parquet import from_parquet
 from tasks.tables.models import load_models
 
-#: Objects that are read at the same time: a store that answers late is kept busy.
-READING_THREADS = 16
-#: Objects that are asked for before the first of them is judged.
-OBJECTS_AHEAD = 1000
+#: An object that is needed: its key, its SHA-256, and what mends it.
+Noted: TypeAlias = tuple[str, str, Callable[[], None]]
 
 
 @dataclass(frozen=True)
@@ -54,17 +52,31 @@ class Verified:
     differences: list[Difference]
 
 
-def verify(workspace: Workspace, dataset: str) -> Verified:
+def verify(workspace: Workspace, dataset: str, *, everything: bool = False) -> Verified:
     """Read everything that a dataset's current snapshot consists of, and compare.
+
+    Args:
+        workspace: where it lives.
+        dataset: its name.
+        everything: older snapshots and finished exports too.
 
     Raises:
         LookbookError: there is no such dataset, or CURRENT or its manifest can't be read.
     """
     manifest = require_published(workspace.lake, dataset).manifest
+    found = _verify_current(workspace, manifest)
+    if not everything:
+        return found
+    more = [*_older(workspace, manifest), *_exports(workspace, dataset)]
+    differences = [*found.differences, *(one for one in more if one is not None)]
+    return Verified(found.snapshot_id, found.objects + len(more), differences)
+
+
+def _verify_current(workspace: Workspace, manifest: Manifest) -> Verified:
     damaged, tables = _read_files(workspace.lake, manifest)
     if len(tables) < len(TABLES):  # without its tables nothing else of a snapshot can be judged
         return Verified(manifest.snapshot_id, len(manifest.files), damaged)
-    objects = list(_objects(workspace, manifest, tables))
+    objects = list(_objects(workspace, _needed(workspace, manifest, tables)))
     differences = damaged + [found for found in objects if found is not None]
     index = partial(follow.index, workspace, manifest)
     lines = registry_differences(workspace.registry, manifest, tables)
@@ -82,6 +94,8 @@ def verify_or_repair(
     mend: bool,
     patience: float = 0,
     waiting: Callable[[str], object] = lambda _: None,
+    *,
+    everything: bool = False,
 ) -> tuple[Verified, list[str]]:
     """Verify a dataset; with `mend`, mend what can be mended under the dataset's lease, and verify once more.
 
@@ -91,6 +105,7 @@ def verify_or_repair(
         mend: whether to mend.
         patience: seconds to wait for a run that is at work on the dataset, where that is in the way.
         waiting: told what is waited for.
+        everything: older snapshots and finished exports too.
 
     Returns:
         What was found at last, and one line for each thing that was to be mended.
@@ -99,16 +114,16 @@ def verify_or_repair(
         LookbookError: as `verify`; or another run is at work on the dataset that is to be mended.
     """
     if not mend:
-        return _verify_beside_runs(workspace, dataset, patience, waiting), []
+        return _verify_beside_runs(workspace, dataset, patience, waiting, everything=everything), []
     with lease(
         workspace.registry, f"dataset/{dataset}", patience, waiting
     ):  # a run that publishes meanwhile would be set back
-        repairs = repair(verify(workspace, dataset))
-        return verify(workspace, dataset), repairs
+        repairs = repair(verify(workspace, dataset, everything=everything))
+        return verify(workspace, dataset, everything=everything), repairs
 
 
 def _verify_beside_runs(
-    workspace: Workspace, dataset: str, patience: float, waiting: Callable[[str], object]
+    workspace: Workspace, dataset: str, patience: float, waiting: Callable[[str], object], *, everything: bool
 ) -> Verified:
     """Verify; where registry or warehouse differ while a run may be publishing, wait for it and verify again.
 
@@ -118,7 +133,7 @@ def _verify_beside_runs(
     name, deadline = f"dataset/{dataset}", time.monotonic() + patience
     while True:
         busy = name in living_owners(workspace.registry)
-        found = verify(workspace, dataset)
+        found = verify(workspace, dataset, everything=everything)
         if not any(difference.follows for difference in found.differences) or time.monotonic() >= deadline:
             return found
         busy = busy or name in living_owners(workspace.registry)
@@ -151,12 +166,45 @@ def _mended(mend: Callable[[], None]) -> str:
     return "mended"
 
 
+def _older(workspace: Workspace, current: Manifest) -> Iterator[Difference | None]:
+    """One entry for each object of the snapshots before the current one; what several need is read once."""
+    found = list_snapshots(workspace.lake, current.dataset)
+    if found[-1].previous:
+        folder = snapshot_folder(current.dataset, found[-1].previous)
+        yield Difference(f"lake: {folder}/manifest.json is missing or damaged: no older snapshot is found")
+    read: set[tuple[str, str]] = set()
+    for manifest in found:
+        damaged, tables = _read_files(workspace.lake, manifest)
+        if manifest.snapshot_id != current.snapshot_id:
+            yield from damaged
+            yield from [None] * (len(manifest.files) - len(damaged))
+        if len(tables) < len(TABLES):
+            continue
+        needed = [one for one in _needed(workspace, manifest, tables) if one[:2] not in read]
+        read.update(one[:2] for one in needed)
+        if manifest.snapshot_id != current.snapshot_id:
+            yield from _objects(workspace, needed)
+
+
+def _exports(workspace: Workspace, dataset: str) -> Iterator[Difference | None]:
+    """One entry for each file of the dataset's finished exports."""
+    from tasks.exports.finished import compare_exports  # noqa: PLC0415 - needed only here
+
+    for key, fault in compare_exports(workspace.lake, dataset):
+        yield Difference(f"lake: {key} {fault}", _ask_again) if fault else None
+
+
+def _ask_again() -> None:
+    """Raises LookbookError: only who asked for an export can say what it is to hold."""
+    raise LookbookError("ask for the export again; it is made anew")
+
+
 def _read_files(lake: Lake, manifest: Manifest) -> tuple[list[Difference], dict[str, pa.Table]]:
     damaged, tables = [], {}
     for file in manifest.files:
         key = f"{manifest.folder}/{file.name}"
-        data = _get(lake, key)
-        fault = _fault(data, file.sha256)
+        data = read_object(lake, key)
+        fault = fault_of(data, file.sha256)
         if fault:
             damaged.append(Difference(f"lake: {key} {fault}"))
         elif data is not None and file.rows is not None:
@@ -164,23 +212,13 @@ def _read_files(lake: Lake, manifest: Manifest) -> tuple[list[Difference], dict[
     return damaged, tables
 
 
-def _objects(workspace: Workspace, manifest: Manifest, tables: dict[str, pa.Table]) -> Iterator[Difference | None]:
-    """One entry for each object that the snapshot needs: a difference, or None where all is well."""
-
-    def judged(needed: tuple[str, str, Callable[[], None]]) -> Difference | None:
-        key, sha256, mend = needed
-        fault = _fault(_get(workspace.lake, key), sha256)
-        return Difference(f"lake: {key} {fault}", mend) if fault else None
-
-    needed = _needed(workspace, manifest, tables)
-    with ThreadPoolExecutor(READING_THREADS, thread_name_prefix="verify") as pool:
-        while some := list(islice(needed, OBJECTS_AHEAD)):
-            yield from pool.map(judged, some)
+def _objects(workspace: Workspace, noted: Iterable[Noted]) -> Iterator[Difference | None]:
+    """One entry for each object: a difference, or None where all is well."""
+    for key, fault, mend in compare_objects(workspace.lake, noted):
+        yield Difference(f"lake: {key} {fault}", mend) if fault else None
 
 
-def _needed(
-    workspace: Workspace, manifest: Manifest, tables: dict[str, pa.Table]
-) -> Iterator[tuple[str, str, Callable[[], None]]]:
+def _needed(workspace: Workspace, manifest: Manifest, tables: dict[str, pa.Table]) -> Iterator[Noted]:
     """Each object that the snapshot needs: its key, its SHA-256, and what mends it."""
     lake, images = workspace.lake, tables["images"]
     kept = images.filter(pc.is_valid(images.column("original_key")))
@@ -194,18 +232,3 @@ def _needed(
     original_of = {sha256: original for original, sha256 in originals}
     for row in tables["outputs"].to_pylist():
         yield row["object_key"], row["output_sha256"], partial(redraw, lake, manifest, row, original_of[row["sha256"]])
-
-
-def _get(lake: Lake, key: str) -> bytes | None:
-    try:
-        return lake.get(key)
-    except ObjectNotFoundError:
-        return None
-
-
-def _fault(data: bytes | None, sha256: str) -> str | None:
-    if data is None:
-        return "is missing"
-    if hashlib.sha256(data).hexdigest() != sha256:
-        return "is damaged: its checksum differs from the manifest's"
-    return None

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import IO
+from functools import partial
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,7 +21,9 @@ from tasks.exports.build import THUMBNAIL, DonePart, Place, read_parts
 from tasks.exports.metadata_table import metadata_rows
 from tasks.exports.packing import SAMPLES_SCHEMA, Packer
 from tasks.exports.papers import Papers
-from tasks.exports.plan import Plan
+
+#: How texts begin that spreadsheets take for formulas (OWASP, CSV Injection).
+FORMULA = re.compile(r"^[=+\-@\t\r\n]")
 
 
 @dataclass
@@ -57,12 +61,13 @@ def write_metadata(papers: Papers, place: Place, packer: Packer) -> tuple[Counts
     tables: dict[str, pq.ParquetWriter] = {}
     with ExitStack() as stack:
         file = stack.enter_context(papers.open("metadata.csv"))
-        _write_csv(file, _rows(packer, SAMPLES_SCHEMA.empty_table()), header=True)
+        told = partial(_write_csv, file, quote=packer.resolved.request.quote_formulas)
+        told(_rows(packer, SAMPLES_SCHEMA.empty_table()), header=True)
         for part, done in zip(packer.plan.parts, read_parts(place, packer.plan.parts), strict=True):
             _count(counts, part.side, done)
             papers.note(done.files)
             rows = _rows(packer, done.samples)
-            _write_csv(file, rows, header=False)
+            told(rows, header=False)
             if beside and rows.num_rows:
                 below = _below(rows, part.side)
                 name = f"{part.side}/metadata.parquet"
@@ -87,8 +92,19 @@ def _below(rows: pa.Table, side: str) -> pa.Table:
     return rows.set_column(0, "file_name", names)
 
 
-def _write_csv(file: IO[bytes], rows: pa.Table, *, header: bool) -> None:
-    pacsv.write_csv(_plain(rows), file, pacsv.WriteOptions(include_header=header, quoting_style="needed"))
+def _write_csv(file: IO[bytes], rows: pa.Table, *, quote: bool, header: bool) -> None:
+    table = _plain(rows)
+    if quote:
+        table = _without_formulas(table)
+    pacsv.write_csv(table, file, pacsv.WriteOptions(include_header=header, quoting_style="needed"))
+
+
+def _without_formulas(rows: pa.Table) -> pa.Table:
+    for place, name in enumerate(rows.column_names):
+        if pa.types.is_string(rows.schema.field(name).type):
+            quoted = pc.replace_substring_regex(rows[name], FORMULA.pattern, r"'\0")
+            rows = rows.set_column(place, name, quoted)
+    return rows.rename_columns([_without_formula(name) for name in rows.column_names])
 
 
 def _plain(rows: pa.Table) -> pa.Table:
@@ -110,18 +126,24 @@ def _count(counts: Counts, side: str, done: DonePart) -> None:
     counts.thumbnails += done.samples[THUMBNAIL].drop_null().to_pylist()
 
 
-def write_left_out(papers: Papers, place: Place, plan: Plan, left_out: pa.Table) -> None:
+def write_left_out(papers: Papers, place: Place, packer: Packer, left_out: pa.Table) -> None:
     """Write ``left_out.csv``: each row that was chosen and is not exported, with the reason."""
+    plan = packer.plan
+    told = _without_formula if packer.resolved.request.quote_formulas else lambda value: value
     with papers.open("left_out.csv") as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*left_out.column_names, "message"])
         for row in left_out.to_pylist():
-            writer.writerow([*row.values(), ""])
+            writer.writerow([*map(told, row.values()), ""])
         for done in read_parts(place, plan.parts):
             for refused in done.refused:
                 row = plan.table.slice(refused["row"], 1).select(left_out.column_names[:-1]).to_pylist()[0]
-                writer.writerow([*row.values(), refused["rule"], refused["message"]])
+                writer.writerow(map(told, [*row.values(), refused["rule"], refused["message"]]))
     papers.take("left_out.csv")
+
+
+def _without_formula(value: Any) -> Any:  # noqa: ANN401 - the value of a cell
+    return FORMULA.sub(r"'\g<0>", value) if isinstance(value, str) else value
 
 
 def check_books(selected: int, left_out: int, planned: int, counts: Counts) -> None:

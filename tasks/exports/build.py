@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from blocks.errors import ObjectNotFoundError
-from blocks.lake import FolderLake, Lake
+from blocks.lake import Lake
+from tasks.datasets.objects import compare_objects
 from tasks.exports.packing import PackedFile, Packer
 from tasks.exports.plan import Part
 from tasks.exports.samples import AHEAD, RowResult, in_order, make_samples
@@ -71,8 +71,7 @@ def build_parts(place: Place, source: Lake, packer: Packer) -> tuple[int, int]:
     """
     parts = packer.plan.parts
     progress.announce(packer.plan.table.num_rows)
-    sizes = _sizes(place)
-    open_parts = [part for part in parts if not _is_there(place, part, sizes)]
+    open_parts = [part for part in parts if not _is_there(place, part)]
     there = packer.plan.table.num_rows - sum(part.stop - part.start for part in open_parts)
     with ThreadPoolExecutor(AHEAD, thread_name_prefix="write") as pool:
         for part, results in make_samples(source, packer.resolved, packer.plan, open_parts):
@@ -111,32 +110,16 @@ def _put(place: Place, file: PackedFile) -> None:
     place.lake.replace(place.file(file.name), file.data)
 
 
-def _sizes(place: Place) -> dict[str, int] | None:
-    """The sizes of the files in a bucket; None for a folder, whose files are read, and where no part is done."""
-    if isinstance(place.lake, FolderLake) or next(place.lake.list(f"{place.folder}parts"), None) is None:
-        return None
-    return {info.key: info.size for info in place.lake.list(f"{place.folder}files")}
-
-
-def _is_there(place: Place, part: Part, sizes: dict[str, int] | None) -> bool:
-    """Whether a part is done, and its files are there: in a folder with their bytes, in a bucket with their sizes.
-
-    An object of a bucket appears whole or not at all; a folder may hold anything after a power cut.
-    """
+def _is_there(place: Place, part: Part) -> bool:
+    """Whether a part is done, and its files are there with their bytes."""
     try:
         _, metadata = from_parquet(place.lake.get(place.part(part.number)))
         files = json.loads(metadata["files"])
-        for file in files:
-            key = place.file(file["name"])
-            right = sizes.get(key) == file["size"] if sizes else _digest(place.lake.get(key)) == file["sha256"]
-            if not right:
-                return False
+        noted = [(place.file(file["name"]), file["sha256"], None) for file in files]
     except (ObjectNotFoundError, pa.ArrowException, OSError, ValueError, KeyError):
+        return False
+    if any(fault for _, fault, _ in compare_objects(place.lake, noted)):
         return False
     progress.advance(part.stop - part.start)
     progress.wrote(sum(file["size"] for file in files))
     return True
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

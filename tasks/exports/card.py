@@ -78,5 +78,10 @@ def _text(resolved: Resolved, metadata: Metadata, books: dict[str, Any], shards:
         lines.append(
             f"- Class: `{metadata.label_name}`, of the column `{metadata.label}`, {len(metadata.classes)} classes."
         )
+    if request.quote_formulas:
+        lines.append(
+            "- Texts that a spreadsheet would take for formulas (`=`, `+`, `-`, `@` at their beginning) have an "
+            "apostrophe before them in `metadata.csv` and `left_out.csv` (`quote_formulas`)."
+        )
     lines.append("- Columns: " + ", ".join(f"`{name}`" for name in metadata.columns) + ".")
     return "\n".join(lines) + "\n"

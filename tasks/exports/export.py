@@ -65,7 +65,7 @@ def prepare(lake: Lake, request: ExportRequest) -> Prepared:
         rows = with_predictions(rows, read_predictions(lake, request.dataset, request.predictions))
         if looks_at_predictions(request):
             check_predicted(rows.table, request.predictions)
-    return Prepared(resolve(request, manifest, rows, rows.table.schema), rows)
+    return Prepared(resolve(request, manifest, rows, rows.table), rows)
 
 
 def count_rows(prepared: Prepared) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def _write_papers(papers: Papers, place: Place, packer: Packer, selection: Selec
     if packer.resolved.request.format == "coco":
         write_annotations(papers, place, packer)
     check_books(selection.selected, selection.left_out.num_rows, packer.plan.table.num_rows, counts)
-    write_left_out(papers, place, packer.plan, selection.left_out)
+    write_left_out(papers, place, packer, selection.left_out)
     papers.write("contact-sheet.jpg", contact_sheet(counts.thumbnails))
     books = _books(selection, counts)
     shards = {part.side: part.shards for part in packer.plan.parts}

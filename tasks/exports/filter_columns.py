@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from blocks.errors import UsageError
-from tasks.exports.filter_values import as_arrow, comparable, fitted_value, is_text
+from tasks.exports.filter_values import as_arrow, as_numbers, comparable, fitted_value, is_text, ordered_value
 from tasks.exports.filters import (
     And,
     Comparison,
@@ -69,12 +69,13 @@ def columns_of(wanted: Filter, display_name: str | None) -> set[str]:
     return {wanted.column}
 
 
-def fitted(wanted: Filter, schema: pa.Schema, display_name: str | None) -> Filter:
+def fitted(wanted: Filter, table: pa.Table, display_name: str | None) -> Filter:
     """The same filter with values of the columns' types, as JSON has them: ``"2012"`` for a whole number is 2012.
 
     Args:
         wanted: a filter.
-        schema: of the columns that there are.
+        table: with the columns that there are. What is put in order beside a text column is a number only where all of
+            its texts are.
         display_name: the column that a text is looked for in.
 
     Raises:
@@ -82,24 +83,27 @@ def fitted(wanted: Filter, schema: pa.Schema, display_name: str | None) -> Filte
     """
     if isinstance(wanted, And | Or):
         key, parts = ("and", wanted.all_of) if isinstance(wanted, And) else ("or", wanted.any_of)
-        return type(wanted).model_validate({key: [fitted(part, schema, display_name) for part in parts]})
+        return type(wanted).model_validate({key: [fitted(part, table, display_name) for part in parts]})
     if isinstance(wanted, Not):
-        return Not.model_validate({"not": fitted(wanted.none_of, schema, display_name)})
+        return Not.model_validate({"not": fitted(wanted.none_of, table, display_name)})
     if isinstance(wanted, Ids):
         return wanted
     if isinstance(wanted, Text):
         _check_text(wanted, display_name)
         return wanted
-    return _fitted_condition(wanted, check_column(wanted.column, schema))
+    check_column(wanted.column, table.schema)
+    return _fitted_condition(wanted, table[wanted.column])
 
 
 def _fitted_condition(
-    wanted: Comparison | Membership | Emptiness | Containment, kind: pa.DataType
+    wanted: Comparison | Membership | Emptiness | Containment, column: pa.ChunkedArray
 ) -> Comparison | Membership | Emptiness | Containment:
-    name = wanted.column
+    name, kind = wanted.column, column.type
     if isinstance(wanted, Comparison):
-        if pa.types.is_boolean(kind) and wanted.op not in {"=", "!="}:
-            raise UsageError(f"The filter: {name} is true or false, and has no order.", "Use = or !=.")
+        if wanted.op not in {"=", "!="}:
+            if pa.types.is_boolean(kind):
+                raise UsageError(f"The filter: {name} is true or false, and has no order.", "Use = or !=.")
+            return wanted.model_copy(update={"value": ordered_value(name, column, wanted.value)})
         return wanted.model_copy(update={"value": fitted_value(name, kind, wanted.value)})
     if isinstance(wanted, Membership):
         return wanted.model_copy(update={"value": [fitted_value(name, kind, each) for each in wanted.value]})
@@ -135,6 +139,8 @@ def _holds(wanted: Comparison | Membership | Emptiness | Containment, column: pa
     if isinstance(wanted, Containment):
         return pc.match_substring(column, pattern=wanted.value, ignore_case=True)
     if isinstance(wanted, Comparison):
+        if is_text(column.type) and not isinstance(wanted.value, str):
+            column = as_numbers(column)
         return _COMPARED[wanted.op](column, as_arrow(wanted.value, column.type))
     values = [as_arrow(value, column.type) for value in wanted.value]
     listed = pa.array([value.as_py() for value in values if value.type == column.type], column.type)

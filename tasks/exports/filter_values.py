@@ -7,12 +7,16 @@ import math
 import re
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from blocks.errors import UsageError
 from tasks.exports.filters import Scalar
 
 _BOOLEANS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
 _INTEGER = re.compile(r"[+-]?[0-9]{1,300}(\.0*)?")
+#: Numbers as texts of a column write them; the whole ones among them that 64 bits hold.
+_NUMBER = re.compile(r"[+-]?([0-9]{1,300}(\.[0-9]{0,300})?|\.[0-9]{1,300})")
+_SHORT_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -65,6 +69,44 @@ def fitted_value(column: str, kind: pa.DataType, value: Scalar) -> Scalar:
     except (ValueError, KeyError, OverflowError):
         pass
     raise UsageError(f"The filter: {column} is {_called(kind)}, and {value!r} is none.", "Correct the value.")
+
+
+def ordered_value(name: str, column: pa.ChunkedArray, value: Scalar) -> Scalar:
+    """What a column's values are put in order beside: as `fitted_value`; beside a text column a number stays one.
+
+    Raises:
+        UsageError: it is none of the column's type, or a number, and the column has texts that are none.
+    """
+    written = value.strip() if isinstance(value, str) else value
+    if not is_text(column.type) or isinstance(written, bool):
+        return fitted_value(name, column.type, value)
+    if isinstance(written, str) and not _NUMBER.fullmatch(written):
+        return value
+    texts = _trimmed(column)
+    others = texts.filter(pc.invert(_match(texts, _NUMBER)))  # a missing value is none of them
+    if len(others):
+        raise UsageError(
+            f"The filter: {name} is a text, and {others[0].as_py()!r} is no number to compare with {written}.",
+            "Compare it with a text that is no number, or by = or in.",
+        )
+    return _whole(written)
+
+
+def as_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The numbers that the texts of a column write: whole ones of 64 bits where all are, else floats."""
+    texts = pc.replace_substring(_trimmed(column), "+", "")
+    are_short = pc.all(_match(texts, _SHORT_INTEGER)).as_py() is not False
+    return texts.cast(pa.int64() if are_short else pa.float64())
+
+
+def _trimmed(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Texts without blanks around them; missing where nothing is left."""
+    texts = pc.utf8_trim_whitespace(column)
+    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, column.type), texts)
+
+
+def _match(texts: pa.ChunkedArray, pattern: re.Pattern[str]) -> pa.ChunkedArray:
+    return pc.match_substring_regex(texts, f"^(?:{pattern.pattern})$")
 
 
 def _plain(value: bool | float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import pyarrow as pa
 
 from blocks.errors import LookbookError, ObjectNotFoundError, UsageError
 from blocks.lake import Lake
+from tasks.datasets.objects import compare_objects, fault_of, read_object
 from tasks.exports.archive import Archive
 from tasks.exports.build import Place
 from tasks.images.parquet import from_parquet
@@ -58,25 +58,29 @@ class Finished:
         Raises:
             LookbookError: the list is missing or damaged.
         """
-        key = f"{self.place.folder}files.parquet"
-        data = self.place.lake.get(key)
-        if hashlib.sha256(data).hexdigest() != self.files_sha256:
-            raise LookbookError(f"{key} is damaged.", "Ask for the export again: it is made anew.")
-        return from_parquet(data)[0]
+        return from_parquet(self._checked(f"{self.place.folder}files.parquet", self.files_sha256))[0]
 
     def read(self, name: str) -> bytes:
         """The bytes of one of its files.
 
         Raises:
             UsageError: it has no such file.
+            LookbookError: the file is missing or damaged.
         """
-        if name not in self._names:
+        if name not in self._digests:
             raise UsageError(f"{name!r}: the export {self.id} has no such file.", "metadata.csv names its images.")
-        return self.place.lake.get(self.place.file(name))
+        return self._checked(self.place.file(name), self._digests[name])
 
     @cached_property
-    def _names(self) -> frozenset[str]:
-        return frozenset(self.files["name"].to_pylist())
+    def _digests(self) -> dict[str, str]:
+        return dict(zip(self.files["name"].to_pylist(), self.files["sha256"].to_pylist(), strict=True))
+
+    def _checked(self, key: str, sha256: str) -> bytes:
+        data = read_object(self.place.lake, key)
+        fault = fault_of(data, sha256)
+        if data is None or fault:
+            raise LookbookError(f"{key} {fault}.", "Ask for the export again: it is made anew.")
+        return data
 
     @cached_property
     def archive(self) -> Archive:
@@ -85,17 +89,26 @@ class Finished:
         return Archive(names, self.files["size"].to_pylist(), self.files["crc32"].to_pylist())
 
     def stream(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """The bytes of its archive, or of a range of it."""
+        """The bytes of its archive, or of a range of it.
+
+        Raises:
+            LookbookError: while it is read, at a file that is missing or damaged; what came before it is right.
+        """
         names = self.files["name"]
-        return self.archive.chunks(
-            lambda number: self.place.lake.get(self.place.file(names[number].as_py())), start, stop
-        )
+        return self.archive.chunks(lambda number: self.read(names[number].as_py()), start, stop)
+
+    def compare(self) -> Iterator[tuple[str, str | None]]:
+        """Read all of it again: the key of each file, and what is wrong with it (None: nothing)."""
+        listed = f"{self.place.folder}files.parquet"
+        fault = fault_of(read_object(self.place.lake, listed), self.files_sha256)
+        yield listed, fault
+        if fault is None:
+            noted = ((self.place.file(name), sha256, None) for name, sha256 in self._digests.items())
+            yield from ((key, found) for key, found, _ in compare_objects(self.place.lake, noted))
 
     def is_whole(self) -> bool:
-        """Whether every file is there with its size."""
-        there = {info.key: info.size for info in self.place.lake.list(f"{self.place.folder}files")}
-        names, sizes = self.files["name"].to_pylist(), self.files["size"].to_pylist()
-        return all(there.get(self.place.file(name)) == size for name, size in zip(names, sizes, strict=True))
+        """Whether every file is there with its bytes: all are read, up to the first that is not."""
+        return all(fault is None for _, fault in self.compare())
 
 
 def find_finished(lake: Lake, export_id: str) -> Finished | None:
@@ -104,7 +117,7 @@ def find_finished(lake: Lake, export_id: str) -> Finished | None:
     try:
         found = json.loads(lake.get(f"{place.folder}manifest.json"))
         return Finished(export_id, found["dataset"], place, found["books"], found["files_sha256"])
-    except (ObjectNotFoundError, ValueError, KeyError):
+    except (ObjectNotFoundError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -118,6 +131,24 @@ def require_finished(lake: Lake, export_id: str) -> Finished:
     if found is None:
         raise LookbookError(f"{export_id}: no finished export has this id.", "Ask for it again.")
     return found
+
+
+def compare_exports(lake: Lake, dataset: str) -> Iterator[tuple[str, str | None]]:
+    """Read a dataset's finished exports again: the key of each file, and what is wrong with it (None: nothing).
+
+    A manifest that cannot be read does not say whose it is, and is named for every dataset.
+    """
+    for export_id in lake.folders(FOLDER):
+        if not _ID.fullmatch(export_id):
+            continue
+        key = f"{place_of(lake, export_id).folder}manifest.json"
+        if read_object(lake, key) is None:
+            continue  # one that is being made, or was left off
+        found = find_finished(lake, export_id)
+        if found is None:
+            yield key, "is damaged: it cannot be read"
+        elif found.dataset == dataset:
+            yield from found.compare()
 
 
 def remove_export(lake: Lake, export_id: str) -> bool:

@@ -65,6 +65,13 @@ Augment = Annotated[
 Seed = Annotated[int, described("Seed", "Of the split and of all that is random (0 or more).", ge=0, lt=2**63)]
 Shuffle = Annotated[bool, described("Shuffle", "In an order drawn by the seed; else by the products' keys.")]
 ShardSize = Annotated[int, described("Shard size", "Images in a shard (1 to 100,000).", ge=1, le=100_000)]
+QuoteFormulas = Annotated[
+    bool,
+    described(
+        "Quote formulas",
+        "Put an apostrophe before texts of metadata.csv and left_out.csv that a spreadsheet would take for formulas.",
+    ),
+]
 ModelFile = Annotated[
     str | None,
     described(

@@ -58,6 +58,10 @@ class ExportRequest(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**63, description="Of the split and of all that is random.")] = 0
     shuffle: Annotated[bool, Field(description="In an order drawn by the seed; else by the products' keys.")] = False
     shard_size: Annotated[int, Field(ge=1, le=100_000, description="Images in a shard, at the most.")] = 1000
+    quote_formulas: Annotated[
+        bool,
+        Field(description="An apostrophe before texts of CSV files that a spreadsheet would take for formulas."),
+    ] = False
     predictions: Annotated[
         str | None,
         StringConstraints(pattern=r"^[0-9a-f]{16}$"),

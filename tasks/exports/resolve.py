@@ -65,23 +65,23 @@ def find_snapshot(lake: Lake, request: ExportRequest) -> Manifest:
     )
 
 
-def resolve(request: ExportRequest, manifest: Manifest, rows: Rows, schema: pa.Schema) -> Resolved:
+def resolve(request: ExportRequest, manifest: Manifest, rows: Rows, table: pa.Table) -> Resolved:
     """Find the names of a request in a snapshot.
 
     Args:
         request: what is asked.
         manifest: of the snapshot.
         rows: of it.
-        schema: of the columns that there are, predictions with them.
+        table: with the columns that there are, predictions with them.
 
     Raises:
         UsageError: a column, an output or a recipe does not exist, or a value is none of its column's type.
     """
     for name in filter(None, (request.label, request.stratify, *(request.columns or ()))):
-        check_column(name, schema, "The export")
+        check_column(name, table.schema, "The export")
     wanted = None
     if request.filter is not None:
-        wanted = canonical(fitted(request.filter, schema, rows.display_name))
+        wanted = canonical(fitted(request.filter, table, rows.display_name))
     recipe = request.recipe if isinstance(request.recipe, ExportRecipe) else _named_recipe(request.recipe, manifest)
     label = request.label or rows.label
     document = _document(request, manifest, wanted, recipe, label)
@@ -106,6 +106,8 @@ def _document(
     request: ExportRequest, manifest: Manifest, wanted: Filter | None, recipe: ExportRecipe | None, label: str | None
 ) -> dict[str, Any]:
     asked = request.model_dump(mode="json", exclude={"filter", "recipe", "snapshot", "label", "split"})
+    if not request.quote_formulas:
+        del asked["quote_formulas"]  # requests from before it was there keep their ids
     asked["sides"] = list(request.sides.items())  # in their order, which sorted keys would lose
     made = recipe.model_dump(mode="json") if recipe else request.recipe
     versions: dict[str, Any] = {"export": EXPORT_VERSION, "pyarrow": pa.__version__}

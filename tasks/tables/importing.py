@@ -37,6 +37,7 @@ def import_pipeline(settings: ImportSettings) -> Pipeline:
         "target": settings.to,
         "write_disposition": settings.write_disposition,
         "primary_key": settings.primary_key,
+        "reject_limit": settings.reject_limit,
     }
     described = {"name": name, "tasks": {"extract": {"source": _source(settings)}, "load": load}}
     try:

@@ -27,8 +27,16 @@ def read_orchestrations(pipelines: Path) -> dict[str, Orchestration]:
         LookbookError: it cannot be read.
     """
     file = orchestrate_file(pipelines)
-    if not file.is_file():
-        return {}
+    return read_orchestrations_in(file, pipelines) if file.is_file() else {}
+
+
+def read_orchestrations_in(file: Path, pipelines: Path) -> dict[str, Orchestration]:
+    """All orchestrations of a file by name; raises as `read_orchestrations`.
+
+    Args:
+        file: wherever it lies.
+        pipelines: the folder of the pipelines that it names.
+    """
     found, finder = read_model(file, Orchestrations)
     known = specs(pipelines)
     problems = []

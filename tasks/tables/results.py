@@ -38,8 +38,8 @@ def outcome_of(context: Context, name: str, inputs: Mapping[str, Any], result: A
         return Outcome(name, kind, result, None, sum(one.rows for one in result), 0, seconds, tables)
     if kind == "graph":
         counts = [*result.nodes.items(), *((f"{edge} edges", count) for edge, count in result.edges.items())]
-        note = ", ".join(f"{count:,} {what}" for what, count in counts)
-        return Outcome(name, kind, result, taken, None, len(result.problems), seconds, (), note)
+        note = "; ".join([", ".join(f"{count:,} {what}" for what, count in counts), *result.problems])
+        return Outcome(name, kind, result, taken, None, result.left_out, seconds, (), note)
     rejected = sum(stage.rejected for stage in result.groups.values()) if isinstance(result, Staged) else 0
     unchanged = _is_unchanged(context, name, result, rejected)
     return Outcome(name, kind, result, taken, rows_of(result), rejected, seconds, unchanged=unchanged)

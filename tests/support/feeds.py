@@ -24,9 +24,12 @@ TAGS = ("_load_id", "_loaded_at")
 
 
 def pipeline(**load_task: Any) -> Pipeline:
-    """A pipeline of one extract and one load, whose settings are given."""
+    """A pipeline of one extract and one load, whose settings are given; it may reject every row."""
     source = {"type": "file", "path": "rows.csv"}
-    tasks = {"extract": {"source": source}, "load": {"after": ["extract"], "table": "prices"} | load_task}
+    tasks = {
+        "extract": {"source": source},
+        "load": {"after": ["extract"], "table": "prices", "reject_limit": 1} | load_task,
+    }
     return Pipeline.model_validate({"name": "feed", "tasks": tasks})
 
 

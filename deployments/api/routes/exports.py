@@ -114,6 +114,7 @@ async def show_metadata(id: IdPath, request: Request, shared: Shared, principal:
     finished = await _finished(shared, await owned(shared, "export", principal, id))
 
     def listed() -> dict[str, Any]:
+        finished.read("metadata.csv")  # what is damaged is not handed out
         names = finished.files["name"].to_pylist()
         row: dict[str, Any] = finished.files.slice(names.index("metadata.csv"), 1).to_pylist()[0]
         return row

@@ -14,7 +14,7 @@ from deployments.api.parameters import problems
 from deployments.api.runs import FINAL
 from deployments.api.services import Services, Shared
 from deployments.api.shown import ROOT, dataset_path, json_answer
-from deployments.api.sources import check_source
+from deployments.api.sources import check_source, run_roots
 from deployments.api.submissions import Submission
 from deployments.api.submitting import IdempotencyKey, noted, owned, started, state_of
 
@@ -45,7 +45,8 @@ async def show_ingest(id: IdPath, shared: Shared, principal: IngestReader) -> Re
 
 
 async def _started(shared: Services, submission: Submission) -> Submission:
-    parameters = submission.request | {"workspace": shared.workspace_name}
+    roots = run_roots(submission.request["source"], shared.config)
+    parameters = submission.request | {"workspace": shared.workspace_name} | ({"within": roots} if roots else {})
     return await started(shared, submission, DEPLOYMENT, parameters)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -21,7 +22,7 @@ INBOX = "inbox://"
 KAGGLE = "kaggle://"
 
 
-def open_source(uri: str, scratch: Path, kaggle: KaggleCredentials | None = None) -> Source:
+def open_source(uri: str, scratch: Path, kaggle: KaggleCredentials | None = None, within: Sequence[str] = ()) -> Source:
     """The source that `uri` names. It is not listed yet.
 
     Args:
@@ -30,14 +31,35 @@ def open_source(uri: str, scratch: Path, kaggle: KaggleCredentials | None = None
         scratch: a folder of the workspace for what has to be downloaded, unpacked or made. It and the folder that
             holds it are never part of a folder source, so that a workspace may lie inside its own source.
         kaggle: the workspace's credentials for Kaggle.
+        within: folders in one of which a path has to lie, links followed; empty: anywhere.
 
     Raises:
-        UsageError: the scheme is unknown, or nothing of use stands at the path.
+        UsageError: the scheme is unknown, nothing of use stands at the path, or it lies in none of `within`.
     """
     if uri.lower().startswith(KAGGLE):
         return KaggleSource(uri, scratch, kaggle)
     path = local_path(uri)
-    return SampleSource(uri, scratch) if path is None else open_path(uri, path, scratch)
+    if path is None:
+        return SampleSource(uri, scratch)
+    return open_path(uri, _inside(uri, path, within) if within else path, scratch)
+
+
+def _inside(uri: str, path: Path, folders: Sequence[str]) -> Path:
+    """The path without links, which is what is read then.
+
+    Raises:
+        UsageError: it lies in none of the folders.
+    """
+    try:
+        real = path.resolve()
+        if any(real.is_relative_to(Path(folder).resolve()) for folder in folders):
+            return real
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle; NUL
+        raise UsageError(f"SOURCE {uri!r}: {getattr(error, 'strerror', None) or error}.", TAKES) from error
+    raise UsageError(
+        f"SOURCE {uri}: it lies in none of the folders that may be ingested, or leads out of them by a link.",
+        "Put the files themselves into one of them.",
+    )
 
 
 def version_of(source: Source) -> str:

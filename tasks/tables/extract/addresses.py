@@ -15,11 +15,19 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 #: IPv6 addresses of public translators: each ends with the IPv4 address that is meant (RFC 6052).
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
+#: What `ipaddress` takes for public and is not: site-local addresses (RFC 3879), relays of 6to4 (RFC 7526), and
+#: addresses for documentation (RFC 9637).
+_SPECIAL = [ipaddress.ip_network(each) for each in ("fec0::/10", "192.88.99.0/24", "3fff::/20")]
 
 
 def is_public(address: Address) -> bool:
     """Whether anybody on the internet has this address: none of a private network, of this machine, of a group."""
-    return all(each.is_global and not each.is_multicast and not each.is_reserved for each in _meant(address))
+    return all(
+        each.is_global
+        and not (each.is_multicast or each.is_reserved)
+        and not any(each in network for network in _SPECIAL)
+        for each in _meant(address)
+    )
 
 
 def _meant(address: Address) -> Iterator[Address]:

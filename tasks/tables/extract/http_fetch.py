@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextvars
 import errno
 import logging
+import socket
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -43,11 +46,13 @@ class Asked:
         url: the address, with credentials if it has any.
         max_bytes: a larger file is refused.
         allow_private: ask private addresses, too, and the proxy that the environment names.
+        max_seconds: the fetch fails if all its tries together take longer.
     """
 
     url: httpx.URL
     max_bytes: int
     allow_private: bool
+    max_seconds: float
 
 
 @dataclass(frozen=True)
@@ -78,21 +83,25 @@ def fetch(asked: Asked, path: Path, known: Mapping[str, str], patience: Patience
         None: it is still the one that is known.
 
     Raises:
-        LookbookError: it is too large, or the server refuses.
+        LookbookError: it is too large, takes too long, or the server refuses.
         OutOfReachError: the server, or the way to it, failed too often in a row.
     """
     download = _Download(asked, path, dict(known))
     faults, patience = 0, patience or Patience()
-    with _client(asked) as client:
+    with _client(asked) as client, download.time:
         while True:
             before = download.here
             try:
-                return download.go_on(client)
+                fetched = download.go_on(client)
             except (TransientError, httpx.TransportError) as error:
+                download.time.check(asked.url)
                 if "location header" in str(error):  # what httpx says of a redirect that it cannot parse
                     raise _no_address(asked.url) from None
                 faults = 1 if download.here > before else faults + 1
                 patience.wait(_transient(error, asked.url), faults)
+            else:
+                download.time.check(asked.url)  # an answer without a length seems to end where it is cut off
+                return fetched
 
 
 def _transient(error: Exception, url: httpx.URL) -> TransientError:
@@ -112,11 +121,56 @@ def _client(asked: Asked) -> Iterator[httpx.Client]:
         _fetching.reset(token)
 
 
+class _Time:
+    """Ends what takes too long, also where a server sends a byte now and then: its connections are shut down."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._over = seconds, False
+        self._sockets: list[socket.socket] = []
+        self._lock = threading.Lock()
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        with self._lock:
+            for each in self._sockets:
+                each.close()
+            self._sockets.clear()
+
+    def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Hear of a new connection: httpcore's extension ``trace``."""
+        if event.endswith("connect_tcp.complete"):
+            with self._lock:  # a second handle, which is the same connection behind TLS, too
+                self._sockets.append(info["return_value"].get_extra_info("socket").dup())
+            if self._over:
+                self._end()
+
+    def check(self, url: httpx.URL) -> None:
+        """Raises LookbookError where the time is over."""
+        if self._over:
+            raise LookbookError(
+                f"{answers.shown(url)} took longer than max_seconds ({self._seconds:g}).",
+                "Raise it if you trust the server.",
+            )
+
+    def _end(self) -> None:
+        self._over = True
+        with self._lock:
+            for each in self._sockets:
+                with suppress(OSError):  # it has ended already
+                    each.shutdown(socket.SHUT_RDWR)
+
+
 class _Download:
     def __init__(self, asked: Asked, path: Path, known: dict[str, str]) -> None:
         self._asked, self._path, self._known = asked, path, known
         self._validators: dict[str, str] = {}
         self.here = 0
+        self.time = _Time(asked.max_seconds)
 
     def go_on(self, client: httpx.Client) -> Fetched | None:
         """Fetch the rest of the file, or all of it where the rest would not fit."""
@@ -137,7 +191,8 @@ class _Download:
     def _request(self, client: httpx.Client, url: httpx.URL) -> Iterator[httpx.Response]:
         bare = url.copy_with(userinfo=b"")
         auth = httpx.BasicAuth(url.username, url.password) if url.userinfo else None
-        with client.stream("GET", bare, headers=self._headers(), auth=auth) as response:
+        told = {"trace": self.time.trace}
+        with client.stream("GET", bare, headers=self._headers(), auth=auth, extensions=told) as response:
             yield response
 
     def _headers(self) -> dict[str, str]:

@@ -40,7 +40,7 @@ def read_http(
     context.workspace.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=context.workspace.scratch, prefix="http-") as folder:
         path = Path(folder, "file")
-        fetched = fetch(Asked(url, source.max_bytes, source.allow_private), path, known, PATIENCE)
+        fetched = fetch(Asked(url, source.max_bytes, source.allow_private, source.max_seconds), path, known, PATIENCE)
         if fetched is None:
             notes.unchanged = True
             return

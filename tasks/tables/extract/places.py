@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def find_files(lake: Lake, folder: Path, path: str) -> list[Found]:
         path: without placeholders.
 
     Raises:
-        LookbookError: it is no path of a kind that is known.
+        LookbookError: it is no path of a kind that is known, or leads out of the inbox.
     """
     if path.startswith(LAKE):
         return sorted(_in_lake(lake, path), key=lambda found: found.address)
@@ -72,12 +72,28 @@ def _on_machine(root: Path, path: str) -> Iterator[Found]:
     elif path.startswith("~"):
         below = os.path.expanduser(path)  # noqa: PTH111 - it may hold a pattern
     folder, pattern = split_pattern(below)
+    start = f"{folder.rstrip('/')}/" if folder else ""
+    if prefix:
+        _inside(root, root / folder, prefix + folder)  # before it is looked through
     if is_pattern(pattern):
-        start = f"{folder.rstrip('/')}/" if folder else ""
-        for relative, found in matching(root / folder, pattern):
-            yield described(found, prefix + start + relative)
-    elif (root / below).is_file():
-        yield described(root / below, prefix + below)
+        files = matching(root / folder, pattern)
+    else:
+        files = iter([(pattern, root / below)] if (root / below).is_file() else [])
+    for relative, path_ in files:
+        found = described(path_, prefix + start + relative)
+        yield replace(found, path=_inside(root, path_, found.address)) if prefix else found
+
+
+def _inside(inbox: Path, path: Path, address: str) -> Path:
+    """The path without links, which is what is read then.
+
+    Raises:
+        LookbookError: it leads out of the inbox.
+    """
+    real = path.resolve()
+    if not real.is_relative_to(inbox.resolve()):
+        raise LookbookError(f"{address} leads out of the inbox by a link.", "Put the file itself into the inbox.")
+    return real
 
 
 def described(path: Path, address: str) -> Found:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blocks.errors import UsageError
+from tasks.tables.batches import LENGTH
 from tasks.tables.context import Context, Staged
 from tasks.tables.graph.checking import check_graph
 from tasks.tables.graph.edges import link_edges, mention_edges
+from tasks.tables.graph.left_out import LeftOut
 from tasks.tables.graph.nodes import Nodes
 from tasks.tables.graph.output import node_link, publish
 from tasks.tables.graph.queries import Row, answer
@@ -32,6 +34,7 @@ class GraphResult:
         keys: of its files in the lake: ``graph``, ``nodes``, ``edges``, ``queries.<name>``.
         top: of each query the first rows: rank, key, label, count.
         problems: rows and values that no node and no edge shows.
+        left_out: how many they are; `left_out.MOST_KEPT` of them are among the rejects of the pipeline.
         digest: of nodes and edges; the same for the same graph.
     """
 
@@ -40,6 +43,7 @@ class GraphResult:
     keys: Mapping[str, str]
     top: Mapping[str, tuple[Row, ...]]
     problems: tuple[str, ...]
+    left_out: int
     digest: str
 
 
@@ -62,30 +66,37 @@ def build(context: Context, name: str, inputs: Mapping[str, Staged]) -> GraphRes
         raise UsageError("\n".join(f"{context.pipeline.name}: tasks.{name}.{fault}" for fault in faults))
     context.workspace.scratch.mkdir(parents=True, exist_ok=True)
     problems: list[str] = []
+    left_out = LeftOut()
     with tempfile.TemporaryDirectory(dir=context.workspace.scratch, prefix="graph-") as scratch:
-        nodes = {entity: _read(context, task, entity, inputs, Path(scratch)) for entity in task.entities}
+        nodes = {entity: _read(context, task, entity, inputs, Path(scratch), left_out) for entity in task.entities}
         problems += [line for each in nodes.values() for line in each.problems()]
-        edges = link_edges(nodes, task.links, problems) + mention_edges(nodes, task.mentions, problems)
+        edges = link_edges(nodes, task.links, problems, left_out)
+        edges += mention_edges(nodes, task.mentions, problems, left_out)
     labels = {entity: each.labels for entity, each in nodes.items()}
     answers = {asked: answer(query, task.path, labels, edges) for asked, query in task.queries.items()}
     graph = node_link(f"{context.pipeline.name}/{name}", labels, edges)
     folder = f"graphs/{context.pipeline.name}/{name}"
+    keys = publish(context.workspace.lake, folder, graph, task.queries, answers)
+    left_out.write(context, name, graph.digest[:LENGTH])
     return GraphResult(
         nodes={entity: len(keys) for entity, keys in labels.items()},
         edges=dict(sorted(Counter(edge.kind for edge in edges).items())),
-        keys=publish(context.workspace.lake, folder, graph, task.queries, answers),
+        keys=keys,
         top={asked: tuple(rows[:TOP]) for asked, rows in answers.items()},
         problems=tuple(problems),
+        left_out=left_out.number,
         digest=graph.digest,
     )
 
 
-def _read(context: Context, task: GraphTask, entity: str, inputs: Mapping[str, Staged], scratch: Path) -> Nodes:
+def _read(
+    context: Context, task: GraphTask, entity: str, inputs: Mapping[str, Staged], scratch: Path, left_out: LeftOut
+) -> Nodes:
     """The nodes of an entity."""
     spec = task.entities[entity]
     links = [link for link in task.links if link.source == entity]
     texts = [column for mention in task.mentions if mention.entity == entity for column in mention.columns]
     columns = list(dict.fromkeys([spec.key, spec.label or spec.key, *(link.by for link in links), *texts]))
     nodes = Nodes(entity, spec, table_batches(context.workspace, spec.table, columns, inputs, scratch))
-    nodes.read(links)
+    nodes.read(links, left_out)
     return nodes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from tasks.tables.graph.left_out import LeftOut
 from tasks.tables.graph.nodes import Nodes
 from tasks.tables.graph.terms import Terms
 from tasks.tables.spec.graphs import Link, Mention
@@ -32,8 +33,8 @@ class Edge(NamedTuple):
     occurrences: int = 1
 
 
-def link_edges(nodes: Mapping[str, Nodes], links: Iterable[Link], problems: list[str]) -> list[Edge]:
-    """The foreign keys of which the other row is there; of the rest the number is put among the `problems`."""
+def link_edges(nodes: Mapping[str, Nodes], links: Iterable[Link], problems: list[str], left_out: LeftOut) -> list[Edge]:
+    """The foreign keys of which the other row is there; the rest is counted among the `problems` and `left_out`."""
     edges = []
     for link in links:
         found = nodes[link.source].foreign[link.by]
@@ -43,6 +44,11 @@ def link_edges(nodes: Mapping[str, Nodes], links: Iterable[Link], problems: list
             Edge((link.source, key), (link.target, value), "link", (link.by,)) for key, value in found if value in there
         ]
         if lost:
+            source = nodes[link.source].spec
+            for key, value in found:
+                if value not in there:
+                    why = f"{link.source}.{link.by}: no {link.target} has the key {value}: no edge"
+                    left_out.add(source.table, "no_target", why, {source.key: key, link.by: value})
             rows = sum(value not in there for _, value in found)
             named = ", ".join(lost[:_EXAMPLES]) + (", …" if len(lost) > _EXAMPLES else "")
             problems.append(
@@ -52,7 +58,9 @@ def link_edges(nodes: Mapping[str, Nodes], links: Iterable[Link], problems: list
     return edges
 
 
-def mention_edges(nodes: Mapping[str, Nodes], mentions: Iterable[Mention], problems: list[str]) -> list[Edge]:
+def mention_edges(
+    nodes: Mapping[str, Nodes], mentions: Iterable[Mention], problems: list[str], left_out: LeftOut
+) -> list[Edge]:
     """The terms of one entity in the texts of another: an edge for each pair, whatever the columns."""
     finders: dict[str, Terms] = {}
     counts: dict[tuple[Node, Node], dict[str, int]] = {}
@@ -60,7 +68,11 @@ def mention_edges(nodes: Mapping[str, Nodes], mentions: Iterable[Mention], probl
         if mention.terms not in finders:
             finders[mention.terms] = Terms(nodes[mention.terms].terms)
             if empty := finders[mention.terms].empty:
-                problems.append(f"mentions: {empty} of {mention.terms} have no label, and are never found")
+                problems.append(f"mentions: {len(empty)} of {mention.terms} have no label, and are never found")
+            terms = nodes[mention.terms].spec
+            for key in empty:
+                why = f"{mention.terms}: no label, and is never found in a text"
+                left_out.add(terms.table, "no_label", why, {terms.key: key})
         _count(nodes[mention.entity], finders[mention.terms], mention, counts)
     return [
         Edge(source, target, "mention", tuple(sorted(by_column)), sum(by_column.values()))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tasks.tables.graph.left_out import LeftOut
 from tasks.tables.graph.tables import Batches, as_text
 from tasks.tables.spec.graphs import Entity, Link
+from tasks.tables.staging import INPUT, LINE
 
 
 @dataclass
@@ -32,35 +34,50 @@ class Nodes:
     repeated: int = 0
     nameless: int = 0
 
-    def read(self, links: Sequence[Link]) -> None:
-        """Read keys, labels and foreign keys."""
+    def read(self, links: Sequence[Link], left_out: LeftOut) -> None:
+        """Read keys, labels and foreign keys; rows that no node shows are put among those that are `left_out`.
+
+        One with a repeated key that says the same as the first is shown by its node.
+        """
         self.foreign = {link.by: Counter() for link in links}
         label = self.spec.label or self.spec.key
-        for key, row in self._rows([label, *self.foreign], count=True):
-            told = as_text(row[0])
-            self.labels[key], self.terms[key] = told or key, told or ""
-            for column, value in zip(self.foreign, row[1:], strict=True):
-                if (text := as_text(value)) is not None:
-                    self.foreign[column][key, text] += 1
+        said: dict[str, int] = {}
+        for key, row in self._rows():
+            own = hash(tuple(as_text(value) for name, value in row.items() if name not in (INPUT, LINE)))
+            if key is None:
+                self.nameless += 1
+                why = f"{self.entity}: no {self.spec.key}, and a node needs one"
+                left_out.add(self.spec.table, "no_key", why, row)
+            elif key not in said:
+                said[key] = own
+                self._take(key, row, label)
+            else:
+                self.repeated += 1
+                if said[key] != own:
+                    why = f"{self.entity}: an earlier row has the {self.spec.key} {key}, and that one counts"
+                    left_out.add(self.spec.table, "repeated_key", why, row)
+
+    def _take(self, key: str, row: Mapping[str, object], label: str) -> None:
+        told = as_text(row[label])
+        self.labels[key], self.terms[key] = told or key, told or ""
+        for column, counts in self.foreign.items():
+            if (text := as_text(row[column])) is not None:
+                counts[key, text] += 1
 
     def texts(self, columns: Sequence[str]) -> Iterator[tuple[str, list[str | None]]]:
         """For each node its key and the texts of these columns."""
-        for key, row in self._rows(columns):
-            yield key, [as_text(value) for value in row]
-
-    def _rows(self, columns: Sequence[str], *, count: bool = False) -> Iterator[tuple[str, list[object]]]:
-        """The first row of each key."""
         seen: set[str] = set()
-        for batch in self.batches():
-            for value, *row in zip(batch[self.spec.key], *(batch[column] for column in columns), strict=True):
-                key = as_text(value)
-                if key is None or key in seen:
-                    if count:
-                        self.nameless += key is None
-                        self.repeated += key is not None
-                    continue
+        for key, row in self._rows():
+            if key is not None and key not in seen:
                 seen.add(key)
-                yield key, row
+                yield key, [as_text(row[column]) for column in columns]
+
+    def _rows(self) -> Iterator[tuple[str | None, dict[str, object]]]:
+        """Each row with its key, if it has one."""
+        for batch in self.batches():
+            for values in zip(*batch.values(), strict=True):
+                row = dict(zip(batch, values, strict=True))
+                yield as_text(row[self.spec.key]), row
 
     def problems(self) -> Iterator[str]:
         """What its rows have that no node shows."""

@@ -17,6 +17,7 @@ from blocks.lake import Lake
 from blocks.workspace import Workspace
 from tasks.tables.context import Staged
 from tasks.tables.engine import quoted
+from tasks.tables.staging import INPUT, LINE
 
 #: Rows that are held at a time.
 _BATCH = 4096
@@ -74,7 +75,7 @@ def _fetched(table: pa.Table) -> Batches:
 
 
 def _staged(lake: Lake, name: str, columns: Sequence[str], staged: Staged, scratch: Path) -> Batches:
-    """The rows of all groups of a result; a file that lacks a column has nulls there."""
+    """The rows of all groups of a result, with where they come from; a file that lacks a column has nulls there."""
     keys = [file.key for _, stage in sorted(staged.groups.items()) for file in stage.files]
     paths = [lake.local_copy(key, scratch) for key in keys]
     present = list(dict.fromkeys(column for path in paths for column in pq.read_schema(path).names))
@@ -83,6 +84,7 @@ def _staged(lake: Lake, name: str, columns: Sequence[str], staged: Staged, scrat
         raise LookbookError(
             f"{name} has no column {missing[0]}; it has {', '.join(present)}.", "Name one of these in the spec."
         )
+    columns = [*columns, *(column for column in (INPUT, LINE) if column in present and column not in columns)]
 
     def batches() -> Iterator[dict[str, list[Any]]]:
         for path in paths:

@@ -17,7 +17,7 @@ class Terms:
         labels: for each key its term.
 
     Attributes:
-        empty: how many keys have no term, and are never found.
+        empty: the keys that have no term, and are never found.
     """
 
     def __init__(self, labels: Mapping[str, str]) -> None:
@@ -25,9 +25,8 @@ class Terms:
 
         owners: dict[str, list[str]] = {}
         for key, label in labels.items():
-            if term := fold(label.strip()):
-                owners.setdefault(term, []).append(key)
-        self.empty = len(labels) - sum(map(len, owners.values()))
+            owners.setdefault(fold(label.strip()), []).append(key)
+        self.empty = owners.pop("", [])
         self._owners = list(owners.values())
         self._automaton = AhoCorasick([marked(term) for term in owners], store_patterns=False) if owners else None
 

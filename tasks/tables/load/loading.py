@@ -6,11 +6,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pyarrow.parquet as pq
+
 from blocks.errors import LookbookError
 from blocks.workspace import Workspace
 from tasks.tables.batches import load_id
 from tasks.tables.context import Context, Staged
 from tasks.tables.load.books import Entry, collect_rejects, write_books
+from tasks.tables.load.limits import check_reject_limit
 from tasks.tables.load.naming import named
 from tasks.tables.load.writing import (
     LoadResult,
@@ -44,32 +47,40 @@ def load(context: Context, name: str, inputs: Sequence[Staged], extracted: Seque
         extracted: results of extracts further up, whose unreadable rows are to stand in this load's books.
 
     Raises:
-        LookbookError: rows that the contract freezes, names that collide, a table's name that is none, or a place that
-            refuses. Tables of groups before that one are loaded; it has what it had before.
+        LookbookError: more rejects than reject_limit allows, rows that the contract freezes, names that collide, a
+            table's name that is none, or a place that refuses. Tables of groups before that one are loaded; it has what
+            it had before.
     """
     task = context.pipeline.tasks[name]
     assert isinstance(task, LoadTask)  # noqa: S101 - the caller goes by the kind
     settings = settings_of(task)
     batch = load_id(context, name)
-    further = [stage for staged in extracted for stage in staged.groups.values() if stage.rejects]
+    partly = [staged for staged in extracted if any(stage.rejects for stage in staged.groups.values())]
+    further = [stage for staged in partly for stage in staged.groups.values() if stage.rejects]
+    read = sum(stage.rows + stage.rejected for staged in partly for stage in staged.groups.values())
     results = []
     if EVENT in settings.table:  # a row that cannot be read, or is of no group, is none of any group's table
         entry = Entry(context.pipeline.name, name, settings.target, settings.table, batch, context.run_id)
-        results += _set_aside(context.workspace, entry, further, whole=settings.write_disposition == "replace")
-        further = []
+        results += _set_aside(context.workspace, entry, settings, further, read)
+        further, read = [], 0
     for table, stages in table_stages(settings.table, inputs).items():
         entry = Entry(context.pipeline.name, name, settings.target, table, batch, context.run_id)
         taken = {stage.rejects for stage in stages}
         others = [stage for stage in further if stage.rejects not in taken]
         with local_batch(context.workspace, stages, others) as rows:
-            results.append(load_rows(context.workspace, entry, settings.model_copy(update={"table": table}), rows))
-        further = []  # in the books once
+            own = settings.model_copy(update={"table": table})
+            results.append(load_rows(context.workspace, entry, own, rows, read))
+        further, read = [], 0  # in the books once
     return results
 
 
-def _set_aside(workspace: Workspace, entry: Entry, stages: Sequence[Stage], *, whole: bool) -> list[LoadResult]:
+def _set_aside(
+    workspace: Workspace, entry: Entry, settings: LoadSettings, stages: Sequence[Stage], read: int
+) -> list[LoadResult]:
     """The books of rejects that no table can be named for; they stand under the pattern of the tables' names."""
+    whole = settings.write_disposition == "replace"
     with local_batch(workspace, [], stages) as rows:
+        check_reject_limit(entry.table, settings.reject_limit, rows.rejects, read)
         path = rows.folder / "all-rejects.parquet"
         rejected = collect_rejects(entry, rows.rejects, path, rows.folder)
         write_books(workspace, entry, 0, path if rejected else None, rejected, rows.inputs, whole=whole)
@@ -105,16 +116,30 @@ def table_stages(pattern: str, inputs: Sequence[Staged]) -> dict[str, list[Stage
     }
 
 
-def load_rows(workspace: Workspace, entry: Entry, settings: LoadSettings, rows: Rows) -> LoadResult:
-    """Load the rows of one table, and write the books."""
+def load_rows(workspace: Workspace, entry: Entry, settings: LoadSettings, rows: Rows, read: int = 0) -> LoadResult:
+    """Load the rows of one table, and write the books.
+
+    Args:
+        workspace: where.
+        entry: the load.
+        settings: of it.
+        rows: that are staged, and what could not be read.
+        read: rows of the extracts that could not read all of theirs; a sql task may have made fewer of them.
+
+    Raises:
+        LookbookError: as `load`.
+    """
     with writing(workspace, entry):
         place = destination(workspace, settings.target)
         prepared, loaded_at = prepare_rows(place, entry, settings, rows)
+        misfits = [prepared.rejects] if prepared.rejects else []
+        every = [*rows.rejects, *misfits]
+        unread = sum(pq.ParquetFile(path).metadata.num_rows for path in rows.rejects)
+        check_reject_limit(settings.table, settings.reject_limit, every, max(rows.staged + unread, read))
+        check_reject_limit(settings.table, settings.reject_limit, misfits, rows.staged)
         superseded = write(workspace, place, prepared, entry, settings, loaded_at)
-    every = [*rows.rejects, *([prepared.rejects] if prepared.rejects else [])]
     rejects = rows.folder / "all-rejects.parquet"
     rejected = collect_rejects(entry, every, rejects, rows.folder)
-    unreadable = rejected - prepared.rejected
     loaded = prepared.rows - superseded
     write_books(
         workspace,
@@ -126,4 +151,4 @@ def load_rows(workspace: Workspace, entry: Entry, settings: LoadSettings, rows: 
         whole=settings.write_disposition == "replace",
     )
     result = result_of(place, entry, prepared, superseded, rows)
-    return replace(result, rows_in=rows.staged + unreadable, rejected=rejected)
+    return replace(result, rows_in=rows.staged + unread, rejected=rejected)

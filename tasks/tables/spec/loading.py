@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from tasks.parameters import RejectLimit
 from tasks.tables.spec.values import (
     ContractMode,
     Fields,
@@ -63,6 +64,7 @@ class LoadSettings(Strict):
         dedup_sort: which of several rows with one key counts: the first by these columns, each asc or desc.
         hard_delete: a row in which this column is true (or, if it is no truth value, not null) deletes its key's.
         partition_by: of a table in the lake: folders column=value.
+        reject_limit: the load fails, and the table stays, if a larger share of the rows is rejected (0 to 1).
         fields: columns with their types.
     """
 
@@ -78,6 +80,7 @@ class LoadSettings(Strict):
         SchemaContract, BeforeValidator(_for_all, json_schema_input_type=SchemaContract | ContractMode)
     ] = SchemaContract()
     partition_by: Names = ()
+    reject_limit: RejectLimit = 0.1
     fields: Fields = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -76,6 +76,7 @@ class ImportSettings(Strict):
         primary_key: the columns that name a row.
         format: of the files.
         allow_private: for addresses of private networks too.
+        reject_limit: as of a load.
     """
 
     source: Annotated[str, Field(min_length=1)]
@@ -85,6 +86,7 @@ class ImportSettings(Strict):
     primary_key: Names = ()
     format: FileFormat = "auto"
     allow_private: bool = False
+    reject_limit: RejectLimit = 0.1
 
 
 class ImportStep(Ordered):

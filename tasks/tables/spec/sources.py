@@ -56,6 +56,7 @@ class HttpSource(Strict):
 
     Attributes:
         max_bytes: a larger answer is refused.
+        max_seconds: a fetch that takes longer, with all its tries, fails.
         allow_private: loopback, link-local and private addresses too.
     """
 
@@ -64,6 +65,7 @@ class HttpSource(Strict):
     format: FileFormat = "auto"
     csv: Delimited = Delimited()
     max_bytes: Annotated[int, Field(ge=1, le=2**40)] = 2 * 2**30
+    max_seconds: Annotated[int, Field(ge=1, le=7 * 86_400)] = 3600
     allow_private: bool = False
 
 

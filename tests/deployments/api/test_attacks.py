@@ -8,18 +8,23 @@ import re
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
 
+from blocks.errors import UsageError
 from blocks.hosts import host_name
 from deployments.api import bodies
 from deployments.api.app import make_app
 from deployments.api.bodies import has_lone_surrogates, is_deeper
 from deployments.api.config import ApiConfig
-from tests.support.api import Api, FakeRuns, problem, serving
+from tasks.datasets.survey import take_stock
+from tests.deployments.api.conftest import forget_keys
+from tests.support.api import Api, FakeRuns, problem, running, serving
+from tests.support.pipeline import request
 from tests.support.prefect_processes import HANG
 
 PATHS = (
@@ -240,7 +245,7 @@ def test_only_named_sources_are_ingested(api: Api, source: str, status: int) -> 
 
 def test_folders_are_ingested_below_the_roots_alone(shoes: Any) -> None:
     from deployments.api.problems import Problem  # noqa: PLC0415
-    from deployments.api.sources import check_source  # noqa: PLC0415
+    from deployments.api.sources import check_source, run_roots  # noqa: PLC0415
 
     rooted, bare = ApiConfig(source_roots=("/srv/photos",)), ApiConfig()
     assert check_source("/srv/photos/new", rooted, is_open=True) == "/srv/photos/new"
@@ -254,6 +259,20 @@ def test_folders_are_ingested_below_the_roots_alone(shoes: Any) -> None:
         with pytest.raises(Problem, match="may not be ingested"):
             check_source(path, config, is_open=is_open)
     assert make_app(shoes, "local", rooted, FakeRuns())
+    assert run_roots("/srv/photos/new", rooted) == ["/srv/photos"]
+    assert run_roots("/home/me/photos", bare) == run_roots("sample://5", rooted) == []
+
+
+def test_the_run_is_told_the_roots_and_follows_the_links(shoes: Any, tmp_path: Path) -> None:
+    forget_keys(shoes.registry)
+    with running(shoes, source_roots=(str(tmp_path),)) as found:
+        answer = found.http.post("/api/v1/ingests", json={"source": f"{tmp_path}/new", "dataset": "new"})
+        assert answer.status_code == 202, answer.text
+        ((_, parameters),) = found.runs.submitted.values()
+    (tmp_path / "new").symlink_to("/")
+    assert parameters["within"] == [str(tmp_path)]
+    with pytest.raises(UsageError, match="leads out of them by a link"):
+        take_stock(request(shoes, parameters["source"], within=parameters["within"]))
 
 
 def test_depth_is_counted_outside_of_texts() -> None:

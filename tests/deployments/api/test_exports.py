@@ -238,3 +238,22 @@ def test_what_cannot_be_exported_is_refused_before_any_run(api: Api, change: dic
     assert answer.status_code in {404, 422}, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert api.runs.submitted == {}
+
+
+def test_a_damaged_export_is_not_handed_out_and_is_made_anew_when_it_is_asked_for_again(api: Api) -> None:
+    told = asked(api, seed=11)
+    work(api)
+    lake, folder = api.workspace.lake, f"exports/{told['export_id']}"
+    metadata = lake.get(f"{folder}/files/metadata.csv")
+    lake.replace(f"{folder}/files/metadata.csv", bytes(len(metadata)))
+    problem(api.http.get(f"{told['links']['self']}/metadata.csv"), 500, "damaged")
+    submitted = len(api.runs.submitted)
+    assert asked(api, seed=11)["state"] == "waiting"
+    assert len(api.runs.submitted) == submitted + 1
+    work(api)
+    assert api.http.get(f"{told['links']['self']}/metadata.csv").content == metadata
+
+    lake.remove(f"{folder}/files.parquet")
+    assert asked(api, seed=11)["state"] == "waiting"
+    work(api)
+    assert api.http.get(f"{told['links']['self']}/metadata.csv").content == metadata

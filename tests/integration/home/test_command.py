@@ -65,7 +65,7 @@ def test_verify_finds_it_clean(shared_home: Path) -> None:
     found = lookbook_json(shared_home, "verify", "demo")
     assert found["differences"] == []
     assert found["objects"] > 150
-    assert "is clean" in lookbook(shared_home, "verify", "demo").stdout
+    assert "is clean" in lookbook(shared_home, "verify", "demo", "--all").stdout
 
 
 @pytest.mark.full

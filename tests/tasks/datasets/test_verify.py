@@ -18,9 +18,13 @@ from blocks.workspace import Workspace
 from tasks.datasets import follow
 from tasks.datasets.conclusion import conclude
 from tasks.datasets.lease import lease
+from tasks.datasets.manifest import read_table, require_published
 from tasks.datasets.registry_index import registry_differences
 from tasks.datasets.survey import take_stock
 from tasks.datasets.verify import verify_or_repair
+from tasks.exports.export import prepare
+from tasks.exports.places import export_to_lake
+from tasks.exports.request import read_request
 from tasks.images.batch import process_batch
 from tests.support.pipeline import photo, request, run, write_collection
 
@@ -165,3 +169,45 @@ def test_an_original_comes_back_only_with_the_bytes_that_it_had(workspace: Works
     found, _ = verify_or_repair(workspace, "things", mend=True)
     assert found.differences == []
     assert workspace.lake.get(lost) == photo(1)
+
+
+def everything(workspace: Workspace) -> list[str]:
+    found, _ = verify_or_repair(workspace, "things", mend=False, everything=True)
+    return [difference.line for difference in found.differences]
+
+
+def test_older_snapshots_and_exports_are_read_where_all_is_asked_for(workspace: Workspace, source: Path) -> None:
+    lake = workspace.lake
+    run(request(workspace, source))
+    older = require_published(lake, "things").manifest
+    (source / "1.jpg").unlink()
+    write_collection(source, {"2.jpg": photo(2)})
+    run(request(workspace, source))
+    export = export_to_lake(lake, prepare(lake, read_request({"dataset": "things"})))
+    assert everything(workspace) == []
+
+    original = read_table(lake, older, "images")["original_key"][0].as_py()
+    good = lake.get(original)
+    lake.replace(original, bytes(len(good)))
+    lake.remove(f"{older.folder}/report.html")
+    file = next(info for info in lake.list(f"exports/{export.id}/files") if info.key.endswith(".jpg"))
+    lake.replace(file.key, bytes(file.size))
+    lake.replace(f"exports/{'0' * 32}/manifest.json", b"[]")
+    assert lines(workspace, 0, []) == []
+    assert sorted(everything(workspace)) == sorted(
+        [
+            f"lake: {original} is damaged: its checksum differs from the manifest's",
+            f"lake: {older.folder}/report.html is missing",
+            f"lake: {file.key} is damaged: its checksum differs from the manifest's",
+            f"lake: exports/{'0' * 32}/manifest.json is damaged: it cannot be read",
+        ]
+    )
+    write_collection(source, {"1.jpg": photo(1)})
+    _, repairs = verify_or_repair(workspace, "things", mend=True, everything=True)
+    assert lake.get(original) == good
+    assert any(line.endswith("not mended: ask for the export again; it is made anew") for line in repairs)
+
+    lake.remove(f"{older.folder}/manifest.json")
+    assert f"lake: {older.folder}/manifest.json is missing or damaged: no older snapshot is found" in everything(
+        workspace
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,7 +21,9 @@ from tasks.exports.export import build, count_rows
 from tasks.exports.packing import PackedFile
 from tasks.images import progress
 from tests.support.exports import SPLIT, digests, exported, place_in, prepared
+from tests.support.pipeline import photo, row, write_collection
 from tests.support.sets import sampled
+from tests.tasks.exports.conftest import publish
 
 REQUESTS: list[dict[str, Any]] = [
     {"recipe": "train-24", "copies": 2, "split": SPLIT},
@@ -177,3 +180,21 @@ def test_export_json_says_what_was_asked_and_by_what_it_was_made(small_dataset: 
     assert document["versions"]["codec"]["pillow"]
     assert document["snapshot"] == require_published(small_dataset, "things").manifest.digest
     assert str(tmp_path) not in json.dumps(document)
+
+
+def test_formulas_are_quoted_in_tables_for_spreadsheets_where_that_is_asked_for(tmp_path: Path) -> None:
+    names = {1: "=1+1", 2: "+1", 3: "-1", 4: "@a", 5: "\tb", 6: "a=b", 7: "=gone"}
+    rows = [row(number) | {"productDisplayName": name} for number, name in names.items()]
+    lake = publish(tmp_path, write_collection(tmp_path / "in", {f"{n}.jpg": photo(n) for n in range(1, 7)}, rows))
+    found = {}
+    for quote in (False, True):
+        out = tmp_path / str(quote)
+        exported(lake, out, quote_formulas=quote)
+        with (out / "files" / "metadata.csv").open(newline="", encoding="utf-8") as file:
+            told = list(csv.DictReader(file))
+        found[quote] = [one["productDisplayName"] for one in told]
+        assert {one["id"] for one in told} == set("123456")
+        assert ("quote_formulas" in (out / "files" / "README.md").read_text()) is quote
+        assert ("quote_formulas" in (out / "files" / "export.json").read_text()) is quote  # other ids stay
+    plain = [names[number] for number in range(1, 7)]
+    assert found == {False: plain, True: [f"'{name}" for name in plain[:5]] + ["a=b"]}

@@ -29,6 +29,9 @@ from tasks.exports.filters import (
 
 TABLE = pa.table(
     {
+        "size": ["9", " 10", None, "11.5", "", "+100"],
+        "fit": ["9", "10", None, "XL", "11", ""],
+        "code": ["9007199254740993", "9007199254740992", None, "1", "2", "3"],
         "row": pa.array(range(6), pa.int64()),
         "product_key": ["1", "2", "3", "4", None, "O'Neil"],
         "sha256": ["aa", "bb", "cc", "dd", "ee", "ff"],
@@ -48,7 +51,7 @@ NAME = "name"
 
 
 def rows_where(wanted: Filter) -> set[int]:
-    found = matches(fitted(wanted, TABLE.schema, NAME), TABLE, NAME)
+    found = matches(fitted(wanted, TABLE, NAME), TABLE, NAME)
     return {row for row, holds in enumerate(found.to_pylist()) if holds}
 
 
@@ -126,7 +129,7 @@ def test_a_filter_finds_what_duckdb_finds(reference: duckdb.DuckDBPyConnection, 
 @given(document=DOCUMENTS)
 @settings(deadline=None)
 def test_the_canonical_form_means_the_same_and_is_its_own(document: dict[str, Any]) -> None:
-    wanted = fitted(read_filter(document), TABLE.schema, NAME)
+    wanted = fitted(read_filter(document), TABLE, NAME)
     plain = canonical(wanted)
     assert canonical(plain) == plain
     assert rows_where(plain) == rows_where(wanted)
@@ -210,6 +213,14 @@ def test_ids_are_keys_of_products_or_hashes_of_images() -> None:
         ("product_key=4", {3}),
         ("width>2147483648", set()),
         ("score>=0.3", {1, 4, 5}),
+        ("size>=10", {1, 3, 5}),
+        ("size>+9.0", {1, 3, 5}),
+        ("size<11.5", {0, 1}),
+        ("size=10", set()),  # a text beside a text
+        ("size<=x", {0, 1, 3, 4, 5}),
+        ("code>9007199254740992", {0}),
+        ("fit in 9,XL", {0, 3}),
+        ("fit>=X", {3}),
     ],
 )
 def test_texts_become_values_of_the_columns_types(text: str, rows: set[int]) -> None:
@@ -228,26 +239,35 @@ def test_texts_become_values_of_the_columns_types(text: str, rows: set[int]) -> 
         ("day=tomorrow", "day is a date"),
         ("taken=noon", "taken is a time"),
         ("year contains 2", "is no text"),
+        ("fit>=10", "fit is a text, and 'XL' is no number to compare with 10"),
+        ("gender<2", "gender is a text, and 'Women' is no number"),
         ("gendre=Women", "no column gendre"),
     ],
 )
 def test_what_a_column_cannot_be_compared_with_is_named(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
-        fitted(read_condition(text), TABLE.schema, NAME)
+        fitted(read_condition(text), TABLE, NAME)
+
+
+def test_a_number_beside_texts_is_one_however_it_is_written() -> None:
+    ways = ["10", 10, 10.0, " +10.0 "]
+    found = {canonical(fitted(read_filter({"column": "size", "op": "<", "value": way}), TABLE, NAME)) for way in ways}
+    assert found == {read_filter({"column": "size", "op": "<", "value": 10})}
+    assert rows_where(read_filter({"not": {"column": "size", "op": "<", "value": 10}})) == {1, 3, 5}
 
 
 @pytest.mark.parametrize(("name", "meant"), [("gendre", "gender"), ("Product_Key", "product_key"), ("yaer", "year")])
 def test_a_column_that_is_nearly_named_is_offered(name: str, meant: str) -> None:
     with pytest.raises(UsageError) as caught:
-        fitted(read_condition(f"{name}=1"), TABLE.schema, NAME)
+        fitted(read_condition(f"{name}=1"), TABLE, NAME)
     assert f"Did you mean {meant}" in caught.value.way_out
 
 
 def test_a_catalogue_without_names_has_no_text_to_look_in() -> None:
     with pytest.raises(UsageError, match="no display name"):
-        fitted(read_filter({"text": "shoes"}), TABLE.schema, None)
+        fitted(read_filter({"text": "shoes"}), TABLE, None)
     with pytest.raises(UsageError, match="has no word"):
-        fitted(read_filter({"text": "--"}), TABLE.schema, NAME)
+        fitted(read_filter({"text": "--"}), TABLE, NAME)
 
 
 def test_depth_and_size_are_bounded_before_anything_is_made_of_them() -> None:

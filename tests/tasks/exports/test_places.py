@@ -75,6 +75,41 @@ def test_an_export_that_lost_a_file_is_made_whole_again_in_the_lake(small_datase
         assert digests(Path(lake.uri)) == before
 
 
+@pytest.mark.parametrize("name", ["train/1.jpg", "metadata.csv"])
+def test_an_export_of_which_a_file_has_other_bytes_of_the_same_size_is_made_anew(
+    small_dataset: FolderLake, tmp_path: Path, name: str
+) -> None:
+    with serving_gcs("bucket") as server:
+        bucket = GcsLake(bucket="bucket", prefix="lake", credentials=AnonymousGcpCredentials(endpoint=server.url))
+        for path in Path(small_dataset.root).rglob("*"):
+            if path.is_file():
+                bucket.put(path.relative_to(small_dataset.root).as_posix(), path.read_bytes())
+        for lake in (small_dataset, bucket):
+            wanted = prepared(lake, recipe="square-8")
+            finished = require_finished(lake, export_to_lake(lake, wanted, tmp_path / "s").id)
+            good = finished.read(name)
+            lake.replace(finished.place.file(name), bytes(len(good)))
+            assert not finished.is_whole()
+            with pytest.raises(LookbookError, match=f"{name} is damaged"):
+                finished.read(name)
+            with pytest.raises(LookbookError, match=f"{name} is damaged"):
+                list(finished.stream())
+            assert export_to_lake(lake, wanted, tmp_path / "s").answered is False
+            assert finished.read(name) == good
+            assert export_to_lake(lake, wanted, tmp_path / "s").answered is True
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_an_export_whose_list_of_files_is_lost_or_damaged_is_made_anew(small_dataset: FolderLake, lost: bool) -> None:
+    wanted = prepared(small_dataset, recipe="square-8")
+    finished = require_finished(small_dataset, export_to_lake(small_dataset, wanted).id)
+    key = f"{finished.place.folder}files.parquet"
+    small_dataset.remove(key) if lost else small_dataset.replace(key, b"PAR1")
+    assert not finished.is_whole()
+    assert export_to_lake(small_dataset, wanted).answered is False
+    assert require_finished(small_dataset, finished.id).is_whole()
+
+
 def test_a_folder_that_holds_something_else_is_left_alone(small_dataset: FolderLake, tmp_path: Path) -> None:
     wanted = prepared(small_dataset, recipe="square-8")
     out = tmp_path / "out"

@@ -21,7 +21,7 @@ def resolved(lake: FolderLake, **values: Any) -> Resolved:
     request = read_request({"dataset": "things"} | values)
     manifest = find_snapshot(lake, request)
     rows = read_rows(lake, manifest)
-    return resolve(request, manifest, rows, rows.table.schema)
+    return resolve(request, manifest, rows, rows.table)
 
 
 def test_what_means_the_same_has_the_same_id(small_dataset: FolderLake) -> None:
@@ -47,6 +47,7 @@ def test_what_means_the_same_has_the_same_id(small_dataset: FolderLake) -> None:
         {"columns": ["year"]},
         {"shard_size": 7},
         {"shuffle": True},
+        {"quote_formulas": True},
         {"recipe": "train-32", "copies": 2},
     ],
 )

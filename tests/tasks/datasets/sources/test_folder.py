@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -186,3 +187,25 @@ def test_what_source_cannot_be_is_a_usage_error_that_says_what_it_takes(tmp_path
     with contextlib.chdir(tmp_path), pytest.raises(UsageError, match="SOURCE") as caught:
         open_source(uri, tmp_path / "s")
     assert "folder" in caught.value.way_out
+
+
+def test_a_source_lies_within_the_folders_that_are_named_also_behind_links(tmp_path: Path) -> None:
+    root, other = tmp_path / "root", tmp_path / "root-2"
+    for folder in (root / "new", other):
+        folder.mkdir(parents=True)
+        (folder / "1.jpg").write_bytes(b"x")
+    with zipfile.ZipFile(other / "a.zip", "w") as archive:
+        archive.writestr("1.jpg", b"x")
+    (root / "out").symlink_to(other)
+    (root / "a.zip").symlink_to(other / "a.zip")
+    (root / "in").symlink_to("new")
+    (tmp_path / "same").symlink_to(root)
+
+    def keys(source: Path | str) -> list[str]:
+        opened = open_source(str(source), tmp_path / "s", within=[str(tmp_path / "same"), str(tmp_path / "none")])
+        return [file.key for file in opened.files()]
+
+    assert keys(root / "new") == keys(root / "in") == keys(f"file://{root}/new") == ["1.jpg"]
+    for source in (root / "out", root / "a.zip", other, root / "new/../../root-2", root / "out/1.jpg", "/", tmp_path):
+        with pytest.raises(UsageError, match="lies in none of the folders that may be ingested"):
+            keys(source)

@@ -22,6 +22,7 @@ from blocks.workspace import Workspace
 from tasks.datasets.sources.downloading import Patience
 from tasks.tables.extract import addresses, extract, http_source
 from tasks.tables.extract.addresses import is_public
+from tasks.tables.extract.http_fetch import Asked, fetch
 from tests.support.extracting import context_of, run_and_commit, values_of
 from tests.support.loopback import Fault, Request, Response, Route, serving
 
@@ -288,6 +289,7 @@ def test_redirects_lead_to_http_only(workspace: Workspace, tmp_path: Path, targe
         "127.0.0.1", "localhost", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1",  # noqa: S104
         "224.0.0.1", "240.0.0.1", "255.255.255.255", "[::1]", "[fe80::1]", "[fc00::1]", "[ff02::1]", "[::]",
         "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "2130706433", "0x7f.1",
+        "[fec0::1]", "[feff::1]", "192.88.99.1", "[2002:c058:6301::]", "[::ffff:192.88.99.1]", "[3fff::1]",
     ],
 )  # fmt: skip
 def test_private_addresses_are_refused(workspace: Workspace, tmp_path: Path, host: str) -> None:
@@ -296,8 +298,30 @@ def test_private_addresses_are_refused(workspace: Workspace, tmp_path: Path, hos
 
 
 def test_public_addresses_are_not() -> None:
-    for text in ("93.184.216.34", "2606:2800:220:1::1", "8.8.8.8", "::ffff:8.8.8.8", "64:ff9b::808:808"):
+    for text in (
+        "93.184.216.34",
+        "2606:2800:220:1::1",
+        "8.8.8.8",
+        "::ffff:8.8.8.8",
+        "64:ff9b::808:808",
+        "192.88.98.1",
+        "2a00::1",
+    ):
         assert is_public(ipaddress.ip_address(text)), text
+
+
+@pytest.mark.parametrize(
+    "told",
+    [b"HTTP/1.1 200 OK\r\nContent-Le", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\na", b"HTTP/1.1 200 OK\r\n\r\na,b"],
+    ids=["headers", "body", "body without a length"],
+)
+def test_a_server_that_never_comes_to_an_end_is_left(tmp_path: Path, told: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=lambda: listener.accept()[0].sendall(told), daemon=True).start()
+        url = httpx.URL(f"http://127.0.0.1:{listener.getsockname()[1]}/f.csv?token=secret")
+        with pytest.raises(LookbookError, match=r"/f.csv took longer than max_seconds \(0.2\)") as raised:
+            fetch(Asked(url, 1000, True, 0.2), tmp_path / "file", {})
+    assert "secret" not in str(raised.value)
 
 
 class Names:

@@ -120,3 +120,26 @@ def test_links_to_folders_are_not_followed_and_other_things_are_no_files(tmp_pat
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "a.csv").write_text("a\n")
     assert [name for name, _ in matching(tmp_path, "**/*.csv")] == ["a.csv"]
+
+
+def test_no_link_leads_out_of_the_inbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOOKBOOK_HOME", str(tmp_path))
+    lake, inbox, other = FolderLake(root=tmp_path / "lake"), tmp_path / "inbox", tmp_path / "inbox-2"
+    for folder in (inbox / "own", other):
+        folder.mkdir(parents=True)
+        (folder / "a.csv").write_text("a\n1\n")
+    (inbox / "inner.csv").symlink_to("own/a.csv")
+    found = find_files(lake, tmp_path, "inbox://*.csv")
+    assert [(file.address, file.name, file.path) for file in found] == [
+        ("inbox://inner.csv", "inner.csv", inbox.resolve() / "own/a.csv")
+    ]
+    (inbox / "out.csv").symlink_to(other / "a.csv")
+    (inbox / "folder").symlink_to(other)
+    for path in ("inbox://out.csv", "inbox://*.csv", "inbox://folder/a.csv", "inbox://folder/*.csv"):
+        with pytest.raises(LookbookError, match="leads out of the inbox by a link"):
+            find_files(lake, tmp_path, path)
+    (inbox / "out.csv").unlink()
+    assert [file.address for file in find_files(lake, tmp_path, "inbox://**/*.csv")] == [
+        "inbox://inner.csv",
+        "inbox://own/a.csv",
+    ]

@@ -18,6 +18,7 @@ from blocks.errors import LookbookError, UsageError
 from blocks.workspace import Workspace
 from tasks.tables.graph import GraphResult, build, check_graph
 from tasks.tables.lake_tables import LakeTables
+from tasks.tables.load import open_rejects
 from tasks.tables.spec.tasks import GraphTask
 from tests.support.lake_tables import lake_job
 from tests.support.pipeline_runs import context, staged
@@ -160,6 +161,37 @@ def test_the_first_row_of_a_key_counts_and_rows_without_one_are_told(workspace: 
     assert result.nodes["journal"] == 2
     assert "entities.journal: journals: 2 rows without a code: no node" in result.problems
     assert "entities.journal: journals: 1 row with a code that an earlier one has: that one counts" in result.problems
+
+
+def test_rows_that_are_left_out_are_told_with_the_reason(workspace: Workspace) -> None:
+    journals = pa.table(
+        {
+            "code": ["J1", "J1", "J1", None, "J2"],
+            "name": ["Lancet", "Other", "Lancet", "x", "BMJ"],
+            "_input": ["j.csv"] * 5,
+            "_line": [2, 3, 4, 5, 6],
+        }
+    )
+    for _ in range(2):  # those of the graph before are replaced
+        result = run(workspace, journals=journals)
+    columns = ("task", "table_name", "rule", "message", "raw", "input", "line")
+    found = [tuple(row[name] for name in columns) for row in open_rejects(workspace.registry, "rides")]
+    assert sorted(found, key=str) == [
+        ("graph", "drugs", "no_label", "drug: no label, and is never found in a text", '{"atc": "A04"}', None, None),
+        (
+            *("graph", "journals", "no_key", "journal: no code, and a node needs one"),
+            *('{"code": null, "name": "x"}', "j.csv", 5),
+        ),
+        (
+            *("graph", "journals", "repeated_key", "journal: an earlier row has the code J1, and that one counts"),
+            *('{"code": "J1", "name": "Other"}', "j.csv", 3),
+        ),
+        (
+            *("graph", "publications", "no_target", "publication.journal: no journal has the key J9: no edge"),
+            *('{"id": "4", "journal": "J9"}', None, None),
+        ),
+    ]
+    assert result.left_out == len(found)
 
 
 def test_keys_of_other_number_types_meet(workspace: Workspace) -> None:

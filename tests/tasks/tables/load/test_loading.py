@@ -16,9 +16,12 @@ from blocks.registry import unfenced
 from blocks.workspace import Workspace
 from tasks.datasets.lease import lease
 from tasks.tables.context import Staged
-from tasks.tables.load import load
+from tasks.tables.importing import import_pipeline
+from tasks.tables.load import load, open_rejects
 from tasks.tables.load.naming import column_names, snake_case
 from tasks.tables.load.writing import destination
+from tasks.tables.spec.orchestration import ImportSettings
+from tasks.tables.spec.pipeline import Pipeline
 from tasks.tables.spec.values import Target
 from tests.support.feeds import context, load_rows, stage, table_rows
 
@@ -182,3 +185,70 @@ def _words() -> None:
     assert snake_case("aB") == "a_b"
     assert destination_type("postgres", "BLOB") == "bytea"
     assert destination_type("duckdb", "DECIMAL(10, 2)").replace(" ", "") == "DECIMAL(10,2)"
+
+
+STRICT: dict[str, Any] = {"schema_contract": "discard_row", "fields": {"price": "bigint"}}
+PRICES = [{"price": "1"}, {"price": "dear"}, {"price": "2"}]
+
+
+def books(workspace: Workspace) -> tuple[list[Any], list[Any]]:
+    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> list[Any]:
+        return [dict(row) for row in await connection.fetch("SELECT * FROM lookbook.feed_loads")]
+
+    return workspace.registry.run(work), open_rejects(workspace.registry, "feed")
+
+
+@pytest.mark.parametrize("disposition", ["append", "replace"])
+def test_a_load_of_which_too_many_rows_are_rejected_fails_and_all_stays(
+    workspace: Workspace, place: str, disposition: str
+) -> None:
+    settings = STRICT | {"target": place, "write_disposition": disposition}
+    load_rows(context(workspace, **settings), PRICES)
+    before = books(workspace), table_rows(workspace, place)
+    for limit in (0.3, 0):
+        with pytest.raises(LookbookError) as raised:
+            load_rows(context(workspace, 2, **settings, reject_limit=limit), PRICES)
+        assert str(raised.value).startswith(
+            "prices: 1 of 3 rows (33.3%) were rejected: 1 data_type (rows.csv line 3: price: dear is no bigint); "
+            f"reject_limit is {limit:g}. Nothing was loaded"
+        )
+    assert (books(workspace), table_rows(workspace, place)) == before
+    assert load_rows(context(workspace, 2, **settings, reject_limit=0.34), PRICES).rejected == 1
+
+
+def test_a_load_fails_by_default_where_more_than_a_tenth_is_rejected() -> None:
+    load_task = Pipeline.model_validate(
+        {
+            "name": "p",
+            "tasks": {"e": {"source": {"type": "file", "path": "a.csv"}}, "l": {"after": ["e"], "table": "t"}},
+        }
+    )
+    imported = import_pipeline(ImportSettings(source="a.csv", table="t"))
+    own = import_pipeline(ImportSettings(source="a.csv", table="t", reject_limit=0.5))
+    limits = [spec.tasks[name].reject_limit for spec, name in ((load_task, "l"), (imported, "load"), (own, "load"))]  # type: ignore[union-attr]
+    assert limits == [0.1, 0.1, 0.5]
+
+
+def test_rows_that_an_extract_could_not_read_count_among_all_that_it_read(workspace: Workspace) -> None:
+    unreadable = [{"rule": "ragged_row", "message": "2 fields", "raw": "a", "_input": "rows.csv", "_line": 1}] * 2
+    rows = [{"id": number} for number in range(6)]
+    for limit, fails in ((0.2, True), (0.25, False)):
+        run = context(workspace, reject_limit=limit)
+        read = stage(run, rows, rejects=unreadable)
+        aggregated = stage(run, rows[:1], "aggregated")
+        if fails:
+            with pytest.raises(LookbookError, match=r"2 of 8 rows \(25.0%\) were rejected: 2 ragged_row"):
+                load(run, "load", [Staged({"": aggregated})], [Staged({"": read})])
+        else:
+            (result,) = load(run, "load", [Staged({"": aggregated})], [Staged({"": read})])
+            assert (result.rows_loaded, result.rejected) == (1, 2)
+
+
+def test_rows_of_no_event_count_among_those_of_all_events(workspace: Workspace) -> None:
+    run = context(workspace, table="web_{event}", reject_limit=0.1)
+    unknown = [{"rule": "no_group", "message": "no event", "raw": "{}", "_input": "rows.csv", "_line": 1}]
+    group = stage(run, [{"id": 1}], "opened")
+    extracted = Staged({"": stage(run, pa.table({}), rejects=unknown), "opened": group})
+    with pytest.raises(LookbookError, match=r"web_\{event\}: 1 of 2 rows"):
+        load(run, "load", [Staged({"opened": group})], [extracted])
+    assert books(workspace) == ([], [])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from operator import itemgetter
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from blocks.lake import Lake
-from tasks.tables.staging import Stage
+from tasks.tables.staging import INPUT, LINE, Stage
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 MEMORY = "512MB"
 #: Digits of a decimal, at the most, and of the largest integer of 64 bits.
 DECIMAL_DIGITS, INTEGER_DIGITS = 38, 19
+_BY_NAME = "union_by_name = true, hive_partitioning = false"
 
 
 @contextmanager
@@ -115,39 +117,83 @@ def _number(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     return pa.decimal128(precision, max(scales)) if precision <= DECIMAL_DIGITS else None
 
 
-def make_view(connection: DuckDBPyConnection, name: str, paths: Sequence[Path]) -> None:
+def told_apart(columns: Iterable[str]) -> dict[str, str]:
+    """For each column, the name by which SQL tells it from the others: SQL takes ``code`` and ``Code`` for one.
+
+    Returns:
+        The column's own name; of those that differ in case only, each with a number (``Code_1``, ``code_2``), so that
+        none is found under the name of another. `INPUT` and `LINE` keep theirs.
+    """
+    given = list(columns)
+    spellings: dict[bytes, list[str]] = {}
+    for column in given:
+        spellings.setdefault(_folded(column), []).append(column)
+    used = set(spellings)
+    names: dict[str, str] = {}
+    for alike in spellings.values():
+        several = [column for column in sorted(alike) if column not in (INPUT, LINE)] if len(alike) > 1 else []
+        names |= {column: column for column in alike if column not in several}
+        for number, column in enumerate(several, 1):
+            free = (f"{column}_{count}" for count in itertools.count(number))
+            names[column] = next(name for name in free if _folded(name) not in used)
+            used.add(_folded(names[column]))
+    return {column: names[column] for column in given}
+
+
+def _folded(name: str) -> bytes:
+    """A name as DuckDB compares it: only A to Z have another case."""
+    return name.encode("utf-8", "surrogatepass").lower()
+
+
+def scan(paths: Sequence[Path], columns: Sequence[str], names: Mapping[str, str]) -> str:
+    """SQL for Parquet files of the same columns, under the `names` that tell them apart.
+
+    DuckDB finds columns by their names without case: where that would find another one, a file is read by places.
+    """
+    if all(names[column] == column for column in columns):
+        return f"read_parquet([{', '.join(text(str(path)) for path in paths)}], {_BY_NAME})"
+    shown = ", ".join(quoted(names[column]) for column in columns)
+    files = [f"FROM read_parquet({text(str(path))}, hive_partitioning = false) AS file({shown})" for path in paths]
+    return f"({' UNION ALL '.join(files)})"
+
+
+def make_view(connection: DuckDBPyConnection, name: str, paths: Sequence[Path]) -> dict[str, str]:
     """Make a view over Parquet files whose columns may differ: missing ones are null, types are unified.
 
     A view over no file at all has no rows, and one column ``_nothing``.
+
+    Returns:
+        For each column of the files, its name in the view; see `told_apart`.
     """
     if not paths:
         connection.execute(f"CREATE VIEW {quoted(name)} AS SELECT NULL::INTEGER AS _nothing WHERE false")
-        return
+        return {}
     schemas = [pq.read_schema(path) for path in paths]
     columns = unified(schemas)
+    names = told_apart(columns)
     selects = []
     for path, schema in zip(paths, schemas, strict=True):
-        parts = [_part(column, wanted, schema) for column, wanted in columns.items()]
-        selects.append((", ".join(parts), str(path)))
+        parts = [_part(column, names[column], wanted, schema) for column, wanted in columns.items()]
+        selects.append((", ".join(parts), schema.names, path))
     # Neighbours that look alike are read by one scan; the order of files stays.
-    groups = [(parts, [path for _, path in alike]) for parts, alike in groupby(selects, key=itemgetter(0))]
+    groups = [(key, [path for *_, path in alike]) for key, alike in groupby(selects, key=itemgetter(0, 1))]
     union = " UNION ALL ".join(
-        f"SELECT {parts} FROM read_parquet([{', '.join(map(text, files))}]"  # noqa: S608
-        ", union_by_name = true, hive_partitioning = false)"
-        for parts, files in groups
+        f"SELECT {parts} FROM {scan(files, own, names)}"  # noqa: S608 - quoted
+        for (parts, own), files in groups
     )
     connection.execute(f"CREATE VIEW {quoted(name)} AS {union}")
+    return names
 
 
-def _part(column: str, wanted: pa.DataType | None, schema: pa.Schema) -> str:
+def _part(column: str, name: str, wanted: pa.DataType | None, schema: pa.Schema) -> str:
     if column not in schema.names:
-        return f"NULL AS {quoted(column)}"
+        return f"NULL AS {quoted(name)}"
     found = schema.field(column).type
     if wanted is None:
-        return f"CAST({quoted(column)} AS VARCHAR) AS {quoted(column)}"
+        return f"CAST({quoted(name)} AS VARCHAR) AS {quoted(name)}"
     if found.equals(wanted) or pa.types.is_null(found):
-        return f"{quoted(column)} AS {quoted(column)}"
-    return f"CAST({quoted(column)} AS {_sql_type(wanted)}) AS {quoted(column)}"
+        return f"{quoted(name)} AS {quoted(name)}"
+    return f"CAST({quoted(name)} AS {_sql_type(wanted)}) AS {quoted(name)}"
 
 
 def _sql_type(wanted: pa.DataType) -> str:

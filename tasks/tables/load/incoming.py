@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from tasks.tables.engine import quoted
 from tasks.tables.load.column_types import INFERRED, TEXT, as_canonical, canonical, fitted
-from tasks.tables.staging import INPUT, LINE
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -24,7 +23,7 @@ class Incoming:
     """A column of the rows.
 
     Attributes:
-        raw: its name in the rows.
+        raw: its name in the view of the rows.
         name: its name in the table.
         type: its canonical type.
         value: SQL for its value, of that type.
@@ -37,19 +36,18 @@ class Incoming:
 
 
 def incoming_columns(connection: DuckDBPyConnection, names: Mapping[str, str]) -> list[Incoming]:
-    """The columns of the view `ROWS` that have a name in the table."""
+    """The columns of the view `ROWS` that have a name in the table.
+
+    Args:
+        connection: with the view.
+        names: for columns of the view, their names in the table.
+    """
     described = connection.execute(f"DESCRIBE {ROWS}").fetchall()
     return [
         Incoming(raw, names[raw], canonical(found), as_canonical(quoted(raw), found))
         for raw, found, *_ in described
         if raw in names
     ]
-
-
-def raw_names(connection: DuckDBPyConnection) -> list[str]:
-    """The names of the rows' own columns."""
-    described = connection.execute(f"DESCRIBE {ROWS}").fetchall()
-    return [name for name, *_ in described if name not in (INPUT, LINE)]
 
 
 def count(connection: DuckDBPyConnection, conditions: Iterable[str], source: str = ROWS) -> list[int]:

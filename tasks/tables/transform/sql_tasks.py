@@ -119,7 +119,7 @@ def _copy(connection: DuckDBPyConnection, select: Select, values: dict[str, Any]
         if empty:  # columns without a type: of which function they are arguments, nobody can say
             return False
         raise
-    types = {str(column[0]): str(column[1]) for column in described or []}
+    types = [(str(column[0]), str(column[1])) for column in described or []]
     # Several files are written at the same time: their numbers do not tell the order of their rows.
     files = "" if select.is_ordered else f", FILE_SIZE_BYTES {FILE_BYTES}, OVERWRITE_OR_IGNORE"
     connection.execute(

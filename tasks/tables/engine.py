@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MEMORY = "512MB"
 #: Digits of a decimal, at the most, and of the largest integer of 64 bits.
 DECIMAL_DIGITS, INTEGER_DIGITS = 38, 19
+#: Up to here, there is a double for every integer.
+DOUBLE_INTEGERS = 2**53
 _BY_NAME = "union_by_name = true, hive_partitioning = false"
 
 
@@ -83,7 +85,8 @@ def unified(schemas: Sequence[pa.Schema]) -> dict[str, pa.DataType | None]:
 
     Returns:
         Integers and floats become floats, integers and decimals decimals that hold both; what has no type in common
-        becomes text, here None.
+        becomes text, here None: so do decimals and floats, since neither holds all of the other. For integers that no
+        float is equal to see `unified_files`.
     """
     columns: dict[str, pa.DataType | None] = {}
     for schema in schemas:
@@ -110,11 +113,42 @@ def _number(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     if not all(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) for kind in kinds):
         return None
     if any(map(pa.types.is_floating, kinds)):
-        return pa.float64()
+        return None if any(map(pa.types.is_decimal, kinds)) else pa.float64()
     scales = [kind.scale if pa.types.is_decimal(kind) else 0 for kind in kinds]
     before = [kind.precision - kind.scale if pa.types.is_decimal(kind) else INTEGER_DIGITS for kind in kinds]
     precision = max(before) + max(scales)
     return pa.decimal128(precision, max(scales)) if precision <= DECIMAL_DIGITS else None
+
+
+def unified_files(paths: Sequence[Path]) -> dict[str, pa.DataType | None]:
+    """The columns of several Parquet files, as `unified`; integers beyond 2^53 and floats become text."""
+    schemas = [pq.read_schema(path) for path in paths]
+    columns = unified(schemas)
+    for name, kind in columns.items():
+        if kind is not None and pa.types.is_floating(kind):
+            whole = [path for path, schema in zip(paths, schemas, strict=True) if _has_integers(schema, name)]
+            if any(_beyond_double(path, name) for path in whole):
+                columns[name] = None
+    return columns
+
+
+def _has_integers(schema: pa.Schema, name: str) -> bool:
+    return name in schema.names and pa.types.is_integer(schema.field(name).type)
+
+
+def _beyond_double(path: Path, column: str) -> bool:
+    """Whether a column may have integers that no double is equal to, by what its file says of lowest and highest."""
+    metadata = pq.read_metadata(path)
+    place = metadata.schema.names.index(column)
+    chunks = [metadata.row_group(group).column(place) for group in range(metadata.num_row_groups)]
+    for chunk in chunks:
+        told = chunk.statistics
+        if told is None or not told.has_min_max:
+            if told is None or told.null_count != chunk.num_values:
+                return True
+        elif max(abs(told.min), abs(told.max)) > DOUBLE_INTEGERS:
+            return True
+    return False
 
 
 def told_apart(columns: Iterable[str]) -> dict[str, str]:
@@ -169,17 +203,17 @@ def make_view(connection: DuckDBPyConnection, name: str, paths: Sequence[Path]) 
         connection.execute(f"CREATE VIEW {quoted(name)} AS SELECT NULL::INTEGER AS _nothing WHERE false")
         return {}
     schemas = [pq.read_schema(path) for path in paths]
-    columns = unified(schemas)
+    columns = unified_files(paths)
     names = told_apart(columns)
-    selects = []
-    for path, schema in zip(paths, schemas, strict=True):
-        parts = [_part(column, names[column], wanted, schema) for column, wanted in columns.items()]
-        selects.append((", ".join(parts), schema.names, path))
-    # Neighbours that look alike are read by one scan; the order of files stays.
-    groups = [(key, [path for *_, path in alike]) for key, alike in groupby(selects, key=itemgetter(0, 1))]
+    # Neighbours of one schema are read by one scan, the order of files stays; of several, DuckDB would unify the types.
+    scans = [
+        (schema, [path for _, path in files])
+        for schema, files in groupby(zip(schemas, paths, strict=True), key=itemgetter(0))
+    ]
     union = " UNION ALL ".join(
-        f"SELECT {parts} FROM {scan(files, own, names)}"  # noqa: S608 - quoted
-        for (parts, own), files in groups
+        f"SELECT {', '.join(_part(column, names[column], wanted, schema) for column, wanted in columns.items())}"  # noqa: S608 - quoted
+        f" FROM {scan(files, schema.names, names)}"
+        for schema, files in scans
     )
     connection.execute(f"CREATE VIEW {quoted(name)} AS {union}")
     return names

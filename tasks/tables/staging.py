@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -47,6 +47,7 @@ class Stage:
         state: what an extract is to know at its next run, once the load of these rows is committed.
         inputs: what it read, for lineage: addresses, without credentials.
         groups: of rows that were split: the groups whose stages lie in folders below, this one having no rows itself.
+        delimited: columns whose texts stood in delimited files, which know no types.
     """
 
     folder: str
@@ -57,6 +58,7 @@ class Stage:
     state: Mapping[str, Any] = field(default_factory=dict)
     inputs: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    delimited: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -96,8 +98,38 @@ def read_stage(lake: Lake, folder: str) -> Stage | None:
     except ObjectNotFoundError:
         return None
     files = tuple(StagedFile(**file) for file in saved.pop("files"))
-    lists = {name: tuple(saved.get(name, ())) for name in ("inputs", "groups")}
+    lists = {name: tuple(saved.get(name, ())) for name in ("inputs", "groups", "delimited")}
     return Stage(**saved | {"files": files} | lists)
+
+
+def delimited_columns(stages: Iterable[tuple[Stage, Sequence[Path]]]) -> tuple[set[str], set[str]]:
+    """The columns of stages whose texts stood in delimited files, and those with texts of a source that has types.
+
+    Args:
+        stages: each with its files on this machine.
+    """
+    delimited: set[str] = set()
+    typed: set[str] = set()
+    for stage, paths in stages:
+        delimited |= set(stage.delimited)
+        texts = {field.name for path in paths for field in pq.read_schema(path) if pa.types.is_string(field.type)}
+        typed |= texts - {*stage.delimited, INPUT}
+    return delimited - typed, typed
+
+
+def delimited_result(columns: Iterable[str], delimited: Collection[str], typed: Collection[str]) -> set[str]:
+    """The columns of what a transform makes whose texts count as delimited.
+
+    Over delimited text alone, under whatever names, all of them; else those that have the name of one.
+
+    Args:
+        columns: of the result.
+        delimited: of what it was made of, as `delimited_columns` says.
+        typed: likewise.
+    """
+    if delimited and not typed:
+        return set(columns) - {INPUT, LINE}
+    return set(columns) & set(delimited)
 
 
 class StageWriter:
@@ -179,7 +211,11 @@ class StageWriter:
         return None if self._digest is None else f"{self._digest:032x}-{'-'.join(sorted(self._columns))}"
 
     def close(
-        self, state: Mapping[str, Any] | None = None, inputs: tuple[str, ...] = (), groups: tuple[str, ...] = ()
+        self,
+        state: Mapping[str, Any] | None = None,
+        inputs: tuple[str, ...] = (),
+        groups: tuple[str, ...] = (),
+        delimited: Iterable[str] = (),
     ) -> Stage:
         """Write what is left, and the manifest: now it is a stage."""
         digest = self.digest()
@@ -193,6 +229,7 @@ class StageWriter:
             state=dict(state or {}),
             inputs=inputs,
             groups=groups,
+            delimited=tuple(sorted(delimited)),
         )
         self._lake.settle()
         self._lake.replace(f"{self._folder}/manifest.json", json.dumps(asdict(stage)).encode())

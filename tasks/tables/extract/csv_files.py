@@ -143,7 +143,8 @@ def _piece(records: Records, names: list[str], delimiter: bytes, settings: Delim
     rows = _table(text, names, delimiter, settings)
     if rows.num_rows != len(lines):
         raise RuntimeError(f"{address}: {len(lines)} records became {rows.num_rows} rows")
-    return Piece(located(rows, address, pa.array(lines, pa.int64())), records.rejects)
+    placed = located(rows, address, pa.array(lines, pa.int64()))
+    return Piece(placed, records.rejects, delimited=placed.column_names[: rows.num_columns])
 
 
 def _table(text: bytes, names: list[str], delimiter: bytes, settings: Delimited) -> pa.Table:

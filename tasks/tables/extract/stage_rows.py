@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -113,7 +113,7 @@ class _Writing:
         self._reject(rejects)
         for name, rows in parts.items():
             if rows is not None and rows.num_rows:
-                self._group(name).add(rows)
+                self._group(name).add(rows, piece.delimited)
         if len(self._groups) > 1 and sum(group.held for group in self._groups.values()) > ALL_BYTES:
             for group in self._groups.values():
                 group.flush()
@@ -177,10 +177,15 @@ class _Group:
     def __init__(self, writer: StageWriter, shape: Shape) -> None:
         self.writer, self._shape = writer, shape
         self._tables: list[pa.Table] = []
+        self._delimited: set[str] = set()
+        self._typed: set[str] = set()
         self.held, self._rows = 0, 0
 
-    def add(self, rows: pa.Table) -> None:
-        """Take rows."""
+    def add(self, rows: pa.Table, delimited: Collection[str]) -> None:
+        """Take rows, of which some columns stood in delimited files."""
+        texts = {field.name for field in rows.schema if pa.types.is_string(field.type)}
+        self._delimited |= set(delimited) & set(rows.column_names)
+        self._typed |= texts - set(delimited)
         self._tables.append(rows)
         self._rows += rows.num_rows
         self.held += rows.nbytes
@@ -202,7 +207,7 @@ class _Group:
     def close(self, state: Mapping[str, Any], inputs: tuple[str, ...], groups: tuple[str, ...]) -> Stage:
         """Finish the stage."""
         self.flush()
-        return self.writer.close(state, inputs, groups)
+        return self.writer.close(state, inputs, groups, self._delimited - self._typed)
 
 
 def _digest(reject: Reject) -> int:

@@ -140,7 +140,7 @@ def _new_types(
     some = [column for column in new if values[column.name]]
     mode = "evolve" if brand_new else settings.contract.columns
     if mode == "evolve":
-        return inferred_types(connection, some)
+        return inferred_types(connection, some, settings.primary_key)
     for column in some:
         condition = f"({quoted(column.raw)} IS NOT NULL)"
         if mode == "freeze":

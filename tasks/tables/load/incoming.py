@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks.tables.engine import quoted
-from tasks.tables.load.column_types import INFERRED, TEXT, as_canonical, canonical, fitted
+from tasks.tables.load.column_types import FLOAT, INFERRED, TEXT, as_canonical, canonical, fitted, padded, scale
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -27,24 +27,29 @@ class Incoming:
         name: its name in the table.
         type: its canonical type.
         value: SQL for its value, of that type.
+        delimited: its texts stood in delimited files, which have no types: their values tell it.
     """
 
     raw: str
     name: str
     type: str
     value: str
+    delimited: bool = False
 
 
-def incoming_columns(connection: DuckDBPyConnection, names: Mapping[str, str]) -> list[Incoming]:
+def incoming_columns(
+    connection: DuckDBPyConnection, names: Mapping[str, str], delimited: Collection[str] = ()
+) -> list[Incoming]:
     """The columns of the view `ROWS` that have a name in the table.
 
     Args:
         connection: with the view.
         names: for columns of the view, their names in the table.
+        delimited: columns of the view whose texts stood in delimited files.
     """
     described = connection.execute(f"DESCRIBE {ROWS}").fetchall()
     return [
-        Incoming(raw, names[raw], canonical(found), as_canonical(quoted(raw), found))
+        Incoming(raw, names[raw], canonical(found), as_canonical(quoted(raw), found), raw in delimited)
         for raw, found, *_ in described
         if raw in names
     ]
@@ -67,14 +72,38 @@ def filled(connection: DuckDBPyConnection, columns: Iterable[Incoming]) -> dict[
     return {column.name: number for column, number in zip(asked, found, strict=True)}
 
 
-def inferred_types(connection: DuckDBPyConnection, columns: Iterable[Incoming]) -> dict[str, str]:
-    """The type of each of some columns; of text, what all its values are: a number, a truth value, a date, a time."""
+def inferred_types(
+    connection: DuckDBPyConnection, columns: Iterable[Incoming], keys: Collection[str] = ()
+) -> dict[str, str]:
+    """The type of each of some columns; of delimited text, what all its values are: a number, a truth value, a time.
+
+    Args:
+        connection: with the rows.
+        columns: of the rows.
+        keys: columns, as the table names them, that name a row: no double, since several texts are one double.
+    """
     asked = list(columns)
-    texts = [column for column in asked if column.type == TEXT]
+    texts = [column for column in asked if column.type == TEXT and column.delimited]
     first = _possible(connection, dict.fromkeys(texts, INFERRED), f"(FROM {ROWS} LIMIT {SAMPLE})")
     sure = _possible(connection, first, ROWS)
+    found = {column: kinds[0] for column, kinds in sure.items() if kinds}
+    doubles = [column for column, kind in found.items() if kind == FLOAT]
+    no_doubles = {*_padded(connection, doubles), *(column for column in doubles if column.name in keys)}
     types = {column.name: column.type for column in asked}
-    return types | {column.name: kinds[0] for column, kinds in sure.items() if kinds}
+    return types | {column.name: kind for column, kind in found.items() if column not in no_doubles}
+
+
+def _padded(connection: DuckDBPyConnection, columns: list[Incoming]) -> list[Incoming]:
+    """The columns with texts such as 1.10 beside 1.1: two of them would be one double.
+
+    Where all have as many digits behind the point, as prices do, they are one number each.
+    """
+    if not columns:
+        return []
+    texts = [quoted(column.raw) for column in columns]
+    tests = ", ".join(f"bool_or({padded(text)}) AND count(DISTINCT {scale(text)}) > 1" for text in texts)
+    found = connection.execute(f"SELECT {tests} FROM {ROWS}").fetchone() or ()  # noqa: S608 - names are quoted
+    return [column for column, several in zip(columns, found, strict=True) if several]
 
 
 def _possible(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -33,12 +33,13 @@ ROW_HASH, VALID_FROM, VALID_TO = "_row_hash", "valid_from", "valid_to"
 
 @dataclass(frozen=True)
 class Batch:
-    """What is to be prepared, and how every row of it is tagged."""
+    """What is to be prepared, and how every row of it is tagged; texts of `delimited` columns may get other types."""
 
     files: Sequence[Path]
     settings: LoadSettings
     load_id: str
     loaded_at: datetime
+    delimited: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ def prepare(batch: Batch, standing: Mapping[str, str] | None, scratch: Path) -> 
         seen = make_view(connection, ROWS, files)
         own = {column: name for column, name in seen.items() if column not in (INPUT, LINE)}
         named = column_names(own, taken=_taken(batch.settings))
-        columns = incoming_columns(connection, {own[column]: name for column, name in named.items()})
+        delimited = {own[column] for column in batch.delimited if column in own}
+        columns = incoming_columns(connection, {own[column]: name for column, name in named.items()}, delimited)
         shape = shape_rows(connection, columns, batch.settings, standing)
         rows = _write_accepted(connection, shape, batch, folder / "accepted")
         accepted = _moved(folder / "accepted", scratch) if rows else []

@@ -17,6 +17,7 @@ from blocks.errors import LookbookError
 from blocks.workspace import Workspace
 from tasks.tables.batches import LENGTH
 from tasks.tables.context import Context
+from tasks.tables.extract.kinds import is_delimited
 from tasks.tables.load.books import Entry, note_load, open_rejects
 from tasks.tables.load.loading import EVENT, settings_of
 from tasks.tables.load.writing import (
@@ -105,7 +106,9 @@ def _replay_batch(workspace: Workspace, entry: Entry, settings: LoadSettings, re
     own = replace(entry, load_id=f"{entry.load_id}.{_digest(readable)}")
     with working_folder(workspace) as folder:
         staged = _stage(readable, rows, folder / "replayed.parquet")
-        taken = Rows([staged], len(readable), [], tuple(sorted({r["input"] for r in rejects if r["input"]})), folder)
+        inputs = sorted({reject["input"] for reject in rejects if reject["input"]})
+        delimited = pq.read_schema(staged).names if inputs and all(map(is_delimited, inputs)) else ()
+        taken = Rows([staged], len(readable), [], inputs, folder, delimited)
         with writing(workspace, entry):
             place = destination(workspace, settings.target)
             prepared, loaded_at = prepare_rows(place, own, settings, taken)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from blocks.errors import LookbookError
 from blocks.workspace import Workspace
-from tasks.tables.context import Context
+from tasks.tables.context import Context, Staged
 from tasks.tables.extract import extract
-from tasks.tables.load import LoadResult, load, open_rejects
+from tasks.tables.load import LoadResult, load, open_rejects, replay
+from tasks.tables.transform import run_python, run_sql
 from tests.support.extracting import context_of
 from tests.support.feeds import table_rows
 
@@ -105,3 +111,201 @@ def test_columns_that_differ_in_case_and_get_two_names_have_each_its_own_values(
 def test_one_spelling_in_several_files_is_one_column(workspace: Workspace, inputs: Path) -> None:
     files = {"a.csv": "Fee,x\n1,\n", "b.csv": "x,Fee\ny,2\n"}
     assert imported(workspace, inputs, files) == [{"fee": 1, "x": None}, {"fee": 2, "x": "y"}]
+
+
+BEYOND = 2**53 + 1
+LONG = [20250000000000000001, 20250000000000000002]
+
+
+@pytest.mark.parametrize("place", ["warehouse", "registry", "lake"])
+@pytest.mark.parametrize(
+    "keys", [LONG, ["1.1", "1.10"], ["2", "2.00", "2.5"], ["12E5", "1200000"], [BEYOND, BEYOND - 1, 1.5]]
+)
+def test_keys_that_are_two_texts_are_two_rows(workspace: Workspace, inputs: Path, place: str, keys: list[Any]) -> None:
+    content = "order_no,v\n" + "".join(f"{key},x\n" for key in keys)
+    settings: dict[str, Any] = {"write_disposition": "merge", "primary_key": "order_no", "target": place}
+    result = loaded(context(workspace, inputs, {"a.csv": content}, **settings))
+    assert (result.rows, result.superseded) == (len(keys), 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "rows"),
+    [
+        ("long-ids-as-key.csv", "order_no", 2),
+        ("beyond-double.csv", "id", 3),
+        ("ids-that-look-like-numbers.csv", "sku", 2),
+    ],
+)
+def test_the_reported_ids_stay_as_they_stand(workspace: Workspace, name: str, key: str, rows: int) -> None:
+    folder = case(name)
+    found = imported(workspace, folder, name, write_disposition="merge", primary_key=key)
+    header, *lines = (folder / name).read_text().split()
+    ids = [place for place, column in enumerate(header.split(",")) if column not in ("amount", "v")]
+    columns = header.split(",")
+    assert {tuple(str(row[columns[place]]) for place in ids) for row in found} == {
+        tuple(line.split(",")[place] for place in ids) for line in lines
+    }
+    assert len(found) == rows
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [
+        (["1.50", "2"], "DOUBLE"),
+        (["1.0", "2.25", "1e-05"], "DOUBLE"),
+        (["1.10", "1.1"], "VARCHAR"),
+        (["1.5", "9007199254740993"], "VARCHAR"),
+        (["12E5", "77"], "VARCHAR"),
+    ],
+)
+def test_delimited_text_is_a_number_where_it_is_written_back_as_it_stands(
+    workspace: Workspace, inputs: Path, column: list[str], kind: str
+) -> None:
+    run = context(workspace, inputs, {"a.csv": "v\n" + "\n".join(column)})
+    assert loaded(run).columns["v"] == kind
+
+
+@pytest.mark.parametrize("place", ["warehouse", "registry"])
+def test_integers_beyond_a_double_stay_apart_beside_fractions_of_another_file(
+    workspace: Workspace, inputs: Path, place: str
+) -> None:
+    files = {"a.json": f'{{"id": {BEYOND}}}{{"id": {BEYOND - 1}}}', "b.json": '{"id": 1.5}', "c.json": '{"id": 2}'}
+    found = imported(workspace, inputs, files, place)
+    assert sorted(row["id"] for row in found) == ["1.5", "2.0", str(BEYOND - 1), str(BEYOND)]
+
+
+def test_integers_that_a_double_holds_are_numbers_beside_fractions(workspace: Workspace, inputs: Path) -> None:
+    files = {"a.json": f'{{"v": {BEYOND - 1}}}{{"v": null}}', "b.json": '{"v": 1.5}', "c.json": '{"v": null}'}
+    found = [row["v"] for row in imported(workspace, inputs, files)]
+    assert sorted(value for value in found if value is not None) == [1.5, 2.0**53]
+
+
+@pytest.mark.parametrize("place", ["warehouse", "registry"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_declared_decimals_are_exact_from_json_as_from_csv(
+    workspace: Workspace, inputs: Path, place: str, kind: str
+) -> None:
+    numbers = ["12345678901234567.89", "1.123456789012345678", "1.1", "7", "1e-05"]
+    lines = [f'{{"d": {number}}}' for number in numbers] if kind == "jsonl" else ["d", *numbers]
+    files = {f"a.{kind}": "\n".join(lines)}
+    found = imported(workspace, inputs, files, place, fields={"d": "decimal(38, 18)"})
+    assert sorted(row["d"] for row in found) == sorted(map(Decimal, numbers))
+
+
+def test_the_reported_decimals_are_exact_or_text(workspace: Workspace) -> None:
+    numbers = {Decimal("12345678901234567.89"), Decimal("1.123456789012345678")}
+    found = {Decimal(row["d"]) for row in imported(workspace, case("decimals.jsonl"), "decimals.jsonl")}
+    assert found == numbers | {Decimal("1e400")}
+
+
+def test_decimals_of_json_are_decimals_where_all_fit(workspace: Workspace, inputs: Path) -> None:
+    run = context(workspace, inputs, {"a.json": '{"d": 1.123456789012345678}{"d": 1.5}{"d": 7}'})
+    assert loaded(run).columns["d"] == "DECIMAL(19, 18)"
+    assert {row["d"] for row in table_rows(workspace, "warehouse")} == {
+        Decimal("1.123456789012345678"),
+        Decimal("1.5"),
+        7,
+    }
+
+
+def test_floats_and_decimals_of_several_files_are_text(workspace: Workspace, inputs: Path) -> None:
+    files = {"a.json": '{"d": 1.5}', "b.json": '{"d": 12345678901234567.89}'}
+    assert [row["d"] for row in imported(workspace, inputs, files)] == ["1.5", "12345678901234567.89"]
+
+
+TEXTS = {"sku": "10001", "version": "1.10", "flag": "true", "day": "2025-01-01", "at": "2025-01-01T10:00:00Z"}
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonl", "parquet"])
+@pytest.mark.parametrize("place", ["warehouse", "registry"])
+def test_texts_of_a_source_that_has_types_stay_texts(workspace: Workspace, inputs: Path, kind: str, place: str) -> None:
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist([TEXTS]), inputs / "a.parquet")
+    else:
+        (inputs / f"a.{kind}").write_text(json.dumps(TEXTS))
+    assert imported(workspace, inputs, "*", place) == [TEXTS]
+
+
+def test_the_reported_texts_stay_texts(workspace: Workspace) -> None:
+    folder = case("typed-texts.jsonl")
+    lines = (folder / "typed-texts.jsonl").read_text().splitlines()
+    assert imported(workspace, folder, "typed-texts.jsonl") == [json.loads(line) for line in lines]
+
+
+def test_a_text_of_json_is_not_guessed_because_a_file_beside_it_is_delimited(
+    workspace: Workspace, inputs: Path
+) -> None:
+    files = {"a.csv": "sku,n\n10001,1\n", "b.json": '{"sku": "1.10", "n": 2}'}
+    assert imported(workspace, inputs, files) == [{"sku": "10001", "n": 1}, {"sku": "1.10", "n": 2}]
+
+
+@pytest.mark.parametrize(
+    ("sql", "row"),
+    [
+        ("SELECT id AS number, trim(day) AS day FROM a", {"number": 7, "day": date(2025, 1, 1)}),
+        ("SELECT a.id, day, version FROM a, b", {"id": 7, "day": date(2025, 1, 1), "version": "1.10"}),
+        ("SELECT a.id || '' AS made, version FROM a, b", {"made": "7", "version": "1.10"}),
+        ("SELECT version FROM b", {"version": "1.10"}),
+    ],
+)
+def test_texts_of_a_select_are_guessed_where_they_were_delimited(
+    workspace: Workspace, inputs: Path, sql: str, row: dict[str, Any]
+) -> None:
+    (inputs / "a.csv").write_text("id,day\n7,2025-01-01\n")
+    (inputs / "b.json").write_text('{"version": "1.10"}')
+    (inputs / "t.sql").write_text(sql)
+    names = [name for name, file in {"a": "a.csv", "b": "b.json"}.items() if f" {name}" in sql.partition("FROM")[2]]
+    tasks: dict[str, Any] = {name: {"source": {"type": "file", "path": f"{name}.*"}} for name in names}
+    tasks |= {"t": {"after": names, "sql": "t.sql"}, "load": {"after": ["t"], "table": "prices"}}
+    run = context_of(workspace, inputs, tasks)
+    load(run, "load", [run_sql(run, "t", {name: extract(run, name) for name in names})])
+    assert table_rows(workspace, "warehouse") == [row]
+
+
+FUNCTIONS = """
+def same(a):
+    return a
+
+def made():
+    import pandas
+    return pandas.DataFrame({"version": ["1.10"]})
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "files", "row"),
+    [
+        ("same", {"a.csv": "version\n1.5\n"}, {"version": 1.5}),
+        ("same", {"a.json": '{"version": "1.5"}'}, {"version": "1.5"}),
+        ("made", {}, {"version": "1.10"}),
+    ],
+)
+def test_texts_of_a_function_are_guessed_where_they_were_delimited(
+    workspace: Workspace, inputs: Path, function: str, files: dict[str, str], row: dict[str, Any]
+) -> None:
+    for name, content in ({"exact_functions.py": FUNCTIONS} | files).items():
+        (inputs / name).write_text(content)
+    tasks: dict[str, Any] = {"a": {"source": {"type": "file", "path": "a.*"}}} if files else {}
+    tasks["f"] = {"after": list(tasks), "python": f"exact_functions:{function}"}
+    run = context_of(workspace, inputs, tasks | {"load": {"after": ["f"], "table": "prices"}})
+    staged = run_python(run, "f", {name: extract(run, name) for name in tasks if name != "f"})
+    assert isinstance(staged, Staged)
+    load(run, "load", [staged])
+    assert table_rows(workspace, "warehouse") == [row]
+
+
+@pytest.mark.parametrize(("name", "value"), [("a.csv", 7), ("a.jsonl", "7")])
+def test_a_replay_guesses_as_the_load_would_have(workspace: Workspace, inputs: Path, name: str, value: Any) -> None:
+    content = "id,v\n,7\n" if name == "a.csv" else '{"id": null, "v": "7"}\n'
+    settings: dict[str, Any] = {"fields": {"id": {"type": "bigint", "nullable": False}}}
+    assert loaded(context(workspace, inputs, {name: content}, **settings)).rejected == 1
+    replay(context(workspace, inputs, "*", fields={"id": "bigint"}))
+    assert table_rows(workspace, "warehouse") == [{"id": None, "v": value}]
+
+
+def test_history_sees_a_digit_that_no_double_has(workspace: Workspace, inputs: Path) -> None:
+    settings: dict[str, Any] = {"write_disposition": "merge", "strategy": "scd2", "fields": {"d": "decimal(38, 18)"}}
+    for number in ("1.123456789012345678", "1.123456789012345679"):
+        run = context(workspace, inputs, {"a.csv": f"d\n{number}\n"}, **settings)
+        result = loaded(replace(run, generation=int(number[-1])))
+    assert result.rows == 2

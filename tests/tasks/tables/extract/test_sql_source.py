@@ -329,19 +329,19 @@ def test_what_python_has_no_word_for_is_text(
     with opened("shop") as engine:
         run(engine, "DROP TABLE IF EXISTS kinds", f"CREATE TABLE kinds (n INTEGER, {columns})")
         for number, texts in rows:
-            told = ", ".join("NULL" if text is None else f"'{text}'" for text in texts)
-            run(engine, f"INSERT INTO kinds VALUES ({number}, {told})")
+            written = ", ".join("NULL" if text is None else f"'{text}'" for text in texts)
+            run(engine, f"INSERT INTO kinds VALUES ({number}, {written})")
         staged = extract(context(workspace, tmp_path, **source), "extract")
     assert staged.groups[""].delimited == (), "a text of a database is no number that nobody declared"
     found = values_of(workspace, staged)
-    for name, kind, texts in values:
+    for name, kind, expected in values:
         told = [row[name] for row in found if name in row]
         if kind.endswith("[]"):
             assert [json.loads(value) for value in told] == [
-                text.strip("{}").replace('"', "").split(",") for text in texts
+                text.strip("{}").replace('"', "").split(",") for text in expected
             ]
         else:
-            assert told == texts, kind
+            assert told == expected, kind
 
 
 def test_a_date_stays_one_beside_what_is_none(

@@ -52,6 +52,7 @@ class Prepared:
         rows: in them.
         rejects: a Parquet file of `REJECT_SCHEMA`; None: there are none.
         discarded: values that the contract drops, by column.
+        replaced: values in which the place writes U+FFFD for NUL, by column.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -60,6 +61,7 @@ class Prepared:
     rejects: Path | None = None
     rejected: int = 0
     discarded: Mapping[str, int] = field(default_factory=dict)
+    replaced: Mapping[str, int] = field(default_factory=dict)
 
 
 def prepare(batch: Batch, standing: Mapping[str, str] | None, scratch: Path) -> Prepared:

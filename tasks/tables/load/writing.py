@@ -6,7 +6,7 @@ import math
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,6 +36,7 @@ class LoadResult:
         rejected: that were set aside.
         superseded: that gave way to another of the batch with the same key.
         discarded: values (not rows) that the contract dropped, by column.
+        replaced: values in which U+FFFD was written for NUL, which PostgreSQL's texts cannot hold, by column.
         columns: that this load wrote, with types in DuckDB's words.
         rows: of the table now.
         inputs: what was read, for lineage.
@@ -55,6 +56,7 @@ class LoadResult:
     inputs: Sequence[str]
     state: TableState | None
     discarded: Mapping[str, int] = field(default_factory=dict)
+    replaced: Mapping[str, int] = field(default_factory=dict)
     unreadable: Sequence[str] = ()
 
 
@@ -106,9 +108,13 @@ def prepare_rows(place: Destination, entry: Entry, settings: LoadSettings, rows:
     standing = place.state(settings.table)
     batch = Batch(rows.files, settings, entry.load_id, loaded_at, rows.delimited)
     prepared = prepare(batch, standing.columns if standing else None, rows.folder)
-    found = sum(pq.ParquetFile(path).metadata.num_rows for path in rows.files)
+    if settings.target == "registry":
+        from tasks.tables.load.postgres_tables import values_with_nul  # noqa: PLC0415 - as in `destination`
+
+        found = values_with_nul(prepared.columns, prepared.files, rows.folder)
+        prepared = replace(prepared, replaced=found)
     balance(rows.staged, prepared, settings.table)
-    balance(found, prepared, settings.table)
+    balance(sum(pq.ParquetFile(path).metadata.num_rows for path in rows.files), prepared, settings.table)
     return prepared, loaded_at
 
 
@@ -197,4 +203,5 @@ def result_of(place: Destination, entry: Entry, prepared: Prepared, superseded: 
         inputs=tuple(rows.inputs),
         state=state,
         discarded=prepared.discarded,
+        replaced=prepared.replaced,
     )

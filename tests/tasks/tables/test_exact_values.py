@@ -18,6 +18,7 @@ from blocks.workspace import Workspace
 from tasks.tables.context import Context, Staged
 from tasks.tables.extract import extract
 from tasks.tables.load import LoadResult, load, open_rejects, replay
+from tasks.tables.results import outcome_of
 from tasks.tables.transform import run_python, run_sql
 from tests.support.extracting import context_of
 from tests.support.feeds import table_rows
@@ -309,3 +310,33 @@ def test_history_sees_a_digit_that_no_double_has(workspace: Workspace, inputs: P
         run = context(workspace, inputs, {"a.csv": f"d\n{number}\n"}, **settings)
         result = loaded(replace(run, generation=int(number[-1])))
     assert result.rows == 2
+
+
+NUL = {"id": 1, "t": "a\0b", "j": [{"k": "c\0d"}], "slash": ["\\u0000"]}
+
+
+@pytest.mark.parametrize("fields", [{}, {"j": "json", "slash": "json"}])
+def test_a_nul_that_postgresql_cannot_hold_is_counted_and_told(
+    workspace: Workspace, inputs: Path, fields: dict[str, str]
+) -> None:
+    files = {"a.jsonl": json.dumps(NUL) + '\n{"id": 2, "t": "ok"}'}
+    run = context(workspace, inputs, files, target="registry", fields=fields)
+    staged = extract(run, "extract")
+    results = load(run, "load", [staged])
+    assert results[0].replaced == ({"t": 1, "j": 1} if fields else {"t": 1})
+    told = outcome_of(run, "load", {"extract": staged}, results, 0.0)
+    assert "prices.t: NUL became U+FFFD (values: 1)" in told.line
+    assert table_rows(workspace, "registry")[0]["t"] == "a\ufffdb"
+
+
+def test_the_reported_nul_is_counted(workspace: Workspace) -> None:
+    run = context(workspace, case("nul.jsonl"), "nul.jsonl", target="registry")
+    assert loaded(run).replaced == {"t": 1}
+
+
+def test_values_that_the_contract_discards_are_told(workspace: Workspace, inputs: Path) -> None:
+    fields, contract = {"n": "bigint"}, "discard_value"
+    run = context(workspace, inputs, {"a.csv": "n\nx\n1\n"}, fields=fields, schema_contract=contract)
+    staged = extract(run, "extract")
+    told = outcome_of(run, "load", {"extract": staged}, load(run, "load", [staged]), 0.0)
+    assert "prices.n: discarded by the contract (values: 1)" in told.line

@@ -47,7 +47,7 @@ class Stage:
         state: what an extract is to know at its next run, once the load of these rows is committed.
         inputs: what it read, for lineage: addresses, without credentials.
         groups: of rows that were split: the groups whose stages lie in folders below, this one having no rows itself.
-        delimited: columns whose texts stood in delimited files, which know no types.
+        delimited: columns whose texts stood in delimited files, which know no types, with their decimal sign.
     """
 
     folder: str
@@ -58,7 +58,7 @@ class Stage:
     state: Mapping[str, Any] = field(default_factory=dict)
     inputs: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
-    delimited: tuple[str, ...] = ()
+    delimited: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -98,26 +98,33 @@ def read_stage(lake: Lake, folder: str) -> Stage | None:
     except ObjectNotFoundError:
         return None
     files = tuple(StagedFile(**file) for file in saved.pop("files"))
-    lists = {name: tuple(saved.get(name, ())) for name in ("inputs", "groups", "delimited")}
+    lists = {name: tuple(saved.get(name, ())) for name in ("inputs", "groups")}
     return Stage(**saved | {"files": files} | lists)
 
 
-def delimited_columns(stages: Iterable[tuple[Stage, Sequence[Path]]]) -> tuple[set[str], set[str]]:
+def without(delimited: Mapping[str, str], columns: Collection[str]) -> dict[str, str]:
+    """The delimited columns that are none of some others."""
+    return {name: sign for name, sign in delimited.items() if name not in columns}
+
+
+def delimited_columns(stages: Iterable[tuple[Stage, Sequence[Path]]]) -> tuple[dict[str, str], set[str]]:
     """The columns of stages whose texts stood in delimited files, and those with texts of a source that has types.
+
+    Columns of delimited files with another decimal sign each are among the latter: their texts stay as they stand.
 
     Args:
         stages: each with its files on this machine.
     """
-    delimited: set[str] = set()
+    delimited: dict[str, str] = {}
     typed: set[str] = set()
     for stage, paths in stages:
-        delimited |= set(stage.delimited)
+        typed |= {name for name, sign in stage.delimited.items() if delimited.setdefault(name, sign) != sign}
         texts = {field.name for path in paths for field in pq.read_schema(path) if pa.types.is_string(field.type)}
         typed |= texts - {*stage.delimited, INPUT}
-    return delimited - typed, typed
+    return without(delimited, typed), typed
 
 
-def delimited_result(columns: Iterable[str], delimited: Collection[str], typed: Collection[str]) -> set[str]:
+def delimited_result(columns: Iterable[str], delimited: Mapping[str, str], typed: Collection[str]) -> dict[str, str]:
     """The columns of what a transform makes whose texts count as delimited.
 
     Over delimited text alone, under whatever names, all of them; else those that have the name of one.
@@ -127,9 +134,10 @@ def delimited_result(columns: Iterable[str], delimited: Collection[str], typed: 
         delimited: of what it was made of, as `delimited_columns` says.
         typed: likewise.
     """
-    if delimited and not typed:
-        return set(columns) - {INPUT, LINE}
-    return set(columns) & set(delimited)
+    signs = set(delimited.values())
+    if len(signs) == 1 and not typed:
+        return dict.fromkeys([name for name in columns if name not in (INPUT, LINE)], signs.pop())
+    return {name: delimited[name] for name in columns if name in delimited}
 
 
 class StageWriter:
@@ -215,7 +223,7 @@ class StageWriter:
         state: Mapping[str, Any] | None = None,
         inputs: tuple[str, ...] = (),
         groups: tuple[str, ...] = (),
-        delimited: Iterable[str] = (),
+        delimited: Mapping[str, str] | None = None,
     ) -> Stage:
         """Write what is left, and the manifest: now it is a stage."""
         digest = self.digest()
@@ -229,7 +237,7 @@ class StageWriter:
             state=dict(state or {}),
             inputs=inputs,
             groups=groups,
-            delimited=tuple(sorted(delimited)),
+            delimited=dict(delimited or {}),
         )
         self._lake.settle()
         self._lake.replace(f"{self._folder}/manifest.json", json.dumps(asdict(stage)).encode())

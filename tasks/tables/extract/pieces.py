@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -47,13 +47,13 @@ class Piece:
         rows: with the columns `INPUT` and `LINE` as the last ones; None where there are none.
         rejects: what could not be read.
         group: that the rows belong to, as a table's name; empty: to none.
-        delimited: columns whose texts stood in a delimited file, which knows no types.
+        delimited: columns whose texts stood in a delimited file, which knows no types, with its decimal sign.
     """
 
     rows: pa.Table | None = None
     rejects: Sequence[Reject] = ()
     group: str = ""
-    delimited: Collection[str] = ()
+    delimited: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass

@@ -81,6 +81,11 @@ def dlt_name(type_: str) -> str:
     return DLT_NAMES.get(type_, "decimal")
 
 
+def is_fraction(type_: str) -> bool:
+    """Whether numbers of a type have a decimal sign."""
+    return type_ == FLOAT or _DECIMAL.fullmatch(type_) is not None
+
+
 def as_canonical(value: str, found: str) -> str:
     """A value of any type of DuckDB as one of its canonical type."""
     wanted = canonical(found)

@@ -104,7 +104,9 @@ def mandatory(settings: LoadSettings) -> set[str]:
 
 
 def _value(column: Incoming, types: Mapping[str, str], declared: Mapping[str, str]) -> str:
-    return fitted(column.value, column.type, types[column.name], strict=column.name not in declared)
+    wanted = types[column.name]
+    value = column.text_for(wanted) if column.type == TEXT else column.value
+    return fitted(value, column.type, wanted, strict=column.name not in declared)
 
 
 def _check(

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks.tables.engine import quoted
-from tasks.tables.load.column_types import FLOAT, INFERRED, TEXT, as_canonical, canonical, fitted, padded, scale
+from tasks.tables.load.column_types import (
+    FLOAT,
+    INFERRED,
+    TEXT,
+    as_canonical,
+    canonical,
+    fitted,
+    is_fraction,
+    padded,
+    scale,
+)
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -27,29 +37,36 @@ class Incoming:
         name: its name in the table.
         type: its canonical type.
         value: SQL for its value, of that type.
-        delimited: its texts stood in delimited files, which have no types: their values tell it.
+        decimal: the decimal sign of the delimited files in which its texts stood: these have no types, and the values
+            tell it; empty: its source has types.
     """
 
     raw: str
     name: str
     type: str
     value: str
-    delimited: bool = False
+    decimal: str = ""
+
+    def text_for(self, kind: str) -> str:
+        """SQL for its text as it is read for a type: of a number with a decimal comma, with a point."""
+        if self.decimal != "," or not is_fraction(kind):
+            return self.value
+        return f"CASE WHEN NOT contains({self.value}, '.') THEN replace({self.value}, ',', '.') END"
 
 
 def incoming_columns(
-    connection: DuckDBPyConnection, names: Mapping[str, str], delimited: Collection[str] = ()
+    connection: DuckDBPyConnection, names: Mapping[str, str], delimited: Mapping[str, str]
 ) -> list[Incoming]:
     """The columns of the view `ROWS` that have a name in the table.
 
     Args:
         connection: with the view.
         names: for columns of the view, their names in the table.
-        delimited: columns of the view whose texts stood in delimited files.
+        delimited: columns of the view whose texts stood in delimited files, with their decimal sign.
     """
     described = connection.execute(f"DESCRIBE {ROWS}").fetchall()
     return [
-        Incoming(raw, names[raw], canonical(found), as_canonical(quoted(raw), found), raw in delimited)
+        Incoming(raw, names[raw], canonical(found), as_canonical(quoted(raw), found), delimited.get(raw, ""))
         for raw, found, *_ in described
         if raw in names
     ]
@@ -83,7 +100,7 @@ def inferred_types(
         keys: columns, as the table names them, that name a row: no double, since several texts are one double.
     """
     asked = list(columns)
-    texts = [column for column in asked if column.type == TEXT and column.delimited]
+    texts = [column for column in asked if column.type == TEXT and column.decimal]
     first = _possible(connection, dict.fromkeys(texts, INFERRED), f"(FROM {ROWS} LIMIT {SAMPLE})")
     sure = _possible(connection, first, ROWS)
     found = {column: kinds[0] for column, kinds in sure.items() if kinds}
@@ -100,7 +117,7 @@ def _padded(connection: DuckDBPyConnection, columns: list[Incoming]) -> list[Inc
     """
     if not columns:
         return []
-    texts = [quoted(column.raw) for column in columns]
+    texts = [column.text_for(FLOAT) for column in columns]
     tests = ", ".join(f"bool_or({padded(text)}) AND count(DISTINCT {scale(text)}) > 1" for text in texts)
     found = connection.execute(f"SELECT {tests} FROM {ROWS}").fetchone() or ()  # noqa: S608 - names are quoted
     return [column for column, several in zip(columns, found, strict=True) if several]
@@ -112,7 +129,7 @@ def _possible(
     """Of the types that columns may have, those that no value contradicts."""
     pairs = [(column, kind) for column, possible in kinds.items() for kind in possible]
     against = [
-        f"{quoted(column.raw)} IS NOT NULL AND {fitted(quoted(column.raw), TEXT, kind, strict=True)} IS NULL"
+        f"{quoted(column.raw)} IS NOT NULL AND {fitted(column.text_for(kind), TEXT, kind, strict=True)} IS NULL"
         for column, kind in pairs
     ]
     left: dict[Incoming, tuple[str, ...]] = dict.fromkeys(kinds, ())

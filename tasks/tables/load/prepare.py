@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -39,7 +39,7 @@ class Batch:
     settings: LoadSettings
     load_id: str
     loaded_at: datetime
-    delimited: Collection[str] = ()
+    delimited: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def prepare(batch: Batch, standing: Mapping[str, str] | None, scratch: Path) -> 
         seen = make_view(connection, ROWS, files)
         own = {column: name for column, name in seen.items() if column not in (INPUT, LINE)}
         named = column_names(own, taken=_taken(batch.settings))
-        delimited = {own[column] for column in batch.delimited if column in own}
+        delimited = {own[column]: sign for column, sign in batch.delimited.items() if column in own}
         columns = incoming_columns(connection, {own[column]: name for column, name in named.items()}, delimited)
         shape = shape_rows(connection, columns, batch.settings, standing)
         rows = _write_accepted(connection, shape, batch, folder / "accepted")

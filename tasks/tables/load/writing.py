@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -78,7 +78,7 @@ class Rows:
     rejects: Sequence[Path]
     inputs: Sequence[str]
     folder: Path
-    delimited: Collection[str] = ()
+    delimited: Mapping[str, str] = field(default_factory=dict)
 
 
 @contextmanager

@@ -70,7 +70,7 @@ def _passed(context: Context, inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 #: Columns of what a function gets: those of delimited text, and those with texts of a source that has types.
-Origin: TypeAlias = tuple[set[str], set[str]]
+Origin: TypeAlias = tuple[dict[str, str], set[str]]
 
 
 class _Calls:

@@ -340,3 +340,48 @@ def test_values_that_the_contract_discards_are_told(workspace: Workspace, inputs
     staged = extract(run, "extract")
     told = outcome_of(run, "load", {"extract": staged}, load(run, "load", [staged]), 0.0)
     assert "prices.n: discarded by the contract (values: 1)" in told.line
+
+
+@pytest.mark.parametrize(
+    ("content", "csv", "rows"),
+    [
+        ("sep=;\nid;size\n1;10,5\n2;9\n", {"decimal": ","}, [{"id": 1, "size": 10.5}, {"id": 2, "size": 9.0}]),
+        ('"sep=,"\r\nid,size\r\n1,2;3\r\n', {}, [{"id": 1, "size": "2;3"}]),
+        ("Extract\n\nid,price\n1,2.50\n", {"skip": 1}, [{"id": 1, "price": 2.5}]),
+        ("a;b,c\nsep=|\nid|v\n1|x;y\n", {"skip": 1}, [{"id": 1, "v": "x;y"}]),
+        ("id;n\n1;10,5\n2;1.5\n", {"decimal": ","}, [{"id": 1, "n": "10,5"}, {"id": 2, "n": "1.5"}]),
+        ("id;n\n1;1.234,5\n", {"decimal": ","}, [{"id": 1, "n": "1.234,5"}]),
+        (
+            "1,5;2\n1,25;3\n",
+            {"decimal": ",", "header": False},
+            [{"column_1": v, "column_2": n} for v, n in ((1.25, 3), (1.5, 2))],
+        ),
+    ],
+)
+def test_what_stands_before_a_table_and_how_its_numbers_are_written(
+    workspace: Workspace, inputs: Path, content: str, csv: dict[str, Any], rows: list[dict[str, Any]]
+) -> None:
+    assert imported(workspace, inputs, {"a.csv": content}, csv=csv) == rows
+
+
+def test_numbers_with_a_decimal_comma_are_exact_decimals(workspace: Workspace, inputs: Path) -> None:
+    files = {"a.csv": "d\n12345678901234567,89\n1,5\n"}
+    found = imported(workspace, inputs, files, csv={"decimal": ",", "delimiter": ";"}, fields={"d": "decimal(38, 2)"})
+    assert [row["d"] for row in found] == [Decimal("1.50"), Decimal("12345678901234567.89")]
+
+
+def test_lines_are_counted_from_the_first_of_the_file(workspace: Workspace, inputs: Path) -> None:
+    run = context(workspace, inputs, {"a.csv": "title\nsep=,\na,b\n1\n"}, csv={"skip": 1})
+    assert loaded(run).rejected == 1
+    assert [reject["line"] for reject in open_rejects(workspace.registry, "p")] == [4]
+
+
+def test_the_reported_sheets_are_tables(workspace: Workspace) -> None:
+    folder = case("excel-sep.csv")
+    assert imported(workspace, folder, "excel-sep.csv", csv={"decimal": ","}) == [
+        {"id": 1, "size": 10.5},
+        {"id": 2, "size": 9.0},
+    ]
+    title: dict[str, Any] = {"csv": {"skip": 2}, "write_disposition": "replace"}
+    assert loaded(context(workspace, folder, "title-line.csv", **title | {"table": "titled"})).rows == 2
+    assert table_rows(workspace, "warehouse", "titled") == [{"id": 1, "price": 2.5}, {"id": 2, "price": 3.0}]

@@ -332,7 +332,7 @@ def test_what_python_has_no_word_for_is_text(
             written = ", ".join("NULL" if text is None else f"'{text}'" for text in texts)
             run(engine, f"INSERT INTO kinds VALUES ({number}, {written})")
         staged = extract(context(workspace, tmp_path, **source), "extract")
-    assert staged.groups[""].delimited == (), "a text of a database is no number that nobody declared"
+    assert staged.groups[""].delimited == {}, "a text of a database is no number that nobody declared"
     found = values_of(workspace, staged)
     for name, kind, expected in values:
         told = [row[name] for row in found if name in row]

@@ -55,6 +55,7 @@ def _load(store: Store, path: Path, name: str, job_name: str) -> int:
     """Add the rows of one file to the table; their number."""
     config = LoadJobConfig(source_format="PARQUET", write_disposition="WRITE_APPEND", labels=dict(store.labels))
     config.column_name_character_map = "V2"
+    config.decimal_target_types = ["NUMERIC", "BIGNUMERIC"]  # by default, what no NUMERIC holds fails the job
 
     def begin(job_id: str) -> LoadJob:
         with path.open("rb") as file:

@@ -35,6 +35,8 @@ def import_(
     format: Annotated[  # noqa: A002 - what users call it
         Literal["auto", "csv", "tsv", "json", "jsonl", "parquet"], Parameter(help="auto: by the name.")
     ] = "auto",
+    skip: Annotated[int, Parameter(help="Lines before the header of CSV, such as a title.")] = 0,
+    decimal: Annotated[Literal[".", ","], Parameter(help="Sign before the fraction of a number in CSV.")] = ".",
     allow_private: Annotated[bool, Parameter(negative="", help="Take addresses of private networks, too.")] = False,
     reject_limit: RejectLimit = 0.1,
     date: Date = None,
@@ -56,6 +58,8 @@ def import_(
         "write_disposition": write_disposition,
         "primary_key": primary_key or [],
         "format": format,
+        "skip": skip,
+        "decimal": decimal,
         "allow_private": allow_private,
         "reject_limit": reject_limit,
         "workspace": workspace,

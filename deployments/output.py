@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import simplejson
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -21,13 +21,15 @@ WIDE = 10_000
 
 
 def print_json(document: Any) -> None:  # noqa: ANN401 - anything that JSON can say
-    """Print one JSON document to standard output."""
-    text = json.dumps(_finite(document), indent=2, default=_plain, ensure_ascii=False, allow_nan=False)
+    """Print one JSON document to standard output; decimals are numbers with all their digits."""
+    text = simplejson.dumps(_finite(document), indent=2, default=str, ensure_ascii=False, use_decimal=True)
     sys.stdout.write(text + "\n")
 
 
 def _finite(document: Any) -> Any:  # noqa: ANN401 - anything that JSON can say
     """JSON has no word for NaN and the infinities: they are null."""
+    if isinstance(document, Decimal):
+        return document if document.is_finite() else None
     if isinstance(document, float) and not math.isfinite(document):
         return None
     if isinstance(document, dict):
@@ -45,13 +47,6 @@ def unique_names(names: Sequence[str]) -> list[str]:
             candidate, count = f"{name}_{count}", count + 1
         unique.append(candidate)
     return unique
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any value of a table
-    """What JSON has no word for: DuckDB's sums are decimals, whole ones mostly."""
-    if isinstance(value, Decimal) and value.is_finite():
-        return int(value) if value == value.to_integral_value() else float(value)
-    return str(value)
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str = "Nothing.") -> None:

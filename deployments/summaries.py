@@ -22,6 +22,9 @@ def print_feed(summary: Mapping[str, Any]) -> None:
     if summary["why"]:
         sys.stdout.write(f"{printable(summary['why'])}\n")
     print_rows(TASKS, ([row[column] for column in TASKS] for row in summary["tasks"]))
+    for row in summary["tasks"]:
+        if row["note"]:
+            sys.stdout.write(f"{row['task']}: {printable(row['note'])}\n")
     if summary["tables"]:
         sys.stdout.write("\n")
         print_rows(TABLES, ([row.get(column) for column in TABLES] for row in summary["tables"]))

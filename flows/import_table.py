@@ -14,7 +14,7 @@ from flows.feed_endings import end_feed
 from tasks.parameters import RejectLimit, WorkspaceName, described
 from tasks.tables.importing import import_date, import_pipeline
 from tasks.tables.spec.orchestration import ImportSettings
-from tasks.tables.spec.sources import FileFormat
+from tasks.tables.spec.sources import DecimalSign, FileFormat
 from tasks.tables.spec.values import Target, TaskName, WriteDisposition
 
 TableSource = Annotated[
@@ -34,6 +34,8 @@ Disposition = Annotated[
 ]
 PrimaryKey = Annotated[list[str] | None, described("Primary key", "The columns that name a row.")]
 Format = Annotated[FileFormat, described("Format", "Of the files; auto: by their names.")]
+Skip = Annotated[int, described("Skip", "Lines before the header of delimited files.", ge=0, le=10_000)]
+Decimal = Annotated[DecimalSign, described("Decimal", "The sign before the fraction of a number in delimited files.")]
 AllowPrivate = Annotated[bool, described("Allow private", "Take addresses of private networks, too.")]
 ImportDate = Annotated[
     datetime | None, described("Date", "What {year}, {month}, {day}, {date} in the source stand for. None: today.")
@@ -48,6 +50,8 @@ def import_table(
     write_disposition: Disposition = "append",
     primary_key: PrimaryKey = None,
     format: Format = "auto",  # noqa: A002 - what users call it
+    skip: Skip = 0,
+    decimal: Decimal = ".",
     allow_private: AllowPrivate = False,
     reject_limit: RejectLimit = 0.1,
     date: ImportDate = None,
@@ -67,6 +71,8 @@ def import_table(
         write_disposition=write_disposition,
         primary_key=tuple(primary_key or ()),
         format=format,
+        skip=skip,
+        decimal=decimal,
         allow_private=allow_private,
         reject_limit=reject_limit,
     )

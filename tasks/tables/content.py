@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 
@@ -22,14 +23,20 @@ def content_digest(path: Path, leave_out: Sequence[str] = ()) -> int:
     """
     import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
 
-    columns = sorted(name for name in pq.read_schema(path).names if name not in leave_out)
-    pairs = ", ".join(
-        f"'{name.replace(chr(39), chr(39) * 2)}': \"{name.replace(chr(34), chr(34) * 2)}\"" for name in columns
-    )
-    row = f"json_merge_patch('{{}}', to_json({{{pairs}}}))"
+    schema = pq.read_schema(path)
+    places = [f"column_{number}" for number in range(len(schema.names))]  # SQL takes code and Code for one name
+    values = {
+        # JSON's functions read numbers as doubles.
+        field.name: f"CAST({place} AS VARCHAR)" if pa.types.is_decimal(field.type) else place
+        for field, place in zip(schema, places, strict=True)
+        if field.name not in leave_out
+    }
+    pairs = ", ".join(f"'{name.replace(chr(39), chr(39) * 2)}', {values[name]}" for name in sorted(values))
+    row = f"json_merge_patch('{{}}', json_object({pairs}))"
     with duckdb.connect() as connection:
         halves = connection.execute(
-            f"WITH hashed AS (SELECT md5_number(CAST({row} AS VARCHAR)) AS h FROM read_parquet($1))"  # noqa: S608
+            f"WITH hashed AS (SELECT md5_number(CAST({row} AS VARCHAR)) AS h"  # noqa: S608 - names are quoted
+            f" FROM read_parquet($1) AS file({', '.join(places)}))"
             " SELECT coalesce(sum((h >> 64)::HUGEINT), 0), coalesce(sum((h & 18446744073709551615)::HUGEINT), 0)"
             " FROM hashed",
             [str(path)],

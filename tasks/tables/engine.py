@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from operator import itemgetter
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from blocks.lake import Lake
-from tasks.tables.staging import Stage
+from tasks.tables.staging import INPUT, LINE, Stage
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 MEMORY = "512MB"
 #: Digits of a decimal, at the most, and of the largest integer of 64 bits.
 DECIMAL_DIGITS, INTEGER_DIGITS = 38, 19
+#: Up to here, there is a double for every integer.
+DOUBLE_INTEGERS = 2**53
+_BY_NAME = "union_by_name = true, hive_partitioning = false"
 
 
 @contextmanager
@@ -81,7 +85,8 @@ def unified(schemas: Sequence[pa.Schema]) -> dict[str, pa.DataType | None]:
 
     Returns:
         Integers and floats become floats, integers and decimals decimals that hold both; what has no type in common
-        becomes text, here None.
+        becomes text, here None: so do decimals and floats, since neither holds all of the other. For integers that no
+        float is equal to see `unified_files`.
     """
     columns: dict[str, pa.DataType | None] = {}
     for schema in schemas:
@@ -108,46 +113,121 @@ def _number(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     if not all(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) for kind in kinds):
         return None
     if any(map(pa.types.is_floating, kinds)):
-        return pa.float64()
+        return None if any(map(pa.types.is_decimal, kinds)) else pa.float64()
     scales = [kind.scale if pa.types.is_decimal(kind) else 0 for kind in kinds]
     before = [kind.precision - kind.scale if pa.types.is_decimal(kind) else INTEGER_DIGITS for kind in kinds]
     precision = max(before) + max(scales)
     return pa.decimal128(precision, max(scales)) if precision <= DECIMAL_DIGITS else None
 
 
-def make_view(connection: DuckDBPyConnection, name: str, paths: Sequence[Path]) -> None:
+def unified_files(paths: Sequence[Path]) -> dict[str, pa.DataType | None]:
+    """The columns of several Parquet files, as `unified`; integers beyond 2^53 and floats become text."""
+    schemas = [pq.read_schema(path) for path in paths]
+    columns = unified(schemas)
+    for name, kind in columns.items():
+        if kind is not None and pa.types.is_floating(kind):
+            whole = [path for path, schema in zip(paths, schemas, strict=True) if _has_integers(schema, name)]
+            if any(_beyond_double(path, name) for path in whole):
+                columns[name] = None
+    return columns
+
+
+def _has_integers(schema: pa.Schema, name: str) -> bool:
+    return name in schema.names and pa.types.is_integer(schema.field(name).type)
+
+
+def _beyond_double(path: Path, column: str) -> bool:
+    """Whether a column may have integers that no double is equal to, by what its file says of lowest and highest."""
+    metadata = pq.read_metadata(path)
+    place = metadata.schema.names.index(column)
+    chunks = [metadata.row_group(group).column(place) for group in range(metadata.num_row_groups)]
+    for chunk in chunks:
+        told = chunk.statistics
+        if told is None or not told.has_min_max:
+            if told is None or told.null_count != chunk.num_values:
+                return True
+        elif max(abs(told.min), abs(told.max)) > DOUBLE_INTEGERS:
+            return True
+    return False
+
+
+def told_apart(columns: Iterable[str]) -> dict[str, str]:
+    """For each column, the name by which SQL tells it from the others: SQL takes ``code`` and ``Code`` for one.
+
+    Returns:
+        The column's own name; of those that differ in case only, each with a number (``Code_1``, ``code_2``), so that
+        none is found under the name of another. `INPUT` and `LINE` keep theirs.
+    """
+    given = list(columns)
+    spellings: dict[bytes, list[str]] = {}
+    for column in given:
+        spellings.setdefault(_folded(column), []).append(column)
+    used = set(spellings)
+    names: dict[str, str] = {}
+    for alike in spellings.values():
+        several = [column for column in sorted(alike) if column not in (INPUT, LINE)] if len(alike) > 1 else []
+        names |= {column: column for column in alike if column not in several}
+        for number, column in enumerate(several, 1):
+            free = (f"{column}_{count}" for count in itertools.count(number))
+            names[column] = next(name for name in free if _folded(name) not in used)
+            used.add(_folded(names[column]))
+    return {column: names[column] for column in given}
+
+
+def _folded(name: str) -> bytes:
+    """A name as DuckDB compares it: only A to Z have another case."""
+    return name.encode("utf-8", "surrogatepass").lower()
+
+
+def scan(paths: Sequence[Path], columns: Sequence[str], names: Mapping[str, str]) -> str:
+    """SQL for Parquet files of the same columns, under the `names` that tell them apart.
+
+    DuckDB finds columns by their names without case: where that would find another one, a file is read by places.
+    """
+    if all(names[column] == column for column in columns):
+        return f"read_parquet([{', '.join(text(str(path)) for path in paths)}], {_BY_NAME})"
+    shown = ", ".join(quoted(names[column]) for column in columns)
+    files = [f"FROM read_parquet({text(str(path))}, hive_partitioning = false) AS file({shown})" for path in paths]
+    return f"({' UNION ALL '.join(files)})"
+
+
+def make_view(connection: DuckDBPyConnection, name: str, paths: Sequence[Path]) -> dict[str, str]:
     """Make a view over Parquet files whose columns may differ: missing ones are null, types are unified.
 
     A view over no file at all has no rows, and one column ``_nothing``.
+
+    Returns:
+        For each column of the files, its name in the view; see `told_apart`.
     """
     if not paths:
         connection.execute(f"CREATE VIEW {quoted(name)} AS SELECT NULL::INTEGER AS _nothing WHERE false")
-        return
+        return {}
     schemas = [pq.read_schema(path) for path in paths]
-    columns = unified(schemas)
-    selects = []
-    for path, schema in zip(paths, schemas, strict=True):
-        parts = [_part(column, wanted, schema) for column, wanted in columns.items()]
-        selects.append((", ".join(parts), str(path)))
-    # Neighbours that look alike are read by one scan; the order of files stays.
-    groups = [(parts, [path for _, path in alike]) for parts, alike in groupby(selects, key=itemgetter(0))]
+    columns = unified_files(paths)
+    names = told_apart(columns)
+    # Neighbours of one schema are read by one scan, the order of files stays; of several, DuckDB would unify the types.
+    scans = [
+        (schema, [path for _, path in files])
+        for schema, files in groupby(zip(schemas, paths, strict=True), key=itemgetter(0))
+    ]
     union = " UNION ALL ".join(
-        f"SELECT {parts} FROM read_parquet([{', '.join(map(text, files))}]"  # noqa: S608
-        ", union_by_name = true, hive_partitioning = false)"
-        for parts, files in groups
+        f"SELECT {', '.join(_part(column, names[column], wanted, schema) for column, wanted in columns.items())}"  # noqa: S608 - quoted
+        f" FROM {scan(files, schema.names, names)}"
+        for schema, files in scans
     )
     connection.execute(f"CREATE VIEW {quoted(name)} AS {union}")
+    return names
 
 
-def _part(column: str, wanted: pa.DataType | None, schema: pa.Schema) -> str:
+def _part(column: str, name: str, wanted: pa.DataType | None, schema: pa.Schema) -> str:
     if column not in schema.names:
-        return f"NULL AS {quoted(column)}"
+        return f"NULL AS {quoted(name)}"
     found = schema.field(column).type
     if wanted is None:
-        return f"CAST({quoted(column)} AS VARCHAR) AS {quoted(column)}"
+        return f"CAST({quoted(name)} AS VARCHAR) AS {quoted(name)}"
     if found.equals(wanted) or pa.types.is_null(found):
-        return f"{quoted(column)} AS {quoted(column)}"
-    return f"CAST({quoted(column)} AS {_sql_type(wanted)}) AS {quoted(column)}"
+        return f"{quoted(name)} AS {quoted(name)}"
+    return f"CAST({quoted(name)} AS {_sql_type(wanted)}) AS {quoted(name)}"
 
 
 def _sql_type(wanted: pa.DataType) -> str:

@@ -58,13 +58,14 @@ def import_date(settings: ImportSettings, date: datetime | None, now: datetime) 
 
 def _source(settings: ImportSettings) -> dict[str, Any]:
     source = settings.source
+    read = {"format": settings.format, "csv": {"skip": settings.skip, "decimal": settings.decimal}}
     if found := _CONNECTOR.fullmatch(source):
         return {"type": "sql", "connector": found["block"], "table": found["table"]}
     if source.startswith(("http://", "https://")):
-        return {"type": "http", "url": source, "format": settings.format, "allow_private": settings.allow_private}
+        return {"type": "http", "url": source, **read, "allow_private": settings.allow_private}
     if "://" in source and not source.startswith(("lake://", "inbox://")):
         raise UsageError(
             f"SOURCE {source.partition('://')[0]}://…: no such kind of source.",
             "It is a path, http:// or https://, lake://key, inbox://name, or connector:block/table.",
         )
-    return {"type": "file", "path": source, "format": settings.format}
+    return {"type": "file", "path": source, **read}

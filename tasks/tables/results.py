@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,8 @@ def outcome_of(context: Context, name: str, inputs: Mapping[str, Any], result: A
         tables = tuple(_loaded(one) for one in result)
         _balance(context, name, taken, tables)
         loaded, rejected = (sum(table[key] for table in tables) for key in ("loaded", "rejected"))
-        return Outcome(name, kind, result, taken, loaded, rejected, seconds, tables)
+        note = ", ".join(told for one in result for told in _changed(one))
+        return Outcome(name, kind, result, taken, loaded, rejected, seconds, tables, note)
     if kind == "models":
         tables = tuple({"place": "warehouse", "table": one.name, "rows": one.rows} for one in result)
         return Outcome(name, kind, result, None, sum(one.rows for one in result), 0, seconds, tables)
@@ -61,6 +62,14 @@ def _loaded(result: Any) -> dict[str, Any]:  # noqa: ANN401 - a LoadResult, whos
         "superseded": result.superseded,
         "rows": result.rows,
     }
+
+
+def _changed(result: Any) -> Iterator[str]:  # noqa: ANN401 - a LoadResult
+    """What a load tells of values that are not in the table as they came."""
+    for column, number in result.discarded.items():
+        yield f"{result.table}.{column}: discarded by the contract (values: {number:,})"
+    for column, number in result.replaced.items():
+        yield f"{result.table}.{column}: NUL became U+FFFD (values: {number:,})"
 
 
 def _balance(context: Context, name: str, taken: int | None, tables: tuple[dict[str, Any], ...]) -> None:

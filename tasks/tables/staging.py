@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -47,6 +47,7 @@ class Stage:
         state: what an extract is to know at its next run, once the load of these rows is committed.
         inputs: what it read, for lineage: addresses, without credentials.
         groups: of rows that were split: the groups whose stages lie in folders below, this one having no rows itself.
+        delimited: columns whose texts stood in delimited files, which know no types, with their decimal sign.
     """
 
     folder: str
@@ -57,6 +58,7 @@ class Stage:
     state: Mapping[str, Any] = field(default_factory=dict)
     inputs: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    delimited: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -98,6 +100,44 @@ def read_stage(lake: Lake, folder: str) -> Stage | None:
     files = tuple(StagedFile(**file) for file in saved.pop("files"))
     lists = {name: tuple(saved.get(name, ())) for name in ("inputs", "groups")}
     return Stage(**saved | {"files": files} | lists)
+
+
+def without(delimited: Mapping[str, str], columns: Collection[str]) -> dict[str, str]:
+    """The delimited columns that are none of some others."""
+    return {name: sign for name, sign in delimited.items() if name not in columns}
+
+
+def delimited_columns(stages: Iterable[tuple[Stage, Sequence[Path]]]) -> tuple[dict[str, str], set[str]]:
+    """The columns of stages whose texts stood in delimited files, and those with texts of a source that has types.
+
+    Columns of delimited files with another decimal sign each are among the latter: their texts stay as they stand.
+
+    Args:
+        stages: each with its files on this machine.
+    """
+    delimited: dict[str, str] = {}
+    typed: set[str] = set()
+    for stage, paths in stages:
+        typed |= {name for name, sign in stage.delimited.items() if delimited.setdefault(name, sign) != sign}
+        texts = {field.name for path in paths for field in pq.read_schema(path) if pa.types.is_string(field.type)}
+        typed |= texts - {*stage.delimited, INPUT}
+    return without(delimited, typed), typed
+
+
+def delimited_result(columns: Iterable[str], delimited: Mapping[str, str], typed: Collection[str]) -> dict[str, str]:
+    """The columns of what a transform makes whose texts count as delimited.
+
+    Over delimited text alone, under whatever names, all of them; else those that have the name of one.
+
+    Args:
+        columns: of the result.
+        delimited: of what it was made of, as `delimited_columns` says.
+        typed: likewise.
+    """
+    signs = set(delimited.values())
+    if len(signs) == 1 and not typed:
+        return dict.fromkeys([name for name in columns if name not in (INPUT, LINE)], signs.pop())
+    return {name: delimited[name] for name in columns if name in delimited}
 
 
 class StageWriter:
@@ -179,7 +219,11 @@ class StageWriter:
         return None if self._digest is None else f"{self._digest:032x}-{'-'.join(sorted(self._columns))}"
 
     def close(
-        self, state: Mapping[str, Any] | None = None, inputs: tuple[str, ...] = (), groups: tuple[str, ...] = ()
+        self,
+        state: Mapping[str, Any] | None = None,
+        inputs: tuple[str, ...] = (),
+        groups: tuple[str, ...] = (),
+        delimited: Mapping[str, str] | None = None,
     ) -> Stage:
         """Write what is left, and the manifest: now it is a stage."""
         digest = self.digest()
@@ -193,6 +237,7 @@ class StageWriter:
             state=dict(state or {}),
             inputs=inputs,
             groups=groups,
+            delimited=dict(delimited or {}),
         )
         self._lake.settle()
         self._lake.replace(f"{self._folder}/manifest.json", json.dumps(asdict(stage)).encode())

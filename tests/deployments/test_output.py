@@ -46,6 +46,12 @@ def test_printable_text_is_one_line_that_no_terminal_obeys(text: str, shown: str
     printable(text).encode("utf-8")
 
 
+def test_json_has_all_digits_of_decimals_as_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    values = [Decimal("12345678901234567.89"), Decimal("1.123456789012345678"), Decimal("1E+400"), Decimal("2.50")]
+    print_json({"values": values})
+    assert json.loads(capsys.readouterr().out, parse_float=Decimal)["values"] == values
+
+
 def test_json_has_numbers_for_decimals_and_text_for_dates(capsys: pytest.CaptureFixture[str]) -> None:
     document = [{"sum": Decimal(12345678901234567890), "mean": Decimal("2.50"), "zero": Decimal("0E+3")}]
     print_json([*document, {"day": date(2012, 5, 1), "name": "écran\n", "none": None}])
@@ -109,8 +115,8 @@ def test_a_run_that_published_nothing_says_so(capsys: pytest.CaptureFixture[str]
 
 
 def test_what_json_has_no_word_for_is_null(capsys: pytest.CaptureFixture[str]) -> None:
-    print_json([{"a": float("nan"), "b": [float("inf")], "c": 1.5}])
-    assert json.loads(capsys.readouterr().out) == [{"a": None, "b": [None], "c": 1.5}]
+    print_json([{"a": float("nan"), "b": [float("inf"), Decimal("NaN")], "c": 1.5}])
+    assert json.loads(capsys.readouterr().out) == [{"a": None, "b": [None, None], "c": 1.5}]
 
 
 def test_column_names_are_text_and_no_markup(capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,6 +42,12 @@ SPEC = Pipeline.model_validate(
 )
 
 
+def loaded(table: str, rows: int, rejected: int = 0) -> SimpleNamespace:
+    """What a load says of a table."""
+    counts = {"rows_loaded": rows, "rejected": rejected, "superseded": 0, "rows": rows, "discarded": {}, "replaced": {}}
+    return SimpleNamespace(place="warehouse", table=table, **counts)
+
+
 def stage(rows: int, **more: Any) -> Staged:
     made = Stage("raw/x", (StagedFile("raw/x/0.parquet", rows, 1),), state={"rows": rows})
     return Staged({"": made}, **more)
@@ -90,9 +96,7 @@ class Parts:
         self.done.append(name)
         if found is None:
             rows = sum(one.groups[""].rows for one in inputs.values())
-            return [
-                SimpleNamespace(place="warehouse", table=name, rows_loaded=rows, rejected=0, superseded=0, rows=rows)
-            ]
+            return [loaded(name, rows)]
         return found
 
     async def commit_inputs(self, connection: Any, pipeline: str, task: str, inputs: Any) -> None:
@@ -226,9 +230,7 @@ def test_a_run_that_is_interrupted_goes_on_in_its_generation(parts: Parts, monke
 
 
 def test_rows_that_are_lost_fail_the_run(parts: Parts, workspace: Workspace) -> None:
-    parts.results["load"] = [
-        SimpleNamespace(place="warehouse", table="prices", rows_loaded=3, rejected=1, superseded=0, rows=3)
-    ]
+    parts.results["load"] = [loaded("prices", 3, rejected=1)]
     with pytest.raises(LookbookError, match=r"tasks.load took 5 rows, and 4 are accounted for"):
         run()
     assert ledger.read_states(workspace.registry, "prices") == {}

@@ -34,6 +34,9 @@ DUCKDB_TYPES = {
     "JSON": "JSON",
 }
 
+#: Digits behind the point of a NUMERIC.
+NUMERIC_SCALE = 9
+
 #: What BigQuery coerces without being told to, in INSERT and UPDATE.
 COERCIONS = {
     "INTEGER": {"NUMERIC", "BIGNUMERIC", "FLOAT"},
@@ -53,13 +56,16 @@ def rest_field(name: str, kind: pa.DataType) -> Field:
         return rest_field(name, kind.value_type) | {"mode": "REPEATED"}
     if pa.types.is_struct(kind):
         return {"name": name, "type": "RECORD", "mode": "NULLABLE", "fields": rest_fields(pa.schema(list(kind)))}
-    return {"name": name, "type": _rest_type(kind), "mode": "NULLABLE"}
+    digits = {}
+    if pa.types.is_decimal(kind) and kind.scale > NUMERIC_SCALE:
+        digits = {"precision": str(kind.precision), "scale": str(kind.scale)}
+    return {"name": name, "type": _rest_type(kind), "mode": "NULLABLE", **digits}
 
 
 def _rest_type(kind: pa.DataType) -> str:
     if pa.types.is_decimal(kind):
         # DuckDB sums integers into HUGEINT, which Arrow calls decimal(38, 0).
-        return "INTEGER" if kind.scale == 0 else "NUMERIC"
+        return "INTEGER" if kind.scale == 0 else "NUMERIC" if kind.scale <= NUMERIC_SCALE else "BIGNUMERIC"
     if pa.types.is_timestamp(kind):
         return "TIMESTAMP" if kind.tz else "DATETIME"
     checks = {
@@ -84,6 +90,8 @@ def duckdb_type(field: Mapping[str, Any]) -> str:
         kind = f"STRUCT({inner})"
     else:
         kind = DUCKDB_TYPES[field["type"]]
+        if "precision" in field:
+            kind = f"DECIMAL({field['precision']}, {field['scale']})"
     return f"{kind}[]" if field.get("mode") == "REPEATED" else kind
 
 
@@ -142,5 +150,6 @@ def _text(value: Any) -> str:
     if isinstance(value, dt.date | dt.time):
         return value.isoformat()
     if isinstance(value, Decimal):
-        return format(value.normalize(), "f")
+        text = format(value, "f")  # normalize() would round to 28 digits
+        return text.rstrip("0").rstrip(".") if "." in text else text
     return str(value)

@@ -51,7 +51,7 @@ def stage(run: Context, rows: Sequence[Row] | pa.Table, group: str = "", rejects
         writer.write(table)
         if rejects:
             writer.reject(pa.Table.from_pylist(list(rejects), schema=REJECT_SCHEMA))
-        return writer.close(inputs=("rows.csv",))
+        return writer.close(inputs=("rows.csv",), delimited=dict.fromkeys(table.column_names, "."))
 
 
 def load_rows(run: Context, rows: Sequence[Row] | pa.Table) -> LoadResult:

@@ -15,6 +15,7 @@ from tasks.tables.extract.json_values import as_json
 
 #: What becomes text: Arrow would take it as something else, or not at all.
 _AS_TEXT = (dict, list, tuple, set, frozenset, UUID, timedelta)
+_NUMBERS = {int, float, Decimal}
 _FAULTS = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, TypeError, ValueError)
 
 
@@ -36,11 +37,18 @@ def to_array(values: Sequence[Any], wanted: pa.DataType | None = None) -> pa.Arr
         except _FAULTS:
             pass
     kinds = {type(value) for value in values} - {type(None)}
-    if len(kinds) > 1 and not kinds <= {int, float} and not kinds <= {int, Decimal}:
+    if len(kinds) > 1 and Decimal in kinds and kinds <= _NUMBERS:
+        values, kinds = [_decimal(value) for value in values], {Decimal}
+    if len(kinds) > 1 and not kinds <= {int, float}:
         return pa.array([text_of(value) for value in values], pa.string())
     if any(issubclass(kind, _AS_TEXT) for kind in kinds):
         return pa.array([text_of(value) for value in values], pa.string())
     return _inferred(values, kinds)
+
+
+def _decimal(value: float | Decimal | None) -> Decimal | None:
+    """A number as a decimal: of a float, the digits that it is written with."""
+    return value if value is None or isinstance(value, Decimal) else Decimal(repr(value))
 
 
 def _inferred(values: Sequence[Any], kinds: set[type]) -> pa.Array:

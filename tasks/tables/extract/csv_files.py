@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,6 +18,8 @@ from tasks.tables.spec.sources import Delimited
 
 #: What separates fields where nothing else is said, and how many lines are asked.
 DELIMITERS, ASKED_LINES = ",;\t|", 20
+#: The first line of a file that Excel is told the delimiter by.
+_EXCEL = re.compile(rb'"?sep=([^"\r\n])"?\r?\n', re.IGNORECASE)
 
 
 def read_csv(file: Readable, address: str, settings: Delimited) -> Iterator[Piece]:
@@ -28,8 +31,10 @@ def read_csv(file: Readable, address: str, settings: Delimited) -> Iterator[Piec
     """
     buffer = _Buffer(whole_lines(utf8_blocks(file, settings.encoding)))
     buffer.more()
-    delimiter = _delimiter(settings, buffer.data)
+    told, lines = _preamble(buffer, settings.skip)
+    delimiter = _delimiter(settings, told, buffer.data)
     names, line = _header(buffer, delimiter, header=settings.header)
+    line += lines
     if not names:
         return
     splitter = Splitter(address, delimiter, len(names), line)
@@ -77,9 +82,26 @@ class _Buffer:
         self.drop(self.data.find(b"\n") + 1)
 
 
-def _delimiter(settings: Delimited, head: bytes) -> bytes:
+def _preamble(buffer: _Buffer, skip: int) -> tuple[bytes, int]:
+    """What stands before the table: lines to skip, and Excel's line that tells the delimiter.
+
+    Returns:
+        The delimiter that is told, none if empty; and how many lines were taken.
+    """
+    for _ in range(skip):
+        buffer.skip_line()
+        if not buffer.data:
+            buffer.more()
+    found = _EXCEL.match(buffer.data)
+    if found is None:
+        return b"", skip
+    buffer.drop(found.end())
+    return found[1], skip + 1
+
+
+def _delimiter(settings: Delimited, told: bytes, head: bytes) -> bytes:
     if settings.delimiter is None:
-        return _guessed(head)
+        return told or _guessed(head, DELIMITERS.replace(settings.decimal, ""))
     if not settings.delimiter.isascii() or settings.delimiter in '"\r\n\0':
         raise LookbookError(
             f"csv.delimiter {settings.delimiter!r} is no character that can separate fields.",
@@ -88,16 +110,16 @@ def _delimiter(settings: Delimited, head: bytes) -> bytes:
     return settings.delimiter.encode()
 
 
-def _guessed(head: bytes) -> bytes:
+def _guessed(head: bytes, signs: str) -> bytes:
     """The sign that most of the first lines have as often as the first one does, outside of quotes."""
     lines = [line for line in head.split(b"\n", ASKED_LINES + 1)[:ASKED_LINES] if line.strip()]
-    counts = {sign: [_outside_quotes(line).count(sign.encode()) for line in lines] for sign in DELIMITERS}
+    counts = {sign: [_outside_quotes(line).count(sign.encode()) for line in lines] for sign in signs}
 
     def votes(sign: str) -> tuple[int, int]:
         first = counts[sign][0]
         return (sum(count == first for count in counts[sign]), first) if first else (0, 0)
 
-    return (max(DELIMITERS, key=votes) if lines else ",").encode()
+    return (max(signs, key=votes) if lines else signs[0]).encode()
 
 
 def _outside_quotes(line: bytes) -> bytes:
@@ -143,7 +165,9 @@ def _piece(records: Records, names: list[str], delimiter: bytes, settings: Delim
     rows = _table(text, names, delimiter, settings)
     if rows.num_rows != len(lines):
         raise RuntimeError(f"{address}: {len(lines)} records became {rows.num_rows} rows")
-    return Piece(located(rows, address, pa.array(lines, pa.int64())), records.rejects)
+    placed = located(rows, address, pa.array(lines, pa.int64()))
+    columns = placed.column_names[: rows.num_columns]
+    return Piece(placed, records.rejects, delimited=dict.fromkeys(columns, settings.decimal))
 
 
 def _table(text: bytes, names: list[str], delimiter: bytes, settings: Delimited) -> pa.Table:

@@ -126,7 +126,7 @@ class Cursor:
             taken = pc.or_(taken, missing)
         self._note(rows, column, keys, taken)
         rejects = [*piece.rejects, *_rejects(rows.filter(bad), self.incremental.cursor)]
-        return Piece(rows.filter(taken), rejects, piece.group)
+        return replace(piece, rows=rows.filter(taken), rejects=rejects)
 
     def state(self) -> dict[str, Any]:
         """The part of the extract's state that is to be kept, once all pieces were seen."""

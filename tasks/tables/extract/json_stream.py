@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from tasks.tables.extract.pieces import MAX_RECORD
@@ -18,7 +20,20 @@ _SIGNS = re.compile(r'"(?:[^"\\\n]|\\[^\n])*"|[\[\]{}"]')
 _NO_OBJECT = re.compile(r"[^{\[\],\n]+")
 #: So near to the end of what was read, a fault may only be that the rest is missing.
 _NEAR = 16
-_decode = json.JSONDecoder().raw_decode
+#: A number of so few characters is written with as many digits as a double always keeps.
+_SHORT = 15
+
+
+def _number(text: str) -> float | Decimal:
+    """A number with a fraction or power of ten: a float, or a decimal where no float is written with its digits."""
+    found = float(text)
+    if (len(text) <= _SHORT and "e" not in text and "E" not in text) or repr(found) == text:
+        return found
+    exact = Decimal(text)
+    return found if math.isfinite(found) and Decimal(repr(found)) == exact else exact
+
+
+_decode = json.JSONDecoder(parse_float=_number).raw_decode
 
 
 @dataclass(frozen=True)

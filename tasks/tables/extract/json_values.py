@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
+
+import simplejson
 
 SEPARATOR = "__"
 
@@ -42,5 +43,9 @@ def _flatten(record: Mapping[str, Any], prefix: str, row: dict[str, Any]) -> Non
 
 
 def as_json(value: Any) -> str:  # noqa: ANN401 - whatever JSON can say
-    """A value as JSON, without blanks."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    """A value as JSON, without blanks; decimals are numbers with all their digits."""
+    return str(
+        simplejson.dumps(
+            value, ensure_ascii=False, separators=(",", ":"), default=str, use_decimal=True, allow_nan=True
+        )
+    )

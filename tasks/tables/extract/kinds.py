@@ -35,6 +35,11 @@ def kind_of_name(name: str) -> Kind | None:
     return _ENDINGS.get(_PACKED.sub("", name).rpartition(".")[2].lower())
 
 
+def is_delimited(name: str) -> bool:
+    """Whether a name is one of delimited text, which knows no types."""
+    return kind_of_name(name) in ("csv", "tsv")
+
+
 def kind_of_media_type(header: str) -> Kind | None:
     """The format that a Content-Type names."""
     return _MEDIA_TYPES.get(header.partition(";")[0].strip().lower())

@@ -47,11 +47,13 @@ class Piece:
         rows: with the columns `INPUT` and `LINE` as the last ones; None where there are none.
         rejects: what could not be read.
         group: that the rows belong to, as a table's name; empty: to none.
+        delimited: columns whose texts stood in a delimited file, which knows no types, with its decimal sign.
     """
 
     rows: pa.Table | None = None
     rejects: Sequence[Reject] = ()
     group: str = ""
+    delimited: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass

@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from prefect_sqlalchemy import AsyncSqlAlchemyConnector, ConnectionComponents, SqlAlchemyConnector
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
 from blocks.errors import LookbookError
+from tasks.tables.extract.postgres_values import keep_exact
 
 #: Drivers that wait in an event loop, each with one of the same database that does not.
 SYNC_DRIVERS = {
@@ -69,12 +70,15 @@ def engine_of(connector: str, url: URL, arguments: dict[str, Any]) -> Engine:
     if url.get_backend_name() in _JSON_AS_TEXT:
         options["json_deserializer"] = _as_it_is
     try:
-        return create_engine(url, **options)
+        engine = create_engine(url, **options)
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise LookbookError(
             f"The connector {connector} is of the driver {url.drivername}, which is not installed here.",
             "Install it beside Lookbook, in the worker's image as well.",
         ) from error
+    if engine.driver == "psycopg2":
+        event.listen(engine, "connect", keep_exact)
+    return engine
 
 
 def _as_it_is(text: str) -> str:

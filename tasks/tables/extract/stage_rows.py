@@ -17,7 +17,7 @@ from tasks.tables.extract.inputs import write_taken
 from tasks.tables.extract.pieces import Notes, Piece, Reject, rejects_table
 from tasks.tables.extract.shape import Shape
 from tasks.tables.extract.splitting import split
-from tasks.tables.staging import Stage, StageWriter, read_stage, stage_folder
+from tasks.tables.staging import Stage, StageWriter, read_stage, stage_folder, without
 
 #: Rows and bytes that are written at a time; bytes that all groups together hold back.
 ROWS, BYTES, ALL_BYTES = 50_000, 16 * 2**20, 64 * 2**20
@@ -113,7 +113,7 @@ class _Writing:
         self._reject(rejects)
         for name, rows in parts.items():
             if rows is not None and rows.num_rows:
-                self._group(name).add(rows)
+                self._group(name).add(rows, piece.delimited)
         if len(self._groups) > 1 and sum(group.held for group in self._groups.values()) > ALL_BYTES:
             for group in self._groups.values():
                 group.flush()
@@ -177,10 +177,17 @@ class _Group:
     def __init__(self, writer: StageWriter, shape: Shape) -> None:
         self.writer, self._shape = writer, shape
         self._tables: list[pa.Table] = []
+        self._delimited: dict[str, str] = {}
+        self._typed: set[str] = set()
         self.held, self._rows = 0, 0
 
-    def add(self, rows: pa.Table) -> None:
-        """Take rows."""
+    def add(self, rows: pa.Table, delimited: Mapping[str, str]) -> None:
+        """Take rows, of which some columns stood in delimited files with a decimal sign."""
+        texts = {field.name for field in rows.schema if pa.types.is_string(field.type)}
+        for name, sign in delimited.items():
+            if name in rows.column_names and self._delimited.setdefault(name, sign) != sign:
+                self._typed.add(name)
+        self._typed |= texts - set(delimited)
         self._tables.append(rows)
         self._rows += rows.num_rows
         self.held += rows.nbytes
@@ -202,7 +209,7 @@ class _Group:
     def close(self, state: Mapping[str, Any], inputs: tuple[str, ...], groups: tuple[str, ...]) -> Stage:
         """Finish the stage."""
         self.flush()
-        return self.writer.close(state, inputs, groups)
+        return self.writer.close(state, inputs, groups, without(self._delimited, self._typed))
 
 
 def _digest(reject: Reject) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from blocks.errors import LookbookError
+from tasks.tables.extract.pieces import UnreadableError
 
 #: Bytes that are read at a time.
 BLOCK = 4 * 2**20
@@ -23,6 +24,11 @@ _BOMS = (
 _MARK = 0xDC00
 _MARKS = re.compile("[\ud800-\udfff]")
 _HANDLER = "lookbook-mark"
+#: How HTML begins: byte order mark, declaration and comments, then one of the first elements of a page.
+_WEB_PAGE = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|(?:html|head|body|title|script)\b[^,;\t|]*>)",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 class Readable(Protocol):
@@ -81,8 +87,12 @@ def checked_encoding(name: str) -> str:
 
 
 def text_blocks(file: Readable, encoding: str = UTF8) -> Iterator[str]:
-    """The text of a file. A byte order mark says more of its encoding than `encoding`."""
-    head = file.read(BLOCK)
+    """The text of a file. A byte order mark says more of its encoding than `encoding`.
+
+    Raises:
+        UnreadableError: it is a web page.
+    """
+    head = _head(file)
     name = next((found for mark, found in _BOMS if head.startswith(mark)), checked_encoding(encoding))
     decoder = codecs.getincrementaldecoder(name)(_HANDLER)
     block = head
@@ -98,8 +108,11 @@ def utf8_blocks(file: Readable, encoding: str = UTF8) -> Iterator[bytes]:
     """The text of a file in UTF-8; a block may end within a character.
 
     Lines with bytes that the encoding has no character for are no UTF-8.
+
+    Raises:
+        UnreadableError: it is a web page.
     """
-    head = file.read(BLOCK)
+    head = _head(file)
     marked = any(head.startswith(mark) for mark, name in _BOMS if name != "utf-8-sig")
     if marked or (checked_encoding(encoding) != UTF8 and not head.startswith(codecs.BOM_UTF8)):
         for text in text_blocks(_Behind(head, file), encoding):
@@ -109,6 +122,14 @@ def utf8_blocks(file: Readable, encoding: str = UTF8) -> Iterator[bytes]:
     while block:
         yield block
         block = file.read(BLOCK)
+
+
+def _head(file: Readable) -> bytes:
+    """The first block. A server that wants a login, or lacks the file, may send a page under the file's name."""
+    head = file.read(BLOCK)
+    if _WEB_PAGE.match(head):
+        raise UnreadableError("web_page", "it is a web page and no table, such as one that asks to sign in")
+    return head
 
 
 class _Behind:

@@ -52,6 +52,8 @@ _TYPES = {
     "JSON": JSON,
     "BYTES": BINARY,
 }
+#: Of a NUMERIC: before the point and behind it.
+NUMERIC_DIGITS = (29, 9)
 _UNSIZED = {"NUMERIC": (38, 9), "BIGNUMERIC": (76, 38)}
 
 
@@ -121,7 +123,7 @@ class BigQueryTables:
         for value in list(tree.find_all(exp.Literal)):
             if value.is_string and _INSTANT.fullmatch(value.name) and not isinstance(value.parent, exp.Cast):
                 value.replace(exp.cast(value.copy(), "TIMESTAMPTZ", dialect="duckdb"))
-        return tree.sql("bigquery", unsupported_level=sqlglot.ErrorLevel.RAISE, comments=False)
+        return _wide_decimals(tree).sql("bigquery", unsupported_level=sqlglot.ErrorLevel.RAISE, comments=False)
 
 
 #: How dlt writes the time at which a version of a row begins or ends.
@@ -166,7 +168,17 @@ def _typed(store: Store, landed: LandedRows, wanted: Mapping[str, str]) -> Itera
 
 
 def _bigquery_type(type_: str) -> str:
-    return exp.DataType.build(type_, dialect="duckdb").sql("bigquery")
+    return _wide_decimals(exp.DataType.build(type_, dialect="duckdb")).sql("bigquery")
+
+
+def _wide_decimals(tree: exp.Expr) -> exp.Expr:
+    """Decimals of more digits than a NUMERIC holds, 29 before and 9 behind the point, as BIGNUMERIC."""
+    for kind in list(tree.find_all(exp.DataType)):
+        if kind.this == exp.DataType.Type.DECIMAL and len(kind.expressions) == len(NUMERIC_DIGITS):
+            precision, scale = (int(digits.name) for digits in kind.expressions)
+            if precision - scale > NUMERIC_DIGITS[0] or scale > NUMERIC_DIGITS[1]:
+                kind.set("this", exp.DataType.Type.BIGDECIMAL)
+    return tree
 
 
 def _converted(column: str, before: str, after: str) -> str:

@@ -25,7 +25,7 @@ DLT_NAMES = {
     BINARY: "binary",
 }
 
-#: What the values of a text column may be, if all of them are: tried in this order.
+#: What the values of a column of delimited text may be, if all of them are: tried in this order.
 INFERRED = (INTEGER, FLOAT, BOOL, DATE, INSTANT, DATETIME)
 
 _PLAIN = {
@@ -38,6 +38,8 @@ _PLAIN = {
 }
 _DECIMAL = re.compile(r"DECIMAL\((\d+), ?(\d+)\)")
 
+#: Digits behind the point that numbers are compared by: as many again may stand before it.
+_SCALE = 18
 _NUMBER = r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?"
 _CLOCK = r"\d{2}:\d{2}(:\d{2}(\.\d{1,6}0*)?)?"
 _DAY = r"\d{4}-\d{2}-\d{2}"
@@ -55,7 +57,7 @@ _LENIENT = {
 #: Those that come back as they were: no zeros in front that would be lost, no zone that would be guessed.
 _STRICT = _LENIENT | {
     INTEGER: r"0|-?[1-9]\d*",
-    FLOAT: r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?",
+    FLOAT: r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?",  # see _same_number
     BOOL: r"true|false",
     INSTANT: rf"{_DAY}[T ]{_CLOCK} ?{_ZONE}",
     DATETIME: rf"{_DAY}[T ]{_CLOCK}",
@@ -77,6 +79,11 @@ def canonical(found: str) -> str:
 def dlt_name(type_: str) -> str:
     """A type as dlt names it."""
     return DLT_NAMES.get(type_, "decimal")
+
+
+def is_fraction(type_: str) -> bool:
+    """Whether numbers of a type have a decimal sign."""
+    return type_ == FLOAT or _DECIMAL.fullmatch(type_) is not None
 
 
 def as_canonical(value: str, found: str) -> str:
@@ -106,9 +113,14 @@ def fitted(value: str, before: str, after: str, *, strict: bool) -> str:
     always = {TEXT: f"CAST({value} AS VARCHAR)", BINARY: f"encode(CAST({value} AS VARCHAR))", JSON: f"to_json({value})"}
     if after in always:
         return always[after]
-    # What comes back as it was has lost nothing on the way.
-    there = f"TRY_CAST({value} AS {after})"
-    return f"CASE WHEN TRY_CAST({there} AS {before}) = {value} THEN {there} END"
+    # What comes back as it was has lost nothing on the way. Of a double, its digits count: 1.1 is a decimal.
+    there = f"TRY_CAST({_digits(value, before, after)} AS {after})"
+    return f"CASE WHEN TRY_CAST({_digits(there, after, before)} AS {before}) = {value} THEN {there} END"
+
+
+def _digits(value: str, before: str, after: str) -> str:
+    through = before == FLOAT and _DECIMAL.fullmatch(after)
+    return f"CAST({value} AS VARCHAR)" if through else value
 
 
 def _from_text(value: str, after: str, *, strict: bool) -> str:
@@ -120,9 +132,38 @@ def _from_text(value: str, after: str, *, strict: bool) -> str:
     there = f"TRY_CAST({text} AS {after})"
     if decimal := _DECIMAL.fullmatch(after):
         pattern = rf"[+-]?\d*(\.\d{{0,{decimal[2]}}}0*)?"
-        return f"CASE WHEN regexp_full_match({text}, '{pattern}') THEN {there} END"
+        # As JSON writes small and large numbers: of so few digits, no two are the same double.
+        power = rf"regexp_full_match({text}, '[+-]?\d(\.\d{{1,14}})?[eE][+-]?\d+')"
+        same = f"CAST({there} AS DOUBLE) = TRY_CAST({text} AS DOUBLE)"
+        return f"CASE WHEN regexp_full_match({text}, '{pattern}') OR ({power} AND {same}) THEN {there} END"
     pattern = (_STRICT if strict else _LENIENT)[after]
     fits = f"regexp_full_match({text}, '{pattern}', 'i')"
     if after == FLOAT:  # 1e999 is no infinity
         fits += f" AND (isfinite({there}) OR NOT regexp_matches({text}, '\\d'))"
+        fits += f" AND {_same_number(text, there) if strict else _same_integer(text, there)}"
     return f"CASE WHEN {fits} THEN {there} END"
+
+
+def _same_number(text: str, double: str) -> str:
+    """A condition: a text is the number that a double is written as; so no digit is lost, and 12E5 is no number."""
+    plain = rf"regexp_full_match({text}, '-?\d+(\.\d{{1,{_SCALE}}})?')"
+    exact = f"DECIMAL(38, {_SCALE})"
+    same = f"coalesce(TRY_CAST({text} AS {exact}) = TRY_CAST(CAST({double} AS VARCHAR) AS {exact}), false)"
+    return f"({text} = CAST({double} AS VARCHAR) OR ({plain} AND {same}))"
+
+
+def _same_integer(text: str, double: str) -> str:
+    """A condition: a double is equal to a text that is an integer; of others, the nearest one is meant."""
+    same = f"coalesce(TRY_CAST({text} AS HUGEINT) = TRY_CAST({double} AS HUGEINT), false)"
+    return f"({same} OR NOT regexp_full_match({text}, '[+-]?\\d+'))"
+
+
+def padded(value: str) -> str:
+    """A condition: a text ends with zeros that a double would not be written with, such as 1.10."""
+    written = f"CAST(TRY_CAST({value} AS DOUBLE) AS VARCHAR)"
+    return f"(contains({value}, '.') AND ends_with({value}, '0') AND {value} <> {written})"
+
+
+def scale(value: str) -> str:
+    """How many digits stand behind the point of a text; null without one."""
+    return f"CASE WHEN contains({value}, '.') THEN length(split_part({value}, '.', 2)) END"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from blocks.errors import LookbookError
 from tasks.tables.engine import quoted, text
 from tasks.tables.load.column_types import TEXT, dlt_name, fitted
-from tasks.tables.load.incoming import ROWS, Incoming, count, filled, inferred_types, raw_names
+from tasks.tables.load.incoming import ROWS, Incoming, count, filled, inferred_types
 from tasks.tables.spec.loading import LoadSettings
 from tasks.tables.staging import INPUT, LINE
 
@@ -104,7 +104,9 @@ def mandatory(settings: LoadSettings) -> set[str]:
 
 
 def _value(column: Incoming, types: Mapping[str, str], declared: Mapping[str, str]) -> str:
-    return fitted(column.value, column.type, types[column.name], strict=column.name not in declared)
+    wanted = types[column.name]
+    value = column.text_for(wanted) if column.type == TEXT else column.value
+    return fitted(value, column.type, wanted, strict=column.name not in declared)
 
 
 def _check(
@@ -140,7 +142,7 @@ def _new_types(
     some = [column for column in new if values[column.name]]
     mode = "evolve" if brand_new else settings.contract.columns
     if mode == "evolve":
-        return inferred_types(connection, some)
+        return inferred_types(connection, some, settings.primary_key)
     for column in some:
         condition = f"({quoted(column.raw)} IS NOT NULL)"
         if mode == "freeze":
@@ -208,7 +210,11 @@ def _not_null(connection: DuckDBPyConnection, shape: Shape, settings: LoadSettin
             shape.rules.append(Rule(NOT_NULL, condition, text(f"{name}: no value, and the column needs one")))
 
 
-def raw_row(connection: DuckDBPyConnection) -> str:
-    """SQL for a row as it stood, as JSON."""
-    pairs = ", ".join(f"{text(name)}: {quoted(name)}" for name in raw_names(connection))
-    return f"CAST(to_json({{{pairs}}}) AS VARCHAR)" if pairs else "'{}'"
+def raw_row(columns: Mapping[str, str]) -> str:
+    """SQL for a row as it stood, as JSON.
+
+    Args:
+        columns: of the rows, each with its name in the view.
+    """
+    pairs = ", ".join(f"{text(column)}, {quoted(name)}" for column, name in columns.items())
+    return f"CAST(json_object({pairs}) AS VARCHAR)"

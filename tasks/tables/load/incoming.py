@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks.tables.engine import quoted
-from tasks.tables.load.column_types import INFERRED, TEXT, as_canonical, canonical, fitted
-from tasks.tables.staging import INPUT, LINE
+from tasks.tables.load.column_types import (
+    FLOAT,
+    INFERRED,
+    TEXT,
+    as_canonical,
+    canonical,
+    fitted,
+    is_fraction,
+    padded,
+    scale,
+)
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -24,32 +33,43 @@ class Incoming:
     """A column of the rows.
 
     Attributes:
-        raw: its name in the rows.
+        raw: its name in the view of the rows.
         name: its name in the table.
         type: its canonical type.
         value: SQL for its value, of that type.
+        decimal: the decimal sign of the delimited files in which its texts stood: these have no types, and the values
+            tell it; empty: its source has types.
     """
 
     raw: str
     name: str
     type: str
     value: str
+    decimal: str = ""
+
+    def text_for(self, kind: str) -> str:
+        """SQL for its text as it is read for a type: of a number with a decimal comma, with a point."""
+        if self.decimal != "," or not is_fraction(kind):
+            return self.value
+        return f"CASE WHEN NOT contains({self.value}, '.') THEN replace({self.value}, ',', '.') END"
 
 
-def incoming_columns(connection: DuckDBPyConnection, names: Mapping[str, str]) -> list[Incoming]:
-    """The columns of the view `ROWS` that have a name in the table."""
+def incoming_columns(
+    connection: DuckDBPyConnection, names: Mapping[str, str], delimited: Mapping[str, str]
+) -> list[Incoming]:
+    """The columns of the view `ROWS` that have a name in the table.
+
+    Args:
+        connection: with the view.
+        names: for columns of the view, their names in the table.
+        delimited: columns of the view whose texts stood in delimited files, with their decimal sign.
+    """
     described = connection.execute(f"DESCRIBE {ROWS}").fetchall()
     return [
-        Incoming(raw, names[raw], canonical(found), as_canonical(quoted(raw), found))
+        Incoming(raw, names[raw], canonical(found), as_canonical(quoted(raw), found), delimited.get(raw, ""))
         for raw, found, *_ in described
         if raw in names
     ]
-
-
-def raw_names(connection: DuckDBPyConnection) -> list[str]:
-    """The names of the rows' own columns."""
-    described = connection.execute(f"DESCRIBE {ROWS}").fetchall()
-    return [name for name, *_ in described if name not in (INPUT, LINE)]
 
 
 def count(connection: DuckDBPyConnection, conditions: Iterable[str], source: str = ROWS) -> list[int]:
@@ -69,14 +89,38 @@ def filled(connection: DuckDBPyConnection, columns: Iterable[Incoming]) -> dict[
     return {column.name: number for column, number in zip(asked, found, strict=True)}
 
 
-def inferred_types(connection: DuckDBPyConnection, columns: Iterable[Incoming]) -> dict[str, str]:
-    """The type of each of some columns; of text, what all its values are: a number, a truth value, a date, a time."""
+def inferred_types(
+    connection: DuckDBPyConnection, columns: Iterable[Incoming], keys: Collection[str] = ()
+) -> dict[str, str]:
+    """The type of each of some columns; of delimited text, what all its values are: a number, a truth value, a time.
+
+    Args:
+        connection: with the rows.
+        columns: of the rows.
+        keys: columns, as the table names them, that name a row: no double, since several texts are one double.
+    """
     asked = list(columns)
-    texts = [column for column in asked if column.type == TEXT]
+    texts = [column for column in asked if column.type == TEXT and column.decimal]
     first = _possible(connection, dict.fromkeys(texts, INFERRED), f"(FROM {ROWS} LIMIT {SAMPLE})")
     sure = _possible(connection, first, ROWS)
+    found = {column: kinds[0] for column, kinds in sure.items() if kinds}
+    doubles = [column for column, kind in found.items() if kind == FLOAT]
+    no_doubles = {*_padded(connection, doubles), *(column for column in doubles if column.name in keys)}
     types = {column.name: column.type for column in asked}
-    return types | {column.name: kinds[0] for column, kinds in sure.items() if kinds}
+    return types | {column.name: kind for column, kind in found.items() if column not in no_doubles}
+
+
+def _padded(connection: DuckDBPyConnection, columns: list[Incoming]) -> list[Incoming]:
+    """The columns with texts such as 1.10 beside 1.1: two of them would be one double.
+
+    Where all have as many digits behind the point, as prices do, they are one number each.
+    """
+    if not columns:
+        return []
+    texts = [column.text_for(FLOAT) for column in columns]
+    tests = ", ".join(f"bool_or({padded(text)}) AND count(DISTINCT {scale(text)}) > 1" for text in texts)
+    found = connection.execute(f"SELECT {tests} FROM {ROWS}").fetchone() or ()  # noqa: S608 - names are quoted
+    return [column for column, several in zip(columns, found, strict=True) if several]
 
 
 def _possible(
@@ -85,7 +129,7 @@ def _possible(
     """Of the types that columns may have, those that no value contradicts."""
     pairs = [(column, kind) for column, possible in kinds.items() for kind in possible]
     against = [
-        f"{quoted(column.raw)} IS NOT NULL AND {fitted(quoted(column.raw), TEXT, kind, strict=True)} IS NULL"
+        f"{quoted(column.raw)} IS NOT NULL AND {fitted(column.text_for(kind), TEXT, kind, strict=True)} IS NULL"
         for column, kind in pairs
     ]
     left: dict[Incoming, tuple[str, ...]] = dict.fromkeys(kinds, ())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from blocks.errors import LookbookError
+from tasks.tables.engine import told_apart
 from tasks.tables.spec.loading import LoadSettings
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def snake_case(name: str) -> str:
         raise LookbookError(f"A column is called {name!r}, of which no name can be made.", _RENAME) from error
 
 
-def column_names(columns: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str]:
+def column_names(columns: Collection[str], taken: Iterable[str] = ()) -> dict[str, str]:
     """For each column of the rows, its name in the table.
 
     Args:
@@ -45,7 +46,12 @@ def column_names(columns: Iterable[str], taken: Iterable[str] = ()) -> dict[str,
         owner = owners.get(name)
         if owner is not None:
             other = f"as {owner!r} does" if owner else "which every row carries for its load"
-            raise LookbookError(f"The column {column!r} would get the name {name}, {other}.", _RENAME)
+            seen = told_apart(columns)
+            shown = [each for each in (owner, column) if seen.get(each, each) != each]
+            numbered = f"; there they are {' and '.join(map(seen.__getitem__, shown))}" if shown else ""
+            raise LookbookError(
+                f"The column {column!r} would get the name {name}, {other}.", f"{_RENAME[:-1]}{numbered}."
+            )
         owners[name] = column
         names[column] = name
     return names

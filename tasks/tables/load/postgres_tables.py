@@ -182,6 +182,29 @@ def _write_csv(duckdb: DuckDBPyConnection, select: str, columns: Mapping[str, st
     duckdb.execute(f"COPY (SELECT {values} FROM ({select})) TO {text(str(path))} (FORMAT csv, HEADER false)")  # noqa: S608 - names are quoted
 
 
+def values_with_nul(columns: Mapping[str, str], files: Sequence[Path], scratch: Path) -> dict[str, int]:
+    """How many values each column has in which U+FFFD is written for NUL; columns without any are left out."""
+    texts = {name: type_ for name, type_ in columns.items() if type_ in (TEXT, JSON)}
+    if not texts or not files:
+        return {}
+    with engine(scratch, files, MEMORY) as (duckdb, _):
+        source = f"read_parquet([{', '.join(text(str(path)) for path in files)}], hive_partitioning = false)"
+        counted = ", ".join(
+            f"count(*) FILTER (WHERE {_nul_in(name, type_)}"
+            f" AND {_csv_value(name, type_)} <> CAST({quoted(name)} AS VARCHAR))"
+            for name, type_ in texts.items()
+        )
+        numbers = duckdb.execute(f"SELECT {counted} FROM {source}").fetchone() or ()  # noqa: S608 - names are quoted
+    return {name: number for name, number in zip(texts, numbers, strict=True) if number}
+
+
+def _nul_in(name: str, type_: str) -> str:
+    """A condition that costs less than to replace: there may be a NUL."""
+    return (
+        f"contains({quoted(name)}, chr(0))" if type_ == TEXT else f"contains(CAST({quoted(name)} AS VARCHAR), 'u0000')"
+    )
+
+
 def _csv_value(name: str, type_: str) -> str:
     """A value as PostgreSQL reads it. Its text holds no NUL: it becomes U+FFFD."""
     column = quoted(name)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from blocks.errors import LookbookError
 from tasks.tables.engine import engine, make_view, quoted, text
 from tasks.tables.load.contract import Shape, raw_row, shape_rows
-from tasks.tables.load.incoming import ROWS, incoming_columns, raw_names
+from tasks.tables.load.incoming import ROWS, incoming_columns
 from tasks.tables.load.job import LOAD_ID, LOADED_AT, TAG_COLUMNS
 from tasks.tables.load.naming import column_names
 from tasks.tables.spec.loading import LoadSettings
@@ -33,12 +33,13 @@ ROW_HASH, VALID_FROM, VALID_TO = "_row_hash", "valid_from", "valid_to"
 
 @dataclass(frozen=True)
 class Batch:
-    """What is to be prepared, and how every row of it is tagged."""
+    """What is to be prepared, and how every row of it is tagged; texts of `delimited` columns may get other types."""
 
     files: Sequence[Path]
     settings: LoadSettings
     load_id: str
     loaded_at: datetime
+    delimited: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Prepared:
         rows: in them.
         rejects: a Parquet file of `REJECT_SCHEMA`; None: there are none.
         discarded: values that the contract drops, by column.
+        replaced: values in which the place writes U+FFFD for NUL, by column.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -59,6 +61,7 @@ class Prepared:
     rejects: Path | None = None
     rejected: int = 0
     discarded: Mapping[str, int] = field(default_factory=dict)
+    replaced: Mapping[str, int] = field(default_factory=dict)
 
 
 def prepare(batch: Batch, standing: Mapping[str, str] | None, scratch: Path) -> Prepared:
@@ -76,12 +79,15 @@ def prepare(batch: Batch, standing: Mapping[str, str] | None, scratch: Path) -> 
     if not files:
         return Prepared(columns=_columns_of_no_rows(batch.settings, standing))
     with engine(scratch, files, MEMORY) as (connection, folder):
-        make_view(connection, ROWS, files)
-        names = column_names(raw_names(connection), taken=_taken(batch.settings))
-        shape = shape_rows(connection, incoming_columns(connection, names), batch.settings, standing)
+        seen = make_view(connection, ROWS, files)
+        own = {column: name for column, name in seen.items() if column not in (INPUT, LINE)}
+        named = column_names(own, taken=_taken(batch.settings))
+        delimited = {own[column]: sign for column, sign in batch.delimited.items() if column in own}
+        columns = incoming_columns(connection, {own[column]: name for column, name in named.items()}, delimited)
+        shape = shape_rows(connection, columns, batch.settings, standing)
         rows = _write_accepted(connection, shape, batch, folder / "accepted")
         accepted = _moved(folder / "accepted", scratch) if rows else []
-        rejected = _write_rejects(connection, shape, scratch / "rejects.parquet") if shape.rules else 0
+        rejected = _write_rejects(connection, shape, own, scratch / "rejects.parquet") if shape.rules else 0
     return Prepared(
         columns=shape.types | TAG_COLUMNS,
         files=accepted,
@@ -126,14 +132,14 @@ def _moved(folder: Path, scratch: Path) -> list[Path]:
     return [path.rename(scratch / f"{number:05}.parquet") for number, path in enumerate(files)]
 
 
-def _write_rejects(connection: DuckDBPyConnection, shape: Shape, path: Path) -> int:
+def _write_rejects(connection: DuckDBPyConnection, shape: Shape, columns: Mapping[str, str], path: Path) -> int:
     """Write the rows that a rule sets aside, and say how many they are."""
     present = {name for name, *_ in connection.execute(f"DESCRIBE {ROWS}").fetchall()}
     place = ", ".join(f"{quoted(name) if name in present else 'NULL'} AS {quoted(name)}" for name in (INPUT, LINE))
     rules = " ".join(f"WHEN {rule.condition} THEN {text(rule.name)}" for rule in shape.rules)
     messages = " ".join(f"WHEN {rule.condition} THEN {rule.message}" for rule in shape.rules)
     found = connection.sql(
-        f"SELECT CASE {rules} END AS rule, CASE {messages} END AS message, {raw_row(connection)} AS raw, {place}"  # noqa: S608 - names are quoted
+        f"SELECT CASE {rules} END AS rule, CASE {messages} END AS message, {raw_row(columns)} AS raw, {place}"  # noqa: S608 - names are quoted
         f" FROM {ROWS} WHERE {_any_rule(shape)}"
     )
     rows = 0

@@ -17,6 +17,7 @@ from blocks.errors import LookbookError
 from blocks.workspace import Workspace
 from tasks.tables.batches import LENGTH
 from tasks.tables.context import Context
+from tasks.tables.extract.kinds import is_delimited
 from tasks.tables.load.books import Entry, note_load, open_rejects
 from tasks.tables.load.loading import EVENT, settings_of
 from tasks.tables.load.writing import (
@@ -31,7 +32,8 @@ from tasks.tables.load.writing import (
     writing,
 )
 from tasks.tables.spec.loading import LoadSettings
-from tasks.tables.spec.tasks import LoadTask
+from tasks.tables.spec.sources import SqlSource
+from tasks.tables.spec.tasks import ExtractTask, LoadTask
 from tasks.tables.staging import INPUT, LINE, REJECT_SCHEMA
 
 if TYPE_CHECKING:
@@ -72,7 +74,8 @@ def replay(context: Context, name: str | None = None) -> list[LoadResult]:
         if EVENT in table:
             results.append(_of_no_table(entry, list(rejects)))
         else:
-            results.append(_replay_batch(context.workspace, entry, settings, list(rejects)))
+            sign = _decimal_sign(context, task)
+            results.append(_replay_batch(context.workspace, entry, settings, list(rejects), sign))
     return results
 
 
@@ -90,7 +93,17 @@ def _places(rejects: Sequence[Reject]) -> list[str]:
     return [f"{reject['input']} line {reject['line']}" for reject in rejects[:MOST_NAMED]]
 
 
-def _replay_batch(workspace: Workspace, entry: Entry, settings: LoadSettings, rejects: list[Reject]) -> LoadResult:
+def _decimal_sign(context: Context, load: str) -> str:
+    """The decimal sign of the delimited files that a load's rows come from; a point where they have several."""
+    extracts = [context.pipeline.tasks[name] for name in context.pipeline.extracts(load)]
+    sources = [task.source for task in extracts if isinstance(task, ExtractTask)]
+    signs = {source.csv.decimal for source in sources if not isinstance(source, SqlSource)}
+    return signs.pop() if len(signs) == 1 else "."
+
+
+def _replay_batch(
+    workspace: Workspace, entry: Entry, settings: LoadSettings, rejects: list[Reject], decimal: str
+) -> LoadResult:
     """Take up the rejects of one batch and table."""
     if settings.strategy == "scd2":
         raise LookbookError(
@@ -105,7 +118,10 @@ def _replay_batch(workspace: Workspace, entry: Entry, settings: LoadSettings, re
     own = replace(entry, load_id=f"{entry.load_id}.{_digest(readable)}")
     with working_folder(workspace) as folder:
         staged = _stage(readable, rows, folder / "replayed.parquet")
-        taken = Rows([staged], len(readable), [], tuple(sorted({r["input"] for r in rejects if r["input"]})), folder)
+        inputs = sorted({reject["input"] for reject in rejects if reject["input"]})
+        columns = pq.read_schema(staged).names if inputs and all(map(is_delimited, inputs)) else []
+        delimited = dict.fromkeys(columns, decimal)
+        taken = Rows([staged], len(readable), [], inputs, folder, delimited)
         with writing(workspace, entry):
             place = destination(workspace, settings.target)
             prepared, loaded_at = prepare_rows(place, own, settings, taken)

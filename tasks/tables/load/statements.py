@@ -135,7 +135,7 @@ def landed_rows(job: LoadJob, source: str) -> str:
     if job.settings.strategy == "scd2":
         # A column that was added holds nothing for rows that stayed as they were: nulls do not count.
         own = sorted(name for name in job.columns if name not in ("_load_id", "_loaded_at"))
-        pairs = ", ".join(f"{text(name)}: {quoted(name)}" for name in own)
+        pairs = ", ".join(f"{text(name)}: {_hashable(name, job.columns[name])}" for name in own)
         hashed = f"md5(CAST(json_merge_patch('{{}}', to_json({{{pairs}}})) AS VARCHAR))"
         return (
             f"SELECT {columns}, {hashed} AS {quoted(ROW_HASH)}, NULL::TIMESTAMPTZ AS {quoted(VALID_FROM)},"  # noqa: S608
@@ -149,6 +149,11 @@ def landed_rows(job: LoadJob, source: str) -> str:
         f"SELECT {columns} FROM {source}"  # noqa: S608 - names are quoted
         f" QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {', '.join(order)}) = 1"
     )
+
+
+def _hashable(name: str, type_: str) -> str:
+    """A value for JSON's functions, which read numbers as doubles: what a double cannot hold is text."""
+    return f"CAST({quoted(name)} AS VARCHAR)" if type_ == JSON or type_.startswith("DECIMAL") else quoted(name)
 
 
 def merge_statements(engine: str, job: LoadJob, landing: str, strategy: str = "delete-insert") -> list[str]:

@@ -6,7 +6,7 @@ import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from tasks.tables.load.job import Destination, LoadJob, TableState
 from tasks.tables.load.prepare import Batch, Prepared, balance, prepare
 from tasks.tables.spec.loading import LoadSettings
 from tasks.tables.spec.values import Target
-from tasks.tables.staging import Stage
+from tasks.tables.staging import Stage, delimited_columns
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class LoadResult:
         rejected: that were set aside.
         superseded: that gave way to another of the batch with the same key.
         discarded: values (not rows) that the contract dropped, by column.
+        replaced: values in which U+FFFD was written for NUL, which PostgreSQL's texts cannot hold, by column.
         columns: that this load wrote, with types in DuckDB's words.
         rows: of the table now.
         inputs: what was read, for lineage.
@@ -55,6 +56,7 @@ class LoadResult:
     inputs: Sequence[str]
     state: TableState | None
     discarded: Mapping[str, int] = field(default_factory=dict)
+    replaced: Mapping[str, int] = field(default_factory=dict)
     unreadable: Sequence[str] = ()
 
 
@@ -68,6 +70,7 @@ class Rows:
         rejects: files of `REJECT_SCHEMA`: what could not be read.
         inputs: what was read.
         folder: for what is made of them; it goes with them.
+        delimited: columns whose texts no source gave a type; see `tasks.tables.staging.delimited_columns`.
     """
 
     files: Sequence[Path]
@@ -75,17 +78,20 @@ class Rows:
     rejects: Sequence[Path]
     inputs: Sequence[str]
     folder: Path
+    delimited: Mapping[str, str] = field(default_factory=dict)
 
 
 @contextmanager
 def local_batch(workspace: Workspace, stages: Sequence[Stage], others: Sequence[Stage] = ()) -> Iterator[Rows]:
     """The rows of stages on this machine, and the rejects of theirs and of others."""
     with working_folder(workspace) as folder:
-        files = [path for stage in stages for path in local_files(workspace.lake, stage, folder / "staged")]
+        found = [(stage, local_files(workspace.lake, stage, folder / "staged")) for stage in stages]
+        files = [path for _, paths in found for path in paths]
         keys = [stage.rejects for stage in (*stages, *others) if stage.rejects]
         rejects = [workspace.lake.local_copy(key, folder / "staged") for key in dict.fromkeys(keys)]
         inputs = tuple(dict.fromkeys(name for stage in (*stages, *others) for name in stage.inputs))
-        yield Rows(files, sum(stage.rows for stage in stages), rejects, inputs, folder)
+        delimited, _ = delimited_columns(found)
+        yield Rows(files, sum(stage.rows for stage in stages), rejects, inputs, folder, delimited)
 
 
 @contextmanager
@@ -100,12 +106,15 @@ def prepare_rows(place: Destination, entry: Entry, settings: LoadSettings, rows:
     """Make rows fit their table as it stands; every one of them must be accepted or rejected."""
     loaded_at = datetime.now(UTC)
     standing = place.state(settings.table)
-    prepared = prepare(
-        Batch(rows.files, settings, entry.load_id, loaded_at), standing.columns if standing else None, rows.folder
-    )
-    found = sum(pq.ParquetFile(path).metadata.num_rows for path in rows.files)
+    batch = Batch(rows.files, settings, entry.load_id, loaded_at, rows.delimited)
+    prepared = prepare(batch, standing.columns if standing else None, rows.folder)
+    if settings.target == "registry":
+        from tasks.tables.load.postgres_tables import values_with_nul  # noqa: PLC0415 - as in `destination`
+
+        found = values_with_nul(prepared.columns, prepared.files, rows.folder)
+        prepared = replace(prepared, replaced=found)
     balance(rows.staged, prepared, settings.table)
-    balance(found, prepared, settings.table)
+    balance(sum(pq.ParquetFile(path).metadata.num_rows for path in rows.files), prepared, settings.table)
     return prepared, loaded_at
 
 
@@ -195,4 +204,5 @@ def result_of(place: Destination, entry: Entry, prepared: Prepared, superseded: 
         inputs=tuple(rows.inputs),
         state=state,
         discarded=prepared.discarded,
+        replaced=prepared.replaced,
     )

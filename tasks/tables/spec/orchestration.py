@@ -10,7 +10,7 @@ from pydantic import Discriminator, Field, JsonValue, Tag, model_validator
 
 from tasks.parameters import DatasetName, RejectLimit, SourceUri
 from tasks.tables.spec.schedules import Schedule, Trigger
-from tasks.tables.spec.sources import FileFormat
+from tasks.tables.spec.sources import DecimalSign, FileFormat
 from tasks.tables.spec.values import BlockName, Names, SpecName, Strict, Target, TaskName, WriteDisposition
 
 
@@ -75,6 +75,8 @@ class ImportSettings(Strict):
         write_disposition: as of a load.
         primary_key: the columns that name a row.
         format: of the files.
+        skip: lines before the header of delimited files.
+        decimal: the sign before the fraction of a number in them.
         allow_private: for addresses of private networks too.
         reject_limit: as of a load.
     """
@@ -85,6 +87,8 @@ class ImportSettings(Strict):
     write_disposition: WriteDisposition = "append"
     primary_key: Names = ()
     format: FileFormat = "auto"
+    skip: Annotated[int, Field(ge=0, le=10_000)] = 0
+    decimal: DecimalSign = "."
     allow_private: bool = False
     reject_limit: RejectLimit = 0.1
 

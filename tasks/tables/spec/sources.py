@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from tasks.tables.spec.values import BlockName, Strict
 
+DecimalSign = Literal[".", ","]
 FileFormat = Literal["auto", "csv", "tsv", "json", "jsonl", "parquet"]
 
 
@@ -19,12 +20,16 @@ class Delimited(Strict):
         delimiter: one character; None: what the first lines show (a comma, semicolon, tab or bar).
         header: whether the first line names the columns; else they are named column_1, column_2, …
         nulls: texts that stand for a missing value.
+        skip: lines before the header (or the first record) that are none of the table, such as a title.
+        decimal: the sign before the fraction of a number: with a comma, 10,5 is a number and 10.5 is none.
     """
 
     encoding: str = "utf-8"
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     header: bool = True
     nulls: tuple[str, ...] = ("",)
+    skip: Annotated[int, Field(ge=0, le=10_000)] = 0
+    decimal: DecimalSign = "."
 
 
 class FileSource(Strict):

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from blocks.errors import LookbookError
 from tasks.tables.context import Context
-from tasks.tables.engine import local_files, unified
+from tasks.tables.engine import local_files, unified_files
 from tasks.tables.extract.shape import Shape
 from tasks.tables.staging import INPUT, LINE, Stage
 
@@ -76,7 +76,7 @@ def _tables(context: Context, stage: Stage | None) -> Iterator[pa.Table]:
         return
     workspace = context.workspace
     paths = local_files(workspace.lake, stage, workspace.scratch / "copies")
-    kinds = {name: kind or pa.string() for name, kind in unified([pq.read_schema(path) for path in paths]).items()}
+    kinds = {name: kind or pa.string() for name, kind in unified_files(paths).items()}
     shape = Shape(stage.folder, {name: kind for name, kind in kinds.items() if name not in (INPUT, LINE)})
     last = {name: kinds[name] for name in (INPUT, LINE) if name in kinds}
     for path in paths:

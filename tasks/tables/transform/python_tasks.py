@@ -6,17 +6,19 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import JsonValue
 
 from blocks.errors import LookbookError
 from tasks.tables.batches import stage_batch
 from tasks.tables.context import Context, Staged
+from tasks.tables.engine import local_files
 from tasks.tables.extract import extract_plan
 from tasks.tables.extract.pieces import Notes, Piece
 from tasks.tables.extract.stage_rows import Plan, stage_pieces, staged_before
 from tasks.tables.spec.tasks import ExtractTask, PythonTask, SqlTask
+from tasks.tables.staging import delimited_columns, delimited_result
 from tasks.tables.transform.functions import Function, arguments, faults, found
 from tasks.tables.transform.given import form_of, given
 from tasks.tables.transform.groups import groups_of, tables_of
@@ -67,6 +69,10 @@ def _passed(context: Context, inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: result for name, result in inputs.items() if isinstance(context.pipeline.tasks[name], kinds)}
 
 
+#: Columns of what a function gets: those of delimited text, and those with texts of a source that has types.
+Origin: TypeAlias = tuple[dict[str, str], set[str]]
+
+
 class _Calls:
     """The calls of a function, one for each group."""
 
@@ -106,15 +112,21 @@ class _Calls:
                     f"{self._path} returns a table for one group, and a {type(result).__name__} for {group}.",
                     "Return the same for all.",
                 )
+            origin = self._origin(group)
             for name, part in self._parts(group, result):
-                yield from self._located(name, part, places=places)
+                yield from self._located(name, part, origin, places=places)
 
-    def _located(self, group: str, part: Any, *, places: bool) -> Iterator[Piece]:  # noqa: ANN401
+    def _origin(self, group: str) -> Origin:
+        lake, copies = self._context.workspace.lake, self._context.workspace.scratch / "copies"
+        stages = [stage for stage in tables_of(self._inputs, group).values() if stage is not None]
+        return delimited_columns((stage, local_files(lake, stage, copies)) for stage in stages)
+
+    def _located(self, group: str, part: Any, origin: Origin, *, places: bool) -> Iterator[Piece]:  # noqa: ANN401
         done = 0
         for table in tables(self._path, part, self._guard):
             rows = with_places(table, f"python://{self._path}", done) if places else table
             done += table.num_rows
-            yield Piece(rows, group=group)
+            yield Piece(rows, group=group, delimited=delimited_result(rows.column_names, *origin))
 
     def _parts(self, group: str, result: Any) -> list[tuple[str, Any]]:  # noqa: ANN401
         """The tables of a result by their groups."""

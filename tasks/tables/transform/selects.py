@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -100,18 +100,19 @@ def read_select(file: str, sql: str) -> Select:
     return Select(file, sql[:end], parsed[0])
 
 
-def storable(sql: str, types: Mapping[str, str]) -> str:
+def storable(sql: str, types: Sequence[tuple[str, str]]) -> str:
     """A SELECT whose columns have types that a table can have: nested ones as JSON.
 
     Args:
         sql: of one SELECT.
-        types: of its columns, as DuckDB calls them.
+        types: of its columns by their names, as DuckDB calls them. Names may be equal, or differ in case only.
     """
-    parts = {name: _storable(quoted(name), kind) for name, kind in types.items()}
-    if all(part == quoted(name) for name, part in parts.items()):
+    places = [f"column_{number}" for number in range(len(types))]
+    parts = [_storable(place, kind) for place, (_, kind) in zip(places, types, strict=True)]
+    if parts == places:
         return sql
-    chosen = ", ".join(f"{part} AS {quoted(name)}" for name, part in parts.items())
-    return f"SELECT {chosen} FROM ({sql}\n)"  # noqa: S608 - names are quoted
+    chosen = ", ".join(f"{part} AS {quoted(name)}" for part, (name, _) in zip(parts, types, strict=True))
+    return f"SELECT {chosen} FROM ({sql}\n) AS result({', '.join(places)})"  # noqa: S608 - names are quoted
 
 
 def _storable(column: str, kind: str) -> str:

@@ -16,7 +16,7 @@ from tasks.tables.context import Context, Staged
 from tasks.tables.engine import engine, local_files, make_view, quoted, text
 from tasks.tables.reading import check_reads_only
 from tasks.tables.spec.tasks import SqlTask
-from tasks.tables.staging import Stage, StageWriter, read_stage, stage_folder
+from tasks.tables.staging import Stage, StageWriter, delimited_columns, delimited_result, read_stage, stage_folder
 from tasks.tables.transform.groups import groups_of, tables_of
 from tasks.tables.transform.selects import Select, read_select, storable
 
@@ -71,10 +71,13 @@ def _run(context: Context, select: Select, tables: Mapping[str, Stage | None], f
         with engine(scratch, readable) as (connection, own), _named_faults(select):
             stubs = _make_views(connection, select, files)
             values = _values(connection, select, context)
-            if _copy(connection, select, values, own / "result", empty=stubs == set(files)):
+            columns = _copy(connection, select, values, own / "result", empty=stubs == set(files))
+            if columns:
                 _take(writer, own / "result")
+        delimited, typed = delimited_columns((stage, files[name]) for name, stage in tables.items() if stage)
         return writer.close(
-            inputs=tuple(dict.fromkeys(one for stage in tables.values() if stage for one in stage.inputs))
+            inputs=tuple(dict.fromkeys(one for stage in tables.values() if stage for one in stage.inputs)),
+            delimited=delimited_result(columns, delimited, typed),
         )
 
 
@@ -109,17 +112,19 @@ def _values(connection: DuckDBPyConnection, select: Select, context: Context) ->
     return {name: known[name] for name in statement.named_parameters}
 
 
-def _copy(connection: DuckDBPyConnection, select: Select, values: dict[str, Any], target: Path, *, empty: bool) -> bool:
-    """Write the rows to a folder of files, or to one file where they have an order; whether there is a result."""
+def _copy(
+    connection: DuckDBPyConnection, select: Select, values: dict[str, Any], target: Path, *, empty: bool
+) -> list[str]:
+    """Write the rows to a folder of files, or one file where they have an order; their columns, none of no result."""
     import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
 
     try:
         described = connection.execute(f"SELECT * FROM ({select.sql}\n) LIMIT 0", values).description  # noqa: S608
     except duckdb.BinderException:
         if empty:  # columns without a type: of which function they are arguments, nobody can say
-            return False
+            return []
         raise
-    types = {str(column[0]): str(column[1]) for column in described or []}
+    types = [(str(column[0]), str(column[1])) for column in described or []]
     # Several files are written at the same time: their numbers do not tell the order of their rows.
     files = "" if select.is_ordered else f", FILE_SIZE_BYTES {FILE_BYTES}, OVERWRITE_OR_IGNORE"
     connection.execute(
@@ -127,7 +132,7 @@ def _copy(connection: DuckDBPyConnection, select: Select, values: dict[str, Any]
         f" (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROWS}{files})",
         values,
     )
-    return True
+    return [name for name, _ in types]
 
 
 def _take(writer: StageWriter, result: Path) -> None:

@@ -36,6 +36,13 @@ def test_the_source_tells_its_kind(source: str, expected: dict[str, str]) -> Non
     assert expected.items() <= extract.source.model_dump().items()
 
 
+@pytest.mark.parametrize("source", ["/data/a.csv", "https://host/a.csv"])
+def test_how_delimited_files_are_read_is_told_to_the_source(source: str) -> None:
+    extract = made(source=source, skip=2, decimal=",").tasks["extract"]
+    assert isinstance(extract, ExtractTask)
+    assert {"skip": 2, "decimal": ","}.items() <= extract.source.model_dump()["csv"].items()
+
+
 @pytest.mark.parametrize("source", ["ftp://host/a", "connector:shop/a b", "connector:Shop/orders", "gs://bucket/a"])
 def test_a_source_that_cannot_be_meant_is_refused(source: str) -> None:
     with pytest.raises(UsageError):

@@ -435,3 +435,24 @@ def test_the_certificate_is_that_of_the_name_and_not_of_the_address(
         else:
             with pytest.raises(OutOfReachError, match="ConnectError"):
                 extract(run, "extract")
+
+
+PAGE = b"<!doctype html>\n<html><head><title>Sign in</title></head><body>Please sign in.</body></html>\n"
+
+
+@pytest.mark.parametrize(
+    "page", [PAGE, b"\n<!-- , -->\n<HTML lang=en>\n<body>a,b", b"\xef\xbb\xbf<?xml version='1.0'?>" + PAGE]
+)
+@pytest.mark.parametrize("name", ["prices.csv", "prices.json", "prices.jsonl.gz"])
+def test_a_web_page_is_no_table(workspace: Workspace, tmp_path: Path, page: bytes, name: str) -> None:
+    data = gzip.compress(page, mtime=0) if name.endswith("gz") else page
+    answer = Response(200, data, {"Content-Type": "text/html"})
+    with one_route(lambda _: answer) as server, pytest.raises(LookbookError, match=r"cannot be read \(web_page\)"):
+        extract(context(workspace, tmp_path, f"{server.url}/{name}"), "extract")
+
+
+def test_text_with_tags_in_it_is_a_table(workspace: Workspace, tmp_path: Path) -> None:
+    data = b"<b>,<html>\n1,2\n"
+    with one_route(lambda _: Response(200, data, {"Content-Type": "text/html"})) as server:
+        staged = extract(context(workspace, tmp_path, f"{server.url}/prices.csv"), "extract")
+    assert values_of(workspace, staged) == [{"<b>": "1", "<html>": "2"}]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -87,6 +88,22 @@ def test_nested_objects_are_flattened_and_lists_stay_json() -> None:
 def test_numbers_beyond_64_bits_become_text() -> None:
     rows, _ = read('{"n": 1}{"n": 99999999999999999999}')
     assert [row["n"] for row in rows] == ["1", "99999999999999999999"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.decimals(allow_nan=False, allow_infinity=False) | st.integers(), min_size=1, max_size=4))
+def test_a_number_is_read_with_all_its_digits(column: list[Decimal | int]) -> None:
+    """Whatever the type of its column: what is read, written in digits, is the number that stood there."""
+    written = [str(value) for value in column]
+    rows, _ = read("".join(f'{{"v": {value}, "l": [{value}]}}' for value in written))
+    found = [row["v"] if isinstance(row["v"], Decimal) else Decimal(str(row["v"])) for row in rows]
+    assert found == [Decimal(value) for value in written]
+    assert [json.loads(row["l"], parse_float=Decimal)[0] for row in rows] == [Decimal(value) for value in written]
+
+
+def test_no_number_is_infinite() -> None:
+    rows, _ = read('{"v": 1e400}{"v": -1e400}{"v": 1.5}{"l": [1e400]}')
+    assert values(rows) == [{"v": "1E+400"}, {"v": "-1E+400"}, {"v": "1.5"}, {"l": "[1E+400]"}]
 
 
 def test_an_object_without_values_is_a_row() -> None:

@@ -289,11 +289,73 @@ def test_types_of_postgresql(
         "clock": time(10, 11, 12), "at": naive(10, 11, 12, 123456),
         "zoned": datetime(2026, 1, 2, 8, 11, 12, tzinfo=UTC), "bytes": b"\x00\xff",
         "u": "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "j": '{"a": 1.10}', "jb": '{"a": [1, null]}', "l": "[1,null,3]",
-        "texts": '["a,b","c"]', "span": "1 day, 2:00:00", "ip": "10.0.0.1",
+        "texts": '["a,b","c"]', "span": "1 day 02:00:00", "ip": "10.0.0.1",
     }  # fmt: skip
     assert types["n"] == pa.decimal128(12, 4)
     assert types["zoned"] == pa.timestamp("us", "UTC")
     assert types["at"] == pa.timestamp("us")
+
+
+#: Each with its text as PostgreSQL says it: Python's dates, times and lengths of time cannot hold it.
+NO_WORD = {
+    "DATE": ["infinity", "-infinity", "0044-03-15 BC", "10000-01-01"],
+    "TIMESTAMP": ["infinity", "-infinity", "0044-03-15 01:02:03 BC", "294276-12-31 23:59:59.999999"],
+    "TIMESTAMPTZ": ["infinity", "-infinity"],
+    "TIME": ["24:00:00"],
+    "TIMETZ": ["10:11:12+02", "24:00:00+00"],
+    "INTERVAL": ["1 mon", "1 year 2 mons 3 days 04:05:06.789", "-00:00:01", "30 days"],
+    "BIT(5)": ["00101"],
+    "VARBIT": ["1"],
+    "NUMERIC": ["NaN", "Infinity", "1" * 40],
+    "NUMERIC(12, 4)": ["NaN"],
+    "DATE[]": ["{infinity,2026-01-02}"],
+    "INTERVAL[]": ['{"1 mon","30 days"}'],
+    "TIME[]": ["{24:00:00}"],
+    "DATERANGE": ["[2026-01-02,infinity)"],
+}
+
+
+@pytest.mark.parametrize("source", [{"table": "kinds"}, {"query": "SELECT * FROM kinds ORDER BY n"}])
+def test_what_python_has_no_word_for_is_text(
+    databases: dict[str, Any], blocks: Blocks, workspace: Workspace, tmp_path: Path, source: Any
+) -> None:
+    blocks["shop"] = connector_of("embedded", databases, tmp_path)
+    values = [(f"c{number}", kind, texts) for number, (kind, texts) in enumerate(NO_WORD.items())]
+    columns = ", ".join(f"{name} {kind}" for name, kind, _ in values)
+    rows = [
+        (number, [texts[number] if number < len(texts) else None for *_, texts in values])
+        for number in range(max(map(len, NO_WORD.values())))
+    ]
+    with opened("shop") as engine:
+        run(engine, "DROP TABLE IF EXISTS kinds", f"CREATE TABLE kinds (n INTEGER, {columns})")
+        for number, texts in rows:
+            written = ", ".join("NULL" if text is None else f"'{text}'" for text in texts)
+            run(engine, f"INSERT INTO kinds VALUES ({number}, {written})")
+        staged = extract(context(workspace, tmp_path, **source), "extract")
+    assert staged.groups[""].delimited == {}, "a text of a database is no number that nobody declared"
+    found = values_of(workspace, staged)
+    for name, kind, expected in values:
+        told = [row[name] for row in found if name in row]
+        if kind.endswith("[]"):
+            assert [json.loads(value) for value in told] == [
+                text.strip("{}").replace('"', "").split(",") for text in expected
+            ]
+        else:
+            assert told == expected, kind
+
+
+def test_a_date_stays_one_beside_what_is_none(
+    databases: dict[str, Any], blocks: Blocks, workspace: Workspace, tmp_path: Path
+) -> None:
+    blocks["shop"] = connector_of("embedded", databases, tmp_path)
+    with opened("shop") as engine:
+        run(engine, "DROP TABLE IF EXISTS kinds", "CREATE TABLE kinds (day DATE, clock TIME)")
+        run(engine, "INSERT INTO kinds VALUES ('2026-01-02', '24:00'), ('infinity', '10:11:12')")
+        staged = extract(context(workspace, tmp_path, table="kinds"), "extract")
+    assert values_of(workspace, staged) == [
+        {"day": "2026-01-02", "clock": "24:00:00"},
+        {"day": "infinity", "clock": "10:11:12"},
+    ]
 
 
 @pytest.mark.parametrize("source", [{"table": "kinds"}, {"query": "SELECT * FROM kinds"}])

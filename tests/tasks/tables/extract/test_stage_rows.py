@@ -100,6 +100,23 @@ def test_the_same_rows_in_another_order_are_unchanged(workspace: Workspace, tmp_
 
 
 @pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"code": "a", "Code": "x"}, {"code": "x", "Code": "a"}),
+        ({"code": "a", "Code": "x"}, {"code": "a", "Code": "y"}),
+    ],
+)
+def test_names_that_differ_in_case_are_two_in_what_is_compared(
+    workspace: Workspace, tmp_path: Path, before: Any, after: Any
+) -> None:
+    task = {"source": {"type": "file", "path": "f.json"}, "skip_unchanged": True}
+    (tmp_path / "f.json").write_text(json.dumps(before))
+    _, states = run_and_commit(context_of(workspace, tmp_path, {"extract": task}))
+    (tmp_path / "f.json").write_text(json.dumps(after))
+    assert not extract(context_of(workspace, tmp_path, {"extract": task}, states, generation=1), "extract").unchanged
+
+
+@pytest.mark.parametrize(
     "content", ["a,b\n1,2\n", "a,b\n1,2\n3,4\n3,4\n", "a,c\n1,2\n3,4\n", "a,b\n1,2\n3,5\n", "a,b\n1,2\n3,4\nx\n"],
     ids=["a row less", "a row twice", "another name", "another value", "a reject more"],
 )  # fmt: skip

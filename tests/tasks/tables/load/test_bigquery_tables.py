@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -65,6 +66,17 @@ def test_values_of_every_type_arrive(cloud: Workspace) -> None:
     for _ in range(2):
         load_rows(context(cloud), [row])
     assert table_rows(cloud, "warehouse") == [row]
+
+
+@pytest.mark.parametrize("value", ["12345678901234567.89", "1.123456789012345678", f"0.{'1' * 38}"])
+def test_decimals_keep_every_digit(cloud: Workspace, server: BigQueryServer, value: str) -> None:
+    rows = [{"d": Decimal(value)}]
+    for _ in range(2):
+        load_rows(context(cloud), rows)
+    load_rows(context(cloud, day=2, write_disposition="merge", primary_key="d"), rows)
+    assert table_rows(cloud, "warehouse") == rows
+    kinds = {field["name"]: field["type"] for field in server.catalog.fields("feeds", "prices")}
+    assert kinds["d"] == ("NUMERIC" if value.endswith(".89") else "BIGNUMERIC"), "a NUMERIC has nine digits behind it"
 
 
 def test_json_arrives_as_json(cloud: Workspace, server: BigQueryServer) -> None:

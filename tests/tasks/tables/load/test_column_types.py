@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import duckdb
@@ -38,11 +39,11 @@ def inferred(connection: duckdb.DuckDBPyConnection, value: str) -> str:
     ("value", "kind"),
     [
         *((value, "bigint") for value in ("0", "-1", "9223372036854775807")),
-        *((value, "double") for value in ("1.5", "-0.25", "1e3", "9223372036854775808", "-0")),
+        *((value, "double") for value in ("1.5", "-0.25", "1.50", "0.30000000000000004", "1e-05", "1e+16", "-0")),
         *((value, "bool") for value in ("true", "FALSE", "True")),
         ("2024-02-29", "date"),
         *((value, "timestamp") for value in ("2024-01-01T10:00", "2024-01-01 10:00:00.5Z", "2024-01-01T10:00:00+0200")),
-        # No number: zeros in front, signs, groups, other bases, what is too large for any.
+        # No number: it would not be written back as it stands, or is none in plain digits.
         *(
             (value, "text")
             for value in (
@@ -52,6 +53,12 @@ def inferred(connection: duckdb.DuckDBPyConnection, value: str) -> str:
                 "0x10",
                 "1,5",
                 "1e999",
+                "1e3",
+                "12E5",
+                "9223372036854775808",
+                "12345678901234567890",
+                "12345678901234567.89",
+                "1.123456789012345678",
                 "nan",
                 "",
                 " 1",
@@ -81,6 +88,23 @@ def test_no_text_is_taken_for_a_number_that_would_not_bring_it_back(
     assert found is None or found == value
 
 
+@given(st.floats(allow_nan=False, allow_infinity=False))
+@settings(max_examples=300)
+def test_a_number_that_a_program_writes_is_read_back(connection: duckdb.DuckDBPyConnection, value: float) -> None:
+    found = of_text(connection, repr(value), "DOUBLE", strict=True)
+    assert found is not None
+    assert float(found) == value
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, places=12) | st.decimals(-1, 1, allow_nan=False))
+@settings(max_examples=300)
+def test_no_text_is_taken_for_a_double_that_is_another_number(
+    connection: duckdb.DuckDBPyConnection, value: Decimal
+) -> None:
+    found = of_text(connection, f"{value:f}", "DOUBLE", strict=True)
+    assert found is None or Decimal(found) == value
+
+
 @pytest.mark.parametrize(
     ("value", "kind", "wanted"),
     [
@@ -91,6 +115,11 @@ def test_no_text_is_taken_for_a_number_that_would_not_bring_it_back(
         ("1.500", "DECIMAL(10, 2)", "1.50"),
         ("1.505", "DECIMAL(10, 2)", None),
         ("123456789", "DECIMAL(10, 2)", None),
+        ("1.5e-05", "DECIMAL(10, 6)", "0.000015"),
+        ("1.5E-05", "DECIMAL(10, 5)", None),
+        ("1e400", "DECIMAL(38, 2)", None),
+        ("9007199254740993", "DOUBLE", None),
+        ("0.1000000000000000055", "DOUBLE", "0.1"),
         ("2024-01-01", "TIMESTAMP WITH TIME ZONE", "2024-01-01 00:00:00+00"),
         ("2024-01-01T10:00:00+02:00", "TIMESTAMP WITH TIME ZONE", "2024-01-01 08:00:00+00"),
         ("2024-01-01T10:00:00+02:00", "TIMESTAMP", None),
@@ -115,6 +144,9 @@ def test_a_declared_type_takes_what_is_meant(
         ("9007199254740993", "BIGINT", "DOUBLE", None),
         ("9007199254740992", "BIGINT", "DOUBLE", "9007199254740992.0"),
         ("9.99", "DOUBLE", "DECIMAL(10, 2)", "9.99"),
+        ("1.1", "DOUBLE", "DECIMAL(38, 18)", "1.100000000000000000"),
+        ("1.1", "DECIMAL(38, 18)", "DOUBLE", "1.1"),
+        ("12345678901234567.89", "DECIMAL(38, 2)", "DOUBLE", None),
         ("9.999", "DOUBLE", "DECIMAL(10, 2)", None),
         ("TIMESTAMP '2024-01-01 00:00:00'", "TIMESTAMP", "DATE", "2024-01-01"),
         ("TIMESTAMP '2024-01-01 10:00:00'", "TIMESTAMP", "DATE", None),

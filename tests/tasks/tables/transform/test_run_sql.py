@@ -191,3 +191,18 @@ def test_what_is_no_table_is_none(workspace: Workspace, a_csv: Path) -> None:
     context: Context = context_of(workspace, a_csv, tasks)
     staged = run_sql(context, "t", {"a": extract(context, "a"), "p": {"value": 1}})
     assert values_of(workspace, staged) == [{"n": 10}]
+
+
+def test_columns_that_differ_in_case_are_seen_apart(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,code,Code\n1,a,x\n")
+    sql = "SELECT Code_1 AS upper, code_2 AS lower, * FROM a"
+    (row,) = values_of(workspace, run(workspace, tmp_path, sql))
+    assert row == {"upper": "x", "lower": "a", "id": "1", "code_2": "a", "Code_1": "x"}
+    with pytest.raises(LookbookError, match="code_2"):
+        run(workspace, tmp_path, "SELECT code FROM a")
+
+
+def test_columns_of_a_result_that_sql_takes_for_one_keep_their_values(workspace: Workspace, a_csv: Path) -> None:
+    sql = 'SELECT 1 AS n, 2 AS "N", [3] AS n FROM a LIMIT 1'
+    (row,) = values_of(workspace, run(workspace, a_csv, sql))
+    assert list(row.values()) == [1, 2, "[3]"]

@@ -101,7 +101,7 @@ def test_columns_that_differ_in_case_and_get_two_names_have_each_its_own_values(
     workspace: Workspace, inputs: Path
 ) -> None:
     rows = [{"n": 1, "userId": "a", "userid": "b"}, {"n": 2, "userid": "c"}, {"n": "x", "userId": "d", "userid": "e"}]
-    settings: dict[str, Any] = {"fields": {"n": "bigint"}, "schema_contract": "discard_row"}
+    settings: dict[str, Any] = {"fields": {"n": "bigint"}, "schema_contract": "discard_row", "reject_limit": 1}
     loaded(context(workspace, inputs, {"a.json": json.dumps(rows)}, **settings))
     expected = [{"n": 1, "user_id": "a", "userid": "b"}, {"n": 2, "user_id": None, "userid": "c"}]
     assert table_rows(workspace, "warehouse") == expected
@@ -298,7 +298,7 @@ def test_texts_of_a_function_are_guessed_where_they_were_delimited(
 @pytest.mark.parametrize(("name", "value"), [("a.csv", 7), ("a.jsonl", "7")])
 def test_a_replay_guesses_as_the_load_would_have(workspace: Workspace, inputs: Path, name: str, value: Any) -> None:
     content = "id,v\n,7\n" if name == "a.csv" else '{"id": null, "v": "7"}\n'
-    settings: dict[str, Any] = {"fields": {"id": {"type": "bigint", "nullable": False}}}
+    settings: dict[str, Any] = {"fields": {"id": {"type": "bigint", "nullable": False}}, "reject_limit": 1}
     assert loaded(context(workspace, inputs, {name: content}, **settings)).rejected == 1
     replay(context(workspace, inputs, "*", fields={"id": "bigint"}))
     assert table_rows(workspace, "warehouse") == [{"id": None, "v": value}]
@@ -371,7 +371,7 @@ def test_numbers_with_a_decimal_comma_are_exact_decimals(workspace: Workspace, i
 
 
 def test_lines_are_counted_from_the_first_of_the_file(workspace: Workspace, inputs: Path) -> None:
-    run = context(workspace, inputs, {"a.csv": "title\nsep=,\na,b\n1\n"}, csv={"skip": 1})
+    run = context(workspace, inputs, {"a.csv": "title\nsep=,\na,b\n1\n"}, csv={"skip": 1}, reject_limit=1)
     assert loaded(run).rejected == 1
     assert [reject["line"] for reject in open_rejects(workspace.registry, "p")] == [4]
 

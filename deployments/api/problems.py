@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from http import HTTPStatus
 from typing import Any
 
@@ -88,11 +89,20 @@ def answer(problem: Problem, request_id: str) -> Response:
 
 
 def encoded(document: object) -> bytes:
-    """A document as JSON. What is no text in UTF-8, as half of a pair of surrogates, is replaced."""
+    """A document as JSON; decimals are numbers with all their digits.
+
+    What is no text in UTF-8, as half of a pair of surrogates, is replaced.
+    """
     try:
-        return orjson.dumps(document)
+        return orjson.dumps(document, default=_digits)
     except TypeError:
-        return orjson.dumps(_in_utf8(document))
+        return orjson.dumps(_in_utf8(document), default=_digits)
+
+
+def _digits(value: object) -> orjson.Fragment | None:
+    if isinstance(value, Decimal):
+        return orjson.Fragment(str(value)) if value.is_finite() else None
+    raise TypeError(f"JSON has no word for a {type(value).__name__}")
 
 
 def _in_utf8(value: Any) -> Any:  # noqa: ANN401 - any JSON

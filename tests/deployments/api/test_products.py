@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,6 +13,7 @@ import pytest
 
 from blocks.workspace import Workspace
 from deployments.api.models import ProductDetail, ProductPage
+from deployments.api.problems import encoded
 from tests.support import pipeline
 from tests.support.api import Api, problem, running
 
@@ -188,3 +190,10 @@ def test_a_cursor_of_another_query_or_snapshot_is_refused(api: Api) -> None:
     older = api.json("/datasets/shoes/snapshots")["items"][1]["id"]
     problem(api.get(f"/datasets/shoes/products?cursor={cursor}&snapshot={older}"), 400, "bad-cursor")
     problem(api.get("/datasets/none/products"), 404, "no-dataset")
+
+
+def test_decimals_have_all_their_digits() -> None:
+    values = [Decimal("12345678901234567.89"), Decimal("1.10"), Decimal("1E+400")]
+    assert json.loads(encoded({"values": [*values, Decimal("NaN")]}), parse_float=Decimal) == {
+        "values": [*values, None]
+    }

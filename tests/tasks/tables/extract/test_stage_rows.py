@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from blocks.errors import LookbookError
 from blocks.workspace import Workspace
 from tasks.tables.extract import extract, file_sources, stage_rows
+from tasks.tables.extract.json_values import as_json
 from tasks.tables.staging import read_stage
 from tests.support.extracting import context_of, kill_extract, load_task, rejects_of, rows_of, run_and_commit, values_of
 
@@ -104,15 +106,16 @@ def test_the_same_rows_in_another_order_are_unchanged(workspace: Workspace, tmp_
     [
         ({"code": "a", "Code": "x"}, {"code": "x", "Code": "a"}),
         ({"code": "a", "Code": "x"}, {"code": "a", "Code": "y"}),
+        ({"d": Decimal("1.123456789012345678")}, {"d": Decimal("1.123456789012345679")}),
     ],
 )
-def test_names_that_differ_in_case_are_two_in_what_is_compared(
+def test_what_differs_in_the_case_of_a_name_or_in_a_late_digit_is_a_change(
     workspace: Workspace, tmp_path: Path, before: Any, after: Any
 ) -> None:
     task = {"source": {"type": "file", "path": "f.json"}, "skip_unchanged": True}
-    (tmp_path / "f.json").write_text(json.dumps(before))
+    (tmp_path / "f.json").write_text(as_json(before))
     _, states = run_and_commit(context_of(workspace, tmp_path, {"extract": task}))
-    (tmp_path / "f.json").write_text(json.dumps(after))
+    (tmp_path / "f.json").write_text(as_json(after))
     assert not extract(context_of(workspace, tmp_path, {"extract": task}, states, generation=1), "extract").unchanged
 
 

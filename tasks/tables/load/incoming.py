@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from tasks.tables.engine import quoted
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
 
 #: The view over the staged files.
 ROWS = "rows"
-#: So many values of a column tell first which types it can not be.
-SAMPLE = 2000
+#: So many rows tell first which types a column can not have; they stand in a table.
+SAMPLE, SAMPLED = 2000, "sampled"
+#: Conditions that one statement counts: the engine plans them in time that grows with their square, deaf to signals.
+CONDITIONS = 100
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,13 @@ def raw_names(connection: DuckDBPyConnection) -> list[str]:
 
 
 def count(connection: DuckDBPyConnection, conditions: Iterable[str], source: str = ROWS) -> list[int]:
-    """For each condition, how many rows meet it: one look at the rows for all of them."""
-    wanted = list(conditions)
-    if not wanted:
-        return []
-    counts = ", ".join(f"count(*) FILTER (WHERE {condition})" for condition in wanted)
-    found = connection.execute(f"SELECT {counts} FROM {source}").fetchone()  # noqa: S608 - names are quoted
-    return [int(number) for number in found or ()]
+    """For each condition, how many rows meet it: `CONDITIONS` of them are counted in one look at the rows."""
+    waiting, numbers = iter(conditions), []
+    while some := list(islice(waiting, CONDITIONS)):
+        counts = ", ".join(f"count(*) FILTER (WHERE {condition})" for condition in some)
+        found = connection.execute(f"SELECT {counts} FROM {source}").fetchone()  # noqa: S608 - names are quoted
+        numbers += [int(number) for number in found or ()]
+    return numbers
 
 
 def filled(connection: DuckDBPyConnection, columns: Iterable[Incoming]) -> dict[str, int]:
@@ -73,8 +76,11 @@ def inferred_types(connection: DuckDBPyConnection, columns: Iterable[Incoming]) 
     """The type of each of some columns; of text, what all its values are: a number, a truth value, a date, a time."""
     asked = list(columns)
     texts = [column for column in asked if column.type == TEXT]
-    first = _possible(connection, dict.fromkeys(texts, INFERRED), f"(FROM {ROWS} LIMIT {SAMPLE})")
-    sure = _possible(connection, first, ROWS)
+    connection.execute(f"CREATE TEMP TABLE {SAMPLED} AS FROM {ROWS} LIMIT {SAMPLE}")
+    sure = _possible(connection, dict.fromkeys(texts, INFERRED), SAMPLED)
+    if count(connection, ["true"], SAMPLED) == [SAMPLE]:
+        sure = _possible(connection, sure, ROWS)
+    connection.execute(f"DROP TABLE {SAMPLED}")
     types = {column.name: column.type for column in asked}
     return types | {column.name: kinds[0] for column, kinds in sure.items() if kinds}
 

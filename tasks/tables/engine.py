@@ -29,7 +29,7 @@ DECIMAL_DIGITS, INTEGER_DIGITS = 38, 19
 
 @contextmanager
 def engine(
-    scratch: Path, readable: Sequence[Path | str] = (), memory: str = MEMORY
+    scratch: Path, readable: Sequence[Path | str] = (), memory: str = MEMORY, *, in_order: bool = False
 ) -> Iterator[tuple[DuckDBPyConnection, Path]]:
     """A DuckDB in memory, and a folder of its own that it may write to; both are gone at the end.
 
@@ -39,6 +39,7 @@ def engine(
         scratch: a folder of this machine.
         readable: files, or folders that end with a slash.
         memory: what one statement may hold.
+        in_order: rows are to be written in the order in which they are read, also into several files: by one thread.
     """
     import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
 
@@ -54,6 +55,8 @@ def engine(
         )
         try:
             connection.execute("SET TimeZone = 'UTC'")
+            if in_order:
+                connection.execute("SET threads = 1")
             connection.execute("SET allowed_directories = $1", [[f"{folder}/"]])
             connection.execute("SET allowed_paths = $1", [[str(path) for path in readable]])
             connection.execute("SET enable_external_access = false")

@@ -49,7 +49,7 @@ class Prepared:
 
     Attributes:
         columns: of the accepted files, with types in DuckDB's words; tags are the last ones.
-        files: the accepted rows, in the order in which they came.
+        files: the accepted rows; for a merge in the order in which they came.
         rows: in them.
         rejects: a Parquet file of `REJECT_SCHEMA`; None: there are none.
         discarded: values that the contract drops, by column.
@@ -84,7 +84,9 @@ def prepare(batch: Batch, standing: Mapping[str, str] | None, scratch: Path) -> 
             f"{batch.settings.table}: the rows have {len(columns)} columns, and a load takes {MOST_COLUMNS}.",
             "Select fewer in a sql task between extract and load, or turn columns into rows by UNPIVOT.",
         )
-    with engine(scratch, files, memory_for(MEMORY, len(columns))) as (connection, folder):
+    merges = batch.settings.write_disposition == "merge"  # of rows with one key the last one counts
+    memory = memory_for(MEMORY, len(columns))
+    with engine(scratch, files, memory, in_order=merges) as (connection, folder):
         make_view(connection, ROWS, files)
         names = column_names(raw_names(connection), taken=_taken(batch.settings))
         shape = shape_rows(connection, incoming_columns(connection, names), batch.settings, standing)

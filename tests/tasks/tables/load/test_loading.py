@@ -44,6 +44,15 @@ def test_several_inputs_are_put_one_behind_the_other(workspace: Workspace) -> No
     assert table_rows(workspace, "warehouse") == [{"id": 1, "from": "second"}]
 
 
+def test_of_rows_with_one_key_the_last_one_counts_over_many_inputs(workspace: Workspace, place: str) -> None:
+    run = context(workspace, target=place, write_disposition="merge", primary_key="id")
+    numbers = range(12)  # each key stands in two inputs, one behind the other
+    inputs = [stage(run, [{"id": n, "from": n}, {"id": n + 1, "from": n}], f"part{n}") for n in numbers]
+    load(run, "load", [Staged({"": each}) for each in inputs])
+    found = {row["id"]: row["from"] for row in table_rows(workspace, place)}
+    assert found == {number: min(number, 11) for number in range(13)}
+
+
 @pytest.mark.parametrize("groups", [[""], ["Post Created"], ["x" * 64]])
 def test_a_group_that_makes_no_name_of_a_table(workspace: Workspace, groups: list[str]) -> None:
     run = context(workspace, table="{event}")

@@ -108,7 +108,7 @@ class DuckDBWarehouse(Warehouse):
             return QueryCost(None)
 
     @contextmanager
-    def feeding(self, memory: str = "256MB") -> Iterator[DuckDBPyConnection]:
+    def feeding(self, memory: str) -> Iterator[DuckDBPyConnection]:
         """A connection for the tables of feeds, with an open transaction: committed at the end, or given up.
 
         The file is closed to all others meanwhile. Statements may read files of this machine.

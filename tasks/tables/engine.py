@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: What one statement may hold in memory; beyond, it spills to scratch.
 MEMORY = "512MB"
+#: What it may hold beside for each column, in megabytes: a column has vectors of its own, whatever the rows.
+COLUMN_MEMORY = 0.25
 #: Digits of a decimal, at the most, and of the largest integer of 64 bits.
 DECIMAL_DIGITS, INTEGER_DIGITS = 38, 19
 #: Up to here, there is a double for every integer.
@@ -63,6 +65,11 @@ def engine(
             yield connection, Path(folder)
         finally:
             connection.close()
+
+
+def memory_for(megabytes: int, columns: int) -> str:
+    """What a statement over so many columns may hold, in DuckDB's words."""
+    return f"{megabytes + int(COLUMN_MEMORY * columns)}MB"
 
 
 def quoted(name: str) -> str:

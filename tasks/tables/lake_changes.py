@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blocks.errors import LookbookError
-from tasks.tables.engine import engine, quoted, text
+from tasks.tables.engine import engine, memory_for, quoted, text
 from tasks.tables.lake_files import NewFile, adopt_files, write_files
 from tasks.tables.lake_manifest import DataFile, TableManifest
 from tasks.tables.lake_rows import JobRows
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 #: A file of a job that is larger is cut into smaller ones.
 LARGEST = 2 * FILE_BYTES
-#: Beside what a statement holds, Arrow holds what is being written.
-MEMORY = "256MB"
+#: Megabytes that a statement may hold, and more for each column: beside it, Arrow holds what is being written.
+MEMORY = 256
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def plan_change(job: LoadJob, before: TableManifest | None, copy: Callable[[Data
         LookbookError: the job does not fit the table.
     """
     standing = before or _nothing(job)
-    with engine(folder, [*job.files]) as (connection, _):
+    with engine(folder, [*job.files], memory_for(MEMORY, len(job.columns))) as (connection, _):
         columns = _columns(connection, job, standing)
     now = standing.model_copy(update={"columns": columns, "partition_by": _partition_by(job, before, columns)})
     return _Planner(job, now, copy, folder).plan()
@@ -150,7 +150,9 @@ class _Planner:
     def _engine(
         self, files: Mapping[str, Path] | None = None
     ) -> AbstractContextManager[tuple[DuckDBPyConnection, Path]]:
-        return engine(self.folder, [*self.job.files, *(files or {}).values()], MEMORY)
+        return engine(
+            self.folder, [*self.job.files, *(files or {}).values()], memory_for(MEMORY, len(self.job.columns))
+        )
 
     def _layout(self) -> tuple[str, ...]:
         return self._change([], []).layout

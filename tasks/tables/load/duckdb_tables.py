@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from blocks.duckdb_warehouse import DuckDBWarehouse
 from blocks.warehouse import FEEDS_SCHEMA
-from tasks.tables.engine import quoted, text
+from tasks.tables.engine import memory_for, quoted, text
 from tasks.tables.load import statements as sql
 from tasks.tables.load.counts import check_written
 from tasks.tables.load.job import LoadJob, TableState
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: The landing table is a temporary one: it has the table's name in DuckDB's catalog of those.
 LANDING = "temp"
+#: Megabytes that a statement may hold, and more for each column; beyond, it spills.
+MEMORY = 256
 
 
 class DuckDBTables:
@@ -42,7 +44,7 @@ class DuckDBTables:
 
     def load(self, job: LoadJob) -> int | None:
         """See `Destination.load`."""
-        with self._warehouse.feeding() as connection:
+        with self._warehouse.feeding(memory_for(MEMORY, len(job.columns))) as connection:
             connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(FEEDS_SCHEMA)}")
             if _columns(connection, sql.LOADS) is None:
                 connection.execute(sql.create_table("duckdb", sql.LOADS, sql.LOADS_COLUMNS))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from tasks.tables.engine import quoted
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 
 #: The view over the staged files.
 ROWS = "rows"
-#: So many values of a column tell first which types it can not be.
-SAMPLE = 2000
+#: So many rows tell first which types a column can not have; they stand in a table.
+SAMPLE, SAMPLED = 2000, "sampled"
+#: Conditions that one statement counts: the engine plans them in time that grows with their square, deaf to signals.
+CONDITIONS = 100
 
 
 @dataclass(frozen=True)
@@ -73,13 +76,13 @@ def incoming_columns(
 
 
 def count(connection: DuckDBPyConnection, conditions: Iterable[str], source: str = ROWS) -> list[int]:
-    """For each condition, how many rows meet it: one look at the rows for all of them."""
-    wanted = list(conditions)
-    if not wanted:
-        return []
-    counts = ", ".join(f"count(*) FILTER (WHERE {condition})" for condition in wanted)
-    found = connection.execute(f"SELECT {counts} FROM {source}").fetchone()  # noqa: S608 - names are quoted
-    return [int(number) for number in found or ()]
+    """For each condition, how many rows meet it: `CONDITIONS` of them are counted in one look at the rows."""
+    waiting, numbers = iter(conditions), []
+    while some := list(islice(waiting, CONDITIONS)):
+        counts = ", ".join(f"count(*) FILTER (WHERE {condition})" for condition in some)
+        found = connection.execute(f"SELECT {counts} FROM {source}").fetchone()  # noqa: S608 - names are quoted
+        numbers += [int(number) for number in found or ()]
+    return numbers
 
 
 def filled(connection: DuckDBPyConnection, columns: Iterable[Incoming]) -> dict[str, int]:
@@ -101,8 +104,11 @@ def inferred_types(
     """
     asked = list(columns)
     texts = [column for column in asked if column.type == TEXT and column.decimal]
-    first = _possible(connection, dict.fromkeys(texts, INFERRED), f"(FROM {ROWS} LIMIT {SAMPLE})")
-    sure = _possible(connection, first, ROWS)
+    connection.execute(f"CREATE TEMP TABLE {SAMPLED} AS FROM {ROWS} LIMIT {SAMPLE}")
+    sure = _possible(connection, dict.fromkeys(texts, INFERRED), SAMPLED)
+    if count(connection, ["true"], SAMPLED) == [SAMPLE]:
+        sure = _possible(connection, sure, ROWS)
+    connection.execute(f"DROP TABLE {SAMPLED}")
     found = {column: kinds[0] for column, kinds in sure.items() if kinds}
     doubles = [column for column, kind in found.items() if kind == FLOAT]
     no_doubles = {*_padded(connection, doubles), *(column for column in doubles if column.name in keys)}
@@ -115,12 +121,13 @@ def _padded(connection: DuckDBPyConnection, columns: list[Incoming]) -> list[Inc
 
     Where all have as many digits behind the point, as prices do, they are one number each.
     """
-    if not columns:
-        return []
-    texts = [column.text_for(FLOAT) for column in columns]
-    tests = ", ".join(f"bool_or({padded(text)}) AND count(DISTINCT {scale(text)}) > 1" for text in texts)
-    found = connection.execute(f"SELECT {tests} FROM {ROWS}").fetchone() or ()  # noqa: S608 - names are quoted
-    return [column for column, several in zip(columns, found, strict=True) if several]
+    waiting, padded_ones = iter(columns), list[Incoming]()
+    while some := list(islice(waiting, CONDITIONS)):
+        texts = [column.text_for(FLOAT) for column in some]
+        tests = ", ".join(f"bool_or({padded(text)}) AND count(DISTINCT {scale(text)}) > 1" for text in texts)
+        found = connection.execute(f"SELECT {tests} FROM {ROWS}").fetchone() or ()  # noqa: S608 - names are quoted
+        padded_ones += [column for column, several in zip(some, found, strict=True) if several]
+    return padded_ones
 
 
 def _possible(

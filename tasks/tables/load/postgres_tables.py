@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from blocks.registry import Registry
 from blocks.warehouse import FEEDS_SCHEMA
-from tasks.tables.engine import engine, quoted, text
+from tasks.tables.engine import engine, memory_for, quoted, text
 from tasks.tables.load import statements as sql
 from tasks.tables.load.column_types import BINARY, BOOL, DATE, DATETIME, FLOAT, INSTANT, INTEGER, JSON, TEXT, TIME
 from tasks.tables.load.counts import check_written
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 #: The landing table is a temporary one: it has the table's name in PostgreSQL's schema of those.
 LANDING = "pg_temp"
-#: What the engine may hold that writes CSV.
-MEMORY = "128MB"
+#: Megabytes that the engine may hold that writes CSV, and more for each column.
+MEMORY = 128
 _TYPES = {
     "text": TEXT,
     "character varying": TEXT,
@@ -142,7 +142,7 @@ async def _copy(
 ) -> int:
     """Write the rows of SELECTs in DuckDB into the job's table of a schema by COPY; the number of rows."""
     written = 0
-    with engine(scratch, job.files, MEMORY) as (duckdb, folder):
+    with engine(scratch, job.files, memory_for(MEMORY, len(job.columns))) as (duckdb, folder):
         async for path in _written_ahead(duckdb, selects, columns, folder):
             status = await connection.copy_to_table(
                 job.table, schema_name=schema, columns=list(columns), source=path, format="csv"
@@ -187,7 +187,7 @@ def values_with_nul(columns: Mapping[str, str], files: Sequence[Path], scratch: 
     texts = {name: type_ for name, type_ in columns.items() if type_ in (TEXT, JSON)}
     if not texts or not files:
         return {}
-    with engine(scratch, files, MEMORY) as (duckdb, _):
+    with engine(scratch, files, memory_for(MEMORY, len(texts))) as (duckdb, _):
         source = f"read_parquet([{', '.join(text(str(path)) for path in files)}], hive_partitioning = false)"
         counted = ", ".join(
             f"count(*) FILTER (WHERE {_nul_in(name, type_)}"

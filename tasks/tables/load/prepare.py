@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 
 from blocks.errors import LookbookError
-from tasks.tables.engine import engine, make_view, quoted, text
+from tasks.tables.engine import engine, make_view, memory_for, quoted, text
 from tasks.tables.load.contract import Shape, raw_row, shape_rows
 from tasks.tables.load.incoming import ROWS, incoming_columns
 from tasks.tables.load.job import LOAD_ID, LOADED_AT, TAG_COLUMNS
@@ -23,8 +23,10 @@ from tasks.tables.staging import INPUT, LINE, REJECT_SCHEMA
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-#: What the engine may hold; it is one of two in this process.
-MEMORY = "256MB"
+#: Megabytes that the engine may hold, and more for each column; it is one of two in this process.
+MEMORY = 256
+#: Columns of a load, at the most: the time of a load grows with them, whatever the rows.
+MOST_COLUMNS = 2000
 #: An accepted file begins anew when it has about so many bytes.
 FILE_BYTES = 64 * 1024 * 1024
 #: What scd2 adds to a table.
@@ -48,7 +50,7 @@ class Prepared:
 
     Attributes:
         columns: of the accepted files, with types in DuckDB's words; tags are the last ones.
-        files: the accepted rows, in the order in which they came.
+        files: the accepted rows; for a merge in the order in which they came.
         rows: in them.
         rejects: a Parquet file of `REJECT_SCHEMA`; None: there are none.
         discarded: values that the contract drops, by column.
@@ -73,18 +75,25 @@ def prepare(batch: Batch, standing: Mapping[str, str] | None, scratch: Path) -> 
         scratch: a folder of this machine that stays until the load is done.
 
     Raises:
-        LookbookError: the contract freezes what does not fit, columns collide, or the spec contradicts the table.
+        LookbookError: there are too many columns, the contract freezes what does not fit, columns collide, or the spec
+            contradicts the table.
     """
     files = [path for path in batch.files if pq.ParquetFile(path).metadata.num_rows]
     if not files:
         return Prepared(columns=_columns_of_no_rows(batch.settings, standing))
-    with engine(scratch, files, MEMORY) as (connection, folder):
+    columns = {name for path in files for name in pq.read_schema(path).names if name not in (INPUT, LINE)}
+    if len(columns) > MOST_COLUMNS:
+        raise LookbookError(
+            f"{batch.settings.table}: the rows have {len(columns)} columns, and a load takes {MOST_COLUMNS}.",
+            "Select fewer in a sql task between extract and load, or turn columns into rows by UNPIVOT.",
+        )
+    with engine(scratch, files, memory_for(MEMORY, len(columns))) as (connection, folder):
         seen = make_view(connection, ROWS, files)
         own = {column: name for column, name in seen.items() if column not in (INPUT, LINE)}
         named = column_names(own, taken=_taken(batch.settings))
         delimited = {own[column]: sign for column, sign in batch.delimited.items() if column in own}
-        columns = incoming_columns(connection, {own[column]: name for column, name in named.items()}, delimited)
-        shape = shape_rows(connection, columns, batch.settings, standing)
+        incoming = incoming_columns(connection, {own[column]: name for column, name in named.items()}, delimited)
+        shape = shape_rows(connection, incoming, batch.settings, standing)
         rows = _write_accepted(connection, shape, batch, folder / "accepted")
         accepted = _moved(folder / "accepted", scratch) if rows else []
         rejected = _write_rejects(connection, shape, own, scratch / "rejects.parquet") if shape.rules else 0

@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
-from websockets.typing import Origin
+from websockets.typing import Origin, Subprotocol
 
 from blocks.embedded import prefect_server
 from blocks.workspace import local_workspace
@@ -82,7 +82,12 @@ def test_a_socket_of_another_site_is_refused(server: Server, name: str, origin: 
     with (
         socket.create_connection(("127.0.0.1", port)) as wire,
         pytest.raises(InvalidStatus, match="403"),
-        connect(f"ws://{name}:{port}/api/events/out", sock=wire, origin=Origin(origin) if origin else None),
+        connect(
+            f"ws://{name}:{port}/api/events/out",
+            sock=wire,
+            origin=Origin(origin) if origin else None,
+            subprotocols=[Subprotocol("prefect")],  # what the server itself takes
+        ),
     ):
         pass
 

@@ -85,6 +85,16 @@ def test_of_many_rows_with_one_key_the_last_wins(workspace: Workspace) -> None:
     assert table_rows(workspace, "warehouse") == [{"id": 1, "place": 799_999}]
 
 
+@pytest.mark.parametrize("place", ["warehouse", "registry"])
+def test_of_rows_with_one_key_the_last_one_counts_over_many_inputs(workspace: Workspace, place: str) -> None:
+    run = context(workspace, target=place, write_disposition="merge", primary_key="id")
+    numbers = range(12)  # each key stands in two inputs, one behind the other
+    inputs = [stage(run, [{"id": n, "from": n}, {"id": n + 1, "from": n}], f"part{n}") for n in numbers]
+    load(run, "load", [Staged({"": each}) for each in inputs])
+    found = {row["id"]: row["from"] for row in table_rows(workspace, place)}
+    assert found == {number: min(number, 11) for number in range(13)}
+
+
 @pytest.mark.parametrize("groups", [[""], ["Post Created"], ["x" * 64]])
 def test_a_group_that_makes_no_name_of_a_table(workspace: Workspace, groups: list[str]) -> None:
     run = context(workspace, table="{event}")
@@ -258,3 +268,28 @@ def test_rows_of_no_event_count_among_those_of_all_events(workspace: Workspace) 
     with pytest.raises(LookbookError, match=r"web_\{event\}: 1 of 2 rows"):
         load(run, "load", [Staged({"opened": group})], [extracted])
     assert books(workspace) == ([], [])
+
+
+def wide(columns: int) -> pa.Table:
+    """50 rows: numbers, texts and dates, column by column."""
+    kinds = ([str(row) for row in range(50)], [f"x{row}" for row in range(50)], ["2026-01-31"] * 50)
+    return pa.table({f"c{number}": kinds[number % 3] for number in range(columns)})
+
+
+@pytest.mark.full
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("target", ["warehouse", "lake"])  # PostgreSQL takes 1,600 columns
+def test_the_widest_table_loads_whole_and_is_merged_into(workspace: Workspace, target: str) -> None:
+    rows = wide(1999).append_column("id", pa.array(range(50)))
+    settings = {"target": target, "write_disposition": "merge", "primary_key": "id", "schema_contract": "discard_row"}
+    result = load_rows(context(workspace, 1, **settings), rows)
+    assert (result.rows, result.rejected, len(result.columns)) == (50, 0, 2002)
+    assert list(result.columns.values())[:3] == ["BIGINT", "VARCHAR", "DATE"]
+    worse = rows.set_column(0, "c0", pa.array(["x"] * 25 + ["7"] * 25))
+    result = load_rows(context(workspace, 2, **settings), worse)
+    assert (result.rows, result.rows_loaded, result.rejected) == (50, 25, 25)
+
+
+def test_a_table_that_is_too_wide_is_refused_with_the_bound(workspace: Workspace) -> None:
+    with pytest.raises(LookbookError, match="prices: the rows have 2001 columns, and a load takes 2000"):
+        load_rows(context(workspace), wide(2001))

@@ -62,7 +62,7 @@ def test_a_run_is_filled_in_started_and_read_in_the_ui(prefect: Server, page: Pa
         "Name of the dataset: lower-case letters",
         "inbox:// for its inbox",
         "Images in one batch, at the most (1 to 1,000,000)",
-        "Fail if a larger share of the images is rejected (0 to 1)",
+        "Fail if a larger share of the images, or of the rows, is rejected (0 to 1)",
     ):
         expect(page.get_by_text(explained)).to_be_visible()
     expect(page.get_by_label("Workspace")).to_have_value("local")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -383,3 +383,17 @@ def test_the_reported_sheets_are_tables(workspace: Workspace) -> None:
     title: dict[str, Any] = {"csv": {"skip": 2}, "write_disposition": "replace"}
     assert loaded(context(workspace, folder, "title-line.csv", **title | {"table": "titled"})).rows == 2
     assert table_rows(workspace, "warehouse", "titled") == [{"id": 1, "price": 2.5}, {"id": 2, "price": 3.0}]
+
+
+@pytest.mark.parametrize(
+    ("nanoseconds", "value"),
+    [
+        (1_672_531_200_123_456_000, datetime(2023, 1, 1, 0, 0, 0, 123456, UTC)),
+        (1_672_531_200_123_456_789, "2023-01-01 00:00:00.123456789Z"),
+    ],
+)
+def test_times_of_parquet_lose_no_nanosecond(
+    workspace: Workspace, inputs: Path, nanoseconds: int, value: datetime | str
+) -> None:
+    pq.write_table(pa.table({"at": pa.array([nanoseconds], pa.timestamp("ns", "UTC"))}), inputs / "a.parquet")
+    assert imported(workspace, inputs, "*") == [{"at": value}]

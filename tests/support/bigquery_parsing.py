@@ -9,7 +9,7 @@ import sqlglot
 from sqlglot import exp
 
 from tests.support.bigquery_catalog import Catalog, Refused
-from tests.support.bigquery_types import sql_type
+from tests.support.bigquery_types import NUMERIC_SCALE, NUMERIC_WHOLE, sql_type
 
 #: Words of DuckDB that sqlglot would take for BigQuery's.
 _FOREIGN = re.compile(
@@ -51,6 +51,7 @@ def _statement(catalog: Catalog, tree: exp.Expr, text: str, default_dataset: str
     unknown = next((one for one in tree.find_all(exp.Anonymous) if one.name.upper() not in _PLAIN), None)
     if unknown is not None:
         raise Refused(400, "invalidQuery", f"Function not found: {unknown.name}")
+    _check_numerics(tree)
     local = {cte.alias for cte in tree.find_all(exp.CTE)}
     tables = []
     for table in list(tree.find_all(exp.Table)):
@@ -72,6 +73,14 @@ def _statement(catalog: Catalog, tree: exp.Expr, text: str, default_dataset: str
         if number.parent is not None:
             number.replace(_with_floats(number))
     return Statement(tree, text, _kind(tree), tuple(dict.fromkeys(tables)))
+
+
+def _check_numerics(tree: exp.Expr) -> None:
+    for kind in tree.find_all(exp.DataType):
+        digits = [int(one.name) for one in kind.expressions] if kind.this == exp.DataType.Type.DECIMAL else []
+        scale = (digits[1:] or [0])[0]
+        if digits and (digits[0] - scale > NUMERIC_WHOLE or scale > NUMERIC_SCALE):
+            raise Refused(400, "invalidQuery", f"In {kind.sql('bigquery')}, P or S is beyond what NUMERIC holds")
 
 
 def _information_schema(catalog: Catalog, table: exp.Table) -> exp.Expr:

@@ -34,8 +34,8 @@ DUCKDB_TYPES = {
     "JSON": "JSON",
 }
 
-#: Digits behind the point of a NUMERIC.
-NUMERIC_SCALE = 9
+#: Digits of a NUMERIC before the point, and behind it.
+NUMERIC_WHOLE, NUMERIC_SCALE = 29, 9
 
 #: What BigQuery coerces without being told to, in INSERT and UPDATE.
 COERCIONS = {

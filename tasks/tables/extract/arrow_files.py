@@ -102,12 +102,12 @@ def _simple(value: object) -> object:
 
 
 def _time(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """In microseconds, where that loses nothing, and UTC."""
+    """In microseconds and UTC; as text where that would lose nanoseconds, which no table has."""
     zone = None if column.type.tz is None else "UTC"
     try:
         return column.cast(pa.timestamp("us", zone))
     except pa.ArrowInvalid:
-        return column.cast(pa.timestamp(column.type.unit, zone))
+        return column.cast(pa.timestamp(column.type.unit, zone)).cast(pa.string())
 
 
 def _number(column: pa.ChunkedArray) -> pa.ChunkedArray:

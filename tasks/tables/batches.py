@@ -38,6 +38,8 @@ def stage_batch(context: Context, task: str) -> str:
             "incremental": {name: _incremental(context, name) for name in extracts},
             "config": context.config,
             "params": dict(context.params),
+            # A run that failed is done anew, and so is every other date: only who resumes a killed run takes its stage.
+            "date": context.logical_date.isoformat(),
             "generation": context.generation,
         }
     )

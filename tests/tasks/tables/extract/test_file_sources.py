@@ -131,6 +131,17 @@ def test_what_was_not_committed_is_taken_again_by_the_same_batch(workspace: Work
     assert load_id(context_of(workspace, tmp_path, tasks, states), "load") != load_id(context, "load")
 
 
+def test_what_a_failed_run_staged_serves_no_later_date(workspace: Workspace, tmp_path: Path) -> None:
+    tasks = {"extract": OBJECTS, "load": load_task()}
+    write(tmp_path, "in/a.json", '{"n":1}')
+    failed = context_of(workspace, tmp_path, tasks)
+    extract(failed, "extract")
+    write(tmp_path, "in/a.json", '{"n":2}')  # corrected
+    later = context_of(workspace, tmp_path, tasks, logical_date=failed.logical_date + timedelta(days=1))
+    assert numbers(workspace, extract(later, "extract")) == [2]
+    assert load_id(later, "load") == load_id(failed, "load"), "what the failed run loaded is replaced"
+
+
 def test_pipelines_and_tasks_take_for_themselves(workspace: Workspace, tmp_path: Path) -> None:
     write(tmp_path, "in/a.json", '{"n":1}')
     context = context_of(workspace, tmp_path, {"extract": OBJECTS, "other": OBJECTS})

@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -316,8 +317,13 @@ def test_public_addresses_are_not() -> None:
     ids=["headers", "body", "body without a length"],
 )
 def test_a_server_that_never_comes_to_an_end_is_left(tmp_path: Path, told: bytes) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=lambda: listener.accept()[0].sendall(told), daemon=True).start()
+    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as held:
+
+        def serve() -> None:
+            connection = held.enter_context(listener.accept()[0])  # or it would be closed, which ends a body
+            connection.sendall(told)
+
+        threading.Thread(target=serve, daemon=True).start()
         url = httpx.URL(f"http://127.0.0.1:{listener.getsockname()[1]}/f.csv?token=secret")
         with pytest.raises(LookbookError, match=r"/f.csv took longer than max_seconds \(0.2\)") as raised:
             fetch(Asked(url, 1000, True, 0.2), tmp_path / "file", {})

@@ -32,7 +32,7 @@ class ApiConfig(BaseSettings):
     submits_at_once: Annotated[int, Field(ge=1, description="How many of them may come together.")] = 100
     refusals_per_minute: Annotated[float, Field(gt=0, description="Wrong keys from one address.")] = 12
     refusals_at_once: Annotated[int, Field(ge=1, description="How many of them may come together.")] = 20
-    body_bytes: Annotated[int, Field(ge=1024, description="The largest body.")] = 8 * MEGABYTE
+    body_bytes: Annotated[int, Field(ge=1024, description="The largest body.")] = MEGABYTE
     body_levels: Annotated[int, Field(ge=4, le=500, description="The deepest JSON.")] = 40
     snapshots: Annotated[int, Field(ge=1, description="Snapshots held in memory, at the most.")] = 4
     snapshot_bytes: Annotated[int, Field(ge=MEGABYTE, description="Their bytes, at the most, but for one.")] = (

@@ -15,8 +15,8 @@ from deployments.api.problems import Problem, answer, problem_of
 
 #: Methods with a body that somebody reads.
 _WITH_BODY = {"POST", "PUT", "PATCH"}
-#: Bodies that are looked through at the same time: each takes a processor from the answers to others.
-_AT_ONCE = 2
+#: Bodies that are looked through at the same time: Python lets one thread work, and answers to others wait for each.
+_AT_ONCE = 1
 #: Texts and brackets. Possessive (*+): each byte is looked at once, and nothing is kept to go back to.
 _TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{]|[\]}]', re.DOTALL)
 #: Half of a pair of surrogates: JSON can say it, UTF-8 cannot.

@@ -88,7 +88,7 @@ class HostCheck:
 
 
 def _is_foreign(method: str, headers: Headers, host: str) -> bool:
-    """Whether another site's page asks. To follow a link from there is no such thing: that page sees nothing of it."""
+    """Tell whether another site's page asks. Following a link from there does not count: that page sees no answer."""
     origin = headers.get("origin")
     if origin is not None:
         return _place_of(origin) != host
@@ -98,7 +98,7 @@ def _is_foreign(method: str, headers: Headers, host: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address is one of this machine alone."""
+    """Tell whether an address is a loopback address."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -106,7 +106,7 @@ def is_loopback(host: str) -> bool:
 
 
 def host_name(header: str) -> str | None:
-    """The name in a Host header, without its port; None where it is none."""
+    """Read the name in a Host header, without its port; None where it is malformed."""
     try:
         return urlsplit(f"//{header}").hostname
     except ValueError:

@@ -11,6 +11,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from hypothesis import settings
 from playwright.sync_api import Browser
 from xdist.scheduler import LoadScopeScheduling
 
@@ -25,6 +26,11 @@ REAL_ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "fashion-small-10
 TURNS = ("tests/integration/server/", "tests/integration/home/", "tests/integration/", "")
 
 _skipped: list[str] = []
+
+
+# Hypothesis would fail an example that takes 200 ms, as any does now and then on a busy machine.
+settings.register_profile("lookbook", deadline=None)
+settings.load_profile("lookbook")
 
 
 class ByServerOrFile(LoadScopeScheduling):  # type: ignore[misc]

@@ -64,7 +64,7 @@ def configured_api_url(home: Path) -> str | None:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """The settings of a Prefect that lives inside this home, and tells nobody that it does.
+    """Give the settings of a Prefect that lives in this home and sends no telemetry.
 
     With no server it starts none of its own: whoever needs one calls `start`.
     """
@@ -81,7 +81,7 @@ def environment(home: Path) -> dict[str, str]:
 
 
 def auth_string(home: Path) -> str | None:
-    """What this home's server asks for, as ``user:password``; None before its first start."""
+    """Read the key that this home's server asks for, as ``user:password``; None before its first start."""
     try:
         return (home / "prefect" / "auth").read_text(encoding="utf-8").strip() or None
     except OSError:
@@ -89,7 +89,7 @@ def auth_string(home: Path) -> str | None:
 
 
 def sign_in_path(home: Path) -> str:
-    """What an address of this home's server ends with to sign a browser in to its UI."""
+    """Give the path that signs a browser in to the UI of this home's server."""
     return f"/sign-in#{auth_string(home) or ''}"
 
 
@@ -148,7 +148,7 @@ def use(home: Path) -> str:
 
 
 def running(home: Path) -> str | None:
-    """The API's URL of this home's server if its process lives, were it too busy to answer; else None."""
+    """Give the API's URL of this home's server while its process lives, even if it is too busy to answer; else None."""
     process, port = _recorded(home)
     return _url(port) if process is not None else None
 
@@ -222,7 +222,7 @@ def _start_on(port: int, home: Path, *, sign_in: bool) -> str | None:
 
 
 def _made_key(folder: Path) -> str:
-    """The home's key; made once, for its owner's eyes alone."""
+    """Read the home's key; make it at the first call, readable by its owner alone."""
     path = folder / "auth"
     if auth_string(folder.parent) is None:
         path.unlink(missing_ok=True)

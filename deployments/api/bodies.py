@@ -87,7 +87,7 @@ class BodyCheck:
 
 
 def is_deeper(document: bytes, levels: int) -> bool:
-    """Whether arrays and objects lie in each other more than so many levels deep, also where it is no JSON."""
+    """Tell whether arrays and objects nest deeper than `levels`; the document need not be valid JSON."""
     depth = 0
     for token in _TOKENS.finditer(document):
         first = document[token.start()]

@@ -41,7 +41,7 @@ def compare_objects(lake: Lake, noted: Iterable[tuple[str, str, More]]) -> Itera
 
 
 def read_object(lake: Lake, key: str) -> bytes | None:
-    """The bytes of an object; None where there is none."""
+    """Read an object; None where there is none."""
     try:
         return lake.get(key)
     except ObjectNotFoundError:
@@ -49,7 +49,7 @@ def read_object(lake: Lake, key: str) -> bytes | None:
 
 
 def fault_of(data: bytes | None, sha256: str) -> str | None:
-    """What is wrong with the bytes of an object whose SHA-256 is noted; None: nothing."""
+    """Say what is wrong with an object's bytes, by their SHA-256; None: nothing."""
     if data is None:
         return "is missing"
     if hashlib.sha256(data).hexdigest() != sha256:

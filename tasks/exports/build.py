@@ -111,7 +111,7 @@ def _put(place: Place, file: PackedFile) -> None:
 
 
 def _is_there(place: Place, part: Part) -> bool:
-    """Whether a part is done, and its files are there with their bytes."""
+    """Tell whether a part is done and its files have the bytes that were noted."""
     try:
         _, metadata = from_parquet(place.lake.get(place.part(part.number)))
         files = json.loads(metadata["files"])

@@ -107,7 +107,7 @@ class Finished:
             yield from ((key, found) for key, found, _ in compare_objects(self.place.lake, noted))
 
     def is_whole(self) -> bool:
-        """Whether every file is there with its bytes: all are read, up to the first that is not."""
+        """Tell whether every file has the bytes that were noted; reading ends at the first that has not."""
         return all(fault is None for _, fault in self.compare())
 
 

@@ -68,7 +68,7 @@ def engine(
 
 
 def memory_for(megabytes: int, columns: int) -> str:
-    """What a statement over so many columns may hold, in DuckDB's words."""
+    """Give the memory limit of a statement over so many columns, as DuckDB writes it."""
     return f"{megabytes + int(COLUMN_MEMORY * columns)}MB"
 
 
@@ -128,7 +128,7 @@ def _number(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
 
 
 def unified_files(paths: Sequence[Path]) -> dict[str, pa.DataType | None]:
-    """The columns of several Parquet files, as `unified`; integers beyond 2^53 and floats become text."""
+    """Unify the columns of several Parquet files, as `unified`; integers beyond 2^53 beside floats become text."""
     schemas = [pq.read_schema(path) for path in paths]
     columns = unified(schemas)
     for name, kind in columns.items():
@@ -144,7 +144,7 @@ def _has_integers(schema: pa.Schema, name: str) -> bool:
 
 
 def _beyond_double(path: Path, column: str) -> bool:
-    """Whether a column may have integers that no double is equal to, by what its file says of lowest and highest."""
+    """Tell from a file's statistics whether a column may hold integers that no double equals."""
     metadata = pq.read_metadata(path)
     place = metadata.schema.names.index(column)
     chunks = [metadata.row_group(group).column(place) for group in range(metadata.num_row_groups)]

@@ -65,7 +65,7 @@ def _loaded(result: Any) -> dict[str, Any]:  # noqa: ANN401 - a LoadResult, whos
 
 
 def _changed(result: Any) -> Iterator[str]:  # noqa: ANN401 - a LoadResult
-    """What a load tells of values that are not in the table as they came."""
+    """Report the values that are not in the table as they came."""
     for column, number in result.discarded.items():
         yield f"{result.table}.{column}: discarded by the contract (values: {number:,})"
     for column, number in result.replaced.items():

@@ -103,12 +103,12 @@ def read_stage(lake: Lake, folder: str) -> Stage | None:
 
 
 def without(delimited: Mapping[str, str], columns: Collection[str]) -> dict[str, str]:
-    """The delimited columns that are none of some others."""
+    """Leave some columns out of the delimited ones."""
     return {name: sign for name, sign in delimited.items() if name not in columns}
 
 
 def delimited_columns(stages: Iterable[tuple[Stage, Sequence[Path]]]) -> tuple[dict[str, str], set[str]]:
-    """The columns of stages whose texts stood in delimited files, and those with texts of a source that has types.
+    """Find the columns whose texts stood in delimited files, and those with texts of a source that has types.
 
     Columns of delimited files with another decimal sign each are among the latter: their texts stay as they stand.
 
@@ -125,7 +125,7 @@ def delimited_columns(stages: Iterable[tuple[Stage, Sequence[Path]]]) -> tuple[d
 
 
 def delimited_result(columns: Iterable[str], delimited: Mapping[str, str], typed: Collection[str]) -> dict[str, str]:
-    """The columns of what a transform makes whose texts count as delimited.
+    """Choose the columns of a transform's result whose texts count as delimited.
 
     Over delimited text alone, under whatever names, all of them; else those that have the name of one.
 

@@ -47,7 +47,7 @@ def to_array(values: Sequence[Any], wanted: pa.DataType | None = None) -> pa.Arr
 
 
 def _decimal(value: float | Decimal | None) -> Decimal | None:
-    """A number as a decimal: of a float, the digits that it is written with."""
+    """Make a number a decimal: of a float, the digits that it is written with."""
     return value if value is None or isinstance(value, Decimal) else Decimal(repr(value))
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
 from blocks.errors import LookbookError
-from tasks.tables.extract.postgres_values import keep_exact
+from tasks.tables.extract.sql_types import keep_exact
 
 #: Drivers that wait in an event loop, each with one of the same database that does not.
 SYNC_DRIVERS = {

@@ -165,5 +165,5 @@ def padded(value: str) -> str:
 
 
 def scale(value: str) -> str:
-    """How many digits stand behind the point of a text; null without one."""
+    """Write the SQL that counts a text's digits behind the point; null without one."""
     return f"CASE WHEN contains({value}, '.') THEN length(split_part({value}, '.', 2)) END"

@@ -117,7 +117,7 @@ def inferred_types(
 
 
 def _padded(connection: DuckDBPyConnection, columns: list[Incoming]) -> list[Incoming]:
-    """The columns with texts such as 1.10 beside 1.1: two of them would be one double.
+    """Find the columns with texts such as 1.10 beside 1.1: two of them would be one double.
 
     Where all have as many digits behind the point, as prices do, they are one number each.
     """

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow.parquet as pq
 
@@ -13,7 +15,6 @@ from blocks.workspace import Workspace
 from tasks.tables.batches import load_id
 from tasks.tables.context import Context, Staged
 from tasks.tables.load.books import Entry, collect_rejects, write_books
-from tasks.tables.load.limits import check_reject_limit
 from tasks.tables.load.naming import named
 from tasks.tables.load.writing import (
     LoadResult,
@@ -28,11 +29,14 @@ from tasks.tables.load.writing import (
 )
 from tasks.tables.spec.loading import LoadSettings
 from tasks.tables.spec.tasks import LoadTask
-from tasks.tables.staging import Stage
+from tasks.tables.staging import INPUT, LINE, Stage
 
 #: What is replaced in a table's name by the value that rows were split by.
 EVENT = "{event}"
 _TABLE = re.compile(r"[a-z][a-z0-9_]{0,62}")
+
+#: Rejects named in an error, at the most.
+NAMED = 5
 
 
 def load(context: Context, name: str, inputs: Sequence[Staged], extracted: Sequence[Staged] = ()) -> list[LoadResult]:
@@ -152,3 +156,46 @@ def load_rows(workspace: Workspace, entry: Entry, settings: LoadSettings, rows: 
     )
     result = result_of(place, entry, prepared, superseded, rows)
     return replace(result, rows_in=rows.staged + unread, rejected=rejected)
+
+
+def check_reject_limit(table: str, limit: float, rejects: Sequence[Path], rows: int) -> None:
+    """Fail a load of which a larger share of the rows is rejected than it allows.
+
+    Args:
+        table: its name.
+        limit: the share, 0 to 1.
+        rejects: files of `REJECT_SCHEMA`.
+        rows: all of them, those that are rejected included.
+
+    Raises:
+        LookbookError: more are rejected; the message counts them by rule and names the first.
+    """
+    rejected = sum(pq.ParquetFile(path).metadata.num_rows for path in rejects)
+    if rejected <= limit * rows:
+        return
+    by_rule, named = _rejects_by_rule(rejects)
+    more = f" and {rejected - len(named)} more" if rejected > len(named) else ""
+    raise LookbookError(
+        f"{table}: {rejected} of {rows} rows ({rejected / rows:.1%}) were rejected: "
+        f"{', '.join(f'{count} {rule}' for rule, count in sorted(by_rule.items()))} ({'; '.join(named)}{more}); "
+        f"reject_limit is {limit:g}. Nothing was loaded, and the table stays as it was.",
+        "Mend the source or what the load says of its columns, or allow more with reject_limit (of an import, "
+        '--reject-limit): 1 loads the rest all the same, and "lookbook pipeline rejects" then lists them.',
+    )
+
+
+def _rejects_by_rule(files: Sequence[Path]) -> tuple[Counter[str], list[str]]:
+    """Count the rejects of each rule, and name the first ones with their places."""
+    by_rule: Counter[str] = Counter()
+    named: list[str] = []
+    for path in files:
+        with pq.ParquetFile(path) as file:
+            for chunk in file.iter_batches(columns=["rule", "message", INPUT, LINE]):
+                by_rule.update(chunk.column("rule").to_pylist())
+                named += [_reject_line(row) for row in chunk.slice(0, NAMED - len(named)).to_pylist()]
+    return by_rule, named
+
+
+def _reject_line(reject: dict[str, object]) -> str:
+    line = f" line {reject[LINE]}" if reject[LINE] is not None else ""
+    return f"{reject[INPUT]}{line}: {reject['message']}" if reject[INPUT] else str(reject["message"])

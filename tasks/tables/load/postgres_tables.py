@@ -183,7 +183,7 @@ def _write_csv(duckdb: DuckDBPyConnection, select: str, columns: Mapping[str, st
 
 
 def values_with_nul(columns: Mapping[str, str], files: Sequence[Path], scratch: Path) -> dict[str, int]:
-    """How many values each column has in which U+FFFD is written for NUL; columns without any are left out."""
+    """Count the values of each column in which U+FFFD replaces NUL; columns without any are left out."""
     texts = {name: type_ for name, type_ in columns.items() if type_ in (TEXT, JSON)}
     if not texts or not files:
         return {}

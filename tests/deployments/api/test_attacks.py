@@ -303,12 +303,17 @@ def test_others_are_answered_while_a_body_is_looked_through(api: Api, monkeypatc
 @pytest.mark.parametrize("part", [b'"' + b"\\" * 2, b'"",', b"[]", b'"a', b'\\ud83d"', b'"' + b"a" * 100_000])
 def test_looking_through_a_body_keeps_nothing_of_it(part: bytes) -> None:
     body = part * (1_000_000 // len(part))
-    tracemalloc.start()
-    try:
-        is_deeper(body, 40)
-        assert tracemalloc.get_traced_memory()[1] < 100_000  # going back would keep a note for each byte
-    finally:
-        tracemalloc.stop()
+
+    def most() -> int:
+        tracemalloc.start()
+        try:
+            is_deeper(body, 40)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    # Going back would keep a note for each byte, each time; other threads of the process take memory now and then.
+    assert any(most() < 100_000 for _ in range(5))
 
 
 @pytest.mark.parametrize("text", ["plain", "☃", "\U0001f600", "\\ud800", '"', "\\\\u"])

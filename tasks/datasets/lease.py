@@ -117,7 +117,7 @@ def lease(
 
 
 def confirm(registry: Registry) -> None:
-    """See that all leases of this run are still its own, before it commits something outside of the registry.
+    """See that the leases of this run, if it has any, are still its own, before it commits outside of the registry.
 
     Raises:
         LeaseLostError: another run has taken one.
@@ -126,7 +126,8 @@ def confirm(registry: Registry) -> None:
 
     async def nothing(_: asyncpg.Connection[asyncpg.Record]) -> None: ...
 
-    registry.run(nothing)
+    if held_leases.get():
+        registry.run(nothing)
 
 
 def living_owners(registry: Registry) -> dict[str, Owner]:

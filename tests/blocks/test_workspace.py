@@ -134,6 +134,7 @@ def test_an_api_that_does_not_answer_may_do_so_later(monkeypatch: pytest.MonkeyP
     def refuse(name: str, **asked: object) -> None:  # noqa: ARG001
         raise httpx.ConnectError("refused")
 
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     monkeypatch.setattr(WorkspaceBlock, "load", refuse)
     with pytest.raises(OutOfReachError, match="cannot be asked"):
         load_workspace("other")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +54,7 @@ class Kind:
     frames: int = 1
 
 
+@functools.cache
 def kinds() -> dict[str, Kind]:
     """All of them, by name: the format, then what is special."""
     families = (_jpegs, _inks, _pngs, _deep_pngs, _gifs, _webps, _avifs, _bmps, _tiffs, _special_tiffs, _others)

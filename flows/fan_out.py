@@ -13,6 +13,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from blocks.embedded import prefect_server
 from blocks.errors import UsageError
 from blocks.extras import INSTALL
 from blocks.lake import Lake
@@ -74,6 +75,16 @@ def draw(lake: Lake, workspace: str, batches: Sequence[str], executor: Executor)
                     update_progress_artifact(artifact, 100.0 * done / len(batches))
     if fan_out.faults:
         raise fan_out.faults[0]
+
+
+def warn_of_sqlite(executor: Executor) -> None:
+    """Say so before the work if the batches are to report to a server that will stand still: docs/executors.md."""
+    if executor == "pool" and prefect_server.is_on_sqlite(read_settings().home):
+        get_run_logger().warning(
+            "The home's Prefect server is on SQLite, which stands still for up to a minute when batches of a work pool "
+            "report at once. Set PREFECT_SERVER_DATABASE_CONNECTION_URL to a PostgreSQL and start the server anew, or "
+            "use the executor threads."
+        )
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from blocks.errors import LookbookError
 from blocks.workspace import load_workspace
 from flows.cancellation import end_children_of_earlier_try, end_family
-from flows.fan_out import draw
+from flows.fan_out import draw, warn_of_sqlite
 from flows.retrying import is_no_interruption, is_worth_another_try
 from tasks.datasets import follow
 from tasks.datasets.announcements import announce_snapshot
@@ -95,6 +95,7 @@ def ingest(
         The summary: counts of images and rows by outcome, outputs drawn, speed, and where the report lies.
     """
     end_children_of_earlier_try()
+    warn_of_sqlite(executor)
     started = datetime.now(UTC)
     place = load_workspace(workspace)
     request = Request(place, source, dataset, recipe or Recipe(), limit, batch_size, reject_limit, within)

@@ -153,6 +153,13 @@ def running(home: Path) -> str | None:
     return _url(port) if process is not None else None
 
 
+def is_on_sqlite(home: Path) -> bool:
+    """Whether the server of this process's Prefect is this home's, and keeps its database in SQLite."""
+    if configured_api_url(home) is not None or running(home) is None:
+        return False
+    return bool(json.loads((home / "prefect" / "server.json").read_text(encoding="utf-8")).get("sqlite"))
+
+
 def answers(url: str, timeout: float = 5) -> bool:
     """Whether a Prefect API answers at `url` within `timeout` seconds."""
     if not url.startswith(("http://", "https://")):
@@ -212,6 +219,7 @@ def _start_on(port: int, home: Path, *, sign_in: bool) -> str | None:
         )
     process = psutil.Process(child.pid)
     record = {"pid": child.pid, "created": process.create_time(), "port": port, "home": str(home)}
+    record["sqlite"] = os.environ.get("PREFECT_SERVER_DATABASE_CONNECTION_URL", "sqlite").startswith("sqlite")
     (folder / "server.json").write_text(json.dumps(record), encoding="utf-8")
     if _wait_for(url, process):
         _write_profile(folder, url)

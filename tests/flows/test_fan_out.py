@@ -26,6 +26,7 @@ from blocks.settings import Settings
 from flows import fan_out
 from flows.fan_out import runner_for
 from flows.retrying import is_worth_another_try
+from tasks.parameters import Executor
 
 BATCHES = [f"batches/things/{number}" for number in range(5)]
 
@@ -87,6 +88,17 @@ def test_without_dask_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(UsageError, match="needs the extra dask, which is not installed") as caught:
         runner_for("dask", Settings())
     assert "pip install -r requirements-image.txt" in caught.value.way_out
+
+
+@pytest.mark.parametrize(("executor", "on_sqlite"), [("pool", True), ("pool", False), ("threads", True)])
+def test_a_work_pool_on_sqlite_is_warned_of_with_the_way_out(
+    executor: Executor, on_sqlite: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(fan_out.prefect_server, "is_on_sqlite", lambda _: on_sqlite)
+    monkeypatch.setattr(fan_out, "get_run_logger", logging.getLogger)
+    fan_out.warn_of_sqlite(executor)
+    warned = "PREFECT_SERVER_DATABASE_CONNECTION_URL to a PostgreSQL" in caplog.text
+    assert warned is (executor == "pool" and on_sqlite)
 
 
 class Run:

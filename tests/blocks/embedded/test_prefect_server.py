@@ -31,6 +31,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.mark.integration
 def test_it_starts_is_found_again_and_stops(home: Path) -> None:
     url = prefect_server.start(home)
+    assert prefect_server.is_on_sqlite(home)
     assert prefect_server.answers(url)
     pid = json.loads((home / "prefect" / "server.json").read_text())["pid"]
     assert prefect_server.start(home) == url
@@ -71,13 +72,25 @@ def test_a_damaged_record_is_no_server(tmp_path: Path, text: str) -> None:
     assert prefect_server.running(tmp_path) is None
 
 
-def recorded(home: Path, port: int) -> None:
+def recorded(home: Path, port: int, **more: bool) -> None:
     """Make this process the server of a home."""
     folder = home / "prefect"
     folder.mkdir(parents=True)
     own = psutil.Process()
-    record = {"pid": own.pid, "created": own.create_time(), "port": port, "home": str(home)}
+    record = {"pid": own.pid, "created": own.create_time(), "port": port, "home": str(home), **more}
     (folder / "server.json").write_text(json.dumps(record))
+
+
+def test_only_the_homes_own_server_is_known_to_be_on_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    assert not prefect_server.is_on_sqlite(tmp_path / "none")
+    for kind in (True, False):
+        recorded(tmp_path / str(kind), 4200, sqlite=kind)
+        assert prefect_server.is_on_sqlite(tmp_path / str(kind)) is kind
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")  # as a worker of this home has it
+    assert prefect_server.is_on_sqlite(tmp_path / "True")
+    monkeypatch.setenv("PREFECT_API_URL", "https://prefect.example.org/api")
+    assert not prefect_server.is_on_sqlite(tmp_path / "True")
 
 
 def test_a_server_too_busy_to_answer_is_waited_for_and_gets_no_twin(tmp_path: Path) -> None:

@@ -124,6 +124,12 @@ def test_its_pool_and_job_variables_exist(deployment: dict[str, Any]) -> None:
 
 
 @each_deployment
+def test_only_exports_wait_in_a_queue_of_their_own(deployment: dict[str, Any]) -> None:
+    queue = "exports" if deployment["entrypoint"].endswith(".export_dataset") else None
+    assert deployment["work_pool"].get("work_queue_name") == queue
+
+
+@each_deployment
 def test_limits_say_what_happens_beyond_them(deployment: dict[str, Any]) -> None:
     limit = deployment.get("concurrency_limit")
     if limit is not None:

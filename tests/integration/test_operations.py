@@ -6,6 +6,7 @@ import http.server
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -172,3 +173,19 @@ def test_somebody_hears_of_a_failed_run_and_the_secret_stays_in_the_block(server
     server.delete(f"/block_documents/{block['id']}")
     assert "which is gone" in install(server)
     assert not any("notify" in name for name in automations(server))
+
+
+def test_two_hundred_and_fifty_waiting_exports_hold_up_nothing_else(server: Server) -> None:
+    """Whatever comes last is begun before most of them were even tried: by order of time each would have been."""
+    with ThreadPoolExecutor(4) as pool:
+        exports = set(pool.map(lambda _: server.start_run("export-dataset/local", dataset="nobody"), range(250)))
+    others = [
+        server.start_run("verify/local", dataset="nobody"),
+        server.start_run("watch/local"),
+        server.start_run("import-table/local", source="nowhere.csv", table="none"),
+    ]
+    with server.worker(limit=8):
+        wait_for("all else has begun", lambda: all(server.run(run)["start_time"] for run in others))
+        tried = [run for run in server.runs("export-dataset") if run["state_name"] not in {"Scheduled", "Late"}]
+    assert len(exports) == 250
+    assert len(tried) < 100

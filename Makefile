@@ -66,11 +66,11 @@ format: .venv/ready-for-tests  ## Format the code
 bench: .venv/ready-for-tests  ## Measure into docs/benchmarks.md: all, or SECTION=imaging
 	$(BIN)/python -m benchmarks.run $(SECTION)
 
-pins: .venv/ready-for-tests  ## Refresh the pinned versions (no addresses are written)
-	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --upgrade --no-header --no-annotate -q -o requirements.txt
-	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --upgrade --no-header --no-annotate -q -c requirements.txt -o requirements-dev.txt
-	$(BIN)/uv pip compile pyproject.toml --extra dask --extra gcp --extra kaggle --extra onnx --universal --python-version 3.11 --no-header --no-annotate -q -c requirements-dev.txt -o requirements-image.txt
-	$(BIN)/uv pip compile infra/checks/requirements.in --universal --python-version 3.11 --upgrade --no-header --no-annotate -q -o infra/checks/requirements.txt
+pins: .venv/ready-for-tests  ## Refresh the pinned versions and their hashes (no addresses are written)
+	$(BIN)/uv pip compile pyproject.toml --generate-hashes --universal --python-version 3.11 --upgrade --no-header --no-annotate -q -o requirements.txt
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --generate-hashes --universal --python-version 3.11 --upgrade --no-header --no-annotate -q -c requirements.txt -o requirements-dev.txt
+	$(BIN)/uv pip compile pyproject.toml --extra dask --extra gcp --extra kaggle --extra onnx --generate-hashes --universal --python-version 3.11 --no-header --no-annotate -q -c requirements-dev.txt -o requirements-image.txt
+	$(BIN)/uv pip compile infra/checks/requirements.in --generate-hashes --universal --python-version 3.11 --upgrade --no-header --no-annotate -q -o infra/checks/requirements.txt
 
 check-pins: .venv/ready-for-tests  ## Resolve the pins for each Python that is supported
 	for version in 3.11 3.12 3.13; do \
@@ -100,7 +100,8 @@ clean:  ## Remove the environment and the local workspace
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Lookbook needs Python 3.11, 3.12 or 3.13; name one: make PYTHON=python3.12 ...")'
 	@echo 'Making .venv'
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements-dev.txt uv || true
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements-dev.txt > .venv/uv.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r .venv/uv.txt || true
 	@touch $@
 
 .venv/ready: .venv/python requirements.txt pyproject.toml

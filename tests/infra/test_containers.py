@@ -73,7 +73,7 @@ def test_what_the_image_writes_lies_under_tmp() -> None:
 
 def test_the_image_has_all_extras_at_the_versions_that_are_tested() -> None:
     image, tested = (  # without the markers: a package may be needed by more Pythons with the tests' own tools
-        {line.partition(" ;")[0] for line in (ROOT / name).read_text(encoding="utf-8").splitlines()}
+        {line.partition(" ;")[0].removesuffix(" \\") for line in (ROOT / name).read_text("utf-8").splitlines()}
         for name in ("requirements-image.txt", "requirements-dev.txt")
     )
     assert image <= tested
@@ -84,6 +84,15 @@ def test_the_image_has_all_extras_at_the_versions_that_are_tested() -> None:
     ]
     names = {re.split(r"[=;\s\[]", line)[0] for line in image}
     assert {re.split(r"[<>=~\s\[]", need)[0] for need in wanted} <= names
+
+
+@pytest.mark.parametrize(
+    "name", ["requirements.txt", "requirements-dev.txt", "requirements-image.txt", "infra/checks/requirements.txt"]
+)
+def test_what_is_installed_is_known_by_its_hash(name: str) -> None:
+    pins = (ROOT / name).read_text(encoding="utf-8").replace(" \\\n", " ").splitlines()
+    assert pins
+    assert all(re.match(r"[\w.-]+==\S+ .*--hash=sha256:[0-9a-f]{64}", pin) for pin in pins)
 
 
 def test_containers_of_ours_write_nothing_but_volumes_and_become_nobody() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -18,6 +20,7 @@ from blocks.lake import FolderLake
 from blocks.registry import PostgresRegistry
 from blocks.saved_workspace import WorkspaceBlock
 from blocks.workspace import Workspace, load_workspace, local_workspace
+from tests.support.gcp_credentials import private_key
 
 
 @pytest.fixture
@@ -138,3 +141,26 @@ def test_an_api_that_does_not_answer_may_do_so_later(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(WorkspaceBlock, "load", refuse)
     with pytest.raises(OutOfReachError, match="cannot be asked"):
         load_workspace("other")
+
+
+#: The content of workspaces' blocks as 0.1 saved them, by name; a key was taken out.
+SAVED = json.loads(Path(__file__).with_name("saved_by_0_1.json").read_text(encoding="utf-8"))
+
+
+def put_in(value: Any, key: str) -> Any:
+    if isinstance(value, dict):
+        return {name: key if name == "private_key" else put_in(part, key) for name, part in value.items()}
+    return value
+
+
+def subset(found: Any, wanted: Any) -> bool:
+    if isinstance(wanted, dict):
+        return all(subset(found[name], part) for name, part in wanted.items())
+    return bool(found == wanted)
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_what_an_earlier_release_saved_is_loaded_with_every_value(name: str) -> None:
+    saved = put_in(SAVED[name], private_key())
+    found = WorkspaceBlock.model_validate(saved)  # what Prefect does with a document's content
+    assert subset(found.model_dump(mode="json", context={"include_secrets": True}), saved)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.bigquery import Client as BigQueryClient
 from google.cloud.storage import Client as StorageClient
@@ -39,3 +41,11 @@ class AnonymousGcpCredentials(GcpCredentials):  # type: ignore[misc] # prefect-g
             location=location,
             client_options={"api_endpoint": self.endpoint} if self.endpoint else None,
         )
+
+
+def private_key() -> str:
+    """A new key of a service account, as PEM."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from prefect.blocks.core import Block
 from prefect.settings import temporary_settings
 from prefect_sqlalchemy import ConnectionComponents
@@ -23,6 +21,7 @@ from blocks.registry import PostgresRegistry
 from blocks.workspace import load_workspace
 from deployments import workspaces
 from tests.support.command import lookbook, lookbook_json
+from tests.support.gcp_credentials import private_key
 from tests.support.prefect_processes import Server
 
 pytestmark = pytest.mark.integration
@@ -204,13 +203,6 @@ def test_one_on_google_cloud_is_saved_with_a_key_and_an_edit_of_its_bucket_is_se
     shown = json.dumps(prefect.post("/block_documents/filter", {"limit": 200}))
     assert "hunter2" not in shown
     assert key["private_key"][40:80] not in shown
-
-
-def private_key() -> str:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ).decode()
 
 
 @pytest.mark.full

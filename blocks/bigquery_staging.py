@@ -60,10 +60,11 @@ def ensure_datasets(store: Store) -> None:
             store.client.create_dataset(dataset, exists_ok=True, retry=store.retry, timeout=REQUEST_SECONDS)
     if store.table(store.staging, CURRENT) is None:
         fields = [SchemaField(name, type_) for name, type_ in STAGING_TAGS.items()]
-        _create(store, Table(f"{store.client.project}.{store.staging}.{CURRENT}", schema=fields))
+        create_table(store, Table(f"{store.client.project}.{store.staging}.{CURRENT}", schema=fields))
 
 
-def _create(store: Store, table: Table) -> None:
+def create_table(store: Store, table: Table) -> None:
+    """Make a table with the warehouse's labels, unless it is there."""
     table.labels = dict(store.labels)
     store.client.create_table(table, exists_ok=True, retry=store.retry, timeout=REQUEST_SECONDS)
 
@@ -186,7 +187,7 @@ def ensure_table(
         VanishedError: an earlier run of this version widened other columns, or what it widened is gone.
     """
     if found is None:
-        _create(store, _laid_out(store, name, wanted, key))
+        create_table(store, _laid_out(store, name, wanted, key))
         return dict(wanted)
     shape = shape_of(found)
     present = {column.lower(): column for column in shape}

@@ -40,6 +40,14 @@ class SwapConflictError(LookbookError):
 class LeaseLostError(LookbookError):
     """Another run has taken the lease of this one meanwhile: it may write nothing more."""
 
+    @classmethod
+    def of(cls, name: str) -> LeaseLostError:
+        """The error of a run that holds the lease `name` no more."""
+        return cls(
+            f"{name}: this run stood still, and another one has taken its lease meanwhile.",
+            "What it had not committed is dropped. Look at the other run, then run this one again.",
+        )
+
 
 class OutOfReachError(LookbookError):
     """A service does not answer: unlike other errors of ours it may pass, and is tried again."""

@@ -66,7 +66,9 @@ def _fenced(store: Store, script: Callable[[list[str]], list[str]], name: str | 
 
 def _raising(fences: str, held: Mapping[str, int]) -> str:
     """The statement that raises the fences to the counters that are held, and fails where one of them is higher."""
-    given = " UNION ALL ".join(f"SELECT {literal(name)} AS name, {counter} AS counter" for name, counter in held.items())
+    given = " UNION ALL ".join(
+        f"SELECT {literal(name)} AS name, {counter} AS counter" for name, counter in held.items()
+    )
     refused = 'ERROR(CONCAT("another run has taken the lease ", f.name))'
     return (
         f"MERGE INTO {fences} AS f USING ({given}) AS h ON f.name = h.name"  # noqa: S608 - quoted

@@ -1,5 +1,7 @@
 """Errors that a user can act on: what is wrong, and the way out."""
 
+from __future__ import annotations
+
 
 class LookbookError(Exception):
     """A fault with a named cause and a way out.

@@ -46,10 +46,10 @@ def other() -> Iterator[psutil.Process]:
 
 
 def held(registry: Registry) -> dict[str, tuple[str, datetime]]:
-    """The leases, by name: owner and expiry."""
+    """The leases that are not given back, by name: owner and expiry."""
 
     async def work(connection: Any) -> dict[str, tuple[str, datetime]]:
-        rows = await connection.fetch("SELECT name, owner, expires_at FROM lookbook.leases")
+        rows = await connection.fetch("SELECT name, owner, expires_at FROM lookbook.leases WHERE owner <> ''")
         return {row["name"]: (row["owner"], row["expires_at"]) for row in rows}
 
     return registry.run(work)

@@ -12,12 +12,13 @@ import pyarrow as pa
 import pytest
 from pydantic import Field
 
-from blocks.errors import LookbookError, SwapConflictError
+from blocks.errors import LeaseLostError, LookbookError, SwapConflictError
 from blocks.lake import FolderLake
 from tasks.datasets.manifest import TABLES, Manifest, Published, read_published, read_table
 from tasks.datasets.names import current_key
 from tasks.datasets.publish import commit, write_file, write_tables
 from tasks.images.recipe import Recipe
+from tests.support.leases import holding
 
 
 class WatchedLake(FolderLake):
@@ -120,6 +121,23 @@ def test_of_two_runs_from_one_snapshot_the_second_publishes_nothing(lake: Watche
     assert caught.value.way_out
     assert current(lake) == after
     assert after.manifest.snapshot_id == "s-2"
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_run_that_was_overtaken_is_told_that_it_lost_its_lease(lake: WatchedLake, first: bool) -> None:
+    before = None
+    if not first:
+        commit(lake, made(lake, "s-1"), None)
+        before = current(lake)
+    with holding(2):
+        commit(lake, made(lake, "s-2"), before)
+    with holding(1), pytest.raises(LeaseLostError, match="^warehouse: this run stood still"):
+        commit(lake, made(lake, "s-3"), before)
+    with holding(1), pytest.raises(LeaseLostError):
+        commit(lake, made(lake, "s-4"), current(lake))
+    assert current(lake).manifest.snapshot_id == "s-2"
+    commit(lake, made(lake, "s-5"), current(lake))
+    assert current(lake).fences == {"warehouse": 2}, "carried along by who holds none"
 
 
 def test_of_two_first_runs_the_second_publishes_nothing(lake: WatchedLake) -> None:

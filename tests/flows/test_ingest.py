@@ -117,8 +117,9 @@ def test_a_run_that_lost_its_lease_while_it_stood_still_publishes_nothing(
     assert announcements.sent == [(other["snapshot"], False)]
 
 
+@pytest.mark.usefixtures("announcements")
 def test_a_run_that_is_overtaken_between_the_question_and_current_publishes_nothing(
-    announcements: Announcements, workspace: Workspace, source: Path, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     others = list[dict[str, Any]]()
     monkeypatch.setattr(conclusion, "confirm", overtaken(lambda: others.append(ingest(source))))

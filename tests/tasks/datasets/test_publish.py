@@ -131,7 +131,7 @@ def test_a_run_that_was_overtaken_is_told_that_it_lost_its_lease(lake: WatchedLa
         before = current(lake)
     with holding(2):
         commit(lake, made(lake, "s-2"), before)
-    with holding(1), pytest.raises(LeaseLostError, match="^warehouse: this run stood still"):
+    with holding(1), pytest.raises(LeaseLostError, match="warehouse: this run stood still"):
         commit(lake, made(lake, "s-3"), before)
     with holding(1), pytest.raises(LeaseLostError):
         commit(lake, made(lake, "s-4"), current(lake))

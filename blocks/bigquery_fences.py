@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from blocks.bigquery_errors import JobFailedError
 from blocks.bigquery_sql import literal
-from blocks.bigquery_staging import create_table
 from blocks.bigquery_store import REQUEST_SECONDS, Store
 from blocks.extras import needs_extra
 from blocks.fences import held_counters, raised
@@ -41,20 +40,20 @@ def commit(store: Store, statements: Sequence[str], name: str | None = None) -> 
     return _fenced(store, lambda raising: ["BEGIN TRANSACTION", *raising, *statements, "COMMIT TRANSACTION"], name)
 
 
-def define(store: Store, statements: Sequence[str]) -> None:
-    """Run DDL that readers see, which no transaction takes, right behind the statement that raises the fences.
+def define(store: Store, statements: Sequence[str], name: str | None = None) -> None:
+    """Run DDL, which no transaction takes, right behind the statement that raises the fences.
 
     Raises:
         LeaseLostError: as `commit`.
     """
-    _fenced(store, lambda raising: [*raising, *statements])
+    _fenced(store, lambda raising: [*raising, *statements], name)
 
 
-def _fenced(store: Store, script: Callable[[list[str]], list[str]], name: str | None = None) -> QueryJob:
+def _fenced(store: Store, script: Callable[[list[str]], list[str]], name: str | None) -> QueryJob:
     held = held_counters()
     if held and store.table(store.staging, FENCES) is None:
         fields = [SchemaField("name", "STRING"), SchemaField("counter", "INT64")]
-        create_table(store, Table(f"{store.client.project}.{store.staging}.{FENCES}", schema=fields))
+        store.create(Table(f"{store.client.project}.{store.staging}.{FENCES}", schema=fields))
     raising = [_raising(store.address(store.staging, FENCES), held)] if held else []
     try:
         return store.execute(";\n".join(script(raising)), name)

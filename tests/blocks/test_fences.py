@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from blocks.feed_models import FeedModel
 from blocks.fences import raised
 from tasks.tables.models import load_models
 from tests.support.leases import holding
-from tests.support.snapshots import snapshot_load
+from tests.support.snapshots import products_with, snapshot_load
 from tests.support.stars import loaded_rig
 from tests.support.warehouses import RIGS, Rig
 
@@ -96,6 +97,10 @@ def test_no_snapshot_is_made_current_by_a_run_that_was_overtaken(rig: Rig, tmp_p
     assert rig.warehouse.current_snapshots() == {"fashion": "s2"}
     assert {row["snapshot_id"] for row in shown(rig, "warehouse.products")} == {"s2"}
     assert rig.warehouse.differences(newer, MODELS) == []
+    wider = snapshot_load(tmp_path, snapshot_id="s3", products=products_with({"year": pa.array(["MMXII"])}))
+    with holding(1), pytest.raises(LeaseLostError):
+        rig.warehouse.load_snapshot(wider, MODELS)
+    assert all(isinstance(row["year"], int | None) for row in shown(rig, "warehouse.products")), "no column is widened"
     with holding(3):
         rig.warehouse.load_snapshot(older, MODELS)
     assert rig.warehouse.current_snapshots() == {"fashion": "s1"}

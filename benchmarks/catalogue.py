@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from blocks.lake import Lake
-from tasks.datasets.manifest import Manifest
-from tasks.datasets.names import current_key
+from tasks.datasets.manifest import Manifest, read_published
 from tasks.datasets.publish import commit, write_tables
 from tasks.images.recipe import Recipe
 from tasks.tables.schemas import IMAGES_SCHEMA, LINKS_SCHEMA, OUTPUTS_SCHEMA, PRODUCTS_SCHEMA, REJECTS_SCHEMA
@@ -29,7 +28,7 @@ NAMES = ("Oxford", "Runner", "Classic", "Slim", "Summer", "Canvas", "Leather", "
 def publish(lake: Lake, dataset: str, count: int, snapshot: int = 1) -> Manifest:
     """Publish a snapshot of `count` products, each with an image; another `snapshot` draws other values."""
     recipe = Recipe()
-    found = lake.read_version(current_key(dataset))
+    found = read_published(lake, dataset)
     images = _images(count, snapshot)
     tables = {
         "images": images,
@@ -54,7 +53,7 @@ def publish(lake: Lake, dataset: str, count: int, snapshot: int = 1) -> Manifest
         files=[],
     )
     manifest.files = write_tables(lake, manifest.folder, tables)
-    commit(lake, manifest, found[1] if found else None)
+    commit(lake, manifest, found)
     return manifest
 
 

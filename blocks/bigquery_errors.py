@@ -31,6 +31,9 @@ PASSING = frozenset(
     }
 )
 
+#: What a statement, and a transaction, is told that met another one in a table.
+_CONCURRENT = ("Could not serialize access", "Transaction is aborted due to concurrent update")
+
 _WAYS_OUT = {
     "accessDenied": "The account needs BigQuery Job User on the project, BigQuery Data Editor on both datasets, and"
     " Storage Object Viewer on the lake's bucket.",
@@ -55,7 +58,7 @@ class JobFailedError(Exception):
     @property
     def may_pass(self) -> bool:
         """Whether the same job may succeed if run again: the service was busy, or another load changed the table."""
-        return self.reason in PASSING or "Could not serialize access" in self.message
+        return self.reason in PASSING or any(words in self.message for words in _CONCURRENT)
 
 
 @contextmanager

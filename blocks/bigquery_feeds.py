@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from blocks import bigquery_fences as fences
 from blocks import model_sql
 from blocks.bigquery_sql import literal, quoted
 from blocks.bigquery_store import REQUEST_SECONDS, Store, at_once, columns_of
@@ -81,6 +82,7 @@ def build_models(store: Store, feeds: str, models: Sequence[FeedModel]) -> list[
 
     Raises:
         ModelTestsFailedError: a test does not hold; nothing was put in place.
+        LeaseLostError: another run has taken a lease that is held here, and committed.
         LookbookError: a SELECT fails, or lacks a column.
     """
     build = _Build(store, feeds)
@@ -210,15 +212,16 @@ def _put_in_place(build: _Build, models: Sequence[FeedModel], shapes: Mapping[st
             names = ", ".join(map(quoted, shape))
             filled += [f"TRUNCATE TABLE {target}", f"INSERT INTO {target} ({names}) SELECT {names} FROM {aside}"]  # noqa: S608
             continue
-        if standing is not None and not _is_partitioned_by(standing, model):
-            store.drop(build.feeds, name)  # BigQuery replaces no table by one that is partitioned otherwise
+        # BigQuery replaces no table by one that is partitioned otherwise.
+        refused = standing is not None and not _is_partitioned_by(standing, model)
         pairs = ", ".join(f"({literal(label)}, {literal(value)})" for label, value in store.labels.items())
-        store.execute(
+        made = (
             f"CREATE OR REPLACE TABLE {target}{_partition(model, shape)} OPTIONS (labels = [{pairs}])"  # noqa: S608
             f" AS SELECT * FROM {aside}"
         )
+        fences.define(store, [*([f"DROP TABLE IF EXISTS {target}"] if refused else []), made])
     if filled:
-        store.execute("; ".join(["BEGIN TRANSACTION", *filled, "COMMIT TRANSACTION"]) + ";")
+        fences.commit(store, filled)
 
 
 def _is_shaped(table: Table, model: FeedModel, shape: Mapping[str, str]) -> bool:

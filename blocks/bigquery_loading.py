@@ -2,10 +2,11 @@
 
 Runs load one after the other: a lease on the warehouse keeps them apart, as tables are remade where a column widens.
 
-Multi-statement transactions are not what keeps it whole. They would, but two datasets that are loaded at once change
-the same tables, and BigQuery then cancels one of the two transactions; and a transaction dies with its session, so
-that a killed run starts from nothing. Instead rows are only added, under the version of this attempt, which no view
-shows; additions to one table never conflict. The one MERGE that names the version in `current_snapshot` is the commit.
+A transaction over all tables is not what keeps it whole. It would, but two datasets that are loaded at once change the
+same tables, and BigQuery then cancels one of the two transactions; and a transaction dies with its session, so that a
+killed run starts from nothing. Instead rows are only added, under the version of this attempt, which no view shows;
+additions to one table never conflict. The one MERGE that names the version in `current_snapshot` is the commit, in one
+transaction with the fences.
 https://cloud.google.com/bigquery/docs/transactions#transaction_concurrency
 """
 
@@ -16,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from blocks import bigquery_fences as fences
 from blocks import bigquery_sql as sql
 from blocks import bigquery_staging as staging
 from blocks.bigquery_sql import Relation
@@ -58,6 +60,7 @@ def load_snapshot(store: Store, load: SnapshotLoad, models: Sequence[Model]) -> 
     """Load a snapshot and make it current.
 
     Raises:
+        LeaseLostError: another run has taken a lease that is held here, and committed.
         LookbookError: what is loaded vanishes each time before it is current.
     """
     staging.ensure_datasets(store)
@@ -88,7 +91,7 @@ def _load(store: Store, load: SnapshotLoad, models: Sequence[Model], version: in
         raise VanishedError
     _replace_views(store, shapes)
     current = store.address(store.staging, CURRENT)
-    store.execute(sql.flipping(current, tags), f"lookbook-{version:016x}-flip")
+    fences.commit(store, [sql.flipping(current, tags)], f"lookbook-{version:016x}-flip")
     if current_version(store, load.dataset) != version:  # the flip was an earlier run's, and was undone since
         raise VanishedError
     crowded = [name for name, (_, others) in standing.items() if others]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from blocks import bigquery_fences as fences
 from blocks import bigquery_sql as sql
 from blocks.bigquery_sql import PARTITION_COLUMN, STAGING_TAGS, Relation
 from blocks.bigquery_store import REQUEST_SECONDS, Store, at_once, columns_of
@@ -60,12 +61,7 @@ def ensure_datasets(store: Store) -> None:
             store.client.create_dataset(dataset, exists_ok=True, retry=store.retry, timeout=REQUEST_SECONDS)
     if store.table(store.staging, CURRENT) is None:
         fields = [SchemaField(name, type_) for name, type_ in STAGING_TAGS.items()]
-        _create(store, Table(f"{store.client.project}.{store.staging}.{CURRENT}", schema=fields))
-
-
-def _create(store: Store, table: Table) -> None:
-    table.labels = dict(store.labels)
-    store.client.create_table(table, exists_ok=True, retry=store.retry, timeout=REQUEST_SECONDS)
+        store.create(Table(f"{store.client.project}.{store.staging}.{CURRENT}", schema=fields))
 
 
 def land(store: Store, load: SnapshotLoad, version: str) -> dict[str, Landed]:
@@ -186,7 +182,7 @@ def ensure_table(
         VanishedError: an earlier run of this version widened other columns, or what it widened is gone.
     """
     if found is None:
-        _create(store, _laid_out(store, name, wanted, key))
+        store.create(_laid_out(store, name, wanted, key))
         return dict(wanted)
     shape = shape_of(found)
     present = {column.lower(): column for column in shape}
@@ -203,7 +199,8 @@ def ensure_table(
     if changed:
         clusters = sql.clustering({**shape, **{c: after for c, (_, after) in changed.items()}}, key)
         # Named, so that who repeats a load that was killed waits for its rewrite before inserting.
-        store.execute(sql.rewriting(target, changed, clusters, store.labels), f"lookbook-{version:016x}-rewrite-{name}")
+        rewriting = sql.rewriting(target, changed, clusters, store.labels)
+        fences.define(store, [rewriting], f"lookbook-{version:016x}-rewrite-{name}")
         now = shape_of(store.table(store.staging, name))
         if any(now.get(column) != after for column, (_, after) in changed.items()):
             raise VanishedError

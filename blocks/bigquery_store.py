@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -169,6 +170,11 @@ class Store:
         names = list(names)
         return dict(zip(names, at_once(lambda name: self.table(dataset, name), names), strict=True))
 
+    def create(self, table: Table) -> None:
+        """Make a table with the warehouse's labels, unless it is there."""
+        table.labels = dict(self.labels)
+        self.client.create_table(table, exists_ok=True, retry=self.retry, timeout=REQUEST_SECONDS)
+
     def drop(self, dataset: str, name: str) -> None:
         """Drop a table, if there is one."""
         table = f"{self.client.project}.{dataset}.{name}"
@@ -176,9 +182,13 @@ class Store:
 
 
 def at_once(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
-    """The results of `work` on each item, several at a time; the first fault is raised once all have ended."""
+    """The results of `work` on each item, several at a time; the first fault is raised once all have ended.
+
+    Each holds the leases that are held here.
+    """
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(work, items))
+        running = [pool.submit(copy_context().run, work, item) for item in items]
+        return [one.result() for one in running]
 
 
 def columns_of(schema: Iterable[SchemaField]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from blocks.fences import held_counters, raised
 from blocks.warehouse import STANDING_COLUMNS, TAGS, Model, SnapshotLoad, free_names
 
 if TYPE_CHECKING:
@@ -137,6 +138,22 @@ def flip(connection: DuckDBPyConnection, load: SnapshotLoad) -> None:
     """Make a snapshot the current one of its dataset."""
     connection.execute("DELETE FROM staging.current_snapshot WHERE dataset = ?", [load.dataset])
     connection.execute("INSERT INTO staging.current_snapshot VALUES (?, ?, ?, ?)", _tags(load))
+
+
+def raise_fences(connection: DuckDBPyConnection) -> None:
+    """Keep the counters of the leases that are held here, by the transaction that they stand for; see `blocks.fences`.
+
+    Raises:
+        LeaseLostError: another run has taken one of them, and committed: this one must not.
+    """
+    held = held_counters()
+    if not held:
+        return
+    connection.execute("CREATE SCHEMA IF NOT EXISTS staging")
+    connection.execute("CREATE TABLE IF NOT EXISTS staging.fences (name VARCHAR, counter BIGINT)")
+    raised(dict(connection.execute("SELECT name, counter FROM staging.fences").fetchall()))
+    connection.execute("DELETE FROM staging.fences WHERE list_contains(?, name)", [[*held]])
+    connection.execute("INSERT INTO staging.fences SELECT unnest(?), unnest(?)", [[*held], [*held.values()]])
 
 
 def laid_out_columns(connection: DuckDBPyConnection, table: str) -> dict[str, str]:

@@ -199,7 +199,10 @@ class DuckDBWarehouse(Warehouse):
 
     @contextmanager
     def _writing(self) -> Iterator[DuckDBPyConnection]:
-        """A connection with an open transaction: committed at the end, given up when anything is raised."""
+        """A connection with an open transaction: committed at the end, given up when anything is raised.
+
+        The file lets nobody else write from here on: a run that has lost a lease by now learns it here.
+        """
         import duckdb  # noqa: PLC0415 - late: importing the block is to be quick
 
         if not _WRITER.acquire(timeout=self.lock_timeout_seconds):
@@ -208,6 +211,7 @@ class DuckDBWarehouse(Warehouse):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._opened(read_only=False, config=_CLOSED) as connection:
                 connection.begin()
+                staging.raise_fences(connection)
                 yield connection
                 connection.commit()
         except (duckdb.Error, OSError) as error:

@@ -1,5 +1,7 @@
 """Errors that a user can act on: what is wrong, and the way out."""
 
+from __future__ import annotations
+
 
 class LookbookError(Exception):
     """A fault with a named cause and a way out.
@@ -39,6 +41,14 @@ class SwapConflictError(LookbookError):
 
 class LeaseLostError(LookbookError):
     """Another run has taken the lease of this one meanwhile: it may write nothing more."""
+
+    @classmethod
+    def of(cls, name: str) -> LeaseLostError:
+        """The error of a run that holds the lease `name` no more."""
+        return cls(
+            f"{name}: this run stood still, and another one has taken its lease meanwhile.",
+            "What it had not committed is dropped. Look at the other run, then run this one again.",
+        )
 
 
 class OutOfReachError(LookbookError):

@@ -32,11 +32,13 @@ class Held:
         registry: where it is kept.
         name: what it is for.
         owner: this run and this hold, and no other.
+        counter: higher than that of each owner before; see `blocks.fences`.
     """
 
     registry: Address
     name: str
     owner: str
+    counter: int
 
 
 #: The leases that are held here: no transaction of a registry is committed after one of them was lost.
@@ -171,10 +173,7 @@ async def _keep(connection: asyncpg.Connection[asyncpg.Record], held: Sequence[H
     )
     lost = {lease.name for lease in held} - {row["name"] for row in found}
     if lost:
-        raise LeaseLostError(
-            f"{min(lost)}: this run stood still, and another one has taken its lease meanwhile.",
-            "What it had not committed is dropped. Look at the other run, then run this one again.",
-        )
+        raise LeaseLostError.of(min(lost))
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -174,6 +174,7 @@ class Warehouse(Block, ABC):
             models: what is made of it, each after the models that it reads.
 
         Raises:
+            LeaseLostError: another run has taken a lease that is held here, and written; see `blocks.fences`.
             LookbookError: a file cannot be read, a model is wrong, or the warehouse cannot be written.
         """
 
@@ -222,6 +223,7 @@ class Warehouse(Block, ABC):
 
         Raises:
             ModelTestsFailedError: a test does not hold: all former tables stand as they were.
+            LeaseLostError: as `load_snapshot`.
             LookbookError: a SELECT fails or lacks a column, or the warehouse cannot be written; the same holds.
         """
 

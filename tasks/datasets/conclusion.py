@@ -171,4 +171,4 @@ def _publish(request: Request, survey: Survey, snapshot: Snapshot, data: ReportD
     manifest.files = write_tables(lake, manifest.folder, snapshot.tables())
     manifest.files.append(write_file(lake, manifest.folder, "report.html", render_report(data, lake.get).encode()))
     confirm(request.workspace.registry)
-    commit(lake, manifest, survey.published.version if survey.published else None)
+    commit(lake, manifest, survey.published)

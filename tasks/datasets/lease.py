@@ -26,16 +26,23 @@ LOOK = 3.0
 #: Seconds that the registry may be out of reach meanwhile.
 OUT_OF_REACH = 300.0
 
+#: Each owner's counter is higher than that before it, also where the clock was set back; and, being the time, also
+#: where the registry was lost and made anew: the places that keep counters would refuse one that began at 1.
 TAKE = """
-INSERT INTO lookbook.leases (name, owner, expires_at) VALUES ($1, $2, now() + make_interval(secs => $3))
-ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, expires_at = excluded.expires_at
+INSERT INTO lookbook.leases (name, owner, expires_at, counter)
+VALUES ($1, $2, now() + make_interval(secs => $3), (extract(epoch FROM now()) * 1000)::bigint)
+ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, expires_at = excluded.expires_at,
+    counter = greatest(leases.counter + 1, excluded.counter)
 WHERE leases.expires_at < now() OR leases.owner = excluded.owner OR leases.owner = $4
-RETURNING owner
+RETURNING counter
 """
-#: Of a lease that another took, and gave back, nothing is left to renew.
+#: Who lost a lease is not its owner any more, also where the one who took it gave it back.
 RENEW = """
 UPDATE lookbook.leases SET expires_at = now() + make_interval(secs => $3) WHERE name = $1 AND owner = $2
 """
+#: The row stays, for its counter; it ended long ago, whatever the clock says.
+GIVE_BACK = "UPDATE lookbook.leases SET owner = '', expires_at = 'epoch' WHERE name = $1 AND owner = $2"
+HOLDER = "SELECT owner FROM lookbook.leases WHERE name = $1 AND expires_at >= now()"
 
 
 @dataclass(frozen=True)
@@ -86,8 +93,9 @@ def lease(
 
     A lease whose owner is known to be dead (a killed run on this machine) is taken over at once, any other that is
     not renewed after `LIFETIME` seconds. Who lost it that way (stopped, or on a machine that slept) writes nothing more
-    into the registry within the block, where all raise `LeaseLostError`; `confirm` asks before a write elsewhere. Who
-    waits also waits for a registry that fails, for up to `OUT_OF_REACH` seconds.
+    into the registry within the block, where all raise `LeaseLostError`. `confirm` asks before a write elsewhere, which
+    is refused, too, where another run has written meanwhile: see `blocks.fences`. Who waits also waits for a registry
+    that fails, for up to `OUT_OF_REACH` seconds.
 
     Args:
         registry: where leases are kept.
@@ -100,12 +108,12 @@ def lease(
         LookbookError: the registry fails, at the first look or for long.
     """
     owner = f"{this_process()}#{uuid.uuid4().hex}"  # two runs of one process are two owners
-    _take_in_time(registry, name, owner, patience, waiting)
+    counter = _take_in_time(registry, name, owner, patience, waiting)
     ended = threading.Event()
     renewal = threading.Thread(target=_renew, args=(registry, name, owner, ended), daemon=True)
     renewal.start()
     before = held_leases.get()
-    held_leases.set((*before, Held(registry.address(), name, owner)))
+    held_leases.set((*before, Held(registry.address(), name, owner, counter)))
     try:
         yield
     finally:
@@ -157,7 +165,8 @@ def _pauses() -> Iterator[float]:
         pause = min(2 * pause, LOOK)
 
 
-def _take_in_time(registry: Registry, name: str, owner: str, patience: float, waiting: Callable[[str], object]) -> None:
+def _take_in_time(registry: Registry, name: str, owner: str, patience: float, waiting: Callable[[str], object]) -> int:
+    """Take it, or wait for it; the counter."""
     deadline, told = time.monotonic() + patience, ""
     pauses = _pauses()
     answered = -math.inf  # a registry that fails at the first look is told at once
@@ -175,21 +184,22 @@ def _take_in_time(registry: Registry, name: str, owner: str, patience: float, wa
         time.sleep(next(pauses))  # in the caller's thread: a signal that ends the run ends this too
 
 
-def _take(registry: Registry, name: str, owner: str) -> None:
-    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        held = await connection.fetchval("SELECT owner FROM lookbook.leases WHERE name = $1", name)
+def _take(registry: Registry, name: str, owner: str) -> int:
+    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> int:
+        held = await connection.fetchval(HOLDER, name)
         dead = held if held is not None and Owner.parse(held).is_dead() else None
-        taken = await connection.fetchval(TAKE, name, owner, float(LIFETIME), dead)
-        if taken is None:
-            held = held or await connection.fetchval("SELECT owner FROM lookbook.leases WHERE name = $1", name)
-            if held is None:
-                raise LeaseHeldError(f"{name}: another run has just ended.", "Run the command again.")
-            raise LeaseHeldError(
-                f"{name}: another run is at work on it (process {Owner.parse(held).pid} on {Owner.parse(held).host}).",
-                f"Wait for it, or end it; a lease that is not renewed ends after {LIFETIME} seconds.",
-            )
+        counter: int | None = await connection.fetchval(TAKE, name, owner, float(LIFETIME), dead)
+        if counter is not None:
+            return counter
+        held = held or await connection.fetchval(HOLDER, name)
+        if held is None:
+            raise LeaseHeldError(f"{name}: another run has just ended.", "Run the command again.")
+        raise LeaseHeldError(
+            f"{name}: another run is at work on it (process {Owner.parse(held).pid} on {Owner.parse(held).host}).",
+            f"Wait for it, or end it; a lease that is not renewed ends after {LIFETIME} seconds.",
+        )
 
-    registry.run(work)
+    return registry.run(work)
 
 
 def _renew(registry: Registry, name: str, owner: str, ended: threading.Event) -> None:
@@ -203,6 +213,6 @@ def _renew(registry: Registry, name: str, owner: str, ended: threading.Event) ->
 
 def _give_back(registry: Registry, name: str, owner: str) -> None:
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        await connection.execute("DELETE FROM lookbook.leases WHERE name = $1 AND owner = $2", name, owner)
+        await connection.execute(GIVE_BACK, name, owner)
 
     registry.run(work)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -63,18 +63,20 @@ class Manifest(BaseModel):
 
 
 class Current(BaseModel):
-    """The content of CURRENT: a snapshot, and the checksum of its manifest."""
+    """The content of CURRENT: a snapshot, the checksum of its manifest, and the dataset's fences (`blocks.fences`)."""
 
     snapshot_id: str
     manifest_sha256: str
+    fences: dict[str, int] = {}
 
 
 @dataclass(frozen=True)
 class Published:
-    """The snapshot that readers see, and the version of CURRENT that named it."""
+    """The snapshot that readers see, the version of CURRENT that named it, and the fences that stood there."""
 
     manifest: Manifest
     version: str
+    fences: Mapping[str, int]
 
 
 def read_published(lake: Lake, dataset: str) -> Published | None:
@@ -91,7 +93,7 @@ def read_published(lake: Lake, dataset: str) -> Published | None:
         current = Current.model_validate_json(found[0])
         text = lake.get(f"{snapshot_folder(dataset, current.snapshot_id)}/manifest.json")
         if hashlib.sha256(text).hexdigest() == current.manifest_sha256:
-            return Published(Manifest.model_validate_json(text), found[1])
+            return Published(Manifest.model_validate_json(text), found[1], current.fences)
         fault = f"the manifest of {current.snapshot_id} was changed: its checksum differs"
     except ValidationError as error:
         fault = f"CURRENT or its manifest cannot be read: {error.error_count()} faults"

@@ -7,9 +7,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from blocks.errors import LookbookError
+from blocks.errors import LookbookError, SwapConflictError
+from blocks.fences import raised
 from blocks.lake import Lake
-from tasks.datasets.manifest import Current, Manifest, SnapshotFile
+from tasks.datasets.manifest import Current, Manifest, Published, SnapshotFile, read_published
 from tasks.datasets.names import current_key
 from tasks.images.parquet import to_parquet
 
@@ -29,19 +30,28 @@ def write_file(lake: Lake, folder: str, name: str, data: bytes, rows: int | None
     return SnapshotFile(name=name, size=len(data), sha256=hashlib.sha256(data).hexdigest(), rows=rows)
 
 
-def commit(lake: Lake, manifest: Manifest, expected: str | None) -> None:
+def commit(lake: Lake, manifest: Manifest, before: Published | None) -> None:
     """Write the manifest, make all of it durable, and swap CURRENT: from here on readers see this snapshot.
 
     Args:
         lake: where to.
         manifest: lists every file of the snapshot; all of them are written.
-        expected: the version of CURRENT that this run started from, None for a first snapshot.
+        before: what CURRENT named when this run started, None for a first snapshot.
 
     Raises:
         SwapConflictError: another run published in between.
+        LeaseLostError: the same, and it was the run that took a lease of this one.
     """
+    fences = raised(before.fences if before else {})
     text = json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True).encode()
     lake.put(f"{manifest.folder}/manifest.json", text)
     lake.settle()
-    current = Current(snapshot_id=manifest.snapshot_id, manifest_sha256=hashlib.sha256(text).hexdigest())
-    lake.swap(current_key(manifest.dataset), current.model_dump_json().encode(), expected)
+    checksum = hashlib.sha256(text).hexdigest()
+    current = Current(snapshot_id=manifest.snapshot_id, manifest_sha256=checksum, fences=fences)
+    pointer = current.model_dump_json(exclude_defaults=True).encode()
+    try:
+        lake.swap(current_key(manifest.dataset), pointer, before.version if before else None)
+    except SwapConflictError:
+        now = read_published(lake, manifest.dataset)
+        raised(now.fences if now else {})
+        raise

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pydantic import BaseModel, ValidationError
 
 from blocks.errors import ObjectNotFoundError, SwapConflictError
+from blocks.fences import raised
 from blocks.lake import Lake
 from tasks.tables.lake_changes import Change
 from tasks.tables.lake_files import future_key, store_files
@@ -47,7 +48,9 @@ def commit_change(lake: Lake, job: LoadJob, current: CurrentSnapshot | None, cha
 
     Raises:
         SwapConflictError: another load was quicker; what this one wrote is removed.
+        LeaseLostError: the table was changed by the run that took a lease of this one; nothing was written.
     """
+    fences = raised(current.fences if current else {})
     now = datetime.now(UTC)
     snapshot_id = f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}Z-{uuid.uuid4().hex[:8]}"
     note = f"{table_folder(job.table)}/writing/{snapshot_id}.json"
@@ -58,9 +61,10 @@ def commit_change(lake: Lake, job: LoadJob, current: CurrentSnapshot | None, cha
     text = manifest.model_dump_json().encode()
     lake.put(manifest_key(job.table, snapshot_id), text)
     lake.settle()
-    content = CurrentTable(snapshot_id=snapshot_id, manifest_sha256=hashlib.sha256(text).hexdigest())
+    content = CurrentTable(snapshot_id=snapshot_id, manifest_sha256=hashlib.sha256(text).hexdigest(), fences=fences)
+    pointer = content.model_dump_json(exclude_defaults=True).encode()
     try:
-        lake.swap(current_key(job.table), content.model_dump_json().encode(), current.version if current else None)
+        lake.swap(current_key(job.table), pointer, current.version if current else None)
     except SwapConflictError:
         _withdraw(lake, manifest, keys)
         lake.remove(note)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
@@ -97,18 +97,20 @@ class TableManifest(BaseModel):
 
 
 class CurrentTable(BaseModel):
-    """The content of CURRENT: a snapshot, and the checksum of its manifest."""
+    """The content of CURRENT: a snapshot, the checksum of its manifest, and the table's fences (`blocks.fences`)."""
 
     snapshot_id: str
     manifest_sha256: str
+    fences: dict[str, int] = {}
 
 
 @dataclass(frozen=True)
 class CurrentSnapshot:
-    """The snapshot that readers see, and the version of CURRENT that named it."""
+    """The snapshot that readers see, the version of CURRENT that named it, and the fences that stood there."""
 
     manifest: TableManifest
     version: str
+    fences: Mapping[str, int]
 
 
 def table_folder(table: str) -> str:
@@ -169,7 +171,8 @@ def read_current(lake: Lake, table: str) -> CurrentSnapshot | None:
         if found is None:
             return None
         try:
-            return CurrentSnapshot(_named_by(lake, table, found[0]), found[1])
+            current = CurrentTable.model_validate_json(found[0])
+            return CurrentSnapshot(_named_by(lake, table, current), found[1], current.fences)
         except ObjectNotFoundError as error:
             again = lake.read_version(current_key(table))
             if again is not None and again[1] != found[1]:
@@ -185,8 +188,7 @@ def read_current(lake: Lake, table: str) -> CurrentSnapshot | None:
         )
 
 
-def _named_by(lake: Lake, table: str, content: bytes) -> TableManifest:
-    current = CurrentTable.model_validate_json(content)
+def _named_by(lake: Lake, table: str, current: CurrentTable) -> TableManifest:
     text = lake.get(manifest_key(table, current.snapshot_id))
     if hashlib.sha256(text).hexdigest() != current.manifest_sha256:
         raise ValueError(f"the manifest of {current.snapshot_id} was changed: its checksum differs")

@@ -466,7 +466,9 @@ def test_an_answer_that_is_lost_is_no_second_job(loaded: BigQueryServer, tmp_pat
 def test_a_job_that_fails_of_what_may_pass_is_run_again_and_others_are_not(loaded: BigQueryServer) -> None:
     warehouse = bigquery_warehouse(loaded)
     concurrent = "Could not serialize access to table test-project:staging.images due to concurrent update"
-    loaded.jobs.failing = [Refused(500, "backendError", "busy"), Refused(400, "invalidQuery", concurrent)]
+    aborted = "Transaction is aborted due to concurrent update against table test-project:staging.fences"
+    loaded.jobs.failing = [Refused(500, "backendError", "busy")]
+    loaded.jobs.failing += [Refused(400, "invalidQuery", words) for words in (concurrent, aborted)]
     assert one(warehouse, "SELECT 1 AS x") == [{"x": 1}]
     loaded.jobs.failing = [Refused(403, "quotaExceeded", "Quota exceeded: too many")] * 2
     with pytest.raises(LookbookError, match=r"Quota exceeded: too many[\s\S]*until the quota is free"):

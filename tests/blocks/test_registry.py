@@ -120,7 +120,7 @@ def test_the_tables_have_the_columns_that_are_written(empty: Place) -> None:
     for name, (_, columns, _) in INDEXED.items():
         assert tables[name] == {"dataset", *columns}
     assert {"run_id", "owner", "status", "summary", "error"} <= tables["runs"]
-    assert tables["leases"] == {"name", "owner", "expires_at"}
+    assert tables["leases"] == {"name", "owner", "expires_at", "counter"}
     assert {"dataset", "source", "seen", "announced"} <= tables["watches"]
     assert tables["current_snapshots"] == {"dataset", "snapshot_id", "announced"}
 

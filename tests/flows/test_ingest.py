@@ -12,15 +12,18 @@ import pytest
 from prefect.exceptions import CancelledRun
 
 import flows.ingest
-from blocks.errors import LeaseLostError, LookbookError
+from blocks.errors import LeaseLostError, LookbookError, OutOfReachError
 from blocks.lake import Lake
-from blocks.registry import unfenced
+from blocks.registry import Registry, unfenced
+from blocks.warehouse import Model
 from blocks.workspace import Workspace
-from tasks.datasets import conclusion
+from tasks.datasets import conclusion, follow
 from tasks.datasets.lease import living_owners
-from tasks.datasets.manifest import require_published
+from tasks.datasets.manifest import read_published, require_published
 from tasks.datasets.report import render_report
 from tasks.images.batch import process_batch
+from tasks.tables.models import load_models
+from tests.support.leases import overtake, overtaken
 from tests.support.pipeline import SMALL, photo, write_collection
 from tests.support.sets import sampled
 
@@ -112,6 +115,62 @@ def test_a_run_that_lost_its_lease_while_it_stood_still_publishes_nothing(
     assert require_published(workspace.lake, "things").manifest.snapshot_id == other["snapshot"]
     assert workspace.warehouse.current_snapshots() == {"things": other["snapshot"]}
     assert announcements.sent == [(other["snapshot"], False)]
+
+
+@pytest.mark.usefixtures("announcements")
+def test_a_run_that_is_overtaken_between_the_question_and_current_publishes_nothing(
+    workspace: Workspace, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = list[dict[str, Any]]()
+    monkeypatch.setattr(conclusion, "confirm", overtaken(lambda: others.append(ingest(source))))
+    with pytest.raises(LeaseLostError, match="dataset/things: this run stood still"):
+        ingest(source)
+    (other,) = others
+    assert require_published(workspace.lake, "things").manifest.snapshot_id == other["snapshot"]
+    assert workspace.warehouse.current_snapshots() == {"things": other["snapshot"]}
+    assert ingest(source)["published"] is False, "nothing changed"
+
+
+def test_a_run_that_is_overtaken_while_it_loads_makes_no_older_snapshot_current(
+    announcements: Announcements, workspace: Workspace, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = list[dict[str, Any]]()
+
+    def change() -> None:
+        write_collection(source, {"3.jpg": photo(3)})
+        others.append(ingest(source))
+
+    def stand_still() -> list[Model]:
+        monkeypatch.setattr(follow, "load_models", load_models)
+        overtake(workspace.registry, change)
+        return load_models()
+
+    monkeypatch.setattr(follow, "load_models", stand_still)
+    with pytest.raises(LeaseLostError, match="this run stood still"):
+        ingest(source)
+    (other,) = others
+    assert workspace.warehouse.current_snapshots() == {"things": other["snapshot"]}
+    assert ingest(source)["published"] is False
+    assert workspace.warehouse.current_snapshots() == {"things": other["snapshot"]}
+    assert [snapshot for snapshot, _ in announcements.sent][-1] == other["snapshot"]
+
+
+def test_a_registry_that_is_out_of_reach_at_the_commit_publishes_nothing(
+    announcements: Announcements, workspace: Workspace, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OutOfReachError("The registry cannot be reached.")
+
+    def cut_off(*given: Any) -> str:
+        monkeypatch.setattr(Registry, "run", fail)
+        return render_report(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(conclusion, "render_report", cut_off)
+        with pytest.raises(OutOfReachError):
+            ingest(source)
+    assert read_published(workspace.lake, "things") is None
+    assert announcements.sent == []
 
 
 @pytest.mark.parametrize(

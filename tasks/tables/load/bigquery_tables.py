@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import sqlglot
 from sqlglot import exp
 
+from blocks import bigquery_fences as fences
 from blocks.bigquery_landing import LandedRows, landed_files
 from blocks.bigquery_sql import literal, quoted
 from blocks.bigquery_staging import LEFTOVERS_STAND
@@ -87,7 +88,7 @@ class BigQueryTables:
             statements = self._merge(job, landed) if merges else self._insert(store, job, landed)
             script = [*statements, *sql.list_load(job, rows)]
             placed = [self._placed(store, statement, landed) for statement in script]
-            store.execute(";\n".join(["BEGIN TRANSACTION", *placed, "COMMIT TRANSACTION"]))
+            fences.commit(store, placed)
             return job.rows - rows
 
     def _make(self, store: Store, job: LoadJob) -> None:

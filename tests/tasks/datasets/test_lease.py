@@ -21,9 +21,11 @@ from prefect.exceptions import TerminationSignal
 
 import tasks.datasets.lease
 from blocks.errors import LeaseLostError, LookbookError
+from blocks.fences import held_counters
 from blocks.registry import Registry, unfenced
 from blocks.workspace import Workspace
 from tasks.datasets.lease import LeaseHeldError, Owner, confirm, lease, living_owners, this_process
+from tests.support.leases import overtake
 
 NAME = "dataset/things"
 
@@ -46,10 +48,10 @@ def other() -> Iterator[psutil.Process]:
 
 
 def held(registry: Registry) -> dict[str, tuple[str, datetime]]:
-    """The leases, by name: owner and expiry."""
+    """The leases that are not given back, by name: owner and expiry."""
 
     async def work(connection: Any) -> dict[str, tuple[str, datetime]]:
-        rows = await connection.fetch("SELECT name, owner, expires_at FROM lookbook.leases")
+        rows = await connection.fetch("SELECT name, owner, expires_at FROM lookbook.leases WHERE owner <> ''")
         return {row["name"]: (row["owner"], row["expires_at"]) for row in rows}
 
     return registry.run(work)
@@ -236,6 +238,44 @@ def test_a_lease_that_ran_out_and_that_nobody_took_is_still_held(books: Registry
         books.run(expire)
         confirm(books)
     assert held(books) == {}
+
+
+def counter(registry: Registry) -> int:
+    """The counter of this run once it holds the lease."""
+    with lease(registry, NAME):
+        return held_counters()[NAME]
+
+
+def test_each_owner_has_a_higher_counter_than_those_before_it(books: Registry) -> None:
+    first, counters = counter(books), list[int]()
+    with lease(books, NAME):
+        taken = held_counters()[NAME]
+        overtake(books, lambda: counters.append(counter(books)))
+    assert first < taken < counters[0] < counter(books)
+
+
+def test_counters_grow_also_where_the_clock_was_set_back_or_the_registry_is_made_anew(books: Registry) -> None:
+    async def set_back(connection: Any) -> None:
+        await connection.execute("UPDATE lookbook.leases SET counter = counter + 1000000000")
+
+    async def lose_all(connection: Any) -> None:
+        await connection.execute("DELETE FROM lookbook.leases")
+
+    first = counter(books)
+    books.run(set_back)
+    assert counter(books) == first + 1_000_000_001
+    books.run(lose_all)
+    assert counter(books) > first
+
+
+def test_a_lease_that_was_given_back_is_free_whatever_the_clock_says(books: Registry) -> None:
+    async def ends(connection: Any) -> datetime:
+        found: datetime = await connection.fetchval("SELECT expires_at FROM lookbook.leases")
+        return found
+
+    with lease(books, NAME):
+        pass
+    assert books.run(ends) == datetime.fromtimestamp(0, UTC)
 
 
 def test_a_lease_within_one_that_was_lost_is_given_back(books: Registry, other: psutil.Process) -> None:

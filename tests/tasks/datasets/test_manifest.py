@@ -42,7 +42,7 @@ def publish(lake: Lake, snapshot_id: str = "s-1", dataset: str = "things", **val
     }  # fmt: skip
     manifest = Manifest(**(fields | values))
     manifest.files = write_tables(lake, manifest.folder, {"images": TABLE})
-    commit(lake, manifest, before.version if before else None)
+    commit(lake, manifest, before)
     return manifest
 
 

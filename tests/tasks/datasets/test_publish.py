@@ -12,12 +12,13 @@ import pyarrow as pa
 import pytest
 from pydantic import Field
 
-from blocks.errors import LookbookError, SwapConflictError
+from blocks.errors import LeaseLostError, LookbookError, SwapConflictError
 from blocks.lake import FolderLake
-from tasks.datasets.manifest import TABLES, Manifest, read_published, read_table
+from tasks.datasets.manifest import TABLES, Manifest, Published, read_published, read_table
 from tasks.datasets.names import current_key
 from tasks.datasets.publish import commit, write_file, write_tables
 from tasks.images.recipe import Recipe
+from tests.support.leases import holding
 
 
 class WatchedLake(FolderLake):
@@ -66,10 +67,10 @@ def made(lake: FolderLake, snapshot_id: str, rows: int = 3) -> Manifest:
     return manifest
 
 
-def current(lake: FolderLake) -> tuple[str, str | None]:
+def current(lake: FolderLake) -> Published:
     published = read_published(lake, "things")
     assert published is not None
-    return published.manifest.snapshot_id, published.version
+    return published
 
 
 def test_current_comes_last_after_everything_is_durable(lake: WatchedLake) -> None:
@@ -78,7 +79,7 @@ def test_current_comes_last_after_everything_is_durable(lake: WatchedLake) -> No
     commit(lake, manifest, None)
     files = [*(f"{name}.parquet" for name in TABLES), "report.html", "manifest.json"]
     assert lake.done[: len(files) + 2] == [*(("put", name) for name in files), ("settle", ""), ("swap", "CURRENT")]
-    assert current(lake)[0] == "s-1"
+    assert current(lake).manifest.snapshot_id == "s-1"
 
 
 def test_the_manifest_lists_every_file_with_size_checksum_and_rows(lake: WatchedLake) -> None:
@@ -106,27 +107,44 @@ def test_a_commit_that_fails_leaves_the_former_snapshot(lake: WatchedLake, step:
     manifest = made(lake, "s-2")
     lake.fails_at = step
     with pytest.raises(OSError, match="No space left"):
-        commit(lake, manifest, before[1])
+        commit(lake, manifest, before)
     assert current(lake) == before
 
 
 def test_of_two_runs_from_one_snapshot_the_second_publishes_nothing(lake: WatchedLake) -> None:
     commit(lake, made(lake, "s-1"), None)
-    started_from = current(lake)[1]
+    started_from = current(lake)
     commit(lake, made(lake, "s-2"), started_from)
     after = current(lake)
     with pytest.raises(SwapConflictError) as caught:
         commit(lake, made(lake, "s-3"), started_from)
     assert caught.value.way_out
     assert current(lake) == after
-    assert after[0] == "s-2"
+    assert after.manifest.snapshot_id == "s-2"
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_run_that_was_overtaken_is_told_that_it_lost_its_lease(lake: WatchedLake, first: bool) -> None:
+    before = None
+    if not first:
+        commit(lake, made(lake, "s-1"), None)
+        before = current(lake)
+    with holding(2):
+        commit(lake, made(lake, "s-2"), before)
+    with holding(1), pytest.raises(LeaseLostError, match="warehouse: this run stood still"):
+        commit(lake, made(lake, "s-3"), before)
+    with holding(1), pytest.raises(LeaseLostError):
+        commit(lake, made(lake, "s-4"), current(lake))
+    assert current(lake).manifest.snapshot_id == "s-2"
+    commit(lake, made(lake, "s-5"), current(lake))
+    assert current(lake).fences == {"warehouse": 2}, "carried along by who holds none"
 
 
 def test_of_two_first_runs_the_second_publishes_nothing(lake: WatchedLake) -> None:
     commit(lake, made(lake, "s-1"), None)
     with pytest.raises(SwapConflictError):
         commit(lake, made(lake, "s-2"), None)
-    assert current(lake)[0] == "s-1"
+    assert current(lake).manifest.snapshot_id == "s-1"
 
 
 def test_a_file_of_a_snapshot_is_never_written_over(lake: WatchedLake) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -14,7 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from blocks.errors import LookbookError, SwapConflictError
+from blocks.errors import LeaseLostError, LookbookError, SwapConflictError
 from blocks.gcs_lake import GcsLake
 from blocks.lake import FolderLake, Lake
 from tasks.tables import lake_changes, lake_commit, lake_tables
@@ -23,6 +24,7 @@ from tasks.tables.lake_tables import LakeTables
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import serving_gcs
 from tests.support.lake_tables import data_files, in_order, lake_job, lake_rows
+from tests.support.leases import holding
 from tests.support.sets import sampled
 
 COLUMNS = {"id": "BIGINT", "name": "VARCHAR"}
@@ -327,6 +329,42 @@ def test_a_load_that_lost_the_race_takes_what_is_there_now(
     before = read_manifest(lake, "trips", str(current.manifest.previous))
     assert before is not None
     assert data_files(lake) == {file.key for file in [*current.manifest.files, *before.files]}
+
+
+def test_a_load_that_lost_the_race_and_its_lease_gives_up(
+    lake: Lake, tables: LakeTables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It read CURRENT, and stood still; the one that took its lease has swapped CURRENT since."""
+    tables.load(lake_job(tmp_path / "jobs", numbered(1), COLUMNS, "a"))
+    commit, races = lake_commit.commit_change, iter(range(1))
+
+    def overtaken(*arguments: Any) -> None:
+        if next(races, None) is not None:
+            with holding(2):
+                tables.load(lake_job(tmp_path / "jobs", numbered(2), COLUMNS, "b"))
+        commit(*arguments)
+
+    monkeypatch.setattr(lake_tables, "commit_change", overtaken)
+    with holding(1), pytest.raises(LeaseLostError, match="warehouse: this run stood still"):
+        tables.load(lake_job(tmp_path / "jobs", numbered(3), COLUMNS, "b"))
+    assert lake_rows(lake, tmp_path) == in_order(numbered(1, 2))
+    assert data_files(lake) == {file.key for file in require_table(lake, "trips").files}
+
+
+def test_fences_are_carried_along_by_who_holds_no_lease(folder_lake: FolderLake, tmp_path: Path) -> None:
+    tables = LakeTables(folder_lake, tmp_path / "scratch")
+
+    def load(*numbers: int) -> None:
+        tables.load(lake_job(tmp_path / "jobs", numbered(*numbers), COLUMNS, write_disposition="replace"))
+
+    load(1)
+    assert set(json.loads(folder_lake.get(current_key("trips")))) == {"snapshot_id", "manifest_sha256"}, "as before"
+    with holding(2):
+        load(2)
+    load(3)
+    with holding(1), pytest.raises(LeaseLostError):
+        load(4)
+    assert lake_rows(folder_lake, tmp_path) == numbered(3)
 
 
 def test_a_table_that_others_change_all_the_time_is_given_up(

@@ -11,19 +11,21 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from blocks.errors import LeaseLostError, LookbookError
-from blocks.registry import unfenced
+from blocks.errors import LeaseLostError, LookbookError, OutOfReachError
+from blocks.registry import Registry, unfenced
 from blocks.workspace import Workspace
 from tasks.datasets.lease import lease
 from tasks.tables.context import Staged
 from tasks.tables.importing import import_pipeline
-from tasks.tables.load import load, loading, open_rejects
+from tasks.tables.load import load, loading, open_rejects, writing
 from tasks.tables.load.naming import column_names, snake_case
 from tasks.tables.load.writing import destination, prepare_rows
 from tasks.tables.spec.orchestration import ImportSettings
 from tasks.tables.spec.pipeline import Pipeline
 from tasks.tables.spec.values import Target
-from tests.support.feeds import context, load_rows, stage, table_rows
+from tests.support.feeds import Row, context, load_rows, stage, table_rows
+from tests.support.lake_tables import lake_rows
+from tests.support.leases import overtaken
 
 
 def test_each_group_has_a_table(workspace: Workspace) -> None:
@@ -59,6 +61,52 @@ def test_a_run_that_lost_its_lease_changes_no_table(
     standing = destination(workspace, target).state("prices")
     assert standing is not None
     assert standing.rows == 1
+
+
+def shown(workspace: Workspace, target: Target) -> list[Row]:
+    return lake_rows(workspace.lake, workspace.scratch, "prices") if target == "lake" else table_rows(workspace, target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_run_that_is_overtaken_between_the_question_and_the_commit_changes_no_table(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, target: Target
+) -> None:
+    run = context(workspace, target=target)
+    load_rows(run, [{"id": 1}])
+    late, quick = (Staged({"": stage(run, [{"id": number}], str(number))}) for number in (2, 3))
+
+    def loaded(staged: Staged) -> None:
+        with lease(workspace.registry, "pipeline/feed"):
+            load(run, "load", [staged])
+
+    monkeypatch.setattr(writing, "confirm", overtaken(lambda: loaded(quick)))
+    with pytest.raises(LeaseLostError, match="this run stood still"):
+        loaded(late)
+    assert shown(workspace, target) == [{"id": 3}]
+    loaded(late)  # run again, it counts
+    assert shown(workspace, target) == [{"id": 2}]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_registry_that_is_out_of_reach_at_the_commit_keeps_every_table_as_it_is(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, target: Target
+) -> None:
+    def cut_off(*given: Any, **more: Any) -> Any:
+        prepared = prepare_rows(*given, **more)
+        cut.setattr(Registry, "run", fail)
+        return prepared
+
+    def fail(*_: object) -> None:
+        raise OutOfReachError("The registry cannot be reached.")
+
+    run = context(workspace, target=target)
+    load_rows(run, [{"id": 1}])
+    late = Staged({"": stage(run, [{"id": 2}], "late")})
+    with monkeypatch.context() as cut:
+        cut.setattr(loading, "prepare_rows", cut_off)
+        with pytest.raises(OutOfReachError), lease(workspace.registry, "pipeline/feed"):
+            load(run, "load", [late])
+    assert shown(workspace, target) == [{"id": 1}]
 
 
 def test_groups_go_into_one_table_whose_name_has_no_event(workspace: Workspace) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from blocks.errors import UsageError
+from blocks.errors import LeaseLostError, UsageError
 from blocks.feed_models import BuiltModel, ModelTestsFailedError
 from blocks.workspace import Workspace
 from tasks.datasets.lease import living_owners
@@ -17,6 +17,7 @@ from tasks.tables.spec.pipeline import Pipeline
 from tasks.tables.spec.problems import SpecError
 from tasks.tables.spec.reading import read_spec
 from tasks.tables.star import ModelResult, build, check_models
+from tests.support.leases import overtake
 from tests.support.pipeline_runs import context
 from tests.support.stars import STAR, ZONES, trips
 
@@ -115,6 +116,25 @@ def test_who_builds_holds_the_warehouses_lease(
     build(made, "star")
     assert held == [{"warehouse"}]
     assert living_owners(workspace.registry) == {}
+
+
+def test_a_run_that_is_overtaken_while_it_builds_puts_no_model_in_place(
+    workspace: Workspace, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, warehouse = star(workspace, folder), type(workspace.warehouse)
+    (folder / "other.sql").write_text("SELECT 1 AS id", encoding="utf-8")
+    other = context(workspace, folder, {"star": {"models": {"other": {"sql": "other.sql", "key": "id"}}}})
+    build_models = warehouse.build_feed_models
+
+    def stand_still(*given: Any) -> list[BuiltModel]:
+        monkeypatch.setattr(warehouse, "build_feed_models", build_models)
+        overtake(workspace.registry, lambda: build(other, "star"))
+        return build_models(*given)
+
+    monkeypatch.setattr(warehouse, "build_feed_models", stand_still)
+    with pytest.raises(LeaseLostError, match="warehouse: this run stood still"):
+        build(late, "star")
+    assert set(workspace.warehouse.tables()) == {"feeds.other", "feeds.trips", "feeds.zones"}
 
 
 def test_a_whole_star_has_no_problems(folder: Path) -> None:

@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 
 import asyncpg
@@ -17,6 +17,7 @@ import psutil
 from blocks.errors import LookbookError
 from blocks.machine import this_host
 from blocks.registry import Held, Registry, held_leases, unfenced
+from blocks.registry_schema import all_schemas
 
 #: Seconds that a lease holds without renewal, and between renewals.
 LIFETIME = 90
@@ -27,14 +28,14 @@ LOOK = 3.0
 OUT_OF_REACH = 300.0
 
 TAKE = """
-INSERT INTO lookbook.leases (name, owner, expires_at) VALUES ($1, $2, now() + make_interval(secs => $3))
+INSERT INTO leases (name, owner, expires_at) VALUES ($1, $2, now() + make_interval(secs => $3))
 ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, expires_at = excluded.expires_at
 WHERE leases.expires_at < now() OR leases.owner = excluded.owner OR leases.owner = $4
-RETURNING owner
+RETURNING current_schema()
 """
 #: Of a lease that another took, and gave back, nothing is left to renew.
 RENEW = """
-UPDATE lookbook.leases SET expires_at = now() + make_interval(secs => $3) WHERE name = $1 AND owner = $2
+UPDATE leases SET expires_at = now() + make_interval(secs => $3) WHERE name = $1 AND owner = $2
 """
 
 
@@ -100,12 +101,12 @@ def lease(
         LookbookError: the registry fails, at the first look or for long.
     """
     owner = f"{this_process()}#{uuid.uuid4().hex}"  # two runs of one process are two owners
-    _take_in_time(registry, name, owner, patience, waiting)
+    schema = _take_in_time(registry, name, owner, patience, waiting)
     ended = threading.Event()
     renewal = threading.Thread(target=_renew, args=(registry, name, owner, ended), daemon=True)
     renewal.start()
     before = held_leases.get()
-    held_leases.set((*before, Held(registry.address(), name, owner)))
+    held_leases.set((*before, Held(registry.address(), name, owner, schema)))
     try:
         yield
     finally:
@@ -114,6 +115,15 @@ def lease(
         renewal.join()
         with suppress(LookbookError), unfenced():  # it ends by itself, and must not hide why the block ended
             _give_back(registry, name, owner)
+
+
+def warehouse_lease(registry: Registry, name: str = "warehouse") -> AbstractContextManager[None]:
+    """Hold the lease of a warehouse, or of a table in it: lakes that share the warehouse wait for each other as well.
+
+    Raises:
+        LookbookError: as `lease`.
+    """
+    return lease(registry.of_lake(None), name, math.inf)
 
 
 def confirm(registry: Registry) -> None:
@@ -129,11 +139,18 @@ def confirm(registry: Registry) -> None:
     registry.run(nothing)
 
 
-def living_owners(registry: Registry) -> dict[str, Owner]:
-    """The leases that are held now, and by whom; those of dead processes do not count."""
+def living_owners(registry: Registry, *, of_all_lakes: bool = False) -> dict[str, Owner]:
+    """The leases that are held now, and by whom; those of dead processes do not count.
+
+    Args:
+        registry: where they are kept.
+        of_all_lakes: those of other lakes too, which have their books in the same database.
+    """
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> dict[str, Owner]:
-        rows = await connection.fetch("SELECT name, owner FROM lookbook.leases WHERE expires_at > now()")
+        places = [f"{schema}.leases" for schema in await all_schemas(connection)] if of_all_lakes else ["leases"]
+        held = " UNION ALL ".join(f"SELECT name, owner FROM {place} WHERE expires_at > now()" for place in places)  # noqa: S608 - schemas of ours
+        rows = await connection.fetch(held)
         owners = {row["name"]: Owner.parse(row["owner"]) for row in rows}
         return {name: owner for name, owner in owners.items() if not owner.is_dead()}
 
@@ -156,7 +173,7 @@ def _pauses() -> Iterator[float]:
         pause = min(2 * pause, LOOK)
 
 
-def _take_in_time(registry: Registry, name: str, owner: str, patience: float, waiting: Callable[[str], object]) -> None:
+def _take_in_time(registry: Registry, name: str, owner: str, patience: float, waiting: Callable[[str], object]) -> str:
     deadline, told = time.monotonic() + patience, ""
     pauses = _pauses()
     answered = -math.inf  # a registry that fails at the first look is told at once
@@ -174,21 +191,24 @@ def _take_in_time(registry: Registry, name: str, owner: str, patience: float, wa
         time.sleep(next(pauses))  # in the caller's thread: a signal that ends the run ends this too
 
 
-def _take(registry: Registry, name: str, owner: str) -> None:
-    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        held = await connection.fetchval("SELECT owner FROM lookbook.leases WHERE name = $1", name)
+def _take(registry: Registry, name: str, owner: str) -> str:
+    """Take the lease; returns the schema that it is kept in."""
+
+    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> str:
+        held = await connection.fetchval("SELECT owner FROM leases WHERE name = $1", name)
         dead = held if held is not None and Owner.parse(held).is_dead() else None
-        taken = await connection.fetchval(TAKE, name, owner, float(LIFETIME), dead)
-        if taken is None:
-            held = held or await connection.fetchval("SELECT owner FROM lookbook.leases WHERE name = $1", name)
+        schema: str | None = await connection.fetchval(TAKE, name, owner, float(LIFETIME), dead)
+        if schema is None:
+            held = held or await connection.fetchval("SELECT owner FROM leases WHERE name = $1", name)
             if held is None:
                 raise LeaseHeldError(f"{name}: another run has just ended.", "Run the command again.")
             raise LeaseHeldError(
                 f"{name}: another run is at work on it (process {Owner.parse(held).pid} on {Owner.parse(held).host}).",
                 f"Wait for it, or end it; a lease that is not renewed ends after {LIFETIME} seconds.",
             )
+        return schema
 
-    registry.run(work)
+    return registry.run(work)
 
 
 def _renew(registry: Registry, name: str, owner: str, ended: threading.Event) -> None:
@@ -202,6 +222,6 @@ def _renew(registry: Registry, name: str, owner: str, ended: threading.Event) ->
 
 def _give_back(registry: Registry, name: str, owner: str) -> None:
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        await connection.execute("DELETE FROM lookbook.leases WHERE name = $1 AND owner = $2", name, owner)
+        await connection.execute("DELETE FROM leases WHERE name = $1 AND owner = $2", name, owner)
 
     registry.run(work)

@@ -101,7 +101,7 @@ def test_many_that_find_an_empty_database_at_once_make_one_schema(empty: Place) 
 def test_a_schema_of_any_earlier_step_is_brought_up_to_date(empty: Place) -> None:
     whole = columns_of(empty.registry())
     execute(empty.url, "DROP SCHEMA lookbook CASCADE")
-    execute(empty.url, f"CREATE SCHEMA lookbook; {script_up_to('0001')}")
+    execute(empty.url, f"CREATE SCHEMA lookbook; SET search_path TO lookbook; {script_up_to('0001')}")
     assert columns_of(empty.registry()) == whole
     assert one(empty.registry(), "SELECT version_num FROM lookbook.alembic_version") == HEAD
 
@@ -129,10 +129,10 @@ def test_a_schema_that_is_up_to_date_is_left_alone(empty: Place, monkeypatch: py
     registry = empty.registry()
     before = columns_of(registry)
 
-    async def never(connection: Connection) -> None:
-        raise AssertionError(f"upgraded again: {connection}")
+    async def never(connection: Connection, lake: object) -> str:
+        raise AssertionError(f"upgraded again: {connection} {lake}")
 
-    monkeypatch.setattr("blocks.registry.upgrade", never)
+    monkeypatch.setattr("blocks.registry.settle", never)
     assert columns_of(registry) == before
 
 

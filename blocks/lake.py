@@ -30,7 +30,7 @@ _swapping = threading.Lock()
 class Identity(BaseModel):
     """The content of `IDENTITY`. A registry's schema is named by the id: nothing but hexadecimal digits is let in."""
 
-    id: str = Field(default_factory=lambda: uuid.uuid4().hex, pattern=r"^[0-9a-f]{32}$")
+    id: str = Field(pattern=r"^[0-9a-f]{32}$")
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class Lake(Block, ABC):
         if found is not None:
             return found
         try:
-            self.swap(IDENTITY, Identity().model_dump_json().encode(), None)
+            self.swap(IDENTITY, Identity(id=uuid.uuid4().hex).model_dump_json().encode(), None)
         except SwapConflictError:
             pass  # another process was first
         except OutOfReachError:

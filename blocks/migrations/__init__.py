@@ -72,8 +72,8 @@ async def upgrade(connection: asyncpg.Connection[asyncpg.Record], schema: str = 
         ) from error
 
 
-def script(version: str | None) -> str:
-    """The SQL of all steps after `version`. It is run as it stands, on a connection of our own."""
+def script(version: str | None, last: str = "head") -> str:
+    """The SQL of all steps after `version`, up to `last`. It is run as it stands, on a connection of our own."""
     # Alembic and SQLAlchemy are slow to import, and most commands find the schema up to date.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
@@ -81,5 +81,5 @@ def script(version: str | None) -> str:
     sql = io.StringIO()
     config = Config(output_buffer=sql)
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    command.upgrade(config, f"{version}:head" if version else "head", sql=True)
+    command.upgrade(config, f"{version}:{last}" if version else last, sql=True)
     return sql.getvalue()

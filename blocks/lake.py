@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 
 import fasteners
@@ -25,6 +24,8 @@ from blocks.errors import LookbookError, ObjectConflictError, ObjectNotFoundErro
 IDENTITY = "lake.json"
 
 _swapping = threading.Lock()
+#: Lakes that this process knows the ids of, by their addresses.
+_known: dict[str, tuple[Lake, str | None]] = {}
 
 
 class Identity(BaseModel):
@@ -117,16 +118,23 @@ class Lake(Block, ABC):
             ObjectNotFoundError: no object stands there.
         """
 
-    @cached_property
+    @property
     def id(self) -> str | None:
-        """The lake's name for registries, 32 hexadecimal digits; read once, and made once where there is none.
+        """The lake's name for registries, 32 hexadecimal digits; made once where there is none.
 
-        None: the lake has none and cannot be written from here.
+        A process reads it once: a run whose lake is out of reach can still say so in the registry. None: the lake has
+        none and cannot be written from here.
 
         Raises:
             OutOfReachError: the lake can't be asked.
             LookbookError: its object `IDENTITY` is damaged.
         """
+        place = self.uri(IDENTITY)
+        if place not in _known or _known[place][0] != self:  # one address may be of two services, in tests
+            _known[place] = (self, self._read_or_make_id())
+        return _known[place][1]
+
+    def _read_or_make_id(self) -> str | None:
         found = self.read_id()
         if found is not None:
             return found

@@ -35,9 +35,10 @@ class Held:
     """A lease that this run holds.
 
     Attributes:
-        registry: where it is kept, and in which schema.
+        registry: where it is kept.
         name: what it is for.
         owner: this run and this hold, and no other.
+        schema: in which schema of the registry it is kept.
     """
 
     registry: Address

@@ -84,7 +84,7 @@ async def _standing(connection: Connection) -> asyncpg.Record | None:
 
 
 async def _choose(connection: Connection, lake: Lake) -> str:
-    """The schema that is a lake's already; else the first that is nobody's, and may be its."""
+    """The schema that is a lake's already; else `FIRST`, if it is nobody's and may be its; else one of its own."""
     owners = {}
     for schema in _schemas(lake):
         await connection.execute(entering(schema))
@@ -94,7 +94,7 @@ async def _choose(connection: Connection, lake: Lake) -> str:
             return schema
     for schema, owner in owners.items():
         await connection.execute(entering(schema))
-        if owner is None and await _may_be_of(connection, lake):
+        if owner is None and (schema != FIRST or await _may_be_of(connection, lake)):
             return schema
     raise LookbookError(
         f"The registry holds the books of another lake, and {lake.uri(IDENTITY)} cannot be written.",

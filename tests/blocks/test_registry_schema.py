@@ -65,12 +65,15 @@ def test_who_comes_second_never_takes_the_first_schema_and_finds_its_own_again(
     for lake in lakes:
         watch(fresh.registry().of_lake(lake), "shoes")
     again = FolderLake(root=tmp_path / "second")
-    assert ask(fresh.registry().of_lake(again), "SELECT current_schema()") == f"lookbook_{str(again.id)[:16]}"
+    own = f"lookbook_{str(again.id)[:16]}"
+    assert ask(fresh.registry().of_lake(again), "SELECT current_schema()") == own
     execute(fresh.url, "DELETE FROM lookbook.lake")
-    assert ask(fresh.registry().of_lake(again), "SELECT current_schema()") == f"lookbook_{str(again.id)[:16]}"
+    assert ask(fresh.registry().of_lake(again), "SELECT current_schema()") == own
     assert owner(fresh) is None
     assert ask(fresh.registry().of_lake(lakes[0]), WATCHED) == ["shoes"]
     assert owner(fresh) == lakes[0].id
+    execute(fresh.url, f"SET search_path TO {own}; DELETE FROM lake; {SNAPSHOT}")
+    assert ask(fresh.registry().of_lake(again), "SELECT current_schema()") == own, "by its name, whatever stands there"
 
 
 def test_lakes_that_come_at_once_agree_who_is_the_first(fresh: Place, lakes: list[Lake]) -> None:

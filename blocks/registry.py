@@ -190,7 +190,8 @@ async def _keep(connection: asyncpg.Connection[asyncpg.Record], held: Sequence[H
         there = [lease for lease in held if lease.schema == schema]
         found = await connection.fetch(
             f"SELECT name FROM {schema}.leases"  # noqa: S608 - a schema of ours
-            " JOIN unnest($1::text[], $2::text[]) AS held (name, owner) USING (name, owner) FOR SHARE OF leases",
+            " JOIN unnest($1::text[], $2::text[]) AS held (name, owner) USING (name, owner)"
+            " FOR SHARE OF leases",
             *([lease.name for lease in there], [lease.owner for lease in there]),
         )
         lost |= {lease.name for lease in there} - {row["name"] for row in found}

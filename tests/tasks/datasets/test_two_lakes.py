@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from blocks.duckdb_warehouse import DuckDBWarehouse
 from blocks.errors import LeaseLostError
 from blocks.lake import FolderLake
 from blocks.registry import Registry, unfenced
@@ -24,6 +25,7 @@ from tasks.datasets.verify import verify
 from tasks.datasets.watching import Watch, read_watch, write_watch
 from tasks.tables import ledger
 from tasks.tables.catalogue_listing import list_tables
+from tasks.tables.load.duckdb_tables import DuckDBTables
 from tests.support.feeds import context, load_rows, table_rows
 from tests.support.pipeline import photo, request, row, run, write_collection
 
@@ -43,8 +45,23 @@ def two(workspace: Workspace, tmp_path: Path, registry: Registry) -> Iterator[tu
     registry.run(drop)
 
 
+@pytest.fixture
+def held(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
+    """Which leases of the first schema, which all lakes see, were held at each load into a warehouse."""
+    found: list[set[str]] = []
+    for kind, name in ((DuckDBWarehouse, "load_snapshot"), (DuckDBTables, "load")):
+        load = getattr(kind, name)
+
+        def told(*given: Any, load: Any = load) -> Any:
+            found.append(set(living_owners(registry)))
+            return load(*given)
+
+        monkeypatch.setattr(kind, name, told)
+    return found
+
+
 def test_a_dataset_of_one_name_in_both_has_books_of_its_own_in_each(
-    two: tuple[Workspace, Workspace], tmp_path: Path
+    two: tuple[Workspace, Workspace], tmp_path: Path, held: list[set[str]]
 ) -> None:
     for number, place in enumerate(two):
         images = {f"{n}.jpg": photo(n) for n in range(1, 3 + number)}
@@ -58,12 +75,13 @@ def test_a_dataset_of_one_name_in_both_has_books_of_its_own_in_each(
         published = require_published(place.lake, "things").manifest.snapshot_id
         assert indexed_snapshot(place.registry, "things") == published
         assert [one["run_id"] for one in list_runs(place.registry, None)] == [f"run-{number}"]
+    assert held == [{"warehouse"}] * 2, "also of the further lake: the warehouse may be that of both"
 
 
 @pytest.mark.parametrize("target", ["warehouse", "registry", "lake"])
 @pytest.mark.parametrize("settings", [{}, {"write_disposition": "merge", "primary_key": "id"}], ids=["append", "merge"])
 def test_a_pipeline_of_one_name_loads_in_both_and_knows_what_each_has_taken(
-    two: tuple[Workspace, Workspace], target: str, settings: dict[str, Any]
+    two: tuple[Workspace, Workspace], target: str, settings: dict[str, Any], held: list[set[str]]
 ) -> None:
     """Also into a table that is called as one of ours."""
     date = datetime(2026, 3, 1, tzinfo=UTC)
@@ -80,6 +98,7 @@ def test_a_pipeline_of_one_name_loads_in_both_and_knows_what_each_has_taken(
             assert table_rows(place, target, "leases") == [{"id": n} for n in range(1 + number)]
         (listed,) = [one for one in list_tables(place) if one["name"].endswith("leases")]
         assert (listed["place"], listed["note"]) == (target, "not registered")
+    assert held == ([{"warehouse", "feeds:warehouse:leases"}] * 2 if target == "warehouse" else [])
 
 
 def test_leases_watches_and_keys_of_one_are_not_seen_in_the_other(two: tuple[Workspace, Workspace]) -> None:
@@ -100,8 +119,12 @@ def test_who_ends_the_server_sees_the_leases_of_all_lakes(two: tuple[Workspace, 
 
 
 def test_lakes_that_share_a_warehouse_wait_for_each_other_to_load_into_it(two: tuple[Workspace, Workspace]) -> None:
-    with warehouse_lease(two[0].registry), pytest.raises(LeaseHeldError):
-        lease(two[1].registry.of_lake(None), "warehouse").__enter__()
+    with (
+        warehouse_lease(two[1].registry),
+        pytest.raises(LeaseHeldError),
+        lease(two[0].registry.of_lake(None), "warehouse"),
+    ):
+        pytest.fail("two load into it")
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -12,12 +12,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from blocks.errors import LeaseLostError
+from blocks.migrations import FIRST
 from blocks.registry import held_leases
 
 
 def held_counters() -> dict[str, int]:
-    """The counter of each lease that is held here, by the lease's name."""
-    return {lease.name: lease.counter for lease in held_leases.get()}
+    """Give the counter of each lease that is held here, by its name, and its schema where that is a further lake's.
+
+    Lakes that share a place do not share the leases of their datasets and pipelines.
+    """
+    return {
+        lease.name if lease.schema == FIRST else f"{lease.schema}: {lease.name}": lease.counter
+        for lease in held_leases.get()
+    }
 
 
 def raised(fences: Mapping[str, int]) -> dict[str, int]:

@@ -16,11 +16,22 @@ from pathlib import Path
 
 import fasteners
 from prefect.blocks.core import Block
-from pydantic import Field
+from pydantic import BaseModel, Field, ValidationError
 
-from blocks.errors import LookbookError, ObjectConflictError, ObjectNotFoundError, SwapConflictError
+from blocks.errors import LookbookError, ObjectConflictError, ObjectNotFoundError, OutOfReachError, SwapConflictError
+
+#: The object that names the lake: what a registry holds is kept apart by it.
+IDENTITY = "lake.json"
 
 _swapping = threading.Lock()
+#: Lakes that this process knows the ids of, by their addresses.
+_known: dict[str, tuple[Lake, str | None]] = {}
+
+
+class Identity(BaseModel):
+    """The content of `IDENTITY`. A registry's schema is named by the id: nothing but hexadecimal digits is let in."""
+
+    id: str = Field(pattern=r"^[0-9a-f]{32}$")
 
 
 @dataclass(frozen=True)
@@ -107,6 +118,47 @@ class Lake(Block, ABC):
             ObjectNotFoundError: no object stands there.
         """
 
+    @property
+    def id(self) -> str | None:
+        """The lake's name for registries, 32 hexadecimal digits; made once where there is none.
+
+        A process reads it once: a run whose lake is out of reach can still say so in the registry. None: the lake has
+        none and cannot be written from here.
+
+        Raises:
+            OutOfReachError: the lake can't be asked.
+            LookbookError: its object `IDENTITY` is damaged.
+        """
+        place = self.uri(IDENTITY)
+        if place not in _known or _known[place][0] != self:  # one address may be of two services, in tests
+            _known[place] = (self, self._read_or_make_id())
+        return _known[place][1]
+
+    def _read_or_make_id(self) -> str | None:
+        found = self.read_id()
+        if found is not None:
+            return found
+        try:
+            self.swap(IDENTITY, Identity(id=uuid.uuid4().hex).model_dump_json().encode(), None)
+        except SwapConflictError:
+            pass  # another process was first
+        except OutOfReachError:
+            raise
+        except LookbookError:  # it may be read only, or its disk is full
+            return None
+        return self.read_id()
+
+    def read_id(self) -> str | None:
+        """As `id`, but nothing is made: None where the lake has none yet."""
+        found = self.read_version(IDENTITY)
+        try:
+            return None if found is None else Identity.model_validate_json(found[0]).id
+        except ValidationError as error:
+            raise LookbookError(
+                f"{self.uri(IDENTITY)} does not hold the lake's id: 32 hexadecimal digits.",
+                "Bring it back from a copy of the lake, or write the id that the registry knows (docs/lake.md).",
+            ) from error
+
 
 def checked_key(key: str) -> str:
     """The key itself.
@@ -117,6 +169,11 @@ def checked_key(key: str) -> str:
     if not key or key.startswith("/") or ".." in key.split("/"):
         raise LookbookError(f"{key!r} is no key of a lake: keys are relative paths without '..'.")
     return key
+
+
+def snapshots_folder(dataset: str) -> str:
+    """The folder with the folders of a dataset's snapshots."""
+    return f"datasets/{dataset}/snapshots"
 
 
 class FolderLake(Lake):

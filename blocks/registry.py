@@ -10,16 +10,22 @@ from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 from prefect.blocks.core import Block
-from pydantic import ConfigDict, Field, SecretStr
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr
 
 from blocks.embedded import postgres
 from blocks.errors import LeaseLostError, LookbookError, OutOfReachError, StatementTimeoutError
-from blocks.migrations import HEAD, read_version, upgrade
+from blocks.migrations import FIRST, entering
 from blocks.registry_connection import CONNECTION_FAULTS, Address, closing, connect, may_pass, slot
+from blocks.registry_schema import find, settle
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from blocks.lake import Lake
 
 Result = TypeVar("Result")
 
@@ -32,12 +38,14 @@ class Held:
         registry: where it is kept.
         name: what it is for.
         owner: this run and this hold, and no other.
+        schema: in which schema of the registry it is kept.
         counter: higher than that of each owner before; see `blocks.fences`.
     """
 
     registry: Address
     name: str
     owner: str
+    schema: str
     counter: int
 
 
@@ -56,7 +64,7 @@ def unfenced() -> Iterator[None]:
 
 
 class Registry(Block, ABC):
-    """PostgreSQL 14 or newer, with a schema of our own; works through a pooler in transaction mode as well."""
+    """PostgreSQL 14 or newer, with a schema for each lake; works through a pooler in transaction mode as well."""
 
     # Errors would print what was given, the password included.
     model_config = ConfigDict(hide_input_in_errors=True)
@@ -67,6 +75,15 @@ class Registry(Block, ABC):
     statement_seconds: int = Field(
         default=600, ge=1, le=86_400, description="Seconds that one statement may take, waits for locks included."
     )
+
+    #: Whose books are meant; None: those of the first schema, whoever's they are.
+    _lake: Lake | None = PrivateAttr(default=None)
+
+    def of_lake(self, lake: Lake | None) -> Self:
+        """This registry for the books of a lake; None: for what several lakes share, in the first schema."""
+        bound = self.model_copy()
+        bound._lake = lake
+        return bound
 
     @abstractmethod
     def address(self) -> Address:
@@ -83,6 +100,8 @@ class Registry(Block, ABC):
     def run(self, work: Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[Result]]) -> Result:
         """Do `work` in one transaction of a connection of its own; where it raises, nothing was written.
 
+        Bare names of tables are those of the lake's schema.
+
         One transaction, because a pooler in transaction mode gives each transaction another connection. Threads wait
         while their process holds as many connections as it may.
 
@@ -93,6 +112,8 @@ class Registry(Block, ABC):
             LookbookError: the server refuses, or fails.
         """
         address = self.address()
+        if self._lake is not None:
+            self._lake.id  # noqa: B018 - read before a connection waits for it
         held = [lease for lease in held_leases.get() if lease.registry == address]
 
         async def fenced(connection: asyncpg.Connection[asyncpg.Record]) -> Result:
@@ -111,11 +132,11 @@ class Registry(Block, ABC):
     ) -> Result:
         async with closing(await connect(address, self.label(), self.statement_seconds)) as connection:
             try:
-                async with self._transaction(connection):
-                    if await read_version(connection) == HEAD:
+                async with self._transaction(connection, FIRST):
+                    if await find(connection, self._lake):
                         return await work(connection)
-                    await upgrade(connection)
-                async with self._transaction(connection):
+                    schema = await settle(connection, self._lake)
+                async with self._transaction(connection, schema):
                     return await work(connection)
             except (asyncpg.QueryCanceledError, TimeoutError) as error:
                 raise StatementTimeoutError(
@@ -130,10 +151,10 @@ class Registry(Block, ABC):
                 ) from error
 
     @asynccontextmanager
-    async def _transaction(self, connection: asyncpg.Connection[asyncpg.Record]) -> AsyncIterator[None]:
-        """A transaction with the time-out: a pooler takes no such setting when it is connected to."""
+    async def _transaction(self, connection: asyncpg.Connection[asyncpg.Record], schema: str) -> AsyncIterator[None]:
+        """A transaction with time-out and schema: a pooler takes no such settings when it is connected to."""
         async with connection.transaction():
-            await connection.execute(f"SET LOCAL statement_timeout = '{self.statement_seconds}s'")
+            await connection.execute(f"SET LOCAL statement_timeout = '{self.statement_seconds}s'; {entering(schema)}")
             yield
 
 
@@ -166,12 +187,16 @@ class PostgresRegistry(Registry):
 
 async def _keep(connection: asyncpg.Connection[asyncpg.Record], held: Sequence[Held]) -> None:
     """See that leases are still this run's, and let nobody take them before the end of the transaction."""
-    found = await connection.fetch(
-        "SELECT name FROM lookbook.leases JOIN unnest($1::text[], $2::text[]) AS held (name, owner) USING (name, owner)"
-        " FOR SHARE OF leases",
-        *([lease.name for lease in held], [lease.owner for lease in held]),
-    )
-    lost = {lease.name for lease in held} - {row["name"] for row in found}
+    lost = set()
+    for schema in sorted({lease.schema for lease in held}):
+        there = [lease for lease in held if lease.schema == schema]
+        found = await connection.fetch(
+            f"SELECT name FROM {schema}.leases"  # noqa: S608 - a schema of ours
+            " JOIN unnest($1::text[], $2::text[]) AS held (name, owner) USING (name, owner)"
+            " FOR SHARE OF leases",
+            *([lease.name for lease in there], [lease.owner for lease in there]),
+        )
+        lost |= {lease.name for lease in there} - {row["name"] for row in found}
     if lost:
         raise LeaseLostError.of(min(lost))
 
@@ -196,6 +221,6 @@ async def copy_rows(
     columns: Sequence[str],
     rows: Iterable[Sequence[Any]],
 ) -> None:
-    """Write `rows` into ``lookbook.<table>`` by COPY. PostgreSQL's text holds no NUL: it becomes U+FFFD."""
+    """Write `rows` into a table of the registry by COPY. PostgreSQL's text holds no NUL: it becomes U+FFFD."""
     clean = (tuple(v.replace("\x00", "\ufffd") if isinstance(v, str) else v for v in row) for row in rows)
-    await connection.copy_records_to_table(table, schema_name="lookbook", columns=list(columns), records=clean)
+    await connection.copy_records_to_table(table, columns=list(columns), records=clean)

@@ -26,6 +26,7 @@ class Workspace:
     """Where a dataset lives, and what its sources need.
 
     Attributes:
+        registry: for the books of `lake` alone, whatever other lakes have theirs there.
         scratch: absolute path of a folder of this machine for downloads and unpacked archives.
         kaggle: for sources on Kaggle; None: public ones only, or what Kaggle's own settings name.
     """
@@ -35,6 +36,10 @@ class Workspace:
     warehouse: Warehouse
     scratch: Path
     kaggle: KaggleCredentials | None = None
+
+    def __post_init__(self) -> None:
+        """Bind the registry to the lake."""
+        object.__setattr__(self, "registry", self.registry.of_lake(self.lake))
 
 
 def local_workspace(home: Path) -> Workspace:

@@ -160,7 +160,7 @@ def stop(home: Path) -> dict[str, bool]:
         from blocks.registry import PostgresRegistry
         from tasks.datasets.lease import living_owners
 
-        for name, owner in living_owners(PostgresRegistry(home=home)).items():
+        for name, owner in living_owners(PostgresRegistry(home=home), of_all_lakes=True).items():
             raise LookbookError(
                 f"{name}: a run is at work on it (process {owner.pid} on {owner.host}).",
                 "Wait for it, or end it first.",

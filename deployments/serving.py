@@ -191,7 +191,7 @@ def _stop_unless_used(stop: Callable[[Path], bool], home: Path, say: Say) -> Non
 
     owners = {}
     with contextlib.suppress(LookbookError):  # no registry, no run
-        owners = living_owners(local_workspace(home).registry)
+        owners = living_owners(local_workspace(home).registry, of_all_lakes=True)
     if not owners:
         stop(home)
         return

@@ -47,8 +47,10 @@ def save(
     from deployments import workspaces
 
     place = workspaces.assemble(home, lake, warehouse, credentials, connector, kaggle)
+    notes = workspaces.notes(home, place)
     saved = workspaces.save(name, place)
     if json:
         print_json(saved)
     else:
         sys.stdout.write("".join(printable(f"{part}: {what}") + "\n" for part, what in saved.items()))
+        sys.stdout.write("".join(printable(note) + "\n" for note in notes))

@@ -12,7 +12,7 @@ from prefect.blocks.core import Block
 from blocks import saved_workspace
 from blocks.duckdb_warehouse import DuckDBWarehouse
 from blocks.errors import LookbookError, UsageError
-from blocks.lake import FolderLake, Lake
+from blocks.lake import IDENTITY, FolderLake, Lake
 from blocks.warehouse import Warehouse
 from blocks.workspace import Workspace, local_workspace
 
@@ -67,6 +67,24 @@ def save(name: str, place: Workspace) -> dict[str, str]:
         for part, block in parts.items()
         if isinstance(block, Block)
     }
+
+
+def notes(home: Path, place: Workspace) -> list[str]:
+    """What to know of a workspace whose lake is another one than that of `home`'s; a bucket is not asked.
+
+    Raises:
+        LookbookError: the object with a folder's id is damaged.
+    """
+    local = local_workspace(home).lake
+    if place.lake == local:
+        return []
+    said = ["The registry keeps the books of each lake apart: those of this lake are its own, whoever else is there."]
+    if isinstance(place.lake, FolderLake) and (found := place.lake.read_id()) and found == local.read_id():
+        said.append(
+            f"This lake has the id that stands in {local.uri(IDENTITY)}, as a copy has: their books would mix. "
+            f"Where both go on being written, remove {place.lake.uri(IDENTITY)} first; it gets an id of its own."
+        )
+    return said
 
 
 class _Google:

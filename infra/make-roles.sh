@@ -1,5 +1,6 @@
 #!/bin/sh
 # Run by PostgreSQL's image when its data folder is made: two roles, of which each owns one database and enters no other.
+# The registry's role makes schemas in its own: one for each lake, and one for the tables that its pipelines load there.
 set -eu
 for name in prefect registry; do
     ROLE=$name FILE=${SECRETS:-/run/secrets}/${name}_password \

@@ -116,7 +116,7 @@ def workspace(tmp_path: Path, registry: Registry) -> Workspace:
     async def empty(connection: asyncpg.Connection[asyncpg.Record]) -> None:
         tables = "runs, snapshots, current_snapshots, assets, products, rejects, loads, leases, watches"
         tables += ", feed_states, feed_inputs, feed_runs, feed_loads, feed_rejects, tables"
-        tables += ", api_keys, api_runs"
+        tables += ", api_keys, api_runs, lake"
         names = ", ".join(f"lookbook.{name.strip()}" for name in tables.split(","))
         await connection.execute(f"TRUNCATE {names}")
         await connection.execute("DROP SCHEMA IF EXISTS feeds CASCADE")

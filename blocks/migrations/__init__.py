@@ -1,4 +1,4 @@
-"""The registry's schema, by Alembic: one file a step in ``versions/``."""
+"""A schema of the registry, by Alembic: one file a step in ``versions/``; names of tables are bare, for any schema."""
 
 from __future__ import annotations
 
@@ -10,52 +10,70 @@ import asyncpg
 from blocks.errors import LookbookError
 
 #: The newest step; a test holds that it is the one that Alembic finds.
-HEAD = "0006"
+HEAD = "0007"
+
+#: The schema of the first lake that comes to a database, and of registries that no lake is named to.
+FIRST = "lookbook"
 
 #: Any number of our own: one migration at a time, whichever process starts it.
 LOCK = 0x6C6F6F6B
 
 
 async def read_version(connection: asyncpg.Connection[asyncpg.Record]) -> str | None:
-    """The step that a database stands at; None before the first. To be asked in a transaction, which goes on."""
+    """The step of the current schema; None before the first. To be asked in a transaction, which goes on."""
     try:
         async with connection.transaction():
-            return await connection.fetchval("SELECT version_num FROM lookbook.alembic_version")  # type: ignore[no-any-return]
+            return await connection.fetchval("SELECT version_num FROM alembic_version")  # type: ignore[no-any-return]
     except asyncpg.UndefinedTableError:
         return None
 
 
-async def upgrade(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    """Bring the schema up to `HEAD`, within the transaction that is under way.
+async def lock(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Wait until no other transaction makes or brings up schemas.
 
     The lock ends with the transaction: one of the session would stay behind in a pooler in transaction mode.
+    """
+    await connection.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
+
+
+def entering(schema: str) -> str:
+    """The statement after which bare names are tables of `schema`, be it there or not, until the transaction ends.
+
+    Temporary tables come last: one of a load may have the name of a table of ours.
+    """
+    return f"SET LOCAL search_path TO {schema}, pg_temp"
+
+
+async def upgrade(connection: asyncpg.Connection[asyncpg.Record], schema: str = FIRST) -> None:
+    """Bring a schema up to `HEAD`, within the transaction that is under way, and enter it.
 
     Raises:
         LookbookError: a newer Lookbook has been here, or this user may not make a schema.
     """
-    await connection.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
-    version = await read_version(connection)  # whoever had the lock before has done it
+    await lock(connection)
+    await connection.execute(entering(schema))
+    version = await read_version(connection)  # whoever had the lock before may have done it
     if version == HEAD:
         return
     if version is not None and version > HEAD:
         raise LookbookError(
-            f"The registry's schema is {version}, of a newer Lookbook; this one knows {HEAD}.", "Upgrade Lookbook."
+            f"The registry's schema {schema} is {version}, of a newer Lookbook; this one knows {HEAD}.",
+            "Upgrade Lookbook.",
         )
     try:
-        if (
-            await connection.fetchval("SELECT to_regnamespace('lookbook')::oid") is None
-        ):  # IF NOT EXISTS asks for rights
-            await connection.execute("CREATE SCHEMA lookbook")
+        # IF NOT EXISTS asks for rights.
+        if await connection.fetchval("SELECT to_regnamespace($1)::oid", schema) is None:
+            await connection.execute(f"CREATE SCHEMA {schema}")
         await connection.execute(script(version))
     except asyncpg.InsufficientPrivilegeError as error:
         raise LookbookError(
             f"The registry's schema cannot be made: {error}.",
-            "Let its user create in the database, or own the schema lookbook and its tables.",
+            f"Let its user create in the database, or own the schema {schema} and its tables.",
         ) from error
 
 
-def script(version: str | None) -> str:
-    """The SQL of all steps after `version`. It is run as it stands, on a connection of our own."""
+def script(version: str | None, last: str = "head") -> str:
+    """The SQL of all steps after `version`, up to `last`. It is run as it stands, on a connection of our own."""
     # Alembic and SQLAlchemy are slow to import, and most commands find the schema up to date.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
@@ -63,5 +81,5 @@ def script(version: str | None) -> str:
     sql = io.StringIO()
     config = Config(output_buffer=sql)
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    command.upgrade(config, f"{version}:head" if version else "head", sql=True)
+    command.upgrade(config, f"{version}:{last}" if version else last, sql=True)
     return sql.getvalue()

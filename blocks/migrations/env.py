@@ -1,6 +1,6 @@
-"""Alembic's entry: writes the steps as SQL, for `blocks.migrations.upgrade` to run in a transaction of its own."""
+"""Alembic's entry: writes the steps as SQL, for `blocks.migrations.upgrade` to run in the schema that it is in."""
 
 from alembic import context
 
-context.configure(dialect_name="postgresql", version_table_schema="lookbook")
+context.configure(dialect_name="postgresql")
 context.run_migrations()

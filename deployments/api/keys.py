@@ -47,10 +47,10 @@ def create_key(registry: Registry, name: str, scopes: Collection[str]) -> str:
     kept = [scope for scope in SCOPES if scope in scopes]
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        if await connection.fetchval("SELECT count(*) FROM lookbook.api_keys WHERE revoked_at IS NULL") >= MOST_KEYS:
+        if await connection.fetchval("SELECT count(*) FROM api_keys WHERE revoked_at IS NULL") >= MOST_KEYS:
             raise UsageError(f"There are {MOST_KEYS} keys already.", "Revoke some first.")
         done = await connection.execute(
-            "INSERT INTO lookbook.api_keys (key_id, name, hash, scopes) VALUES ($1, $2, $3, $4)"
+            "INSERT INTO api_keys (key_id, name, hash, scopes) VALUES ($1, $2, $3, $4)"
             " ON CONFLICT (name) WHERE revoked_at IS NULL DO NOTHING",
             key_id,
             name,
@@ -69,8 +69,7 @@ def list_keys(registry: Registry) -> list[StoredKey]:
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> list[StoredKey]:
         rows = await connection.fetch(
-            "SELECT key_id, name, hash, scopes, created_at, revoked_at FROM lookbook.api_keys"
-            " ORDER BY created_at, key_id"
+            "SELECT key_id, name, hash, scopes, created_at, revoked_at FROM api_keys ORDER BY created_at, key_id"
         )
         return [_stored(dict(row)) for row in rows]
 
@@ -86,7 +85,7 @@ def revoke_key(registry: Registry, name: str) -> None:
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
         done = await connection.execute(
-            "UPDATE lookbook.api_keys SET revoked_at = now() WHERE name = $1 AND revoked_at IS NULL", name
+            "UPDATE api_keys SET revoked_at = now() WHERE name = $1 AND revoked_at IS NULL", name
         )
         if done.endswith(" 0"):
             raise UsageError(f"{name}: there is no such key.", 'See "lookbook api-key list".')

@@ -56,7 +56,7 @@ def submit(
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> tuple[Submission, bool]:
         row = await connection.fetchrow(
-            "INSERT INTO lookbook.api_runs"  # noqa: S608 - our own names
+            "INSERT INTO api_runs"  # noqa: S608 - our own names
             " (id, kind, key_id, idempotency_key, request_digest, request, snapshot_id, export_id)"
             " VALUES ($1, $2, $3, $4, $5, $6::json, $7, $8)"
             f" ON CONFLICT (key_id, kind, idempotency_key) DO NOTHING RETURNING {_COLUMNS}",
@@ -72,7 +72,7 @@ def submit(
         if row is not None:
             return _read(row), True
         row = await connection.fetchrow(
-            f"SELECT {_COLUMNS} FROM lookbook.api_runs"  # noqa: S608 - our own names
+            f"SELECT {_COLUMNS} FROM api_runs"  # noqa: S608 - our own names
             " WHERE key_id = $1 AND kind = $2 AND idempotency_key = $3",
             key_id,
             kind,
@@ -98,7 +98,7 @@ def note_run(registry: Registry, submission_id: str, run_id: str) -> None:
     """Note the run that a request became."""
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        await connection.execute("UPDATE lookbook.api_runs SET run_id = $2 WHERE id = $1", submission_id, run_id)
+        await connection.execute("UPDATE api_runs SET run_id = $2 WHERE id = $1", submission_id, run_id)
 
     registry.run(work)
 
@@ -107,9 +107,7 @@ def forget(registry: Registry, submission_id: str) -> None:
     """Remove a request that became nothing, and that nobody can ask for again."""
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        await connection.execute(
-            "DELETE FROM lookbook.api_runs WHERE id = $1 AND idempotency_key IS NULL", submission_id
-        )
+        await connection.execute("DELETE FROM api_runs WHERE id = $1 AND idempotency_key IS NULL", submission_id)
 
     registry.run(work)
 
@@ -119,7 +117,7 @@ def find(registry: Registry, kind: Kind, key_id: str, submission_id: str) -> Sub
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> Submission | None:
         row = await connection.fetchrow(
-            f"SELECT {_COLUMNS} FROM lookbook.api_runs WHERE id = $1 AND kind = $2 AND key_id = $3",  # noqa: S608
+            f"SELECT {_COLUMNS} FROM api_runs WHERE id = $1 AND kind = $2 AND key_id = $3",  # noqa: S608
             submission_id,
             kind,
             key_id,
@@ -134,9 +132,9 @@ def newest(registry: Registry, kind: Kind, key_id: str, limit: int, before: str 
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> list[Submission]:
         rows = await connection.fetch(
-            f"SELECT {_COLUMNS} FROM lookbook.api_runs WHERE kind = $1 AND key_id = $2"  # noqa: S608
+            f"SELECT {_COLUMNS} FROM api_runs WHERE kind = $1 AND key_id = $2"  # noqa: S608
             " AND ($3::text IS NULL OR (created_at, id) <"
-            " (SELECT created_at, id FROM lookbook.api_runs WHERE id = $3 AND key_id = $2))"
+            " (SELECT created_at, id FROM api_runs WHERE id = $3 AND key_id = $2))"
             " ORDER BY created_at DESC, id DESC LIMIT $4",
             kind,
             key_id,
@@ -152,7 +150,7 @@ def ingest_summary(registry: Registry, run_id: str) -> dict[str, Any] | None:
     """What the books say of an ingest's run, once it has ended."""
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> dict[str, Any] | None:
-        text = await connection.fetchval("SELECT summary FROM lookbook.runs WHERE run_id = $1", run_id)
+        text = await connection.fetchval("SELECT summary FROM runs WHERE run_id = $1", run_id)
         found: dict[str, Any] | None = json.loads(text) if text else None
         return found
 

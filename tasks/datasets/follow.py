@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,7 +15,7 @@ from blocks.errors import LookbookError
 from blocks.registry import Registry
 from blocks.warehouse import SnapshotLoad
 from blocks.workspace import Workspace
-from tasks.datasets.lease import lease
+from tasks.datasets.lease import warehouse_lease
 from tasks.datasets.manifest import TABLES, DamagedSnapshotError, Manifest, is_whole, read_published, read_table
 from tasks.datasets.registry_index import index_snapshot, indexed_snapshot
 from tasks.tables.dataset_tables import register_snapshot
@@ -54,7 +53,7 @@ def load(workspace: Workspace, manifest: Manifest) -> None:
     Datasets share the warehouse's tables, and a load may remake one: loads wait for each other. Who also holds a
     dataset's lease took it before.
     """
-    with lease(workspace.registry, "warehouse", math.inf), snapshot_load(workspace, manifest) as job:
+    with warehouse_lease(workspace.registry), snapshot_load(workspace, manifest) as job:
         models = load_models()
         workspace.warehouse.load_snapshot(job, models)
         register_snapshot(workspace, manifest, job.load_id, [*job.tables, *(model.name for model in models)])
@@ -107,7 +106,7 @@ def note_load(registry: Registry, job: SnapshotLoad, rows: Mapping[str, int | No
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
         await connection.execute(
-            "INSERT INTO lookbook.loads (load_id, dataset, snapshot_id, rows) VALUES ($1, $2, $3, $4::jsonb)"
+            "INSERT INTO loads (load_id, dataset, snapshot_id, rows) VALUES ($1, $2, $3, $4::jsonb)"
             " ON CONFLICT (load_id) DO UPDATE SET loaded_at = now(), rows = excluded.rows",
             job.load_id,
             job.dataset,

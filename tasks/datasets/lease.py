@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 
 import asyncpg
@@ -17,6 +17,7 @@ import psutil
 from blocks.errors import LookbookError
 from blocks.machine import this_host
 from blocks.registry import Held, Registry, held_leases, unfenced
+from blocks.registry_schema import all_schemas
 
 #: Seconds that a lease holds without renewal, and between renewals.
 LIFETIME = 90
@@ -29,20 +30,20 @@ OUT_OF_REACH = 300.0
 #: Each owner's counter is higher than that before it, also where the clock was set back; and, being the time, also
 #: where the registry was lost and made anew: the places that keep counters would refuse one that began at 1.
 TAKE = """
-INSERT INTO lookbook.leases (name, owner, expires_at, counter)
+INSERT INTO leases (name, owner, expires_at, counter)
 VALUES ($1, $2, now() + make_interval(secs => $3), (extract(epoch FROM now()) * 1000)::bigint)
 ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, expires_at = excluded.expires_at,
     counter = greatest(leases.counter + 1, excluded.counter)
 WHERE leases.expires_at < now() OR leases.owner = excluded.owner OR leases.owner = $4
-RETURNING counter
+RETURNING current_schema() AS schema, counter
 """
 #: Who lost a lease is not its owner any more, also where the one who took it gave it back.
 RENEW = """
-UPDATE lookbook.leases SET expires_at = now() + make_interval(secs => $3) WHERE name = $1 AND owner = $2
+UPDATE leases SET expires_at = now() + make_interval(secs => $3) WHERE name = $1 AND owner = $2
 """
 #: The row stays, for its counter; it ended long ago, whatever the clock says.
-GIVE_BACK = "UPDATE lookbook.leases SET owner = '', expires_at = 'epoch' WHERE name = $1 AND owner = $2"
-HOLDER = "SELECT owner FROM lookbook.leases WHERE name = $1 AND expires_at >= now()"
+GIVE_BACK = "UPDATE leases SET owner = '', expires_at = 'epoch' WHERE name = $1 AND owner = $2"
+HOLDER = "SELECT owner FROM leases WHERE name = $1 AND expires_at >= now()"
 
 
 @dataclass(frozen=True)
@@ -108,12 +109,12 @@ def lease(
         LookbookError: the registry fails, at the first look or for long.
     """
     owner = f"{this_process()}#{uuid.uuid4().hex}"  # two runs of one process are two owners
-    counter = _take_in_time(registry, name, owner, patience, waiting)
+    held = _take_in_time(registry, name, owner, patience, waiting)
     ended = threading.Event()
     renewal = threading.Thread(target=_renew, args=(registry, name, owner, ended), daemon=True)
     renewal.start()
     before = held_leases.get()
-    held_leases.set((*before, Held(registry.address(), name, owner, counter)))
+    held_leases.set((*before, held))
     try:
         yield
     finally:
@@ -122,6 +123,15 @@ def lease(
         renewal.join()
         with suppress(LookbookError), unfenced():  # it ends by itself, and must not hide why the block ended
             _give_back(registry, name, owner)
+
+
+def warehouse_lease(registry: Registry, name: str = "warehouse") -> AbstractContextManager[None]:
+    """Hold the lease of a warehouse, or of a table in it: lakes that share the warehouse wait for each other as well.
+
+    Raises:
+        LookbookError: as `lease`.
+    """
+    return lease(registry.of_lake(None), name, math.inf)
 
 
 def confirm(registry: Registry) -> None:
@@ -138,11 +148,18 @@ def confirm(registry: Registry) -> None:
         registry.run(nothing)
 
 
-def living_owners(registry: Registry) -> dict[str, Owner]:
-    """The leases that are held now, and by whom; those of dead processes do not count."""
+def living_owners(registry: Registry, *, of_all_lakes: bool = False) -> dict[str, Owner]:
+    """The leases that are held now, and by whom; those of dead processes do not count.
+
+    Args:
+        registry: where they are kept.
+        of_all_lakes: those of other lakes too, which have their books in the same database.
+    """
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> dict[str, Owner]:
-        rows = await connection.fetch("SELECT name, owner FROM lookbook.leases WHERE expires_at > now()")
+        places = [f"{schema}.leases" for schema in await all_schemas(connection)] if of_all_lakes else ["leases"]
+        held = " UNION ALL ".join(f"SELECT name, owner FROM {place} WHERE expires_at > now()" for place in places)  # noqa: S608 - schemas of ours
+        rows = await connection.fetch(held)
         owners = {row["name"]: Owner.parse(row["owner"]) for row in rows}
         return {name: owner for name, owner in owners.items() if not owner.is_dead()}
 
@@ -165,8 +182,7 @@ def _pauses() -> Iterator[float]:
         pause = min(2 * pause, LOOK)
 
 
-def _take_in_time(registry: Registry, name: str, owner: str, patience: float, waiting: Callable[[str], object]) -> int:
-    """Take it, or wait for it; the counter."""
+def _take_in_time(registry: Registry, name: str, owner: str, patience: float, waiting: Callable[[str], object]) -> Held:
     deadline, told = time.monotonic() + patience, ""
     pauses = _pauses()
     answered = -math.inf  # a registry that fails at the first look is told at once
@@ -184,18 +200,18 @@ def _take_in_time(registry: Registry, name: str, owner: str, patience: float, wa
         time.sleep(next(pauses))  # in the caller's thread: a signal that ends the run ends this too
 
 
-def _take(registry: Registry, name: str, owner: str) -> int:
-    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> int:
-        held = await connection.fetchval(HOLDER, name)
-        dead = held if held is not None and Owner.parse(held).is_dead() else None
-        counter: int | None = await connection.fetchval(TAKE, name, owner, float(LIFETIME), dead)
-        if counter is not None:
-            return counter
-        held = held or await connection.fetchval(HOLDER, name)
-        if held is None:
+def _take(registry: Registry, name: str, owner: str) -> Held:
+    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> Held:
+        holder = await connection.fetchval(HOLDER, name)
+        dead = holder if holder is not None and Owner.parse(holder).is_dead() else None
+        taken = await connection.fetchrow(TAKE, name, owner, float(LIFETIME), dead)
+        if taken is not None:
+            return Held(registry.address(), name, owner, taken["schema"], taken["counter"])
+        holder = holder or await connection.fetchval(HOLDER, name)
+        if holder is None:
             raise LeaseHeldError(f"{name}: another run has just ended.", "Run the command again.")
         raise LeaseHeldError(
-            f"{name}: another run is at work on it (process {Owner.parse(held).pid} on {Owner.parse(held).host}).",
+            f"{name}: another run is at work on it (process {Owner.parse(holder).pid} on {Owner.parse(holder).host}).",
             f"Wait for it, or end it; a lease that is not renewed ends after {LIFETIME} seconds.",
         )
 

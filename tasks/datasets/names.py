@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from blocks.lake import snapshots_folder
+
 
 def current_key(dataset: str) -> str:
     """The one mutable object: which snapshot readers see."""
@@ -10,7 +12,7 @@ def current_key(dataset: str) -> str:
 
 def snapshot_folder(dataset: str, snapshot_id: str) -> str:
     """The folder of a snapshot's files."""
-    return f"datasets/{dataset}/snapshots/{snapshot_id}"
+    return f"{snapshots_folder(dataset)}/{snapshot_id}"
 
 
 def batches_folder(dataset: str) -> str:

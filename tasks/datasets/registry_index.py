@@ -27,7 +27,7 @@ def indexed_snapshot(registry: Registry, dataset: str) -> str | None:
 
     async def work(connection: Any) -> str | None:  # noqa: ANN401
         return await connection.fetchval(  # type: ignore[no-any-return]
-            "SELECT snapshot_id FROM lookbook.current_snapshots WHERE dataset = $1", dataset
+            "SELECT snapshot_id FROM current_snapshots WHERE dataset = $1", dataset
         )
 
     return registry.run(work)
@@ -39,7 +39,7 @@ def index_snapshot(registry: Registry, manifest: Manifest, tables: Mapping[str, 
     async def work(connection: Any) -> None:  # noqa: ANN401
         async with connection.transaction():
             for name, (table, columns, _) in INDEXED.items():
-                await connection.execute(f"DELETE FROM lookbook.{name} WHERE dataset = $1", manifest.dataset)  # noqa: S608
+                await connection.execute(f"DELETE FROM {name} WHERE dataset = $1", manifest.dataset)  # noqa: S608
                 rows = ((manifest.dataset, *row) for row in _rows(tables[table], columns))
                 await copy_rows(connection, name, ["dataset", *columns], rows)
             await _note_snapshot(connection, manifest, tables)
@@ -49,7 +49,7 @@ def index_snapshot(registry: Registry, manifest: Manifest, tables: Mapping[str, 
 
 async def _note_snapshot(connection: Any, manifest: Manifest, tables: Mapping[str, pa.Table]) -> None:  # noqa: ANN401
     await connection.execute(
-        "INSERT INTO lookbook.snapshots (dataset, snapshot_id, digest, created_at, images, products)"
+        "INSERT INTO snapshots (dataset, snapshot_id, digest, created_at, images, products)"
         " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (dataset, snapshot_id) DO NOTHING",
         manifest.dataset,
         manifest.snapshot_id,
@@ -59,7 +59,7 @@ async def _note_snapshot(connection: Any, manifest: Manifest, tables: Mapping[st
         len(tables["products"]),
     )
     await connection.execute(
-        "INSERT INTO lookbook.current_snapshots (dataset, snapshot_id) VALUES ($1, $2)"
+        "INSERT INTO current_snapshots (dataset, snapshot_id) VALUES ($1, $2)"
         " ON CONFLICT (dataset) DO UPDATE SET snapshot_id = excluded.snapshot_id",
         manifest.dataset,
         manifest.snapshot_id,
@@ -71,8 +71,7 @@ def unannounced_snapshot(registry: Registry, dataset: str) -> str | None:
 
     async def work(connection: Any) -> str | None:  # noqa: ANN401
         return await connection.fetchval(  # type: ignore[no-any-return]
-            "SELECT snapshot_id FROM lookbook.current_snapshots"
-            " WHERE dataset = $1 AND announced IS DISTINCT FROM snapshot_id",
+            "SELECT snapshot_id FROM current_snapshots WHERE dataset = $1 AND announced IS DISTINCT FROM snapshot_id",
             dataset,
         )
 
@@ -83,9 +82,7 @@ def note_announced(registry: Registry, dataset: str, snapshot_id: str) -> None:
     """Note that a snapshot was announced."""
 
     async def work(connection: Any) -> None:  # noqa: ANN401
-        await connection.execute(
-            "UPDATE lookbook.current_snapshots SET announced = $2 WHERE dataset = $1", dataset, snapshot_id
-        )
+        await connection.execute("UPDATE current_snapshots SET announced = $2 WHERE dataset = $1", dataset, snapshot_id)
 
     registry.run(work)
 
@@ -98,7 +95,7 @@ def registry_differences(registry: Registry, manifest: Manifest, tables: Mapping
         for name, (table, columns, key_width) in INDEXED.items():
             chosen = ", ".join(columns)
             held = await connection.fetch(
-                f"SELECT {chosen} FROM lookbook.{name} WHERE dataset = $1",  # noqa: S608 - names of our own
+                f"SELECT {chosen} FROM {name} WHERE dataset = $1",  # noqa: S608 - names of our own
                 manifest.dataset,
             )
             lines += _compare(name, key_width, _rows(tables[table], columns), (tuple(row) for row in held))

@@ -16,15 +16,15 @@ def start_run(registry: Registry, run_id: str, dataset: str, source: str) -> Non
     owner = str(this_process())
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        open_runs = await connection.fetch("SELECT run_id, owner FROM lookbook.runs WHERE status = 'running'")
+        open_runs = await connection.fetch("SELECT run_id, owner FROM runs WHERE status = 'running'")
         dead = [row["run_id"] for row in open_runs if Owner.parse(row["owner"]).is_dead()]
         await connection.execute(
-            "UPDATE lookbook.runs SET status = 'killed', error = 'its process ended without a word'"
+            "UPDATE runs SET status = 'killed', error = 'its process ended without a word'"
             " WHERE run_id = ANY($1::text[])",
             dead,
         )
         await connection.execute(
-            "INSERT INTO lookbook.runs (run_id, dataset, source, status, owner) VALUES ($1, $2, $3, 'running', $4)"
+            "INSERT INTO runs (run_id, dataset, source, status, owner) VALUES ($1, $2, $3, 'running', $4)"
             # A run that Prefect retries keeps its id.
             " ON CONFLICT (run_id) DO UPDATE SET status = 'running', started_at = now(), ended_at = NULL,"
             " error = NULL, owner = excluded.owner",
@@ -42,7 +42,7 @@ def end_run(registry: Registry, run_id: str, summary: dict[str, Any] | None, err
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
         await connection.execute(
-            "UPDATE lookbook.runs SET status = $2, ended_at = now(), snapshot_id = $3, published = $4,"
+            "UPDATE runs SET status = $2, ended_at = now(), snapshot_id = $3, published = $4,"
             " summary = $5::jsonb, error = $6 WHERE run_id = $1",
             run_id,
             "failed" if error is not None else "completed",
@@ -61,8 +61,7 @@ def end_lost_run(registry: Registry, run_id: str, error: str) -> None:
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
         await connection.execute(
-            "UPDATE lookbook.runs SET status = 'failed', ended_at = now(), error = $2"
-            " WHERE run_id = $1 AND status = 'running'",
+            "UPDATE runs SET status = 'failed', ended_at = now(), error = $2 WHERE run_id = $1 AND status = 'running'",
             run_id,
             error,
         )
@@ -76,7 +75,7 @@ def list_runs(registry: Registry, dataset: str | None) -> list[dict[str, Any]]:
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> list[dict[str, Any]]:
         rows = await connection.fetch(
             "SELECT run_id, dataset, source, status, started_at, ended_at, snapshot_id, published, summary, error"
-            " FROM lookbook.runs WHERE $1::text IS NULL OR dataset = $1 ORDER BY started_at DESC",
+            " FROM runs WHERE $1::text IS NULL OR dataset = $1 ORDER BY started_at DESC",
             dataset,
         )
         return [

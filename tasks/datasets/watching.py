@@ -87,7 +87,7 @@ def read_watch(registry: Registry, source: str, dataset: str) -> Watch:
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> Watch:
         row = await connection.fetchrow(
-            "SELECT seen, announced FROM lookbook.watches WHERE dataset = $1 AND md5(source) = md5($2)", dataset, source
+            "SELECT seen, announced FROM watches WHERE dataset = $1 AND md5(source) = md5($2)", dataset, source
         )
         return Watch(row["seen"], row["announced"]) if row else Watch()
 
@@ -99,7 +99,7 @@ def write_watch(registry: Registry, source: str, dataset: str, watch: Watch) -> 
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
         await connection.execute(
-            "INSERT INTO lookbook.watches (dataset, source, seen, announced, changed_at) VALUES ($1, $2, $3, $4, now())"
+            "INSERT INTO watches (dataset, source, seen, announced, changed_at) VALUES ($1, $2, $3, $4, now())"
             " ON CONFLICT (dataset, md5(source)) DO UPDATE SET seen = excluded.seen, announced = excluded.announced,"
             " changed_at = excluded.changed_at",
             dataset,

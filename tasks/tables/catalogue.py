@@ -118,7 +118,7 @@ def register(registry: Registry, entries: Iterable[TableEntry]) -> None:
 async def write_entries(connection: asyncpg.Connection[asyncpg.Record], entries: Iterable[TableEntry]) -> None:
     """`register`, as a part of a transaction."""
     await connection.executemany(
-        "INSERT INTO lookbook.tables"
+        "INSERT INTO tables"
         " (place, name, kind, columns, partitions, rows, bytes, fresh_at, run_id, load_id, inputs)"
         " VALUES ($1, $2, $3, $4::jsonb, $5::jsonb, $6, $7, coalesce($8, now()), $9, $10, $11::jsonb)"
         " ON CONFLICT (place, name) DO UPDATE SET kind = excluded.kind, columns = excluded.columns,"
@@ -146,7 +146,7 @@ async def write_entries(connection: asyncpg.Connection[asyncpg.Record], entries:
 
 async def read_entries(connection: asyncpg.Connection[asyncpg.Record]) -> list[TableEntry]:
     """All entries, sorted by name."""
-    rows = await connection.fetch("SELECT * FROM lookbook.tables ORDER BY name, place")
+    rows = await connection.fetch("SELECT * FROM tables ORDER BY name, place")
     return [_entry(dict(row)) for row in rows]
 
 

@@ -11,6 +11,7 @@ import asyncpg
 from blocks.duckdb_warehouse import DuckDBWarehouse
 from blocks.errors import LookbookError
 from blocks.lake import Lake
+from blocks.registry_schema import feeds_schema
 from blocks.warehouse import FEEDS_SCHEMA, Warehouse, WarehouseTable
 from blocks.workspace import Workspace
 from tasks.datasets.manifest import read_published
@@ -143,7 +144,7 @@ async def _of_registry(
     rows = await connection.fetch(
         "SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = $1"
         " ORDER BY table_name, ordinal_position",
-        FEEDS_SCHEMA,
+        await feeds_schema(connection),
     )
     columns: dict[str, dict[str, str]] = {}
     for table, column, type_ in rows:

@@ -114,7 +114,7 @@ def _sum(inputs: Iterable[JsonValue]) -> int | None:
 async def _run_id(connection: asyncpg.Connection[asyncpg.Record], manifest: Manifest) -> str | None:
     """The run that published a snapshot; while it is still at work, that is the one which runs."""
     found: Any = await connection.fetchval(
-        "SELECT run_id FROM lookbook.runs WHERE dataset = $1 AND (status = 'running' OR snapshot_id = $2)"
+        "SELECT run_id FROM runs WHERE dataset = $1 AND (status = 'running' OR snapshot_id = $2)"
         " ORDER BY published AND snapshot_id IS NOT DISTINCT FROM $2 DESC, started_at DESC LIMIT 1",
         manifest.dataset,
         manifest.snapshot_id,

@@ -79,7 +79,7 @@ def _loads(registry: Registry, entry: TableEntry) -> list[dict[str, Any]]:
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> list[dict[str, Any]]:
         rows = await connection.fetch(
-            "SELECT load_id, pipeline, task, run_id, rows, rejected, inputs, loaded_at FROM lookbook.feed_loads"
+            "SELECT load_id, pipeline, task, run_id, rows, rejected, inputs, loaded_at FROM feed_loads"
             " WHERE place = $1 AND table_name = $2 ORDER BY loaded_at DESC LIMIT $3",
             entry.place,
             table,

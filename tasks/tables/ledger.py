@@ -61,7 +61,7 @@ def start_run(registry: Registry, pipeline: str, logical_date: datetime, params:
 
     async def work(connection: Connection) -> int:
         row = await connection.fetchrow(
-            "SELECT status, run_id, owner, generation FROM lookbook.feed_runs"
+            "SELECT status, run_id, owner, generation FROM feed_runs"
             " WHERE pipeline = $1 AND logical_date = $2 AND params = $3 FOR UPDATE",
             pipeline,
             logical_date,
@@ -69,7 +69,7 @@ def start_run(registry: Registry, pipeline: str, logical_date: datetime, params:
         )
         generation = _next_generation(row, run_id) if row else 0
         await connection.execute(
-            "INSERT INTO lookbook.feed_runs (pipeline, logical_date, params, run_id, owner, status, generation)"
+            "INSERT INTO feed_runs (pipeline, logical_date, params, run_id, owner, status, generation)"
             " VALUES ($1, $2, $3, $4, $5, 'running', $6) ON CONFLICT (pipeline, logical_date, params) DO UPDATE SET"
             " run_id = excluded.run_id, owner = excluded.owner, status = 'running', generation = excluded.generation,"
             " started_at = now(), ended_at = NULL, error = NULL,"
@@ -112,7 +112,7 @@ def commit_run(
 
     async def work(connection: Connection) -> None:
         done = await connection.fetchval(
-            "UPDATE lookbook.feed_runs SET status = $5, ended_at = now(), summary = $6::jsonb, error = NULL"
+            "UPDATE feed_runs SET status = $5, ended_at = now(), summary = $6::jsonb, error = NULL"
             " WHERE pipeline = $1 AND logical_date = $2 AND params = $3 AND run_id = $4 AND status = 'running'"
             " RETURNING generation",
             *(entry.pipeline, entry.logical_date, entry.params, entry.run_id, status, _json(summary)),
@@ -126,7 +126,7 @@ def commit_run(
         for task, state in states.items():
             before = (known or {}).get(task)
             moved = await connection.fetchval(
-                "INSERT INTO lookbook.feed_states AS known (pipeline, task, state) VALUES ($1, $2, $3::jsonb)"
+                "INSERT INTO feed_states AS known (pipeline, task, state) VALUES ($1, $2, $3::jsonb)"
                 " ON CONFLICT (pipeline, task) DO UPDATE SET state = excluded.state, committed_at = now()"
                 " WHERE known.state = $4::jsonb RETURNING true",
                 *(entry.pipeline, task, _json(state), None if before is None else _json(before)),
@@ -147,7 +147,7 @@ def fail_run(registry: Registry, run_id: str, error: str) -> None:
 
     async def work(connection: Connection) -> None:
         await connection.execute(
-            "UPDATE lookbook.feed_runs SET status = 'failed', ended_at = now(), error = $2"
+            "UPDATE feed_runs SET status = 'failed', ended_at = now(), error = $2"
             " WHERE run_id = $1 AND status = 'running'",
             run_id,
             error.replace("\x00", "\ufffd"),
@@ -162,7 +162,7 @@ def note_progress(registry: Registry, entry: Entry, summary: Mapping[str, Any]) 
 
     async def work(connection: Connection) -> None:
         await connection.execute(
-            "UPDATE lookbook.feed_runs SET summary = $5::jsonb"
+            "UPDATE feed_runs SET summary = $5::jsonb"
             " WHERE pipeline = $1 AND logical_date = $2 AND params = $3 AND run_id = $4",
             *(entry.pipeline, entry.logical_date, entry.params, entry.run_id, _json(summary)),
         )
@@ -175,7 +175,7 @@ def read_run(registry: Registry, pipeline: str, logical_date: datetime, params: 
 
     async def work(connection: Connection) -> dict[str, Any] | None:
         row = await connection.fetchrow(
-            "SELECT * FROM lookbook.feed_runs WHERE pipeline = $1 AND logical_date = $2 AND params = $3",
+            "SELECT * FROM feed_runs WHERE pipeline = $1 AND logical_date = $2 AND params = $3",
             *(pipeline, logical_date, params),
         )
         return _plain(row) if row else None
@@ -187,7 +187,7 @@ def read_states(registry: Registry, pipeline: str) -> dict[str, dict[str, Any]]:
     """What each extract of a pipeline knew at its last committed load, by the name of its task."""
 
     async def work(connection: Connection) -> dict[str, dict[str, Any]]:
-        rows = await connection.fetch("SELECT task, state FROM lookbook.feed_states WHERE pipeline = $1", pipeline)
+        rows = await connection.fetch("SELECT task, state FROM feed_states WHERE pipeline = $1", pipeline)
         return {row["task"]: json.loads(row["state"]) for row in rows}
 
     return registry.run(work)
@@ -198,7 +198,7 @@ def done_dates(registry: Registry, pipeline: str, params: str = "") -> set[datet
 
     async def work(connection: Connection) -> set[datetime]:
         rows = await connection.fetch(
-            "SELECT logical_date FROM lookbook.feed_runs"
+            "SELECT logical_date FROM feed_runs"
             " WHERE pipeline = $1 AND params = $2 AND status IN ('completed', 'skipped')",
             *(pipeline, params),
         )
@@ -212,7 +212,7 @@ def date_of_run(registry: Registry, run_id: str) -> datetime | None:
 
     async def work(connection: Connection) -> datetime | None:
         found: datetime | None = await connection.fetchval(
-            "SELECT logical_date FROM lookbook.feed_runs WHERE run_id = $1 ORDER BY started_at DESC LIMIT 1", run_id
+            "SELECT logical_date FROM feed_runs WHERE run_id = $1 ORDER BY started_at DESC LIMIT 1", run_id
         )
         return found
 
@@ -224,7 +224,7 @@ def last_runs(registry: Registry) -> dict[str, dict[str, Any]]:
 
     async def work(connection: Connection) -> dict[str, dict[str, Any]]:
         rows = await connection.fetch(
-            "SELECT DISTINCT ON (pipeline) * FROM lookbook.feed_runs ORDER BY pipeline, started_at DESC"
+            "SELECT DISTINCT ON (pipeline) * FROM feed_runs ORDER BY pipeline, started_at DESC"
         )
         return {row["pipeline"]: _plain(row) for row in rows}
 

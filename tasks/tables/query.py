@@ -77,7 +77,8 @@ def _names(workspace: Workspace, sql: str) -> tuple[Names, Names]:
         if len(name) > 1 and name[0].lower() == REGISTRY:
             raise LookbookError(
                 f"{'.'.join(name)} lies in the registry's PostgreSQL, which this command does not ask.",
-                f"Ask it with psql, as feeds.{name[-1]}, or load the table with target: warehouse or lake.",
+                f"Ask it with psql, as feeds.{name[-1]} (of a further lake: docs/tables.md), or load the table with "
+                "target: warehouse or lake.",
             )
     if of_lake:
         check_reads_only(sql)

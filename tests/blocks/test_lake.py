@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ import pytest
 
 from blocks.errors import LookbookError, ObjectConflictError, ObjectNotFoundError, SwapConflictError
 from blocks.gcs_lake import GcsLake
-from blocks.lake import FolderLake, Lake, ObjectInfo
+from blocks.lake import IDENTITY, FolderLake, Lake, ObjectInfo
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import GcsServer, serving_gcs
 
@@ -204,6 +205,45 @@ def test_a_removed_object_may_be_swapped_in_again(lake: Lake) -> None:
     assert lake.read_version("CURRENT") is None
     lake.swap("CURRENT", b"two", None)
     assert lake.get("CURRENT") == b"two"
+
+
+def test_many_that_ask_for_the_id_at_once_get_one_that_stays(lake: Lake) -> None:
+    start, found = threading.Barrier(6), set()
+
+    def ask(one: Lake) -> None:
+        start.wait(60)
+        found.add(one.id)
+
+    threads = [threading.Thread(target=ask, args=(lake,)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (name,) = found
+    assert re.fullmatch(r"[0-9a-f]{32}", str(name))
+    assert lake.read_id() == lake.id == name
+
+
+def test_an_id_that_is_looked_for_only_is_not_made_and_one_that_is_known_is_not_read_again(lake: Lake) -> None:
+    assert lake.read_id() is None
+    assert lake.read_version(IDENTITY) is None
+    name = lake.id
+    lake.remove(IDENTITY)
+    assert lake.id == name
+    assert lake.model_copy().id == name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"{}", b"[]", b"\xff", b'{"id": 5}', b'{"id": "%s"}' % (b"A" * 32), b'{"id": "%s"}' % (b"a" * 33),
+     b'{"id": "%s\\n"}' % (b"a" * 32), b'{"id": "x; DROP SCHEMA lookbook"}'],
+)  # fmt: skip
+def test_an_id_that_is_none_is_named_and_stays(lake: Lake, text: bytes) -> None:
+    lake.replace(IDENTITY, text)
+    with pytest.raises(LookbookError, match=r"lake\.json does not hold the lake's id") as caught:
+        assert lake.id
+    assert caught.value.way_out
+    assert lake.get(IDENTITY) == text
 
 
 COUNT_UP = """

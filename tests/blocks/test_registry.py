@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import subprocess
 import sys
 import threading
@@ -13,13 +12,10 @@ from typing import Any, TypeAlias
 
 import asyncpg
 import pytest
-from alembic import command
-from alembic.config import Config
 
-import blocks.migrations
 import tasks.datasets.lease
 from blocks.errors import LookbookError, StatementTimeoutError
-from blocks.migrations import HEAD
+from blocks.migrations import HEAD, script
 from blocks.registry import Registry, copy_rows
 from tasks.datasets.lease import LeaseHeldError, lease, living_owners, this_process
 from tasks.datasets.registry_index import INDEXED
@@ -101,18 +97,9 @@ def test_many_that_find_an_empty_database_at_once_make_one_schema(empty: Place) 
 def test_a_schema_of_any_earlier_step_is_brought_up_to_date(empty: Place) -> None:
     whole = columns_of(empty.registry())
     execute(empty.url, "DROP SCHEMA lookbook CASCADE")
-    execute(empty.url, f"CREATE SCHEMA lookbook; {script_up_to('0001')}")
+    execute(empty.url, f"CREATE SCHEMA lookbook; SET search_path TO lookbook; {script(None, '0001')}")
     assert columns_of(empty.registry()) == whole
     assert one(empty.registry(), "SELECT version_num FROM lookbook.alembic_version") == HEAD
-
-
-def script_up_to(step: str) -> str:
-    """The SQL of the first steps."""
-    config = Config(output_buffer=io.StringIO())
-    config.set_main_option("script_location", str(Path(blocks.migrations.__file__).parent))
-    command.upgrade(config, step, sql=True)
-    assert isinstance(config.output_buffer, io.StringIO)
-    return config.output_buffer.getvalue()
 
 
 def test_the_tables_have_the_columns_that_are_written(empty: Place) -> None:
@@ -129,10 +116,10 @@ def test_a_schema_that_is_up_to_date_is_left_alone(empty: Place, monkeypatch: py
     registry = empty.registry()
     before = columns_of(registry)
 
-    async def never(connection: Connection) -> None:
-        raise AssertionError(f"upgraded again: {connection}")
+    async def never(connection: Connection, lake: object) -> str:
+        raise AssertionError(f"upgraded again: {connection} {lake}")
 
-    monkeypatch.setattr("blocks.registry.upgrade", never)
+    monkeypatch.setattr("blocks.registry.settle", never)
     assert columns_of(registry) == before
 
 

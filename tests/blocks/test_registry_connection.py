@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import blocks.migrations
 from blocks import registry_connection
 from blocks.connector_registry import ConnectorRegistry
 from blocks.errors import LookbookError, OutOfReachError
+from blocks.lake import FolderLake
 from blocks.migrations import HEAD
 from blocks.registry import PostgresRegistry, Registry
 from blocks.registry_connection import Address
@@ -144,13 +146,18 @@ def test_a_schema_of_a_newer_lookbook_is_left_alone(guarded: Place) -> None:
     refusal(guarded.registry(), "of a newer Lookbook")
 
 
-def test_a_user_without_rights_is_told_which_one_to_ask_for_or_takes_a_schema_made_for_it(guarded: Place) -> None:
+def test_a_user_without_rights_is_told_which_one_to_ask_for_or_takes_a_schema_made_for_it(
+    guarded: Place, tmp_path: Path
+) -> None:
     user = f"guest_{guarded.database}"
     execute(guarded.url, f"CREATE ROLE {user} LOGIN PASSWORD 'hunter2'")
     guest = by_url(guarded.url.replace(f"lookbook:{quote(PASSWORD, safe='')}", f"{user}:hunter2"))
     assert "create in the database" in refusal(guest, "schema cannot be made: permission denied").way_out
     execute(guarded.url, f"CREATE SCHEMA lookbook AUTHORIZATION {user}")
     assert ask(guest) == 1
+    first, further = (guest.of_lake(FolderLake(root=tmp_path / name)) for name in ("first", "further"))
+    assert ask(first) == 1
+    assert re.search(r"own the schema lookbook_[0-9a-f]{16} ", refusal(further, "schema cannot be made").way_out)
     execute(guarded.url, f"DROP OWNED BY {user}; DROP ROLE {user}")
 
 

@@ -60,12 +60,12 @@ def test_servers_that_a_run_of_another_command_uses_are_left(tmp_path: Path, mon
         return True
 
     said: list[str] = []
-    monkeypatch.setattr(lease, "living_owners", lambda _: {"dataset/shoes": owner})
+    monkeypatch.setattr(lease, "living_owners", lambda _, **__: {"dataset/shoes": owner})
     serving._stop_unless_used(stop, tmp_path, said.append)
     assert stopped == []
     assert str(owner.pid) in said[0]
     assert "lookbook stop" in said[0]
-    monkeypatch.setattr(lease, "living_owners", lambda _: {})
+    monkeypatch.setattr(lease, "living_owners", lambda _, **__: {})
     serving._stop_unless_used(stop, tmp_path, said.append)
     assert stopped == [tmp_path]
 

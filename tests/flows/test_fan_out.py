@@ -94,7 +94,7 @@ def test_without_dask_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
 def test_a_work_pool_on_sqlite_is_warned_of_with_the_way_out(
     executor: Executor, on_sqlite: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(fan_out.prefect_server, "is_on_sqlite", lambda _: on_sqlite)
+    monkeypatch.setattr("blocks.embedded.prefect_server.is_on_sqlite", lambda _: on_sqlite)
     monkeypatch.setattr(fan_out, "get_run_logger", logging.getLogger)
     fan_out.warn_of_sqlite(executor)
     warned = "PREFECT_SERVER_DATABASE_CONNECTION_URL to a PostgreSQL" in caplog.text

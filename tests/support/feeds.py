@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from blocks.duckdb_warehouse import DuckDBWarehouse
 from blocks.registry import Registry
+from blocks.registry_schema import feeds_schema
 from blocks.workspace import Workspace
 from tasks.tables.batches import stage_batch
 from tasks.tables.context import Context, Staged
@@ -76,7 +77,8 @@ def _of_warehouse(workspace: Workspace, table: str) -> list[Row]:
 
 def _of_registry(registry: Registry, table: str) -> list[Row]:
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> list[Row]:
-        return [dict(row) for row in await connection.fetch(f'SELECT * FROM feeds."{table}"')]
+        schema = await feeds_schema(connection)
+        return [dict(row) for row in await connection.fetch(f'SELECT * FROM {schema}."{table}"')]
 
     return registry.run(work)
 

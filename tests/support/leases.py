@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from blocks.migrations import FIRST
 from blocks.registry import Held, Registry, held_leases, unfenced
 from blocks.registry_connection import Address
 from tasks.datasets.lease import confirm
@@ -14,7 +15,7 @@ from tasks.datasets.lease import confirm
 @contextmanager
 def holding(counter: int, name: str = "warehouse") -> Iterator[None]:
     """Be a run that holds a lease with this counter, without a registry."""
-    before = held_leases.set((Held(Address(""), name, f"owner {counter}", counter),))
+    before = held_leases.set((Held(Address(""), name, f"owner {counter}", FIRST, counter),))
     try:
         yield
     finally:

@@ -6,7 +6,7 @@ revision = "0001"
 down_revision = None
 
 STATEMENTS = """
-CREATE TABLE lookbook.runs (
+CREATE TABLE runs (
     run_id text PRIMARY KEY,
     dataset text NOT NULL,
     source text NOT NULL,
@@ -19,8 +19,8 @@ CREATE TABLE lookbook.runs (
     summary jsonb,
     error text
 );
-CREATE INDEX ON lookbook.runs (dataset, started_at);
-CREATE TABLE lookbook.snapshots (
+CREATE INDEX ON runs (dataset, started_at);
+CREATE TABLE snapshots (
     dataset text NOT NULL,
     snapshot_id text NOT NULL,
     digest text NOT NULL,
@@ -29,11 +29,11 @@ CREATE TABLE lookbook.snapshots (
     products bigint NOT NULL,
     PRIMARY KEY (dataset, snapshot_id)
 );
-CREATE TABLE lookbook.current_snapshots (
+CREATE TABLE current_snapshots (
     dataset text PRIMARY KEY,
     snapshot_id text NOT NULL
 );
-CREATE TABLE lookbook.assets (
+CREATE TABLE assets (
     dataset text NOT NULL,
     key text NOT NULL,
     outcome text NOT NULL,
@@ -46,9 +46,9 @@ CREATE TABLE lookbook.assets (
     orphan boolean NOT NULL
 );
 -- An index holds no name of several thousand bytes, as archives may: their digests take its place.
-CREATE UNIQUE INDEX ON lookbook.assets (dataset, md5(key));
-CREATE INDEX ON lookbook.assets (sha256);
-CREATE TABLE lookbook.products (
+CREATE UNIQUE INDEX ON assets (dataset, md5(key));
+CREATE INDEX ON assets (sha256);
+CREATE TABLE products (
     dataset text NOT NULL,
     file text NOT NULL,
     line bigint NOT NULL,
@@ -57,8 +57,8 @@ CREATE TABLE lookbook.products (
     missing_reason text,
     image_key text
 );
-CREATE UNIQUE INDEX ON lookbook.products (dataset, md5(file), line);
-CREATE TABLE lookbook.rejects (
+CREATE UNIQUE INDEX ON products (dataset, md5(file), line);
+CREATE TABLE rejects (
     dataset text NOT NULL,
     reject_id text NOT NULL,
     kind text NOT NULL,
@@ -68,14 +68,14 @@ CREATE TABLE lookbook.rejects (
     raw text NOT NULL,
     PRIMARY KEY (dataset, reject_id)
 );
-CREATE TABLE lookbook.loads (
+CREATE TABLE loads (
     load_id text PRIMARY KEY,
     dataset text NOT NULL,
     snapshot_id text NOT NULL,
     loaded_at timestamptz NOT NULL DEFAULT now(),
     rows jsonb NOT NULL
 );
-CREATE TABLE lookbook.leases (
+CREATE TABLE leases (
     name text PRIMARY KEY,
     owner text NOT NULL,
     expires_at timestamptz NOT NULL
@@ -91,4 +91,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop the tables: the lake holds what is needed to fill them again."""
-    op.execute("DROP SCHEMA lookbook CASCADE")
+    op.execute("DROP TABLE runs, snapshots, current_snapshots, assets, products, rejects, loads, leases")

@@ -9,7 +9,7 @@ down_revision = "0001"
 def upgrade() -> None:
     """Create the table."""
     op.execute("""
-        CREATE TABLE lookbook.watches (
+        CREATE TABLE watches (
             dataset text NOT NULL,
             source text NOT NULL,
             seen text NOT NULL,
@@ -18,9 +18,9 @@ def upgrade() -> None:
         )
     """)
     # As in the books: an index holds no path of several thousand bytes.
-    op.execute("CREATE UNIQUE INDEX ON lookbook.watches (dataset, md5(source))")
+    op.execute("CREATE UNIQUE INDEX ON watches (dataset, md5(source))")
 
 
 def downgrade() -> None:
     """Drop the table: every source is then announced once more, which changes nothing."""
-    op.execute("DROP TABLE lookbook.watches")
+    op.execute("DROP TABLE watches")

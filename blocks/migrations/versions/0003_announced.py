@@ -8,10 +8,10 @@ down_revision = "0002"
 
 def upgrade() -> None:
     """Add the column; what was published until now counts as announced."""
-    op.execute("ALTER TABLE lookbook.current_snapshots ADD COLUMN announced text")
-    op.execute("UPDATE lookbook.current_snapshots SET announced = snapshot_id")
+    op.execute("ALTER TABLE current_snapshots ADD COLUMN announced text")
+    op.execute("UPDATE current_snapshots SET announced = snapshot_id")
 
 
 def downgrade() -> None:
     """Drop the column."""
-    op.execute("ALTER TABLE lookbook.current_snapshots DROP COLUMN announced")
+    op.execute("ALTER TABLE current_snapshots DROP COLUMN announced")

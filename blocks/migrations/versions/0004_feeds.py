@@ -7,14 +7,14 @@ down_revision = "0003"
 
 # As in the books: an index holds no name of several thousand bytes.
 STATEMENTS = """
-CREATE TABLE lookbook.feed_states (
+CREATE TABLE feed_states (
     pipeline text NOT NULL,
     task text NOT NULL,
     state jsonb NOT NULL,
     committed_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (pipeline, task)
 );
-CREATE TABLE lookbook.feed_inputs (
+CREATE TABLE feed_inputs (
     pipeline text NOT NULL,
     task text NOT NULL,
     input text NOT NULL,
@@ -22,8 +22,8 @@ CREATE TABLE lookbook.feed_inputs (
     modified_at timestamptz,
     taken_at timestamptz NOT NULL DEFAULT now()
 );
-CREATE UNIQUE INDEX ON lookbook.feed_inputs (pipeline, task, md5(input));
-CREATE TABLE lookbook.feed_runs (
+CREATE UNIQUE INDEX ON feed_inputs (pipeline, task, md5(input));
+CREATE TABLE feed_runs (
     pipeline text NOT NULL,
     logical_date timestamptz NOT NULL,
     params text NOT NULL,
@@ -37,7 +37,7 @@ CREATE TABLE lookbook.feed_runs (
     error text,
     PRIMARY KEY (pipeline, logical_date, params)
 );
-CREATE TABLE lookbook.feed_loads (
+CREATE TABLE feed_loads (
     load_id text NOT NULL,
     place text NOT NULL,
     table_name text NOT NULL,
@@ -50,7 +50,7 @@ CREATE TABLE lookbook.feed_loads (
     loaded_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (load_id, place, table_name)
 );
-CREATE TABLE lookbook.feed_rejects (
+CREATE TABLE feed_rejects (
     reject_id text NOT NULL,
     pipeline text NOT NULL,
     task text NOT NULL,
@@ -65,8 +65,8 @@ CREATE TABLE lookbook.feed_rejects (
     rejected_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (pipeline, task, reject_id)
 );
-CREATE INDEX ON lookbook.feed_rejects (load_id);
-CREATE TABLE lookbook.tables (
+CREATE INDEX ON feed_rejects (load_id);
+CREATE TABLE tables (
     place text NOT NULL,
     name text NOT NULL,
     kind text NOT NULL,
@@ -91,7 +91,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop them: states and inputs are lost, so that every feed is extracted once more."""
-    op.execute(
-        "DROP TABLE lookbook.feed_states, lookbook.feed_inputs, lookbook.feed_runs, lookbook.feed_loads,"
-        " lookbook.feed_rejects, lookbook.tables"
-    )
+    op.execute("DROP TABLE feed_states, feed_inputs, feed_runs, feed_loads, feed_rejects, tables")

@@ -6,7 +6,7 @@ revision = "0005"
 down_revision = "0004"
 
 STATEMENTS = """
-CREATE TABLE lookbook.api_keys (
+CREATE TABLE api_keys (
     key_id text PRIMARY KEY,
     name text NOT NULL,
     hash text NOT NULL,
@@ -14,8 +14,8 @@ CREATE TABLE lookbook.api_keys (
     created_at timestamptz NOT NULL DEFAULT now(),
     revoked_at timestamptz
 );
-CREATE UNIQUE INDEX ON lookbook.api_keys (name) WHERE revoked_at IS NULL;
-CREATE TABLE lookbook.api_runs (
+CREATE UNIQUE INDEX ON api_keys (name) WHERE revoked_at IS NULL;
+CREATE TABLE api_runs (
     id text PRIMARY KEY,
     kind text NOT NULL CHECK (kind IN ('export', 'ingest')),
     key_id text NOT NULL,
@@ -27,8 +27,8 @@ CREATE TABLE lookbook.api_runs (
     run_id text,
     created_at timestamptz NOT NULL DEFAULT now()
 );
-CREATE UNIQUE INDEX ON lookbook.api_runs (key_id, kind, idempotency_key);
-CREATE INDEX ON lookbook.api_runs (key_id, kind, created_at)
+CREATE UNIQUE INDEX ON api_runs (key_id, kind, idempotency_key);
+CREATE INDEX ON api_runs (key_id, kind, created_at)
 """
 
 
@@ -41,4 +41,4 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Drop them: keys are lost, runs and what they made stay."""
     for name in ("api_keys", "api_runs"):
-        op.execute(f"DROP TABLE lookbook.{name}")
+        op.execute(f"DROP TABLE {name}")

@@ -8,10 +8,10 @@ down_revision = "0005"
 
 def upgrade() -> None:
     """Add the column; who holds a lease now lets all others go first."""
-    op.execute("ALTER TABLE lookbook.leases ADD COLUMN counter bigint NOT NULL DEFAULT 0")
+    op.execute("ALTER TABLE leases ADD COLUMN counter bigint NOT NULL DEFAULT 0")
 
 
 def downgrade() -> None:
     """Drop the column, and the leases that were given back."""
-    op.execute("DELETE FROM lookbook.leases WHERE owner = ''")
-    op.execute("ALTER TABLE lookbook.leases DROP COLUMN counter")
+    op.execute("DELETE FROM leases WHERE owner = ''")
+    op.execute("ALTER TABLE leases DROP COLUMN counter")

@@ -29,7 +29,7 @@ def known_fingerprints(registry: Registry, pipeline: str, task: str, inputs: Seq
         for start in range(0, len(inputs), CHUNK):
             hashes = [_hash(one) for one in inputs[start : start + CHUNK]]
             rows = await connection.fetch(
-                "SELECT input, fingerprint FROM lookbook.feed_inputs"
+                "SELECT input, fingerprint FROM feed_inputs"
                 " WHERE pipeline = $1 AND task = $2 AND md5(input) = ANY($3::text[])",
                 pipeline,
                 task,
@@ -69,7 +69,7 @@ async def commit_inputs(
     for start in range(0, len(inputs), CHUNK):
         chunk = inputs[start : start + CHUNK]
         await connection.execute(
-            "INSERT INTO lookbook.feed_inputs (pipeline, task, input, fingerprint, modified_at)"
+            "INSERT INTO feed_inputs (pipeline, task, input, fingerprint, modified_at)"
             " SELECT $1, $2, * FROM unnest($3::text[], $4::text[], $5::timestamptz[])"
             " ON CONFLICT (pipeline, task, md5(input)) DO UPDATE SET fingerprint = excluded.fingerprint,"
             " modified_at = excluded.modified_at, taken_at = now()",

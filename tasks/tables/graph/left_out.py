@@ -62,7 +62,7 @@ class LeftOut:
 
         async def work(connection: Connection) -> None:
             await connection.execute(
-                "DELETE FROM lookbook.feed_rejects WHERE pipeline = $1 AND task = $2", context.pipeline.name, task
+                "DELETE FROM feed_rejects WHERE pipeline = $1 AND task = $2", context.pipeline.name, task
             )
             await copy_rows(connection, "feed_rejects", COLUMNS, records)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("reject_id", "pipeline", "task", "place", "table_name", "load_id", "rule", "message", "raw", "input", "line")
 NOTE_LOAD = """
-INSERT INTO lookbook.feed_loads (load_id, place, table_name, pipeline, task, run_id, rows, rejected, inputs)
+INSERT INTO feed_loads (load_id, place, table_name, pipeline, task, run_id, rows, rejected, inputs)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb)
 ON CONFLICT (load_id, place, table_name) DO UPDATE SET run_id = excluded.run_id, rows = excluded.rows,
     rejected = excluded.rejected, inputs = excluded.inputs, loaded_at = now()
@@ -100,7 +100,7 @@ def write_books(
 
     async def work(connection: Connection) -> None:
         await connection.execute(
-            "DELETE FROM lookbook.feed_rejects WHERE pipeline = $1 AND task = $2 AND place = $3 AND table_name = $4"
+            "DELETE FROM feed_rejects WHERE pipeline = $1 AND task = $2 AND place = $3 AND table_name = $4"
             " AND ($5 OR load_id = $6)",
             *(entry.pipeline, entry.task, entry.place, entry.table, whole, entry.load_id),
         )
@@ -132,7 +132,7 @@ def open_rejects(registry: Registry, pipeline: str, task: str | None = None) -> 
 
     async def work(connection: Connection) -> list[dict[str, Any]]:
         rows = await connection.fetch(
-            f"SELECT {', '.join(COLUMNS)}, rejected_at FROM lookbook.feed_rejects"  # noqa: S608 - columns of ours
+            f"SELECT {', '.join(COLUMNS)}, rejected_at FROM feed_rejects"  # noqa: S608 - columns of ours
             " WHERE pipeline = $1 AND ($2::text IS NULL OR task = $2) ORDER BY task, load_id, input, line, reject_id",
             pipeline,
             task,

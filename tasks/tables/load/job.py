@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from blocks.warehouse import FEEDS_SCHEMA
 from tasks.tables.spec.loading import LoadSettings
 
 #: What every row of a feed's table carries: which load brought it, and when (UTC).
@@ -29,6 +30,7 @@ class LoadJob:
         load_id: stands in every row.
         loaded_at: stands in every row, with a zone.
         settings: disposition, keys and so on.
+        schema: where the table lies; a place may put in another.
     """
 
     table: str
@@ -38,6 +40,7 @@ class LoadJob:
     load_id: str
     loaded_at: datetime
     settings: LoadSettings
+    schema: str = FEEDS_SCHEMA
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blocks.registry import Registry
-from blocks.warehouse import FEEDS_SCHEMA
+from blocks.registry_schema import feeds_schema
 from tasks.tables.engine import engine, memory_for, quoted, text
 from tasks.tables.load import statements as sql
 from tasks.tables.load.column_types import BINARY, BOOL, DATE, DATETIME, FLOAT, INSTANT, INTEGER, JSON, TEXT, TIME
@@ -42,7 +43,7 @@ _TYPES = {
 
 
 class PostgresTables:
-    """The schema ``feeds`` of the registry's database; a load is one transaction.
+    """The schema of feeds in the registry's database, ``feeds`` or that of a further lake; a load is one transaction.
 
     A replace deletes and writes anew: TRUNCATE, and a table that takes the place of another, would show no rows to
     readers whose transaction began before.
@@ -63,17 +64,24 @@ class PostgresTables:
         """See `Destination.state`."""
 
         async def work(connection: Connection) -> TableState | None:
-            columns = await _columns(connection, table)
+            schema = await feeds_schema(connection)
+            columns = await _columns(connection, schema, table)
             if columns is None:
                 return None
-            rows = await connection.fetchval(f"SELECT count(*) FROM {sql.qualified(table)}")  # noqa: S608 - quoted
-            size = await connection.fetchval("SELECT pg_total_relation_size($1::text::regclass)", sql.qualified(table))
+            name = sql.qualified(table, schema)
+            rows = await connection.fetchval(f"SELECT count(*) FROM {name}")  # noqa: S608 - quoted
+            size = await connection.fetchval("SELECT pg_total_relation_size($1::text::regclass)", name)
             return TableState(columns, rows, size)
 
         return self._registry.run(work)
 
     def load(self, job: LoadJob) -> int | None:
         """See `Destination.load`."""
+
+        async def widen(connection: Connection) -> LoadJob:
+            placed = replace(job, schema=await feeds_schema(connection))
+            await _widen(connection, placed)
+            return placed
 
         async def work(connection: Connection) -> int:
             await _make(connection, job)
@@ -86,13 +94,13 @@ class PostgresTables:
             return job.rows - rows
 
         # A transaction of its own: to add a column shuts readers out, who are not to wait for the rows.
-        self._registry.run(lambda connection: _widen(connection, job))
+        job = self._registry.run(widen)
         return self._registry.run(work)
 
 
 async def _widen(connection: Connection, job: LoadJob) -> None:
     """Give a table that is there the columns that it lacks."""
-    standing = await _columns(connection, job.table)
+    standing = await _columns(connection, job.schema, job.table)
     for statement in sql.evolve_table("postgres", job, standing) if standing is not None else ():
         await connection.execute(statement)
 
@@ -100,14 +108,15 @@ async def _widen(connection: Connection, job: LoadJob) -> None:
 async def _make(connection: Connection, job: LoadJob) -> None:
     """Make the table if it is not there; no other load writes to it until the transaction ends."""
     wanted = {sql.LOADS: sql.LOADS_COLUMNS, job.table: sql.table_columns(job)}
-    if any([await _columns(connection, table) is None for table in wanted]):
+    if any([await _columns(connection, job.schema, table) is None for table in wanted]):
         # Of two transactions that make one thing if it is not there, one fails.
         await connection.execute("SELECT pg_advisory_xact_lock(hashtext('lookbook feeds'))")
-        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(FEEDS_SCHEMA)}")
+        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(job.schema)}")
         for table, columns in wanted.items():
-            if await _columns(connection, table) is None:
-                await connection.execute(sql.create_table("postgres", table, columns))
-    await connection.execute(f"LOCK TABLE {sql.qualified(job.table)} IN SHARE ROW EXCLUSIVE MODE")  # readers read on
+            if await _columns(connection, job.schema, table) is None:
+                await connection.execute(sql.create_table("postgres", table, columns, job.schema))
+    name = sql.qualified(job.table, job.schema)
+    await connection.execute(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")  # readers read on
 
 
 async def _insert(connection: Connection, job: LoadJob, scratch: Path) -> int:
@@ -115,7 +124,7 @@ async def _insert(connection: Connection, job: LoadJob, scratch: Path) -> int:
     for statement in sql.delete_before(job, await connection.fetchval(sql.listed_loads(job))):
         await connection.execute(statement)
     selects = [f"SELECT * FROM read_parquet([{text(str(path))}], hive_partitioning = false)" for path in job.files]  # noqa: S608
-    written = await _copy(connection, job, selects, job.columns, scratch, FEEDS_SCHEMA)
+    written = await _copy(connection, job, selects, job.columns, scratch, job.schema)
     check_written(job, written, job.rows)
     return written
 
@@ -221,12 +230,12 @@ def _csv_value(name: str, type_: str) -> str:
     return column
 
 
-async def _columns(connection: Connection, table: str) -> dict[str, str] | None:
+async def _columns(connection: Connection, schema: str, table: str) -> dict[str, str] | None:
     rows = await connection.fetch(
         "SELECT attname, format_type(atttypid, atttypmod) AS type FROM pg_attribute"
         " JOIN pg_class ON pg_class.oid = attrelid JOIN pg_namespace ON pg_namespace.oid = relnamespace"
         " WHERE nspname = $1 AND relname = $2 AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
-        FEEDS_SCHEMA,
+        schema,
         table,
     )
     return dict(_typed(rows)) or None

@@ -187,13 +187,12 @@ def _settle(
 
     async def work(connection: Connection) -> None:
         await connection.execute(
-            "DELETE FROM lookbook.feed_rejects WHERE pipeline = $1 AND task = $2 AND reject_id = ANY($3)",
+            "DELETE FROM feed_rejects WHERE pipeline = $1 AND task = $2 AND reject_id = ANY($3)",
             *(entry.pipeline, entry.task, gone),
         )
         for values in changed:
             await connection.execute(
-                "UPDATE lookbook.feed_rejects SET rule = $1, message = $2"
-                " WHERE pipeline = $3 AND task = $4 AND reject_id = $5",
+                "UPDATE feed_rejects SET rule = $1, message = $2 WHERE pipeline = $3 AND task = $4 AND reject_id = $5",
                 *values,
             )
         if gone:

@@ -47,9 +47,9 @@ _DLT_TYPES: dict[str, dict[str, Any]] = {
 }
 
 
-def qualified(table: str) -> str:
-    """A table of the schema of feeds, as SQL takes it."""
-    return f"{quoted(FEEDS_SCHEMA)}.{quoted(table)}"
+def qualified(table: str, schema: str = FEEDS_SCHEMA) -> str:
+    """A table of a schema of feeds, as SQL takes it."""
+    return f"{quoted(schema)}.{quoted(table)}"
 
 
 def destination_type(engine: str, type_: str) -> str:
@@ -58,10 +58,10 @@ def destination_type(engine: str, type_: str) -> str:
     return str(mapper.to_destination_type({"name": "column"} | _dlt_type(type_), {"name": "table"}))
 
 
-def create_table(engine: str, table: str, columns: Mapping[str, str]) -> str:
+def create_table(engine: str, table: str, columns: Mapping[str, str], schema: str = FEEDS_SCHEMA) -> str:
     """The statement that makes a table."""
     described = ", ".join(f"{quoted(name)} {destination_type(engine, type_)}" for name, type_ in columns.items())
-    return f"CREATE TABLE {qualified(table)} ({described})"
+    return f"CREATE TABLE {qualified(table, schema)} ({described})"
 
 
 def table_columns(job: LoadJob) -> dict[str, str]:
@@ -77,12 +77,12 @@ def evolve_table(engine: str, job: LoadJob, standing: Mapping[str, str] | None) 
     """
     wanted = table_columns(job)
     if standing is None:
-        return [create_table(engine, job.table, wanted)]
+        return [create_table(engine, job.table, wanted, job.schema)]
     statements = []
     for name, type_ in wanted.items():
         if name not in standing:
             described = f"{quoted(name)} {destination_type(engine, type_)}"
-            statements.append(f"ALTER TABLE {qualified(job.table)} ADD COLUMN {described}")
+            statements.append(f"ALTER TABLE {qualified(job.table, job.schema)} ADD COLUMN {described}")
         elif standing[name] != type_:
             raise LookbookError(
                 f"The column {name} of {job.table} is {standing[name]}; the rows have it as {type_}.",
@@ -98,7 +98,9 @@ def same_batch(load_id: str, column: str = LOAD_ID) -> str:
 
 def listed_loads(job: LoadJob) -> str:
     """A SELECT that counts the loads that brought this batch into the table before."""
-    return f"SELECT count(*) FROM {qualified(LOADS)} WHERE table_name = {text(job.table)} AND {_listed(job)}"  # noqa: S608
+    return (
+        f"SELECT count(*) FROM {qualified(LOADS, job.schema)} WHERE table_name = {text(job.table)} AND {_listed(job)}"  # noqa: S608
+    )
 
 
 def list_load(job: LoadJob, rows: int) -> list[str]:
@@ -108,8 +110,8 @@ def list_load(job: LoadJob, rows: int) -> list[str]:
     columns = ", ".join(map(quoted, LOADS_COLUMNS))
     values = f"{text(job.table)}, {text(job.load_id)}, {rows}, CAST({text(job.loaded_at.isoformat())} AS TIMESTAMPTZ)"
     return [
-        f"DELETE FROM {qualified(LOADS)} WHERE {old}",  # noqa: S608 - names and texts are quoted
-        f"INSERT INTO {qualified(LOADS)} ({columns}) VALUES ({values})",  # noqa: S608
+        f"DELETE FROM {qualified(LOADS, job.schema)} WHERE {old}",  # noqa: S608 - names and texts are quoted
+        f"INSERT INTO {qualified(LOADS, job.schema)} ({columns}) VALUES ({values})",  # noqa: S608
     ]
 
 
@@ -120,8 +122,8 @@ def _listed(job: LoadJob) -> str:
 def delete_before(job: LoadJob, listed: int) -> list[str]:
     """The statements that remove what an append or a replace takes the place of."""
     if job.settings.write_disposition == "replace":
-        return [f"DELETE FROM {qualified(job.table)} WHERE true"]  # noqa: S608 - TRUNCATE would show older readers no rows
-    return [f"DELETE FROM {qualified(job.table)} WHERE {same_batch(job.load_id)}"] if listed else []  # noqa: S608
+        return [f"DELETE FROM {qualified(job.table, job.schema)} WHERE true"]  # noqa: S608 - TRUNCATE would show older readers no rows
+    return [f"DELETE FROM {qualified(job.table, job.schema)} WHERE {same_batch(job.load_id)}"] if listed else []  # noqa: S608
 
 
 def landed_rows(job: LoadJob, source: str) -> str:
@@ -176,7 +178,7 @@ def merge_statements(engine: str, job: LoadJob, landing: str, strategy: str = "d
         "x-stage-data-deduplicated": True,
     }
     table: Any = new_table(job.table, write_disposition="merge", columns=columns) | hints  # type: ignore[arg-type]
-    found = SqlMergeFollowupJob.generate_sql([table], _sql_client(engine, landing))
+    found = SqlMergeFollowupJob.generate_sql([table], _sql_client(engine, job.schema, landing))
     return [" ".join(statement.split()).rstrip(";") for statement in found]
 
 
@@ -207,15 +209,15 @@ def _destination(engine: str) -> Any:  # noqa: ANN401 - dlt's factories have no 
     return getattr(dlt.destinations, engine)()
 
 
-def _sql_client(engine: str, landing: str) -> SqlClientBase[Any]:
+def _sql_client(engine: str, schema: str, landing: str) -> SqlClientBase[Any]:
     """Dlt's client of a database as far as it knows names: it is never connected, and knows no credentials."""
     capabilities = _destination(engine).capabilities()
     if engine == "duckdb":
         from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials  # noqa: PLC0415
         from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient  # noqa: PLC0415
 
-        return DuckDbSqlClient(FEEDS_SCHEMA, landing, DuckDbCredentials(), capabilities)
+        return DuckDbSqlClient(schema, landing, DuckDbCredentials(), capabilities)
     from dlt.destinations.impl.postgres.configuration import PostgresCredentials  # noqa: PLC0415
     from dlt.destinations.impl.postgres.sql_client import Psycopg2SqlClient  # noqa: PLC0415
 
-    return Psycopg2SqlClient(FEEDS_SCHEMA, landing, PostgresCredentials(), capabilities)
+    return Psycopg2SqlClient(schema, landing, PostgresCredentials(), capabilities)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from blocks.workspace import Workspace
-from tasks.datasets.lease import confirm, lease
+from tasks.datasets.lease import confirm, lease, warehouse_lease
 from tasks.tables.engine import local_files
 from tasks.tables.load.books import Entry
 from tasks.tables.load.job import Destination, LoadJob, TableState
@@ -135,7 +135,7 @@ def write(
     job = LoadJob(settings.table, prepared.columns, prepared.files, prepared.rows, entry.load_id, loaded_at, settings)
     with ExitStack() as stack:
         if settings.target == "warehouse":  # snapshots and models are written there too
-            stack.enter_context(lease(workspace.registry, "warehouse", math.inf))
+            stack.enter_context(warehouse_lease(workspace.registry))
         confirm(workspace.registry)
         return place.load(job) or 0
 
@@ -143,7 +143,9 @@ def write(
 @contextmanager
 def writing(workspace: Workspace, entry: Entry) -> Iterator[None]:
     """Loads into one table wait for each other, from the look at its columns to the commit."""
-    with lease(workspace.registry, f"feeds:{entry.place}:{entry.table}", math.inf):
+    name = f"feeds:{entry.place}:{entry.table}"
+    shared = entry.place == "warehouse"
+    with warehouse_lease(workspace.registry, name) if shared else lease(workspace.registry, name, math.inf):
         yield
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from blocks import model_sql
 from blocks.errors import UsageError
-from tasks.datasets.lease import lease
+from tasks.datasets.lease import warehouse_lease
 from tasks.tables.context import Context
 from tasks.tables.spec.tasks import ModelsTask
 from tasks.tables.star.checking import read_models
@@ -52,7 +51,7 @@ def build(context: Context, name: str) -> list[ModelResult]:
             "\n".join(f"{context.pipeline.name}: tasks.{name}.{problem}" for problem in read.problems),
             "Mend the spec or its SQL files; then run again.",
         )
-    with lease(context.workspace.registry, "warehouse", math.inf):
+    with warehouse_lease(context.workspace.registry):
         built = context.workspace.warehouse.build_feed_models(read.models)
     return [ModelResult(one.name, one.columns, one.rows, _inputs(one.name, read.reads)) for one in built]
 

@@ -48,6 +48,6 @@ def forget_keys(registry: Registry) -> None:
     """Remove all keys and requests, so that the API is open again."""
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        await connection.execute("TRUNCATE lookbook.api_keys, lookbook.api_runs")
+        await connection.execute("TRUNCATE api_keys, api_runs")
 
     registry.run(work)

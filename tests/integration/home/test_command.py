@@ -410,7 +410,7 @@ import duckdb
 from blocks.workspace import local_workspace
 place = local_workspace(Path(sys.argv[1]))
 async def forget(connection):
-    await connection.execute("DELETE FROM lookbook.assets WHERE dataset = 'forced' AND key = '2.jpg'")
+    await connection.execute("DELETE FROM assets WHERE dataset = 'forced' AND key = '2.jpg'")
 place.registry.run(forget)
 with duckdb.connect(str(place.warehouse.path)) as warehouse:
     warehouse.execute("DELETE FROM staging.images WHERE dataset = 'forced' AND key = '1.jpg'")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
+import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import psutil
 import pytest
 from hypothesis import settings
 from playwright.sync_api import Browser
@@ -27,9 +30,13 @@ REAL_ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "fashion-small-10
 TURNS = ("tests/integration/server/", "tests/integration/home/", "tests/integration/", "")
 
 _skipped: list[str] = []
+_left: list[str] = []
 
 # Who names no home of his own finds none, and starts no server in that of the developer.
 os.environ["LOOKBOOK_HOME"] = "/dev/null/home"
+
+# All that the tests start carries this: what is left of it at the end is found by it.
+os.environ.setdefault("RUN_OF_TESTS", uuid.uuid4().hex)
 
 # The tests' modules make millions of objects that stay: to look for garbage among them takes a tenth of the time.
 gc.disable()
@@ -82,13 +89,32 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Where everything is installed (CI), a skipped test is a failed one."""
-    if os.environ.get("LOOKBOOK_NO_SKIPS") and _skipped:
+    """A process that a test leaves running is a failure; where everything is installed (CI), so is a skipped test."""
+    if hasattr(session.config, "workerinput"):  # one of several processes: the others may be at work
+        return
+    _left.extend(_end_what_is_left())
+    if _left or (os.environ.get("LOOKBOOK_NO_SKIPS") and _skipped):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _end_what_is_left() -> Iterator[str]:
+    """End what tests have started and not ended; each with its test and its command."""
+    found = {}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            variables = process.environ()
+            if variables.get("RUN_OF_TESTS") == os.environ["RUN_OF_TESTS"] and "PYTEST_CURRENT_TEST" in variables:
+                found[process] = f"{variables['PYTEST_CURRENT_TEST']}: {' '.join(process.cmdline())[:200]}"
+    for process in psutil.wait_procs(found, timeout=10)[1]:  # some are about to end
+        yield found[process]
+        with suppress(psutil.Error):
+            process.kill()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say why the session failed."""
+    for line in _left:
+        terminalreporter.write_line(f"LEFT RUNNING by {line}", red=True)
     if os.environ.get("LOOKBOOK_NO_SKIPS") and _skipped:
         terminalreporter.write_line(f"LOOKBOOK_NO_SKIPS is set, but {len(_skipped)} tests were skipped.", red=True)
 

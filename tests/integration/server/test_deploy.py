@@ -11,11 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from prefect.client.orchestration import get_client
+from prefect.settings import temporary_settings
 
-from deployments.deploying import POOLS
+from deployments import prefect_deploy
+from deployments.deploying import POOLS, Deployed, environment
 from deployments.prefect_deploy import deployment_names
+from deployments.shipped import prefect_file
 from tests.support.command import lookbook
-from tests.support.prefect_processes import Server, deploy
+from tests.support.prefect_processes import Server, deploy, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -91,6 +96,38 @@ def test_a_pool_of_another_kind_under_our_name_is_named(prefect: Server) -> None
     assert "The work pool lookbook-docker is of the type process" in done.stderr
     prefect.delete("/work_pools/lookbook-docker")
     assert "work pool lookbook-docker" in deploy(prefect)["made"]
+
+
+@pytest.mark.full
+def test_a_schedule_that_is_taken_out_is_gone_and_deploying_again_doubles_no_tick(
+    prefect: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hourly = {"slug": "hourly", "cron": "0 * * * *", "timezone": "UTC"}
+    file = yaml.safe_load(prefect_file().read_text(encoding="utf-8"))
+    (entry,) = [entry for entry in file["deployments"] if entry["entrypoint"].endswith(".verify")]
+    file["deployments"] = [entry]
+    monkeypatch.setattr(prefect_deploy, "prefect_file", lambda: tmp_path / "prefect.yaml")
+    for name, value in prefect.access.items():
+        monkeypatch.setenv(name, value)
+
+    def deployed(schedules: list[dict[str, Any]]) -> set[str]:
+        entry["schedules"] = schedules
+        (tmp_path / "prefect.yaml").write_text(yaml.safe_dump(file), encoding="utf-8")
+        with temporary_settings(prefect.settings), get_client(sync_client=True) as client:
+            prefect_deploy.deploy_all(client, Deployed(), environment())
+        return {schedule["slug"] for schedule in prefect.deployment("verify/local")["schedules"]}
+
+    def ticks() -> list[str]:
+        runs = prefect.runs("verify", state={"type": {"any_": ["SCHEDULED"]}})
+        return [run["expected_start_time"] for run in runs if run["auto_scheduled"]]
+
+    nightly = entry["schedules"]
+    for _ in range(3):
+        assert deployed([*nightly, hourly]) == {"nightly", "hourly"}
+    wait_for("the scheduler has planned", lambda: len(ticks()) > 50)
+    assert len(ticks()) == len(set(ticks()))
+    assert deployed(nightly) == {"nightly"}
+    assert not any(":30:" not in tick for tick in ticks()), "what it had planned is gone, too"
 
 
 @contextmanager

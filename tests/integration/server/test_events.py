@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +16,12 @@ import pytest
 from blocks.embedded import prefect_server
 from blocks.embedded.prefect_server import free_port
 from blocks.lake import FolderLake
-from tasks.datasets.manifest import require_published
+from tasks.datasets.manifest import list_snapshots, require_published
 from tasks.images.parquet import from_parquet
 from tests.integration.conftest import VERIFICATION
 from tests.support.command import COMMAND
 from tests.support.pipeline import photo, row, write_collection
-from tests.support.prefect_processes import Server, wait_for
+from tests.support.prefect_processes import HANG, Server, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -155,3 +156,18 @@ def test_a_message_about_a_bucket_starts_the_ingest_of_its_source(prefect: Serve
     ingest = run_of(prefect, "ingest", "bucket")
     assert ingest["parameters"]["source"] == str(source)
     assert prefect.finished(ingest["id"])["state_type"] == "COMPLETED", prefect.logs(ingest["id"])
+
+
+@pytest.mark.full
+def test_two_processes_of_one_run_give_one_snapshot_and_one_event(prefect: Server) -> None:
+    run_id = prefect.start_run("ingest/docker", source="sample://30", dataset="doubled")  # no worker takes it
+    command = [sys.executable, "-m", "prefect.engine"]
+    environment = prefect.environment(PREFECT__FLOW_RUN_ID=run_id)
+    both = [subprocess.Popen(command, env=environment, cwd=prefect.home, stderr=subprocess.DEVNULL) for _ in range(2)]
+    for process in both:
+        process.wait(HANG)
+    assert prefect.run(run_id)["state_type"] == "COMPLETED", prefect.logs(run_id)
+    lake = FolderLake(root=prefect.home / "lake")
+    assert [each.dataset for each in list_snapshots(lake, "doubled")] == ["doubled"]
+    wait_for("the event", lambda: events(prefect, "lookbook.snapshot.published", "doubled"))
+    assert len(events(prefect, "lookbook.snapshot.published", "doubled")) == 1

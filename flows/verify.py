@@ -17,6 +17,7 @@ from tasks.parameters import DatasetName, WorkspaceName, described
 
 DatasetOrAll = Annotated[DatasetName | None, described("Dataset", "Name of the dataset. None: all of the workspace.")]
 Repair = Annotated[bool, described("Repair", "Mend what can be mended, then verify again.")]
+Everything = Annotated[bool, described("Everything", "Read older snapshots and finished exports, too.")]
 #: Seconds that a run which publishes meanwhile is waited for.
 PATIENCE = 300.0
 #: Lines in the artifact, and in the message of the failed run.
@@ -26,7 +27,10 @@ NAMED = 3
 
 @flow(name="verify")
 def verify(
-    dataset: DatasetOrAll = None, workspace: WorkspaceName = "local", repair: Repair = False
+    dataset: DatasetOrAll = None,
+    workspace: WorkspaceName = "local",
+    repair: Repair = False,
+    everything: Everything = False,
 ) -> list[dict[str, Any]] | State[Any]:
     """Read snapshots, objects, registry and warehouse again and compare; fails where anything differs.
 
@@ -37,7 +41,7 @@ def verify(
     """
     place = load_workspace(workspace)
     names = [dataset] if dataset else list_datasets(place.lake)
-    found = [_verified(place, name, repair) for name in names]
+    found = [_verified(place, name, repair, everything) for name in names]
     lines = [(each["dataset"], line) for each in found for line in each["differences"]]
     _describe(found, lines, dataset or "all-datasets")
     if lines:
@@ -47,12 +51,14 @@ def verify(
     return found
 
 
-def _verified(place: Workspace, name: str, mend: bool) -> dict[str, Any]:
+def _verified(place: Workspace, name: str, mend: bool, everything: bool) -> dict[str, Any]:
     """One dataset; a fault of one is a difference, and hides no other."""
     say = get_run_logger().info
     row: dict[str, Any] = {"dataset": name, "snapshot": None, "objects": 0, "repairs": [], "differences": []}
     try:
-        found, repairs = verify_or_repair(place, name, mend, PATIENCE, lambda why: say("Waiting: %s", why))
+        found, repairs = verify_or_repair(
+            place, name, mend, PATIENCE, lambda why: say("Waiting: %s", why), everything=everything
+        )
         lines = [difference.line for difference in found.differences]
     except LookbookError as error:
         return row | {"differences": [error.problem]}

@@ -85,6 +85,16 @@ def text_of(value: Any) -> str | None:  # noqa: ANN401, PLR0911 - any value, a l
         return as_json(sorted(value, key=str))
     if isinstance(value, datetime | date | time):
         return value.isoformat()
+    if isinstance(value, timedelta):
+        return _clock(value)
     if isinstance(value, bytes | bytearray | memoryview):
         return base64.b64encode(bytes(value)).decode()
     return str(value)
+
+
+def _clock(value: timedelta) -> str:
+    """A time as MySQL writes it, whose times reach from -838 hours to 838: ``-100:00:01``, ``10:11:12.345000``."""
+    seconds, fraction = divmod(abs(value) // timedelta(microseconds=1), 1_000_000)
+    hours, minutes = seconds // 3600, seconds // 60 % 60
+    text = f"{'-' if value < timedelta() else ''}{hours:02}:{minutes:02}:{seconds % 60:02}"
+    return f"{text}.{fraction:06}" if fraction else text

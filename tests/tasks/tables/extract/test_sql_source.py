@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -379,11 +379,10 @@ def test_types_of_mariadb(
         )
     assert row == {
         "i": 1, "big": "18446744073709551615", "r": 1.5, "d": 0.1, "n": Decimal("12345678.0001"), "t": "é", "yes": 1,
-        "day": date(2026, 1, 2), "clock": row["clock"], "more": str(-timedelta(hours=100, seconds=1)),
+        "day": date(2026, 1, 2), "clock": "10:11:12.345000", "more": "-100:00:01",
         "at": naive(10, 11, 12, 123456), "stamp": naive(10, 11, 12),
         "bytes": b"\x00\xff", "j": '{"a": 1.10}', "e": "b", "y": 2026,
     }  # fmt: skip
-    assert str(row["clock"]).startswith("10:11:12.345")
     assert pa.types.is_decimal(types["n"])
 
 

@@ -37,9 +37,9 @@ deploy: .venv/ready  ## Put pools, blocks and deployments on the server of PREFE
 
 # Tests start hundreds of processes: each would compile all modules anew.
 unexport PYTHONDONTWRITEBYTECODE
-# Two cores take four: a process that waits for a real server leaves its core to another.
+# Two cores take three: a process that waits for a real server leaves its core to another.
 pytest = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadscope $(if $(K),-k "$$K")
-PROCESSES ?= 4
+PROCESSES ?= 3
 
 test: .venv/ready-for-tests  ## Run the fast set of the tests, or a part of it: K=expression
 	$(pytest) -m 'not full'

@@ -63,6 +63,7 @@ def _state(client: SyncPrefectClient, name: str) -> dict[str, Any] | None:
         found = client.read_deployment_by_name(name).model_dump(mode="json")
     except ObjectNotFound:
         return None
+    found["schedules"].sort(key=lambda schedule: str(schedule["id"]))  # the server has the last changed one first
     state: dict[str, Any] = _lasting(found)
     return state
 

@@ -34,10 +34,16 @@ def lasting(value: Any) -> Any:
     return [lasting(part) for part in value] if isinstance(value, list) else value
 
 
+def by_id(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(items, key=lambda item: str(item["id"]))
+
+
 def everything(server: Server) -> dict[str, Any]:
     """All that the API says of what a deploy makes, with the ids."""
     kinds = ("work_pools", "deployments", "block_types", "block_schemas", "block_documents", "automations", "flows")
-    found = {kind: sorted(server.post(f"/{kind}/filter"), key=lambda item: str(item["id"])) for kind in kinds}
+    found = {kind: by_id(server.post(f"/{kind}/filter")) for kind in kinds}
+    for deployment in found["deployments"]:
+        deployment["schedules"] = by_id(deployment["schedules"])
     result: dict[str, Any] = lasting(found)
     return result
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ def deploy_all(client: SyncPrefectClient, done: Deployed, environment: dict[str,
     names = deployment_names()
     before = {name: _state(client, name) for name in names}
     said = _prefect_deploy(environment)
+    _remove_schedules(client)
     for name in names:
         after = _state(client, name)
         if after is None:
@@ -46,8 +48,29 @@ def deploy_all(client: SyncPrefectClient, done: Deployed, environment: dict[str,
 
 def deployment_names() -> list[str]:
     """The deployments of prefect.yaml as ``flow/deployment``."""
+    return list(_entries())
+
+
+def _entries() -> dict[str, dict[str, Any]]:
+    """What prefect.yaml says of each deployment, by its name."""
     entries = yaml.safe_load(prefect_file().read_text(encoding="utf-8"))["deployments"]
-    return [f"{_flow_name(entry['entrypoint'])}/{entry['name']}" for entry in entries]
+    return {f"{_flow_name(entry['entrypoint'])}/{entry['name']}": entry for entry in entries}
+
+
+def _remove_schedules(client: SyncPrefectClient) -> None:
+    """Remove schedules that were taken out of prefect.yaml: Prefect's command leaves them.
+
+    Those of the file have slugs; those that a user made in the UI have none, and stay.
+    """
+    from prefect.exceptions import ObjectNotFound
+
+    for name, entry in _entries().items():
+        slugs = {schedule["slug"] for schedule in entry.get("schedules", [])}
+        with suppress(ObjectNotFound):  # it was left out, which is told
+            deployment = client.read_deployment_by_name(name)
+            for schedule in deployment.schedules:
+                if schedule.slug is not None and schedule.slug not in slugs:
+                    client.delete_deployment_schedule(deployment.id, schedule.id)
 
 
 def _flow_name(entrypoint: str) -> str:

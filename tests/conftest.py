@@ -106,6 +106,8 @@ def _end_what_is_left() -> Iterator[str]:
             if variables.get("RUN_OF_TESTS") == os.environ["RUN_OF_TESTS"] and "PYTEST_CURRENT_TEST" in variables:
                 found[process] = f"{variables['PYTEST_CURRENT_TEST']}: {' '.join(process.cmdline())[:200]}"
     for process in psutil.wait_procs(found, timeout=10)[1]:  # some are about to end
+        if "multiprocessing.resource_tracker" in found[process]:  # ends with the process that it serves
+            continue
         yield found[process]
         with suppress(psutil.Error):
             process.kill()

@@ -80,7 +80,7 @@ class Registry(Block, ABC):
     _lake: Lake | None = PrivateAttr(default=None)
 
     def of_lake(self, lake: Lake | None) -> Self:
-        """This registry for the books of a lake; None: for what several lakes share, in the first schema."""
+        """Give this registry for the books of a lake; None: for what several lakes share, in the first schema."""
         bound = self.model_copy()
         bound._lake = lake
         return bound

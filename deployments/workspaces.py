@@ -70,7 +70,7 @@ def save(name: str, place: Workspace) -> dict[str, str]:
 
 
 def notes(home: Path, place: Workspace) -> list[str]:
-    """What to know of a workspace whose lake is another one than that of `home`'s; a bucket is not asked.
+    """Say what a user should know of a workspace whose lake is not that of `home`; a bucket is not asked.
 
     Raises:
         LookbookError: the object with a folder's id is damaged.

@@ -78,7 +78,7 @@ def draw(lake: Lake, workspace: str, batches: Sequence[str], executor: Executor)
 
 
 def warn_of_sqlite(executor: Executor) -> None:
-    """Say so before the work if the batches are to report to a server that will stand still: docs/executors.md."""
+    """Warn before the work that batches of a work pool make a server on SQLite stand still: docs/executors.md."""
     if executor == "pool" and prefect_server.is_on_sqlite(read_settings().home):
         get_run_logger().warning(
             "The home's Prefect server is on SQLite, which stands still for up to a minute when batches of a work pool "

@@ -154,7 +154,7 @@ def running(home: Path) -> str | None:
 
 
 def is_on_sqlite(home: Path) -> bool:
-    """Whether the server of this process's Prefect is this home's, and keeps its database in SQLite."""
+    """Tell whether this process's Prefect uses this home's server, and that keeps its database in SQLite."""
     if configured_api_url(home) is not None or running(home) is None:
         return False
     return bool(json.loads((home / "prefect" / "server.json").read_text(encoding="utf-8")).get("sqlite"))

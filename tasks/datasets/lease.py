@@ -149,7 +149,7 @@ def confirm(registry: Registry) -> None:
 
 
 def living_owners(registry: Registry, *, of_all_lakes: bool = False) -> dict[str, Owner]:
-    """The leases that are held now, and by whom; those of dead processes do not count.
+    """List the leases that are held now, and by whom; those of dead processes do not count.
 
     Args:
         registry: where they are kept.

@@ -148,15 +148,13 @@ def _counted(store: Store, load: SnapshotLoad, version: int, names: Sequence[str
 
 def _replace_views(store: Store, shapes: Mapping[str, Mapping[str, str]]) -> None:
     """Make the views, and anew those whose columns are others now."""
-    found = store.tables(store.warehouse, shapes)
-
-    def replace(name: str) -> None:
+    others = []
+    for name, view in store.tables(store.warehouse, shapes).items():
         query = view_query(store, name, shapes[name])
-        view = found[name]
         if view is None or view.view_query != query or staging.shape_of(view) != dict(shapes[name]):
-            store.execute(f"CREATE OR REPLACE VIEW {store.address(store.warehouse, name)} AS {query}")
-
-    at_once(replace, shapes)
+            others.append(f"CREATE OR REPLACE VIEW {store.address(store.warehouse, name)} AS {query}")
+    if others:
+        fences.define(store, others)
 
 
 def view_query(store: Store, name: str, columns: Mapping[str, str]) -> str:

@@ -190,7 +190,7 @@ def ensure_table(
     target = store.address(store.staging, name)
     if added:
         columns = ", ".join(f"ADD COLUMN IF NOT EXISTS {sql.quoted(c)} {type_}" for c, type_ in added.items())
-        store.execute(f"ALTER TABLE {target} {columns}")
+        fences.define(store, [f"ALTER TABLE {target} {columns}"])
     changed = {}
     for column, type_ in wanted.items():
         before = shape.get(present.get(column.lower(), ""))

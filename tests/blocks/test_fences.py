@@ -104,3 +104,18 @@ def test_no_snapshot_is_made_current_by_a_run_that_was_overtaken(rig: Rig, tmp_p
     with holding(3):
         rig.warehouse.load_snapshot(older, MODELS)
     assert rig.warehouse.current_snapshots() == {"fashion": "s1"}
+
+
+def test_a_run_that_was_overtaken_adds_no_column_and_makes_no_view(rig: Rig, tmp_path: Path) -> None:
+    load = snapshot_load(tmp_path, snapshot_id="s1", load_id="s1")
+    with holding(2):
+        rig.warehouse.load_snapshot(load, MODELS)
+    columns = rig.warehouse.query("SELECT * FROM staging.products").column_names
+    more = snapshot_load(tmp_path, snapshot_id="s2", products=products_with({"fabric": pa.array(["wool"])}))
+    with holding(1), pytest.raises(LeaseLostError):
+        rig.warehouse.load_snapshot(more, MODELS)
+    assert rig.warehouse.query("SELECT * FROM staging.products").column_names == columns
+    rig.change("DROP VIEW warehouse.outputs")
+    with holding(1), pytest.raises(LeaseLostError):
+        rig.warehouse.load_snapshot(replace(load, snapshot_id="s3", load_id="s3"), MODELS)
+    assert rig.warehouse.differences(load, MODELS) == ["warehouse: warehouse.outputs: the view is missing"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -84,6 +85,8 @@ def write_books(
 ) -> None:
     """Note a load that is committed, and its rejects in place of those that it had before.
 
+    The file in the lake is written while the transaction holds the lease: nobody else can have taken it.
+
     Args:
         workspace: with lake and registry.
         entry: the load.
@@ -93,10 +96,6 @@ def write_books(
         inputs: what was read.
         whole: the table is what this load brought: rejects of former loads into it are past.
     """
-    if rejects is not None:
-        workspace.lake.replace(entry.key, rejects.read_bytes())
-    else:
-        workspace.lake.remove(entry.key)
 
     async def work(connection: Connection) -> None:
         await connection.execute(
@@ -107,8 +106,17 @@ def write_books(
         for chunk in _chunks(rejects):
             await copy_rows(connection, "feed_rejects", COLUMNS, _records(entry, chunk))
         await note_load(connection, entry, rows, rejected, inputs)
+        await asyncio.to_thread(put_in_lake, workspace, entry, rejects.read_bytes() if rejects is not None else None)
 
     workspace.registry.run(work)
+
+
+def put_in_lake(workspace: Workspace, entry: Entry, rejects: bytes | None) -> None:
+    """Write the rejects of a load to the lake, in place of those that it had; None: it has none."""
+    if rejects is None:
+        workspace.lake.remove(entry.key)
+    else:
+        workspace.lake.replace(entry.key, rejects)
 
 
 async def note_load(connection: Connection, entry: Entry, rows: int, rejected: int, inputs: Sequence[str]) -> None:
@@ -129,17 +137,18 @@ def open_rejects(registry: Registry, pipeline: str, task: str | None = None) -> 
         Each with ``reject_id``, ``task``, ``place``, ``table_name``, ``load_id``, ``rule``, ``message``, ``raw`` (JSON,
         or the text of a line that is none), ``input``, ``line`` and ``rejected_at``.
     """
+    return registry.run(lambda connection: read_open_rejects(connection, pipeline, task))
 
-    async def work(connection: Connection) -> list[dict[str, Any]]:
-        rows = await connection.fetch(
-            f"SELECT {', '.join(COLUMNS)}, rejected_at FROM feed_rejects"  # noqa: S608 - columns of ours
-            " WHERE pipeline = $1 AND ($2::text IS NULL OR task = $2) ORDER BY task, load_id, input, line, reject_id",
-            pipeline,
-            task,
-        )
-        return [dict(row) for row in rows]
 
-    return registry.run(work)
+async def read_open_rejects(connection: Connection, pipeline: str, task: str | None = None) -> list[dict[str, Any]]:
+    """See `open_rejects`; within a transaction."""
+    rows = await connection.fetch(
+        f"SELECT {', '.join(COLUMNS)}, rejected_at FROM feed_rejects"  # noqa: S608 - columns of ours
+        " WHERE pipeline = $1 AND ($2::text IS NULL OR task = $2) ORDER BY task, load_id, input, line, reject_id",
+        pipeline,
+        task,
+    )
+    return [dict(row) for row in rows]
 
 
 def _chunks(path: Path | None) -> Iterator[pa.RecordBatch]:

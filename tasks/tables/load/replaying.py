@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from blocks.workspace import Workspace
 from tasks.tables.batches import LENGTH
 from tasks.tables.context import Context
 from tasks.tables.extract.kinds import is_delimited
-from tasks.tables.load.books import Entry, note_load, open_rejects
+from tasks.tables.load.books import Entry, note_load, open_rejects, put_in_lake, read_open_rejects
 from tasks.tables.load.loading import EVENT, settings_of
 from tasks.tables.load.writing import (
     LoadResult,
@@ -197,21 +198,19 @@ def _settle(
             )
         if gone:
             await note_load(connection, own, result.rows_loaded, 0, result.inputs)
+        open_ = await read_open_rejects(connection, entry.pipeline, entry.task)
+        mine = (entry.task, entry.load_id, entry.table)
+        left = [reject for reject in open_ if _batch(reject) == mine]
+        await asyncio.to_thread(put_in_lake, workspace, entry, _parquet(left) if left else None)
 
     workspace.registry.run(work)
-    _write_to_lake(workspace, entry)
 
 
-def _write_to_lake(workspace: Workspace, entry: Entry) -> None:
-    """The rejects of a batch that are still open, in place of those that were."""
-    mine = (entry.task, entry.load_id, entry.table)
-    found = [r for r in open_rejects(workspace.registry, entry.pipeline, entry.task) if _batch(r) == mine]
-    if not found:
-        workspace.lake.remove(entry.key)
-        return
+def _parquet(found: Sequence[Reject]) -> bytes:
+    """The rejects of a batch that are still open, as their file in the lake."""
     schema = pa.schema([pa.field("reject_id", pa.string()), *REJECT_SCHEMA])
     rows = [reject | {INPUT: reject["input"], LINE: reject["line"]} for reject in found]
     table = pa.table({name: [row[name] for row in rows] for name in schema.names}, schema=schema)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
-    workspace.lake.replace(entry.key, sink.getvalue().to_pybytes())
+    return bytes(sink.getvalue().to_pybytes())

@@ -18,6 +18,7 @@ from tasks.datasets.lease import lease
 from tasks.tables.context import Staged
 from tasks.tables.importing import import_pipeline
 from tasks.tables.load import load, loading, open_rejects, writing
+from tasks.tables.load.books import write_books
 from tasks.tables.load.naming import column_names, snake_case
 from tasks.tables.load.writing import destination, prepare_rows
 from tasks.tables.spec.orchestration import ImportSettings
@@ -25,7 +26,7 @@ from tasks.tables.spec.pipeline import Pipeline
 from tasks.tables.spec.values import Target
 from tests.support.feeds import Row, context, load_rows, stage, table_rows
 from tests.support.lake_tables import lake_rows
-from tests.support.leases import overtaken
+from tests.support.leases import overtake, overtaken
 
 
 def test_each_group_has_a_table(workspace: Workspace) -> None:
@@ -260,6 +261,27 @@ def books(workspace: Workspace) -> tuple[list[Any], list[Any]]:
         return [dict(row) for row in await connection.fetch("SELECT * FROM lookbook.feed_loads")]
 
     return workspace.registry.run(work), open_rejects(workspace.registry, "feed")
+
+
+def test_a_run_that_is_overtaken_before_its_books_writes_no_rejects_to_the_lake(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def take_over() -> None:
+        with lease(workspace.registry, "pipeline/feed"):
+            pass
+
+    def stand_still(*given: Any, **more: Any) -> None:
+        overtake(workspace.registry, take_over)
+        write_books(*given, **more)
+
+    run = context(workspace, **STRICT, reject_limit=0.5)
+    with monkeypatch.context() as late:
+        late.setattr(loading, "write_books", stand_still)
+        with lease(workspace.registry, "pipeline/feed"), pytest.raises(LeaseLostError):
+            load_rows(run, PRICES)
+    assert (books(workspace), list(workspace.lake.list("rejects/"))) == (([], []), [])
+    load_rows(run, PRICES)
+    assert len(list(workspace.lake.list("rejects/"))) == len(books(workspace)[1]) == 1
 
 
 @pytest.mark.parametrize("disposition", ["append", "replace"])

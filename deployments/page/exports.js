@@ -79,6 +79,7 @@ function fieldsOf(detail, query, lines) {
     split: labelled("split", "Split", el("input", { id: "split", placeholder: "0.8, 0.1, 0.1" }), "shares of train, validation and test; empty: no split"),
     copies: labelled("copies", "Copies of each", el("input", { id: "copies", type: "number", min: "1", max: "100", value: "1" }), "more than one with train-N"),
     seed: labelled("seed", "Seed", el("input", { id: "seed", type: "number", min: "0", value: "0" })),
+    quote: labelled("quote", "Quote formulas", el("input", { id: "quote", type: "checkbox" }), "an apostrophe before texts of CSV files that a spreadsheet would take for formulas"),
   };
 }
 
@@ -111,6 +112,7 @@ function bodyOf(name, detail, fields, filter) {
     seed: Number(valueOf(fields.seed) || 0),
   };
   if (filter) body.filter = filter;
+  if (fields.quote.control.checked) body.quote_formulas = true;
   if (valueOf(fields.text)) body.text = valueOf(fields.text);
   const shares = valueOf(fields.split).split(/[,;\s]+/).filter(Boolean).map(Number);
   if (shares.length) body.split = Object.fromEntries(shares.map((share, at) => [SIDES[shares.length]?.[at] ?? `side${at + 1}`, share]));

@@ -186,11 +186,13 @@ def test_an_export_is_counted_asked_for_watched_and_cancelled(
         page.get_by_label("Conditions").fill('gender in "Women"')
         page.get_by_label("Images").fill("square-8")
         page.get_by_label("Split").fill("0.8, 0.2")
+        page.get_by_label("Quote formulas").check()
         expect(count).to_have_text(re.compile(rf"^{found} "))
         page.get_by_role("button", name="Export").click()
         expect(page.get_by_text("waiting")).to_be_visible()
         (run,) = runs.submitted
-        assert runs.submitted[run][1]["split"] == "train=0.8,test=0.2"
+        asked = runs.submitted[run][1]
+        assert (asked["split"], asked["quote_formulas"]) == ("train=0.8,test=0.2", True)
         runs.states[run] = RunState("running", "", datetime.now(UTC), None, 42.0, "42 of 100 images")
         expect(page.get_by_text("running: 42 of 100 images")).to_be_visible()
         assert page.locator("#progress").get_attribute("value") == "42"

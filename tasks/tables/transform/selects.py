@@ -32,11 +32,6 @@ class Select:
     sql: str
     tree: exp.Query | None
 
-    @property
-    def is_ordered(self) -> bool:
-        """Whether it asks for an order of its rows, as far as is known."""
-        return self.tree is None or self.tree.args.get("order") is not None
-
     def columns(self, table: str, known: Mapping[str, Collection[str]]) -> list[str]:
         """The columns that it takes from a table, or may.
 

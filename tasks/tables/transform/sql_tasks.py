@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from blocks.errors import LookbookError
+from tasks.tables import staging
 from tasks.tables.batches import stage_batch
 from tasks.tables.context import Context, Staged
 from tasks.tables.engine import engine, local_files, make_view, quoted, text
@@ -23,8 +24,8 @@ from tasks.tables.transform.selects import Select, read_select, storable
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-#: Bytes of a file of the result, about, and rows of a group in it.
-FILE_BYTES, ROWS = 64 * 2**20, 50_000
+#: Rows of a group in the file of the result.
+ROWS = 50_000
 _LINE = re.compile(r"LINE (\d+):")
 
 
@@ -115,7 +116,11 @@ def _values(connection: DuckDBPyConnection, select: Select, context: Context) ->
 def _copy(
     connection: DuckDBPyConnection, select: Select, values: dict[str, Any], target: Path, *, empty: bool
 ) -> list[str]:
-    """Write the rows to a folder of files, or one file where they have an order; their columns, none of no result."""
+    """Write the rows to a file; their columns, none of no result.
+
+    One file: DuckDB writes several at the same time, and their numbers do not tell the order of the rows, by which a
+    merge knows the last one of a key.
+    """
     import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
 
     try:
@@ -125,20 +130,18 @@ def _copy(
             return []
         raise
     types = [(str(column[0]), str(column[1])) for column in described or []]
-    # Several files are written at the same time: their numbers do not tell the order of their rows.
-    files = "" if select.is_ordered else f", FILE_SIZE_BYTES {FILE_BYTES}, OVERWRITE_OR_IGNORE"
     connection.execute(
         f"COPY ({storable(select.sql, types)}\n) TO {text(str(target))}"
-        f" (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROWS}{files})",
+        f" (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROWS})",
         values,
     )
     return [name for name, _ in types]
 
 
 def _take(writer: StageWriter, result: Path) -> None:
-    if result.is_dir():
-        for path in sorted(result.glob("*.parquet")):
-            writer.adopt(path)
+    """Hand on the rows: the file as it is, or as several where it is large."""
+    if result.stat().st_size <= staging.FILE_BYTES:
+        writer.adopt(result)
         return
     with pq.ParquetFile(result) as file:
         for batch in file.iter_batches(ROWS):

@@ -133,14 +133,22 @@ def test_columns_of_one_name_get_numbers(workspace: Workspace, a_csv: Path) -> N
     assert rows == [{"id": "3", "id_1": "3"}]
 
 
-def test_the_order_of_rows_stays(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("sql", "wanted"),
+    [
+        ("SELECT n::INT AS n, md5(n) AS m FROM a WHERE n::INT % 2 = 0", range(0, 300_000, 2)),
+        ("SELECT n::INT AS n, md5(n) AS m, sum(1) OVER () AS s FROM a ORDER BY n::INT DESC", range(299_999, -1, -1)),
+    ],
+    ids=["as they came", "as it asks for"],
+)
+def test_the_order_of_rows_stays(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sql: str, wanted: range
+) -> None:
     monkeypatch.setattr("tasks.tables.staging.FILE_BYTES", 200_000)
     (tmp_path / "a.csv").write_text("n\n" + "".join(f"{n}\n" for n in range(300_000)))
-    staged = run(
-        workspace, tmp_path, "SELECT n::INT AS n, md5(n) AS m, sum(1) OVER () AS s FROM a ORDER BY n::INT DESC"
-    )
+    staged = run(workspace, tmp_path, sql)
     assert len(staged.groups[""].files) > 2
-    assert [row["n"] for row in rows_of(workspace, staged.groups[""])] == list(range(299_999, -1, -1))
+    assert [row["n"] for row in rows_of(workspace, staged.groups[""])] == list(wanted)
 
 
 def test_it_is_done_once_for_a_batch_and_again_for_other_sql(workspace: Workspace, a_csv: Path) -> None:

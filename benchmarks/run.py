@@ -38,6 +38,7 @@ SECTIONS = (
     "demo",
     "feeds",
     "feeds_memory",
+    "operations",
 )
 #: Those that take a number of photos, for a trial.
 TRIED = ("imaging", "curated", "store", "gcs", "memory", "quality", "agreement", "exports")

@@ -17,10 +17,10 @@ from PIL import Image, ImageFilter, ImageOps
 from benchmarks import corpora
 from benchmarks.environment import peer
 from benchmarks.processes import say, shell
-from tasks.datasets.issues import ISSUES, issue_columns
-from tasks.images.issues import SCORES
-from tasks.images.recipe import Recipe
-from tasks.images.render import render
+from lookbook.tasks.datasets.issues import ISSUES, issue_columns
+from lookbook.tasks.images.issues import SCORES
+from lookbook.tasks.images.recipe import Recipe
+from lookbook.tasks.images.render import render
 
 #: Of each corpus.
 PHOTOS = 40

@@ -17,8 +17,8 @@ import psutil
 from benchmarks import catalogue
 from benchmarks.api_clients import Load, ask
 from benchmarks.processes import COMMAND, say, shell
-from blocks.embedded.prefect_server import free_port
-from blocks.lake import FolderLake
+from lookbook.blocks.embedded.prefect_server import free_port
+from lookbook.blocks.lake import FolderLake
 
 PRODUCTS = 100_000
 CLIENTS = (1, 20, 200)

@@ -10,14 +10,14 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.peers import clock
-from blocks.lake import Lake
-from blocks.settings import read_settings
-from blocks.workspace import Workspace, local_workspace
-from tasks.datasets.survey import Request, take_stock
-from tasks.images.batch import process_batch
-from tasks.images.recipe import Recipe
-from tasks.images.renderers import shared
-from tasks.parameters import BATCH_SIZE
+from lookbook.blocks.lake import Lake
+from lookbook.blocks.settings import read_settings
+from lookbook.blocks.workspace import Workspace, local_workspace
+from lookbook.tasks.datasets.survey import Request, take_stock
+from lookbook.tasks.images.batch import process_batch
+from lookbook.tasks.images.recipe import Recipe
+from lookbook.tasks.images.renderers import shared
+from lookbook.tasks.parameters import BATCH_SIZE
 
 
 def prepared(source: str, workspace: Workspace) -> list[str]:

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
-from blocks.lake import Lake
-from tasks.datasets.manifest import Manifest, read_published
-from tasks.datasets.publish import commit, write_tables
-from tasks.images.recipe import Recipe
-from tasks.tables.schemas import IMAGES_SCHEMA, LINKS_SCHEMA, OUTPUTS_SCHEMA, PRODUCTS_SCHEMA, REJECTS_SCHEMA
+from lookbook.blocks.lake import Lake
+from lookbook.tasks.datasets.manifest import Manifest, read_published
+from lookbook.tasks.datasets.publish import commit, write_tables
+from lookbook.tasks.images.recipe import Recipe
+from lookbook.tasks.tables.schemas import IMAGES_SCHEMA, LINKS_SCHEMA, OUTPUTS_SCHEMA, PRODUCTS_SCHEMA, REJECTS_SCHEMA
 
 WORDS = {
     "gender": ("Men", "Women", "Boys", "Girls", "Unisex"),

@@ -12,7 +12,7 @@ from benchmarks.corpora import Corpus
 from benchmarks.environment import peer
 from benchmarks.processes import ContenderError, contend, discard, ours, say
 from benchmarks.series import Series, spread
-from blocks.embedded import prefect_server
+from lookbook.blocks.embedded import prefect_server
 
 RUNS = 1
 PEERS = {

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from benchmarks.peers import clock
-from tasks.images import locators
-from tasks.images.items import Locator
+from lookbook.tasks.images import locators
+from lookbook.tasks.images.items import Locator
 
 read_now = locators.read_bytes
 
@@ -34,8 +34,8 @@ class Late:
 locators.read_bytes = read_late
 
 from benchmarks.bare import draw, prepared  # noqa: E402
-from blocks.lake import FolderLake  # noqa: E402
-from blocks.workspace import local_workspace  # noqa: E402
+from lookbook.blocks.lake import FolderLake  # noqa: E402
+from lookbook.blocks.workspace import local_workspace  # noqa: E402
 
 
 class LateLake(FolderLake):

@@ -14,11 +14,11 @@ from PIL import Image
 
 from benchmarks import corpora
 from benchmarks.corpora import Corpus
-from blocks.lake import FolderLake
-from tasks.datasets.manifest import Manifest
-from tasks.datasets.publish import commit, write_tables
-from tasks.images.recipe import Recipe
-from tasks.tables.schemas import IMAGES_SCHEMA, LINKS_SCHEMA, OUTPUTS_SCHEMA, PRODUCTS_SCHEMA, REJECTS_SCHEMA
+from lookbook.blocks.lake import FolderLake
+from lookbook.tasks.datasets.manifest import Manifest
+from lookbook.tasks.datasets.publish import commit, write_tables
+from lookbook.tasks.images.recipe import Recipe
+from lookbook.tasks.tables.schemas import IMAGES_SCHEMA, LINKS_SCHEMA, OUTPUTS_SCHEMA, PRODUCTS_SCHEMA, REJECTS_SCHEMA
 
 NAMES = ("Shoes", "Topwear", "Bags", "Watches")
 

@@ -7,10 +7,10 @@ import uuid
 from pathlib import Path
 
 from benchmarks.peers import clock
-from blocks.lake import FolderLake
-from tasks.exports.export import prepare
-from tasks.exports.places import export_to_folder
-from tasks.exports.request import read_request
+from lookbook.blocks.lake import FolderLake
+from lookbook.tasks.exports.export import prepare
+from lookbook.tasks.exports.places import export_to_folder
+from lookbook.tasks.exports.request import read_request
 
 
 def main(home: Path, dataset: str, recipe: str, format_: str) -> None:

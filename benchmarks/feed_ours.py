@@ -12,14 +12,14 @@ import dlt.destinations  # noqa: F401 - taken up before the clock starts, as by 
 
 from benchmarks.feed_rows import BASE, files
 from benchmarks.peers import clock
-from blocks.workspace import local_workspace
-from tasks.tables.batches import stage_batch
-from tasks.tables.context import Context, Staged
-from tasks.tables.load import load
-from tasks.tables.load.duckdb_tables import DuckDBTables
-from tasks.tables.load.postgres_tables import PostgresTables
-from tasks.tables.spec.pipeline import Pipeline
-from tasks.tables.staging import StageWriter, stage_folder
+from lookbook.blocks.workspace import local_workspace
+from lookbook.tasks.tables.batches import stage_batch
+from lookbook.tasks.tables.context import Context, Staged
+from lookbook.tasks.tables.load import load
+from lookbook.tasks.tables.load.duckdb_tables import DuckDBTables
+from lookbook.tasks.tables.load.postgres_tables import PostgresTables
+from lookbook.tasks.tables.spec.pipeline import Pipeline
+from lookbook.tasks.tables.staging import StageWriter, stage_folder
 
 KEYS: dict[str, dict[str, Any]] = {"merge": {"primary_key": "id"}}
 

@@ -22,7 +22,7 @@ from dlt.common.libs.pyarrow import py_arrow_to_table_schema_columns
 
 from benchmarks.feed_rows import files
 from benchmarks.peers import clock
-from blocks.workspace import local_workspace
+from lookbook.blocks.workspace import local_workspace
 
 
 def main() -> None:

@@ -13,9 +13,9 @@ import numpy as np
 from benchmarks.peers import clock
 from benchmarks.processes import discard, say, timed
 from benchmarks.series import Aim, aims_table
-from blocks.workspace import local_workspace
-from tasks.tables.context import Context
-from tasks.tables.spec.pipeline import Pipeline
+from lookbook.blocks.workspace import local_workspace
+from lookbook.tasks.tables.context import Context
+from lookbook.tasks.tables.spec.pipeline import Pipeline
 
 #: Sizes of the files, in MB.
 SIZES = (600, 2000, 6000)
@@ -82,8 +82,8 @@ def write(path: Path, size: int) -> None:
 
 def main(folder: Path) -> None:
     """What is measured: an extract and a transform."""
-    from tasks.tables.extract import extract  # noqa: PLC0415 - measured with what it imports
-    from tasks.tables.transform import run_sql  # noqa: PLC0415
+    from lookbook.tasks.tables.extract import extract  # noqa: PLC0415 - measured with what it imports
+    from lookbook.tasks.tables.transform import run_sql  # noqa: PLC0415
 
     pipeline = Pipeline.model_validate({"name": "memory", "tasks": TASKS})
     context = Context(local_workspace(folder.parent), pipeline, folder, datetime(2026, 1, 1, tzinfo=UTC))

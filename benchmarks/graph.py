@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.processes import say
-from blocks.workspace import Workspace, local_workspace
-from tasks.tables.context import Context, Staged
-from tasks.tables.graph import GraphResult, build
-from tasks.tables.graph.terms import Terms
-from tasks.tables.spec.pipeline import Pipeline
-from tasks.tables.staging import StageWriter
+from lookbook.blocks.workspace import Workspace, local_workspace
+from lookbook.tasks.tables.context import Context, Staged
+from lookbook.tasks.tables.graph import GraphResult, build
+from lookbook.tasks.tables.graph.terms import Terms
+from lookbook.tasks.tables.spec.pipeline import Pipeline
+from lookbook.tasks.tables.staging import StageWriter
 
 TITLES, TERMS, JOURNALS = 100_000, 10_000, 500
 #: Titles of the sample on which a regular expression for each term, and one for all, are tried.

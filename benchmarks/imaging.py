@@ -12,7 +12,7 @@ from benchmarks.environment import peer
 from benchmarks.imaging_text import FLOORS, KEEPING, Result, section_text
 from benchmarks.processes import ContenderError, contend, discard, ours, say
 from benchmarks.series import Series
-from blocks.embedded import prefect_server
+from lookbook.blocks.embedded import prefect_server
 
 #: Runs of those that are quick, and of those that take several times as long.
 RUNS, LONG_RUNS = 3, 2

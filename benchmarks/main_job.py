@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.processes import COMMAND, ROOT, discard, ours, say, shell, timed
 from benchmarks.series import Series
-from tasks.datasets.sources.opening import open_source
+from lookbook.tasks.datasets.sources.opening import open_source
 
 REAL = ROOT.parent / "shared" / "data" / "fashion-small-1000.zip"
 RUNS = 3

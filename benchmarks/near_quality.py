@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
 from benchmarks.near_scale import Perceived
-from tasks.datasets.near_hashes import MOST_BITS, near_pairs
-from tasks.datasets.near_pixels import confirm, prepare
-from tasks.datasets.sources.sample_rows import image_file, photo_at
-from tasks.datasets.sources.sample_shapes import SHAPES, VARIANTS, layers_of
-from tasks.images.recipe import Recipe
-from tasks.images.render import render
+from lookbook.tasks.datasets.near_hashes import MOST_BITS, near_pairs
+from lookbook.tasks.datasets.near_pixels import confirm, prepare
+from lookbook.tasks.datasets.sources.sample_rows import image_file, photo_at
+from lookbook.tasks.datasets.sources.sample_shapes import SHAPES, VARIANTS, layers_of
+from lookbook.tasks.images.recipe import Recipe
+from lookbook.tasks.images.render import render
 
 SAMPLES = 400
 #: Of the real photos: pairs that are the same photo by eye, whatever their bytes.

@@ -22,7 +22,7 @@ from statistics import median
 import psutil
 
 from benchmarks.processes import ROOT, say
-from blocks.embedded import prefect_server
+from lookbook.blocks.embedded import prefect_server
 from tests.integration.conftest import deployed_server
 from tests.support.pipeline import write_slow_collection
 from tests.support.prefect_processes import FINAL, HANG, Server, Worker, deploy, wait_for
@@ -43,8 +43,8 @@ SOON = f"""
 from datetime import timedelta
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentUpdate
-from deployments.automations import install
-from deployments.deploying import Deployed
+from lookbook.deployments.automations import install
+from lookbook.deployments.deploying import Deployed
 with get_client(sync_client=True) as client:
     install(client, Deployed(), timedelta(seconds={SILENCE}))
     ingest = client.read_deployment_by_name("ingest/local")
@@ -54,8 +54,8 @@ with get_client(sync_client=True) as client:
 HOLD = """
 import math, sys
 from contextlib import ExitStack
-from blocks.workspace import load_workspace
-from tasks.datasets.lease import lease
+from lookbook.blocks.workspace import load_workspace
+from lookbook.tasks.datasets.lease import lease
 with ExitStack() as stack:
     for name in sys.argv[1:]:
         stack.enter_context(lease(load_workspace("local").registry, name))

@@ -17,9 +17,9 @@ from playwright.sync_api import Page, sync_playwright
 from benchmarks import catalogue, corpora
 from benchmarks.api import serving
 from benchmarks.processes import say
-from blocks.lake import FolderLake, Lake
-from tasks.datasets.manifest import Manifest, read_table
-from tasks.images.render import render
+from lookbook.blocks.lake import FolderLake, Lake
+from lookbook.tasks.datasets.manifest import Manifest, read_table
+from lookbook.tasks.images.render import render
 
 PRODUCTS = 100_000
 PAGES, PAGE = 50, 60

@@ -12,10 +12,10 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from blocks.embedded import postgres, prefect_server
+from lookbook.blocks.embedded import postgres, prefect_server
 
 ROOT = Path(__file__).parents[1]
-COMMAND = [sys.executable, "-c", "from deployments.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from lookbook.deployments.cli import main; main()"]
 
 
 class ContenderError(Exception):

@@ -16,8 +16,8 @@ from PIL import Image
 
 from benchmarks import corpora
 from benchmarks.processes import say
-from tasks.images.recipe import OutputDefinition, Recipe
-from tasks.images.render import render
+from lookbook.tasks.images.recipe import OutputDefinition, Recipe
+from lookbook.tasks.images.render import render
 
 #: Of the small corpus, every so manieth photo.
 EVERY_SMALL = 10

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.peers import clock
-from deployments.prefect_environment import prepare_server
+from lookbook.deployments.prefect_environment import prepare_server
 
 
 def server_seconds(home: Path) -> float:
@@ -27,10 +27,10 @@ def main(source: str, home: Path) -> None:
     from prefect.task_runners import ThreadPoolTaskRunner  # noqa: PLC0415
 
     from benchmarks.bare import prepared, start_processes  # noqa: PLC0415
-    from blocks.settings import read_settings  # noqa: PLC0415
-    from blocks.workspace import local_workspace  # noqa: PLC0415
-    from flows.fan_out import run_batch  # noqa: PLC0415
-    from tasks.images.batch import finished_counts  # noqa: PLC0415
+    from lookbook.blocks.settings import read_settings  # noqa: PLC0415
+    from lookbook.blocks.workspace import local_workspace  # noqa: PLC0415
+    from lookbook.flows.fan_out import run_batch  # noqa: PLC0415
+    from lookbook.tasks.images.batch import finished_counts  # noqa: PLC0415
 
     place = local_workspace(home)
     batches, lake = prepared(source, place), place.lake

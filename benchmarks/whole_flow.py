@@ -7,13 +7,13 @@ from pathlib import Path
 from uuid import uuid4
 
 from benchmarks.peers import clock
-from deployments.prefect_environment import prepare_server
+from lookbook.deployments.prefect_environment import prepare_server
 
 
 def main(source: str, home: Path) -> None:
     """Report the time of the flow, from its start to its summary: everything that it does."""
     prepare_server(home, debug=False)
-    from flows.ingest import ingest  # noqa: PLC0415 - the server's address stands in the environment only now
+    from lookbook.flows.ingest import ingest  # noqa: PLC0415 - the server's address stands in the environment only now
 
     clock.report(lambda: int(ingest(source, f"whole-{uuid4().hex[:8]}")["images"]["found"]))
 

@@ -6,12 +6,12 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from blocks import bigquery_sql as sql
-from blocks import bigquery_staging as staging
-from blocks.bigquery_loading import current_rows
-from blocks.bigquery_sql import Relation
-from blocks.bigquery_store import Store, at_once
-from blocks.warehouse import MOST_ROWS, STAGING_KEYS, Model, SnapshotLoad, row_fault
+from lookbook.blocks import bigquery_sql as sql
+from lookbook.blocks import bigquery_staging as staging
+from lookbook.blocks.bigquery_loading import current_rows
+from lookbook.blocks.bigquery_sql import Relation
+from lookbook.blocks.bigquery_store import Store, at_once
+from lookbook.blocks.warehouse import MOST_ROWS, STAGING_KEYS, Model, SnapshotLoad, row_fault
 
 
 @dataclass(frozen=True)

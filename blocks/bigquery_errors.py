@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from blocks.errors import LookbookError, OutOfReachError
-from blocks.extras import needs_extra
+from lookbook.blocks.errors import LookbookError, OutOfReachError
+from lookbook.blocks.extras import needs_extra
 
 with needs_extra("gcp", "A warehouse in BigQuery"):
     from google.api_core import exceptions as api

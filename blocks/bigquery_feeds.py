@@ -16,15 +16,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from blocks import bigquery_fences as fences
-from blocks import model_sql
-from blocks.bigquery_sql import literal, quoted
-from blocks.bigquery_store import REQUEST_SECONDS, Store, at_once, columns_of
-from blocks.errors import LookbookError
-from blocks.extras import needs_extra
-from blocks.feed_models import BuiltModel, FailedTest, FeedModel, ModelTestsFailedError, check_columns
-from blocks.model_tests import ModelTest, tests_of, worst
-from blocks.surrogate_keys import bigquery_expression
+from lookbook.blocks import bigquery_fences as fences
+from lookbook.blocks import model_sql
+from lookbook.blocks.bigquery_sql import literal, quoted
+from lookbook.blocks.bigquery_store import REQUEST_SECONDS, Store, at_once, columns_of
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.extras import needs_extra
+from lookbook.blocks.feed_models import BuiltModel, FailedTest, FeedModel, ModelTestsFailedError, check_columns
+from lookbook.blocks.model_tests import ModelTest, tests_of, worst
+from lookbook.blocks.surrogate_keys import bigquery_expression
 
 with needs_extra("gcp", "A warehouse in BigQuery"):
     from google.api_core import exceptions as api

@@ -1,4 +1,4 @@
-"""Fences in BigQuery: one table in staging, raised by the script that commits; see `blocks.fences`.
+"""Fences in BigQuery: one table in staging, raised by the script that commits; see `lookbook.blocks.fences`.
 
 Transactions that change one table cannot run at the same time: BigQuery cancels one of them, and it is run again. So
 who commits later also sees what who committed before has raised.
@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from blocks.bigquery_errors import JobFailedError
-from blocks.bigquery_sql import literal
-from blocks.bigquery_store import REQUEST_SECONDS, Store
-from blocks.extras import needs_extra
-from blocks.fences import held_counters, raised
+from lookbook.blocks.bigquery_errors import JobFailedError
+from lookbook.blocks.bigquery_sql import literal
+from lookbook.blocks.bigquery_store import REQUEST_SECONDS, Store
+from lookbook.blocks.extras import needs_extra
+from lookbook.blocks.fences import held_counters, raised
 
 with needs_extra("gcp", "A warehouse in BigQuery"):
     from google.cloud.bigquery import SchemaField, Table

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from blocks.bigquery_staging import LEFTOVERS_STAND
-from blocks.bigquery_store import REQUEST_SECONDS, Store, columns_of
-from blocks.errors import LookbookError
-from blocks.extras import needs_extra
+from lookbook.blocks.bigquery_staging import LEFTOVERS_STAND
+from lookbook.blocks.bigquery_store import REQUEST_SECONDS, Store, columns_of
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.extras import needs_extra
 
 with needs_extra("gcp", "A warehouse in BigQuery"):
     from google.cloud.bigquery import LoadJob, LoadJobConfig

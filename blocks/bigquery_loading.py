@@ -17,15 +17,15 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from blocks import bigquery_fences as fences
-from blocks import bigquery_sql as sql
-from blocks import bigquery_staging as staging
-from blocks.bigquery_sql import Relation
-from blocks.bigquery_staging import CURRENT, Landed, VanishedError
-from blocks.bigquery_store import REQUEST_SECONDS, Store, at_once
-from blocks.errors import LookbookError
-from blocks.extras import needs_extra
-from blocks.warehouse import Model, SnapshotLoad
+from lookbook.blocks import bigquery_fences as fences
+from lookbook.blocks import bigquery_sql as sql
+from lookbook.blocks import bigquery_staging as staging
+from lookbook.blocks.bigquery_sql import Relation
+from lookbook.blocks.bigquery_staging import CURRENT, Landed, VanishedError
+from lookbook.blocks.bigquery_store import REQUEST_SECONDS, Store, at_once
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.extras import needs_extra
+from lookbook.blocks.warehouse import Model, SnapshotLoad
 
 with needs_extra("gcp", "A warehouse in BigQuery"):
     from google.api_core import exceptions as api

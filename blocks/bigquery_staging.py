@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from blocks import bigquery_fences as fences
-from blocks import bigquery_sql as sql
-from blocks.bigquery_sql import PARTITION_COLUMN, STAGING_TAGS, Relation
-from blocks.bigquery_store import REQUEST_SECONDS, Store, at_once, columns_of
-from blocks.errors import LookbookError
-from blocks.extras import needs_extra
-from blocks.warehouse import STAGING_KEYS, Model, SnapshotLoad
+from lookbook.blocks import bigquery_fences as fences
+from lookbook.blocks import bigquery_sql as sql
+from lookbook.blocks.bigquery_sql import PARTITION_COLUMN, STAGING_TAGS, Relation
+from lookbook.blocks.bigquery_store import REQUEST_SECONDS, Store, at_once, columns_of
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.extras import needs_extra
+from lookbook.blocks.warehouse import STAGING_KEYS, Model, SnapshotLoad
 
 with needs_extra("gcp", "A warehouse in BigQuery"):
     from google.api_core import exceptions as api

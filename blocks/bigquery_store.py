@@ -14,10 +14,10 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from blocks.bigquery_errors import JobFailedError
-from blocks.bigquery_sql import quoted
-from blocks.errors import OutOfReachError
-from blocks.extras import needs_extra
+from lookbook.blocks.bigquery_errors import JobFailedError
+from lookbook.blocks.bigquery_sql import quoted
+from lookbook.blocks.errors import OutOfReachError
+from lookbook.blocks.extras import needs_extra
 
 with needs_extra("gcp", "A warehouse in BigQuery"):
     from google.api_core import exceptions as api

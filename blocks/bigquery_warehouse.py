@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, field_validator
 
-from blocks.errors import LookbookError
-from blocks.extras import needs_extra
-from blocks.feed_models import BuiltModel, FeedModel
-from blocks.warehouse import STAGING_KEYS, Model, QueryCost, SnapshotLoad, Warehouse, WarehouseTable
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.extras import needs_extra
+from lookbook.blocks.feed_models import BuiltModel, FeedModel
+from lookbook.blocks.warehouse import STAGING_KEYS, Model, QueryCost, SnapshotLoad, Warehouse, WarehouseTable
 
 with needs_extra("gcp", "A warehouse in BigQuery"):
     from prefect_gcp import GcpCredentials
 
-    from blocks import bigquery_feeds as feeds
-    from blocks.bigquery_differences import find_differences
-    from blocks.bigquery_errors import named_faults
-    from blocks.bigquery_loading import current_rows, load_snapshot
-    from blocks.bigquery_store import Store, columns_of
+    from lookbook.blocks import bigquery_feeds as feeds
+    from lookbook.blocks.bigquery_differences import find_differences
+    from lookbook.blocks.bigquery_errors import named_faults
+    from lookbook.blocks.bigquery_loading import current_rows, load_snapshot
+    from lookbook.blocks.bigquery_store import Store, columns_of
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,9 +8,9 @@ from prefect_sqlalchemy import AsyncSqlAlchemyConnector, ConnectionComponents
 from pydantic import Field
 from sqlalchemy.engine import URL, make_url
 
-from blocks.errors import LookbookError
-from blocks.registry import Registry
-from blocks.registry_connection import Address
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.registry import Registry
+from lookbook.blocks.registry_connection import Address
 
 DRIVER = "postgresql+asyncpg"
 #: What SQLAlchemy's dialect takes for itself.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from blocks.duckdb_staging import file_columns, laid_out_columns, lay_out, literal, quoted, staging_columns
-from blocks.warehouse import MOST_ROWS, STAGING_KEYS, Model, SnapshotLoad, row_fault
+from lookbook.blocks.duckdb_staging import file_columns, laid_out_columns, lay_out, literal, quoted, staging_columns
+from lookbook.blocks.warehouse import MOST_ROWS, STAGING_KEYS, Model, SnapshotLoad, row_fault
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from blocks import model_sql
-from blocks.duckdb_staging import columns_of, quoted
-from blocks.errors import LookbookError
-from blocks.feed_models import BuiltModel, FailedTest, FeedModel, ModelTestsFailedError, check_columns
-from blocks.model_tests import ModelTest, tests_of, worst
-from blocks.surrogate_keys import duckdb_expression
+from lookbook.blocks import model_sql
+from lookbook.blocks.duckdb_staging import columns_of, quoted
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.feed_models import BuiltModel, FailedTest, FeedModel, ModelTestsFailedError, check_columns
+from lookbook.blocks.model_tests import ModelTest, tests_of, worst
+from lookbook.blocks.surrogate_keys import duckdb_expression
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

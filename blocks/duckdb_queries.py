@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blocks.duckdb_staging import literal, quoted
-from blocks.errors import LookbookError
-from blocks.warehouse import FEEDS_SCHEMA, WarehouseTable
+from lookbook.blocks.duckdb_staging import literal, quoted
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.warehouse import FEEDS_SCHEMA, WarehouseTable
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation

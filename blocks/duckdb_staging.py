@@ -9,8 +9,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from blocks.fences import held_counters, raised
-from blocks.warehouse import STANDING_COLUMNS, TAGS, Model, SnapshotLoad, free_names
+from lookbook.blocks.fences import held_counters, raised
+from lookbook.blocks.warehouse import STANDING_COLUMNS, TAGS, Model, SnapshotLoad, free_names
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -141,7 +141,7 @@ def flip(connection: DuckDBPyConnection, load: SnapshotLoad) -> None:
 
 
 def raise_fences(connection: DuckDBPyConnection) -> None:
-    """Keep the counters of the leases that are held here, by the transaction that they stand for; see `blocks.fences`.
+    """Keep the counters of the leases held here, by the transaction they stand for; see `lookbook.blocks.fences`.
 
     Raises:
         LeaseLostError: another run has taken one of them, and committed: this one must not.

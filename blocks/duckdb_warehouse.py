@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, field_validator
 
-from blocks import duckdb_feeds as feeds
-from blocks import duckdb_staging as staging
-from blocks.duckdb_differences import find_differences
-from blocks.duckdb_queries import Views, answer, attach, readable_tables
-from blocks.errors import LookbookError
-from blocks.feed_models import BuiltModel, FeedModel
-from blocks.warehouse import STAGING_KEYS, Model, QueryCost, SnapshotLoad, Warehouse, WarehouseTable
+from lookbook.blocks import duckdb_feeds as feeds
+from lookbook.blocks import duckdb_staging as staging
+from lookbook.blocks.duckdb_differences import find_differences
+from lookbook.blocks.duckdb_queries import Views, answer, attach, readable_tables
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.feed_models import BuiltModel, FeedModel
+from lookbook.blocks.warehouse import STAGING_KEYS, Model, QueryCost, SnapshotLoad, Warehouse, WarehouseTable
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from blocks.errors import LookbookError
+from lookbook.blocks.errors import LookbookError
 
 #: How all extras are installed, at tested versions. Never by Lookbook's name: on PyPI it is another project's.
 INSTALL = "From the checkout: pip install -r requirements-image.txt"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from blocks.errors import LookbookError
+from lookbook.blocks.errors import LookbookError
 
 Value = str | int | float | bool
 

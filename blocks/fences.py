@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from blocks.errors import LeaseLostError
-from blocks.migrations import FIRST
-from blocks.registry import held_leases
+from lookbook.blocks.errors import LeaseLostError
+from lookbook.blocks.migrations import FIRST
+from lookbook.blocks.registry import held_leases
 
 
 def held_counters() -> dict[str, int]:

@@ -6,7 +6,7 @@ import os
 from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
-from blocks.extras import needs_extra
+from lookbook.blocks.extras import needs_extra
 
 with needs_extra("gcp", "A bucket of Google Cloud Storage"):
     from google.cloud.storage import Client

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from blocks.errors import LookbookError, ObjectNotFoundError, OutOfReachError
-from blocks.extras import needs_extra
+from lookbook.blocks.errors import LookbookError, ObjectNotFoundError, OutOfReachError
+from lookbook.blocks.extras import needs_extra
 
 with needs_extra("gcp", "A bucket of Google Cloud Storage"):
     from google.api_core import exceptions as api

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, field_validator
 
-from blocks.errors import LookbookError, ObjectConflictError, ObjectNotFoundError, SwapConflictError
-from blocks.extras import needs_extra
-from blocks.lake import Lake, ObjectInfo, checked_key
+from lookbook.blocks.errors import LookbookError, ObjectConflictError, ObjectNotFoundError, SwapConflictError
+from lookbook.blocks.extras import needs_extra
+from lookbook.blocks.lake import Lake, ObjectInfo, checked_key
 
 with needs_extra("gcp", "A lake in a bucket of Google Cloud Storage"):
     from google.api_core.exceptions import PreconditionFailed
     from prefect_gcp import GcpCredentials
 
-    from blocks import gcs_objects
-    from blocks.gcs_client import storage_client
-    from blocks.gcs_errors import named_faults
-    from blocks.gcs_requests import crc32c_of
-    from blocks.gcs_retrying import TIMEOUT, retrying
+    from lookbook.blocks import gcs_objects
+    from lookbook.blocks.gcs_client import storage_client
+    from lookbook.blocks.gcs_errors import named_faults
+    from lookbook.blocks.gcs_requests import crc32c_of
+    from lookbook.blocks.gcs_retrying import TIMEOUT, retrying
 
 if TYPE_CHECKING:
     from google.cloud.storage import Bucket

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blocks.errors import ObjectNotFoundError, OutOfReachError
-from blocks.extras import needs_extra
+from lookbook.blocks.errors import ObjectNotFoundError, OutOfReachError
+from lookbook.blocks.extras import needs_extra
 
 with needs_extra("gcp", "A bucket of Google Cloud Storage"):
     import google_crc32c
 
-    from blocks.gcs_errors import named_faults
-    from blocks.gcs_requests import PART_BYTES, crc32c_of, fetch, in_base64, insert, insert_in_parts
-    from blocks.gcs_retrying import TIMEOUT, retrying, with_whole_refusals
+    from lookbook.blocks.gcs_errors import named_faults
+    from lookbook.blocks.gcs_requests import PART_BYTES, crc32c_of, fetch, in_base64, insert, insert_in_parts
+    from lookbook.blocks.gcs_retrying import TIMEOUT, retrying, with_whole_refusals
 
 if TYPE_CHECKING:
     from google.cloud.storage import Blob, Bucket

@@ -13,15 +13,15 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from blocks.errors import OutOfReachError
-from blocks.extras import needs_extra
+from lookbook.blocks.errors import OutOfReachError
+from lookbook.blocks.extras import needs_extra
 
 with needs_extra("gcp", "A bucket of Google Cloud Storage"):
     import google_crc32c
     from google.api_core.exceptions import GoogleAPICallError, from_http_response
 
-    from blocks.gcs_client import session_of
-    from blocks.gcs_retrying import TIMEOUT, retrying, with_whole_refusals
+    from lookbook.blocks.gcs_client import session_of
+    from lookbook.blocks.gcs_retrying import TIMEOUT, retrying, with_whole_refusals
 
 if TYPE_CHECKING:
     from google.cloud.storage import Blob, Bucket

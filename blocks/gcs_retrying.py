@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from blocks.extras import needs_extra
+from lookbook.blocks.extras import needs_extra
 
 with needs_extra("gcp", "A bucket of Google Cloud Storage"):
     from google.api_core.retry import Retry, if_exception_type

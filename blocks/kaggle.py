@@ -8,8 +8,8 @@ from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, SecretStr, model_validator
 
 if TYPE_CHECKING:
-    from blocks.kaggle_api import KaggleDatasets
-    from blocks.kaggle_login import Login
+    from lookbook.blocks.kaggle_api import KaggleDatasets
+    from lookbook.blocks.kaggle_login import Login
 
 
 class KaggleCredentials(Block):
@@ -41,12 +41,12 @@ class KaggleCredentials(Block):
         Raises:
             LookbookError: the extra ``kaggle`` is not installed.
         """
-        from blocks.kaggle_api import KaggleDatasets  # noqa: PLC0415 - slow, and an extra
+        from lookbook.blocks.kaggle_api import KaggleDatasets  # noqa: PLC0415 - slow, and an extra
 
         return KaggleDatasets(self._login())
 
     def _login(self) -> Login:
-        from blocks.kaggle_login import Login, login_of_machine  # noqa: PLC0415
+        from lookbook.blocks.kaggle_login import Login, login_of_machine  # noqa: PLC0415
 
         token, key = (secret.get_secret_value() if secret else "" for secret in (self.token, self.key))
         given = Login(token, self.username or "", key)

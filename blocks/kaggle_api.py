@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from blocks.errors import LookbookError, TransientError
-from blocks.extras import needs_extra
-from blocks.kaggle_faults import named
-from blocks.kaggle_login import Login, session_with, session_without
+from lookbook.blocks.errors import LookbookError, TransientError
+from lookbook.blocks.extras import needs_extra
+from lookbook.blocks.kaggle_faults import named
+from lookbook.blocks.kaggle_login import Login, session_with, session_without
 
 with needs_extra("kaggle", "kaggle://"):
     import requests

@@ -6,8 +6,8 @@ import json
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from blocks.errors import LookbookError, MissingError, TransientError
-from blocks.extras import needs_extra
+from lookbook.blocks.errors import LookbookError, MissingError, TransientError
+from lookbook.blocks.extras import needs_extra
 
 with needs_extra("kaggle", "kaggle://"):
     import requests

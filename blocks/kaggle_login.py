@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from blocks.extras import needs_extra
+from lookbook.blocks.extras import needs_extra
 
 with needs_extra("kaggle", "kaggle://"):
     import requests

@@ -18,7 +18,13 @@ import fasteners
 from prefect.blocks.core import Block
 from pydantic import BaseModel, Field, ValidationError
 
-from blocks.errors import LookbookError, ObjectConflictError, ObjectNotFoundError, OutOfReachError, SwapConflictError
+from lookbook.blocks.errors import (
+    LookbookError,
+    ObjectConflictError,
+    ObjectNotFoundError,
+    OutOfReachError,
+    SwapConflictError,
+)
 
 #: The object that names the lake: what a registry holds is kept apart by it.
 IDENTITY = "lake.json"

@@ -8,7 +8,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.optimizer.scope import traverse_scope
 
-from blocks.errors import LookbookError
+from lookbook.blocks.errors import LookbookError
 
 #: The schemas that models read.
 SCHEMAS = ("feeds", "warehouse")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from blocks.feed_models import MOST_EXAMPLES, FeedModel, Reference, Value
+from lookbook.blocks.feed_models import MOST_EXAMPLES, FeedModel, Reference, Value
 
 #: Of a row without a value, so many other columns are told.
 _TOLD_COLUMNS = 3

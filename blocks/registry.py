@@ -16,16 +16,16 @@ import asyncpg
 from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr
 
-from blocks.embedded import postgres
-from blocks.errors import LeaseLostError, LookbookError, OutOfReachError, StatementTimeoutError
-from blocks.migrations import FIRST, entering
-from blocks.registry_connection import CONNECTION_FAULTS, Address, closing, connect, may_pass, slot
-from blocks.registry_schema import find, settle
+from lookbook.blocks.embedded import postgres
+from lookbook.blocks.errors import LeaseLostError, LookbookError, OutOfReachError, StatementTimeoutError
+from lookbook.blocks.migrations import FIRST, entering
+from lookbook.blocks.registry_connection import CONNECTION_FAULTS, Address, closing, connect, may_pass, slot
+from lookbook.blocks.registry_schema import find, settle
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from blocks.lake import Lake
+    from lookbook.blocks.lake import Lake
 
 Result = TypeVar("Result")
 
@@ -39,7 +39,7 @@ class Held:
         name: what it is for.
         owner: this run and this hold, and no other.
         schema: in which schema of the registry it is kept.
-        counter: higher than that of each owner before; see `blocks.fences`.
+        counter: higher than that of each owner before; see `lookbook.blocks.fences`.
     """
 
     registry: Address

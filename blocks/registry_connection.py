@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncpg
 
-from blocks.errors import LookbookError, OutOfReachError
+from lookbook.blocks.errors import LookbookError, OutOfReachError
 
 #: The oldest version that is tested.
 OLDEST_SERVER = 14

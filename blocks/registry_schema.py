@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from blocks.errors import LookbookError
-from blocks.lake import IDENTITY, snapshots_folder
-from blocks.migrations import FIRST, HEAD, entering, lock, upgrade
-from blocks.warehouse import FEEDS_SCHEMA
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.lake import IDENTITY, snapshots_folder
+from lookbook.blocks.migrations import FIRST, HEAD, entering, lock, upgrade
+from lookbook.blocks.warehouse import FEEDS_SCHEMA
 
 if TYPE_CHECKING:
-    from blocks.lake import Lake
+    from lookbook.blocks.lake import Lake
 
     Connection = asyncpg.Connection[asyncpg.Record]
 
@@ -43,7 +43,8 @@ async def settle(connection: Connection, lake: Lake | None) -> str:
     """Bring the schema of a lake up to date, making or claiming it; returns its name.
 
     Raises:
-        LookbookError: as `blocks.migrations.upgrade`; or the books are another lake's, and this one can't be named.
+        LookbookError: as `lookbook.blocks.migrations.upgrade`; or the books are another lake's, and this
+            one can't be named.
     """
     await lock(connection)  # of two lakes that come at once, one is the first
     schema = FIRST if lake is None else await _choose(connection, lake)

@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, ValidationError
 
-from blocks.errors import LookbookError
-from blocks.extras import INSTALL
-from blocks.lake import Lake
-from blocks.registry import Registry
-from blocks.settings import read_settings
-from blocks.warehouse import Warehouse
-from blocks.workspace import Workspace
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.extras import INSTALL
+from lookbook.blocks.lake import Lake
+from lookbook.blocks.registry import Registry
+from lookbook.blocks.settings import read_settings
+from lookbook.blocks.warehouse import Warehouse
+from lookbook.blocks.workspace import Workspace
 
 #: What a form sends names no class: the fields tell. All of the Registry's may be empty, so it comes last.
-LAKES = ("blocks.gcs_lake:GcsLake", "blocks.lake:FolderLake")
-REGISTRIES = ("blocks.connector_registry:ConnectorRegistry", "blocks.registry:PostgresRegistry")
-WAREHOUSES = ("blocks.bigquery_warehouse:BigQueryWarehouse", "blocks.duckdb_warehouse:DuckDBWarehouse")
-CREDENTIALS = ("blocks.kaggle:KaggleCredentials",)
+LAKES = ("lookbook.blocks.gcs_lake:GcsLake", "lookbook.blocks.lake:FolderLake")
+REGISTRIES = ("lookbook.blocks.connector_registry:ConnectorRegistry", "lookbook.blocks.registry:PostgresRegistry")
+WAREHOUSES = (
+    "lookbook.blocks.bigquery_warehouse:BigQueryWarehouse",
+    "lookbook.blocks.duckdb_warehouse:DuckDBWarehouse",
+)
+CREDENTIALS = ("lookbook.blocks.kaggle:KaggleCredentials",)
 
 #: Why kinds cannot be imported here: those in the cloud need the extra gcp.
 missing: list[str] = []
@@ -44,7 +47,7 @@ def _kinds(paths: tuple[str, ...]) -> Any:  # noqa: ANN401 - a union of classes
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-    from blocks.kaggle import KaggleCredentials
+    from lookbook.blocks.kaggle import KaggleCredentials
 
     AnyLake: TypeAlias = Lake
     AnyRegistry: TypeAlias = Registry

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from blocks.errors import UsageError
+from lookbook.blocks.errors import UsageError
 
 #: Beside this package, in a checkout as in an installed wheel.
 _PIPELINES = Path(__file__).absolute().parents[1] / "deployments" / "pipelines"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from blocks.errors import LookbookError
+from lookbook.blocks.errors import LookbookError
 
 #: Hexadecimal digits of the hash that count: with 16, BigQuery's INT64 would overflow.
 DIGITS = 15

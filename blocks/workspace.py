@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from blocks.duckdb_warehouse import DuckDBWarehouse
-from blocks.embedded import prefect_server
-from blocks.errors import LookbookError, OutOfReachError, UsageError
-from blocks.lake import FolderLake, Lake
-from blocks.registry import PostgresRegistry, Registry
-from blocks.settings import make_home, read_settings
-from blocks.warehouse import Warehouse
+from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.embedded import prefect_server
+from lookbook.blocks.errors import LookbookError, OutOfReachError, UsageError
+from lookbook.blocks.lake import FolderLake, Lake
+from lookbook.blocks.registry import PostgresRegistry, Registry
+from lookbook.blocks.settings import make_home, read_settings
+from lookbook.blocks.warehouse import Warehouse
 
 if TYPE_CHECKING:
-    from blocks.kaggle import KaggleCredentials
+    from lookbook.blocks.kaggle import KaggleCredentials
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def _load_saved(name: str) -> Workspace | None:
     """The workspace that is saved under `name`, with the faults of the API named."""
     from prefect.exceptions import PrefectHTTPStatusError  # noqa: PLC0415
 
-    from blocks.saved_workspace import load  # noqa: PLC0415 - imports the classes of every kind
+    from lookbook.blocks.saved_workspace import load  # noqa: PLC0415 - imports the classes of every kind
 
     try:
         return load(name)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 from pydantic import Field
 
-from deployments.options import Debug, Json, with_checked_options
-from tasks.parameters import WorkspaceName
+from lookbook.deployments.options import Debug, Json, with_checked_options
+from lookbook.tasks.parameters import WorkspaceName
 
 if TYPE_CHECKING:
-    from blocks.registry import Registry
+    from lookbook.blocks.registry import Registry
 
 #: Prefect's own is 4200.
 PORT = 4201
@@ -35,14 +35,14 @@ def api(
     debug: Debug = False,
 ) -> None:
     """Serve the HTTP API until Ctrl-C; it submits runs to the Prefect of PREFECT_API_URL or the active profile."""
-    from blocks.settings import read_settings
-    from deployments import prefect_environment
-    from deployments.api.config import read_config
+    from lookbook.blocks.settings import read_settings
+    from lookbook.deployments import prefect_environment
+    from lookbook.deployments.api.config import read_config
 
     given: dict[str, object] = {"host": host}
     config = read_config(**given | ({"source_roots": source_root} if source_root else {}))
     prefect_environment.prepare_server(read_settings().home, debug=debug)
-    from deployments.api.server import serve
+    from lookbook.deployments.api.server import serve
 
     serve(workspace, config, port)
 
@@ -59,11 +59,11 @@ def create(
     debug: Debug = False,
 ) -> None:
     """Make a key and print it, this once. From the first one on the API asks for keys, on this machine as well."""
-    from deployments.output import print_json
+    from lookbook.deployments.output import print_json
 
     scopes = [part.strip() for part in scope.split(",") if part.strip()]
     registry = _registry(workspace, debug)
-    from deployments.api.keys import create_key
+    from lookbook.deployments.api.keys import create_key
 
     key = create_key(registry, name, scopes)
     print_json({"name": name, "scopes": scopes, "key": key}) if json else sys.stdout.write(key + "\n")
@@ -73,10 +73,10 @@ def create(
 @with_checked_options
 def list_(*, workspace: WorkspaceName = "local", json: Json = False, debug: Debug = False) -> None:
     """List the keys; what they are nobody can tell any more."""
-    from deployments.output import print_json, print_rows
+    from lookbook.deployments.output import print_json, print_rows
 
     registry = _registry(workspace, debug)
-    from deployments.api.keys import list_keys
+    from lookbook.deployments.api.keys import list_keys
 
     rows = [
         {
@@ -98,20 +98,20 @@ def list_(*, workspace: WorkspaceName = "local", json: Json = False, debug: Debu
 @with_checked_options
 def revoke(name: KeyName, /, *, workspace: WorkspaceName = "local", json: Json = False, debug: Debug = False) -> None:
     """Revoke a key: seconds later it opens nothing any more."""
-    from deployments.output import print_json
+    from lookbook.deployments.output import print_json
 
     registry = _registry(workspace, debug)
-    from deployments.api.keys import revoke_key
+    from lookbook.deployments.api.keys import revoke_key
 
     revoke_key(registry, name)
     print_json({"revoked": name}) if json else sys.stdout.write(f"{name} is revoked.\n")
 
 
 def _registry(workspace: str, debug: bool) -> Registry:
-    from blocks.settings import read_settings
-    from deployments import prefect_environment
+    from lookbook.blocks.settings import read_settings
+    from lookbook.deployments import prefect_environment
 
     prefect_environment.prepare(read_settings().home, debug=debug)
-    from blocks.workspace import load_workspace
+    from lookbook.blocks.workspace import load_workspace
 
     return load_workspace(workspace).registry

@@ -13,10 +13,10 @@ from pathlib import Path
 import httpx
 import psutil
 
-from blocks.embedded.prefect_server import free_port, is_free
-from blocks.errors import LookbookError
-from deployments.api_commands import PORT
-from deployments.worker_process import (
+from lookbook.blocks.embedded.prefect_server import free_port, is_free
+from lookbook.blocks.errors import LookbookError
+from lookbook.deployments.api_commands import PORT
+from lookbook.deployments.worker_process import (
     CHECK_INTERVAL,
     FAILED_CHECKS,
     MARK,
@@ -63,7 +63,14 @@ class ApiProcess:
             LookbookError: it ends, or does not answer in time; the message names its log.
         """
         self._checked, self._failed = time.monotonic(), 0
-        command = [sys.executable, "-c", "from deployments.cli import main; main()", "api", "--port", str(self.port)]
+        command = [
+            sys.executable,
+            "-c",
+            "from lookbook.deployments.cli import main; main()",
+            "api",
+            "--port",
+            str(self.port),
+        ]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
                 command,

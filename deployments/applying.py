@@ -9,13 +9,13 @@ from uuid import UUID
 
 import yaml
 
-from deployments.shipped import prefect_file
+from lookbook.deployments.shipped import prefect_file
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.responses import DeploymentResponse
 
-    from deployments.deploying import Deployed
+    from lookbook.deployments.deploying import Deployed
 
 #: The slug of the schedule that is ours. Others, made in the UI, are left alone.
 SLUG = "spec"

@@ -6,14 +6,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from blocks.errors import LookbookError
+from lookbook.blocks.errors import LookbookError
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.events.schemas.automations import AutomationCore
 
-    from deployments.automation_rules import Rule
-    from deployments.deploying import Deployed
+    from lookbook.deployments.automation_rules import Rule
+    from lookbook.deployments.deploying import Deployed
 
 #: A run whose heartbeats stop for so long has crashed. Five of those that deployed runs send, and more than one of
 #: Prefect's own default (180 s): a lost heartbeat, a laptop asleep or a server that restarts must not crash a run.
@@ -34,7 +34,7 @@ def install(client: SyncPrefectClient, done: Deployed, silence: timedelta = HEAR
     Raises:
         LookbookError: a deployment is missing that an automation starts.
     """
-    from deployments.automation_rules import NOTIFICATION_BLOCK, rules
+    from lookbook.deployments.automation_rules import NOTIFICATION_BLOCK, rules
 
     deployments = {name: _deployment(client, name) for name in ("ingest/local", "verify/local")}
     block = _notification_block(client, NOTIFICATION_BLOCK)

@@ -10,13 +10,13 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
-from blocks.errors import LookbookError, UsageError
-from deployments.api_commands import api, api_key
-from deployments.options import Debug, Json, with_checked_options
-from deployments.pipeline_commands import pipeline as pipeline_commands
-from deployments.server_commands import deploy, serve
-from deployments.workspace_commands import workspace as workspace_commands
-from tasks.parameters import (
+from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.deployments.api_commands import api, api_key
+from lookbook.deployments.options import Debug, Json, with_checked_options
+from lookbook.deployments.pipeline_commands import pipeline as pipeline_commands
+from lookbook.deployments.server_commands import deploy, serve
+from lookbook.deployments.workspace_commands import workspace as workspace_commands
+from lookbook.tasks.parameters import (
     BATCH_SIZE,
     BatchSize,
     DatasetName,
@@ -38,7 +38,7 @@ app = App(
     "Start with: lookbook ingest photos/ --dataset shoes. Everything lies in LOOKBOOK_HOME, by default .lookbook "
     "in the current folder.",
     help_format="plaintext",
-    version=lambda: version("lookbook"),
+    version=lambda: version("lookbook-datasets"),
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,  # main says what an interrupt leaves behind
 )
@@ -89,7 +89,7 @@ def _disk_fault(error: OSError) -> str:
 
 
 def _complain(problem: str, way_out: str) -> None:
-    from deployments.output import print_json, printable
+    from lookbook.deployments.output import print_json, printable
 
     lines = [line for line in (*problem.splitlines(), *way_out.splitlines()) if line.strip()]
     sys.stderr.write("".join(f"{printable(line)}\n" for line in lines))
@@ -115,9 +115,9 @@ def ingest(
     debug: Debug = False,
 ) -> int:
     """Ingest SOURCE: draw, measure, check and publish a snapshot of DATASET."""
-    from blocks.settings import read_settings
-    from deployments import commands
-    from deployments.output import print_json, print_summary
+    from lookbook.blocks.settings import read_settings
+    from lookbook.deployments import commands
+    from lookbook.deployments.output import print_json, print_summary
 
     home = read_settings().home
     summary = commands.ingest(
@@ -154,7 +154,7 @@ def verify(
     debug: Debug = False,
 ) -> int:
     """Read NAME's snapshot, objects, registry and warehouse again; one line per difference."""
-    from deployments.output import print_json, printable
+    from lookbook.deployments.output import print_json, printable
 
     result = _commands(debug).verify(workspace, name, repair, everything)
     if json:
@@ -228,7 +228,7 @@ def query(
     debug: Debug = False,
 ) -> None:
     """Ask the tables of warehouse and lake."""
-    from deployments.output import print_query_cost, unique_names
+    from lookbook.deployments.output import print_query_cost, unique_names
 
     if dry_run:
         print_query_cost(_commands(debug).query_cost(workspace, sql), as_json=json)
@@ -251,7 +251,7 @@ def open_report(
     name: DatasetName, /, *, workspace: WorkspaceName = "local", json: Json = False, debug: Debug = False
 ) -> None:
     """Print where NAME's report lies, and open it where there is a display."""
-    from deployments.output import print_json
+    from lookbook.deployments.output import print_json
 
     path = _commands(debug).open_report(workspace, name)
     print_json({"report": path}) if json else sys.stdout.write(path + "\n")
@@ -260,8 +260,8 @@ def open_report(
 @app.command
 def stop(*, json: Json = False, debug: Debug = False) -> None:
     """End the embedded servers of this home."""
-    from blocks.settings import read_settings
-    from deployments.output import print_json
+    from lookbook.blocks.settings import read_settings
+    from lookbook.deployments.output import print_json
 
     ended = _commands(debug).stop(read_settings().home)
     if json:
@@ -271,36 +271,46 @@ def stop(*, json: Json = False, debug: Debug = False) -> None:
         sys.stdout.write(f"Ended {names}.\n" if names else "No server was running.\n")
 
 
-app.command("deployments.copying:copy", name="copy", help="Copy a dataset's images and tables to a folder or a bucket.")
-app.command("deployments.exporting:export", name="export", help="Export images and metadata, ready to train on.")
-app.command("deployments.table_commands:tables", name="tables", help="List the tables of warehouse, lake and registry.")
-app.command("deployments.table_commands:describe", name="describe", help="Show what is known of TABLE.")
+app.command(
+    "lookbook.deployments.copying:copy", name="copy", help="Copy a dataset's images and tables to a folder or a bucket."
+)
+app.command(
+    "lookbook.deployments.exporting:export", name="export", help="Export images and metadata, ready to train on."
+)
+app.command(
+    "lookbook.deployments.table_commands:tables", name="tables", help="List the tables of warehouse, lake and registry."
+)
+app.command("lookbook.deployments.table_commands:describe", name="describe", help="Show what is known of TABLE.")
 app.command(workspace_commands)
 app.command(api)
 app.command(api_key)
 app.command(pipeline_commands)
-app.command("deployments.import_commands:import_", name="import", help="Import a table once, without a spec.")
-app.command("deployments.import_commands:orchestrate", name="orchestrate", help="Run the steps of an orchestration.")
-app.command("deployments.receiving:receive", name="receive", help="Take Pub/Sub's messages and announce changes.")
+app.command("lookbook.deployments.import_commands:import_", name="import", help="Import a table once, without a spec.")
+app.command(
+    "lookbook.deployments.import_commands:orchestrate", name="orchestrate", help="Run the steps of an orchestration."
+)
+app.command(
+    "lookbook.deployments.receiving:receive", name="receive", help="Take Pub/Sub's messages and announce changes."
+)
 
 
 def _home_of(workspace: str) -> str:
-    from blocks.settings import read_settings
+    from lookbook.blocks.settings import read_settings
 
     return f" ({read_settings().home})" if workspace == "local" else ""
 
 
 def _commands(debug: bool) -> Any:  # noqa: ANN401 - a module
     """The commands' work, with Prefect's settings in place before anything imports Prefect."""
-    from blocks.settings import read_settings
-    from deployments import commands, prefect_environment
+    from lookbook.blocks.settings import read_settings
+    from lookbook.deployments import commands, prefect_environment
 
     prefect_environment.prepare(read_settings().home, debug=debug)
     return commands
 
 
 def _print(rows: list[dict[str, Any]], columns: list[str], json: bool, empty: str) -> None:
-    from deployments.output import print_json, print_rows
+    from lookbook.deployments.output import print_json, print_rows
 
     if json:
         print_json(rows)

@@ -7,15 +7,15 @@ import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blocks.errors import LookbookError, UsageError
-from deployments import prefect_environment, progress
-from tasks.images.recipe import Recipe, read_recipe
+from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.deployments import prefect_environment, progress
+from lookbook.tasks.images.recipe import Recipe, read_recipe
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from blocks.lake import Lake
-    from blocks.warehouse import QueryCost
+    from lookbook.blocks.lake import Lake
+    from lookbook.blocks.warehouse import QueryCost
 
 
 def check_source(home: Path, source: str) -> str:
@@ -26,7 +26,7 @@ def check_source(home: Path, source: str) -> str:
     Raises:
         UsageError: no such folder or archive, or a scheme that is not known.
     """
-    from tasks.datasets.sources.opening import open_source
+    from lookbook.tasks.datasets.sources.opening import open_source
 
     try:
         source.encode()
@@ -48,7 +48,7 @@ def ingest(home: Path, debug: bool, parameters: dict[str, Any]) -> dict[str, Any
     with progress.shown() as say:
         say("starting Prefect")
         prefect_environment.prepare_server(home, debug=debug)
-        from flows.ingest import ingest as flow
+        from lookbook.flows.ingest import ingest as flow
 
         source = parameters["source"]
         say("drawing the sample catalogue" if source.startswith("sample://") else f"listing {source}")
@@ -58,8 +58,8 @@ def ingest(home: Path, debug: bool, parameters: dict[str, Any]) -> dict[str, Any
 
 def verify(workspace: str, dataset: str, repair: bool, everything: bool) -> dict[str, Any]:
     """Verify a dataset; with `repair`, mend what can be mended and verify once more."""
-    from blocks.workspace import load_workspace
-    from tasks.datasets.verify import verify_or_repair
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.tasks.datasets.verify import verify_or_repair
 
     found, repairs = verify_or_repair(load_workspace(workspace), dataset, repair, everything=everything)
     return {
@@ -73,8 +73,8 @@ def verify(workspace: str, dataset: str, repair: bool, everything: bool) -> dict
 
 def rejects(workspace: str, dataset: str) -> list[dict[str, Any]]:
     """The rejects of a dataset's current snapshot."""
-    from blocks.workspace import load_workspace
-    from tasks.datasets.manifest import read_table, require_published
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.tasks.datasets.manifest import read_table, require_published
 
     lake = load_workspace(workspace).lake
     rows: list[dict[str, Any]] = read_table(lake, require_published(lake, dataset).manifest, "rejects").to_pylist()
@@ -83,8 +83,8 @@ def rejects(workspace: str, dataset: str) -> list[dict[str, Any]]:
 
 def datasets(workspace: str) -> list[dict[str, Any]]:
     """The datasets of a workspace, with their current snapshots."""
-    from blocks.workspace import load_workspace
-    from tasks.datasets.manifest import list_datasets
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.tasks.datasets.manifest import list_datasets
 
     lake = load_workspace(workspace).lake
     return [_dataset_row(lake, name) for name in list_datasets(lake)]
@@ -92,7 +92,7 @@ def datasets(workspace: str) -> list[dict[str, Any]]:
 
 def _dataset_row(lake: Lake, name: str) -> dict[str, Any]:
     """One dataset; a damaged one is listed with its fault and hides no other."""
-    from tasks.datasets.manifest import require_published
+    from lookbook.tasks.datasets.manifest import require_published
 
     row: dict[str, Any] = dict.fromkeys(("snapshot", "created_at", "images", "rows", "fault"))
     try:
@@ -113,8 +113,8 @@ def _dataset_row(lake: Lake, name: str) -> dict[str, Any]:
 
 def snapshots(workspace: str, dataset: str) -> list[dict[str, Any]]:
     """The snapshots of a dataset, newest first."""
-    from blocks.workspace import load_workspace
-    from tasks.datasets.manifest import list_snapshots, require_published
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.tasks.datasets.manifest import list_snapshots, require_published
 
     lake = load_workspace(workspace).lake
     current = require_published(lake, dataset).manifest.snapshot_id
@@ -134,8 +134,8 @@ def snapshots(workspace: str, dataset: str) -> list[dict[str, Any]]:
 
 def runs(workspace: str, dataset: str | None) -> list[dict[str, Any]]:
     """The runs in the registry, newest first."""
-    from blocks.workspace import load_workspace
-    from tasks.datasets.runs import list_runs
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.tasks.datasets.runs import list_runs
 
     return [
         run | {"counts": _short_counts(run["summary"])}
@@ -154,11 +154,11 @@ def stop(home: Path) -> dict[str, bool]:
     Raises:
         LookbookError: a run is at work, and would hang without them.
     """
-    from blocks.embedded import postgres, prefect_server
+    from lookbook.blocks.embedded import postgres, prefect_server
 
     if postgres.running(home) is not None:
-        from blocks.registry import PostgresRegistry
-        from tasks.datasets.lease import living_owners
+        from lookbook.blocks.registry import PostgresRegistry
+        from lookbook.tasks.datasets.lease import living_owners
 
         for name, owner in living_owners(PostgresRegistry(home=home), of_all_lakes=True).items():
             raise LookbookError(
@@ -170,24 +170,24 @@ def stop(home: Path) -> dict[str, bool]:
 
 def query(workspace: str, sql: str) -> pa.Table:
     """What a SELECT over lake and warehouse gives."""
-    from blocks.workspace import load_workspace
-    from tasks.tables.query import query as ask
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.tasks.tables.query import query as ask
 
     return ask(load_workspace(workspace), sql)
 
 
 def query_cost(workspace: str, sql: str) -> QueryCost:
     """What a SELECT would cost; it is checked, and not run."""
-    from blocks.workspace import load_workspace
-    from tasks.tables.query import dry_run
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.tasks.tables.query import dry_run
 
     return dry_run(load_workspace(workspace), sql)
 
 
 def open_report(workspace: str, dataset: str) -> str:
     """Where a dataset's report lies; opened in a browser where there is a display."""
-    from blocks.workspace import load_workspace
-    from tasks.datasets.manifest import require_published
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.tasks.datasets.manifest import require_published
 
     place = load_workspace(workspace)
     report = f"{require_published(place.lake, dataset).manifest.folder}/report.html"

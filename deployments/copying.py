@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from deployments.options import Debug, Json, with_checked_options
-from tasks.parameters import DatasetName, WorkspaceName
+from lookbook.deployments.options import Debug, Json, with_checked_options
+from lookbook.tasks.parameters import DatasetName, WorkspaceName
 
 Outputs = Annotated[
     list[str],
@@ -37,15 +37,15 @@ def copy(
     debug: Debug = False,
 ) -> None:
     """Copy NAME's images and tables to a folder or a bucket, under names that people read."""
-    from blocks.settings import read_settings
-    from deployments import prefect_environment, progress
-    from deployments.output import print_json, print_rows, printable
+    from lookbook.blocks.settings import read_settings
+    from lookbook.deployments import prefect_environment, progress
+    from lookbook.deployments.output import print_json, print_rows, printable
 
     with progress.shown("copying") as say:
         say(f"reading {name}")
         prefect_environment.prepare(read_settings().home, debug=debug)
-        from blocks.workspace import load_workspace
-        from tasks.exports.copy import copy_dataset
+        from lookbook.blocks.workspace import load_workspace
+        from lookbook.tasks.exports.copy import copy_dataset
 
         done: dict[str, Any] = copy_dataset(load_workspace(workspace).lake, name, output, to, layout)
     if json:

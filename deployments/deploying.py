@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from blocks.errors import LookbookError
-from deployments import automations, pipeline_deploying, prefect_deploy
-from deployments.shipped import job_template_file
+from lookbook.blocks.errors import LookbookError
+from lookbook.deployments import automations, pipeline_deploying, prefect_deploy
+from lookbook.deployments.shipped import job_template_file
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -115,7 +115,7 @@ def job_template(kind: str) -> dict[str, Any]:
 
 def register_blocks() -> None:
     """Register the block types that the UI offers; the workspace brings along those that it is made of."""
-    from blocks import saved_workspace
+    from lookbook.blocks import saved_workspace
 
     saved_workspace.register()
 

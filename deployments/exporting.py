@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from blocks.errors import LookbookError, UsageError
-from deployments.options import Debug, Json, with_checked_options
-from tasks.exports.parameters import (
+from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.deployments.options import Debug, Json, with_checked_options
+from lookbook.tasks.exports.parameters import (
     Augment,
     Copies,
     ExactShares,
@@ -27,10 +27,10 @@ from tasks.exports.parameters import (
     Stratify,
     TextWanted,
 )
-from tasks.parameters import DatasetName, WorkspaceName
+from lookbook.tasks.parameters import DatasetName, WorkspaceName
 
 if TYPE_CHECKING:
-    from tasks.exports.filters import Filter
+    from lookbook.tasks.exports.filters import Filter
 
 Where = Annotated[
     list[str],
@@ -110,7 +110,7 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Export NAME's images and metadata as a dataset that loads in one line."""
-    from deployments.output import print_json
+    from lookbook.deployments.output import print_json
 
     parameters: dict[str, Any] = {
         "snapshot": snapshot,
@@ -153,17 +153,17 @@ def export(
 
 def _run(name: str, workspace: str, parameters: dict[str, Any], more: dict[str, Any], *, debug: bool) -> dict[str, Any]:
     """Run the flow `export_dataset` in this process; returns its summary."""
-    from blocks.settings import read_settings
-    from deployments import prefect_environment, progress
+    from lookbook.blocks.settings import read_settings
+    from lookbook.deployments import prefect_environment, progress
 
     # What can't be meant is told before a server is started for it.
-    from tasks.exports.parameters import request_of
+    from lookbook.tasks.exports.parameters import request_of
 
     request_of(name, parameters)
     with progress.shown("exporting") as say:
         say("starting Prefect")
         prefect_environment.prepare_server(read_settings().home, debug=debug)
-        from flows.export_dataset import export_dataset as flow
+        from lookbook.flows.export_dataset import export_dataset as flow
 
         say(f"reading {name}")
         summary: dict[str, Any] = flow(dataset=name, workspace=workspace, **parameters, **more)
@@ -171,13 +171,13 @@ def _run(name: str, workspace: str, parameters: dict[str, Any], more: dict[str, 
 
 
 def _counted(workspace: str, name: str, parameters: dict[str, Any], *, debug: bool) -> dict[str, Any]:
-    from blocks.settings import read_settings
-    from deployments import prefect_environment
+    from lookbook.blocks.settings import read_settings
+    from lookbook.deployments import prefect_environment
 
     prefect_environment.prepare(read_settings().home, debug=debug)
-    from blocks.workspace import load_workspace
-    from tasks.exports.export import count_rows, prepare
-    from tasks.exports.parameters import request_of
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.tasks.exports.export import count_rows, prepare
+    from lookbook.tasks.exports.parameters import request_of
 
     return count_rows(prepare(load_workspace(workspace).lake, request_of(name, parameters)))
 
@@ -197,7 +197,7 @@ def _filter_in(path: Path | None) -> Filter | None:
         return None
     import yaml
 
-    from tasks.exports.filters import read_filter
+    from lookbook.tasks.exports.filters import read_filter
 
     try:
         return read_filter(yaml.safe_load(path.read_text(encoding="utf-8")))
@@ -207,7 +207,7 @@ def _filter_in(path: Path | None) -> Filter | None:
 
 def _recipe(recipe: str) -> Any:  # noqa: ANN401 - a name, or a recipe
     """A recipe's name, or the recipe in a file."""
-    from tasks.exports.recipes import read_export_recipe
+    from lookbook.tasks.exports.recipes import read_export_recipe
 
     is_file = recipe.lower().endswith((".yaml", ".yml", ".json")) or "/" in recipe
     return read_export_recipe(Path(recipe)) if is_file else recipe
@@ -215,8 +215,8 @@ def _recipe(recipe: str) -> Any:  # noqa: ANN401 - a name, or a recipe
 
 def _write_archive(workspace: str, export_id: str, out: str) -> str:
     """Write the archive of a finished export to a file or to standard output; where it lies."""
-    from blocks.workspace import load_workspace
-    from tasks.exports.finished import require_finished
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.tasks.exports.finished import require_finished
 
     stream = require_finished(load_workspace(workspace).lake, export_id).stream()
     if out == "-":
@@ -240,7 +240,7 @@ def _write_archive(workspace: str, export_id: str, out: str) -> str:
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
-    from deployments.output import printable
+    from lookbook.deployments.output import printable
 
     answered = " (it was there)" if summary["answered"] else ""
     sys.stdout.write(f"{summary['dataset']}: export {summary['export']} of {summary['snapshot']}{answered}\n")
@@ -249,7 +249,7 @@ def _print_summary(summary: dict[str, Any]) -> None:
 
 
 def _print_books(books: dict[str, Any]) -> None:
-    from deployments.output import print_rows
+    from lookbook.deployments.output import print_rows
 
     rows: Iterable[tuple[str, str]] = [
         ("selected", f"{books['selected']:,}"),

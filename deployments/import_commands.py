@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from deployments.options import Debug, Json, with_checked_options
-from deployments.pipeline_commands import EXIT_FAILED, RUNS, Date, _work
-from tasks.parameters import PipelineName, RejectLimit, WorkspaceName
+from lookbook.deployments.options import Debug, Json, with_checked_options
+from lookbook.deployments.pipeline_commands import EXIT_FAILED, RUNS, Date, _work
+from lookbook.tasks.parameters import PipelineName, RejectLimit, WorkspaceName
 
 orchestrate = App(name="orchestrate", help="Run the steps of an orchestration: pipelines, ingests and imports.")
 
@@ -48,8 +48,8 @@ def import_(
 
     The same source again takes the place of what it had brought; another one adds to the table.
     """
-    from deployments.output import print_json
-    from deployments.summaries import print_feed
+    from lookbook.deployments.output import print_json
+    from lookbook.deployments.summaries import print_feed
 
     parameters = {
         "source": source,
@@ -71,7 +71,7 @@ def import_(
 @orchestrate.command
 def validate(*, json: Json = False, debug: Debug = False) -> int:
     """Check orchestrate.yaml: one line per fault, with file, line and column."""
-    from deployments.output import print_json, printable
+    from lookbook.deployments.output import print_json, printable
 
     found = _work(debug).validate_orchestrations()
     if json:
@@ -96,7 +96,7 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Run the orchestration NAME; run again for the same date, it goes on where it failed."""
-    from deployments.output import print_json, print_rows
+    from lookbook.deployments.output import print_json, print_rows
 
     summary = _work(debug, RUNS).orchestrate(name, date, workspace, debug=debug)
     if json:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from blocks.warehouse import QueryCost
+    from lookbook.blocks.warehouse import QueryCost
 
 #: Columns of a page that no terminal bounds.
 WIDE = 10_000

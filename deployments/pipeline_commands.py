@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from deployments.options import Debug, Json, with_checked_options
-from tasks.parameters import Again, PipelineName, WorkspaceName
+from lookbook.deployments.options import Debug, Json, with_checked_options
+from lookbook.tasks.parameters import Again, PipelineName, WorkspaceName
 
 pipeline = App(
     name="pipeline", help="Run and deploy pipelines: tables beside the images, each described by a YAML file."
@@ -31,7 +31,7 @@ RUNS = "pipeline_runs"
 @with_checked_options
 def list_pipelines(*, workspace: WorkspaceName = "local", json: Json = False, debug: Debug = False) -> None:
     """List the pipelines: what starts them, and how their last run ended."""
-    from deployments.output import print_json, print_rows
+    from lookbook.deployments.output import print_json, print_rows
 
     rows = _work(debug).list_pipelines(workspace)
     if json:
@@ -44,7 +44,7 @@ def list_pipelines(*, workspace: WorkspaceName = "local", json: Json = False, de
 @pipeline.command
 def validate(*files: Path, json: Json = False, debug: Debug = False) -> int:
     """Check specs, by default all of the folder: one line per fault, with file, line and column."""
-    from deployments.output import print_json, printable
+    from lookbook.deployments.output import print_json, printable
 
     found = _work(debug).validate(list(files))
     if json:
@@ -71,8 +71,8 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Run the pipeline NAME for one date."""
-    from deployments.output import print_json
-    from deployments.summaries import print_feed
+    from lookbook.deployments.output import print_json
+    from lookbook.deployments.summaries import print_feed
 
     summary = _work(debug, RUNS).run(name, date, param or [], workspace, again=again, debug=debug)
     print_json(summary) if json else print_feed(summary)
@@ -98,8 +98,8 @@ def backfill(
 
     It stops at the first failure; the same command goes on from there.
     """
-    from deployments.output import print_json
-    from deployments.summaries import print_backfill
+    from lookbook.deployments.output import print_json
+    from lookbook.deployments.summaries import print_backfill
 
     done = _work(debug, RUNS).backfill(name, (from_, to), param or [], workspace, again=again, debug=debug)
     print_json(done) if json else print_backfill(name, done)
@@ -115,8 +115,8 @@ def deploy(
     """Deploy the pipelines and orchestrations on the Prefect server of PREFECT_API_URL or the active profile."""
     from dataclasses import asdict
 
-    from deployments.output import print_json
-    from deployments.server_commands import print_changes
+    from lookbook.deployments.output import print_json
+    from lookbook.deployments.server_commands import print_changes
 
     api, done = _work(debug).deploy(prune=prune, debug=debug)
     print_json({"server": api} | asdict(done)) if json else print_changes(done)
@@ -129,7 +129,7 @@ def rejects(
     name: PipelineName, /, *, workspace: WorkspaceName = "local", json: Json = False, debug: Debug = False
 ) -> None:
     """Show the rows of NAME that were set aside: which rule, where they stand, and the row itself."""
-    from deployments.output import print_json, print_rows
+    from lookbook.deployments.output import print_json, print_rows
 
     rows = _work(debug).rejects(workspace, name)
     if json:
@@ -145,8 +145,8 @@ def replay(
     name: PipelineName, /, *, workspace: WorkspaceName = "local", json: Json = False, debug: Debug = False
 ) -> None:
     """Take up the rejects of NAME again, with its spec as it stands now: those that fit are loaded."""
-    from deployments.output import print_json
-    from deployments.summaries import print_replay
+    from lookbook.deployments.output import print_json
+    from lookbook.deployments.summaries import print_replay
 
     done = _work(debug).replay(workspace, name)
     print_json(done) if json else print_replay(done)
@@ -171,8 +171,8 @@ def _work(debug: bool, module: str = "pipeline_work") -> Any:  # noqa: ANN401 - 
     """The commands' work, with Prefect's settings in place before anything imports Prefect."""
     from importlib import import_module
 
-    from blocks.settings import read_settings
-    from deployments import prefect_environment
+    from lookbook.blocks.settings import read_settings
+    from lookbook.deployments import prefect_environment
 
     prefect_environment.prepare(read_settings().home, debug=debug)
-    return import_module(f"deployments.{module}")
+    return import_module(f"lookbook.deployments.{module}")

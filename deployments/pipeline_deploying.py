@@ -5,22 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from blocks.settings import read_settings
-from deployments.applying import Wanted, apply, by_name, remove
-from tasks.tables.orchestrations import orchestrate_file, read_orchestrations
-from tasks.tables.spec.problems import SpecError
-from tasks.tables.spec.reading import read_spec, specs
-from tasks.tables.ticks import ANCHOR
+from lookbook.blocks.settings import read_settings
+from lookbook.deployments.applying import Wanted, apply, by_name, remove
+from lookbook.tasks.tables.orchestrations import orchestrate_file, read_orchestrations
+from lookbook.tasks.tables.spec.problems import SpecError
+from lookbook.tasks.tables.spec.reading import read_spec, specs
+from lookbook.tasks.tables.ticks import ANCHOR
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from prefect.client.orchestration import SyncPrefectClient
 
-    from deployments.deploying import Deployed
-    from tasks.tables.spec.orchestration import Orchestration
-    from tasks.tables.spec.pipeline import Pipeline
-    from tasks.tables.spec.schedules import Schedule
+    from lookbook.deployments.deploying import Deployed
+    from lookbook.tasks.tables.spec.orchestration import Orchestration
+    from lookbook.tasks.tables.spec.pipeline import Pipeline
+    from lookbook.tasks.tables.spec.schedules import Schedule
 
 POOL = "lookbook"
 #: The flows whose deployments specs make; prefect.yaml names none of them.
@@ -50,7 +50,7 @@ def deploy_all(client: SyncPrefectClient, done: Deployed, *, prune: bool = False
         done: takes what was done.
         prune: remove what was deployed of specs that are gone.
     """
-    from deployments import pipeline_triggers
+    from lookbook.deployments import pipeline_triggers
 
     found = read_all(read_settings().pipelines)
     for name, spec in found.deployed.items():
@@ -84,7 +84,7 @@ def wanted(name: str, spec: Pipeline | Orchestration) -> Wanted:
     return Wanted(
         flow=flow,
         name=own,
-        entrypoint=f"flows.{flow}.{flow}",
+        entrypoint=f"lookbook.flows.{flow}.{flow}",
         description=spec.description or f"The {'pipeline' if flow == 'pipeline' else 'orchestration'} {own}.",
         parameters={"pipeline" if flow == "pipeline" else "orchestration": own},
         schedule=api_schedule(spec.schedule) if spec.schedule is not None else None,
@@ -103,7 +103,7 @@ def api_schedule(schedule: Schedule) -> dict[str, Any]:
 
 def _settle_gone(client: SyncPrefectClient, found: Found, done: Deployed, *, prune: bool) -> None:
     """Name, or remove, what was deployed of specs that are gone."""
-    from deployments import pipeline_triggers
+    from lookbook.deployments import pipeline_triggers
 
     known = {*found.deployed, *found.broken}
     whole = not any(name.startswith("orchestrate/") for name in found.broken)

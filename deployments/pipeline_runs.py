@@ -8,26 +8,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blocks.errors import LookbookError, UsageError
-from blocks.settings import read_settings
-from deployments import prefect_environment, progress
-from deployments.pipeline_work import read_named
+from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.blocks.settings import read_settings
+from lookbook.deployments import prefect_environment, progress
+from lookbook.deployments.pipeline_work import read_named
 
 if TYPE_CHECKING:
-    from tasks.tables.spec.pipeline import Pipeline
+    from lookbook.tasks.tables.spec.pipeline import Pipeline
 
 
 def run(
     name: str, date: str | None, params: Sequence[str], workspace: str, *, again: bool, debug: bool
 ) -> dict[str, Any]:
     """Run a pipeline in this process; returns its summary."""
-    from tasks.tables.ticks import read_date
+    from lookbook.tasks.tables.ticks import read_date
 
     spec = read_named(name)
     given = read_date(date, spec.schedule) if date is not None else None
     values = read_params(params, spec)
     with _prefect(debug, f"running {name}"):
-        from flows.pipeline import pipeline
+        from lookbook.flows.pipeline import pipeline
 
         summary = pipeline(name, date=given, params=values or None, workspace=workspace, again=again)
     return dict(summary)  # of a state, Prefect gives what it holds
@@ -41,17 +41,17 @@ def backfill(
     Raises:
         LookbookError: one failed: it is named, with how to go on.
     """
-    from blocks.workspace import load_workspace
-    from tasks.tables.ledger import done_dates, params_digest
-    from tasks.tables.planning import merged_params
-    from tasks.tables.ticks import span, ticks
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.tasks.tables.ledger import done_dates, params_digest
+    from lookbook.tasks.tables.planning import merged_params
+    from lookbook.tasks.tables.ticks import span, ticks
 
     spec = read_named(name)
     first, last = span(*dates, spec.schedule)
     values = read_params(params, spec)
     merged_params(spec, values)
     with _prefect(debug, f"backfilling {name}") as say:
-        from flows.pipeline import pipeline
+        from lookbook.flows.pipeline import pipeline
 
         past = done_dates(load_workspace(workspace).registry, name, params_digest(values))
         wanted = [tick for tick in ticks(spec.schedule, first, last) if tick <= datetime.now(UTC)]
@@ -77,16 +77,16 @@ def _stopped(name: str, tick: datetime, done: int, wanted: int, error: Exception
 
 def import_table(parameters: dict[str, Any], date: str | None, *, debug: bool) -> dict[str, Any]:
     """Run the flow `import-table` in this process; returns its summary. A path is made absolute."""
-    from tasks.tables.importing import import_pipeline
-    from tasks.tables.spec.orchestration import ImportSettings
-    from tasks.tables.ticks import read_date
+    from lookbook.tasks.tables.importing import import_pipeline
+    from lookbook.tasks.tables.spec.orchestration import ImportSettings
+    from lookbook.tasks.tables.ticks import read_date
 
     source = _absolute(parameters["source"])
     given = {name: value for name, value in parameters.items() if name in ImportSettings.model_fields}
     import_pipeline(ImportSettings.model_validate(given | {"source": source}))
     moment = read_date(date, None) if date is not None else None
     with _prefect(debug, f"importing {parameters['table']}"):
-        from flows.import_table import import_table as flow
+        from lookbook.flows.import_table import import_table as flow
 
         summary: dict[str, Any] = flow(**parameters | {"source": source}, date=moment)
     return summary
@@ -104,13 +104,13 @@ def _absolute(source: str) -> str:
 
 def orchestrate(name: str, date: str | None, workspace: str, *, debug: bool) -> dict[str, Any]:
     """Run an orchestration in this process; returns the outcome of each step."""
-    from tasks.tables.orchestrations import find_orchestration
-    from tasks.tables.ticks import read_date
+    from lookbook.tasks.tables.orchestrations import find_orchestration
+    from lookbook.tasks.tables.ticks import read_date
 
     spec = find_orchestration(read_settings().pipelines, name)
     given = read_date(date, spec.schedule) if date is not None else None
     with _prefect(debug, f"running {name}"):
-        from flows.orchestrate import orchestrate as flow
+        from lookbook.flows.orchestrate import orchestrate as flow
 
         summary: dict[str, Any] = flow(name, date=given, workspace=workspace)
     return summary
@@ -122,7 +122,7 @@ def read_params(given: Sequence[str], spec: Pipeline) -> dict[str, Any]:
     Raises:
         UsageError: one has no ``=``, or its value is no YAML.
     """
-    from tasks.tables.spec.yaml_text import YamlProblemError, read_yaml
+    from lookbook.tasks.tables.spec.yaml_text import YamlProblemError, read_yaml
 
     found: dict[str, Any] = {}
     for one in given:

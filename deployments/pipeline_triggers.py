@@ -7,17 +7,17 @@ from uuid import UUID
 
 from prefect.events.schemas.automations import EventTrigger
 
-from deployments import automations
-from deployments.applying import Wanted, apply, read, remove
-from deployments.automation_rules import Rule, started_by
-from tasks.datasets.announcements import FILES_ARRIVED, TABLE_LOADED
-from tasks.tables.ticks import ANCHOR
+from lookbook.deployments import automations
+from lookbook.deployments.applying import Wanted, apply, read, remove
+from lookbook.deployments.automation_rules import Rule, started_by
+from lookbook.tasks.datasets.announcements import FILES_ARRIVED, TABLE_LOADED
+from lookbook.tasks.tables.ticks import ANCHOR
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
-    from deployments.deploying import Deployed
-    from tasks.tables.spec.schedules import Trigger
+    from lookbook.deployments.deploying import Deployed
+    from lookbook.tasks.tables.spec.schedules import Trigger
 
 #: Seconds between looks at the files that a spec waits for.
 LOOK = 60
@@ -54,7 +54,7 @@ def watch_of(name: str) -> Wanted:
     return Wanted(
         flow="watch-files",
         name=own if flow == "pipeline" else f"{flow}-{own}",
-        entrypoint="flows.watch_files.watch_files",
+        entrypoint="lookbook.flows.watch_files.watch_files",
         description=f"Look for the files that start {name}; once new ones have come to rest, an automation starts it.",
         parameters={"starts": name},
         schedule={"interval": float(LOOK), "anchor_date": ANCHOR.isoformat(), "timezone": "UTC"},

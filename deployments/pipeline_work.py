@@ -8,23 +8,23 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blocks.errors import LookbookError
-from blocks.settings import read_settings
-from deployments import prefect_environment, progress
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.settings import read_settings
+from lookbook.deployments import prefect_environment, progress
 
 if TYPE_CHECKING:
-    from deployments.deploying import Deployed
-    from tasks.tables.spec.pipeline import Pipeline
-    from tasks.tables.spec.schedules import Schedule, Trigger
+    from lookbook.deployments.deploying import Deployed
+    from lookbook.tasks.tables.spec.pipeline import Pipeline
+    from lookbook.tasks.tables.spec.schedules import Schedule, Trigger
 
 EDITORS = "schema.json"
 
 
 def list_pipelines(workspace: str) -> list[dict[str, Any]]:
     """The pipelines of the folder; one that cannot be read is listed with its fault and hides no other."""
-    from blocks.workspace import load_workspace
-    from tasks.tables.ledger import last_runs
-    from tasks.tables.spec.reading import read_spec, specs
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.tasks.tables.ledger import last_runs
+    from lookbook.tasks.tables.spec.reading import read_spec, specs
 
     last = last_runs(load_workspace(workspace).registry)
     rows = []
@@ -67,8 +67,8 @@ def validate(files: Sequence[Path]) -> dict[str, Any]:
 
     A file of orchestrations names pipelines of the folder beside it, or of the settings' where there is none.
     """
-    from tasks.tables.orchestrations import FILE, orchestrate_file, read_orchestrations_in
-    from tasks.tables.spec.reading import read_spec, specs
+    from lookbook.tasks.tables.orchestrations import FILE, orchestrate_file, read_orchestrations_in
+    from lookbook.tasks.tables.spec.reading import read_spec, specs
 
     folder = read_settings().pipelines
     own = orchestrate_file(folder)
@@ -86,7 +86,7 @@ def validate(files: Sequence[Path]) -> dict[str, Any]:
 
 def validate_orchestrations() -> dict[str, Any]:
     """Check the orchestrations."""
-    from tasks.tables.orchestrations import FILE, read_orchestrations
+    from lookbook.tasks.tables.orchestrations import FILE, read_orchestrations
 
     folder = read_settings().pipelines
     found = _checked([(FILE, partial(read_orchestrations, folder))])
@@ -97,7 +97,7 @@ def _checked(checks: Sequence[tuple[str, Callable[[], object]]]) -> dict[str, An
     """What is valid, and all that is wrong with the rest."""
     from dataclasses import asdict
 
-    from tasks.tables.spec.problems import SpecError
+    from lookbook.tasks.tables.spec.problems import SpecError
 
     valid, problems = [], []
     for name, check in checks:
@@ -111,7 +111,7 @@ def _checked(checks: Sequence[tuple[str, Callable[[], object]]]) -> dict[str, An
 
 def deploy(*, prune: bool, debug: bool) -> tuple[str, Deployed]:
     """Deploy the pipelines; returns the server's address and what was done."""
-    from deployments import deploying
+    from lookbook.deployments import deploying
 
     with progress.shown() as say:
         say("looking for Prefect's server")
@@ -122,19 +122,19 @@ def deploy(*, prune: bool, debug: bool) -> tuple[str, Deployed]:
 
 def rejects(workspace: str, name: str) -> list[dict[str, Any]]:
     """The rows of a pipeline that were set aside."""
-    from blocks.workspace import load_workspace
-    from tasks.tables.load import open_rejects
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.tasks.tables.load import open_rejects
 
     return open_rejects(load_workspace(workspace).registry, name)
 
 
 def replay(workspace: str, name: str) -> list[dict[str, Any]]:
     """Take up the rejects of a pipeline again; what became of them, by table."""
-    from blocks.workspace import load_workspace
-    from tasks.datasets.lease import lease
-    from tasks.tables.load import replay as take_up
-    from tasks.tables.planning import logical_date
-    from tasks.tables.results import replay_context, replayed
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.tasks.datasets.lease import lease
+    from lookbook.tasks.tables.load import replay as take_up
+    from lookbook.tasks.tables.planning import logical_date
+    from lookbook.tasks.tables.results import replay_context, replayed
 
     spec, folder = read_named(name), read_settings().pipelines
     place = load_workspace(workspace)
@@ -147,17 +147,17 @@ def replay(workspace: str, name: str) -> list[dict[str, Any]]:
 
 def schema() -> str:
     """The JSON Schema of specs."""
-    from tasks.tables.spec.json_schema import schema_text
-    from tasks.tables.spec.pipeline import Pipeline as Model
+    from lookbook.tasks.tables.spec.json_schema import schema_text
+    from lookbook.tasks.tables.spec.pipeline import Pipeline as Model
 
     return schema_text(Model, "A pipeline of Lookbook")
 
 
 def write_schemas() -> list[Path]:
     """Write the JSON Schemas beside the files that they are for."""
-    from tasks.tables.orchestrations import orchestrate_file
-    from tasks.tables.spec.json_schema import schema_text
-    from tasks.tables.spec.orchestration import Orchestrations
+    from lookbook.tasks.tables.orchestrations import orchestrate_file
+    from lookbook.tasks.tables.spec.json_schema import schema_text
+    from lookbook.tasks.tables.spec.orchestration import Orchestrations
 
     folder = read_settings().pipelines
     texts = {
@@ -171,6 +171,6 @@ def write_schemas() -> list[Path]:
 
 def read_named(name: str) -> Pipeline:
     """The spec of a pipeline by its name."""
-    from tasks.tables.spec.reading import find_spec, read_spec
+    from lookbook.tasks.tables.spec.reading import find_spec, read_spec
 
     return read_spec(find_spec(read_settings().pipelines, name))

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from blocks.errors import LookbookError
-from deployments.shipped import prefect_file
+from lookbook.blocks.errors import LookbookError
+from lookbook.deployments.shipped import prefect_file
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
-    from deployments.deploying import Deployed
+    from lookbook.deployments.deploying import Deployed
 
 #: What the server notes by itself while nothing changes.
 VOLATILE = {"updated", "updated_by", "last_polled", "status", "active_slots"}

@@ -7,8 +7,8 @@ import time
 import warnings
 from pathlib import Path
 
-from blocks.embedded import prefect_server
-from blocks.errors import LookbookError
+from lookbook.blocks.embedded import prefect_server
+from lookbook.blocks.errors import LookbookError
 
 #: Seconds that a configured server has to answer, at each of the looks, and between them.
 LOOKS = (5, 10, 15)

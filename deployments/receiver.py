@@ -16,10 +16,10 @@ from typing import Annotated
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from blocks.errors import LookbookError
-from deployments.receiver_config import ReceiverConfig, WatchedPrefix
-from deployments.receiver_debounce import Debounce
-from tasks.datasets.announcements import announce_change
+from lookbook.blocks.errors import LookbookError
+from lookbook.deployments.receiver_config import ReceiverConfig, WatchedPrefix
+from lookbook.deployments.receiver_debounce import Debounce
+from lookbook.tasks.datasets.announcements import announce_change
 
 #: What changes the images of a bucket: written, overwritten, deleted. New metadata of an object does not.
 CHANGES = {"OBJECT_FINALIZE", "OBJECT_DELETE", "OBJECT_ARCHIVE"}

@@ -9,9 +9,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from blocks.errors import UsageError
-from blocks.hosts import is_loopback
-from tasks.parameters import DatasetName, SourceUri, WorkspaceName
+from lookbook.blocks.errors import UsageError
+from lookbook.blocks.hosts import is_loopback
+from lookbook.tasks.parameters import DatasetName, SourceUri, WorkspaceName
 
 
 class WatchedPrefix(BaseModel):

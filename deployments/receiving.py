@@ -29,15 +29,15 @@ def receive(
     import uvicorn
     from uvicorn.config import LOGGING_CONFIG
 
-    from blocks.hosts import HostCheck, is_loopback
-    from blocks.settings import read_settings
-    from deployments import prefect_environment
-    from deployments.receiver_config import check_guarded, read_config
+    from lookbook.blocks.hosts import HostCheck, is_loopback
+    from lookbook.blocks.settings import read_settings
+    from lookbook.deployments import prefect_environment
+    from lookbook.deployments.receiver_config import check_guarded, read_config
 
     found = read_config(config)
     check_guarded(host, found.token, unauthenticated=unauthenticated)
     prefect_environment.prepare_server(read_settings().home, debug=debug)
-    from deployments.receiver import make_app
+    from lookbook.deployments.receiver import make_app
 
     own = {"lookbook": {"handlers": ["default"], "level": "INFO", "propagate": False}}
     logs = LOGGING_CONFIG | {"loggers": LOGGING_CONFIG["loggers"] | own}

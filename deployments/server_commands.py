@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from pydantic import Field
 
-from blocks.embedded import prefect_server
-from deployments.options import Debug, Json
+from lookbook.blocks.embedded import prefect_server
+from lookbook.deployments.options import Debug, Json
 
 if TYPE_CHECKING:
-    from deployments.deploying import Deployed
-    from deployments.serving import Served
+    from lookbook.deployments.deploying import Deployed
+    from lookbook.deployments.serving import Served
 
 Port = Annotated[int, Field(ge=1, le=65535, description="Where Prefect listens; by default 4200, or any free port.")]
 
@@ -30,9 +30,9 @@ ApiPort = Annotated[int, Field(ge=1, le=65535, description="Where the API listen
 
 def deploy(*, json: Json = False, debug: Debug = False) -> int:
     """Put work pools, block types and deployments on the Prefect server of PREFECT_API_URL or the active profile."""
-    from blocks.settings import read_settings
-    from deployments import deploying, prefect_environment, progress
-    from deployments.output import print_json
+    from lookbook.blocks.settings import read_settings
+    from lookbook.deployments import deploying, prefect_environment, progress
+    from lookbook.deployments.output import print_json
 
     home = read_settings().home
     with progress.shown() as say:
@@ -53,9 +53,9 @@ def serve(
     debug: Debug = False,
 ) -> None:
     """Run everything on this machine until Ctrl-C: Prefect's server and UI, a worker, all deployments, the API."""
-    from blocks.settings import read_settings
-    from deployments import progress, serving
-    from deployments.output import print_json, printable
+    from lookbook.blocks.settings import read_settings
+    from lookbook.deployments import progress, serving
+    from lookbook.deployments.output import print_json, printable
 
     with ExitStack() as starting:
         show = starting.enter_context(progress.shown())

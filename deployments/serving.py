@@ -14,12 +14,12 @@ from typing import Protocol
 
 import fasteners
 
-from blocks.embedded import postgres, prefect_server
-from blocks.errors import LookbookError, UsageError
-from blocks.settings import make_home, read_settings
-from deployments import deploying, prefect_environment
-from deployments.api_process import ApiProcess
-from deployments.worker_process import WorkerProcess
+from lookbook.blocks.embedded import postgres, prefect_server
+from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.blocks.settings import make_home, read_settings
+from lookbook.deployments import deploying, prefect_environment
+from lookbook.deployments.api_process import ApiProcess
+from lookbook.deployments.worker_process import WorkerProcess
 
 POOL = "lookbook"
 #: Prefect's own; another one where it is taken.
@@ -156,8 +156,8 @@ def save_local_workspace(home: Path) -> None:
     On a server that others use as well, each worker has a ``local`` of its own; a saved one would win over all of them,
     with paths of this machine and the registry's password.
     """
-    from blocks import saved_workspace
-    from blocks.workspace import local_workspace
+    from lookbook.blocks import saved_workspace
+    from lookbook.blocks.workspace import local_workspace
 
     saved_workspace.save("local", local_workspace(home))
 
@@ -186,8 +186,8 @@ def _start_server(home: Path, port: int | None, debug: bool, ending: ExitStack, 
 
 def _stop_unless_used(stop: Callable[[Path], bool], home: Path, say: Say) -> None:
     """End a server of the home, unless a run that a command of this machine started is at work on it."""
-    from blocks.workspace import local_workspace
-    from tasks.datasets.lease import living_owners
+    from lookbook.blocks.workspace import local_workspace
+    from lookbook.tasks.datasets.lease import living_owners
 
     owners = {}
     with contextlib.suppress(LookbookError):  # no registry, no run

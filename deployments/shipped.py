@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_CHECKOUT = Path(__file__).parents[1]
+_CHECKOUT = Path(__file__).resolve().parents[1]
 _WHEEL = Path(__file__).with_name("shipped")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from deployments.output import print_rows, printable
+from lookbook.deployments.output import print_rows, printable
 
 TASKS = ["task", "kind", "outcome", "rows_in", "rows_out", "rejected", "seconds"]
 TABLES = ["place", "table", "loaded", "rejected", "superseded", "rows"]

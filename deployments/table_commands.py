@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from deployments.options import Debug, Json, with_checked_options
-from tasks.parameters import WorkspaceName
+from lookbook.deployments.options import Debug, Json, with_checked_options
+from lookbook.tasks.parameters import WorkspaceName
 
 TableName = Annotated[str, Parameter(help='As "lookbook tables" names it, or its last part: feeds.prices, prices.')]
 
@@ -18,10 +18,10 @@ _COLUMNS = ("name", "place", "kind", "rows", "bytes", "fresh_at")
 @with_checked_options
 def tables(*, workspace: WorkspaceName = "local", json: Json = False, debug: Debug = False) -> None:
     """List the tables of warehouse, lake and registry."""
-    from deployments.output import print_json, print_rows
+    from lookbook.deployments.output import print_json, print_rows
 
     place = _workspace(workspace, debug)
-    from tasks.tables.catalogue_listing import list_tables
+    from lookbook.tasks.tables.catalogue_listing import list_tables
 
     rows = list_tables(place)
     if json:
@@ -36,27 +36,27 @@ def describe(
     table: TableName, /, *, workspace: WorkspaceName = "local", json: Json = False, debug: Debug = False
 ) -> None:
     """Show what is known of TABLE: its columns, partitions, rows, freshness, and where its rows come from."""
-    from deployments.output import print_json
+    from lookbook.deployments.output import print_json
 
     place = _workspace(workspace, debug)
-    from tasks.tables.describing import describe as look_up
+    from lookbook.tasks.tables.describing import describe as look_up
 
     found = look_up(place, table)
     print_json(found) if json else _print(found)
 
 
 def _workspace(name: str, debug: bool) -> Any:  # noqa: ANN401 - Workspace, which is slow to import
-    from blocks.settings import read_settings
-    from deployments import prefect_environment
+    from lookbook.blocks.settings import read_settings
+    from lookbook.deployments import prefect_environment
 
     prefect_environment.prepare(read_settings().home, debug=debug)
-    from blocks.workspace import load_workspace
+    from lookbook.blocks.workspace import load_workspace
 
     return load_workspace(name)
 
 
 def _print(found: dict[str, Any]) -> None:
-    from deployments.output import print_rows, printable
+    from lookbook.deployments.output import print_rows, printable
 
     lineage = found["lineage"]
     facts = [(name, found[name]) for name in ("place", "kind", "rows", "bytes", "fresh_at", "note")]

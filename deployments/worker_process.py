@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psutil
 
-from blocks.embedded.prefect_server import free_port
-from blocks.errors import LookbookError
+from lookbook.blocks.embedded.prefect_server import free_port
+from lookbook.blocks.errors import LookbookError
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from deployments.options import Debug, Json, with_checked_options
-from tasks.parameters import WorkspaceName
+from lookbook.deployments.options import Debug, Json, with_checked_options
+from lookbook.tasks.parameters import WorkspaceName
 
 workspace = App(name="workspace", help="Save workspaces, for --workspace NAME and for deployments.")
 
@@ -38,13 +38,13 @@ def save(
     The registry is the PostgreSQL of LOOKBOOK_REGISTRY_URL (a password has no place among arguments, which everybody
     on the machine can read), or the embedded one.
     """
-    from blocks.settings import read_settings
-    from deployments import prefect_environment
-    from deployments.output import print_json, printable
+    from lookbook.blocks.settings import read_settings
+    from lookbook.deployments import prefect_environment
+    from lookbook.deployments.output import print_json, printable
 
     home = read_settings().home
     prefect_environment.prepare_server(home, debug=debug)
-    from deployments import workspaces
+    from lookbook.deployments import workspaces
 
     place = workspaces.assemble(home, lake, warehouse, credentials, connector, kaggle)
     notes = workspaces.notes(home, place)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from prefect.blocks.core import Block
 
-from blocks import saved_workspace
-from blocks.duckdb_warehouse import DuckDBWarehouse
-from blocks.errors import LookbookError, UsageError
-from blocks.lake import IDENTITY, FolderLake, Lake
-from blocks.warehouse import Warehouse
-from blocks.workspace import Workspace, local_workspace
+from lookbook.blocks import saved_workspace
+from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.blocks.lake import IDENTITY, FolderLake, Lake
+from lookbook.blocks.warehouse import Warehouse
+from lookbook.blocks.workspace import Workspace, local_workspace
 
 if TYPE_CHECKING:
     from prefect_gcp import GcpCredentials
@@ -48,7 +48,7 @@ def assemble(
     if warehouse is not None:
         place = replace(place, warehouse=_warehouse(warehouse, google))
     if connector is not None:
-        from blocks.connector_registry import ConnectorRegistry
+        from lookbook.blocks.connector_registry import ConnectorRegistry
 
         found: Any = _block("async-sqlalchemy-connector", connector, "--connector")
         place = replace(place, registry=ConnectorRegistry(connector=found))
@@ -124,7 +124,7 @@ def _lake(address: str, google: _Google) -> Lake:
     bucket, _, prefix = rest.partition("/")
     if scheme != "gs" or not bucket:
         raise UsageError(f"--lake {address}: that is no lake.", "Give a folder, or gs://BUCKET/PREFIX.")
-    from blocks.gcs_lake import GcsLake
+    from lookbook.blocks.gcs_lake import GcsLake
 
     return GcsLake(bucket=bucket, prefix=prefix, credentials=google.credentials())
 
@@ -138,7 +138,7 @@ def _warehouse(address: str, google: _Google) -> Warehouse:
         raise UsageError(
             f"--warehouse {address}: that is no warehouse.", "Give a DuckDB file, or bigquery://PROJECT/LOCATION."
         )
-    from blocks.bigquery_warehouse import BigQueryWarehouse
+    from lookbook.blocks.bigquery_warehouse import BigQueryWarehouse
 
     where = {"location": location} if location else {}
     return BigQueryWarehouse(project=project, credentials=google.credentials(), **where)

@@ -21,8 +21,8 @@ from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, Stat
 from prefect.exceptions import TerminationSignal
 from prefect.states import Cancelled, Cancelling
 
-from blocks.workspace import load_workspace
-from tasks.datasets.runs import end_lost_run
+from lookbook.blocks.workspace import load_workspace
+from lookbook.tasks.datasets.runs import end_lost_run
 
 
 def end_family(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001 - a hook's form

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from blocks.errors import LookbookError, OutOfReachError
+from lookbook.blocks.errors import LookbookError, OutOfReachError
 
 #: Seconds that a run may wait with no worker online. A worker counts as online for 90 s after its last word.
 UNTAKEN = 60.0

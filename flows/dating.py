@@ -8,10 +8,10 @@ from uuid import UUID
 from prefect import runtime
 from prefect.context import FlowRunContext
 
-from blocks.registry import Registry
-from tasks.tables.ledger import date_of_run
-from tasks.tables.planning import logical_date
-from tasks.tables.spec.schedules import Schedule
+from lookbook.blocks.registry import Registry
+from lookbook.tasks.tables.ledger import date_of_run
+from lookbook.tasks.tables.planning import logical_date
+from lookbook.tasks.tables.spec.schedules import Schedule
 
 
 def is_scheduled() -> bool:

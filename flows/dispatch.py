@@ -24,10 +24,10 @@ from prefect.events.filters import EventAnyResourceFilter, EventFilter, EventNam
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
-from blocks.errors import LookbookError, OutOfReachError, UsageError
-from flows.cancellation import cancel
-from flows.child_runs import UNTAKEN, Child, Verdict, fault_of, judge
-from tasks.images.pacing import StoppedError, pause
+from lookbook.blocks.errors import LookbookError, OutOfReachError, UsageError
+from lookbook.flows.cancellation import cancel
+from lookbook.flows.child_runs import UNTAKEN, Child, Verdict, fault_of, judge
+from lookbook.tasks.images.pacing import StoppedError, pause
 
 #: Runs of one batch before it is given up.
 ATTEMPTS = 3

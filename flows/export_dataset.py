@@ -15,13 +15,13 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from blocks.workspace import load_workspace
-from flows.fan_out import telling
-from flows.retrying import is_no_interruption, is_worth_another_try
-from tasks.datasets.announcements import announce_export
-from tasks.exports.export import prepare
-from tasks.exports.models import load_model
-from tasks.exports.parameters import (
+from lookbook.blocks.workspace import load_workspace
+from lookbook.flows.fan_out import telling
+from lookbook.flows.retrying import is_no_interruption, is_worth_another_try
+from lookbook.tasks.datasets.announcements import announce_export
+from lookbook.tasks.exports.export import prepare
+from lookbook.tasks.exports.models import load_model
+from lookbook.tasks.exports.parameters import (
     Augment,
     Columns,
     Copies,
@@ -46,11 +46,11 @@ from tasks.exports.parameters import (
     check_out,
     request_of,
 )
-from tasks.exports.places import Exported, export_to_folder, export_to_lake
-from tasks.exports.predictions import predict
-from tasks.exports.request import ExportRequest
-from tasks.images.progress import listening
-from tasks.parameters import DatasetName, WorkspaceName
+from lookbook.tasks.exports.places import Exported, export_to_folder, export_to_lake
+from lookbook.tasks.exports.predictions import predict
+from lookbook.tasks.exports.request import ExportRequest
+from lookbook.tasks.images.progress import listening
+from lookbook.tasks.parameters import DatasetName, WorkspaceName
 
 
 @task(

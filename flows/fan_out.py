@@ -13,20 +13,20 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from blocks.embedded import prefect_server
-from blocks.errors import UsageError
-from blocks.extras import INSTALL
-from blocks.lake import Lake
-from blocks.settings import Settings, read_settings
-from blocks.workspace import load_workspace
-from flows import process_batch as subflow  # the module: Dask sends it by its name, and a flow by its value
-from flows.dispatch import dispatch
-from flows.retrying import is_worth_another_try
-from tasks.images import progress
-from tasks.images.batch import finished_counts
-from tasks.images.landing import land, needs_landing
-from tasks.images.pacing import stoppable
-from tasks.parameters import Executor, WorkspaceName
+from lookbook.blocks.embedded import prefect_server
+from lookbook.blocks.errors import UsageError
+from lookbook.blocks.extras import INSTALL
+from lookbook.blocks.lake import Lake
+from lookbook.blocks.settings import Settings, read_settings
+from lookbook.blocks.workspace import load_workspace
+from lookbook.flows import process_batch as subflow  # the module: Dask sends it by its name, and a flow by its value
+from lookbook.flows.dispatch import dispatch
+from lookbook.flows.retrying import is_worth_another_try
+from lookbook.tasks.images import progress
+from lookbook.tasks.images.batch import finished_counts
+from lookbook.tasks.images.landing import land, needs_landing
+from lookbook.tasks.images.pacing import stoppable
+from lookbook.tasks.parameters import Executor, WorkspaceName
 
 
 @task(

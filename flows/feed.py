@@ -14,21 +14,21 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from pydantic import JsonValue
 
-from blocks.errors import LookbookError
-from blocks.workspace import Workspace, load_workspace
-from flows.feed_artifacts import describe
-from flows.feed_tasks import TaskRuns
-from flows.retrying import is_no_interruption
-from flows.waiting import patience
-from tasks.datasets.announcements import announce_table
-from tasks.datasets.lease import lease
-from tasks.tables import ledger
-from tasks.tables.context import Context
-from tasks.tables.planning import merged_params
-from tasks.tables.report import Report
-from tasks.tables.results import closing_writes, entries, states_of
-from tasks.tables.spec.files import read_config
-from tasks.tables.spec.pipeline import Pipeline
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.workspace import Workspace, load_workspace
+from lookbook.flows.feed_artifacts import describe
+from lookbook.flows.feed_tasks import TaskRuns
+from lookbook.flows.retrying import is_no_interruption
+from lookbook.flows.waiting import patience
+from lookbook.tasks.datasets.announcements import announce_table
+from lookbook.tasks.datasets.lease import lease
+from lookbook.tasks.tables import ledger
+from lookbook.tasks.tables.context import Context
+from lookbook.tasks.tables.planning import merged_params
+from lookbook.tasks.tables.report import Report
+from lookbook.tasks.tables.results import closing_writes, entries, states_of
+from lookbook.tasks.tables.spec.files import read_config
+from lookbook.tasks.tables.spec.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _context(place: Workspace, feed: Feed, entry: ledger.Entry) -> Context:
 
 def _publish(context: Context, feed: Feed, report: Report) -> None:
     """Let others know of the tables: the catalogue, and whoever listens. Doing it twice is harmless."""
-    from tasks.tables.catalogue import register  # noqa: PLC0415 - needed only here
+    from lookbook.tasks.tables.catalogue import register  # noqa: PLC0415 - needed only here
 
     if not report.worked:
         return

@@ -11,13 +11,13 @@ from prefect import Flow, runtime
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
 
-from blocks.errors import LookbookError
-from blocks.settings import read_settings
-from blocks.workspace import load_workspace
-from flows.cancellation import cancel_children
-from flows.notifying import notify
-from tasks.tables.ledger import fail_run
-from tasks.tables.spec.reading import find_spec, read_spec
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.settings import read_settings
+from lookbook.blocks.workspace import load_workspace
+from lookbook.flows.cancellation import cancel_children
+from lookbook.flows.notifying import notify
+from lookbook.tasks.tables.ledger import fail_run
+from lookbook.tasks.tables.spec.reading import find_spec, read_spec
 
 #: Put on an error of which a run below has told.
 _TOLD = "_lookbook_told"

@@ -13,12 +13,12 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from flows.retrying import is_worth_another_try
-from tasks.tables.context import Context
-from tasks.tables.order import Order
-from tasks.tables.report import Outcome, Report
-from tasks.tables.results import outcome_of
-from tasks.tables.steps import run_step
+from lookbook.flows.retrying import is_worth_another_try
+from lookbook.tasks.tables.context import Context
+from lookbook.tasks.tables.order import Order
+from lookbook.tasks.tables.report import Outcome, Report
+from lookbook.tasks.tables.results import outcome_of
+from lookbook.tasks.tables.steps import run_step
 
 #: Tasks of one run that are under way at the same time.
 AT_ONCE = 4

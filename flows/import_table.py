@@ -9,13 +9,13 @@ from typing import Annotated, Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.feed import Feed, run_feed
-from flows.feed_endings import end_feed
-from tasks.parameters import RejectLimit, WorkspaceName, described
-from tasks.tables.importing import import_date, import_pipeline
-from tasks.tables.spec.orchestration import ImportSettings
-from tasks.tables.spec.sources import DecimalSign, FileFormat
-from tasks.tables.spec.values import Target, TaskName, WriteDisposition
+from lookbook.flows.feed import Feed, run_feed
+from lookbook.flows.feed_endings import end_feed
+from lookbook.tasks.parameters import RejectLimit, WorkspaceName, described
+from lookbook.tasks.tables.importing import import_date, import_pipeline
+from lookbook.tasks.tables.spec.orchestration import ImportSettings
+from lookbook.tasks.tables.spec.sources import DecimalSign, FileFormat
+from lookbook.tasks.tables.spec.values import Target, TaskName, WriteDisposition
 
 TableSource = Annotated[
     str,

@@ -11,24 +11,24 @@ from typing import Any
 from prefect import flow, get_run_logger, runtime, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from blocks.errors import LookbookError
-from blocks.workspace import load_workspace
-from flows.cancellation import end_children_of_earlier_try, end_family
-from flows.fan_out import draw, warn_of_sqlite
-from flows.retrying import is_no_interruption, is_worth_another_try
-from tasks.datasets import follow
-from tasks.datasets.announcements import announce_snapshot
-from tasks.datasets.conclusion import Conclusion, conclude
-from tasks.datasets.lease import lease
-from tasks.datasets.manifest import require_published
-from tasks.datasets.recovery import clear_batches
-from tasks.datasets.registry_index import note_announced, unannounced_snapshot
-from tasks.datasets.runs import end_run, start_run
-from tasks.datasets.sources.kaggle import drop
-from tasks.datasets.survey import Request, take_stock
-from tasks.images.progress import announce, listening
-from tasks.images.recipe import Recipe, RecipeOrDefault
-from tasks.parameters import (
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.workspace import load_workspace
+from lookbook.flows.cancellation import end_children_of_earlier_try, end_family
+from lookbook.flows.fan_out import draw, warn_of_sqlite
+from lookbook.flows.retrying import is_no_interruption, is_worth_another_try
+from lookbook.tasks.datasets import follow
+from lookbook.tasks.datasets.announcements import announce_snapshot
+from lookbook.tasks.datasets.conclusion import Conclusion, conclude
+from lookbook.tasks.datasets.lease import lease
+from lookbook.tasks.datasets.manifest import require_published
+from lookbook.tasks.datasets.recovery import clear_batches
+from lookbook.tasks.datasets.registry_index import note_announced, unannounced_snapshot
+from lookbook.tasks.datasets.runs import end_run, start_run
+from lookbook.tasks.datasets.sources.kaggle import drop
+from lookbook.tasks.datasets.survey import Request, take_stock
+from lookbook.tasks.images.progress import announce, listening
+from lookbook.tasks.images.recipe import Recipe, RecipeOrDefault
+from lookbook.tasks.parameters import (
     BATCH_SIZE,
     BatchSize,
     DatasetName,

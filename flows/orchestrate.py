@@ -10,19 +10,19 @@ from typing import Annotated, Any
 from prefect import flow, get_run_logger, runtime
 from prefect.artifacts import create_table_artifact
 
-from blocks.errors import LookbookError
-from blocks.settings import read_settings
-from blocks.workspace import load_workspace
-from flows.dating import date_of_earlier_try, date_of_this_run
-from flows.feed_endings import end_feed, telling
-from flows.import_table import import_table
-from flows.pipeline import pipeline
-from flows.waiting import patience
-from tasks.datasets.lease import lease
-from tasks.parameters import LogicalDate, WorkspaceName, described
-from tasks.tables import ledger
-from tasks.tables.orchestrations import find_orchestration
-from tasks.tables.spec.orchestration import GraphStep, ImportStep, IngestStep, OrchestrationStep, PipelineStep
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.settings import read_settings
+from lookbook.blocks.workspace import load_workspace
+from lookbook.flows.dating import date_of_earlier_try, date_of_this_run
+from lookbook.flows.feed_endings import end_feed, telling
+from lookbook.flows.import_table import import_table
+from lookbook.flows.pipeline import pipeline
+from lookbook.flows.waiting import patience
+from lookbook.tasks.datasets.lease import lease
+from lookbook.tasks.parameters import LogicalDate, WorkspaceName, described
+from lookbook.tasks.tables import ledger
+from lookbook.tasks.tables.orchestrations import find_orchestration
+from lookbook.tasks.tables.spec.orchestration import GraphStep, ImportStep, IngestStep, OrchestrationStep, PipelineStep
 
 OrchestrationName = Annotated[
     str,
@@ -81,7 +81,7 @@ def _run_step(step: OrchestrationStep, date: datetime, workspace: str) -> str:
         case GraphStep():
             return _said(pipeline(step.graph, date=date, workspace=workspace))
         case IngestStep():
-            from flows.ingest import ingest  # noqa: PLC0415 - it brings all that draws, and few steps need that
+            from lookbook.flows.ingest import ingest  # noqa: PLC0415 - it brings all that draws, and few steps need that
 
             done = ingest(**step.ingest.model_dump(), workspace=workspace)
             return f"snapshot {done['snapshot']}{'' if done['published'] else ', unchanged'}"

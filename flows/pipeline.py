@@ -10,17 +10,17 @@ from prefect import flow, get_run_logger, runtime
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from blocks.errors import LookbookError
-from blocks.settings import read_settings
-from blocks.workspace import Workspace, load_workspace
-from flows.dating import date_of_earlier_try, date_of_this_run, is_scheduled
-from flows.feed import Feed, run_feed
-from flows.feed_endings import end_feed, tell_crash, telling
-from tasks.parameters import Again, LogicalDate, Params, PipelineName, WorkspaceName
-from tasks.tables.ledger import done_dates, params_digest
-from tasks.tables.planning import MOST_DATES, missed_dates
-from tasks.tables.spec.pipeline import Pipeline
-from tasks.tables.spec.reading import find_spec, read_spec
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.settings import read_settings
+from lookbook.blocks.workspace import Workspace, load_workspace
+from lookbook.flows.dating import date_of_earlier_try, date_of_this_run, is_scheduled
+from lookbook.flows.feed import Feed, run_feed
+from lookbook.flows.feed_endings import end_feed, tell_crash, telling
+from lookbook.tasks.parameters import Again, LogicalDate, Params, PipelineName, WorkspaceName
+from lookbook.tasks.tables.ledger import done_dates, params_digest
+from lookbook.tasks.tables.planning import MOST_DATES, missed_dates
+from lookbook.tasks.tables.spec.pipeline import Pipeline
+from lookbook.tasks.tables.spec.reading import find_spec, read_spec
 
 
 def _run_name() -> str:

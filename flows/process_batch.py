@@ -9,13 +9,13 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 
-from blocks.machine import this_host
-from blocks.settings import read_settings
-from blocks.workspace import load_workspace
-from flows.cancellation import ends_as_cancelled
-from tasks.images import batch as data_plane
-from tasks.images.pacing import StoppedError
-from tasks.parameters import WorkspaceName, described
+from lookbook.blocks.machine import this_host
+from lookbook.blocks.settings import read_settings
+from lookbook.blocks.workspace import load_workspace
+from lookbook.flows.cancellation import ends_as_cancelled
+from lookbook.tasks.images import batch as data_plane
+from lookbook.tasks.images.pacing import StoppedError
+from lookbook.tasks.parameters import WorkspaceName, described
 
 BatchKey = Annotated[str, described("Batch", "Folder of the lake that holds the batch's manifest.")]
 

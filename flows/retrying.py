@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.exceptions import CancelledRun
 from prefect.tasks import Task
 
-from blocks.errors import LookbookError, OutOfReachError
+from lookbook.blocks.errors import LookbookError, OutOfReachError
 
 
 def is_worth_another_try(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001

@@ -9,11 +9,11 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
-from blocks.errors import LookbookError
-from blocks.workspace import Workspace, load_workspace
-from tasks.datasets.manifest import list_datasets
-from tasks.datasets.verify import verify_or_repair
-from tasks.parameters import DatasetName, WorkspaceName, described
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.workspace import Workspace, load_workspace
+from lookbook.tasks.datasets.manifest import list_datasets
+from lookbook.tasks.datasets.verify import verify_or_repair
+from lookbook.tasks.parameters import DatasetName, WorkspaceName, described
 
 DatasetOrAll = Annotated[DatasetName | None, described("Dataset", "Name of the dataset. None: all of the workspace.")]
 Repair = Annotated[bool, described("Repair", "Mend what can be mended, then verify again.")]

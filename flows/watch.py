@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from prefect import flow, get_run_logger, runtime
 
-from blocks.workspace import load_workspace
-from tasks.datasets.announcements import announce_change
-from tasks.datasets.watching import NOTHING, decide, look, read_watch, write_watch
-from tasks.parameters import DatasetName, SourceUri, WorkspaceName
+from lookbook.blocks.workspace import load_workspace
+from lookbook.tasks.datasets.announcements import announce_change
+from lookbook.tasks.datasets.watching import NOTHING, decide, look, read_watch, write_watch
+from lookbook.tasks.parameters import DatasetName, SourceUri, WorkspaceName
 
 
 @flow(name="watch", flow_run_name="watch-{dataset}")

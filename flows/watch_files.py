@@ -6,12 +6,12 @@ from typing import Annotated
 
 from prefect import flow, get_run_logger, runtime
 
-from blocks.settings import read_settings
-from blocks.workspace import load_workspace
-from tasks.datasets.announcements import announce_files
-from tasks.datasets.watching import NOTHING, decide, read_watch, write_watch
-from tasks.parameters import WorkspaceName, described
-from tasks.tables.arrivals import look, waited_for
+from lookbook.blocks.settings import read_settings
+from lookbook.blocks.workspace import load_workspace
+from lookbook.tasks.datasets.announcements import announce_files
+from lookbook.tasks.datasets.watching import NOTHING, decide, read_watch, write_watch
+from lookbook.tasks.parameters import WorkspaceName, described
+from lookbook.tasks.tables.arrivals import look, waited_for
 
 Starts = Annotated[
     str,

@@ -19,8 +19,8 @@ from hypothesis import settings
 from playwright.sync_api import Browser
 from xdist.scheduler import LoadScopeScheduling
 
-from blocks.registry import PostgresRegistry, Registry
-from blocks.workspace import Workspace, local_workspace
+from lookbook.blocks.registry import PostgresRegistry, Registry
+from lookbook.blocks.workspace import Workspace, local_workspace
 from tests.support.browser import chromium
 from tests.support.homes import remove_home
 

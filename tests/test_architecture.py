@@ -26,8 +26,9 @@ def imported_floors(path: Path) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively"
-            names.add(node.module or "")
-    return {name.split(".")[0] for name in names} & BELOW.keys()
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    assert not {name.split(".")[0] for name in names} & BELOW.keys(), f"{path} imports past the package"
+    return {floor for name in names if (floor := name.removeprefix("lookbook.").split(".")[0]) in BELOW}
 
 
 @pytest.mark.parametrize("floor", BELOW)
@@ -49,21 +50,23 @@ def modules_after(statement: str) -> set[str]:
 
 
 def test_the_data_plane_imports_no_prefect_and_no_database() -> None:
-    loaded = modules_after("import tasks.images.batch")
+    loaded = modules_after("import lookbook.tasks.images.batch")
     assert "PIL" in loaded
     assert not loaded & {"prefect", "asyncpg", "sqlalchemy", "duckdb"}
 
 
-@pytest.mark.parametrize("module", ["deployments.cli", "deployments.exporting", "tasks.exports.parameters"])
+@pytest.mark.parametrize(
+    "module", ["lookbook.deployments.cli", "lookbook.deployments.exporting", "lookbook.tasks.exports.parameters"]
+)
 def test_the_command_line_imports_no_prefect_before_it_runs(module: str) -> None:
-    loaded = modules_after(f"import deployments.cli, {module}")
+    loaded = modules_after(f"import lookbook.deployments.cli, {module}")
     assert "cyclopts" in loaded
     assert not loaded & {"prefect", "asyncpg", "sqlalchemy", "duckdb", "pandas"}
 
 
 def test_specs_are_read_before_prefect_is_imported() -> None:
     """Prefect's settings are those of the environment when it is imported, and a command sets them after that."""
-    reading = "from blocks.settings import read_settings; from deployments.pipeline_work import validate; validate([])"
+    reading = "import lookbook.blocks.settings; from lookbook.deployments.pipeline_work import validate; validate([])"
     loaded = modules_after(reading)
     assert "sqlglot" in loaded
     assert not loaded & {"prefect", "asyncpg", "sqlalchemy", "duckdb", "pandas"}

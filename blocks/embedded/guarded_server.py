@@ -1,4 +1,4 @@
-"""Prefect's server as a process, behind the check of hosts: ``python -m blocks.embedded.guarded_server``.
+"""Prefect's server as a process, behind the check of hosts: ``python -m lookbook.blocks.embedded.guarded_server``.
 
 By itself Prefect's server answers pages of every site, and every Host; its deployments run commands. Here it answers
 its own pages and programs alone. Which key it asks for is Prefect's own setting, PREFECT_SERVER_API_AUTH_STRING.
@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from blocks.hosts import HostCheck
+from lookbook.blocks.hosts import HostCheck
 
 if TYPE_CHECKING:
     from prefect.settings import Settings
@@ -71,7 +71,7 @@ class FrontDoor:
 
 def main() -> None:
     """Serve until a signal."""
-    options = argparse.ArgumentParser(prog="python -m blocks.embedded.guarded_server", description=__doc__)
+    options = argparse.ArgumentParser(prog="python -m lookbook.blocks.embedded.guarded_server", description=__doc__)
     options.add_argument("--host", default="127.0.0.1")
     options.add_argument("--port", type=int, default=4200)
     given = options.parse_args()

@@ -20,8 +20,8 @@ from pathlib import Path
 import fasteners
 import psutil
 
-from blocks.errors import LookbookError
-from blocks.settings import make_home
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.settings import make_home
 
 #: The kernel refuses longer socket addresses; PostgreSQL adds "/.s.PGSQL.5432.lock" to the folder.
 LONGEST_SOCKET_FOLDER = 80

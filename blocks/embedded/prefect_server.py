@@ -20,8 +20,8 @@ from pathlib import Path
 import fasteners
 import psutil
 
-from blocks.errors import LookbookError
-from blocks.settings import make_home
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.settings import make_home
 
 #: Seconds to the first answer; about 10 on two cores, more on a busy machine. A server that runs has as many to answer.
 START_TIMEOUT = 120
@@ -208,7 +208,7 @@ def _start_on(port: int, home: Path, *, sign_in: bool) -> str | None:
         own |= {name: _made_key(folder) for name in ("PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING")}
     with (folder / "server.log").open("wb") as log:
         child = subprocess.Popen(  # noqa: S603 - our own interpreter
-            [sys.executable, "-m", "blocks.embedded.guarded_server", "--port", str(port)],
+            [sys.executable, "-m", "lookbook.blocks.embedded.guarded_server", "--port", str(port)],
             env=os.environ | own,
             cwd=folder,
             stdin=subprocess.DEVNULL,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import asyncpg
 
-from blocks.errors import LookbookError
+from lookbook.blocks.errors import LookbookError
 
 #: The newest step; a test holds that it is the one that Alembic finds.
 HEAD = "0007"

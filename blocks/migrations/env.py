@@ -1,4 +1,4 @@
-"""Alembic's entry: writes the steps as SQL, for `blocks.migrations.upgrade` to run in the schema that it is in."""
+"""Alembic's entry: writes the steps as SQL; `lookbook.blocks.migrations.upgrade` runs them in its schema."""
 
 from alembic import context
 

@@ -14,12 +14,12 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.datastructures import Headers
 from starlette.types import Scope as AsgiScope
 
-from blocks.errors import LookbookError
-from blocks.registry import Registry
-from deployments.api.config import ApiConfig
-from deployments.api.keys import SCOPES, Scope, StoredKey, find_key, list_keys
-from deployments.api.limits import Buckets
-from deployments.api.problems import Problem
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.registry import Registry
+from lookbook.deployments.api.config import ApiConfig
+from lookbook.deployments.api.keys import SCOPES, Scope, StoredKey, find_key, list_keys
+from lookbook.deployments.api.limits import Buckets
+from lookbook.deployments.api.problems import Problem
 
 #: Seconds that keys hold while the registry cannot be asked: then all are refused.
 LONGEST_STALE = 60

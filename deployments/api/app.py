@@ -8,17 +8,17 @@ from contextlib import asynccontextmanager
 from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp, Scope
 
-from blocks.hosts import HostCheck, Refusal
-from blocks.workspace import Workspace
-from deployments.api.bodies import BodyCheck
-from deployments.api.config import ApiConfig
-from deployments.api.document import add_document
-from deployments.api.envelope import Envelope
-from deployments.api.problems import Problem, add_handlers, answer
-from deployments.api.routes import datasets, diffs, exports, health, images, ingests, page, products, rejects
-from deployments.api.runs import Runs
-from deployments.api.services import Services
-from deployments.api.shown import ROOT
+from lookbook.blocks.hosts import HostCheck, Refusal
+from lookbook.blocks.workspace import Workspace
+from lookbook.deployments.api.bodies import BodyCheck
+from lookbook.deployments.api.config import ApiConfig
+from lookbook.deployments.api.document import add_document
+from lookbook.deployments.api.envelope import Envelope
+from lookbook.deployments.api.problems import Problem, add_handlers, answer
+from lookbook.deployments.api.routes import datasets, diffs, exports, health, images, ingests, page, products, rejects
+from lookbook.deployments.api.runs import Runs
+from lookbook.deployments.api.services import Services
+from lookbook.deployments.api.shown import ROOT
 
 VERSION = "1.0"
 

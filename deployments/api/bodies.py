@@ -8,10 +8,10 @@ import anyio.to_thread
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from blocks.errors import LookbookError, TransientError
-from deployments.api.access import Gate, asker
-from deployments.api.config import ApiConfig
-from deployments.api.problems import Problem, answer, problem_of
+from lookbook.blocks.errors import LookbookError, TransientError
+from lookbook.deployments.api.access import Gate, asker
+from lookbook.deployments.api.config import ApiConfig
+from lookbook.deployments.api.problems import Problem, answer, problem_of
 
 #: Methods with a body that somebody reads.
 _WITH_BODY = {"POST", "PUT", "PATCH"}

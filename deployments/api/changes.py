@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deployments.api.loaded import LoadedSnapshot, Places, single
-from deployments.api.shown import ImageLinks
+from lookbook.deployments.api.loaded import LoadedSnapshot, Places, single
+from lookbook.deployments.api.shown import ImageLinks
 
 #: Beside the catalogue's columns: what counts as a change of a product or an image.
 COMPARED = ("sha256", "row_outcome", "image_outcome", "missing_reason", "rule", "image_key")

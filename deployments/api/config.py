@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from blocks.errors import UsageError
-from blocks.hosts import is_loopback
+from lookbook.blocks.errors import UsageError
+from lookbook.blocks.hosts import is_loopback
 
 MEGABYTE = 2**20
 

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from deployments.api.problems import Problem
+from lookbook.deployments.api.problems import Problem
 
 LONGEST = 400
 _SNAPSHOT = re.compile(r"[A-Za-z0-9._-]{1,128}")

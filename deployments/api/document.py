@@ -8,10 +8,10 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 
-from deployments.api.parameters import PROBLEM_SCHEMA
-from deployments.api.problems import Fault
-from deployments.api.shown import ROOT, json_answer
-from tasks.exports.filters import filter_json_schema
+from lookbook.deployments.api.parameters import PROBLEM_SCHEMA
+from lookbook.deployments.api.problems import Fault
+from lookbook.deployments.api.shown import ROOT, json_answer
+from lookbook.tasks.exports.filters import filter_json_schema
 
 DESCRIPTION = """Datasets of Lookbook: what is published, and exports and ingests on request.
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deployments.api.metrics import Metrics
-from deployments.api.problems import answer, problem_of
-from deployments.api.shown import ROOT
+from lookbook.deployments.api.metrics import Metrics
+from lookbook.deployments.api.problems import answer, problem_of
+from lookbook.deployments.api.shown import ROOT
 
 #: Longer or stranger ones are replaced: they go into logs and headers.
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from deployments.api.loaded import LoadedSnapshot
-from deployments.api.snapshots import Snapshots
-from tasks.exports.export import Prepared, count_rows, prepare
-from tasks.exports.filter_columns import columns_of
-from tasks.exports.finished import Finished, find_finished
-from tasks.exports.request import ExportRequest
-from tasks.exports.resolve import resolve
-from tasks.exports.rows import EXIF
+from lookbook.deployments.api.loaded import LoadedSnapshot
+from lookbook.deployments.api.snapshots import Snapshots
+from lookbook.tasks.exports.export import Prepared, count_rows, prepare
+from lookbook.tasks.exports.filter_columns import columns_of
+from lookbook.tasks.exports.finished import Finished, find_finished
+from lookbook.tasks.exports.request import ExportRequest
+from lookbook.tasks.exports.resolve import resolve
+from lookbook.tasks.exports.rows import EXIF
 
 DEPLOYMENT = "export-dataset/local"
 #: A finished export of so many files and bytes is read before it is called done; a larger one by a run.

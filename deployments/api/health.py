@@ -10,7 +10,7 @@ import anyio
 import anyio.to_thread
 import asyncpg
 
-from blocks.workspace import Workspace
+from lookbook.blocks.workspace import Workspace
 
 #: Seconds for which an answer holds, so that nobody keeps the parts busy by asking; and that each has.
 HOLDS_SECONDS = 2.0

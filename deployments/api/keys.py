@@ -12,8 +12,8 @@ from typing import Any, Literal, get_args
 
 import asyncpg
 
-from blocks.errors import UsageError
-from blocks.registry import Registry
+from lookbook.blocks.errors import UsageError
+from lookbook.blocks.registry import Registry
 
 Scope = Literal["read", "export", "ingest"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from blocks.lake import Lake
-from tasks.datasets.manifest import Manifest, read_table
-from tasks.exports.rows import Rows, read_rows
-from tasks.tables.schemas import IMAGES_SCHEMA
+from lookbook.blocks.lake import Lake
+from lookbook.tasks.datasets.manifest import Manifest, read_table
+from lookbook.tasks.exports.rows import Rows, read_rows
+from lookbook.tasks.tables.schemas import IMAGES_SCHEMA
 
 Places = NDArray[np.int64]
 Kept = TypeVar("Kept")
@@ -32,7 +32,7 @@ class LoadedSnapshot:
 
     Attributes:
         manifest: of it.
-        rows: see `tasks.exports.rows.Rows`.
+        rows: see `lookbook.tasks.exports.rows.Rows`.
         outputs: a row for each content and output, in their order.
     """
 

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.exports.filter_text import read_conditions
-from tasks.exports.request import ExportRequest
-from tasks.images.recipe import Recipe
-from tasks.parameters import (
+from lookbook.tasks.exports.filter_text import read_conditions
+from lookbook.tasks.exports.request import ExportRequest
+from lookbook.tasks.images.recipe import Recipe
+from lookbook.tasks.parameters import (
     BATCH_SIZE,
     BatchSize,
     DatasetName,

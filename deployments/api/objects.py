@@ -10,9 +10,9 @@ import anyio.to_thread
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
-from blocks.errors import LookbookError, ObjectNotFoundError
-from blocks.lake import FolderLake, Lake
-from deployments.api.ranges import Part, is_known, wanted_part
+from lookbook.blocks.errors import LookbookError, ObjectNotFoundError
+from lookbook.blocks.lake import FolderLake, Lake
+from lookbook.deployments.api.ranges import Part, is_known, wanted_part
 
 #: Bytes of one piece; what is no longer goes in one.
 PIECE = 512 * 1024

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import Path, Query
 
-from deployments.api.problems import ProblemDocument
+from lookbook.deployments.api.problems import ProblemDocument
 
 _NO_CONTROL = r"^[^\x00-\x1f\x7f]*$"
 

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from blocks.lake import Lake
-from deployments.api.loaded import bisect, single
-from tasks.datasets.manifest import Manifest, read_table
+from lookbook.blocks.lake import Lake
+from lookbook.deployments.api.loaded import bisect, single
+from lookbook.tasks.datasets.manifest import Manifest, read_table
 
 _COLUMNS = ("product_key", "outcome", "missing_reason", "sha256")
 

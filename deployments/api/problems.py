@@ -14,8 +14,8 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from blocks.errors import LookbookError, OutOfReachError, StatementTimeoutError, TransientError, UsageError
-from deployments.api.methods import allowed_methods
+from lookbook.blocks.errors import LookbookError, OutOfReachError, StatementTimeoutError, TransientError, UsageError
+from lookbook.deployments.api.methods import allowed_methods
 
 MEDIA_TYPE = "application/problem+json"
 TYPE = "urn:lookbook:problem:"

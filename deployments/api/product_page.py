@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from deployments.api.loaded import LoadedSnapshot, Places
-from deployments.api.problems import Problem
-from deployments.api.shown import ORIGINAL, ImageLinks, dataset_path, product_rows
-from deployments.api.snapshots import Snapshots
-from tasks.exports.rows import OF_IMAGE, OF_PRODUCT
+from lookbook.deployments.api.loaded import LoadedSnapshot, Places
+from lookbook.deployments.api.problems import Problem
+from lookbook.deployments.api.shown import ORIGINAL, ImageLinks, dataset_path, product_rows
+from lookbook.deployments.api.snapshots import Snapshots
+from lookbook.tasks.exports.rows import OF_IMAGE, OF_PRODUCT
 
 #: Near duplicates of one image, and images and catalogue rows of one product, that are told.
 MOST_ALIKE = 50

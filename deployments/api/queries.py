@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from blocks.errors import UsageError
-from deployments.api.cursors import query_digest
-from deployments.api.loaded import LoadedSnapshot, single
-from tasks.exports.filter_columns import check_column, fitted, matches
-from tasks.exports.filters import Filter, all_of, as_document, canonical, read_filter
+from lookbook.blocks.errors import UsageError
+from lookbook.deployments.api.cursors import query_digest
+from lookbook.deployments.api.loaded import LoadedSnapshot, single
+from lookbook.tasks.exports.filter_columns import check_column, fitted, matches
+from lookbook.tasks.exports.filters import Filter, all_of, as_document, canonical, read_filter
 
 Mask = NDArray[np.bool_]
 #: Rows of a snapshot; there are fewer than 2**31.

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 import anyio
 
-from blocks.errors import LookbookError
-from deployments.api.metrics import Metrics
-from deployments.api.runs import Runs
+from lookbook.blocks.errors import LookbookError
+from lookbook.deployments.api.metrics import Metrics
+from lookbook.deployments.api.runs import Runs
 
 FLOWS = ("ingest", "export-dataset")
 #: Seconds for which an answer holds; ended runs are looked for so much further back, for those that were noted late.

@@ -27,7 +27,7 @@ from prefect.client.schemas.sorting import ArtifactSort
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Cancelling
 
-from blocks.errors import LookbookError, MissingError, OutOfReachError, UsageError
+from lookbook.blocks.errors import LookbookError, MissingError, OutOfReachError, UsageError
 
 Progress = Literal["waiting", "running", "cancelling", "completed", "failed", "cancelled"]
 #: What Prefect's states mean to whoever waits. A crashed run may be given back by an automation: that is a new try.

@@ -8,12 +8,12 @@ from typing import Any
 import uvicorn
 from uvicorn.config import LOGGING_CONFIG
 
-from blocks.errors import UsageError
-from blocks.workspace import load_workspace
-from deployments.api.app import make_app
-from deployments.api.config import ApiConfig
-from deployments.api.keys import list_keys
-from deployments.api.runs import PrefectRuns
+from lookbook.blocks.errors import UsageError
+from lookbook.blocks.workspace import load_workspace
+from lookbook.deployments.api.app import make_app
+from lookbook.deployments.api.config import ApiConfig
+from lookbook.deployments.api.keys import list_keys
+from lookbook.deployments.api.runs import PrefectRuns
 
 #: Connections that may wait, and seconds that an idle one stays open and that requests under way have at the end.
 BACKLOG = 2048

@@ -8,14 +8,14 @@ from typing import Annotated
 import anyio
 from fastapi import Depends, Request
 
-from blocks.workspace import Workspace
-from deployments.api.access import Gate, KeyRing
-from deployments.api.config import ApiConfig
-from deployments.api.health import Readiness
-from deployments.api.metrics import Metrics
-from deployments.api.queue import Queue
-from deployments.api.runs import Runs
-from deployments.api.snapshots import Snapshots
+from lookbook.blocks.workspace import Workspace
+from lookbook.deployments.api.access import Gate, KeyRing
+from lookbook.deployments.api.config import ApiConfig
+from lookbook.deployments.api.health import Readiness
+from lookbook.deployments.api.metrics import Metrics
+from lookbook.deployments.api.queue import Queue
+from lookbook.deployments.api.runs import Runs
+from lookbook.deployments.api.snapshots import Snapshots
 
 
 @dataclass(frozen=True)

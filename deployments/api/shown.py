@@ -11,11 +11,11 @@ import pyarrow as pa
 from fastapi import Response
 from numpy.typing import NDArray
 
-from blocks.errors import UsageError
-from deployments.api.loaded import LoadedSnapshot
-from deployments.api.problems import encoded
-from tasks.datasets.manifest import Manifest
-from tasks.exports.recipes import ORIGINALS
+from lookbook.blocks.errors import UsageError
+from lookbook.deployments.api.loaded import LoadedSnapshot
+from lookbook.deployments.api.problems import encoded
+from lookbook.tasks.datasets.manifest import Manifest
+from lookbook.tasks.exports.recipes import ORIGINALS
 
 ROOT = "/api/v1"
 #: The output that stands for the untouched file.

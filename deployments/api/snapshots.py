@@ -10,13 +10,13 @@ from typing import Generic, TypeVar
 
 from pydantic import ValidationError
 
-from blocks.errors import ObjectNotFoundError
-from blocks.lake import Lake
-from deployments.api.loaded import LoadedSnapshot
-from deployments.api.past import Past
-from deployments.api.problems import Problem
-from tasks.datasets.manifest import Manifest, list_datasets, read_published
-from tasks.datasets.names import snapshot_folder
+from lookbook.blocks.errors import ObjectNotFoundError
+from lookbook.blocks.lake import Lake
+from lookbook.deployments.api.loaded import LoadedSnapshot
+from lookbook.deployments.api.past import Past
+from lookbook.deployments.api.problems import Problem
+from lookbook.tasks.datasets.manifest import Manifest, list_datasets, read_published
+from lookbook.tasks.datasets.names import snapshot_folder
 
 Value = TypeVar("Value")
 
@@ -90,7 +90,7 @@ class Snapshots:
         return self._currents.get(dataset, lambda: self._read_current(dataset))
 
     def chain(self, dataset: str) -> list[Manifest]:
-        """The snapshots of a dataset, newest first; see `tasks.datasets.manifest.list_snapshots`."""
+        """The snapshots of a dataset, newest first; see `lookbook.tasks.datasets.manifest.list_snapshots`."""
         found = [self.current(dataset)]
         while found[-1].previous and len(found) < LONGEST_CHAIN:
             manifest = self._manifest(dataset, found[-1].previous)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import posixpath
 
-from deployments.api.config import ApiConfig
-from deployments.api.problems import Problem
+from lookbook.deployments.api.config import ApiConfig
+from lookbook.deployments.api.problems import Problem
 
 #: Addresses that name no folder of a worker's machine.
 NAMED = ("sample://", "inbox://", "kaggle://", "gs://")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import asyncpg
 
-from blocks.registry import Registry
+from lookbook.blocks.registry import Registry
 
 Kind = Literal["export", "ingest"]
 

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import anyio.to_thread
 from fastapi import Header
 
-from blocks.errors import LookbookError, MissingError, UsageError
-from deployments.api import submissions
-from deployments.api.access import Principal
-from deployments.api.problems import RETRY_SECONDS, Problem
-from deployments.api.runs import RunState
-from deployments.api.services import Services
-from deployments.api.submissions import Kind, Submission
+from lookbook.blocks.errors import LookbookError, MissingError, UsageError
+from lookbook.deployments.api import submissions
+from lookbook.deployments.api.access import Principal
+from lookbook.deployments.api.problems import RETRY_SECONDS, Problem
+from lookbook.deployments.api.runs import RunState
+from lookbook.deployments.api.services import Services
+from lookbook.deployments.api.submissions import Kind, Submission
 
 IdempotencyKey = Annotated[
     str | None,

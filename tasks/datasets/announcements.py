@@ -9,7 +9,7 @@ import httpx
 from prefect.client.orchestration import get_client
 from prefect.events import Event, RelatedResource, Resource
 
-from blocks.errors import LookbookError
+from lookbook.blocks.errors import LookbookError
 
 SOURCE_CHANGED = "lookbook.source.changed"
 SNAPSHOT_PUBLISHED = "lookbook.snapshot.published"

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from blocks.errors import LookbookError
-from tasks.images.recipe import Recipe
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.images.recipe import Recipe
 
 #: Keys named in an error, at the most.
 NAMED = 5

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from tasks.datasets.catalogue_rows import Sheet, csv_sheet, parquet_sheet
-from tasks.datasets.catalogue_styles import LINK_SCHEMA, STYLE_FIELDS, read_links, read_style, stem
-from tasks.datasets.catalogue_types import OWN_FIELDS, clean_names, stack_tables
-from tasks.datasets.rejects import Reject
-from tasks.datasets.sources.base import SourceFile
-from tasks.images.locators import UnreadableMemberError, read_bytes
+from lookbook.tasks.datasets.catalogue_rows import Sheet, csv_sheet, parquet_sheet
+from lookbook.tasks.datasets.catalogue_styles import LINK_SCHEMA, STYLE_FIELDS, read_links, read_style, stem
+from lookbook.tasks.datasets.catalogue_types import OWN_FIELDS, clean_names, stack_tables
+from lookbook.tasks.datasets.rejects import Reject
+from lookbook.tasks.datasets.sources.base import SourceFile
+from lookbook.tasks.images.locators import UnreadableMemberError, read_bytes
 
 _STYLES = re.compile(r"styles(#[0-9]+)?\.csv", re.IGNORECASE)  # An archive may hold it twice under one name.
 _LINKS = re.compile(r"images(#[0-9]+)?\.csv", re.IGNORECASE)

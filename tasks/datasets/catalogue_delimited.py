@@ -6,10 +6,10 @@ import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tasks.datasets.catalogue_csv import Record, decode, guess_delimiter, join_overflow, read_records
-from tasks.datasets.catalogue_types import parse_integer
-from tasks.datasets.rejects import Reject, RejectKind
-from tasks.datasets.sources.base import IMAGE_EXTENSIONS
+from lookbook.tasks.datasets.catalogue_csv import Record, decode, guess_delimiter, join_overflow, read_records
+from lookbook.tasks.datasets.catalogue_types import parse_integer
+from lookbook.tasks.datasets.rejects import Reject, RejectKind
+from lookbook.tasks.datasets.sources.base import IMAGE_EXTENSIONS
 
 ID_NAMES = ("id",)
 FILE_NAMES = ("file_name", "filename")

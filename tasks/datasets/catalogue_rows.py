@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.datasets.catalogue_delimited import (
+from lookbook.tasks.datasets.catalogue_delimited import (
     FILE_NAMES,
     ID_NAMES,
     DelimitedFile,
@@ -17,8 +17,8 @@ from tasks.datasets.catalogue_delimited import (
     mend_overflow,
     read_delimited,
 )
-from tasks.datasets.catalogue_types import OWN_FIELDS, clean_names, infer_column, parse_integer, plain_column
-from tasks.datasets.rejects import Reject
+from lookbook.tasks.datasets.catalogue_types import OWN_FIELDS, clean_names, infer_column, parse_integer, plain_column
+from lookbook.tasks.datasets.rejects import Reject
 
 
 @dataclass

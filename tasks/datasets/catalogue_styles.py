@@ -12,9 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.datasets.catalogue_delimited import DelimitedFile, find_column, mend_overflow, read_delimited
-from tasks.datasets.catalogue_types import clean_text
-from tasks.datasets.rejects import Reject
+from lookbook.tasks.datasets.catalogue_delimited import DelimitedFile, find_column, mend_overflow, read_delimited
+from lookbook.tasks.datasets.catalogue_types import clean_text
+from lookbook.tasks.datasets.rejects import Reject
 
 LINK_SCHEMA = pa.schema(
     [

@@ -9,20 +9,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from blocks.errors import LookbookError
-from blocks.lake import Lake
-from tasks.datasets.books import UnbalancedBooksError, check_reject_limit
-from tasks.datasets.changes import changes_between
-from tasks.datasets.digest import logical_digest
-from tasks.datasets.lease import confirm
-from tasks.datasets.manifest import Manifest
-from tasks.datasets.publish import commit, write_file, write_tables
-from tasks.datasets.recovery import clear_batches
-from tasks.datasets.report import ReportData, render_report, report_markdown
-from tasks.datasets.snapshot import Snapshot, build_snapshot
-from tasks.datasets.survey import Request, Survey
-from tasks.images.batch import read_part
-from tasks.images.recipe import codec_versions
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.lake import Lake
+from lookbook.tasks.datasets.books import UnbalancedBooksError, check_reject_limit
+from lookbook.tasks.datasets.changes import changes_between
+from lookbook.tasks.datasets.digest import logical_digest
+from lookbook.tasks.datasets.lease import confirm
+from lookbook.tasks.datasets.manifest import Manifest
+from lookbook.tasks.datasets.publish import commit, write_file, write_tables
+from lookbook.tasks.datasets.recovery import clear_batches
+from lookbook.tasks.datasets.report import ReportData, render_report, report_markdown
+from lookbook.tasks.datasets.snapshot import Snapshot, build_snapshot
+from lookbook.tasks.datasets.survey import Request, Survey
+from lookbook.tasks.images.batch import read_part
+from lookbook.tasks.images.recipe import codec_versions
 
 
 @dataclass(frozen=True)

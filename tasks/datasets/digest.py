@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from tasks.datasets.plan import recipe_digest
-from tasks.datasets.snapshot import Snapshot
-from tasks.images.recipe import Recipe
+from lookbook.tasks.datasets.plan import recipe_digest
+from lookbook.tasks.datasets.snapshot import Snapshot
+from lookbook.tasks.images.recipe import Recipe
 
 IMAGE_COLUMNS = ["key", "outcome", "duplicate_of", "rule", "sha256", "product_key"]
 OUTPUT_COLUMNS = ["sha256", "output", "output_digest", "width", "height"]

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks.datasets.near_duplicates import group_near_duplicates
-from tasks.images.perceptual import SIGNATURE_BYTES
+from lookbook.tasks.datasets.near_duplicates import group_near_duplicates
+from lookbook.tasks.images.perceptual import SIGNATURE_BYTES
 
 _HASH_DIGITS = 16
 
@@ -26,7 +26,7 @@ def duplicate_columns(
     ``coalesce(near_duplicate_of, duplicate_of, key)`` names the group of any image that was not rejected.
 
     Args:
-        states: what is known of each image, as `tasks.datasets.image_tables.image_states` gives it.
+        states: what is known of each image, as `lookbook.tasks.datasets.image_tables.image_states` gives it.
         originals: for each row the key of the first image of its content, null for rejects.
         product_of: for each image that a catalogue row names, its product key.
     """
@@ -65,7 +65,7 @@ def _near(
 
 
 def _canonical_rows(keys: pa.ChunkedArray, product_of: Mapping[str, str]) -> Rows:
-    """All rows in the order of `tasks.datasets.links.canonical_order`, for millions of them."""
+    """All rows in the order of `lookbook.tasks.datasets.links.canonical_order`, for millions of them."""
     named = pc.is_in(keys, value_set=pa.array(product_of.keys(), pa.string()))
     ranked = pa.table({"unnamed": pc.invert(named), "depth": pc.count_substring(keys, "/"), "key": keys})
     order = pc.sort_indices(ranked, sort_keys=[(name, "ascending") for name in ranked.column_names])

@@ -11,15 +11,22 @@ from pathlib import Path
 import asyncpg
 import pyarrow as pa
 
-from blocks.errors import LookbookError
-from blocks.registry import Registry
-from blocks.warehouse import SnapshotLoad
-from blocks.workspace import Workspace
-from tasks.datasets.lease import warehouse_lease
-from tasks.datasets.manifest import TABLES, DamagedSnapshotError, Manifest, is_whole, read_published, read_table
-from tasks.datasets.registry_index import index_snapshot, indexed_snapshot
-from tasks.tables.dataset_tables import register_snapshot
-from tasks.tables.models import load_models
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.registry import Registry
+from lookbook.blocks.warehouse import SnapshotLoad
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets.lease import warehouse_lease
+from lookbook.tasks.datasets.manifest import (
+    TABLES,
+    DamagedSnapshotError,
+    Manifest,
+    is_whole,
+    read_published,
+    read_table,
+)
+from lookbook.tasks.datasets.registry_index import index_snapshot, indexed_snapshot
+from lookbook.tasks.tables.dataset_tables import register_snapshot
+from lookbook.tasks.tables.models import load_models
 
 
 def catch_up(workspace: Workspace, dataset: str) -> list[str]:

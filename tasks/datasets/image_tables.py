@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.datasets.duplicate_columns import duplicate_columns
-from tasks.datasets.issues import issue_columns
-from tasks.datasets.links import canonical_order
-from tasks.datasets.plan import Known, Plan
-from tasks.images.items import ASSET_FIELDS
-from tasks.images.recipe import Recipe
-from tasks.tables.schemas import IMAGES_SCHEMA, OUTPUTS_SCHEMA
+from lookbook.tasks.datasets.duplicate_columns import duplicate_columns
+from lookbook.tasks.datasets.issues import issue_columns
+from lookbook.tasks.datasets.links import canonical_order
+from lookbook.tasks.datasets.plan import Known, Plan
+from lookbook.tasks.images.items import ASSET_FIELDS
+from lookbook.tasks.images.recipe import Recipe
+from lookbook.tasks.tables.schemas import IMAGES_SCHEMA, OUTPUTS_SCHEMA
 
 #: What a part and a published table both say of an image.
 COMMON = [

@@ -34,7 +34,7 @@ def issue_columns(images: pa.Table) -> dict[str, pa.Array]:
     """The columns ``odd_size_score`` and ``is_<issue>_issue`` for each of `ISSUES`, null where there is no score.
 
     Args:
-        images: the scores of `tasks.images.issues.SCORES`, ``original_width`` and ``original_height``; null for
+        images: the scores of `lookbook.tasks.images.issues.SCORES`, ``original_width``, ``original_height``; null for
             an image that was rejected.
     """
     columns = {_flag(name): pc.less(images[f"{name}_score"], least) for name, least in THRESHOLDS.items()}

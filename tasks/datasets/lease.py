@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import asyncpg
 import psutil
 
-from blocks.errors import LookbookError
-from blocks.machine import this_host
-from blocks.registry import Held, Registry, held_leases, unfenced
-from blocks.registry_schema import all_schemas
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.machine import this_host
+from lookbook.blocks.registry import Held, Registry, held_leases, unfenced
+from lookbook.blocks.registry_schema import all_schemas
 
 #: Seconds that a lease holds without renewal, and between renewals.
 LIFETIME = 90
@@ -95,8 +95,8 @@ def lease(
     A lease whose owner is known to be dead (a killed run on this machine) is taken over at once, any other that is
     not renewed after `LIFETIME` seconds. Who lost it that way (stopped, or on a machine that slept) writes nothing more
     into the registry within the block, where all raise `LeaseLostError`. `confirm` asks before a write elsewhere, which
-    is refused, too, where another run has written meanwhile: see `blocks.fences`. Who waits also waits for a registry
-    that fails, for up to `OUT_OF_REACH` seconds.
+    is refused, too, where another run has written meanwhile: see `lookbook.blocks.fences`. Who waits also waits for a
+    registry that fails, for up to `OUT_OF_REACH` seconds.
 
     Args:
         registry: where leases are kept.

@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from blocks.errors import LookbookError, ObjectNotFoundError
-from blocks.lake import Lake
-from tasks.datasets.names import current_key, snapshot_folder
-from tasks.images.parquet import from_parquet
-from tasks.images.recipe import Recipe
+from lookbook.blocks.errors import LookbookError, ObjectNotFoundError
+from lookbook.blocks.lake import Lake
+from lookbook.tasks.datasets.names import current_key, snapshot_folder
+from lookbook.tasks.images.parquet import from_parquet
+from lookbook.tasks.images.recipe import Recipe
 
 #: The tables of a snapshot, each in a Parquet file of this name.
 TABLES = ("images", "outputs", "products", "image_links", "rejects")
@@ -63,7 +63,7 @@ class Manifest(BaseModel):
 
 
 class Current(BaseModel):
-    """The content of CURRENT: a snapshot, the checksum of its manifest, and the dataset's fences (`blocks.fences`)."""
+    """The content of CURRENT: a snapshot, its manifest's checksum, the dataset's fences (`lookbook.blocks.fences`)."""
 
     snapshot_id: str
     manifest_sha256: str

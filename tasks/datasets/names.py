@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from blocks.lake import snapshots_folder
+from lookbook.blocks.lake import snapshots_folder
 
 
 def current_key(dataset: str) -> str:

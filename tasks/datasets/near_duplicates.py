@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.datasets.near_hashes import Hashes, Rows, near_pairs
-from tasks.datasets.near_pixels import Levels, Signatures, confirm, prepare
+from lookbook.tasks.datasets.near_hashes import Hashes, Rows, near_pairs
+from lookbook.tasks.datasets.near_pixels import Levels, Signatures, confirm, prepare
 
 _AT_ONCE = 1 << 16  # pairs that are confirmed together
 

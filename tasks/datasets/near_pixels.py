@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.images.perceptual import CHROMA_EDGE, LUMA_EDGE, SIGNATURE_BYTES
+from lookbook.tasks.images.perceptual import CHROMA_EDGE, LUMA_EDGE, SIGNATURE_BYTES
 
 Levels = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -34,7 +34,7 @@ class Signatures:
     """Signatures of images, with what is compared first.
 
     Attributes:
-        levels: as `tasks.images.perceptual.signature` gives them, shape (images, `SIGNATURE_BYTES`).
+        levels: as `lookbook.tasks.images.perceptual.signature` gives them, shape (images, `SIGNATURE_BYTES`).
         means: of luma, Cb and Cr, shape (images, 3).
         spreads: standard deviation of luma.
         grey: whether an image is without colours.

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
-from blocks.errors import ObjectNotFoundError
-from blocks.lake import Lake
+from lookbook.blocks.errors import ObjectNotFoundError
+from lookbook.blocks.lake import Lake
 
 More = TypeVar("More")
 

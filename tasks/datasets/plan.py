@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.datasets.sources.base import SourceFile
-from tasks.images.items import Item, KnownContent
-from tasks.images.recipe import Recipe
+from lookbook.tasks.datasets.sources.base import SourceFile
+from lookbook.tasks.images.items import Item, KnownContent
+from lookbook.tasks.images.recipe import Recipe
 
 #: Known contents of one size that are handed to a batch: more would make manifests of uncompressed formats huge.
 MOST_KNOWN = 16

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from tasks.datasets.links import CatalogueName
+from lookbook.tasks.datasets.links import CatalogueName
 
 
 def catalogue_names(rows: pa.Table) -> list[CatalogueName]:

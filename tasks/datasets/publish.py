@@ -7,12 +7,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from blocks.errors import LookbookError, SwapConflictError
-from blocks.fences import raised
-from blocks.lake import Lake
-from tasks.datasets.manifest import Current, Manifest, Published, SnapshotFile, read_published
-from tasks.datasets.names import current_key
-from tasks.images.parquet import to_parquet
+from lookbook.blocks.errors import LookbookError, SwapConflictError
+from lookbook.blocks.fences import raised
+from lookbook.blocks.lake import Lake
+from lookbook.tasks.datasets.manifest import Current, Manifest, Published, SnapshotFile, read_published
+from lookbook.tasks.datasets.names import current_key
+from lookbook.tasks.images.parquet import to_parquet
 
 
 def write_tables(lake: Lake, folder: str, tables: Mapping[str, Any]) -> list[SnapshotFile]:

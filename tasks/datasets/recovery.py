@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
-from blocks.lake import Lake
-from tasks.datasets.names import batches_folder
-from tasks.datasets.plan import recipe_digest
-from tasks.images.parquet import from_parquet
-from tasks.images.recipe import Recipe
+from lookbook.blocks.lake import Lake
+from lookbook.tasks.datasets.names import batches_folder
+from lookbook.tasks.datasets.plan import recipe_digest
+from lookbook.tasks.images.parquet import from_parquet
+from lookbook.tasks.images.recipe import Recipe
 
 #: Objects that are removed at the same time: a store that answers late is kept busy.
 REMOVING_THREADS = 16

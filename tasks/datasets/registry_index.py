@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from blocks.registry import Registry, copy_rows
-from tasks.datasets.manifest import Manifest
+from lookbook.blocks.registry import Registry, copy_rows
+from lookbook.tasks.datasets.manifest import Manifest
 
 ASSET_COLUMNS = ["key", "outcome", "duplicate_of", "rule", "sha256", "bytes", "original_key", "product_key", "orphan"]
 PRODUCT_COLUMNS = ["file", "line", "product_key", "outcome", "missing_reason", "image_key"]

@@ -8,16 +8,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blocks.errors import LookbookError
-from blocks.lake import Lake
-from tasks.datasets.manifest import Manifest
-from tasks.datasets.sources.base import SourceFile
-from tasks.datasets.sources.opening import open_source
-from tasks.images.locators import read_bytes
-from tasks.images.render import render
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.lake import Lake
+from lookbook.tasks.datasets.manifest import Manifest
+from lookbook.tasks.datasets.sources.base import SourceFile
+from lookbook.tasks.datasets.sources.opening import open_source
+from lookbook.tasks.images.locators import read_bytes
+from lookbook.tasks.images.render import render
 
 if TYPE_CHECKING:
-    from blocks.kaggle import KaggleCredentials
+    from lookbook.blocks.kaggle import KaggleCredentials
 
 
 class SourceFiles:

@@ -10,12 +10,12 @@ from typing import Any
 import pyarrow.compute as pc
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tasks.datasets import report_issues, report_lists, report_text
-from tasks.datasets.report_data import ReportData, books, column, plain_name, with_outcome
-from tasks.datasets.report_markdown import report_markdown
-from tasks.datasets.report_near_duplicates import near_duplicates
-from tasks.datasets.report_pictures import ReadObject, contact_sheet, thumbnails
-from tasks.datasets.report_plots import catalogue_charts, image_charts
+from lookbook.tasks.datasets import report_issues, report_lists, report_text
+from lookbook.tasks.datasets.report_data import ReportData, books, column, plain_name, with_outcome
+from lookbook.tasks.datasets.report_markdown import report_markdown
+from lookbook.tasks.datasets.report_near_duplicates import near_duplicates
+from lookbook.tasks.datasets.report_pictures import ReadObject, contact_sheet, thumbnails
+from lookbook.tasks.datasets.report_plots import catalogue_charts, image_charts
 
 __all__ = ["ReportData", "render_report", "report_markdown"]
 
@@ -66,7 +66,7 @@ def render_report(data: ReportData, read_object: ReadObject) -> str:
 @cache
 def _environment() -> Environment:
     page = Environment(
-        loader=PackageLoader("tasks.datasets", "templates"),
+        loader=PackageLoader("lookbook.tasks.datasets", "templates"),
         autoescape=True,
         finalize=report_text.printable,
         undefined=StrictUndefined,

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.datasets.changes import Changes
+from lookbook.tasks.datasets.changes import Changes
 
 #: Columns of the products table that Lookbook adds; all others are the catalogue's own.
 PRODUCT_FIELDS = frozenset(

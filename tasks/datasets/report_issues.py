@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.datasets.issues import ISSUES
-from tasks.datasets.report_data import ReportData, column, plain_name, with_outcome
+from lookbook.tasks.datasets.issues import ISSUES
+from lookbook.tasks.datasets.report_data import ReportData, column, plain_name, with_outcome
 
 MOST_PICTURES = 8
 

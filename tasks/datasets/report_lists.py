@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.datasets.report_charts import Counts
-from tasks.datasets.report_data import ReportData, column, with_outcome
-from tasks.datasets.report_plots import counts_of
+from lookbook.tasks.datasets.report_charts import Counts
+from lookbook.tasks.datasets.report_data import ReportData, column, with_outcome
+from lookbook.tasks.datasets.report_plots import counts_of
 
 MOST_REJECTS = 200
 MOST_GROUPS = 24

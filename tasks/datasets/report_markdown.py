@@ -5,9 +5,9 @@ from __future__ import annotations
 import html
 import re
 
-from tasks.datasets import report_text
-from tasks.datasets.report_data import ReportData, books, plain_name
-from tasks.datasets.report_issues import image_issues
+from lookbook.tasks.datasets import report_text
+from lookbook.tasks.datasets.report_data import ReportData, books, plain_name
+from lookbook.tasks.datasets.report_issues import image_issues
 
 MOST_REJECTS = 10
 MOST_CHANGES = 5

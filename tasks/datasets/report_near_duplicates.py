@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.datasets.report_data import ReportData, column, with_outcome
-from tasks.datasets.report_pictures import ReadObject, thumbnails
+from lookbook.tasks.datasets.report_data import ReportData, column, with_outcome
+from lookbook.tasks.datasets.report_pictures import ReadObject, thumbnails
 
 MOST_GROUPS = 12
 MOST_PICTURES = 6

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from tasks.datasets.report_charts import TIMES
-from tasks.datasets.report_data import (
+from lookbook.tasks.datasets.report_charts import TIMES
+from lookbook.tasks.datasets.report_data import (
     ReportData,
     catalogue_columns,
     named_column,

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.datasets.report_charts import (
+from lookbook.tasks.datasets.report_charts import (
     TIMES,
     BarChart,
     ColumnChart,
@@ -18,8 +18,8 @@ from tasks.datasets.report_charts import (
     histogram,
     stacked_columns,
 )
-from tasks.datasets.report_colours import swatch
-from tasks.datasets.report_data import (
+from lookbook.tasks.datasets.report_colours import swatch
+from lookbook.tasks.datasets.report_data import (
     ReportData,
     catalogue_columns,
     column,

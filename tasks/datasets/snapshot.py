@@ -9,16 +9,16 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.datasets.books import check_images, check_outputs, check_rows
-from tasks.datasets.catalogue import Catalogue
-from tasks.datasets.image_tables import image_states, image_table, just_drawn, output_table
-from tasks.datasets.links import link
-from tasks.datasets.plan import Known, Plan
-from tasks.datasets.product_table import catalogue_names, product_table
-from tasks.datasets.rejects import Reject
-from tasks.datasets.sources.base import SourceFile
-from tasks.images.recipe import Recipe
-from tasks.tables.schemas import REJECTS_SCHEMA
+from lookbook.tasks.datasets.books import check_images, check_outputs, check_rows
+from lookbook.tasks.datasets.catalogue import Catalogue
+from lookbook.tasks.datasets.image_tables import image_states, image_table, just_drawn, output_table
+from lookbook.tasks.datasets.links import link
+from lookbook.tasks.datasets.plan import Known, Plan
+from lookbook.tasks.datasets.product_table import catalogue_names, product_table
+from lookbook.tasks.datasets.rejects import Reject
+from lookbook.tasks.datasets.sources.base import SourceFile
+from lookbook.tasks.images.recipe import Recipe
+from lookbook.tasks.tables.schemas import REJECTS_SCHEMA
 
 
 @dataclass(frozen=True)

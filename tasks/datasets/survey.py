@@ -6,13 +6,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from blocks.errors import LookbookError
-from blocks.lake import Lake
-from blocks.machine import this_host
-from blocks.workspace import Workspace
-from tasks.datasets.catalogue import Catalogue, read_catalogue
-from tasks.datasets.links import key_order
-from tasks.datasets.manifest import (
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.lake import Lake
+from lookbook.blocks.machine import this_host
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets.catalogue import Catalogue, read_catalogue
+from lookbook.tasks.datasets.links import key_order
+from lookbook.tasks.datasets.manifest import (
     TABLES,
     DamagedSnapshotError,
     Manifest,
@@ -21,16 +21,16 @@ from tasks.datasets.manifest import (
     read_published,
     read_table,
 )
-from tasks.datasets.names import batches_folder
-from tasks.datasets.plan import Known, Plan, batch_digest, make_plan, recipe_digest
-from tasks.datasets.recovery import finished_parts
-from tasks.datasets.sources.base import SourceFile
-from tasks.datasets.sources.opening import open_source, version_of
-from tasks.images.items import Item
-from tasks.images.landing import LISTED_ON
-from tasks.images.parquet import manifest_table, to_parquet
-from tasks.images.recipe import Recipe
-from tasks.parameters import BATCH_BYTES
+from lookbook.tasks.datasets.names import batches_folder
+from lookbook.tasks.datasets.plan import Known, Plan, batch_digest, make_plan, recipe_digest
+from lookbook.tasks.datasets.recovery import finished_parts
+from lookbook.tasks.datasets.sources.base import SourceFile
+from lookbook.tasks.datasets.sources.opening import open_source, version_of
+from lookbook.tasks.images.items import Item
+from lookbook.tasks.images.landing import LISTED_ON
+from lookbook.tasks.images.parquet import manifest_table, to_parquet
+from lookbook.tasks.images.recipe import Recipe
+from lookbook.tasks.parameters import BATCH_BYTES
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,18 @@ from typing import TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from blocks.errors import LookbookError
-from blocks.lake import Lake
-from blocks.workspace import Workspace
-from tasks.datasets import follow
-from tasks.datasets.lease import lease, living_owners, wait_until_free
-from tasks.datasets.manifest import TABLES, Manifest, list_snapshots, require_published
-from tasks.datasets.names import snapshot_folder
-from tasks.datasets.objects import compare_objects, fault_of, read_object
-from tasks.datasets.registry_index import registry_differences
-from tasks.datasets.repair import SourceFiles, redraw, restore_original
-from tasks.images.parquet import from_parquet
-from tasks.tables.models import load_models
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.lake import Lake
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets import follow
+from lookbook.tasks.datasets.lease import lease, living_owners, wait_until_free
+from lookbook.tasks.datasets.manifest import TABLES, Manifest, list_snapshots, require_published
+from lookbook.tasks.datasets.names import snapshot_folder
+from lookbook.tasks.datasets.objects import compare_objects, fault_of, read_object
+from lookbook.tasks.datasets.registry_index import registry_differences
+from lookbook.tasks.datasets.repair import SourceFiles, redraw, restore_original
+from lookbook.tasks.images.parquet import from_parquet
+from lookbook.tasks.tables.models import load_models
 
 #: An object that is needed: its key, its SHA-256, and what mends it.
 Noted: TypeAlias = tuple[str, str, Callable[[], None]]
@@ -188,7 +188,7 @@ def _older(workspace: Workspace, current: Manifest) -> Iterator[Difference | Non
 
 def _exports(workspace: Workspace, dataset: str) -> Iterator[Difference | None]:
     """One entry for each file of the dataset's finished exports."""
-    from tasks.exports.finished import compare_exports  # noqa: PLC0415 - needed only here
+    from lookbook.tasks.exports.finished import compare_exports  # noqa: PLC0415 - needed only here
 
     for key, fault in compare_exports(workspace.lake, dataset):
         yield Difference(f"lake: {key} {fault}", _ask_again) if fault else None

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from blocks.registry import Registry
-from tasks.datasets.sources.kaggle import KaggleSource
-from tasks.datasets.sources.opening import local_path, open_source
+from lookbook.blocks.registry import Registry
+from lookbook.tasks.datasets.sources.kaggle import KaggleSource
+from lookbook.tasks.datasets.sources.opening import local_path, open_source
 
 if TYPE_CHECKING:
-    from blocks.kaggle import KaggleCredentials
+    from lookbook.blocks.kaggle import KaggleCredentials
 
 #: The digest of a source that is not there yet, or holds no image yet.
 NOTHING = ""

@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from blocks.errors import LookbookError
-from tasks.exports.build import THUMBNAIL, DonePart, Place, read_parts
-from tasks.exports.metadata_table import metadata_rows
-from tasks.exports.packing import SAMPLES_SCHEMA, Packer
-from tasks.exports.papers import Papers
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.exports.build import THUMBNAIL, DonePart, Place, read_parts
+from lookbook.tasks.exports.metadata_table import metadata_rows
+from lookbook.tasks.exports.packing import SAMPLES_SCHEMA, Packer
+from lookbook.tasks.exports.papers import Papers
 
 #: How texts begin that spreadsheets take for formulas (OWASP, CSV Injection).
 FORMULA = re.compile(r"^[=+\-@\t\r\n]")

@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from tasks.exports.metadata_table import Metadata
-from tasks.exports.resolve import Resolved
+from lookbook.tasks.exports.metadata_table import Metadata
+from lookbook.tasks.exports.resolve import Resolved
 
 LOADING = {
     "imagefolder": 'from datasets import load_dataset\n\ndataset = load_dataset("imagefolder", data_dir=".")',

@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator
 from typing import IO, Any
 
-from tasks.exports.build import Place, read_parts
-from tasks.exports.metadata_table import class_numbers, metadata_rows
-from tasks.exports.packing import Packer
-from tasks.exports.papers import Papers
+from lookbook.tasks.exports.build import Place, read_parts
+from lookbook.tasks.exports.metadata_table import class_numbers, metadata_rows
+from lookbook.tasks.exports.packing import Packer
+from lookbook.tasks.exports.papers import Papers
 
 
 def write_annotations(papers: Papers, place: Place, packer: Packer) -> None:

@@ -12,14 +12,14 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from blocks.errors import LookbookError, UsageError
-from blocks.lake import Lake
-from tasks.datasets.manifest import TABLES, Manifest, read_table, require_published
-from tasks.exports.file_names import ImageRow, NamedImage, balanced, names_by_hash, names_by_id
-from tasks.exports.recipes import ORIGINALS
-from tasks.exports.targets import Target, open_target
-from tasks.images import progress
-from tasks.images.parquet import to_parquet
+from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.blocks.lake import Lake
+from lookbook.tasks.datasets.manifest import TABLES, Manifest, read_table, require_published
+from lookbook.tasks.exports.file_names import ImageRow, NamedImage, balanced, names_by_hash, names_by_id
+from lookbook.tasks.exports.recipes import ORIGINALS
+from lookbook.tasks.exports.targets import Target, open_target
+from lookbook.tasks.images import progress
+from lookbook.tasks.images.parquet import to_parquet
 
 Layout = Literal["id", "hash"]
 THREADS = 16

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.exports.resolve import Resolved
+from lookbook.tasks.exports.resolve import Resolved
 
 CONTEXT: dict[str, Any] = {
     "@language": "en",

@@ -7,14 +7,14 @@ from typing import cast
 
 from pydantic import BaseModel, ConfigDict
 
-from blocks.settings import read_settings
-from tasks.exports.drawing import DrawnFile, draw_copies, lots_of, thumbnail
-from tasks.exports.recipes import ExportRecipe
-from tasks.exports.steps import Lots
-from tasks.images.recipe import Recipe
-from tasks.images.renderers import Renderers, shared
+from lookbook.blocks.settings import read_settings
+from lookbook.tasks.exports.drawing import DrawnFile, draw_copies, lots_of, thumbnail
+from lookbook.tasks.exports.recipes import ExportRecipe
+from lookbook.tasks.exports.steps import Lots
+from lookbook.tasks.images.recipe import Recipe
+from lookbook.tasks.images.renderers import Renderers, shared
 
-COMMAND = ("-P", "-m", "tasks.exports.draw_process")
+COMMAND = ("-P", "-m", "lookbook.tasks.exports.draw_process")
 
 
 class Job(BaseModel):

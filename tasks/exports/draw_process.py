@@ -1,12 +1,12 @@
-"""The process in which the images of exports are decoded and drawn; see `tasks.images.render_process`."""
+"""The process in which the images of exports are decoded and drawn; see `lookbook.tasks.images.render_process`."""
 
 from __future__ import annotations
 
 import sys
 from functools import lru_cache
 
-from tasks.exports.draw_job import Job, draw
-from tasks.images.render_process import guarded, main
+from lookbook.tasks.exports.draw_job import Job, draw
+from lookbook.tasks.images.render_process import guarded, main
 
 
 def answer(data: bytes, text: str, names: tuple[str, ...]) -> object:

@@ -11,14 +11,14 @@ from functools import partial
 import numpy as np
 from PIL import Image, ImageColor
 
-from tasks.exports import steps
-from tasks.exports.originals import Box, Original
-from tasks.exports.recipes import Crop, ExportRecipe, Normalise, Resize
-from tasks.exports.steps import Lots
-from tasks.images import draw
-from tasks.images.decode import Rejected
-from tasks.images.recipe import OutputDefinition, Recipe
-from tasks.images.render import MAX_OUTPUT_AREA
+from lookbook.tasks.exports import steps
+from lookbook.tasks.exports.originals import Box, Original
+from lookbook.tasks.exports.recipes import Crop, ExportRecipe, Normalise, Resize
+from lookbook.tasks.exports.steps import Lots
+from lookbook.tasks.images import draw
+from lookbook.tasks.images.decode import Rejected
+from lookbook.tasks.images.recipe import OutputDefinition, Recipe
+from lookbook.tasks.images.render import MAX_OUTPUT_AREA
 
 #: Longer edge of the small pictures of a contact sheet, in pixels.
 THUMBNAIL_EDGE = 96

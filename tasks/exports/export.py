@@ -10,29 +10,29 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from blocks.lake import Lake
-from tasks.exports.books import Counts, check_books, write_left_out, write_metadata
-from tasks.exports.build import Place, build_parts
-from tasks.exports.card import dataset_card
-from tasks.exports.coco import write_annotations
-from tasks.exports.croissant import croissant
-from tasks.exports.filter_columns import columns_of
-from tasks.exports.metadata_table import describe, metadata_rows
-from tasks.exports.packing import SAMPLES_SCHEMA, Packer
-from tasks.exports.papers import Papers, scratch_folder
-from tasks.exports.plan import KEY, plan_export
-from tasks.exports.predictions import (
+from lookbook.blocks.lake import Lake
+from lookbook.tasks.exports.books import Counts, check_books, write_left_out, write_metadata
+from lookbook.tasks.exports.build import Place, build_parts
+from lookbook.tasks.exports.card import dataset_card
+from lookbook.tasks.exports.coco import write_annotations
+from lookbook.tasks.exports.croissant import croissant
+from lookbook.tasks.exports.filter_columns import columns_of
+from lookbook.tasks.exports.metadata_table import describe, metadata_rows
+from lookbook.tasks.exports.packing import SAMPLES_SCHEMA, Packer
+from lookbook.tasks.exports.papers import Papers, scratch_folder
+from lookbook.tasks.exports.plan import KEY, plan_export
+from lookbook.tasks.exports.predictions import (
     check_predicted,
     looks_at_predictions,
     read_predictions,
     with_predictions,
 )
-from tasks.exports.request import ExportRequest
-from tasks.exports.resolve import Resolved, find_snapshot, resolve
-from tasks.exports.rows import EXIF, Rows, read_rows
-from tasks.exports.samples import extension_of
-from tasks.exports.select import Selection, left_out_counts, select
-from tasks.exports.sheet import contact_sheet
+from lookbook.tasks.exports.request import ExportRequest
+from lookbook.tasks.exports.resolve import Resolved, find_snapshot, resolve
+from lookbook.tasks.exports.rows import EXIF, Rows, read_rows
+from lookbook.tasks.exports.samples import extension_of
+from lookbook.tasks.exports.select import Selection, left_out_counts, select
+from lookbook.tasks.exports.sheet import contact_sheet
 
 EXPORT_JSON = "export.json"
 

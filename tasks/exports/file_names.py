@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tasks.datasets.links import key_order
+from lookbook.tasks.datasets.links import key_order
 
 #: The folder of images that no catalogue row names.
 ORPHANS = "orphans"

@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from blocks.errors import UsageError
-from tasks.exports.filter_values import as_arrow, as_numbers, comparable, fitted_value, is_text, ordered_value
-from tasks.exports.filters import (
+from lookbook.blocks.errors import UsageError
+from lookbook.tasks.exports.filter_values import as_arrow, as_numbers, comparable, fitted_value, is_text, ordered_value
+from lookbook.tasks.exports.filters import (
     And,
     Comparison,
     Containment,

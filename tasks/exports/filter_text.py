@@ -6,8 +6,8 @@ import csv
 import re
 from collections.abc import Iterable
 
-from blocks.errors import UsageError
-from tasks.exports.filters import Filter, all_of, read_filter
+from lookbook.blocks.errors import UsageError
+from lookbook.tasks.exports.filters import Filter, all_of, read_filter
 
 TAKES = (
     "It takes COLUMN=VALUE, also with !=, <, <=, >, >=; COLUMN in A,B; COLUMN not in A,B; COLUMN contains TEXT; "

@@ -9,8 +9,8 @@ import re
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from blocks.errors import UsageError
-from tasks.exports.filters import Scalar
+from lookbook.blocks.errors import UsageError
+from lookbook.tasks.exports.filters import Scalar
 
 _BOOLEANS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
 _INTEGER = re.compile(r"[+-]?[0-9]{1,300}(\.0*)?")

@@ -20,7 +20,7 @@ from pydantic import (
     ValidationError,
 )
 
-from blocks.errors import UsageError
+from lookbook.blocks.errors import UsageError
 
 #: Levels of a filter, conditions in it, and values in a list.
 MOST_LEVELS = 16

@@ -11,12 +11,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from blocks.errors import LookbookError, ObjectNotFoundError, UsageError
-from blocks.lake import Lake
-from tasks.datasets.objects import compare_objects, fault_of, read_object
-from tasks.exports.archive import Archive
-from tasks.exports.build import Place
-from tasks.images.parquet import from_parquet
+from lookbook.blocks.errors import LookbookError, ObjectNotFoundError, UsageError
+from lookbook.blocks.lake import Lake
+from lookbook.tasks.datasets.objects import compare_objects, fault_of, read_object
+from lookbook.tasks.exports.archive import Archive
+from lookbook.tasks.exports.build import Place
+from lookbook.tasks.images.parquet import from_parquet
 
 FOLDER = "exports"
 _ID = re.compile(r"[0-9a-f]{32}")

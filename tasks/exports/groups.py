@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks.exports.filter_columns import words_of
-from tasks.exports.rows import Rows
+from lookbook.tasks.exports.filter_columns import words_of
+from lookbook.tasks.exports.rows import Rows
 
 #: Words that tell colourways apart; a row's own colour is taken out of its name besides. What else the catalogue holds
 #: must not decide which words are colours, or growth would move groups. An export's id is made of this list, too.

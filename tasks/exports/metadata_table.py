@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.exports.plan import Plan
-from tasks.exports.resolve import Resolved
-from tasks.exports.rows import OF_PRODUCT
-from tasks.exports.select import GROUP, NAME, SIDE, class_of, label_classes
+from lookbook.tasks.exports.plan import Plan
+from lookbook.tasks.exports.resolve import Resolved
+from lookbook.tasks.exports.rows import OF_PRODUCT
+from lookbook.tasks.exports.select import GROUP, NAME, SIDE, class_of, label_classes
 
 #: Columns of the rows that tell nothing of an exported image, or that are told otherwise.
 _UNTOLD = frozenset(

@@ -14,9 +14,9 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from blocks.errors import LookbookError, UsageError
-from blocks.extras import needs_extra
-from tasks.exports.recipes import ExportRecipe, Step, pixel_versions, told
+from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.blocks.extras import needs_extra
+from lookbook.tasks.exports.recipes import ExportRecipe, Step, pixel_versions, told
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -6,9 +6,9 @@ import math
 
 from PIL import Image, ImageFile
 
-from tasks.images import colour, decode, draw, metadata, profiles
-from tasks.images.draw import Size
-from tasks.images.recipe import Recipe
+from lookbook.tasks.images import colour, decode, draw, metadata, profiles
+from lookbook.tasks.images.draw import Size
+from lookbook.tasks.images.recipe import Recipe
 
 #: Left, top, right and bottom, in pixels of the upright image; they may lie between pixels.
 Box = tuple[float, float, float, float]

@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blocks.lake import Lake
-from tasks.exports.metadata_table import Metadata, class_numbers, metadata_rows, sample_names
-from tasks.exports.plan import KEY, Part, Plan, copies_of
-from tasks.exports.resolve import Resolved
-from tasks.exports.samples import Sample
+from lookbook.blocks.lake import Lake
+from lookbook.tasks.exports.metadata_table import Metadata, class_numbers, metadata_rows, sample_names
+from lookbook.tasks.exports.plan import KEY, Part, Plan, copies_of
+from lookbook.tasks.exports.resolve import Resolved
+from lookbook.tasks.exports.samples import Sample
 
 SAMPLES_SCHEMA = pa.schema(
     [

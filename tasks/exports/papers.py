@@ -12,8 +12,8 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blocks.lake import FolderLake
-from tasks.exports.build import Place
+from lookbook.blocks.lake import FolderLake
+from lookbook.tasks.exports.build import Place
 
 FILES_SCHEMA = pa.schema(
     [

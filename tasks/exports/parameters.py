@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from blocks.errors import UsageError
-from tasks.exports.filter_text import read_conditions
-from tasks.exports.filters import BoundedFilter
-from tasks.exports.recipes import ExportRecipe
-from tasks.exports.request import ExportRequest, Format, RecipeName, read_request
-from tasks.exports.shares import read_shares
-from tasks.parameters import described
+from lookbook.blocks.errors import UsageError
+from lookbook.tasks.exports.filter_text import read_conditions
+from lookbook.tasks.exports.filters import BoundedFilter
+from lookbook.tasks.exports.recipes import ExportRecipe
+from lookbook.tasks.exports.request import ExportRequest, Format, RecipeName, read_request
+from lookbook.tasks.exports.shares import read_shares
+from lookbook.tasks.parameters import described
 
 SnapshotId = Annotated[
     str | None, described("Snapshot", "Id of one of the dataset's snapshots. None: the current one.", max_length=128)

@@ -14,12 +14,12 @@ from typing import Any
 
 import fasteners
 
-from blocks.errors import LookbookError, UsageError
-from blocks.lake import FolderLake, Lake
-from tasks.exports.build import Place
-from tasks.exports.export import EXPORT_JSON, Prepared, build
-from tasks.exports.finished import Finished, find_finished, place_of, require_finished
-from tasks.exports.verify import wrong_files
+from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.blocks.lake import FolderLake, Lake
+from lookbook.tasks.exports.build import Place
+from lookbook.tasks.exports.export import EXPORT_JSON, Prepared, build
+from lookbook.tasks.exports.finished import Finished, find_finished, place_of, require_finished
+from lookbook.tasks.exports.verify import wrong_files
 
 _entering = threading.Lock()
 _at_work: set[Path] = set()

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from blocks.errors import LookbookError
-from blocks.lake import Lake
-from tasks.datasets.manifest import Manifest, read_table
-from tasks.exports.recipes import ORIGINALS, Crop, ExportRecipe, Resize
-from tasks.exports.resolve import Resolved
-from tasks.exports.select import SIDE, Selection
-from tasks.exports.steps import pair
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.lake import Lake
+from lookbook.tasks.datasets.manifest import Manifest, read_table
+from lookbook.tasks.exports.recipes import ORIGINALS, Crop, ExportRecipe, Resize
+from lookbook.tasks.exports.resolve import Resolved
+from lookbook.tasks.exports.select import SIDE, Selection
+from lookbook.tasks.exports.steps import pair
 
 #: Columns of a plan's table beside those of a selection: where an image's bytes lie, and what they are.
 KEY, DIGEST, SIZE = ":key", ":digest", ":size"

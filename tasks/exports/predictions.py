@@ -14,22 +14,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from blocks.errors import LookbookError, ObjectNotFoundError
-from blocks.lake import Lake
-from tasks.datasets.manifest import Manifest
-from tasks.exports.draw_job import Job, ask, processes
-from tasks.exports.filter_columns import columns_of
-from tasks.exports.models import Model
-from tasks.exports.plan import DIGEST, KEY, with_objects
-from tasks.exports.recipes import ORIGINALS
-from tasks.exports.request import ExportRequest
-from tasks.exports.resolve import find_snapshot, resolve
-from tasks.exports.rows import Rows, read_rows
-from tasks.exports.samples import AHEAD, in_order, read_checked
-from tasks.exports.select import select
-from tasks.images.decode import Rejected
-from tasks.images.pacing import check_not_stopped, stoppable
-from tasks.images.parquet import from_parquet, to_parquet
+from lookbook.blocks.errors import LookbookError, ObjectNotFoundError
+from lookbook.blocks.lake import Lake
+from lookbook.tasks.datasets.manifest import Manifest
+from lookbook.tasks.exports.draw_job import Job, ask, processes
+from lookbook.tasks.exports.filter_columns import columns_of
+from lookbook.tasks.exports.models import Model
+from lookbook.tasks.exports.plan import DIGEST, KEY, with_objects
+from lookbook.tasks.exports.recipes import ORIGINALS
+from lookbook.tasks.exports.request import ExportRequest
+from lookbook.tasks.exports.resolve import find_snapshot, resolve
+from lookbook.tasks.exports.rows import Rows, read_rows
+from lookbook.tasks.exports.samples import AHEAD, in_order, read_checked
+from lookbook.tasks.exports.select import select
+from lookbook.tasks.images.decode import Rejected
+from lookbook.tasks.images.pacing import check_not_stopped, stoppable
+from lookbook.tasks.images.parquet import from_parquet, to_parquet
 
 LABEL, SCORE, EMBEDDING = "predicted_label", "predicted_score", "embedding"
 #: Whether a row's content was shown to the model: no column of an export.

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from blocks.errors import UsageError
-from tasks.images.recipe import DRAWING_VERSION, codec_versions
+from lookbook.blocks.errors import UsageError
+from lookbook.tasks.images.recipe import DRAWING_VERSION, codec_versions
 
 #: Raise it when the steps give other pixels than before: exports of another version have other ids.
 STEPS_VERSION = 1

@@ -9,15 +9,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from blocks.errors import UsageError
-from blocks.lake import Lake
-from tasks.datasets.manifest import Manifest, list_snapshots, require_published
-from tasks.exports.filter_columns import check_column, fitted
-from tasks.exports.filters import Filter, as_document, canonical
-from tasks.exports.groups import COLOURS
-from tasks.exports.recipes import ORIGINALS, ExportRecipe, built_in, pixel_versions
-from tasks.exports.request import ExportRequest
-from tasks.exports.rows import Rows
+from lookbook.blocks.errors import UsageError
+from lookbook.blocks.lake import Lake
+from lookbook.tasks.datasets.manifest import Manifest, list_snapshots, require_published
+from lookbook.tasks.exports.filter_columns import check_column, fitted
+from lookbook.tasks.exports.filters import Filter, as_document, canonical
+from lookbook.tasks.exports.groups import COLOURS
+from lookbook.tasks.exports.recipes import ORIGINALS, ExportRecipe, built_in, pixel_versions
+from lookbook.tasks.exports.request import ExportRequest
+from lookbook.tasks.exports.rows import Rows
 
 #: Raise it when the files of an export change for the same request: its readers' papers, packing, names, order.
 EXPORT_VERSION = 1

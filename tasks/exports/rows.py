@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from blocks.lake import Lake
-from tasks.datasets.manifest import Manifest, read_table
-from tasks.datasets.report_data import catalogue_columns, named_column
-from tasks.datasets.report_pictures import GROUP_COLUMNS, NAME_COLUMNS
+from lookbook.blocks.lake import Lake
+from lookbook.tasks.datasets.manifest import Manifest, read_table
+from lookbook.tasks.datasets.report_data import catalogue_columns, named_column
+from lookbook.tasks.datasets.report_pictures import GROUP_COLUMNS, NAME_COLUMNS
 
 #: Large, and of no use to a filter; the EXIF fields are read where a filter names them.
 NEVER_READ = ("signature", "fingerprint", "error_message")

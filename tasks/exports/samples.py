@@ -10,14 +10,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from blocks.errors import LookbookError, ObjectNotFoundError
-from blocks.lake import Lake
-from tasks.exports import draw_job
-from tasks.exports.draw_job import Drawing, Job
-from tasks.exports.plan import DIGEST, KEY, SIZE, Part, Plan, copies_of, is_augmented
-from tasks.exports.resolve import Resolved
-from tasks.images.decode import Rejected
-from tasks.images.pacing import check_not_stopped, originals_in_memory, stoppable
+from lookbook.blocks.errors import LookbookError, ObjectNotFoundError
+from lookbook.blocks.lake import Lake
+from lookbook.tasks.exports import draw_job
+from lookbook.tasks.exports.draw_job import Drawing, Job
+from lookbook.tasks.exports.plan import DIGEST, KEY, SIZE, Part, Plan, copies_of, is_augmented
+from lookbook.tasks.exports.resolve import Resolved
+from lookbook.tasks.images.decode import Rejected
+from lookbook.tasks.images.pacing import check_not_stopped, originals_in_memory, stoppable
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")

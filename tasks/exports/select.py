@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.exports.filter_columns import matches
-from tasks.exports.groups import find_groups
-from tasks.exports.request import ExportRequest
-from tasks.exports.resolve import Resolved
-from tasks.exports.rows import Rows
-from tasks.exports.splits import choose_sides, stratum_counts
+from lookbook.tasks.exports.filter_columns import matches
+from lookbook.tasks.exports.groups import find_groups
+from lookbook.tasks.exports.request import ExportRequest
+from lookbook.tasks.exports.resolve import Resolved
+from lookbook.tasks.exports.rows import Rows
+from lookbook.tasks.exports.splits import choose_sides, stratum_counts
 
 #: A product's key that is a name for a file on any system, and in a tar of samples.
 PLAIN_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,79}$"

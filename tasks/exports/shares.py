@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from blocks.errors import UsageError
+from lookbook.blocks.errors import UsageError
 
 #: The names of sides that are given by their shares alone, as Hugging Face's datasets call them.
 DEFAULT_SIDES = {1: ("train",), 2: ("train", "test"), 3: ("train", "validation", "test")}

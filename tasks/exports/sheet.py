@@ -6,10 +6,10 @@ import io
 
 from PIL import Image
 
-from tasks.exports.drawing import THUMBNAIL_EDGE
-from tasks.exports.samples import SHEET
-from tasks.images.decode import decode, open_image
-from tasks.images.recipe import Recipe
+from lookbook.tasks.exports.drawing import THUMBNAIL_EDGE
+from lookbook.tasks.exports.samples import SHEET
+from lookbook.tasks.images.decode import decode, open_image
+from lookbook.tasks.images.recipe import Recipe
 
 _COLUMNS_OF_SHEET = 8
 

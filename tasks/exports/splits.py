@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks.exports.groups import Groups
+from lookbook.tasks.exports.groups import Groups
 
 #: Strata that are told of in the books of an export.
 MOST_STRATA = 200

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageColor, ImageEnhance
 
-from tasks.exports.originals import Box
-from tasks.exports.recipes import ColourJitter, Crop, Flip, Resize, Rotate
+from lookbook.tasks.exports.originals import Box
+from lookbook.tasks.exports.recipes import ColourJitter, Crop, Flip, Resize, Rotate
 
 #: Draws of a random crop before it takes the middle.
 ATTEMPTS = 10

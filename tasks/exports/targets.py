@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 
-from blocks.errors import LookbookError, UsageError
-from blocks.lake import FolderLake, Lake
+from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.blocks.lake import FolderLake, Lake
 
 if TYPE_CHECKING:
     from prefect_gcp import GcpCredentials
@@ -100,10 +100,10 @@ class BucketTarget:
     """A folder of a bucket. Each object's metadata holds the SHA-256 of its bytes: one listing tells what is there."""
 
     def __init__(self, bucket: str, prefix: str, credentials: GcpCredentials, threads: int) -> None:
-        from blocks import gcs_objects  # noqa: PLC0415 - an extra
-        from blocks.gcs_client import storage_client  # noqa: PLC0415
-        from blocks.gcs_errors import named_faults  # noqa: PLC0415
-        from blocks.gcs_retrying import TIMEOUT, retrying  # noqa: PLC0415
+        from lookbook.blocks import gcs_objects  # noqa: PLC0415 - an extra
+        from lookbook.blocks.gcs_client import storage_client  # noqa: PLC0415
+        from lookbook.blocks.gcs_errors import named_faults  # noqa: PLC0415
+        from lookbook.blocks.gcs_retrying import TIMEOUT, retrying  # noqa: PLC0415
 
         self.uri = f"gs://{bucket}/{prefix}".rstrip("/")
         self._folder = f"{prefix}/" if prefix else ""
@@ -191,7 +191,7 @@ def _within(folder: str, lake: str) -> bool:
 
 
 def _credentials_of_machine(uri: str) -> GcpCredentials:
-    from blocks.extras import needs_extra  # noqa: PLC0415
+    from lookbook.blocks.extras import needs_extra  # noqa: PLC0415
 
     with needs_extra("gcp", f"--to {uri}"):
         from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415 - slow, and an extra

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from blocks.errors import LookbookError, ObjectConflictError, ObjectNotFoundError
-from tasks.images import progress
-from tasks.images.allocation import keep_freed_memory
-from tasks.images.decode import Rejected
-from tasks.images.items import Drawn, Item, Locator, Outcome
-from tasks.images.landing import check_within_reach
-from tasks.images.locators import UnreadableMemberError, read_bytes
-from tasks.images.pacing import check_not_stopped, originals_in_memory, stoppable
-from tasks.images.parquet import from_parquet, manifest_items, part_table, to_parquet
-from tasks.images.recipe import Recipe
-from tasks.images.render import Rendered, RenderedFile
-from tasks.images.renderers import Renderers, shared
+from lookbook.blocks.errors import LookbookError, ObjectConflictError, ObjectNotFoundError
+from lookbook.tasks.images import progress
+from lookbook.tasks.images.allocation import keep_freed_memory
+from lookbook.tasks.images.decode import Rejected
+from lookbook.tasks.images.items import Drawn, Item, Locator, Outcome
+from lookbook.tasks.images.landing import check_within_reach
+from lookbook.tasks.images.locators import UnreadableMemberError, read_bytes
+from lookbook.tasks.images.pacing import check_not_stopped, originals_in_memory, stoppable
+from lookbook.tasks.images.parquet import from_parquet, manifest_items, part_table, to_parquet
+from lookbook.tasks.images.recipe import Recipe
+from lookbook.tasks.images.render import Rendered, RenderedFile
+from lookbook.tasks.images.renderers import Renderers, shared
 
 if TYPE_CHECKING:
-    from blocks.lake import Lake
+    from lookbook.blocks.lake import Lake
 
 #: The extension under which an original is kept, by the format that its bytes have.
 ORIGINAL_EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif", "JPEG2000": "jp2"}

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
-from tasks.images import colour, formats
-from tasks.images.recipe import Recipe
+from lookbook.tasks.images import colour, formats
+from lookbook.tasks.images.recipe import Recipe
 
 # Pillow's guard against bombs is one number for the whole process and only warns up to twice that number;
 # our own limit is the recipe's, and comes before any pixel is decoded.

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image, ImageColor
 
-from tasks.images.recipe import OutputDefinition
+from lookbook.tasks.images.recipe import OutputDefinition
 
 Size = tuple[int, int]
 

@@ -7,16 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from blocks.errors import LookbookError, ObjectNotFoundError
-from blocks.machine import this_host
-from tasks.images.items import Item
-from tasks.images.locators import UnreadableMemberError, read_bytes
-from tasks.images.pacing import check_not_stopped, originals_in_memory
-from tasks.images.parquet import from_parquet, manifest_items, manifest_table, to_parquet
-from tasks.images.recipe import Recipe
+from lookbook.blocks.errors import LookbookError, ObjectNotFoundError
+from lookbook.blocks.machine import this_host
+from lookbook.tasks.images.items import Item
+from lookbook.tasks.images.locators import UnreadableMemberError, read_bytes
+from lookbook.tasks.images.pacing import check_not_stopped, originals_in_memory
+from lookbook.tasks.images.parquet import from_parquet, manifest_items, manifest_table, to_parquet
+from lookbook.tasks.images.recipe import Recipe
 
 if TYPE_CHECKING:
-    from blocks.lake import Lake
+    from lookbook.blocks.lake import Lake
 
 #: What a manifest calls the machine on which its source was listed.
 LISTED_ON = "listed_on"

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from lzma import LZMAError
 
-from tasks.images.items import Locator
+from lookbook.tasks.images.items import Locator
 
 #: Archives that stay open at the same time; the one not used for longest is closed first.
 OPEN_ARCHIVES = 8

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tasks.images.perceptual import perceive
+from lookbook.tasks.images.perceptual import perceive
 
 #: The longer edge at which images are measured, in pixels; smaller ones as they are, but for their sharpness, for
 #: which they are scaled up: a fixed scale makes it comparable, and says how sharp they look when they are shown.

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import ExifTags, Image, TiffImagePlugin
 
-from tasks.images import colour
+from lookbook.tasks.images import colour
 
 _INT32 = 2**31 - 1
 _LONGEST_BYTES = 256  # longer ones are thumbnails, private notes and tables

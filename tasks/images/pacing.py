@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from blocks.errors import LookbookError
+from lookbook.blocks.errors import LookbookError
 
 #: Bytes of originals in memory at the same time, over all batches of this process; a larger one goes alone.
 MOST_BYTES = 256 * 2**20

@@ -9,7 +9,7 @@ from dataclasses import asdict
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.images.items import MANIFEST_SCHEMA, PART_SCHEMA, Item, KnownContent, Locator, Outcome
+from lookbook.tasks.images.items import MANIFEST_SCHEMA, PART_SCHEMA, Item, KnownContent, Locator, Outcome
 
 
 def to_parquet(table: pa.Table, metadata: Mapping[str, str] | None = None) -> bytes:

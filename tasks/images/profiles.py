@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tasks.images import formats
+from lookbook.tasks.images import formats
 
 Point = tuple[float, float]
 #: White, red, green and blue as points (x, y) of CIE 1931.

@@ -13,8 +13,8 @@ import yaml
 from PIL import features
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from blocks.errors import UsageError
-from tasks.parameters import described
+from lookbook.blocks.errors import UsageError
+from lookbook.tasks.parameters import described
 
 #: Raise it when drawing or measuring changes: outputs of another version are made anew, beside the old.
 DRAWING_VERSION = 2

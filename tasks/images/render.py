@@ -8,11 +8,11 @@ from typing import Any
 
 from PIL import Image, ImageFile
 
-from tasks.images import colour, decode, draw, issues, measure, metadata, profiles
-from tasks.images.decode import Rejected
-from tasks.images.draw import Geometry, Size
-from tasks.images.kept_exif import kept_exif
-from tasks.images.recipe import OutputDefinition, Recipe, Speed
+from lookbook.tasks.images import colour, decode, draw, issues, measure, metadata, profiles
+from lookbook.tasks.images.decode import Rejected
+from lookbook.tasks.images.draw import Geometry, Size
+from lookbook.tasks.images.kept_exif import kept_exif
+from lookbook.tasks.images.recipe import OutputDefinition, Recipe, Speed
 
 __all__ = ["Rejected", "Rendered", "RenderedFile", "render"]
 

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from functools import lru_cache
 from multiprocessing.connection import Connection
 
-from tasks.images.allocation import give_back_beyond
-from tasks.images.recipe import Recipe
-from tasks.images.render import Rejected, render
+from lookbook.tasks.images.allocation import give_back_beyond
+from lookbook.tasks.images.recipe import Recipe
+from lookbook.tasks.images.render import Rejected, render
 
 READY = "ready"
 #: Bytes that the shared file keeps between images.

@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from multiprocessing.connection import Pipe
 from typing import IO
 
-from blocks.errors import LookbookError
-from tasks.images.render import Rendered
-from tasks.images.render_process import read_shared, write_shared
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.images.render import Rendered
+from lookbook.tasks.images.render_process import read_shared, write_shared
 
 #: What starts a process that draws the outputs of a recipe; the numbers of its two file descriptors come last.
-COMMAND = ("-P", "-m", "tasks.images.render_process")
+COMMAND = ("-P", "-m", "lookbook.tasks.images.render_process")
 
 # No secret of this process goes along. What each image allocates is kept for the next one: giving it back to
 # the system and getting it anew costs a tenth of a small image's time. Matrices are too small for threads.

@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
-from tasks.images.pacing import Lookahead
-from tasks.images.render import Rejected, Rendered
-from tasks.images.render_process import OUT_OF_MEMORY
-from tasks.images.renderer import Renderer, RendererDiedError
+from lookbook.tasks.images.pacing import Lookahead
+from lookbook.tasks.images.render import Rejected, Rendered
+from lookbook.tasks.images.render_process import OUT_OF_MEMORY
+from lookbook.tasks.images.renderer import Renderer, RendererDiedError
 
 #: An image is tried again, in a new process, when the first one died: it may have been an innocent victim.
 ATTEMPTS = 2

@@ -6,13 +6,13 @@ import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 
-from blocks.errors import UsageError
-from blocks.workspace import Workspace
-from tasks.datasets.watching import NOTHING
-from tasks.tables.extract.places import find_files
-from tasks.tables.orchestrations import find_orchestration
-from tasks.tables.spec.reading import find_spec, read_spec
-from tasks.tables.spec.templates import render
+from lookbook.blocks.errors import UsageError
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets.watching import NOTHING
+from lookbook.tasks.tables.extract.places import find_files
+from lookbook.tasks.tables.orchestrations import find_orchestration
+from lookbook.tasks.tables.spec.reading import find_spec, read_spec
+from lookbook.tasks.tables.spec.templates import render
 
 
 def waited_for(pipelines: Path, starts: str) -> tuple[Path, str]:

@@ -6,12 +6,12 @@ import hashlib
 import json
 from typing import Any
 
-from blocks.errors import LookbookError
-from tasks.tables.context import Context
-from tasks.tables.spec.loading import Incremental
-from tasks.tables.spec.sources import ObjectsSource
-from tasks.tables.spec.tasks import ExtractTask, LoadTask, PythonTask, SqlTask
-from tasks.tables.spec.values import Strict
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.tables.context import Context
+from lookbook.tasks.tables.spec.loading import Incremental
+from lookbook.tasks.tables.spec.sources import ObjectsSource
+from lookbook.tasks.tables.spec.tasks import ExtractTask, LoadTask, PythonTask, SqlTask
+from lookbook.tasks.tables.spec.values import Strict
 
 #: Of 64 hexadecimal digits, as many as keep batches apart.
 LENGTH = 24

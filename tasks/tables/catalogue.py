@@ -12,14 +12,14 @@ from typing import Any, Literal
 import asyncpg
 from pydantic import JsonValue
 
-from blocks.registry import Registry
-from blocks.warehouse import FEEDS_SCHEMA
-from tasks.tables.load.job import TableState
+from lookbook.blocks.registry import Registry
+from lookbook.blocks.warehouse import FEEDS_SCHEMA
+from lookbook.tasks.tables.load.job import TableState
 
 #: A name that SQL takes without quotes.
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 
-#: How the names of a place's feed tables begin: what `tasks.tables.query` takes, but for those of the registry.
+#: How the names of a place's feed tables begin: what `lookbook.tasks.tables.query` takes, but for the registry's.
 SCHEMAS = {"warehouse": FEEDS_SCHEMA, "lake": "lake", "registry": "registry"}
 
 Kind = Literal["feed", "model", "dataset"]

@@ -8,16 +8,16 @@ from typing import Any
 
 import asyncpg
 
-from blocks.duckdb_warehouse import DuckDBWarehouse
-from blocks.errors import LookbookError
-from blocks.lake import Lake
-from blocks.registry_schema import feeds_schema
-from blocks.warehouse import FEEDS_SCHEMA, Warehouse, WarehouseTable
-from blocks.workspace import Workspace
-from tasks.datasets.manifest import read_published
-from tasks.tables.catalogue import SCHEMAS, TableEntry, read_entries, sql_name
-from tasks.tables.dataset_tables import snapshot_entries, unregistered
-from tasks.tables.lake_manifest import FOLDER, TableManifest, read_current
+from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.lake import Lake
+from lookbook.blocks.registry_schema import feeds_schema
+from lookbook.blocks.warehouse import FEEDS_SCHEMA, Warehouse, WarehouseTable
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets.manifest import read_published
+from lookbook.tasks.tables.catalogue import SCHEMAS, TableEntry, read_entries, sql_name
+from lookbook.tasks.tables.dataset_tables import snapshot_entries, unregistered
+from lookbook.tasks.tables.lake_manifest import FOLDER, TableManifest, read_current
 
 #: So long the list waits for a warehouse that somebody is writing to; then it says what was registered.
 PATIENCE = 2.0

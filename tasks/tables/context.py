@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from blocks.workspace import Workspace
-from tasks.tables.spec.pipeline import Pipeline
-from tasks.tables.staging import Stage
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.tables.spec.pipeline import Pipeline
+from lookbook.tasks.tables.staging import Stage
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import JsonValue
 
-from blocks.duckdb_warehouse import DuckDBWarehouse
-from blocks.lake import Lake
-from blocks.warehouse import WarehouseTable
-from blocks.workspace import Workspace
-from tasks.datasets.manifest import Manifest
-from tasks.tables.catalogue import TableEntry, read_entries, sql_name, write_entries
-from tasks.tables.lake_query import LAKE
+from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.lake import Lake
+from lookbook.blocks.warehouse import WarehouseTable
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets.manifest import Manifest
+from lookbook.tasks.tables.catalogue import TableEntry, read_entries, sql_name, write_entries
+from lookbook.tasks.tables.lake_query import LAKE
 
 
 def register_snapshot(workspace: Workspace, manifest: Manifest, load_id: str, tables: Iterable[str]) -> None:

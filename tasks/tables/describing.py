@@ -8,15 +8,15 @@ from typing import Any
 
 import asyncpg
 
-from blocks.duckdb_warehouse import DuckDBWarehouse
-from blocks.errors import LookbookError
-from blocks.registry import Registry
-from blocks.workspace import Workspace
-from tasks.tables.catalogue import TableEntry
-from tasks.tables.catalogue_listing import GONE, Listed, as_document, found_tables
-from tasks.tables.dataset_tables import parquet_columns
-from tasks.tables.lake_query import lake_views
-from tasks.tables.reading import name_parts
+from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.registry import Registry
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.tables.catalogue import TableEntry
+from lookbook.tasks.tables.catalogue_listing import GONE, Listed, as_document, found_tables
+from lookbook.tasks.tables.dataset_tables import parquet_columns
+from lookbook.tasks.tables.lake_query import lake_views
+from lookbook.tasks.tables.reading import name_parts
 
 #: So many loads of a table are told, the newest first.
 MOST_LOADS = 20

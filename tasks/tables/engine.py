@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blocks.lake import Lake
-from tasks.tables.staging import INPUT, LINE, Stage
+from lookbook.blocks.lake import Lake
+from lookbook.tasks.tables.staging import INPUT, LINE, Stage
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from blocks.errors import UsageError
-from tasks.tables.spec.orchestration import ImportSettings
-from tasks.tables.spec.pipeline import Pipeline
-from tasks.tables.spec.templates import DATE_PARTS
+from lookbook.blocks.errors import UsageError
+from lookbook.tasks.tables.spec.orchestration import ImportSettings
+from lookbook.tasks.tables.spec.pipeline import Pipeline
+from lookbook.tasks.tables.spec.templates import DATE_PARTS
 
 #: The date of an import whose source names none: the same source is one batch, whenever it is imported.
 UNDATED = datetime(1970, 1, 1, tzinfo=UTC)

@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blocks.errors import LookbookError
-from tasks.tables.engine import engine, memory_for, quoted, text
-from tasks.tables.lake_files import NewFile, adopt_files, write_files
-from tasks.tables.lake_manifest import DataFile, TableManifest
-from tasks.tables.lake_rows import JobRows
-from tasks.tables.lake_views import FILE, checked_types, relation
-from tasks.tables.load.job import LOAD_ID, TAG_COLUMNS, LoadJob
-from tasks.tables.staging import FILE_BYTES
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.tables.engine import engine, memory_for, quoted, text
+from lookbook.tasks.tables.lake_files import NewFile, adopt_files, write_files
+from lookbook.tasks.tables.lake_manifest import DataFile, TableManifest
+from lookbook.tasks.tables.lake_rows import JobRows
+from lookbook.tasks.tables.lake_views import FILE, checked_types, relation
+from lookbook.tasks.tables.load.job import LOAD_ID, TAG_COLUMNS, LoadJob
+from lookbook.tasks.tables.staging import FILE_BYTES
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -13,12 +13,12 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import BaseModel, ValidationError
 
-from blocks.errors import ObjectNotFoundError, SwapConflictError
-from blocks.fences import raised
-from blocks.lake import Lake
-from tasks.tables.lake_changes import Change
-from tasks.tables.lake_files import future_key, store_files
-from tasks.tables.lake_manifest import (
+from lookbook.blocks.errors import ObjectNotFoundError, SwapConflictError
+from lookbook.blocks.fences import raised
+from lookbook.blocks.lake import Lake
+from lookbook.tasks.tables.lake_changes import Change
+from lookbook.tasks.tables.lake_files import future_key, store_files
+from lookbook.tasks.tables.lake_manifest import (
     CurrentSnapshot,
     CurrentTable,
     DataFile,
@@ -29,7 +29,7 @@ from tasks.tables.lake_manifest import (
     read_manifest,
     table_folder,
 )
-from tasks.tables.load.job import LoadJob
+from lookbook.tasks.tables.load.job import LoadJob
 
 #: What a load noted so long ago it does not write any more.
 GRACE = timedelta(days=1)

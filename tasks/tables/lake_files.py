@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from blocks.lake import Lake
-from tasks.tables.lake_manifest import DataFile, data_key
-from tasks.tables.load.job import LOAD_ID
-from tasks.tables.staging import FILE_BYTES, FILE_ROWS
+from lookbook.blocks.lake import Lake
+from lookbook.tasks.tables.lake_manifest import DataFile, data_key
+from lookbook.tasks.tables.load.job import LOAD_ID
+from lookbook.tasks.tables.staging import FILE_BYTES, FILE_ROWS
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -51,7 +51,7 @@ def write_files(
     """Write the rows of a statement into files, each of one partition, which holds no partition column.
 
     Args:
-        connection: of `tasks.tables.engine.engine`.
+        connection: of `lookbook.tasks.tables.engine.engine`.
         rows: a SELECT that gives the columns of the layout, then the partition columns as text.
         columns: of the layout.
         partition_by: names of the partition columns.

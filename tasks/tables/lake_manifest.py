@@ -19,8 +19,8 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from blocks.errors import LookbookError, ObjectNotFoundError
-from blocks.lake import Lake
+from lookbook.blocks.errors import LookbookError, ObjectNotFoundError
+from lookbook.blocks.lake import Lake
 
 FOLDER = "tables"
 #: What Hive, DuckDB, Spark and Arrow name the folder of rows whose partition column is null.
@@ -97,7 +97,7 @@ class TableManifest(BaseModel):
 
 
 class CurrentTable(BaseModel):
-    """The content of CURRENT: a snapshot, the checksum of its manifest, and the table's fences (`blocks.fences`)."""
+    """The content of CURRENT: a snapshot, its manifest's checksum, the table's fences (`lookbook.blocks.fences`)."""
 
     snapshot_id: str
     manifest_sha256: str

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from blocks.duckdb_queries import Views
-from blocks.duckdb_staging import literal, quoted
-from blocks.errors import LookbookError
-from blocks.lake import Lake
-from tasks.datasets.manifest import Manifest, read_published
-from tasks.tables.lake_files import THREADS
-from tasks.tables.lake_manifest import TableManifest, require_table
-from tasks.tables.lake_views import relation
+from lookbook.blocks.duckdb_queries import Views
+from lookbook.blocks.duckdb_staging import literal, quoted
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.lake import Lake
+from lookbook.tasks.datasets.manifest import Manifest, read_published
+from lookbook.tasks.tables.lake_files import THREADS
+from lookbook.tasks.tables.lake_manifest import TableManifest, require_table
+from lookbook.tasks.tables.lake_views import relation
 
 #: What statements call the lake: lake.trips is a table, lake.fashion.products one of the dataset fashion.
 LAKE = "lake"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from blocks.errors import LookbookError
-from tasks.tables.engine import quoted, text
-from tasks.tables.lake_manifest import TableManifest
-from tasks.tables.load.job import TAG_COLUMNS, LoadJob
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.tables.engine import quoted, text
+from lookbook.tasks.tables.lake_manifest import TableManifest
+from lookbook.tasks.tables.load.job import TAG_COLUMNS, LoadJob
 
 
 @dataclass(frozen=True)

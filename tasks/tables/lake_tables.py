@@ -5,19 +5,19 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from blocks.errors import LookbookError, SwapConflictError
-from blocks.lake import Lake
-from tasks.tables.lake_changes import plan_change
-from tasks.tables.lake_commit import commit_change
-from tasks.tables.lake_manifest import CurrentSnapshot, read_current, read_table, table_folder
-from tasks.tables.load.job import LoadJob, TableState
+from lookbook.blocks.errors import LookbookError, SwapConflictError
+from lookbook.blocks.lake import Lake
+from lookbook.tasks.tables.lake_changes import plan_change
+from lookbook.tasks.tables.lake_commit import commit_change
+from lookbook.tasks.tables.lake_manifest import CurrentSnapshot, read_current, read_table, table_folder
+from lookbook.tasks.tables.load.job import LoadJob, TableState
 
 #: So often a load begins anew because another one of the same table was quicker.
 TRIES = 20
 
 
 class LakeTables:
-    """The place ``lake`` of loads; see `tasks.tables.load.job.Destination`.
+    """The place ``lake`` of loads; see `lookbook.tasks.tables.load.job.Destination`.
 
     Args:
         lake: where the tables lie, under ``tables/``.

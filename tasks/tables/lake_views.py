@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blocks.errors import LookbookError
-from tasks.tables.engine import quoted, text
-from tasks.tables.lake_manifest import DataFile, TableManifest
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.tables.engine import quoted, text
+from lookbook.tasks.tables.lake_manifest import DataFile, TableManifest
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import asyncpg
 from pydantic import JsonValue
 
-from blocks.errors import LookbookError
-from blocks.registry import Registry, unfenced
-from tasks.datasets.lease import Owner, this_process
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.registry import Registry, unfenced
+from lookbook.tasks.datasets.lease import Owner, this_process
 
 if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 
-from blocks.warehouse import Model
+from lookbook.blocks.warehouse import Model
 
 #: The models and the columns that name one of their rows, each after the models that it reads.
 MODEL_KEYS: dict[str, tuple[str, ...]] = {
@@ -27,5 +27,5 @@ MODEL_KEYS: dict[str, tuple[str, ...]] = {
 
 def load_models() -> list[Model]:
     """The models, each after the models that it reads."""
-    folder = resources.files("tasks.tables") / "models"
+    folder = resources.files("lookbook.tasks.tables") / "models"
     return [Model(name, (folder / f"{name}.sql").read_text(encoding="utf-8"), key) for name, key in MODEL_KEYS.items()]

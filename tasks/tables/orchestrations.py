@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from blocks.errors import UsageError
-from tasks.tables.spec.orchestration import Orchestration, Orchestrations
-from tasks.tables.spec.pipeline import Pipeline
-from tasks.tables.spec.problems import SpecError, did_you_mean
-from tasks.tables.spec.reading import read_model, specs
-from tasks.tables.spec.tasks import GraphTask
+from lookbook.blocks.errors import UsageError
+from lookbook.tasks.tables.spec.orchestration import Orchestration, Orchestrations
+from lookbook.tasks.tables.spec.pipeline import Pipeline
+from lookbook.tasks.tables.spec.problems import SpecError, did_you_mean
+from lookbook.tasks.tables.spec.reading import read_model, specs
+from lookbook.tasks.tables.spec.tasks import GraphTask
 
 FILE = "orchestrate.yaml"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tasks.tables.spec.pipeline import Pipeline
-from tasks.tables.spec.tasks import ExtractTask, PythonTask
+from lookbook.tasks.tables.spec.pipeline import Pipeline
+from lookbook.tasks.tables.spec.tasks import ExtractTask, PythonTask
 
 
 class Order:

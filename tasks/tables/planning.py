@@ -8,11 +8,11 @@ from itertools import islice
 
 from pydantic import JsonValue
 
-from blocks.errors import UsageError
-from tasks.tables.spec.pipeline import Pipeline
-from tasks.tables.spec.problems import did_you_mean
-from tasks.tables.spec.schedules import Schedule
-from tasks.tables.ticks import in_zone, last_tick, ticks, zone_of
+from lookbook.blocks.errors import UsageError
+from lookbook.tasks.tables.spec.pipeline import Pipeline
+from lookbook.tasks.tables.spec.problems import did_you_mean
+from lookbook.tasks.tables.spec.schedules import Schedule
+from lookbook.tasks.tables.ticks import in_zone, last_tick, ticks, zone_of
 
 #: Dates that one run catches up with, its own included; what is left the next one takes.
 MOST_DATES = 100

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from blocks.duckdb_queries import Views, answer, attach
-from blocks.duckdb_warehouse import DuckDBWarehouse
-from blocks.errors import LookbookError, ObjectNotFoundError
-from blocks.warehouse import QueryCost
-from blocks.workspace import Workspace
-from tasks.tables.lake_query import LAKE, LakeView, as_views, lake_views
-from tasks.tables.reading import check_reads_only, tables_named
+from lookbook.blocks.duckdb_queries import Views, answer, attach
+from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.errors import LookbookError, ObjectNotFoundError
+from lookbook.blocks.warehouse import QueryCost
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.tables.lake_query import LAKE, LakeView, as_views, lake_views
+from lookbook.tasks.tables.reading import check_reads_only, tables_named
 
 if TYPE_CHECKING:
     import pyarrow as pa

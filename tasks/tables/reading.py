@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from blocks.errors import LookbookError
+from lookbook.blocks.errors import LookbookError
 
 #: Of DuckDB's kinds of statement those that read. MULTI is what a PIVOT without IN is turned into.
 _READING = frozenset({"SELECT", "EXPLAIN", "MULTI"})

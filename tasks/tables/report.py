@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.tables.context import Context, Staged
-from tasks.tables.spec.pipeline import Pipeline
-from tasks.tables.spec.tasks import ExtractTask, GraphTask, LoadTask, ModelsTask, SqlTask, Task
+from lookbook.tasks.tables.context import Context, Staged
+from lookbook.tasks.tables.spec.pipeline import Pipeline
+from lookbook.tasks.tables.spec.tasks import ExtractTask, GraphTask, LoadTask, ModelsTask, SqlTask, Task
 
 
 @dataclass(frozen=True)

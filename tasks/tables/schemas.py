@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from tasks.images.items import ASSET_FIELDS
+from lookbook.tasks.images.items import ASSET_FIELDS
 
 #: One row per image file of the source. `width` and `height` are pixels of the recipe's first output. The asset's
 #: columns are null where the image was rejected; a duplicate has those of the content that it shares.

@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blocks.errors import ObjectNotFoundError
-from blocks.lake import Lake
-from tasks.tables.content import content_digest
+from lookbook.blocks.errors import ObjectNotFoundError
+from lookbook.blocks.lake import Lake
+from lookbook.tasks.tables.content import content_digest
 
 #: Columns that every staged row may have beside its own: where it comes from, and its line (or number) there.
 INPUT, LINE = "_input", "_line"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from blocks.errors import LookbookError
-from tasks.tables.context import Context, Staged
-from tasks.tables.spec.pipeline import Pipeline
-from tasks.tables.spec.tasks import ExtractTask, GraphTask, LoadTask, ModelsTask, PythonTask, SqlTask
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.tables.context import Context, Staged
+from lookbook.tasks.tables.spec.pipeline import Pipeline
+from lookbook.tasks.tables.spec.tasks import ExtractTask, GraphTask, LoadTask, ModelsTask, PythonTask, SqlTask
 
 
 def run_step(context: Context, name: str, inputs: Mapping[str, Any], results: Mapping[str, Any]) -> Any:  # noqa: ANN401 - results of all kinds
@@ -22,28 +22,28 @@ def run_step(context: Context, name: str, inputs: Mapping[str, Any], results: Ma
     """
     match task := context.pipeline.tasks[name]:
         case ExtractTask():
-            from tasks.tables.extract import extract  # noqa: PLC0415 - each run needs only some of the parts
+            from lookbook.tasks.tables.extract import extract  # noqa: PLC0415 - each run needs only some of the parts
 
             return extract(context, name)
         case SqlTask():
-            from tasks.tables.transform import run_sql  # noqa: PLC0415
+            from lookbook.tasks.tables.transform import run_sql  # noqa: PLC0415
 
             return run_sql(context, name, inputs)
         case PythonTask():
-            from tasks.tables.transform import run_python  # noqa: PLC0415
+            from lookbook.tasks.tables.transform import run_python  # noqa: PLC0415
 
             return run_python(context, name, inputs)
         case LoadTask():
-            from tasks.tables.load import load  # noqa: PLC0415
+            from lookbook.tasks.tables.load import load  # noqa: PLC0415
 
             own = _own_extracts(context.pipeline, name, results)
             return load(context, name, _rows(context.pipeline, name, inputs, split="{event}" in task.table), own)
         case ModelsTask():
-            from tasks.tables.star import build as build_models  # noqa: PLC0415
+            from lookbook.tasks.tables.star import build as build_models  # noqa: PLC0415
 
             return build_models(context, name)
         case GraphTask():
-            from tasks.tables.graph import build as build_graph  # noqa: PLC0415
+            from lookbook.tasks.tables.graph import build as build_graph  # noqa: PLC0415
 
             return build_graph(context, name, inputs)
 

@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 from croniter import CroniterBadDateError, croniter
 
-from blocks.errors import UsageError
-from tasks.tables.spec.schedules import Schedule
+from lookbook.blocks.errors import UsageError
+from lookbook.tasks.tables.spec.schedules import Schedule
 
 #: What intervals are counted from.
 ANCHOR = datetime(2026, 1, 1, tzinfo=UTC)

@@ -17,12 +17,12 @@ import pytest
 from google.cloud.bigquery._http import Connection
 from pydantic import ValidationError
 
-from blocks import bigquery_loading
-from blocks import bigquery_sql as sql
-from blocks.bigquery_warehouse import BigQueryWarehouse
-from blocks.errors import LookbookError, OutOfReachError
-from blocks.warehouse import STAGING_KEYS, SnapshotLoad
-from tasks.tables.models import load_models
+from lookbook.blocks import bigquery_loading
+from lookbook.blocks import bigquery_sql as sql
+from lookbook.blocks.bigquery_warehouse import BigQueryWarehouse
+from lookbook.blocks.errors import LookbookError, OutOfReachError
+from lookbook.blocks.warehouse import STAGING_KEYS, SnapshotLoad
+from lookbook.tasks.tables.models import load_models
 from tests.support.bigquery_catalog import Catalog, Refused
 from tests.support.bigquery_server import BigQueryServer
 from tests.support.loopback import Fault
@@ -100,7 +100,7 @@ def test_a_table_is_rewritten_by_a_job_that_is_found_again(loaded: BigQueryServe
     """Killed behind it, the same load finds it; were its work undone, the load begins anew and does it once more."""
     texts = snapshot_load(tmp_path, "texts", products=products_with({"id": ["a", "b"]}))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("blocks.bigquery_sql.insertion", lambda *_: "SELECT ERROR('insert')")
+        patch.setattr("lookbook.blocks.bigquery_sql.insertion", lambda *_: "SELECT ERROR('insert')")
         with pytest.raises(LookbookError, match="insert"):
             bigquery_warehouse(loaded).load_snapshot(texts, MODELS)
     assert [name for name in loaded.jobs.by_id if re.fullmatch(r"lookbook-[0-9a-f]{16}-rewrite-products-0", name)]
@@ -234,12 +234,12 @@ def test_killed_anywhere_readers_see_the_former_or_the_new_one_and_the_next_run_
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from blocks import bigquery_sql
-from tasks.tables.models import load_models
+from lookbook.blocks import bigquery_sql
+from lookbook.tasks.tables.models import load_models
 from tests.support.snapshots import snapshot_load
 from tests.support.warehouses import PROJECT
 from tests.support.gcp_credentials import AnonymousGcpCredentials
-from blocks.bigquery_warehouse import BigQueryWarehouse
+from lookbook.blocks.bigquery_warehouse import BigQueryWarehouse
 
 bigquery_sql.flipping = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 warehouse = BigQueryWarehouse(project=PROJECT, credentials=AnonymousGcpCredentials(endpoint=sys.argv[1]))
@@ -271,7 +271,7 @@ def test_what_an_earlier_run_made_and_others_removed_is_made_again(loaded: BigQu
         warehouse.load_snapshot(later, MODELS)
     loaded.faults.clear()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("blocks.bigquery_sql.flipping", lambda *_: "SELECT ERROR('flip')")
+        patch.setattr("lookbook.blocks.bigquery_sql.flipping", lambda *_: "SELECT ERROR('flip')")
         with pytest.raises(LookbookError, match="flip"):
             warehouse.load_snapshot(later, MODELS)
     loaded.run("DELETE FROM staging.outputs WHERE snapshot_id = 's2'")

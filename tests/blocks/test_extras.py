@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from blocks.errors import LookbookError
-from blocks.extras import needs_extra
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.extras import needs_extra
 
 
 def test_an_extra_that_is_missing_is_named_with_the_way_to_install_it() -> None:
@@ -20,9 +20,9 @@ def test_an_extra_that_is_missing_is_named_with_the_way_to_install_it() -> None:
 
 @pytest.mark.parametrize("module", ["gcs_lake", "gcs_client"])
 def test_a_bucket_without_its_extra_says_so(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("blocks.gcs_")]:
+    for name in [name for name in sys.modules if name.startswith("lookbook.blocks.gcs_")]:
         monkeypatch.delitem(sys.modules, name)
     for name in ("prefect_gcp", "google.cloud.storage", "google_crc32c"):
         monkeypatch.setitem(sys.modules, name, None)  # as where it is not installed
     with pytest.raises(LookbookError, match=r"needs the extra gcp"):
-        importlib.import_module(f"blocks.{module}")
+        importlib.import_module(f"lookbook.blocks.{module}")

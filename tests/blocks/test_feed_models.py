@@ -14,11 +14,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from blocks import surrogate_keys
-from blocks.bigquery_warehouse import BigQueryWarehouse
-from blocks.errors import LookbookError
-from blocks.feed_models import FeedModel, ModelTestsFailedError, Reference
-from blocks.warehouse import Warehouse
+from lookbook.blocks import surrogate_keys
+from lookbook.blocks.bigquery_warehouse import BigQueryWarehouse
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.feed_models import FeedModel, ModelTestsFailedError, Reference
+from lookbook.blocks.warehouse import Warehouse
 from tests.support.sets import sampled
 from tests.support.stars import DIM_DATE, DIM_VENDOR, DIM_ZONE, FACT_TRIP, STAR, ZONES, changed, loaded_rig, put, trips
 from tests.support.warehouses import RIGS, Rig

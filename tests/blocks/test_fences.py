@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blocks.errors import LeaseLostError
-from blocks.feed_models import FeedModel
-from blocks.fences import raised
-from tasks.tables.models import load_models
+from lookbook.blocks.errors import LeaseLostError
+from lookbook.blocks.feed_models import FeedModel
+from lookbook.blocks.fences import raised
+from lookbook.tasks.tables.models import load_models
 from tests.support.leases import holding
 from tests.support.snapshots import products_with, snapshot_load
 from tests.support.stars import loaded_rig

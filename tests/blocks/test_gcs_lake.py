@@ -14,9 +14,15 @@ from pathlib import Path
 import pytest
 from prefect_gcp import GcpCredentials
 
-from blocks import gcs_objects, gcs_requests, gcs_retrying
-from blocks.errors import LookbookError, ObjectConflictError, ObjectNotFoundError, OutOfReachError, SwapConflictError
-from blocks.gcs_lake import GcsLake
+from lookbook.blocks import gcs_objects, gcs_requests, gcs_retrying
+from lookbook.blocks.errors import (
+    LookbookError,
+    ObjectConflictError,
+    ObjectNotFoundError,
+    OutOfReachError,
+    SwapConflictError,
+)
+from lookbook.blocks.gcs_lake import GcsLake
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import Answer, GcsServer, serving_gcs
 from tests.support.gcs_store import crc32c

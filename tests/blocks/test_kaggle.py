@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from blocks.errors import LookbookError, MissingError, TransientError
-from blocks.kaggle import KaggleCredentials
+from lookbook.blocks.errors import LookbookError, MissingError, TransientError
+from lookbook.blocks.kaggle import KaggleCredentials
 from tests.support.kaggle_server import Dataset, KaggleServer, kaggle
 from tests.support.loopback import Fault
 
@@ -151,7 +151,7 @@ def test_a_signed_address_is_in_no_error(server: KaggleServer) -> None:
 
 
 def test_a_kaggle_that_stands_still_is_not_waited_for(server: KaggleServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("blocks.kaggle_login.TIMEOUT", (5.0, 0.1))
+    monkeypatch.setattr("lookbook.blocks.kaggle_login.TIMEOUT", (5.0, 0.1))
     server.api.inject(Fault(latency=2.0, count=1))
     with pytest.raises(TransientError):
         KaggleCredentials().datasets().current_version("ann", "public")

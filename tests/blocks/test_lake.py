@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from blocks.errors import LookbookError, ObjectConflictError, ObjectNotFoundError, SwapConflictError
-from blocks.gcs_lake import GcsLake
-from blocks.lake import IDENTITY, FolderLake, Lake, ObjectInfo
+from lookbook.blocks.errors import LookbookError, ObjectConflictError, ObjectNotFoundError, SwapConflictError
+from lookbook.blocks.gcs_lake import GcsLake
+from lookbook.blocks.lake import IDENTITY, FolderLake, Lake, ObjectInfo
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import GcsServer, serving_gcs
 
@@ -249,7 +249,7 @@ def test_an_id_that_is_none_is_named_and_stays(lake: Lake, text: bytes) -> None:
 COUNT_UP = """
 import sys
 from pathlib import Path
-from blocks.lake import FolderLake, SwapConflictError
+from lookbook.blocks.lake import FolderLake, SwapConflictError
 lake, done = FolderLake(root=Path(sys.argv[1])), 0
 while done < 60:
     data, version = lake.read_version("counter")
@@ -283,8 +283,8 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
 LIMITED = """
 import resource, signal, sys
 from pathlib import Path
-from blocks.errors import LookbookError
-from blocks.lake import FolderLake
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.lake import FolderLake
 import os
 root = Path(sys.argv[1])
 try:

@@ -13,12 +13,12 @@ from typing import Any, TypeAlias
 import asyncpg
 import pytest
 
-import tasks.datasets.lease
-from blocks.errors import LookbookError, StatementTimeoutError
-from blocks.migrations import HEAD, script
-from blocks.registry import Registry, copy_rows
-from tasks.datasets.lease import LeaseHeldError, lease, living_owners, this_process
-from tasks.datasets.registry_index import INDEXED
+import lookbook.tasks.datasets.lease
+from lookbook.blocks.errors import LookbookError, StatementTimeoutError
+from lookbook.blocks.migrations import HEAD, script
+from lookbook.blocks.registry import Registry, copy_rows
+from lookbook.tasks.datasets.lease import LeaseHeldError, lease, living_owners, this_process
+from lookbook.tasks.datasets.registry_index import INDEXED
 from tests.support.prefect_processes import wait_for
 from tests.support.registries import Place, execute
 
@@ -51,7 +51,7 @@ MIGRATE = """
 import asyncio, sys
 import asyncpg
 from alembic import command
-from blocks.migrations import upgrade
+from lookbook.blocks.migrations import upgrade
 
 async def main():
     connection = await asyncpg.connect(sys.argv[1], statement_cache_size=0)
@@ -119,7 +119,7 @@ def test_a_schema_that_is_up_to_date_is_left_alone(empty: Place, monkeypatch: py
     async def never(connection: Connection, lake: object) -> str:
         raise AssertionError(f"upgraded again: {connection} {lake}")
 
-    monkeypatch.setattr("blocks.registry.settle", never)
+    monkeypatch.setattr("lookbook.blocks.registry.settle", never)
     assert columns_of(registry) == before
 
 
@@ -247,7 +247,7 @@ def test_a_registry_can_be_asked_from_a_running_loop(empty: Place) -> None:
 
 
 def test_a_lease_is_held_by_one_renewed_and_given_back(empty: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks.datasets.lease, "RENEWAL", 0.05)
+    monkeypatch.setattr(lookbook.tasks.datasets.lease, "RENEWAL", 0.05)
     registry = empty.registry()
     ends = "SELECT expires_at FROM lookbook.leases WHERE name = 'dataset/shoes'"
     with lease(registry, "dataset/shoes"):

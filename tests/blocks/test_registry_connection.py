@@ -15,14 +15,14 @@ from alembic.script import ScriptDirectory
 from prefect_sqlalchemy import AsyncDriver, AsyncSqlAlchemyConnector, ConnectionComponents
 from pydantic import SecretStr, ValidationError
 
-import blocks.migrations
-from blocks import registry_connection
-from blocks.connector_registry import ConnectorRegistry
-from blocks.errors import LookbookError, OutOfReachError
-from blocks.lake import FolderLake
-from blocks.migrations import HEAD
-from blocks.registry import PostgresRegistry, Registry
-from blocks.registry_connection import Address
+import lookbook.blocks.migrations
+from lookbook.blocks import registry_connection
+from lookbook.blocks.connector_registry import ConnectorRegistry
+from lookbook.blocks.errors import LookbookError, OutOfReachError
+from lookbook.blocks.lake import FolderLake
+from lookbook.blocks.migrations import HEAD
+from lookbook.blocks.registry import PostgresRegistry, Registry
+from lookbook.blocks.registry_connection import Address
 from tests.support.debian_postgres import PASSWORD, make_certificates
 from tests.support.registries import Place, execute
 
@@ -46,7 +46,7 @@ def refusal(registry: Registry, match: str = "cannot be reached") -> LookbookErr
 
 def test_head_is_the_newest_step_that_alembic_finds() -> None:
     config = Config()
-    config.set_main_option("script_location", str(Path(blocks.migrations.__file__).parent))
+    config.set_main_option("script_location", str(Path(lookbook.blocks.migrations.__file__).parent))
     assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
 
 

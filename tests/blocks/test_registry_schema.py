@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from blocks.errors import LookbookError
-from blocks.lake import IDENTITY, FolderLake, Lake
-from blocks.migrations import script
-from blocks.registry import Registry
-from blocks.registry_connection import Address
-from blocks.workspace import Workspace, local_workspace
-from tasks.datasets.names import snapshot_folder
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.lake import IDENTITY, FolderLake, Lake
+from lookbook.blocks.migrations import script
+from lookbook.blocks.registry import Registry
+from lookbook.blocks.registry_connection import Address
+from lookbook.blocks.workspace import Workspace, local_workspace
+from lookbook.tasks.datasets.names import snapshot_folder
 from tests.support.registries import Place, Servers, execute, place
 
 
@@ -158,7 +158,7 @@ def test_a_damaged_id_is_told_before_the_registry_is_asked(
         raise AssertionError("asked")
 
     lakes[0].put(IDENTITY, b'{"id": "x; DROP SCHEMA lookbook"}')
-    monkeypatch.setattr("blocks.registry.connect", never)
+    monkeypatch.setattr("lookbook.blocks.registry.connect", never)
     with pytest.raises(LookbookError, match=r"lake\.json does not hold the lake's id"):
         ask(fresh.registry().of_lake(lakes[0]), "SELECT 1")
 

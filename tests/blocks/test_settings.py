@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from blocks.errors import UsageError
-from blocks.settings import make_home, read_settings
+from lookbook.blocks.errors import UsageError
+from lookbook.blocks.settings import make_home, read_settings
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from blocks.errors import LookbookError
-from blocks.warehouse import MOST_ROWS, STAGING_KEYS, STANDING_COLUMNS, Model, SnapshotLoad, Warehouse
-from tasks.tables.models import load_models
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.warehouse import MOST_ROWS, STAGING_KEYS, STANDING_COLUMNS, Model, SnapshotLoad, Warehouse
+from lookbook.tasks.tables.models import load_models
 from tests.support.sets import sampled
 from tests.support.snapshots import products_with, snapshot_load
 from tests.support.warehouses import RIGS, Rig

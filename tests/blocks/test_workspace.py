@@ -13,13 +13,13 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from blocks import workspace
-from blocks.duckdb_warehouse import DuckDBWarehouse
-from blocks.errors import LookbookError, OutOfReachError, UsageError
-from blocks.lake import FolderLake
-from blocks.registry import PostgresRegistry
-from blocks.saved_workspace import WorkspaceBlock
-from blocks.workspace import Workspace, load_workspace, local_workspace
+from lookbook.blocks import workspace
+from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.errors import LookbookError, OutOfReachError, UsageError
+from lookbook.blocks.lake import FolderLake
+from lookbook.blocks.registry import PostgresRegistry
+from lookbook.blocks.saved_workspace import WorkspaceBlock
+from lookbook.blocks.workspace import Workspace, load_workspace, local_workspace
 from tests.support.gcp_credentials import private_key
 
 

@@ -13,11 +13,11 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.server.events.schemas.automations import EventTrigger, Posture
 from prefect.server.events.schemas.events import ReceivedEvent
 
-from deployments import automations, pipeline_triggers
-from deployments.automation_rules import rules
-from deployments.deploying import Deployed
-from tasks.datasets.announcements import TABLE_LOADED
-from tasks.tables.spec.schedules import Trigger
+from lookbook.deployments import automations, pipeline_triggers
+from lookbook.deployments.automation_rules import rules
+from lookbook.deployments.deploying import Deployed
+from lookbook.tasks.datasets.announcements import TABLE_LOADED
+from lookbook.tasks.tables.spec.schedules import Trigger
 
 SILENCE = timedelta(minutes=5)
 DEPLOYMENTS = {"ingest/local": uuid.UUID(int=1), "verify/local": uuid.UUID(int=2)}

@@ -8,7 +8,7 @@ import sys
 
 SCRIPT = """
 import sys
-import deployments.cli as cli
+import lookbook.deployments.cli as cli
 
 def app(**_):
     while True:

@@ -14,7 +14,7 @@ from prefect.cli.deploy._models import PrefectYamlModel
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
-from deployments.receiver_config import read_config
+from lookbook.deployments.receiver_config import read_config
 from tests.support.command import ROOT
 
 OWN = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
@@ -40,7 +40,7 @@ def test_deployments_are_read_by_prefect_and_start_a_flow_that_takes_their_param
     names = [(each["entrypoint"], each["name"]) for each in file["deployments"]]
     assert len(names) == len(set(names))
     for deployment in file["deployments"]:
-        if deployment["entrypoint"].startswith("flows."):
+        if deployment["entrypoint"].startswith("lookbook.flows."):
             flow: Flow[Any, Any] = load_flow_from_entrypoint(deployment["entrypoint"])
             schema = parameter_schema(flow).model_dump()
             assert deployment.get("parameters", {}).keys() <= schema["properties"].keys()

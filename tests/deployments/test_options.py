@@ -9,8 +9,8 @@ import pytest
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
-from deployments.options import with_checked_options
-from tasks.parameters import BatchSize, DatasetName, Limit, RejectLimit
+from lookbook.deployments.options import with_checked_options
+from lookbook.tasks.parameters import BatchSize, DatasetName, Limit, RejectLimit
 
 app = App(name="try", help_format="plaintext")
 

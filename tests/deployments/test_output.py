@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from blocks.warehouse import QueryCost
-from deployments.output import print_json, print_query_cost, print_rows, print_summary, printable, unique_names
+from lookbook.blocks.warehouse import QueryCost
+from lookbook.deployments.output import print_json, print_query_cost, print_rows, print_summary, printable, unique_names
 
 SUMMARY = {
     "dataset": "fashion",

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-import blocks.workspace
-import flows.pipeline
-from blocks.errors import UsageError
-from blocks.workspace import Workspace
-from deployments import pipeline_runs
-from deployments.pipeline_runs import _absolute, read_params
-from tasks.tables.spec.pipeline import Pipeline
-from tasks.tables.spec.schedules import Schedule
+import lookbook.blocks.workspace
+import lookbook.flows.pipeline
+from lookbook.blocks.errors import UsageError
+from lookbook.blocks.workspace import Workspace
+from lookbook.deployments import pipeline_runs
+from lookbook.deployments.pipeline_runs import _absolute, read_params
+from lookbook.tasks.tables.spec.pipeline import Pipeline
+from lookbook.tasks.tables.spec.schedules import Schedule
 
 SPEC = Pipeline.model_validate(
     {
@@ -63,8 +63,8 @@ def test_a_backfill_ends_with_the_last_date_that_has_come(
 
     monkeypatch.setattr(pipeline_runs, "read_named", lambda _: spec)
     monkeypatch.setattr(pipeline_runs, "_prefect", lambda *_: nullcontext(lambda _: None))
-    monkeypatch.setattr(blocks.workspace, "load_workspace", lambda _: workspace)
-    monkeypatch.setattr(flows.pipeline, "pipeline", run)
+    monkeypatch.setattr(lookbook.blocks.workspace, "load_workspace", lambda _: workspace)
+    monkeypatch.setattr(lookbook.flows.pipeline, "pipeline", run)
     today = datetime.now(UTC).date()
     dates = (str(today - timedelta(days=2)), str(today + timedelta(days=2)))
     told = pipeline_runs.backfill("p", dates, [], "local", again=False, debug=False)

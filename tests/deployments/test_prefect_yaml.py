@@ -17,10 +17,10 @@ from prefect.cli.deploy._models import PrefectYamlModel
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
-from blocks.settings import read_settings
-from deployments.deploying import POOLS, environment, job_template
-from deployments.pipeline_deploying import FLOWS as BY_SPECS
-from tasks.datasets.sources.opening import local_path
+from lookbook.blocks.settings import read_settings
+from lookbook.deployments.deploying import POOLS, environment, job_template
+from lookbook.deployments.pipeline_deploying import FLOWS as BY_SPECS
+from lookbook.tasks.datasets.sources.opening import local_path
 from tests.support.command import ROOT
 
 TEXT = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
@@ -140,7 +140,7 @@ def test_limits_say_what_happens_beyond_them(deployment: dict[str, Any]) -> None
 def test_each_flow_has_a_local_deployment() -> None:
     deployed = {entry["entrypoint"] for entry in DEPLOYMENTS if entry["name"] == "local"}
     flows = {
-        f"flows.{path.stem}.{found.group(1)}"
+        f"lookbook.flows.{path.stem}.{found.group(1)}"
         for path in (ROOT / "flows").glob("*.py")
         if (
             found := re.search(
@@ -148,7 +148,9 @@ def test_each_flow_has_a_local_deployment() -> None:
             )
         )
     }
-    assert deployed == flows - {f"flows.{name.replace('-', '_')}.{name.replace('-', '_')}" for name in BY_SPECS}
+    assert deployed == flows - {
+        f"lookbook.flows.{name.replace('-', '_')}.{name.replace('-', '_')}" for name in BY_SPECS
+    }
 
 
 def test_ingest_finds_process_batch_under_its_own_name() -> None:

@@ -17,11 +17,11 @@ import pytest
 import uvicorn
 from pydantic import SecretStr
 
-from blocks.embedded.prefect_server import free_port
-from blocks.errors import LookbookError, UsageError
-from deployments.receiver import make_app
-from deployments.receiver_config import ReceiverConfig, WatchedPrefix, check_guarded, read_config
-from deployments.receiving import receive
+from lookbook.blocks.embedded.prefect_server import free_port
+from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.deployments.receiver import make_app
+from lookbook.deployments.receiver_config import ReceiverConfig, WatchedPrefix, check_guarded, read_config
+from lookbook.deployments.receiving import receive
 
 TOKEN = "trömbone"  # noqa: S105 - not one of anybody
 SPRING = WatchedPrefix(bucket="my-photos", prefix="spring/", dataset="spring", workspace="production")

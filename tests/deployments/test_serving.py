@@ -17,11 +17,11 @@ import psutil
 import pytest
 from prefect.client import orchestration
 
-from blocks.embedded import prefect_server
-from deployments import deploying, serving, worker_process
-from deployments.api_process import ApiProcess
-from deployments.worker_process import CHECK_INTERVAL, FAILED_CHECKS, MARK, WorkerProcess
-from tasks.datasets import lease
+from lookbook.blocks.embedded import prefect_server
+from lookbook.deployments import deploying, serving, worker_process
+from lookbook.deployments.api_process import ApiProcess
+from lookbook.deployments.worker_process import CHECK_INTERVAL, FAILED_CHECKS, MARK, WorkerProcess
+from lookbook.tasks.datasets import lease
 
 
 @pytest.fixture

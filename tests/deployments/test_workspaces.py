@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from blocks.lake import IDENTITY, FolderLake
-from blocks.workspace import Workspace, local_workspace
-from deployments import workspaces
+from lookbook.blocks.lake import IDENTITY, FolderLake
+from lookbook.blocks.workspace import Workspace, local_workspace
+from lookbook.deployments import workspaces
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from prefect.states import Cancelling, Crashed, Pending, Running
 
-from flows import cancellation
+from lookbook.flows import cancellation
 
 DIED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 PARENT = uuid.uuid4()

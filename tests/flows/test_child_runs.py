@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from blocks.errors import LookbookError, OutOfReachError
-from flows.child_runs import (
+from lookbook.blocks.errors import LookbookError, OutOfReachError
+from lookbook.flows.child_runs import (
     CANCELLING,
     CROWDED,
     NEVER_HEARD,
@@ -18,7 +18,7 @@ from flows.child_runs import (
     judge,
     own_error,
 )
-from tasks.images.landing import SourceElsewhereError
+from lookbook.tasks.images.landing import SourceElsewhereError
 
 FAILED = "Flow run encountered an exception: "
 

@@ -14,9 +14,9 @@ import pytest
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Running, Scheduled
 
-from blocks.errors import LookbookError, OutOfReachError, UsageError
-from flows import child_runs, dispatch
-from tasks.images.pacing import StoppedError
+from lookbook.blocks.errors import LookbookError, OutOfReachError, UsageError
+from lookbook.flows import child_runs, dispatch
+from lookbook.tasks.images.pacing import StoppedError
 
 BATCH = "batches/things/b"
 DEPLOYMENT = uuid.uuid4()

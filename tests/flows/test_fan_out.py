@@ -19,14 +19,14 @@ from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect_dask.task_runners import DaskTaskRunner
 
-import flows.ingest  # noqa: F401 - all errors that a batch may raise
-from blocks.errors import LookbookError, OutOfReachError, UsageError
-from blocks.lake import FolderLake
-from blocks.settings import Settings
-from flows import fan_out
-from flows.fan_out import runner_for
-from flows.retrying import is_worth_another_try
-from tasks.parameters import Executor
+import lookbook.flows.ingest  # noqa: F401 - all errors that a batch may raise
+from lookbook.blocks.errors import LookbookError, OutOfReachError, UsageError
+from lookbook.blocks.lake import FolderLake
+from lookbook.blocks.settings import Settings
+from lookbook.flows import fan_out
+from lookbook.flows.fan_out import runner_for
+from lookbook.flows.retrying import is_worth_another_try
+from lookbook.tasks.parameters import Executor
 
 BATCHES = [f"batches/things/{number}" for number in range(5)]
 
@@ -94,7 +94,7 @@ def test_without_dask_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
 def test_a_work_pool_on_sqlite_is_warned_of_with_the_way_out(
     executor: Executor, on_sqlite: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("blocks.embedded.prefect_server.is_on_sqlite", lambda _: on_sqlite)
+    monkeypatch.setattr("lookbook.blocks.embedded.prefect_server.is_on_sqlite", lambda _: on_sqlite)
     monkeypatch.setattr(fan_out, "get_run_logger", logging.getLogger)
     fan_out.warn_of_sqlite(executor)
     warned = "PREFECT_SERVER_DATABASE_CONNECTION_URL to a PostgreSQL" in caplog.text

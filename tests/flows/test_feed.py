@@ -14,17 +14,17 @@ from typing import Any
 
 import pytest
 
-import flows.feed
-import flows.feed_tasks
-from blocks.errors import LeaseLostError, LookbookError
-from blocks.registry import unfenced
-from blocks.workspace import Workspace
-from flows.feed import Feed, run_feed
-from tasks.datasets.lease import LeaseHeldError, lease
-from tasks.tables import ledger
-from tasks.tables.context import Context, Staged
-from tasks.tables.spec.pipeline import Pipeline
-from tasks.tables.staging import Stage, StagedFile
+import lookbook.flows.feed
+import lookbook.flows.feed_tasks
+from lookbook.blocks.errors import LeaseLostError, LookbookError
+from lookbook.blocks.registry import unfenced
+from lookbook.blocks.workspace import Workspace
+from lookbook.flows.feed import Feed, run_feed
+from lookbook.tasks.datasets.lease import LeaseHeldError, lease
+from lookbook.tasks.tables import ledger
+from lookbook.tasks.tables.context import Context, Staged
+from lookbook.tasks.tables.spec.pipeline import Pipeline
+from lookbook.tasks.tables.staging import Stage, StagedFile
 
 DATE = datetime(2026, 3, 1, tzinfo=UTC)
 SPEC = Pipeline.model_validate(
@@ -112,18 +112,18 @@ def parts(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Par
     extract, catalogue = ModuleType("extract"), ModuleType("catalogue")
     extract.__dict__.update(taken_inputs=lambda _, staged: staged.groups[""].folder, commit_inputs=found.commit_inputs)
     catalogue.__dict__.update(register=lambda _, entries: found.registered.append(entries))
-    monkeypatch.setitem(sys.modules, "tasks.tables.extract", extract)
-    monkeypatch.setitem(sys.modules, "tasks.tables.catalogue", catalogue)
+    monkeypatch.setitem(sys.modules, "lookbook.tasks.tables.extract", extract)
+    monkeypatch.setitem(sys.modules, "lookbook.tasks.tables.catalogue", catalogue)
     for module, name, value in (
-        (flows.feed_tasks, "ThreadPoolTaskRunner", Runner),
-        (flows.feed_tasks, "run_step", found.run),
-        (flows.feed_tasks, "get_run_logger", lambda: logging.getLogger("tests")),
-        (flows.feed, "get_run_logger", lambda: logging.getLogger("tests")),
-        (flows.feed, "load_workspace", lambda _: workspace),
-        (flows.feed, "describe", lambda _: None),
-        (flows.feed, "patience", lambda: 0.0),
-        (flows.feed, "announce_tables", lambda *_: found.announced.extend(table["table"] for table in _[3])),
-        (flows.feed, "entries", lambda *_: ["entries"]),
+        (lookbook.flows.feed_tasks, "ThreadPoolTaskRunner", Runner),
+        (lookbook.flows.feed_tasks, "run_step", found.run),
+        (lookbook.flows.feed_tasks, "get_run_logger", lambda: logging.getLogger("tests")),
+        (lookbook.flows.feed, "get_run_logger", lambda: logging.getLogger("tests")),
+        (lookbook.flows.feed, "load_workspace", lambda _: workspace),
+        (lookbook.flows.feed, "describe", lambda _: None),
+        (lookbook.flows.feed, "patience", lambda: 0.0),
+        (lookbook.flows.feed, "announce_tables", lambda *_: found.announced.extend(table["table"] for table in _[3])),
+        (lookbook.flows.feed, "entries", lambda *_: ["entries"]),
     ):
         monkeypatch.setattr(module, name, value)
     with as_run("run-1", monkeypatch):
@@ -132,7 +132,7 @@ def parts(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Par
 
 @contextmanager
 def as_run(run_id: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(flows.feed, "runtime", SimpleNamespace(flow_run=SimpleNamespace(id=run_id)))
+    monkeypatch.setattr(lookbook.flows.feed, "runtime", SimpleNamespace(flow_run=SimpleNamespace(id=run_id)))
     yield
 
 
@@ -208,7 +208,7 @@ def test_a_run_that_cannot_tell_of_its_tables_commits_nothing_and_is_done_again(
         raise LookbookError("The API did not take it.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(flows.feed, "announce_tables" if part == "announce_tables" else "entries", fail)
+        patch.setattr(lookbook.flows.feed, "announce_tables" if part == "announce_tables" else "entries", fail)
         with pytest.raises(LookbookError, match="did not take"):
             run()
     assert ledger.read_states(workspace.registry, "prices") == {}
@@ -221,7 +221,7 @@ def test_a_run_that_is_interrupted_goes_on_in_its_generation(parts: Parts, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(flows.feed, "commit_run", interrupt, raising=False)
+        patch.setattr(lookbook.flows.feed, "commit_run", interrupt, raising=False)
         patch.setattr(ledger, "commit_run", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run()
@@ -254,13 +254,13 @@ def test_a_run_that_lost_its_lease_while_it_stood_still_commits_nothing(
                 workspace.registry.run(expire)
                 with as_run("run-2", monkeypatch):
                     ran[0] = run()
-            monkeypatch.setattr(flows.feed, "runtime", SimpleNamespace(flow_run=SimpleNamespace(id="run-1")))
+            monkeypatch.setattr(lookbook.flows.feed, "runtime", SimpleNamespace(flow_run=SimpleNamespace(id="run-1")))
         return parts.run(context, name, *given)
 
     async def expire(connection: Any) -> None:
         await connection.execute("UPDATE lookbook.leases SET expires_at = now() - interval '1 second'")
 
-    monkeypatch.setattr(flows.feed_tasks, "run_step", stand_still)
+    monkeypatch.setattr(lookbook.flows.feed_tasks, "run_step", stand_still)
     with pytest.raises(LeaseLostError, match="pipeline/prices: this run stood still"):
         run()
     assert ran[0]["status"] == "completed"

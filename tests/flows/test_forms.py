@@ -10,8 +10,8 @@ import pytest
 from prefect import Flow
 from prefect.utilities.callables import parameter_schema
 
-import flows
-from tasks.images.recipe import Recipe
+from lookbook import flows
+from lookbook.tasks.images.recipe import Recipe
 
 
 def schema_of(flow: Flow[..., Any]) -> dict[str, Any]:
@@ -21,13 +21,15 @@ def schema_of(flow: Flow[..., Any]) -> dict[str, Any]:
 
 def all_flows() -> list[Flow[..., Any]]:
     """The flows of the package, each once."""
-    modules = [importlib.import_module(f"flows.{each.name}") for each in pkgutil.iter_modules(flows.__path__)]
+    modules = [
+        importlib.import_module(f"{flows.__name__}.{each.name}") for each in pkgutil.iter_modules(flows.__path__)
+    ]
     return list({value.name: value for m in modules for value in vars(m).values() if isinstance(value, Flow)}.values())
 
 
 @pytest.mark.parametrize("flow", all_flows(), ids=lambda flow: flow.name)
 def test_every_parameter_has_a_title_and_a_description(flow: Flow[..., Any]) -> None:
-    """Prefect drops those of a plain Field in a signature: `tasks.parameters.described` keeps them."""
+    """Prefect drops those of a plain Field in a signature: `lookbook.tasks.parameters.described` keeps them."""
     for name, shown in schema_of(flow)["properties"].items():
         assert shown.get("title", name) != name, f"{flow.name}: {name} has no title"
         assert shown.get("description"), f"{flow.name}: {name} has no description"

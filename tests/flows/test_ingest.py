@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 from prefect.exceptions import CancelledRun
 
-import flows.ingest
-from blocks.errors import LeaseLostError, LookbookError, OutOfReachError
-from blocks.lake import Lake
-from blocks.registry import Registry, unfenced
-from blocks.warehouse import Model
-from blocks.workspace import Workspace
-from tasks.datasets import conclusion, follow
-from tasks.datasets.lease import living_owners
-from tasks.datasets.manifest import read_published, require_published
-from tasks.datasets.report import render_report
-from tasks.images.batch import process_batch
-from tasks.tables.models import load_models
+import lookbook.flows.ingest
+from lookbook.blocks.errors import LeaseLostError, LookbookError, OutOfReachError
+from lookbook.blocks.lake import Lake
+from lookbook.blocks.registry import Registry, unfenced
+from lookbook.blocks.warehouse import Model
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets import conclusion, follow
+from lookbook.tasks.datasets.lease import living_owners
+from lookbook.tasks.datasets.manifest import read_published, require_published
+from lookbook.tasks.datasets.report import render_report
+from lookbook.tasks.images.batch import process_batch
+from lookbook.tasks.tables.models import load_models
 from tests.support.leases import overtake, overtaken
 from tests.support.pipeline import SMALL, photo, write_collection
 from tests.support.sets import sampled
@@ -56,7 +56,7 @@ def announcements(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Anno
             process_batch(lake, batch, threads=1)
 
     found = Announcements(workspace)
-    module = flows.ingest
+    module = lookbook.flows.ingest
     for task in ("index_in_registry", "load_warehouse", "announce_published"):
         monkeypatch.setattr(module, task, getattr(module, task).fn)
     replaced: dict[str, Callable[..., Any]] = {
@@ -78,7 +78,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def ingest(source: Path) -> dict[str, Any]:
-    return flows.ingest.ingest.fn(str(source), "things", recipe=SMALL)
+    return lookbook.flows.ingest.ingest.fn(str(source), "things", recipe=SMALL)
 
 
 def test_a_snapshot_is_announced_once_and_after_the_lease_was_given_back(
@@ -183,7 +183,7 @@ def test_a_run_killed_between_current_and_the_event_is_made_up_for_once_by_the_n
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(flows.ingest, killed_at, kill)
+        patch.setattr(lookbook.flows.ingest, killed_at, kill)
         with pytest.raises(KeyboardInterrupt):
             ingest(source)
     published = require_published(announcements.workspace.lake, "things").manifest.snapshot_id
@@ -205,8 +205,8 @@ def test_an_event_that_was_not_taken_fails_the_run_and_is_sent_by_the_next(
 
 
 def test_an_event_that_was_not_taken_is_tried_again_unless_the_run_is_to_end() -> None:
-    task: Any = flows.ingest.announce_published
+    task: Any = lookbook.flows.ingest.announce_published
     for error, again in ((LookbookError("not taken"), True), (OSError(), True), (CancelledRun(), False)):
         state: Any = SimpleNamespace(result=lambda error=error, **_: error)
         assert task.retry_condition_fn(task, None, state) is again
-    assert task.retries == flows.ingest.load_warehouse.retries == 2
+    assert task.retries == lookbook.flows.ingest.load_warehouse.retries == 2

@@ -9,8 +9,8 @@ from typing import Any
 import prefect.blocks.core
 import pytest
 
-from blocks.errors import LookbookError
-from flows import feed_endings, notifying
+from lookbook.blocks.errors import LookbookError
+from lookbook.flows import feed_endings, notifying
 
 
 @pytest.fixture

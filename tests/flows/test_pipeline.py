@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-import flows.pipeline
-from blocks.workspace import Workspace
-from flows.feed import Feed
-from tasks.tables import ledger
-from tasks.tables.planning import MOST_DATES
+import lookbook.flows.pipeline
+from lookbook.blocks.workspace import Workspace
+from lookbook.flows.feed import Feed
+from lookbook.tasks.tables import ledger
+from lookbook.tasks.tables.planning import MOST_DATES
 from tests.support.pipelines import write_spec
 
 START = datetime(2026, 6, 1, 7, tzinfo=UTC)
@@ -72,20 +72,20 @@ def runs(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "date_of_this_run": lambda _, given: given or found.planned,
         "date_of_earlier_try": lambda _: None,
     }.items():
-        monkeypatch.setattr(flows.pipeline, name, value)
+        monkeypatch.setattr(lookbook.flows.pipeline, name, value)
     return found
 
 
 def test_a_scheduled_run_first_runs_the_dates_that_were_missed_oldest_first(runs: Runs) -> None:
     runs.done(0, 2)
-    flows.pipeline.pipeline.fn("daily")
+    lookbook.flows.pipeline.pipeline.fn("daily")
     assert (runs.below, runs.own) == ([tick(3), tick(4)], [tick(5)])
 
 
 def test_a_run_by_hand_catches_up_with_nothing(runs: Runs) -> None:
     runs.done(0)
     runs.scheduled = False
-    flows.pipeline.pipeline.fn("daily")
+    lookbook.flows.pipeline.pipeline.fn("daily")
     assert (runs.below, runs.own) == ([], [tick(5)])
 
 
@@ -94,15 +94,15 @@ def test_a_missed_date_that_fails_keeps_the_later_ones_back(runs: Runs, monkeypa
         raise ValueError("no")
 
     runs.done(0)
-    monkeypatch.setattr(flows.pipeline, "_again", fail)
+    monkeypatch.setattr(lookbook.flows.pipeline, "_again", fail)
     with pytest.raises(ValueError, match="no"):
-        flows.pipeline.pipeline.fn("daily")
+        lookbook.flows.pipeline.pipeline.fn("daily")
     assert runs.own == []
 
 
 def test_after_a_long_pause_a_run_takes_the_oldest_dates_and_leaves_its_own_to_the_next(runs: Runs) -> None:
     runs.done(0)
     runs.planned = tick(MOST_DATES + 50)
-    state: Any = flows.pipeline.pipeline.fn("daily")
+    state: Any = lookbook.flows.pipeline.pipeline.fn("daily")
     assert (len(runs.below), runs.own) == (MOST_DATES, [])
     assert (state.type.value, state.name) == ("COMPLETED", "CatchingUp")

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from blocks.errors import LookbookError
-from flows.verify import verify
-from tasks.datasets.verify import Verified
+from lookbook.blocks.errors import LookbookError
+from lookbook.flows.verify import verify
+from lookbook.tasks.datasets.verify import Verified
 
-module = importlib.import_module("flows.verify")
+module = importlib.import_module("lookbook.flows.verify")
 
 
 @pytest.fixture

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 import yaml
 
-from blocks.embedded import guarded_server
-from blocks.embedded.guarded_server import Guard
-from blocks.embedded.prefect_server import UPKEEP
-from blocks.settings import Settings
-from deployments.deploying import POOLS, job_template
-from deployments.worker_process import RUNS_AT_ONCE
+from lookbook.blocks.embedded import guarded_server
+from lookbook.blocks.embedded.guarded_server import Guard
+from lookbook.blocks.embedded.prefect_server import UPKEEP
+from lookbook.blocks.settings import Settings
+from lookbook.deployments.deploying import POOLS, job_template
+from lookbook.deployments.worker_process import RUNS_AT_ONCE
 from tests.support import debian_postgres
 from tests.support.command import ROOT
 
@@ -47,7 +47,8 @@ def test_the_image_gets_all_that_the_wheel_is_built_from() -> None:
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
     about = [project["project"]["readme"], *project["project"]["license-files"], "pyproject.toml"]
     about.append("requirements-image.txt")
-    assert {*wheel["packages"], *wheel["force-include"], *about} == set(copied())
+    linked = {link.resolve().name for link in (ROOT / "lookbook").iterdir() if link.is_symlink()}
+    assert {*wheel["packages"], *linked, *wheel["force-include"], *about} == set(copied())
 
 
 def test_the_image_runs_without_rights_and_says_whether_it_is_healthy() -> None:

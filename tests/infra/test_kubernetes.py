@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from deployments.deploying import POOLS
 from infra.checks.kubernetes_job import job_manifest
+from lookbook.deployments.deploying import POOLS
 from tests.support.command import ROOT
 
 DOCUMENTS: list[dict[str, Any]] = list(

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from deployments.deploying import POOLS, environment, job_template
-from deployments.worker_process import RUNS_AT_ONCE
+from lookbook.deployments.deploying import POOLS, environment, job_template
+from lookbook.deployments.worker_process import RUNS_AT_ONCE
 from tests.support.command import ROOT
 
 FOLDER = ROOT / "infra" / "terraform"
@@ -96,7 +96,7 @@ def test_the_bucket_is_what_the_lake_needs() -> None:
 
 
 def test_the_datasets_are_those_of_the_warehouse_block() -> None:
-    warehouse = pytest.importorskip("blocks.bigquery_warehouse").BigQueryWarehouse
+    warehouse = pytest.importorskip("lookbook.blocks.bigquery_warehouse").BigQueryWarehouse
     for name in ("staging_dataset", "warehouse_dataset"):
         default = re.search(rf'variable "{name}".*?default\s*=\s*"(\w+)"', ALL, re.DOTALL)
         assert default is not None

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from blocks.lake import FolderLake
-from blocks.machine import this_host
-from tasks.datasets.manifest import require_published
+from lookbook.blocks.lake import FolderLake
+from lookbook.blocks.machine import this_host
+from lookbook.tasks.datasets.manifest import require_published
 from tests.support.command import COMMAND, lookbook_json
 from tests.support.homes import remove_home
 from tests.support.pipeline import photo, write_collection, write_slow_collection

@@ -14,11 +14,11 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from blocks.embedded.prefect_server import free_port
-from blocks.workspace import Workspace
-from deployments.api.app import make_app
-from deployments.api.config import ApiConfig
-from deployments.api.runs import EndedRun, RunState
+from lookbook.blocks.embedded.prefect_server import free_port
+from lookbook.blocks.workspace import Workspace
+from lookbook.deployments.api.app import make_app
+from lookbook.deployments.api.config import ApiConfig
+from lookbook.deployments.api.runs import EndedRun, RunState
 from tests.support.prefect_processes import wait_for
 
 HOST = "http://127.0.0.1:4201"

@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 
-from blocks.embedded.prefect_server import free_port
-from deployments.api.runs import FINAL
+from lookbook.blocks.embedded.prefect_server import free_port
+from lookbook.deployments.api.runs import FINAL
 from tests.support.command import COMMAND
 from tests.support.prefect_processes import Server, wait_for
 

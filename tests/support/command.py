@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[2]
 COMMAND = [
     sys.executable,
     "-c",
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from deployments.cli import main; main()",
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "from lookbook.deployments.cli import main; main()",
 ]
 
 

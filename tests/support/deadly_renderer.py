@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tasks.images import render_process
-from tasks.images.render import render
+from lookbook.tasks.images import render_process
+from lookbook.tasks.images.render import render
 
 DEADLY = b"kills its decoder"
 HANGING = b"makes its decoder hang"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from blocks.embedded.prefect_server import free_port, is_free
+from lookbook.blocks.embedded.prefect_server import free_port, is_free
 
 PASSWORD = "hunter2 %/?#@:ü"  # noqa: S105 - of nothing but these servers; each character is one that a URL has to quote
 

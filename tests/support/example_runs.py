@@ -8,17 +8,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from blocks.workspace import Workspace
-from tasks.tables import ledger
-from tasks.tables.catalogue import register
-from tasks.tables.context import Context
-from tasks.tables.order import Order
-from tasks.tables.query import query
-from tasks.tables.report import Report
-from tasks.tables.results import closing_writes, entries, outcome_of, states_of
-from tasks.tables.spec.files import read_config
-from tasks.tables.spec.reading import find_spec, read_spec
-from tasks.tables.steps import run_step
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.tables import ledger
+from lookbook.tasks.tables.catalogue import register
+from lookbook.tasks.tables.context import Context
+from lookbook.tasks.tables.order import Order
+from lookbook.tasks.tables.query import query
+from lookbook.tasks.tables.report import Report
+from lookbook.tasks.tables.results import closing_writes, entries, outcome_of, states_of
+from lookbook.tasks.tables.spec.files import read_config
+from lookbook.tasks.tables.spec.reading import find_spec, read_spec
+from lookbook.tasks.tables.steps import run_step
 
 SHIPPED = Path(__file__).parents[2] / "deployments" / "pipelines"
 

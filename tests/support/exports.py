@@ -6,10 +6,10 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from blocks.lake import FolderLake, Lake
-from tasks.exports.build import Place
-from tasks.exports.export import Prepared, build, prepare
-from tasks.exports.request import read_request
+from lookbook.blocks.lake import FolderLake, Lake
+from lookbook.tasks.exports.build import Place
+from lookbook.tasks.exports.export import Prepared, build, prepare
+from lookbook.tasks.exports.request import read_request
 
 SPLIT = {"train": 0.6, "validation": 0.2, "test": 0.2}
 

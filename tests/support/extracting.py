@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from blocks.workspace import Workspace
-from tasks.tables.context import Context, Staged
-from tasks.tables.extract import commit_inputs, extract, stage_rows, taken_inputs
-from tasks.tables.spec.pipeline import Pipeline
-from tasks.tables.staging import INPUT, LINE, Stage
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.tables.context import Context, Staged
+from lookbook.tasks.tables.extract import commit_inputs, extract, stage_rows, taken_inputs
+from lookbook.tasks.tables.spec.pipeline import Pipeline
+from lookbook.tasks.tables.staging import INPUT, LINE, Stage
 
 DATE = datetime(2026, 3, 1, 14, tzinfo=UTC)
 

@@ -10,15 +10,15 @@ from typing import Any
 import asyncpg
 import pyarrow as pa
 
-from blocks.duckdb_warehouse import DuckDBWarehouse
-from blocks.registry import Registry
-from blocks.registry_schema import feeds_schema
-from blocks.workspace import Workspace
-from tasks.tables.batches import stage_batch
-from tasks.tables.context import Context, Staged
-from tasks.tables.load import LoadResult, load
-from tasks.tables.spec.pipeline import Pipeline
-from tasks.tables.staging import INPUT, LINE, REJECT_SCHEMA, Stage, StageWriter, stage_folder
+from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.registry import Registry
+from lookbook.blocks.registry_schema import feeds_schema
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.tables.batches import stage_batch
+from lookbook.tasks.tables.context import Context, Staged
+from lookbook.tasks.tables.load import LoadResult, load
+from lookbook.tasks.tables.spec.pipeline import Pipeline
+from lookbook.tasks.tables.staging import INPUT, LINE, REJECT_SCHEMA, Stage, StageWriter, stage_folder
 
 Row = dict[str, Any]
 TAGS = ("_load_id", "_loaded_at")

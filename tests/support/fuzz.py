@@ -21,8 +21,8 @@ from collections.abc import Callable
 
 from PIL import Image
 
-from tasks.images.recipe import OutputDefinition, Recipe
-from tasks.images.render import Rejected, Rendered, render
+from lookbook.tasks.images.recipe import OutputDefinition, Recipe
+from lookbook.tasks.images.render import Rejected, Rendered, render
 from tests.support.kinds import kinds
 
 RECIPE = Recipe(

@@ -23,7 +23,7 @@ SHARES = {"429": 0.0125, "503": 0.0125, "cut": 0.0125, "late": 0.0125}
 SAVE_CREDENTIALS = """
 import json, sys
 from prefect_gcp import GcpCredentials
-from blocks.kaggle import KaggleCredentials
+from lookbook.blocks.kaggle import KaggleCredentials
 GcpCredentials(service_account_info=json.load(sys.stdin)).save("cloud", overwrite=True)
 KaggleCredentials(token="good-token").save("cloud", overwrite=True)
 """
@@ -109,6 +109,13 @@ def save_workspace(cloud: Cloud) -> None:
     where = ("--lake", f"gs://{BUCKET}/lake", "--warehouse", "bigquery://test-project/EU")
     who = ("--credentials", "cloud", "--kaggle", "cloud")
     saved = cloud.prefect.python(
-        "-c", "from deployments.cli import main; main()", "workspace", "save", "cloud", *where, *who, **cloud.settings
+        "-c",
+        "from lookbook.deployments.cli import main; main()",
+        "workspace",
+        "save",
+        "cloud",
+        *where,
+        *who,
+        **cloud.settings,
     )
     assert saved.returncode == 0, saved.stderr

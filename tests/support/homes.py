@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from blocks.embedded import postgres, prefect_server
+from lookbook.blocks.embedded import postgres, prefect_server
 
 
 def remove_home(home: Path) -> None:

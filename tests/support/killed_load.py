@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from blocks.registry import PostgresRegistry
-from blocks.workspace import Workspace
+from lookbook.blocks.registry import PostgresRegistry
+from lookbook.blocks.workspace import Workspace
 from tests.support.feeds import Row, context, load_rows
 
 #: Functions that a load calls, in their order, and whether it dies before or after the call.
 POINTS = {
-    "rows are prepared": ("tasks.tables.load.loading.prepare_rows", "after"),
-    "the transaction has begun": ("tasks.tables.load.statements.evolve_table", "after"),
-    "rows are about to be deleted": ("tasks.tables.load.statements.delete_before", "after"),
-    "rows are landed": ("tasks.tables.load.statements.merge_statements", "after"),
-    "rows are written, not committed": ("tasks.tables.load.statements.list_load", "after"),
-    "rows are committed": ("tasks.tables.load.loading.write", "after"),
-    "rejects are in the lake": ("blocks.lake.FolderLake.replace", "after"),
-    "the books are open": ("tasks.tables.load.books.copy_rows", "after"),
-    "the books are closed": ("tasks.tables.load.loading.result_of", "before"),
+    "rows are prepared": ("lookbook.tasks.tables.load.loading.prepare_rows", "after"),
+    "the transaction has begun": ("lookbook.tasks.tables.load.statements.evolve_table", "after"),
+    "rows are about to be deleted": ("lookbook.tasks.tables.load.statements.delete_before", "after"),
+    "rows are landed": ("lookbook.tasks.tables.load.statements.merge_statements", "after"),
+    "rows are written, not committed": ("lookbook.tasks.tables.load.statements.list_load", "after"),
+    "rows are committed": ("lookbook.tasks.tables.load.loading.write", "after"),
+    "rejects are in the lake": ("lookbook.blocks.lake.FolderLake.replace", "after"),
+    "the books are open": ("lookbook.tasks.tables.load.books.copy_rows", "after"),
+    "the books are closed": ("lookbook.tasks.tables.load.loading.result_of", "before"),
 }
 
 
@@ -45,7 +45,7 @@ def load_killed(workspace: Workspace, point: str, day: int, rows: list[Row], set
 def _child(home: Path, registry: Path, point: str, day: int, rows: list[Row], settings: dict[str, Any]) -> None:
     from dataclasses import replace  # noqa: PLC0415 - the child's own
 
-    from blocks.workspace import local_workspace  # noqa: PLC0415
+    from lookbook.blocks.workspace import local_workspace  # noqa: PLC0415
 
     workspace = replace(local_workspace(home), registry=PostgresRegistry(home=registry))
     target, when = POINTS[point]

@@ -12,11 +12,11 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blocks.lake import Lake
-from tasks.tables.lake_manifest import require_table
-from tasks.tables.lake_views import relation
-from tasks.tables.load.job import LOAD_ID, LOADED_AT, TAG_COLUMNS, LoadJob
-from tasks.tables.spec.loading import LoadSettings
+from lookbook.blocks.lake import Lake
+from lookbook.tasks.tables.lake_manifest import require_table
+from lookbook.tasks.tables.lake_views import relation
+from lookbook.tasks.tables.load.job import LOAD_ID, LOADED_AT, TAG_COLUMNS, LoadJob
+from lookbook.tasks.tables.spec.loading import LoadSettings
 
 ARROW = {
     "BIGINT": pa.int64(),

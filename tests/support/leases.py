@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from blocks.migrations import FIRST
-from blocks.registry import Held, Registry, held_leases, unfenced
-from blocks.registry_connection import Address
-from tasks.datasets.lease import confirm
+from lookbook.blocks.migrations import FIRST
+from lookbook.blocks.registry import Held, Registry, held_leases, unfenced
+from lookbook.blocks.registry_connection import Address
+from lookbook.tasks.datasets.lease import confirm
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from blocks.embedded.prefect_server import free_port, is_free
+from lookbook.blocks.embedded.prefect_server import free_port, is_free
 
 USER, PASSWORD, DATABASE = "lookbook", "hunter2 %/?#@:", "shop"  # of nothing but these servers
 _INITIALISE = f"""

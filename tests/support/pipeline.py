@@ -12,14 +12,14 @@ from typing import Any
 
 from PIL import Image
 
-from blocks.workspace import Workspace
-from tasks.datasets import follow
-from tasks.datasets.conclusion import conclude
-from tasks.datasets.manifest import require_published
-from tasks.datasets.recovery import clear_batches
-from tasks.datasets.survey import Request, Survey, take_stock
-from tasks.images.batch import process_batch
-from tasks.images.recipe import OutputDefinition, Recipe
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets import follow
+from lookbook.tasks.datasets.conclusion import conclude
+from lookbook.tasks.datasets.manifest import require_published
+from lookbook.tasks.datasets.recovery import clear_batches
+from lookbook.tasks.datasets.survey import Request, Survey, take_stock
+from lookbook.tasks.images.batch import process_batch
+from lookbook.tasks.images.recipe import OutputDefinition, Recipe
 
 #: Small outputs: these tests are about books, not about pixels.
 SMALL = Recipe(

@@ -8,10 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from blocks.workspace import Workspace
-from tasks.tables.context import Context, Staged
-from tasks.tables.spec.pipeline import Pipeline
-from tasks.tables.staging import StageWriter
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.tables.context import Context, Staged
+from lookbook.tasks.tables.spec.pipeline import Pipeline
+from lookbook.tasks.tables.staging import StageWriter
 
 
 def context(workspace: Workspace, folder: Path, tasks: dict[str, Any], name: str = "rides") -> Context:

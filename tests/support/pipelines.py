@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from textwrap import dedent
 
-from tasks.tables.spec.problems import SpecError
-from tasks.tables.spec.reading import read_spec
+from lookbook.tasks.tables.spec.problems import SpecError
+from lookbook.tasks.tables.spec.reading import read_spec
 
 
 def write_spec(folder: Path, name: str, text: str, **files: str) -> Path:

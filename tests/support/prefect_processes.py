@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import httpx
 import psutil
 
-from blocks.embedded import prefect_server
+from lookbook.blocks.embedded import prefect_server
 from tests.support.command import ROOT, environment, lookbook_json
 
 Found = TypeVar("Found")

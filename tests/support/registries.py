@@ -16,9 +16,9 @@ import pytest
 from prefect_sqlalchemy import AsyncDriver, AsyncSqlAlchemyConnector, ConnectionComponents
 from pydantic import SecretStr
 
-from blocks.connector_registry import ConnectorRegistry
-from blocks.embedded import postgres
-from blocks.registry import PostgresRegistry, Registry
+from lookbook.blocks.connector_registry import ConnectorRegistry
+from lookbook.blocks.embedded import postgres
+from lookbook.blocks.registry import PostgresRegistry, Registry
 from tests.support import debian_postgres
 from tests.support.debian_postgres import PASSWORD, Guarded
 from tests.support.homes import remove_home

@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
-from tasks.datasets.changes import Changes
-from tasks.datasets.report import ReportData
-from tasks.images.recipe import Recipe
-from tasks.tables.schemas import IMAGES_SCHEMA, OUTPUTS_SCHEMA, PRODUCTS_SCHEMA, REJECTS_SCHEMA, STYLES_FIELDS
+from lookbook.tasks.datasets.changes import Changes
+from lookbook.tasks.datasets.report import ReportData
+from lookbook.tasks.images.recipe import Recipe
+from lookbook.tasks.tables.schemas import IMAGES_SCHEMA, OUTPUTS_SCHEMA, PRODUCTS_SCHEMA, REJECTS_SCHEMA, STYLES_FIELDS
 
 CATEGORIES = ("Shirts", "Shoes", "Watches")
 

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blocks.warehouse import SnapshotLoad
-from tasks.tables.schemas import (
+from lookbook.blocks.warehouse import SnapshotLoad
+from lookbook.tasks.tables.schemas import (
     IMAGES_SCHEMA,
     LINKS_SCHEMA,
     OUTPUTS_SCHEMA,

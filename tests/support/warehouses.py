@@ -11,9 +11,9 @@ from typing import Any
 
 import duckdb
 
-from blocks.bigquery_warehouse import BigQueryWarehouse
-from blocks.duckdb_warehouse import DuckDBWarehouse
-from blocks.warehouse import Warehouse
+from lookbook.blocks.bigquery_warehouse import BigQueryWarehouse
+from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.warehouse import Warehouse
 from tests.support.bigquery_catalog import Catalog
 from tests.support.bigquery_server import BigQueryServer
 from tests.support.gcp_credentials import AnonymousGcpCredentials

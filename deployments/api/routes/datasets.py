@@ -7,18 +7,18 @@ from typing import Any
 import pyarrow as pa
 from fastapi import APIRouter, Response
 
-from blocks.errors import LookbookError
-from deployments.api import models
-from deployments.api.access import Reader
-from deployments.api.cursors import Cursor, query_digest, read_cursor, start_of
-from deployments.api.loaded import LoadedSnapshot
-from deployments.api.parameters import CursorQuery, DatasetPath, ListLimit, SnapshotPath, problems
-from deployments.api.problems import Problem
-from deployments.api.queries import is_facet
-from deployments.api.services import Shared
-from deployments.api.shown import dataset_path, json_answer
-from deployments.api.snapshots import Snapshots
-from tasks.datasets.manifest import Manifest
+from lookbook.blocks.errors import LookbookError
+from lookbook.deployments.api import models
+from lookbook.deployments.api.access import Reader
+from lookbook.deployments.api.cursors import Cursor, query_digest, read_cursor, start_of
+from lookbook.deployments.api.loaded import LoadedSnapshot
+from lookbook.deployments.api.parameters import CursorQuery, DatasetPath, ListLimit, SnapshotPath, problems
+from lookbook.deployments.api.problems import Problem
+from lookbook.deployments.api.queries import is_facet
+from lookbook.deployments.api.services import Shared
+from lookbook.deployments.api.shown import dataset_path, json_answer
+from lookbook.deployments.api.snapshots import Snapshots
+from lookbook.tasks.datasets.manifest import Manifest
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 

@@ -7,14 +7,14 @@ from typing import Annotated
 import anyio.to_thread
 from fastapi import APIRouter, Query, Response
 
-from deployments.api import models
-from deployments.api.access import Reader
-from deployments.api.changes import Changes
-from deployments.api.cursors import Cursor, query_digest, read_cursor, start_of
-from deployments.api.parameters import CursorQuery, DatasetPath, LimitQuery, problems
-from deployments.api.problems import Problem
-from deployments.api.services import Shared
-from deployments.api.shown import json_answer
+from lookbook.deployments.api import models
+from lookbook.deployments.api.access import Reader
+from lookbook.deployments.api.changes import Changes
+from lookbook.deployments.api.cursors import Cursor, query_digest, read_cursor, start_of
+from lookbook.deployments.api.parameters import CursorQuery, DatasetPath, LimitQuery, problems
+from lookbook.deployments.api.problems import Problem
+from lookbook.deployments.api.services import Shared
+from lookbook.deployments.api.shown import json_answer
 
 router = APIRouter(prefix="/datasets/{name}/diff", tags=["datasets"])
 

@@ -8,27 +8,27 @@ import anyio.to_thread
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from deployments.api import models_runs as models
-from deployments.api import submissions
-from deployments.api.access import ExportReader, ExportSubmitter, Reader
-from deployments.api.export_requests import (
+from lookbook.deployments.api import models_runs as models
+from lookbook.deployments.api import submissions
+from lookbook.deployments.api.access import ExportReader, ExportSubmitter, Reader
+from lookbook.deployments.api.export_requests import (
     DEPLOYMENT,
     counted,
     finished_already,
     prepared_request,
     run_parameters,
 )
-from deployments.api.objects import object_answer
-from deployments.api.parameters import ListLimit, problems
-from deployments.api.problems import Problem
-from deployments.api.ranges import is_known, wanted_part
-from deployments.api.runs import FINAL, RunState
-from deployments.api.services import Services, Shared
-from deployments.api.shown import ROOT, json_answer
-from deployments.api.submissions import Submission
-from deployments.api.submitting import IdempotencyKey, noted, owned, started, state_of
-from tasks.exports.finished import Finished, find_finished
-from tasks.exports.request import ExportRequest
+from lookbook.deployments.api.objects import object_answer
+from lookbook.deployments.api.parameters import ListLimit, problems
+from lookbook.deployments.api.problems import Problem
+from lookbook.deployments.api.ranges import is_known, wanted_part
+from lookbook.deployments.api.runs import FINAL, RunState
+from lookbook.deployments.api.services import Services, Shared
+from lookbook.deployments.api.shown import ROOT, json_answer
+from lookbook.deployments.api.submissions import Submission
+from lookbook.deployments.api.submitting import IdempotencyKey, noted, owned, started, state_of
+from lookbook.tasks.exports.finished import Finished, find_finished
+from lookbook.tasks.exports.request import ExportRequest
 
 router = APIRouter(prefix="/exports", tags=["exports"])
 

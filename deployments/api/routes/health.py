@@ -7,9 +7,9 @@ from typing import Any
 import anyio.to_thread
 from fastapi import APIRouter, Response
 
-from deployments.api.access import Reader
-from deployments.api.services import Shared
-from deployments.api.shown import json_answer
+from lookbook.deployments.api.access import Reader
+from lookbook.deployments.api.services import Shared
+from lookbook.deployments.api.shown import json_answer
 
 router = APIRouter(tags=["service"])
 

@@ -8,14 +8,14 @@ from typing import Annotated, Any
 import anyio.to_thread
 from fastapi import APIRouter, Query, Request, Response
 
-from deployments.api.access import Reader
-from deployments.api.loaded import LoadedSnapshot
-from deployments.api.objects import object_answer
-from deployments.api.parameters import DatasetPath, OutputPath, Sha256Path, SnapshotQuery, problems
-from deployments.api.problems import Problem
-from deployments.api.services import Services, Shared
-from deployments.api.shown import is_original
-from tasks.datasets.report_pictures import MEDIA_TYPES
+from lookbook.deployments.api.access import Reader
+from lookbook.deployments.api.loaded import LoadedSnapshot
+from lookbook.deployments.api.objects import object_answer
+from lookbook.deployments.api.parameters import DatasetPath, OutputPath, Sha256Path, SnapshotQuery, problems
+from lookbook.deployments.api.problems import Problem
+from lookbook.deployments.api.services import Services, Shared
+from lookbook.deployments.api.shown import is_original
+from lookbook.tasks.datasets.report_pictures import MEDIA_TYPES
 
 router = APIRouter(prefix="/datasets/{name}/images", tags=["images"])
 

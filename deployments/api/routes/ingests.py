@@ -7,16 +7,16 @@ from typing import Annotated, Any
 import anyio.to_thread
 from fastapi import APIRouter, Path, Response
 
-from deployments.api import models_runs as models
-from deployments.api import submissions
-from deployments.api.access import ANYBODY, IngestReader, IngestSubmitter
-from deployments.api.parameters import problems
-from deployments.api.runs import FINAL
-from deployments.api.services import Services, Shared
-from deployments.api.shown import ROOT, dataset_path, json_answer
-from deployments.api.sources import check_source, run_roots
-from deployments.api.submissions import Submission
-from deployments.api.submitting import IdempotencyKey, noted, owned, started, state_of
+from lookbook.deployments.api import models_runs as models
+from lookbook.deployments.api import submissions
+from lookbook.deployments.api.access import ANYBODY, IngestReader, IngestSubmitter
+from lookbook.deployments.api.parameters import problems
+from lookbook.deployments.api.runs import FINAL
+from lookbook.deployments.api.services import Services, Shared
+from lookbook.deployments.api.shown import ROOT, dataset_path, json_answer
+from lookbook.deployments.api.sources import check_source, run_roots
+from lookbook.deployments.api.submissions import Submission
+from lookbook.deployments.api.submitting import IdempotencyKey, noted, owned, started, state_of
 
 router = APIRouter(prefix="/ingests", tags=["ingests"])
 

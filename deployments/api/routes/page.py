@@ -8,8 +8,8 @@ from importlib import resources
 
 from fastapi import APIRouter, Request, Response
 
-from deployments.api.problems import Problem
-from deployments.api.ranges import is_known
+from lookbook.deployments.api.problems import Problem
+from lookbook.deployments.api.ranges import is_known
 
 router = APIRouter(include_in_schema=False)
 
@@ -26,7 +26,7 @@ class _File:
 def _read() -> dict[str, _File]:
     """All files of the page, by their names."""
     found = {}
-    for file in resources.files("deployments.page").iterdir():
+    for file in resources.files("lookbook.deployments.page").iterdir():
         kind = TYPES.get(file.name.rpartition(".")[2])
         if kind is not None:
             content = file.read_bytes()

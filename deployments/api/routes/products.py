@@ -8,14 +8,14 @@ from typing import Annotated, Any
 import anyio.to_thread
 from fastapi import APIRouter, Query, Request, Response
 
-from blocks.errors import UsageError
-from deployments.api import models
-from deployments.api.access import Reader
-from deployments.api.bodies import is_deeper
-from deployments.api.config import ApiConfig
-from deployments.api.cursors import Cursor, read_cursor, start_of
-from deployments.api.loaded import LoadedSnapshot
-from deployments.api.parameters import (
+from lookbook.blocks.errors import UsageError
+from lookbook.deployments.api import models
+from lookbook.deployments.api.access import Reader
+from lookbook.deployments.api.bodies import is_deeper
+from lookbook.deployments.api.config import ApiConfig
+from lookbook.deployments.api.cursors import Cursor, read_cursor, start_of
+from lookbook.deployments.api.loaded import LoadedSnapshot
+from lookbook.deployments.api.parameters import (
     CursorQuery,
     DatasetPath,
     LimitQuery,
@@ -23,14 +23,14 @@ from deployments.api.parameters import (
     SnapshotQuery,
     problems,
 )
-from deployments.api.problems import Problem, encoded
-from deployments.api.product_page import product_detail
-from deployments.api.queries import Query as Asked
-from deployments.api.queries import count_values, find, make_query
-from deployments.api.services import Services, Shared
-from deployments.api.shown import json_answer, product_rows, wanted_columns
-from tasks.exports.filter_text import read_conditions
-from tasks.exports.filters import Filter, read_filter
+from lookbook.deployments.api.problems import Problem, encoded
+from lookbook.deployments.api.product_page import product_detail
+from lookbook.deployments.api.queries import Query as Asked
+from lookbook.deployments.api.queries import count_values, find, make_query
+from lookbook.deployments.api.services import Services, Shared
+from lookbook.deployments.api.shown import json_answer, product_rows, wanted_columns
+from lookbook.tasks.exports.filter_text import read_conditions
+from lookbook.tasks.exports.filters import Filter, read_filter
 
 router = APIRouter(prefix="/datasets/{name}/products", tags=["products"])
 

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from fastapi import APIRouter, Query, Response
 
-from deployments.api import models
-from deployments.api.access import Reader
-from deployments.api.cursors import Cursor, query_digest, read_cursor, start_of
-from deployments.api.parameters import CursorQuery, DatasetPath, LimitQuery, SnapshotQuery, problems
-from deployments.api.problems import Problem
-from deployments.api.services import Shared
-from deployments.api.shown import json_answer
+from lookbook.deployments.api import models
+from lookbook.deployments.api.access import Reader
+from lookbook.deployments.api.cursors import Cursor, query_digest, read_cursor, start_of
+from lookbook.deployments.api.parameters import CursorQuery, DatasetPath, LimitQuery, SnapshotQuery, problems
+from lookbook.deployments.api.problems import Problem
+from lookbook.deployments.api.services import Shared
+from lookbook.deployments.api.shown import json_answer
 
 router = APIRouter(prefix="/datasets/{name}/rejects", tags=["rejects"])
 

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from blocks.errors import LookbookError
-from tasks.datasets.sources.base import SourceFile
-from tasks.datasets.sources.folder import Refusal, numbered
-from tasks.datasets.sources.unpacking import damaged, unpacked_tar
-from tasks.images.items import Locator
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.datasets.sources.base import SourceFile
+from lookbook.tasks.datasets.sources.folder import Refusal, numbered
+from lookbook.tasks.datasets.sources.unpacking import damaged, unpacked_tar
+from lookbook.tasks.images.items import Locator
 
 
 @dataclass(frozen=True)

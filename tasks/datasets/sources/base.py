@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from tasks.images.items import Locator
+from lookbook.tasks.images.items import Locator
 
 #: Names with these endings are taken for images; what they really are, the decoder says.
 IMAGE_EXTENSIONS = frozenset(

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING
 import fasteners
 from pydantic import BaseModel, ValidationError
 
-from blocks.errors import LookbookError, OutOfReachError, TransientError
-from tasks.datasets.sources.unpacking import RESERVE_BYTES
-from tasks.images import progress
+from lookbook.blocks.errors import LookbookError, OutOfReachError, TransientError
+from lookbook.tasks.datasets.sources.unpacking import RESERVE_BYTES
+from lookbook.tasks.images import progress
 
 if TYPE_CHECKING:
-    from blocks.kaggle_api import RemoteFile
+    from lookbook.blocks.kaggle_api import RemoteFile
 
 _downloading = threading.Lock()
 #: Opens the remote file at a byte, if it is still the one with this validator.

@@ -7,9 +7,9 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from blocks.errors import LookbookError
-from tasks.datasets.sources.base import SourceFile
-from tasks.images.items import Locator
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.datasets.sources.base import SourceFile
+from lookbook.tasks.images.items import Locator
 
 Refusal = tuple[str, str]
 

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, unquote
 
-from blocks.errors import LookbookError, MissingError, TransientError, UsageError
-from blocks.extras import INSTALL
-from tasks.datasets.sources.base import Source, SourceFile
-from tasks.datasets.sources.downloading import Download, Patience, remove
-from tasks.datasets.sources.local import open_path
+from lookbook.blocks.errors import LookbookError, MissingError, TransientError, UsageError
+from lookbook.blocks.extras import INSTALL
+from lookbook.tasks.datasets.sources.base import Source, SourceFile
+from lookbook.tasks.datasets.sources.downloading import Download, Patience, remove
+from lookbook.tasks.datasets.sources.local import open_path
 
 if TYPE_CHECKING:
-    from blocks.kaggle import KaggleCredentials
-    from blocks.kaggle_api import KaggleDatasets, RemoteFile
+    from lookbook.blocks.kaggle import KaggleCredentials
+    from lookbook.blocks.kaggle_api import KaggleDatasets, RemoteFile
 
 TAKES = "It takes kaggle://owner/dataset, with @version and /file where they are wanted: kaggle://ann/shoes@3/a.zip"
 #: Names of files that an error tells.
@@ -153,7 +153,7 @@ class KaggleSource:
 
     @cached_property
     def _kaggle(self) -> KaggleDatasets:
-        from blocks.kaggle import KaggleCredentials  # noqa: PLC0415 - imports Prefect, whose settings come first
+        from lookbook.blocks.kaggle import KaggleCredentials  # noqa: PLC0415 - imports Prefect, whose settings come first
 
         return (self._credentials or KaggleCredentials()).datasets()
 

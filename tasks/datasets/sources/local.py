@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from blocks.errors import UsageError
-from tasks.datasets.sources.archive import TarSource, ZipSource
-from tasks.datasets.sources.base import Source
-from tasks.datasets.sources.folder import FolderSource
+from lookbook.blocks.errors import UsageError
+from lookbook.tasks.datasets.sources.archive import TarSource, ZipSource
+from lookbook.tasks.datasets.sources.base import Source
+from lookbook.tasks.datasets.sources.folder import FolderSource
 
 _TAR_NAME = re.compile(r"\.(tar|tar\.(gz|bz2|xz)|tgz|tbz2?|txz)$", re.IGNORECASE)
 _TAR_MAGICS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from blocks.errors import UsageError
-from blocks.settings import read_settings
-from tasks.datasets.sources.base import Source
-from tasks.datasets.sources.kaggle import KaggleSource
-from tasks.datasets.sources.local import TAKES, open_path
-from tasks.datasets.sources.sample import SampleSource
+from lookbook.blocks.errors import UsageError
+from lookbook.blocks.settings import read_settings
+from lookbook.tasks.datasets.sources.base import Source
+from lookbook.tasks.datasets.sources.kaggle import KaggleSource
+from lookbook.tasks.datasets.sources.local import TAKES, open_path
+from lookbook.tasks.datasets.sources.sample import SampleSource
 
 if TYPE_CHECKING:
-    from blocks.kaggle import KaggleCredentials
+    from lookbook.blocks.kaggle import KaggleCredentials
 
 INBOX = "inbox://"
 KAGGLE = "kaggle://"

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from blocks.errors import LookbookError, UsageError
-from tasks.datasets.sources.base import SourceFile
-from tasks.datasets.sources.folder import FolderSource
-from tasks.datasets.sources.sample_rows import HEADER, catalogue_lines, csv_text, image_file, style_file
+from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.tasks.datasets.sources.base import SourceFile
+from lookbook.tasks.datasets.sources.folder import FolderSource
+from lookbook.tasks.datasets.sources.sample_rows import HEADER, catalogue_lines, csv_text, image_file, style_file
 
 MAX_IMAGES = 1_000_000
 #: Raise it when other files are written: samples of another version are made anew.

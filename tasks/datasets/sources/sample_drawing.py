@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from PIL import ExifTags, Image, ImageChops, ImageColor, ImageDraw, ImageFilter
 from PIL.TiffImagePlugin import IFDRational
 
-from tasks.datasets.sources.sample_geometry import HEIGHT, WIDTH, Layer, Point
-from tasks.datasets.sources.sample_shapes import SHAPES, VARIANTS, layers_of
+from lookbook.tasks.datasets.sources.sample_geometry import HEIGHT, WIDTH, Layer, Point
+from lookbook.tasks.datasets.sources.sample_shapes import SHAPES, VARIANTS, layers_of
 
 #: Images up to this longer edge, in pixels, are drawn at twice their size.
 DRAWN_FINER = 600

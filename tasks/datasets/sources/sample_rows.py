@@ -8,7 +8,7 @@ import json
 import random
 from collections.abc import Iterable
 
-from tasks.datasets.sources.sample_drawing import COLOURS, Photo, encoded
+from lookbook.tasks.datasets.sources.sample_drawing import COLOURS, Photo, encoded
 
 HEADER = [
     "id",

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
-from tasks.datasets.sources.sample_geometry import (
+from lookbook.tasks.datasets.sources.sample_geometry import (
     DARK,
     GOLD,
     METAL,

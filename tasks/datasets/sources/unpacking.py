@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from blocks.errors import LookbookError
+from lookbook.blocks.errors import LookbookError
 
 Packed = gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile
 

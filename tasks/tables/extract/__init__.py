@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from blocks.errors import LookbookError
-from tasks.tables.batches import incremental_of, is_stateful, stage_batch
-from tasks.tables.context import Context, Staged
-from tasks.tables.extract.cursor import Cursor
-from tasks.tables.extract.file_sources import read_files, read_objects
-from tasks.tables.extract.inputs import commit_inputs, taken_inputs
-from tasks.tables.extract.pieces import Notes, Piece, TakenInput
-from tasks.tables.extract.stage_rows import Plan, stage_pieces, staged_before
-from tasks.tables.spec.sources import FileSource, HttpSource, ObjectsSource
-from tasks.tables.spec.tasks import ExtractTask
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.tables.batches import incremental_of, is_stateful, stage_batch
+from lookbook.tasks.tables.context import Context, Staged
+from lookbook.tasks.tables.extract.cursor import Cursor
+from lookbook.tasks.tables.extract.file_sources import read_files, read_objects
+from lookbook.tasks.tables.extract.inputs import commit_inputs, taken_inputs
+from lookbook.tasks.tables.extract.pieces import Notes, Piece, TakenInput
+from lookbook.tasks.tables.extract.stage_rows import Plan, stage_pieces, staged_before
+from lookbook.tasks.tables.spec.sources import FileSource, HttpSource, ObjectsSource
+from lookbook.tasks.tables.spec.tasks import ExtractTask
 
 __all__ = ["TakenInput", "commit_inputs", "extract", "extract_plan", "taken_inputs"]
 
@@ -66,9 +66,9 @@ def _read(context: Context, name: str, task: ExtractTask, plan: Plan, notes: Not
     if isinstance(source, ObjectsSource):
         return read_objects(context, name, source, notes)
     if isinstance(source, HttpSource):
-        from tasks.tables.extract.http_source import read_http  # noqa: PLC0415 - each run needs only some of them
+        from lookbook.tasks.tables.extract.http_source import read_http  # noqa: PLC0415 - each run needs only some of them
 
         return read_http(context, name, source, notes, skip_unchanged=task.skip_unchanged)
-    from tasks.tables.extract.sql_source import read_sql  # noqa: PLC0415 - imports SQLAlchemy
+    from lookbook.tasks.tables.extract.sql_source import read_sql  # noqa: PLC0415 - imports SQLAlchemy
 
     return read_sql(context, source, plan.cursor, notes)

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import httpx
 
-from blocks.errors import LookbookError, TransientError
+from lookbook.blocks.errors import LookbookError, TransientError
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 

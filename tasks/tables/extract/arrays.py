@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pyarrow as pa
 
-from tasks.tables.extract.json_values import as_json
+from lookbook.tasks.tables.extract.json_values import as_json
 
 #: What becomes text: Arrow would take it as something else, or not at all.
 _AS_TEXT = (dict, list, tuple, set, frozenset, UUID, timedelta)

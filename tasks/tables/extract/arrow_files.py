@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.tables.extract.arrays import text_of, to_array
-from tasks.tables.extract.json_values import SEPARATOR
-from tasks.tables.extract.pieces import Piece, UnreadableError, located
+from lookbook.tasks.tables.extract.arrays import text_of, to_array
+from lookbook.tasks.tables.extract.json_values import SEPARATOR
+from lookbook.tasks.tables.extract.pieces import Piece, UnreadableError, located
 
 #: Rows that are read at a time, and bytes.
 ROWS, BUFFER = 32_768, 2**20

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tasks.tables.extract.csv_records import UNFINISHED, Record, record_at, requoted
-from tasks.tables.extract.csv_scan import Array, Lines, scan
-from tasks.tables.extract.pieces import MAX_RECORD, Reject, shortened
-from tasks.tables.extract.text import shown_bytes
+from lookbook.tasks.tables.extract.csv_records import UNFINISHED, Record, record_at, requoted
+from lookbook.tasks.tables.extract.csv_scan import Array, Lines, scan
+from lookbook.tasks.tables.extract.pieces import MAX_RECORD, Reject, shortened
+from lookbook.tasks.tables.extract.text import shown_bytes
 
 #: Rules with why they hold.
 BAD_ENCODING = ("bad_encoding", "bytes that the encoding has no character for")

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from blocks.errors import LookbookError
-from tasks.tables.extract.csv_blocks import Records, Splitter, in_order, whole_lines
-from tasks.tables.extract.csv_records import UNFINISHED, Record, record_at, value_of
-from tasks.tables.extract.pieces import MAX_RECORD, Piece, UnreadableError, located, unique_names
-from tasks.tables.extract.text import Readable, utf8_blocks
-from tasks.tables.spec.sources import Delimited
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.tables.extract.csv_blocks import Records, Splitter, in_order, whole_lines
+from lookbook.tasks.tables.extract.csv_records import UNFINISHED, Record, record_at, value_of
+from lookbook.tasks.tables.extract.pieces import MAX_RECORD, Piece, UnreadableError, located, unique_names
+from lookbook.tasks.tables.extract.text import Readable, utf8_blocks
+from lookbook.tasks.tables.spec.sources import Delimited
 
 #: What separates fields where nothing else is said, and how many lines are asked.
 DELIMITERS, ASKED_LINES = ",;\t|", 20

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from tasks.tables.extract.pieces import MAX_RECORD
+from lookbook.tasks.tables.extract.pieces import MAX_RECORD
 
 #: A quote that opens a field and is not closed as RFC 4180 says; a record that goes on behind what was read.
 BROKEN, UNFINISHED = "broken", "unfinished"

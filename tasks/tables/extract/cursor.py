@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from blocks.errors import LookbookError
-from tasks.tables.extract.arrays import text_of
-from tasks.tables.extract.cursor_keys import (
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.tables.extract.arrays import text_of
+from lookbook.tasks.tables.extract.cursor_keys import (
     CursorKind,
     Exact,
     behind,
@@ -25,11 +25,11 @@ from tasks.tables.extract.cursor_keys import (
     keys_of,
     kind_of,
 )
-from tasks.tables.extract.json_values import as_json
-from tasks.tables.extract.names import column_named
-from tasks.tables.extract.pieces import Piece, Reject, raw_of, shortened
-from tasks.tables.spec.loading import Incremental
-from tasks.tables.staging import INPUT, LINE
+from lookbook.tasks.tables.extract.json_values import as_json
+from lookbook.tasks.tables.extract.names import column_named
+from lookbook.tasks.tables.extract.pieces import Piece, Reject, raw_of, shortened
+from lookbook.tasks.tables.spec.loading import Incremental
+from lookbook.tasks.tables.staging import INPUT, LINE
 
 #: Different rows with the highest value of the cursor that are remembered, at the most.
 MAX_BOUNDARY = 100_000

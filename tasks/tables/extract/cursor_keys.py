@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from blocks.errors import LookbookError
+from lookbook.blocks.errors import LookbookError
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from blocks.errors import LookbookError, ObjectNotFoundError, OutOfReachError
-from tasks.tables.context import Context
-from tasks.tables.extract.files import Reading, read_file, read_or_reject
-from tasks.tables.extract.inputs import known_fingerprints, running_digest
-from tasks.tables.extract.pieces import Notes, Piece, TakenInput, UnreadableError
-from tasks.tables.extract.places import Found, described, find_files, local
-from tasks.tables.spec.sources import FileSource, ObjectsSource
-from tasks.tables.spec.templates import render
+from lookbook.blocks.errors import LookbookError, ObjectNotFoundError, OutOfReachError
+from lookbook.tasks.tables.context import Context
+from lookbook.tasks.tables.extract.files import Reading, read_file, read_or_reject
+from lookbook.tasks.tables.extract.inputs import known_fingerprints, running_digest
+from lookbook.tasks.tables.extract.pieces import Notes, Piece, TakenInput, UnreadableError
+from lookbook.tasks.tables.extract.places import Found, described, find_files, local
+from lookbook.tasks.tables.spec.sources import FileSource, ObjectsSource
+from lookbook.tasks.tables.spec.templates import render
 
 #: A file that was changed within this time may still be written: it is looked at again after it.
 SETTLE = timedelta(seconds=1)

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from blocks.errors import OutOfReachError
-from tasks.tables.extract.arrow_files import read_parquet
-from tasks.tables.extract.csv_files import read_csv
-from tasks.tables.extract.json_files import read_json, read_json_lines
-from tasks.tables.extract.kinds import Kind
-from tasks.tables.extract.packed import Member, as_file, check, members, opened
-from tasks.tables.extract.pieces import Piece, Reject, UnreadableError
-from tasks.tables.spec.sources import Delimited, FileFormat
+from lookbook.blocks.errors import OutOfReachError
+from lookbook.tasks.tables.extract.arrow_files import read_parquet
+from lookbook.tasks.tables.extract.csv_files import read_csv
+from lookbook.tasks.tables.extract.json_files import read_json, read_json_lines
+from lookbook.tasks.tables.extract.kinds import Kind
+from lookbook.tasks.tables.extract.packed import Member, as_file, check, members, opened
+from lookbook.tasks.tables.extract.pieces import Piece, Reject, UnreadableError
+from lookbook.tasks.tables.spec.sources import Delimited, FileFormat
 
 
 @dataclass(frozen=True)

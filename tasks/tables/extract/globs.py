@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from blocks.errors import LookbookError
+from lookbook.blocks.errors import LookbookError
 
 _MAGIC = re.compile(r"[*?\[]")
 

@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-from blocks.errors import LookbookError, TransientError
+from lookbook.blocks.errors import LookbookError, TransientError
 
 NOT_MODIFIED, PARTIAL, BAD_RANGE = 304, 206, 416
 #: Too many requests, a request that took too long, and server errors: worth another try.

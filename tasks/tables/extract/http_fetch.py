@@ -15,10 +15,10 @@ from typing import Any
 
 import httpx
 
-from blocks.errors import LookbookError, TransientError
-from tasks.datasets.sources.downloading import Patience
-from tasks.tables.extract import http_answers as answers
-from tasks.tables.extract.addresses import PublicTransport
+from lookbook.blocks.errors import LookbookError, TransientError
+from lookbook.tasks.datasets.sources.downloading import Patience
+from lookbook.tasks.tables.extract import http_answers as answers
+from lookbook.tasks.tables.extract.addresses import PublicTransport
 
 #: Seconds for a connection, and between two pieces of an answer.
 TIMEOUT = 30.0

@@ -10,16 +10,16 @@ from typing import Any
 
 import httpx
 
-from blocks.errors import LookbookError
-from tasks.datasets.sources.downloading import Patience
-from tasks.tables.context import Context
-from tasks.tables.extract.files import Reading, read_file
-from tasks.tables.extract.http_answers import shown
-from tasks.tables.extract.http_fetch import Asked, Fetched, fetch
-from tasks.tables.extract.kinds import kind_of_media_type, kind_of_name
-from tasks.tables.extract.pieces import Notes, Piece, UnreadableError
-from tasks.tables.spec.sources import HttpSource
-from tasks.tables.spec.templates import render
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.datasets.sources.downloading import Patience
+from lookbook.tasks.tables.context import Context
+from lookbook.tasks.tables.extract.files import Reading, read_file
+from lookbook.tasks.tables.extract.http_answers import shown
+from lookbook.tasks.tables.extract.http_fetch import Asked, Fetched, fetch
+from lookbook.tasks.tables.extract.kinds import kind_of_media_type, kind_of_name
+from lookbook.tasks.tables.extract.pieces import Notes, Piece, UnreadableError
+from lookbook.tasks.tables.spec.sources import HttpSource
+from lookbook.tasks.tables.spec.templates import render
 
 #: With faults of servers; tests have none.
 PATIENCE = Patience()

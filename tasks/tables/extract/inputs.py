@@ -9,11 +9,11 @@ from datetime import datetime
 
 import asyncpg
 
-from blocks.errors import ObjectNotFoundError
-from blocks.lake import Lake
-from blocks.registry import Registry
-from tasks.tables.context import Staged
-from tasks.tables.extract.pieces import TakenInput
+from lookbook.blocks.errors import ObjectNotFoundError
+from lookbook.blocks.lake import Lake
+from lookbook.blocks.registry import Registry
+from lookbook.tasks.tables.context import Staged
+from lookbook.tasks.tables.extract.pieces import TakenInput
 
 #: Inputs that one statement asks or writes.
 CHUNK = 10_000

@@ -7,12 +7,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.tables.extract.arrays import to_array
-from tasks.tables.extract.json_stream import Found, JsonStream, fault_of, parse
-from tasks.tables.extract.json_values import AmbiguousNameError, as_json, flat
-from tasks.tables.extract.pieces import MAX_RECORD, Piece, Reject, located, shortened
-from tasks.tables.extract.shape import check_width
-from tasks.tables.extract.text import Readable, has_marks, shown, text_blocks
+from lookbook.tasks.tables.extract.arrays import to_array
+from lookbook.tasks.tables.extract.json_stream import Found, JsonStream, fault_of, parse
+from lookbook.tasks.tables.extract.json_values import AmbiguousNameError, as_json, flat
+from lookbook.tasks.tables.extract.pieces import MAX_RECORD, Piece, Reject, located, shortened
+from lookbook.tasks.tables.extract.shape import check_width
+from lookbook.tasks.tables.extract.text import Readable, has_marks, shown, text_blocks
 
 #: What is put together at the most: rows, characters of their text, cells of their table.
 ROWS, CHARACTERS, CELLS = 20_000, 8 * 2**20, 4_000_000

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from tasks.tables.extract.pieces import MAX_RECORD
-from tasks.tables.extract.text import has_marks
+from lookbook.tasks.tables.extract.pieces import MAX_RECORD
+from lookbook.tasks.tables.extract.text import has_marks
 
 _BETWEEN = re.compile(r"[\s,]*")
 #: Strings that end on their line, and what opens and closes.

@@ -15,9 +15,9 @@ from lzma import LZMAError
 from pathlib import Path
 from typing import IO, cast
 
-from tasks.datasets.sources.archive import ArchiveBounds
-from tasks.tables.extract.kinds import Kind, kind_of_name
-from tasks.tables.extract.pieces import UnreadableError
+from lookbook.tasks.datasets.sources.archive import ArchiveBounds
+from lookbook.tasks.tables.extract.kinds import Kind, kind_of_name
+from lookbook.tasks.tables.extract.pieces import UnreadableError
 
 BOUNDS = ArchiveBounds(max_entries=100_000)
 _GZIP, _ZIP = b"\x1f\x8b", (b"PK\x03\x04", b"PK\x05\x06")

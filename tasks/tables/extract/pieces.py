@@ -9,10 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from blocks.errors import LookbookError
-from tasks.tables.extract.arrays import text_of
-from tasks.tables.extract.json_values import as_json
-from tasks.tables.staging import INPUT, LINE, REJECT_SCHEMA
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.tables.extract.arrays import text_of
+from lookbook.tasks.tables.extract.json_values import as_json
+from lookbook.tasks.tables.staging import INPUT, LINE, REJECT_SCHEMA
 
 #: A record of a text file has no more bytes: what is longer is a reject.
 MAX_RECORD = 16 * 2**20

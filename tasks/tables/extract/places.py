@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from blocks.errors import LookbookError
-from blocks.lake import Lake
-from blocks.settings import read_settings
-from tasks.tables.extract.globs import compiled, is_pattern, matching, split_pattern
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.lake import Lake
+from lookbook.blocks.settings import read_settings
+from lookbook.tasks.tables.extract.globs import compiled, is_pattern, matching, split_pattern
 
 LAKE, INBOX = "lake://", "inbox://"
 

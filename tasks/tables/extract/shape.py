@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping
 
 import pyarrow as pa
 
-from blocks.errors import LookbookError
-from tasks.tables.engine import unified
-from tasks.tables.extract.arrays import text_of
-from tasks.tables.staging import INPUT, LINE
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.tables.engine import unified
+from lookbook.tasks.tables.extract.arrays import text_of
+from lookbook.tasks.tables.staging import INPUT, LINE
 
 #: A table of more columns is none: most likely values stand where names should.
 MAX_COLUMNS = 5000

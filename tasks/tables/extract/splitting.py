@@ -5,10 +5,10 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.tables.extract.arrays import text_of
-from tasks.tables.extract.names import column_named, group_of
-from tasks.tables.extract.pieces import Piece, Reject, raw_of, shortened
-from tasks.tables.staging import INPUT, LINE
+from lookbook.tasks.tables.extract.arrays import text_of
+from lookbook.tasks.tables.extract.names import column_named, group_of
+from lookbook.tasks.tables.extract.pieces import Piece, Reject, raw_of, shortened
+from lookbook.tasks.tables.staging import INPUT, LINE
 
 
 def split(piece: Piece, by: str) -> tuple[dict[str, pa.Table], list[Reject]]:

@@ -12,8 +12,8 @@ from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
-from blocks.errors import LookbookError
-from tasks.tables.extract.sql_types import keep_exact
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.tables.extract.sql_types import keep_exact
 
 #: Drivers that wait in an event loop, each with one of the same database that does not.
 SYNC_DRIVERS = {

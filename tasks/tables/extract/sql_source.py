@@ -14,16 +14,16 @@ from pydantic import JsonValue
 from sqlalchemy.engine import Connection, CursorResult
 from sqlalchemy.exc import DBAPIError, InterfaceError, NoSuchTableError, OperationalError, SQLAlchemyError
 
-from blocks.errors import LookbookError, OutOfReachError
-from tasks.tables.context import Context
-from tasks.tables.extract.arrays import to_array
-from tasks.tables.extract.cursor import Cursor
-from tasks.tables.extract.cursor_keys import Exact
-from tasks.tables.extract.names import column_named
-from tasks.tables.extract.pieces import Notes, Piece, located, unique_names
-from tasks.tables.extract.sql_connect import opened
-from tasks.tables.extract.sql_types import query_types, table_types
-from tasks.tables.spec.sources import SqlSource
+from lookbook.blocks.errors import LookbookError, OutOfReachError
+from lookbook.tasks.tables.context import Context
+from lookbook.tasks.tables.extract.arrays import to_array
+from lookbook.tasks.tables.extract.cursor import Cursor
+from lookbook.tasks.tables.extract.cursor_keys import Exact
+from lookbook.tasks.tables.extract.names import column_named
+from lookbook.tasks.tables.extract.pieces import Notes, Piece, located, unique_names
+from lookbook.tasks.tables.extract.sql_connect import opened
+from lookbook.tasks.tables.extract.sql_types import query_types, table_types
+from lookbook.tasks.tables.spec.sources import SqlSource
 
 #: Dialects that know times with a zone; the others get the clock of the logical date's zone.
 _ZONED = ("postgresql", "mssql", "oracle")

@@ -10,14 +10,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from blocks.errors import LookbookError
-from tasks.tables.context import Context, Staged
-from tasks.tables.extract.cursor import Cursor
-from tasks.tables.extract.inputs import write_taken
-from tasks.tables.extract.pieces import Notes, Piece, Reject, rejects_table
-from tasks.tables.extract.shape import Shape
-from tasks.tables.extract.splitting import split
-from tasks.tables.staging import Stage, StageWriter, read_stage, stage_folder, without
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.tables.context import Context, Staged
+from lookbook.tasks.tables.extract.cursor import Cursor
+from lookbook.tasks.tables.extract.inputs import write_taken
+from lookbook.tasks.tables.extract.pieces import Notes, Piece, Reject, rejects_table
+from lookbook.tasks.tables.extract.shape import Shape
+from lookbook.tasks.tables.extract.splitting import split
+from lookbook.tasks.tables.staging import Stage, StageWriter, read_stage, stage_folder, without
 
 #: Rows and bytes that are written at a time; bytes that all groups together hold back.
 ROWS, BYTES, ALL_BYTES = 50_000, 16 * 2**20, 64 * 2**20

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Protocol
 
-from blocks.errors import LookbookError
-from tasks.tables.extract.pieces import UnreadableError
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.tables.extract.pieces import UnreadableError
 
 #: Bytes that are read at a time.
 BLOCK = 4 * 2**20

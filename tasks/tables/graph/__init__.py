@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from tasks.tables.graph.checking import check_graph
+from lookbook.tasks.tables.graph.checking import check_graph
 
 if TYPE_CHECKING:
-    from tasks.tables.graph.building import GraphResult, build
+    from lookbook.tasks.tables.graph.building import GraphResult, build
 
 __all__ = ["GraphResult", "build", "check_graph"]
 
@@ -14,6 +14,6 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - what building defines
     """What builds is imported when it is asked for: specs are checked before Prefect may be imported."""
     if name not in __all__:
         raise AttributeError(name)
-    from tasks.tables.graph import building  # noqa: PLC0415
+    from lookbook.tasks.tables.graph import building  # noqa: PLC0415
 
     return getattr(building, name)

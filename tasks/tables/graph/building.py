@@ -8,17 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from blocks.errors import UsageError
-from tasks.tables.batches import LENGTH
-from tasks.tables.context import Context, Staged
-from tasks.tables.graph.checking import check_graph
-from tasks.tables.graph.edges import link_edges, mention_edges
-from tasks.tables.graph.left_out import LeftOut
-from tasks.tables.graph.nodes import Nodes
-from tasks.tables.graph.output import node_link, publish
-from tasks.tables.graph.queries import Row, answer
-from tasks.tables.graph.tables import table_batches
-from tasks.tables.spec.tasks import GraphTask
+from lookbook.blocks.errors import UsageError
+from lookbook.tasks.tables.batches import LENGTH
+from lookbook.tasks.tables.context import Context, Staged
+from lookbook.tasks.tables.graph.checking import check_graph
+from lookbook.tasks.tables.graph.edges import link_edges, mention_edges
+from lookbook.tasks.tables.graph.left_out import LeftOut
+from lookbook.tasks.tables.graph.nodes import Nodes
+from lookbook.tasks.tables.graph.output import node_link, publish
+from lookbook.tasks.tables.graph.queries import Row, answer
+from lookbook.tasks.tables.graph.tables import table_batches
+from lookbook.tasks.tables.spec.tasks import GraphTask
 
 #: So many rows of each answer are told with the result; all are in the lake.
 TOP = 10

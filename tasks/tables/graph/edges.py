@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from tasks.tables.graph.left_out import LeftOut
-from tasks.tables.graph.nodes import Nodes
-from tasks.tables.graph.terms import Terms
-from tasks.tables.spec.graphs import Link, Mention
+from lookbook.tasks.tables.graph.left_out import LeftOut
+from lookbook.tasks.tables.graph.nodes import Nodes
+from lookbook.tasks.tables.graph.terms import Terms
+from lookbook.tasks.tables.spec.graphs import Link, Mention
 
 #: So many values without a node are named.
 _EXAMPLES = 3

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from blocks.registry import copy_rows
-from tasks.tables.context import Context
-from tasks.tables.load.books import COLUMNS
-from tasks.tables.staging import INPUT, LINE
+from lookbook.blocks.registry import copy_rows
+from lookbook.tasks.tables.context import Context
+from lookbook.tasks.tables.load.books import COLUMNS
+from lookbook.tasks.tables.staging import INPUT, LINE
 
 if TYPE_CHECKING:
     import asyncpg

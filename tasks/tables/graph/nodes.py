@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tasks.tables.graph.left_out import LeftOut
-from tasks.tables.graph.tables import Batches, as_text
-from tasks.tables.spec.graphs import Entity, Link
-from tasks.tables.staging import INPUT, LINE
+from lookbook.tasks.tables.graph.left_out import LeftOut
+from lookbook.tasks.tables.graph.tables import Batches, as_text
+from lookbook.tasks.tables.spec.graphs import Entity, Link
+from lookbook.tasks.tables.staging import INPUT, LINE
 
 
 @dataclass

@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blocks.lake import Lake
-from tasks.tables.graph.edges import Edge, Node
-from tasks.tables.graph.queries import Row
-from tasks.tables.spec.graphs import Query
+from lookbook.blocks.lake import Lake
+from lookbook.tasks.tables.graph.edges import Edge, Node
+from lookbook.tasks.tables.graph.queries import Row
+from lookbook.tasks.tables.spec.graphs import Query
 
 NODES = pa.schema([(name, pa.string()) for name in ("id", "entity", "key", "label")])
 EDGES = pa.schema(

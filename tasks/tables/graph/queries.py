@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
-from tasks.tables.graph.edges import Edge, Node
-from tasks.tables.spec.graphs import Query
+from lookbook.tasks.tables.graph.edges import Edge, Node
+from lookbook.tasks.tables.spec.graphs import Query
 
 Row = dict[str, str | int]
 

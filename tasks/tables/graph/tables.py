@@ -12,12 +12,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blocks.errors import LookbookError, UsageError
-from blocks.lake import Lake
-from blocks.workspace import Workspace
-from tasks.tables.context import Staged
-from tasks.tables.engine import quoted
-from tasks.tables.staging import INPUT, LINE
+from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.blocks.lake import Lake
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.tables.context import Staged
+from lookbook.tasks.tables.engine import quoted
+from lookbook.tasks.tables.staging import INPUT, LINE
 
 #: Rows that are held at a time.
 _BATCH = 4096
@@ -56,7 +56,7 @@ def table_batches(
 
 
 def _lake_table(workspace: Workspace, name: str, columns: Sequence[str]) -> pa.Table:
-    from tasks.tables.query import query  # noqa: PLC0415 - late: importing the tasks is to be quick
+    from lookbook.tasks.tables.query import query  # noqa: PLC0415 - late: importing the tasks is to be quick
 
     order = ", ".join(str(n) for n in range(1, len(columns) + 1))
     source = ".".join(map(quoted, name.split(".")))

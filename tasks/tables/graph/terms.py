@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from tasks.tables.graph.folding import fold, marked
+from lookbook.tasks.tables.graph.folding import fold, marked
 
 
 class Terms:

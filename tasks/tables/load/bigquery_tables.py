@@ -17,24 +17,35 @@ from typing import TYPE_CHECKING
 import sqlglot
 from sqlglot import exp
 
-from blocks import bigquery_fences as fences
-from blocks.bigquery_landing import LandedRows, landed_files
-from blocks.bigquery_sql import literal, quoted
-from blocks.bigquery_staging import LEFTOVERS_STAND
-from blocks.bigquery_warehouse import BigQueryWarehouse
-from blocks.warehouse import FEEDS_SCHEMA
-from tasks.tables.engine import engine, text
-from tasks.tables.engine import quoted as duckdb_name
-from tasks.tables.load import statements as sql
-from tasks.tables.load.column_types import BINARY, BOOL, DATE, DATETIME, FLOAT, INSTANT, INTEGER, JSON, TEXT, TIME
-from tasks.tables.load.counts import check_written
-from tasks.tables.load.job import LoadJob, TableState
-from tasks.tables.load.prepare import FILE_BYTES
+from lookbook.blocks import bigquery_fences as fences
+from lookbook.blocks.bigquery_landing import LandedRows, landed_files
+from lookbook.blocks.bigquery_sql import literal, quoted
+from lookbook.blocks.bigquery_staging import LEFTOVERS_STAND
+from lookbook.blocks.bigquery_warehouse import BigQueryWarehouse
+from lookbook.blocks.warehouse import FEEDS_SCHEMA
+from lookbook.tasks.tables.engine import engine, text
+from lookbook.tasks.tables.engine import quoted as duckdb_name
+from lookbook.tasks.tables.load import statements as sql
+from lookbook.tasks.tables.load.column_types import (
+    BINARY,
+    BOOL,
+    DATE,
+    DATETIME,
+    FLOAT,
+    INSTANT,
+    INTEGER,
+    JSON,
+    TEXT,
+    TIME,
+)
+from lookbook.tasks.tables.load.counts import check_written
+from lookbook.tasks.tables.load.job import LoadJob, TableState
+from lookbook.tasks.tables.load.prepare import FILE_BYTES
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import SchemaField, Table
 
-    from blocks.bigquery_store import Store
+    from lookbook.blocks.bigquery_store import Store
 
 #: What the landing table's schema is called until statements are placed.
 LANDING = "landing"

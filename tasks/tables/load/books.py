@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blocks.registry import Registry, copy_rows
-from blocks.workspace import Workspace
-from tasks.tables.engine import engine, text
-from tasks.tables.staging import INPUT, LINE
+from lookbook.blocks.registry import Registry, copy_rows
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.tables.engine import engine, text
+from lookbook.tasks.tables.staging import INPUT, LINE
 
 if TYPE_CHECKING:
     import asyncpg

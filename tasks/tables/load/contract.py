@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from blocks.errors import LookbookError
-from tasks.tables.engine import quoted, text
-from tasks.tables.load.column_types import TEXT, dlt_name, fitted
-from tasks.tables.load.incoming import ROWS, Incoming, count, filled, inferred_types
-from tasks.tables.spec.loading import LoadSettings
-from tasks.tables.staging import INPUT, LINE
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.tables.engine import quoted, text
+from lookbook.tasks.tables.load.column_types import TEXT, dlt_name, fitted
+from lookbook.tasks.tables.load.incoming import ROWS, Incoming, count, filled, inferred_types
+from lookbook.tasks.tables.spec.loading import LoadSettings
+from lookbook.tasks.tables.staging import INPUT, LINE
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from blocks.errors import LookbookError
-from tasks.tables.load.job import LoadJob
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.tables.load.job import LoadJob
 
 
 def check_written(job: LoadJob, written: int, wanted: int, *, fewer: bool = False) -> None:

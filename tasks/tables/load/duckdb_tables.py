@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from blocks.duckdb_warehouse import DuckDBWarehouse
-from blocks.warehouse import FEEDS_SCHEMA
-from tasks.tables.engine import memory_for, quoted, text
-from tasks.tables.load import statements as sql
-from tasks.tables.load.counts import check_written
-from tasks.tables.load.job import LoadJob, TableState
+from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.warehouse import FEEDS_SCHEMA
+from lookbook.tasks.tables.engine import memory_for, quoted, text
+from lookbook.tasks.tables.load import statements as sql
+from lookbook.tasks.tables.load.counts import check_written
+from lookbook.tasks.tables.load.job import LoadJob, TableState
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from tasks.tables.engine import quoted
-from tasks.tables.load.column_types import (
+from lookbook.tasks.tables.engine import quoted
+from lookbook.tasks.tables.load.column_types import (
     FLOAT,
     INFERRED,
     TEXT,

@@ -8,8 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from blocks.warehouse import FEEDS_SCHEMA
-from tasks.tables.spec.loading import LoadSettings
+from lookbook.blocks.warehouse import FEEDS_SCHEMA
+from lookbook.tasks.tables.spec.loading import LoadSettings
 
 #: What every row of a feed's table carries: which load brought it, and when (UTC).
 LOAD_ID, LOADED_AT = "_load_id", "_loaded_at"
@@ -82,6 +82,6 @@ class Destination(Protocol):
             How many rows gave way to another of the batch with the same key; None: the place does not count them.
 
         Raises:
-            LeaseLostError: another run has taken a lease that is held here, and written; see `blocks.fences`.
+            LeaseLostError: another run has taken a lease that is held here, and written; see `lookbook.blocks.fences`.
             LookbookError: the place refuses; what stood there before still stands.
         """

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from blocks.errors import LookbookError
-from blocks.workspace import Workspace
-from tasks.tables.batches import load_id
-from tasks.tables.context import Context, Staged
-from tasks.tables.load.books import Entry, collect_rejects, write_books
-from tasks.tables.load.naming import named
-from tasks.tables.load.writing import (
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.tables.batches import load_id
+from lookbook.tasks.tables.context import Context, Staged
+from lookbook.tasks.tables.load.books import Entry, collect_rejects, write_books
+from lookbook.tasks.tables.load.naming import named
+from lookbook.tasks.tables.load.writing import (
     LoadResult,
     Rows,
     destination,
@@ -27,9 +27,9 @@ from tasks.tables.load.writing import (
     write,
     writing,
 )
-from tasks.tables.spec.loading import LoadSettings
-from tasks.tables.spec.tasks import LoadTask
-from tasks.tables.staging import INPUT, LINE, Stage
+from lookbook.tasks.tables.spec.loading import LoadSettings
+from lookbook.tasks.tables.spec.tasks import LoadTask
+from lookbook.tasks.tables.staging import INPUT, LINE, Stage
 
 #: What is replaced in a table's name by the value that rows were split by.
 EVENT = "{event}"

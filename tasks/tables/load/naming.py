@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from blocks.errors import LookbookError
-from tasks.tables.engine import told_apart
-from tasks.tables.spec.loading import LoadSettings
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.tables.engine import told_apart
+from lookbook.tasks.tables.spec.loading import LoadSettings
 
 if TYPE_CHECKING:
     from dlt.common.normalizers.naming.snake_case import NamingConvention

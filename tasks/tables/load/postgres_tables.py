@@ -9,13 +9,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blocks.registry import Registry
-from blocks.registry_schema import feeds_schema
-from tasks.tables.engine import engine, memory_for, quoted, text
-from tasks.tables.load import statements as sql
-from tasks.tables.load.column_types import BINARY, BOOL, DATE, DATETIME, FLOAT, INSTANT, INTEGER, JSON, TEXT, TIME
-from tasks.tables.load.counts import check_written
-from tasks.tables.load.job import LoadJob, TableState
+from lookbook.blocks.registry import Registry
+from lookbook.blocks.registry_schema import feeds_schema
+from lookbook.tasks.tables.engine import engine, memory_for, quoted, text
+from lookbook.tasks.tables.load import statements as sql
+from lookbook.tasks.tables.load.column_types import (
+    BINARY,
+    BOOL,
+    DATE,
+    DATETIME,
+    FLOAT,
+    INSTANT,
+    INTEGER,
+    JSON,
+    TEXT,
+    TIME,
+)
+from lookbook.tasks.tables.load.counts import check_written
+from lookbook.tasks.tables.load.job import LoadJob, TableState
 
 if TYPE_CHECKING:
     import asyncpg

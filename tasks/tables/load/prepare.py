@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
-from blocks.errors import LookbookError
-from tasks.tables.engine import engine, make_view, memory_for, quoted, text
-from tasks.tables.load.contract import Shape, raw_row, shape_rows
-from tasks.tables.load.incoming import ROWS, incoming_columns
-from tasks.tables.load.job import LOAD_ID, LOADED_AT, TAG_COLUMNS
-from tasks.tables.load.naming import column_names
-from tasks.tables.spec.loading import LoadSettings
-from tasks.tables.staging import INPUT, LINE, REJECT_SCHEMA
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.tables.engine import engine, make_view, memory_for, quoted, text
+from lookbook.tasks.tables.load.contract import Shape, raw_row, shape_rows
+from lookbook.tasks.tables.load.incoming import ROWS, incoming_columns
+from lookbook.tasks.tables.load.job import LOAD_ID, LOADED_AT, TAG_COLUMNS
+from lookbook.tasks.tables.load.naming import column_names
+from lookbook.tasks.tables.spec.loading import LoadSettings
+from lookbook.tasks.tables.staging import INPUT, LINE, REJECT_SCHEMA
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blocks.errors import LookbookError
-from blocks.workspace import Workspace
-from tasks.tables.batches import LENGTH
-from tasks.tables.context import Context
-from tasks.tables.extract.kinds import is_delimited
-from tasks.tables.load.books import Entry, note_load, open_rejects, put_in_lake, read_open_rejects
-from tasks.tables.load.loading import EVENT, settings_of
-from tasks.tables.load.writing import (
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.tables.batches import LENGTH
+from lookbook.tasks.tables.context import Context
+from lookbook.tasks.tables.extract.kinds import is_delimited
+from lookbook.tasks.tables.load.books import Entry, note_load, open_rejects, put_in_lake, read_open_rejects
+from lookbook.tasks.tables.load.loading import EVENT, settings_of
+from lookbook.tasks.tables.load.writing import (
     LoadResult,
     Rows,
     destination,
@@ -32,10 +32,10 @@ from tasks.tables.load.writing import (
     write,
     writing,
 )
-from tasks.tables.spec.loading import LoadSettings
-from tasks.tables.spec.sources import SqlSource
-from tasks.tables.spec.tasks import ExtractTask, LoadTask
-from tasks.tables.staging import INPUT, LINE, REJECT_SCHEMA
+from lookbook.tasks.tables.spec.loading import LoadSettings
+from lookbook.tasks.tables.spec.sources import SqlSource
+from lookbook.tasks.tables.spec.tasks import ExtractTask, LoadTask
+from lookbook.tasks.tables.staging import INPUT, LINE, REJECT_SCHEMA
 
 if TYPE_CHECKING:
     import asyncpg

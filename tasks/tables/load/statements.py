@@ -12,12 +12,23 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from blocks.errors import LookbookError
-from blocks.warehouse import FEEDS_SCHEMA
-from tasks.tables.engine import quoted, text
-from tasks.tables.load.column_types import BINARY, BOOL, DATE, DATETIME, FLOAT, INSTANT, INTEGER, JSON, TEXT, TIME
-from tasks.tables.load.job import LOAD_ID, LoadJob
-from tasks.tables.load.prepare import ROW_HASH, VALID_FROM, VALID_TO
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.warehouse import FEEDS_SCHEMA
+from lookbook.tasks.tables.engine import quoted, text
+from lookbook.tasks.tables.load.column_types import (
+    BINARY,
+    BOOL,
+    DATE,
+    DATETIME,
+    FLOAT,
+    INSTANT,
+    INTEGER,
+    JSON,
+    TEXT,
+    TIME,
+)
+from lookbook.tasks.tables.load.job import LOAD_ID, LoadJob
+from lookbook.tasks.tables.load.prepare import ROW_HASH, VALID_FROM, VALID_TO
 
 if TYPE_CHECKING:
     from dlt.destinations.sql_client import SqlClientBase

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from blocks.workspace import Workspace
-from tasks.datasets.lease import confirm, lease, warehouse_lease
-from tasks.tables.engine import local_files
-from tasks.tables.load.books import Entry
-from tasks.tables.load.job import Destination, LoadJob, TableState
-from tasks.tables.load.prepare import Batch, Prepared, balance, prepare
-from tasks.tables.spec.loading import LoadSettings
-from tasks.tables.spec.values import Target
-from tasks.tables.staging import Stage, delimited_columns
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets.lease import confirm, lease, warehouse_lease
+from lookbook.tasks.tables.engine import local_files
+from lookbook.tasks.tables.load.books import Entry
+from lookbook.tasks.tables.load.job import Destination, LoadJob, TableState
+from lookbook.tasks.tables.load.prepare import Batch, Prepared, balance, prepare
+from lookbook.tasks.tables.spec.loading import LoadSettings
+from lookbook.tasks.tables.spec.values import Target
+from lookbook.tasks.tables.staging import Stage, delimited_columns
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Rows:
         rejects: files of `REJECT_SCHEMA`: what could not be read.
         inputs: what was read.
         folder: for what is made of them; it goes with them.
-        delimited: columns whose texts no source gave a type; see `tasks.tables.staging.delimited_columns`.
+        delimited: columns whose texts no source gave a type; see `lookbook.tasks.tables.staging.delimited_columns`.
     """
 
     files: Sequence[Path]
@@ -109,7 +109,7 @@ def prepare_rows(place: Destination, entry: Entry, settings: LoadSettings, rows:
     batch = Batch(rows.files, settings, entry.load_id, loaded_at, rows.delimited)
     prepared = prepare(batch, standing.columns if standing else None, rows.folder)
     if settings.target == "registry":
-        from tasks.tables.load.postgres_tables import values_with_nul  # noqa: PLC0415 - as in `destination`
+        from lookbook.tasks.tables.load.postgres_tables import values_with_nul  # noqa: PLC0415 - as in `destination`
 
         found = values_with_nul(prepared.columns, prepared.files, rows.folder)
         prepared = replace(prepared, replaced=found)
@@ -152,21 +152,21 @@ def writing(workspace: Workspace, entry: Entry) -> Iterator[None]:
 def destination(workspace: Workspace, target: Target) -> Destination:
     """The place with the tables of a target."""
     if target == "lake":
-        from tasks.tables.lake_tables import LakeTables  # noqa: PLC0415 - each place brings libraries of its own
+        from lookbook.tasks.tables.lake_tables import LakeTables  # noqa: PLC0415 - each place brings libraries of its own
 
         found: Destination = LakeTables(workspace.lake, workspace.scratch)
         return found
     if target == "registry":
-        from tasks.tables.load.postgres_tables import PostgresTables  # noqa: PLC0415
+        from lookbook.tasks.tables.load.postgres_tables import PostgresTables  # noqa: PLC0415
 
         return PostgresTables(workspace.registry, workspace.scratch)
-    from blocks.duckdb_warehouse import DuckDBWarehouse  # noqa: PLC0415
-    from tasks.tables.load.duckdb_tables import DuckDBTables  # noqa: PLC0415
+    from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse  # noqa: PLC0415
+    from lookbook.tasks.tables.load.duckdb_tables import DuckDBTables  # noqa: PLC0415
 
     if isinstance(workspace.warehouse, DuckDBWarehouse):
         return DuckDBTables(workspace.warehouse)
-    from blocks.bigquery_warehouse import BigQueryWarehouse  # noqa: PLC0415 - needs an extra, as its block did
-    from tasks.tables.load.bigquery_tables import BigQueryTables  # noqa: PLC0415
+    from lookbook.blocks.bigquery_warehouse import BigQueryWarehouse  # noqa: PLC0415 - needs an extra, as its block did
+    from lookbook.tasks.tables.load.bigquery_tables import BigQueryTables  # noqa: PLC0415
 
     assert isinstance(workspace.warehouse, BigQueryWarehouse)  # noqa: S101 - there is no third
     return BigQueryTables(workspace.warehouse, workspace.scratch)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from blocks.errors import LookbookError
-from tasks.tables.spec.problems import Finder, SpecError, problem
-from tasks.tables.spec.yaml_text import MOST_BYTES, YamlProblemError, read_yaml
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.tables.spec.problems import Finder, SpecError, problem
+from lookbook.tasks.tables.spec.yaml_text import MOST_BYTES, YamlProblemError, read_yaml
 
 
 def read_config(path: Path) -> JsonValue:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
-from tasks.tables.spec.problems import did_you_mean
+from lookbook.tasks.tables.spec.problems import did_you_mean
 
 #: What a function gets of the run, if it has parameters of these names.
 GIVEN = ("params", "config", "logical_date")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tasks.tables.spec.values import Names, Strict
+from lookbook.tasks.tables.spec.values import Names, Strict
 
 EntityName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 

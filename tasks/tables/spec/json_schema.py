@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from tasks.tables.spec.reading import FREE
-from tasks.tables.spec.values import Strict
+from lookbook.tasks.tables.spec.reading import FREE
+from lookbook.tasks.tables.spec.values import Strict
 
 _ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 

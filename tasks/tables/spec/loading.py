@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from tasks.parameters import RejectLimit
-from tasks.tables.spec.values import (
+from lookbook.tasks.parameters import RejectLimit
+from lookbook.tasks.tables.spec.values import (
     ContractMode,
     Fields,
     Length,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from tasks.tables.spec.values import Names, RelativePath, Strict
+from lookbook.tasks.tables.spec.values import Names, RelativePath, Strict
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, JsonValue, Tag, model_validator
 
-from tasks.parameters import DatasetName, RejectLimit, SourceUri
-from tasks.tables.spec.schedules import Schedule, Trigger
-from tasks.tables.spec.sources import DecimalSign, FileFormat
-from tasks.tables.spec.values import BlockName, Names, SpecName, Strict, Target, TaskName, WriteDisposition
+from lookbook.tasks.parameters import DatasetName, RejectLimit, SourceUri
+from lookbook.tasks.tables.spec.schedules import Schedule, Trigger
+from lookbook.tasks.tables.spec.sources import DecimalSign, FileFormat
+from lookbook.tasks.tables.spec.values import BlockName, Names, SpecName, Strict, Target, TaskName, WriteDisposition
 
 
 class Ordered(Strict):

@@ -8,9 +8,9 @@ from typing import Annotated
 
 from pydantic import Field, JsonValue, model_validator
 
-from tasks.tables.spec.schedules import Schedule, Trigger
-from tasks.tables.spec.tasks import ExtractTask, LoadTask, PythonTask, SqlTask, Task
-from tasks.tables.spec.values import BlockName, RelativePath, SpecName, Strict, TaskName
+from lookbook.tasks.tables.spec.schedules import Schedule, Trigger
+from lookbook.tasks.tables.spec.tasks import ExtractTask, LoadTask, PythonTask, SqlTask, Task
+from lookbook.tasks.tables.spec.values import BlockName, RelativePath, SpecName, Strict, TaskName
 
 
 class Pipeline(Strict):

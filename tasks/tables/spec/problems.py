@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
-from blocks.errors import LookbookError
-from tasks.tables.spec.yaml_text import Document, Path, Place
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.tables.spec.yaml_text import Document, Path, Place
 
 #: A path that a validator of a whole spec puts before what it says.
 _OWN_PATH = re.compile(r"^(?P<path>[a-z_]+(?:\.[\w-]+)*): (?P<message>.*)$", re.DOTALL)

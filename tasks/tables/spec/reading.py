@@ -7,11 +7,11 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from blocks.errors import LookbookError, UsageError
-from tasks.tables.spec.files import open_yaml
-from tasks.tables.spec.pipeline import Pipeline
-from tasks.tables.spec.problems import Finder, SpecError, did_you_mean
-from tasks.tables.spec.references import check_references
+from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.tasks.tables.spec.files import open_yaml
+from lookbook.tasks.tables.spec.pipeline import Pipeline
+from lookbook.tasks.tables.spec.problems import Finder, SpecError, did_you_mean
+from lookbook.tasks.tables.spec.references import check_references
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path as FilePath
 
-from blocks.errors import LookbookError
-from tasks.tables.spec.files import read_config
-from tasks.tables.spec.functions import check_function
-from tasks.tables.spec.pipeline import Pipeline
-from tasks.tables.spec.problems import Finder, Problem, SpecError, did_you_mean
-from tasks.tables.spec.sources import FileSource, HttpSource, ObjectsSource
-from tasks.tables.spec.sql_text import check_task_sql
-from tasks.tables.spec.tasks import ExtractTask, GraphTask, LoadTask, ModelsTask, PythonTask, SqlTask, Task
-from tasks.tables.spec.templates import DATE_PARTS, placeholders
-from tasks.tables.spec.yaml_text import Path
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.tables.spec.files import read_config
+from lookbook.tasks.tables.spec.functions import check_function
+from lookbook.tasks.tables.spec.pipeline import Pipeline
+from lookbook.tasks.tables.spec.problems import Finder, Problem, SpecError, did_you_mean
+from lookbook.tasks.tables.spec.sources import FileSource, HttpSource, ObjectsSource
+from lookbook.tasks.tables.spec.sql_text import check_task_sql
+from lookbook.tasks.tables.spec.tasks import ExtractTask, GraphTask, LoadTask, ModelsTask, PythonTask, SqlTask, Task
+from lookbook.tasks.tables.spec.templates import DATE_PARTS, placeholders
+from lookbook.tasks.tables.spec.yaml_text import Path
 
 #: Says what is wrong with a text: line, column, message.
 Check = Callable[[str], Iterator[tuple[int, int, str]]]
@@ -49,11 +49,11 @@ def _task(pipeline: Pipeline, name: str, task: Task, folder: FilePath, finder: F
             fault = check_function(folder, task.python, pipeline.rows_before(name))
             yield from ([finder.at((*path, "python"), fault)] if fault else [])
         case ModelsTask():
-            from tasks.tables.star.checking import check_models  # noqa: PLC0415 - few specs have models
+            from lookbook.tasks.tables.star.checking import check_models  # noqa: PLC0415 - few specs have models
 
             yield from (finder.told(path, line) for line in check_models(folder, task, pipeline))
         case GraphTask():
-            from tasks.tables.graph.checking import check_graph  # noqa: PLC0415 - few specs have graphs
+            from lookbook.tasks.tables.graph.checking import check_graph  # noqa: PLC0415 - few specs have graphs
 
             yield from (finder.told(path, line) for line in check_graph(task))
         case LoadTask():

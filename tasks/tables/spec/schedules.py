@@ -9,7 +9,7 @@ from zoneinfo import available_timezones
 from croniter import croniter
 from pydantic import AfterValidator, Field, model_validator
 
-from tasks.tables.spec.values import Length, Strict
+from lookbook.tasks.tables.spec.values import Length, Strict
 
 #: Minute, hour, day, month, weekday: no seconds.
 CRON_FIELDS = 5

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.tables.spec.values import BlockName, Strict
+from lookbook.tasks.tables.spec.values import BlockName, Strict
 
 DecimalSign = Literal[".", ","]
 FileFormat = Literal["auto", "csv", "tsv", "json", "jsonl", "parquet"]

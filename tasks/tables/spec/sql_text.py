@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tasks.tables.spec.problems import did_you_mean
+from lookbook.tasks.tables.spec.problems import did_you_mean
 
 if TYPE_CHECKING:
     from sqlglot import exp

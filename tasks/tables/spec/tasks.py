@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from tasks.tables.spec.graphs import Entity, EntityName, Link, Mention, Query
-from tasks.tables.spec.loading import LoadSettings
-from tasks.tables.spec.models import ModelName, ModelSpec
-from tasks.tables.spec.sources import Source
-from tasks.tables.spec.values import FunctionPath, Length, Names, RelativePath, Strict, TaskName
+from lookbook.tasks.tables.spec.graphs import Entity, EntityName, Link, Mention, Query
+from lookbook.tasks.tables.spec.loading import LoadSettings
+from lookbook.tasks.tables.spec.models import ModelName, ModelSpec
+from lookbook.tasks.tables.spec.sources import Source
+from lookbook.tasks.tables.spec.values import FunctionPath, Length, Names, RelativePath, Strict, TaskName
 
 
 class Step(Strict):

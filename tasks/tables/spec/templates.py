@@ -9,7 +9,7 @@ from string import Formatter
 
 from pydantic import JsonValue
 
-from blocks.errors import LookbookError
+from lookbook.blocks.errors import LookbookError
 
 #: Placeholders of the logical date, each with how it is written.
 DATE_PARTS = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "date": "%Y-%m-%d"}

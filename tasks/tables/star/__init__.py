@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from tasks.tables.star.checking import check_models
+from lookbook.tasks.tables.star.checking import check_models
 
 if TYPE_CHECKING:
-    from tasks.tables.star.building import ModelResult, build
+    from lookbook.tasks.tables.star.building import ModelResult, build
 
 __all__ = ["ModelResult", "build", "check_models"]
 
@@ -14,6 +14,6 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - what building defines
     """What builds is imported when it is asked for: specs are checked before Prefect may be imported."""
     if name not in __all__:
         raise AttributeError(name)
-    from tasks.tables.star import building  # noqa: PLC0415
+    from lookbook.tasks.tables.star import building  # noqa: PLC0415
 
     return getattr(building, name)

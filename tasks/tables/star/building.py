@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from blocks import model_sql
-from blocks.errors import UsageError
-from tasks.datasets.lease import warehouse_lease
-from tasks.tables.context import Context
-from tasks.tables.spec.tasks import ModelsTask
-from tasks.tables.star.checking import read_models
+from lookbook.blocks import model_sql
+from lookbook.blocks.errors import UsageError
+from lookbook.tasks.datasets.lease import warehouse_lease
+from lookbook.tasks.tables.context import Context
+from lookbook.tasks.tables.spec.tasks import ModelsTask
+from lookbook.tasks.tables.star.checking import read_models
 
 
 @dataclass(frozen=True)

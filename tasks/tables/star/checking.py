@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-from blocks import model_sql
-from blocks.errors import LookbookError
-from blocks.feed_models import FeedModel, Reference, check_columns
-from tasks.tables.spec.models import ModelSpec
-from tasks.tables.spec.pipeline import Pipeline
-from tasks.tables.spec.tasks import LoadTask, ModelsTask
+from lookbook.blocks import model_sql
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.feed_models import FeedModel, Reference, check_columns
+from lookbook.tasks.tables.spec.models import ModelSpec
+from lookbook.tasks.tables.spec.pipeline import Pipeline
+from lookbook.tasks.tables.spec.tasks import LoadTask, ModelsTask
 
 _READS = "a model reads feeds.NAME, warehouse.NAME and models of its own task"
 

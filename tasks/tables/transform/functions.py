@@ -15,7 +15,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from blocks.errors import LookbookError
+from lookbook.blocks.errors import LookbookError
 
 Function: TypeAlias = Callable[..., Any]
 

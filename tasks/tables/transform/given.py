@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blocks.errors import LookbookError
-from tasks.tables.context import Context
-from tasks.tables.engine import local_files, unified_files
-from tasks.tables.extract.shape import Shape
-from tasks.tables.staging import INPUT, LINE, Stage
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.tables.context import Context
+from lookbook.tasks.tables.engine import local_files, unified_files
+from lookbook.tasks.tables.extract.shape import Shape
+from lookbook.tasks.tables.staging import INPUT, LINE, Stage
 
 if TYPE_CHECKING:
     import pandas as pd

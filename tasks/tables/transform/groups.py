@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.tables.context import Context, Staged
-from tasks.tables.spec.tasks import ExtractTask
-from tasks.tables.staging import Stage
+from lookbook.tasks.tables.context import Context, Staged
+from lookbook.tasks.tables.spec.tasks import ExtractTask
+from lookbook.tasks.tables.staging import Stage
 
 
 def groups_of(context: Context, inputs: Mapping[str, Any]) -> list[str]:

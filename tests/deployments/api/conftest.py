@@ -8,8 +8,8 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
-from blocks.registry import Registry
-from blocks.workspace import Workspace, local_workspace
+from lookbook.blocks.registry import Registry
+from lookbook.blocks.workspace import Workspace, local_workspace
 from tests.support import pipeline
 from tests.support.api import Api, FakeRuns, running
 

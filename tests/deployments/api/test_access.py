@@ -9,10 +9,10 @@ import anyio
 import pytest
 from starlette.types import Message
 
-from blocks.errors import UsageError
-from blocks.workspace import Workspace
-from deployments.api.keys import KEY, create_key, find_key, list_keys, revoke_key
-from deployments.api.limits import Buckets
+from lookbook.blocks.errors import UsageError
+from lookbook.blocks.workspace import Workspace
+from lookbook.deployments.api.keys import KEY, create_key, find_key, list_keys, revoke_key
+from lookbook.deployments.api.limits import Buckets
 from tests.deployments.api.conftest import forget_keys
 from tests.support.api import Api, problem, running
 

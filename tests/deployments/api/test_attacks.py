@@ -15,13 +15,13 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from blocks.errors import UsageError
-from blocks.hosts import host_name
-from deployments.api import bodies
-from deployments.api.app import make_app
-from deployments.api.bodies import has_lone_surrogates, is_deeper
-from deployments.api.config import ApiConfig
-from tasks.datasets.survey import take_stock
+from lookbook.blocks.errors import UsageError
+from lookbook.blocks.hosts import host_name
+from lookbook.deployments.api import bodies
+from lookbook.deployments.api.app import make_app
+from lookbook.deployments.api.bodies import has_lone_surrogates, is_deeper
+from lookbook.deployments.api.config import ApiConfig
+from lookbook.tasks.datasets.survey import take_stock
 from tests.deployments.api.conftest import forget_keys
 from tests.support.api import Api, FakeRuns, problem, running, serving
 from tests.support.pipeline import request
@@ -244,8 +244,8 @@ def test_only_named_sources_are_ingested(api: Api, source: str, status: int) -> 
 
 
 def test_folders_are_ingested_below_the_roots_alone(shoes: Any) -> None:
-    from deployments.api.problems import Problem  # noqa: PLC0415
-    from deployments.api.sources import check_source, run_roots  # noqa: PLC0415
+    from lookbook.deployments.api.problems import Problem  # noqa: PLC0415
+    from lookbook.deployments.api.sources import check_source, run_roots  # noqa: PLC0415
 
     rooted, bare = ApiConfig(source_roots=("/srv/photos",)), ApiConfig()
     assert check_source("/srv/photos/new", rooted, is_open=True) == "/srv/photos/new"

@@ -20,9 +20,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from blocks.workspace import Workspace
-from deployments.api.app import make_app
-from deployments.api.config import ApiConfig
+from lookbook.blocks.workspace import Workspace
+from lookbook.deployments.api.app import make_app
+from lookbook.deployments.api.config import ApiConfig
 from tests.support.api import Api, FakeRuns, serving
 from tests.support.sets import sampled
 

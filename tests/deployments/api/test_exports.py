@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from blocks.errors import OutOfReachError
-from blocks.workspace import Workspace
-from deployments.api.keys import create_key
-from deployments.api.models_runs import Export
-from deployments.api.runs import RunState
-from tasks.exports.export import prepare
-from tasks.exports.parameters import request_of
-from tasks.exports.places import export_to_lake
+from lookbook.blocks.errors import OutOfReachError
+from lookbook.blocks.workspace import Workspace
+from lookbook.deployments.api.keys import create_key
+from lookbook.deployments.api.models_runs import Export
+from lookbook.deployments.api.runs import RunState
+from lookbook.tasks.exports.export import prepare
+from lookbook.tasks.exports.parameters import request_of
+from lookbook.tasks.exports.places import export_to_lake
 from tests.deployments.api.conftest import forget_keys
 from tests.support.api import Api, problem, running
 

@@ -7,7 +7,7 @@ from importlib import resources
 
 import pytest
 
-from deployments.api.routes.page import FILES
+from lookbook.deployments.api.routes.page import FILES
 from tests.support.api import Api, problem
 
 #: By which a text could become a script, or the key stay behind.
@@ -53,7 +53,7 @@ def test_what_is_no_file_of_the_page_is_not_there(api: Api, name: str) -> None:
 
 
 def test_all_files_of_the_folder_are_served_or_python() -> None:
-    names = {file.name for file in resources.files("deployments.page").iterdir()} - {"__pycache__"}
+    names = {file.name for file in resources.files("lookbook.deployments.page").iterdir()} - {"__pycache__"}
     assert names - set(FILES) == {"__init__.py"}
     assert len(SCRIPTS) > 8
 

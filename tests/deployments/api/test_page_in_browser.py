@@ -15,12 +15,12 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
-from blocks.registry import Registry
-from blocks.workspace import Workspace, local_workspace
-from deployments.api.app import make_app
-from deployments.api.config import ApiConfig
-from deployments.api.keys import create_key
-from deployments.api.runs import RunState
+from lookbook.blocks.registry import Registry
+from lookbook.blocks.workspace import Workspace, local_workspace
+from lookbook.deployments.api.app import make_app
+from lookbook.deployments.api.config import ApiConfig
+from lookbook.deployments.api.keys import create_key
+from lookbook.deployments.api.runs import RunState
 from tests.deployments.api.conftest import forget_keys
 from tests.support import pipeline
 from tests.support.api import FakeRuns, serving

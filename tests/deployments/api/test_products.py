@@ -11,9 +11,9 @@ from urllib.parse import urlencode
 import duckdb
 import pytest
 
-from blocks.workspace import Workspace
-from deployments.api.models import ProductDetail, ProductPage
-from deployments.api.problems import encoded
+from lookbook.blocks.workspace import Workspace
+from lookbook.deployments.api.models import ProductDetail, ProductPage
+from lookbook.deployments.api.problems import encoded
 from tests.support import pipeline
 from tests.support.api import Api, problem, running
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from blocks.lake import FolderLake
-from deployments.api import snapshots as module
-from deployments.api.problems import Problem
-from deployments.api.snapshots import Snapshots
+from lookbook.blocks.lake import FolderLake
+from lookbook.deployments.api import snapshots as module
+from lookbook.deployments.api.problems import Problem
+from lookbook.deployments.api.snapshots import Snapshots
 
 
 def test_made_up_names_of_datasets_take_no_memory(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from blocks.embedded import prefect_server
-from blocks.lake import FolderLake
-from tasks.datasets.manifest import require_published
+from lookbook.blocks.embedded import prefect_server
+from lookbook.blocks.lake import FolderLake
+from lookbook.tasks.datasets.manifest import require_published
 from tests.support.command import ROOT, environment, lookbook, lookbook_json
 from tests.support.homes import remove_home
 from tests.support.pipeline import photo, row, write_collection
@@ -223,10 +223,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from pydantic import SecretStr
-from blocks import saved_workspace
-from blocks.embedded import postgres
-from blocks.registry import PostgresRegistry
-from blocks.workspace import local_workspace
+from lookbook.blocks import saved_workspace
+from lookbook.blocks.embedded import postgres
+from lookbook.blocks.registry import PostgresRegistry
+from lookbook.blocks.workspace import local_workspace
 team, home = map(Path, sys.argv[1:])
 address = postgres.start(home)
 url = f"postgresql://postgres:hunter2@/postgres?host={address.socket_folder}&port={address.port}"
@@ -373,7 +373,7 @@ def test_verify_names_each_fault_in_one_line_and_repair_mends_them(shared_home: 
     lookbook_json(shared_home, "ingest", str(source), "--dataset", "forced")
     lake = FolderLake(root=shared_home / "lake")
     folder = require_published(lake, "forced").manifest.folder
-    from tasks.images.parquet import from_parquet  # noqa: PLC0415
+    from lookbook.tasks.images.parquet import from_parquet  # noqa: PLC0415
 
     outputs = from_parquet(lake.get(f"{folder}/outputs.parquet"))[0].to_pylist()
     images = from_parquet(lake.get(f"{folder}/images.parquet"))[0].to_pylist()
@@ -407,7 +407,7 @@ def break_registry_and_warehouse(home: Path) -> None:
 import sys
 from pathlib import Path
 import duckdb
-from blocks.workspace import local_workspace
+from lookbook.blocks.workspace import local_workspace
 place = local_workspace(Path(sys.argv[1]))
 async def forget(connection):
     await connection.execute("DELETE FROM assets WHERE dataset = 'forced' AND key = '2.jpg'")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from blocks.lake import FolderLake
-from tasks.datasets.manifest import list_snapshots
+from lookbook.blocks.lake import FolderLake
+from lookbook.tasks.datasets.manifest import list_snapshots
 from tests.support.command import lookbook, lookbook_json
 from tests.support.kaggle_server import Dataset, KaggleServer, kaggle
 from tests.support.loopback import Fault

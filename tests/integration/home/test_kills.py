@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from blocks.lake import FolderLake
-from tasks.datasets.manifest import read_published
-from tasks.images.parquet import from_parquet
+from lookbook.blocks.lake import FolderLake
+from lookbook.tasks.datasets.manifest import read_published
+from lookbook.tasks.images.parquet import from_parquet
 from tests.support.command import COMMAND, environment, lookbook, lookbook_json
 
 pytestmark = pytest.mark.integration
@@ -21,10 +21,10 @@ pytestmark = pytest.mark.integration
 #: The real command, in a process that ends itself with SIGKILL before or after CURRENT is swapped.
 DIES_AT_CURRENT = """
 import os, signal, sys
-from blocks.settings import read_settings
-from deployments import prefect_environment
+from lookbook.blocks.settings import read_settings
+from lookbook.deployments import prefect_environment
 prefect_environment.prepare_server(read_settings().home, debug=False)  # before anything imports Prefect
-from blocks.lake import FolderLake
+from lookbook.blocks.lake import FolderLake
 moment = sys.argv.pop(1)
 swap = FolderLake.swap
 def dying_swap(self, *arguments):
@@ -32,7 +32,7 @@ def dying_swap(self, *arguments):
         swap(self, *arguments)
     os.kill(os.getpid(), signal.SIGKILL)
 FolderLake.swap = dying_swap
-from deployments.cli import main
+from lookbook.deployments.cli import main
 main()
 """
 

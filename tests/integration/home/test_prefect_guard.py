@@ -20,8 +20,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
-from blocks.embedded import prefect_server
-from blocks.workspace import local_workspace
+from lookbook.blocks.embedded import prefect_server
+from lookbook.blocks.workspace import local_workspace
 from tests.support.command import environment, lookbook
 from tests.support.loopback import Request, Response, Route, serving
 from tests.support.prefect_processes import HANG, Server

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from blocks.lake import FolderLake
-from tasks.datasets.manifest import read_published
+from lookbook.blocks.lake import FolderLake
+from lookbook.tasks.datasets.manifest import read_published
 from tests.support.command import COMMAND, lookbook_json
 from tests.support.pipeline import write_slow_collection
 from tests.support.prefect_processes import FINAL, Server, wait_for

@@ -15,10 +15,10 @@ import yaml
 from prefect.client.orchestration import get_client
 from prefect.settings import temporary_settings
 
-from deployments import prefect_deploy
-from deployments.deploying import POOLS, Deployed, environment
-from deployments.prefect_deploy import deployment_names
-from deployments.shipped import prefect_file
+from lookbook.deployments import prefect_deploy
+from lookbook.deployments.deploying import POOLS, Deployed, environment
+from lookbook.deployments.prefect_deploy import deployment_names
+from lookbook.deployments.shipped import prefect_file
 from tests.support.command import lookbook
 from tests.support.prefect_processes import Server, deploy, wait_for
 
@@ -76,7 +76,9 @@ def test_what_a_user_changed_is_mended_where_it_is_ours_and_kept_where_it_is_the
     ingest = server.deployment("ingest/local")
     own = {"schedule": {"cron": "0 6 * * 1", "timezone": "UTC"}, "parameters": {"source": "/photos", "dataset": "a"}}
     (schedule,) = server.post(f"/deployments/{ingest['id']}/schedules", [own])
-    server.patch(f"/deployments/{ingest['id']}", {"description": "Ours no longer."})
+    server.patch(
+        f"/deployments/{ingest['id']}", {"description": "Ours no longer.", "entrypoint": "flows.ingest.ingest"}
+    )
     template = server.get("/work_pools/lookbook-docker")["base_job_template"]
     template["variables"]["properties"]["mem_limit"]["default"] = "8g"
     server.patch("/work_pools/lookbook-docker", {"base_job_template": template})
@@ -86,6 +88,7 @@ def test_what_a_user_changed_is_mended_where_it_is_ours_and_kept_where_it_is_the
 
     assert "ingest/local" in done["changed"]
     assert server.deployment("ingest/local")["description"] != "Ours no longer."
+    assert server.deployment("ingest/local")["entrypoint"] == "lookbook.flows.ingest.ingest", "it had a name of before"
     assert [s["schedule"]["cron"] for s in server.deployment("ingest/local")["schedules"]] == ["0 6 * * 1"]
     assert "work pool lookbook-cloud-run" in done["made"]
     assert server.get("/work_pools/lookbook-docker")["base_job_template"] == template

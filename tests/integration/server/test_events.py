@@ -13,11 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
-from blocks.embedded import prefect_server
-from blocks.embedded.prefect_server import free_port
-from blocks.lake import FolderLake
-from tasks.datasets.manifest import list_snapshots, require_published
-from tasks.images.parquet import from_parquet
+from lookbook.blocks.embedded import prefect_server
+from lookbook.blocks.embedded.prefect_server import free_port
+from lookbook.blocks.lake import FolderLake
+from lookbook.tasks.datasets.manifest import list_snapshots, require_published
+from lookbook.tasks.images.parquet import from_parquet
 from tests.integration.conftest import VERIFICATION
 from tests.support.command import COMMAND
 from tests.support.pipeline import photo, row, write_collection

@@ -11,9 +11,9 @@ import pytest
 from prefect.settings import temporary_settings
 from prefect_sqlalchemy import AsyncSqlAlchemyConnector, ConnectionComponents, SqlAlchemyConnector
 
-from blocks.errors import LookbookError
-from blocks.workspace import Workspace
-from tasks.tables.extract import extract
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.tables.extract import extract
 from tests.support.extracting import context_of, values_of
 from tests.support.prefect_processes import Server
 

@@ -13,8 +13,8 @@ import asyncpg
 import pyarrow.parquet as pq
 import pytest
 
-from blocks.embedded import postgres
-from blocks.registry import PostgresRegistry
+from lookbook.blocks.embedded import postgres
+from lookbook.blocks.registry import PostgresRegistry
 from tests.support import debian_postgres
 from tests.support.command import lookbook
 from tests.support.prefect_processes import Server
@@ -29,9 +29,9 @@ import json, sys
 from dataclasses import replace
 from pathlib import Path
 from pydantic import SecretStr
-from blocks import saved_workspace
-from blocks.registry import PostgresRegistry
-from blocks.workspace import local_workspace
+from lookbook.blocks import saved_workspace
+from lookbook.blocks.registry import PostgresRegistry
+from lookbook.blocks.workspace import local_workspace
 
 home, urls = Path(sys.argv[1]), json.loads(sys.argv[2])
 for name, url in urls.items():

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Error, Page, expect
 
-from blocks.embedded.prefect_server import sign_in_path
+from lookbook.blocks.embedded.prefect_server import sign_in_path
 from tests.support.browser import DEADLINE, page_of, picture
 from tests.support.command import lookbook_json
 from tests.support.prefect_processes import Server, wait_for

@@ -13,13 +13,13 @@ from prefect.settings import temporary_settings
 from prefect_sqlalchemy import ConnectionComponents
 from pydantic import SecretStr
 
-from blocks.connector_registry import ConnectorRegistry
-from blocks.duckdb_warehouse import DuckDBWarehouse
-from blocks.errors import UsageError
-from blocks.lake import FolderLake
-from blocks.registry import PostgresRegistry
-from blocks.workspace import load_workspace
-from deployments import workspaces
+from lookbook.blocks.connector_registry import ConnectorRegistry
+from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.errors import UsageError
+from lookbook.blocks.lake import FolderLake
+from lookbook.blocks.registry import PostgresRegistry
+from lookbook.blocks.workspace import load_workspace
+from lookbook.deployments import workspaces
 from tests.support.command import lookbook, lookbook_json
 from tests.support.gcp_credentials import private_key
 from tests.support.prefect_processes import Server
@@ -175,7 +175,7 @@ def test_one_that_an_earlier_version_saved_in_one_piece_is_loaded(prefect: Serve
 
 
 def test_one_on_google_cloud_is_saved_with_a_key_and_an_edit_of_its_bucket_is_seen(prefect: Server, save: Save) -> None:
-    for module in ("blocks.gcs_lake", "blocks.bigquery_warehouse", "blocks.kaggle"):
+    for module in ("lookbook.blocks.gcs_lake", "lookbook.blocks.bigquery_warehouse", "lookbook.blocks.kaggle"):
         pytest.importorskip(module)
     key = {
         "type": "service_account",

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from blocks.embedded.prefect_server import free_port
-from blocks.errors import LookbookError
-from tasks.datasets.announcements import announce_change, announce_snapshot
+from lookbook.blocks.embedded.prefect_server import free_port
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.datasets.announcements import announce_change, announce_snapshot
 
 
 class Api(http.server.ThreadingHTTPServer):

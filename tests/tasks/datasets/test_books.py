@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blocks.errors import LookbookError
-from tasks.datasets.books import (
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.datasets.books import (
     NAMED,
     UnbalancedBooksError,
     check_images,
@@ -16,7 +16,7 @@ from tasks.datasets.books import (
     check_reject_limit,
     check_rows,
 )
-from tasks.images.recipe import OutputDefinition, Recipe
+from lookbook.tasks.images.recipe import OutputDefinition, Recipe
 
 RECIPE = Recipe(outputs={"thumb": OutputDefinition(image_size=16), "grey": OutputDefinition(colour_mode="grey")})
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from blocks.errors import SwapConflictError
-from blocks.gcs_lake import GcsLake
-from blocks.workspace import Workspace
-from tasks.datasets.conclusion import conclude
-from tasks.datasets.manifest import read_table, require_published
-from tasks.datasets.recovery import clear_batches
-from tasks.datasets.survey import take_stock
-from tasks.images.batch import process_batch
+from lookbook.blocks.errors import SwapConflictError
+from lookbook.blocks.gcs_lake import GcsLake
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets.conclusion import conclude
+from lookbook.tasks.datasets.manifest import read_table, require_published
+from lookbook.tasks.datasets.recovery import clear_batches
+from lookbook.tasks.datasets.survey import take_stock
+from lookbook.tasks.images.batch import process_batch
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import GcsServer, serving_gcs
 from tests.support.loopback import Fault

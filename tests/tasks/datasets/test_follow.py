@@ -12,14 +12,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from blocks.errors import LookbookError
-from blocks.gcs_lake import GcsLake
-from blocks.workspace import Workspace
-from tasks.datasets.follow import catch_up, load, snapshot_load
-from tasks.datasets.lease import lease, living_owners
-from tasks.datasets.manifest import TABLES, require_published
-from tasks.datasets.verify import verify
-from tasks.tables.models import load_models
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.gcs_lake import GcsLake
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets.follow import catch_up, load, snapshot_load
+from lookbook.tasks.datasets.lease import lease, living_owners
+from lookbook.tasks.datasets.manifest import TABLES, require_published
+from lookbook.tasks.datasets.verify import verify
+from lookbook.tasks.tables.models import load_models
 from tests.support.bigquery_objects import objects_at
 from tests.support.bigquery_server import BigQueryServer
 from tests.support.gcp_credentials import AnonymousGcpCredentials
@@ -31,7 +31,7 @@ from tests.support.warehouses import PROJECT, bigquery_warehouse
 @pytest.fixture(autouse=True)
 def few_models(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that tests are quick."""
-    for name in ("tasks.datasets.follow.load_models", "tasks.datasets.verify.load_models"):
+    for name in ("lookbook.tasks.datasets.follow.load_models", "lookbook.tasks.datasets.verify.load_models"):
         monkeypatch.setattr(name, lambda: load_models()[:2])
 
 
@@ -100,7 +100,7 @@ def test_loads_of_all_datasets_wait_for_each_other(
     with ExitStack() as other:
         other.enter_context(lease(workspace.registry, "warehouse"))
         clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: other.close())
-        monkeypatch.setattr("tasks.datasets.lease.time", clock)
+        monkeypatch.setattr("lookbook.tasks.datasets.lease.time", clock)
         load(workspace, manifest)
     assert held[1:] == [{"warehouse"}]
 

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from blocks.workspace import Workspace
-from tasks.datasets.issues import ISSUES, THRESHOLDS, issue_columns, odd_sizes
-from tasks.datasets.manifest import read_table, require_published
-from tasks.images.issues import SCORES
-from tasks.tables.schemas import IMAGES_SCHEMA
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets.issues import ISSUES, THRESHOLDS, issue_columns, odd_sizes
+from lookbook.tasks.datasets.manifest import read_table, require_published
+from lookbook.tasks.images.issues import SCORES
+from lookbook.tasks.tables.schemas import IMAGES_SCHEMA
 from tests.support.pictures import encoded, natural
 from tests.support.pipeline import request, run, write_collection
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from blocks.errors import LookbookError
-from blocks.kaggle import KaggleCredentials
-from blocks.workspace import Workspace
-from tasks.datasets.manifest import read_table, require_published
-from tasks.datasets.sources.kaggle import drop
-from tasks.datasets.verify import verify, verify_or_repair
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.kaggle import KaggleCredentials
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets.manifest import read_table, require_published
+from lookbook.tasks.datasets.sources.kaggle import drop
+from lookbook.tasks.datasets.verify import verify, verify_or_repair
 from tests.support.kaggle_server import Dataset, KaggleServer, kaggle
 from tests.support.pipeline import photo, request, run
 

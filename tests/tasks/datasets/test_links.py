@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.datasets.links import CatalogueName, ImageNames, key_order, link
+from lookbook.tasks.datasets.links import CatalogueName, ImageNames, key_order, link
 
 
 def row(product: str, file_name: str | None = None, catalogue: str = "styles.csv") -> CatalogueName:

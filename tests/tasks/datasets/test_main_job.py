@@ -16,16 +16,16 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from blocks.errors import LookbookError
-from blocks.workspace import Workspace
-from tasks.datasets import follow
-from tasks.datasets.conclusion import conclude
-from tasks.datasets.manifest import read_published, read_table, require_published
-from tasks.datasets.survey import Survey, take_stock
-from tasks.datasets.verify import verify
-from tasks.images.batch import process_batch
-from tasks.images.parquet import from_parquet, to_parquet
-from tasks.images.recipe import OutputDefinition, Recipe
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets import follow
+from lookbook.tasks.datasets.conclusion import conclude
+from lookbook.tasks.datasets.manifest import read_published, read_table, require_published
+from lookbook.tasks.datasets.survey import Survey, take_stock
+from lookbook.tasks.datasets.verify import verify
+from lookbook.tasks.images.batch import process_batch
+from lookbook.tasks.images.parquet import from_parquet, to_parquet
+from lookbook.tasks.images.recipe import OutputDefinition, Recipe
 from tests.support.pipeline import SMALL, photo, request, row, run, write_collection
 from tests.support.sets import sampled
 

@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from blocks.errors import LookbookError
-from blocks.lake import FolderLake, Lake
-from tasks.datasets.manifest import (
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.lake import FolderLake, Lake
+from lookbook.tasks.datasets.manifest import (
     Manifest,
     list_datasets,
     list_snapshots,
@@ -20,9 +20,9 @@ from tasks.datasets.manifest import (
     read_table,
     require_published,
 )
-from tasks.datasets.names import current_key
-from tasks.datasets.publish import commit, write_tables
-from tasks.images.recipe import Recipe
+from lookbook.tasks.datasets.names import current_key
+from lookbook.tasks.datasets.publish import commit, write_tables
+from lookbook.tasks.images.recipe import Recipe
 
 TABLE = pa.table({"key": ["a.jpg", "écran.jpg"], "bytes": [1, None]})
 

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pytest
 from pydantic import Field
 
-from blocks.errors import LeaseLostError, LookbookError, SwapConflictError
-from blocks.lake import FolderLake
-from tasks.datasets.manifest import TABLES, Manifest, Published, read_published, read_table
-from tasks.datasets.names import current_key
-from tasks.datasets.publish import commit, write_file, write_tables
-from tasks.images.recipe import Recipe
+from lookbook.blocks.errors import LeaseLostError, LookbookError, SwapConflictError
+from lookbook.blocks.lake import FolderLake
+from lookbook.tasks.datasets.manifest import TABLES, Manifest, Published, read_published, read_table
+from lookbook.tasks.datasets.names import current_key
+from lookbook.tasks.datasets.publish import commit, write_file, write_tables
+from lookbook.tasks.images.recipe import Recipe
 from tests.support.leases import holding
 
 

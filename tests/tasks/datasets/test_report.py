@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from blocks.errors import ObjectNotFoundError
-from tasks.datasets.changes import Changes
-from tasks.datasets.report import ReportData, render_report, report_markdown
-from tasks.tables.schemas import OUTPUTS_SCHEMA
+from lookbook.blocks.errors import ObjectNotFoundError
+from lookbook.tasks.datasets.changes import Changes
+from lookbook.tasks.datasets.report import ReportData, render_report, report_markdown
+from lookbook.tasks.tables.schemas import OUTPUTS_SCHEMA
 from tests.support.reports import Page, data, fashion, image_row, product_row, read_object, reject_row, sha, table
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>'

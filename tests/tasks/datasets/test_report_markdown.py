@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from tasks.datasets.changes import Changes
-from tasks.datasets.report import report_markdown
+from lookbook.tasks.datasets.changes import Changes
+from lookbook.tasks.datasets.report import report_markdown
 from tests.support.reports import data, image_row, reject_row
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import psutil
 import pytest
 
-from blocks.registry import Registry
-from blocks.workspace import Workspace
-from tasks.datasets.lease import Owner, this_process
-from tasks.datasets.runs import end_lost_run, end_run, list_runs, start_run
+from lookbook.blocks.registry import Registry
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets.lease import Owner, this_process
+from lookbook.tasks.datasets.runs import end_lost_run, end_run, list_runs, start_run
 
 SUMMARY = {"dataset": "things", "snapshot": "s-1", "published": True, "images": {"found": 3, "loaded": 3}}
 

@@ -10,22 +10,22 @@ from typing import Any
 
 import pytest
 
-from blocks.duckdb_warehouse import DuckDBWarehouse
-from blocks.errors import LeaseLostError
-from blocks.lake import FolderLake
-from blocks.registry import Registry, unfenced
-from blocks.workspace import Workspace, local_workspace
-from deployments.api.keys import create_key, list_keys
-from tasks.datasets.follow import catch_up
-from tasks.datasets.lease import LeaseHeldError, lease, living_owners, this_process, warehouse_lease
-from tasks.datasets.manifest import require_published
-from tasks.datasets.registry_index import indexed_snapshot
-from tasks.datasets.runs import list_runs, start_run
-from tasks.datasets.verify import verify
-from tasks.datasets.watching import Watch, read_watch, write_watch
-from tasks.tables import ledger
-from tasks.tables.catalogue_listing import list_tables
-from tasks.tables.load.duckdb_tables import DuckDBTables
+from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.errors import LeaseLostError
+from lookbook.blocks.lake import FolderLake
+from lookbook.blocks.registry import Registry, unfenced
+from lookbook.blocks.workspace import Workspace, local_workspace
+from lookbook.deployments.api.keys import create_key, list_keys
+from lookbook.tasks.datasets.follow import catch_up
+from lookbook.tasks.datasets.lease import LeaseHeldError, lease, living_owners, this_process, warehouse_lease
+from lookbook.tasks.datasets.manifest import require_published
+from lookbook.tasks.datasets.registry_index import indexed_snapshot
+from lookbook.tasks.datasets.runs import list_runs, start_run
+from lookbook.tasks.datasets.verify import verify
+from lookbook.tasks.datasets.watching import Watch, read_watch, write_watch
+from lookbook.tasks.tables import ledger
+from lookbook.tasks.tables.catalogue_listing import list_tables
+from lookbook.tasks.tables.load.duckdb_tables import DuckDBTables
 from tests.support.feeds import context, load_rows, table_rows
 from tests.support.pipeline import photo, request, row, run, write_collection
 

@@ -11,21 +11,21 @@ from typing import Any
 
 import pytest
 
-import tasks.datasets.lease
-import tasks.datasets.verify
-from blocks.errors import LookbookError
-from blocks.workspace import Workspace
-from tasks.datasets import follow
-from tasks.datasets.conclusion import conclude
-from tasks.datasets.lease import lease
-from tasks.datasets.manifest import read_table, require_published
-from tasks.datasets.registry_index import registry_differences
-from tasks.datasets.survey import take_stock
-from tasks.datasets.verify import verify_or_repair
-from tasks.exports.export import prepare
-from tasks.exports.places import export_to_lake
-from tasks.exports.request import read_request
-from tasks.images.batch import process_batch
+import lookbook.tasks.datasets.lease
+import lookbook.tasks.datasets.verify
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets import follow
+from lookbook.tasks.datasets.conclusion import conclude
+from lookbook.tasks.datasets.lease import lease
+from lookbook.tasks.datasets.manifest import read_table, require_published
+from lookbook.tasks.datasets.registry_index import registry_differences
+from lookbook.tasks.datasets.survey import take_stock
+from lookbook.tasks.datasets.verify import verify_or_repair
+from lookbook.tasks.exports.export import prepare
+from lookbook.tasks.exports.places import export_to_lake
+from lookbook.tasks.exports.request import read_request
+from lookbook.tasks.images.batch import process_batch
 from tests.support.pipeline import photo, request, run, write_collection
 
 NAME = "dataset/things"
@@ -40,7 +40,7 @@ def source(tmp_path: Path) -> Path:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """No second passes in these tests."""
     found = Clock()
-    for module in (tasks.datasets.lease, tasks.datasets.verify):
+    for module in (lookbook.tasks.datasets.lease, lookbook.tasks.datasets.verify):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: found.now, sleep=found.sleep))
     return found
 
@@ -112,7 +112,7 @@ def test_a_run_that_ended_while_it_was_verified_counts_too(
             publishing.close()
         return found
 
-    monkeypatch.setattr(tasks.datasets.verify, "registry_differences", end_meanwhile)
+    monkeypatch.setattr(lookbook.tasks.datasets.verify, "registry_differences", end_meanwhile)
     assert lines(workspace, 300, []) == []
     assert clock.pauses == 0
 

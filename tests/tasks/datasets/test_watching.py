@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blocks.errors import LookbookError, UsageError
-from blocks.workspace import Workspace
-from tasks.datasets.watching import NOTHING, Watch, decide, look, read_watch, write_watch
+from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets.watching import NOTHING, Watch, decide, look, read_watch, write_watch
 from tests.support.pipeline import photo, write_collection
 
 A, B = "a" * 64, "b" * 64
@@ -119,7 +119,7 @@ def test_a_folder_that_cannot_be_listed_is_a_fault(tmp_path: Path, monkeypatch: 
     def refuse(_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("tasks.datasets.sources.folder.os.scandir", refuse)
+    monkeypatch.setattr("lookbook.tasks.datasets.sources.folder.os.scandir", refuse)
     with pytest.raises(LookbookError, match="cannot be read"):
         look(str(tmp_path), tmp_path / "scratch")
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from blocks.lake import FolderLake
-from blocks.workspace import local_workspace
-from tasks.datasets.conclusion import conclude
-from tasks.datasets.survey import take_stock
-from tasks.images.batch import process_batch
+from lookbook.blocks.lake import FolderLake
+from lookbook.blocks.workspace import local_workspace
+from lookbook.tasks.datasets.conclusion import conclude
+from lookbook.tasks.datasets.survey import take_stock
+from lookbook.tasks.images.batch import process_batch
 from tests.support.pipeline import photo, request, row, write_collection
 
 IMAGES = {

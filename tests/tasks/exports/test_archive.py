@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blocks.lake import FolderLake
-from tasks.exports.archive import Archive
-from tasks.exports.finished import require_finished
-from tasks.exports.places import export_to_archive
+from lookbook.blocks.lake import FolderLake
+from lookbook.tasks.exports.archive import Archive
+from lookbook.tasks.exports.finished import require_finished
+from lookbook.tasks.exports.places import export_to_archive
 from tests.support.exports import prepared
 
 MEMBERS = [("things/a.jpg", b"abc"), ("things/leer/ünï.csv", b""), ("things/b.bin", bytes(range(256)) * 3)]

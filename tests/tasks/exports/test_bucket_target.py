@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from blocks.errors import LookbookError, UsageError
-from blocks.gcs_lake import GcsLake
-from blocks.lake import FolderLake
-from tasks.exports.copy import copy_dataset
-from tasks.exports.places import export_to_lake
-from tasks.exports.targets import LAKE_FOLDERS, BucketTarget, open_target
+from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.blocks.gcs_lake import GcsLake
+from lookbook.blocks.lake import FolderLake
+from lookbook.tasks.exports.copy import copy_dataset
+from lookbook.tasks.exports.places import export_to_lake
+from lookbook.tasks.exports.targets import LAKE_FOLDERS, BucketTarget, open_target
 from tests.support.exports import prepared
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import GcsServer, serving_gcs

@@ -11,12 +11,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from blocks.errors import LookbookError, UsageError
-from blocks.lake import FolderLake
-from tasks.datasets.manifest import read_table, require_published
-from tasks.exports.copy import copy_dataset
-from tasks.exports.targets import FolderTarget
-from tasks.images.progress import listening
+from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.blocks.lake import FolderLake
+from lookbook.tasks.datasets.manifest import read_table, require_published
+from lookbook.tasks.exports.copy import copy_dataset
+from lookbook.tasks.exports.targets import FolderTarget
+from lookbook.tasks.images.progress import listening
 from tests.support.pipeline import photo, write_collection
 from tests.tasks.exports.conftest import IMAGES, publish
 

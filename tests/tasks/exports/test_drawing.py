@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 
-from tasks.exports.draw_job import Job, ask, draw, processes
-from tasks.exports.drawing import draw_copies
-from tasks.exports.recipes import Crop, ExportRecipe, Resize, built_in
-from tasks.exports.steps import Lots, part_of
-from tasks.images.decode import Rejected
-from tasks.images.recipe import Recipe
+from lookbook.tasks.exports.draw_job import Job, ask, draw, processes
+from lookbook.tasks.exports.drawing import draw_copies
+from lookbook.tasks.exports.recipes import Crop, ExportRecipe, Resize, built_in
+from lookbook.tasks.exports.steps import Lots, part_of
+from lookbook.tasks.images.decode import Rejected
+from lookbook.tasks.images.recipe import Recipe
 from tests.support.pictures import encoded, natural, pixels, psnr
 
 SHA256 = "ab" * 32

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from blocks.errors import LookbookError
-from blocks.lake import FolderLake
-from tasks.datasets.manifest import require_published
-from tasks.exports import build as building
-from tasks.exports import samples
-from tasks.exports.build import Place
-from tasks.exports.export import build, count_rows
-from tasks.exports.packing import PackedFile
-from tasks.images import progress
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.lake import FolderLake
+from lookbook.tasks.datasets.manifest import require_published
+from lookbook.tasks.exports import build as building
+from lookbook.tasks.exports import samples
+from lookbook.tasks.exports.build import Place
+from lookbook.tasks.exports.export import build, count_rows
+from lookbook.tasks.exports.packing import PackedFile
+from lookbook.tasks.images import progress
 from tests.support.exports import SPLIT, digests, exported, place_in, prepared
 from tests.support.pipeline import photo, row, write_collection
 from tests.support.sets import sampled
@@ -106,7 +106,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 def test_a_killed_export_goes_on_and_gives_the_same_bytes(
     sample_lake: FolderLake, tmp_path: Path, request_: dict[str, Any], after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.exports.plan.LOOSE_ROWS", 10)
+    monkeypatch.setattr("lookbook.tasks.exports.plan.LOOSE_ROWS", 10)
     exported(sample_lake, tmp_path / "whole", **request_)
     written: list[str] = []
     put = building._put

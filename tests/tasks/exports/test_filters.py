@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blocks.errors import UsageError
-from tasks.exports.filter_columns import columns_of, fitted, matches
-from tasks.exports.filter_text import read_condition, read_conditions
-from tasks.exports.filters import (
+from lookbook.blocks.errors import UsageError
+from lookbook.tasks.exports.filter_columns import columns_of, fitted, matches
+from lookbook.tasks.exports.filter_text import read_condition, read_conditions
+from lookbook.tasks.exports.filters import (
     MOST_CONDITIONS,
     MOST_LEVELS,
     Filter,

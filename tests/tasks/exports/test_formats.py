@@ -19,7 +19,7 @@ import yaml
 from PIL import Image
 from pycocotools.coco import COCO
 
-from blocks.lake import FolderLake
+from lookbook.blocks.lake import FolderLake
 from tests.support.exports import SPLIT, exported
 from tests.support.sets import sampled
 

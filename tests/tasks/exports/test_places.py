@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from blocks.errors import LookbookError, UsageError
-from blocks.gcs_lake import GcsLake
-from blocks.lake import FolderLake
-from tasks.datasets.manifest import list_datasets
-from tasks.exports import places
-from tasks.exports.finished import find_finished, remove_export, require_finished
-from tasks.exports.places import Exported, export_to_folder, export_to_lake
+from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.blocks.gcs_lake import GcsLake
+from lookbook.blocks.lake import FolderLake
+from lookbook.tasks.datasets.manifest import list_datasets
+from lookbook.tasks.exports import places
+from lookbook.tasks.exports.finished import find_finished, remove_export, require_finished
+from lookbook.tasks.exports.places import Exported, export_to_folder, export_to_lake
 from tests.support.exports import digests, prepared
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import serving_gcs

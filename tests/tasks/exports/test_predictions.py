@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageOps
 
-from blocks.errors import LookbookError, UsageError
-from blocks.lake import FolderLake
-from tasks.exports import predictions
-from tasks.exports.export import count_rows
-from tasks.exports.models import Model, load_model
-from tasks.exports.predictions import folder_of, predict, read_predictions
-from tasks.exports.request import ExportRequest, read_request
+from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.blocks.lake import FolderLake
+from lookbook.tasks.exports import predictions
+from lookbook.tasks.exports.export import count_rows
+from lookbook.tasks.exports.models import Model, load_model
+from lookbook.tasks.exports.predictions import folder_of, predict, read_predictions
+from lookbook.tasks.exports.request import ExportRequest, read_request
 from tests.support.exports import digests, exported, prepared
 from tests.support.onnx_models import LABELS, write_model
 

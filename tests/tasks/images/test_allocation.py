@@ -11,7 +11,7 @@ import pytest
 
 _SCRIPT = """
 import psutil
-from tasks.images.allocation import give_back_beyond, keep_freed_memory
+from lookbook.tasks.images.allocation import give_back_beyond, keep_freed_memory
 keep_freed_memory()
 blocks = [bytearray(2**20) for _ in range(300)]
 del blocks[:-1]

@@ -14,15 +14,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from blocks.errors import LookbookError
-from blocks.lake import FolderLake
-from tasks.images.batch import BatchCounts, process_batch
-from tasks.images.items import Item, KnownContent, Locator
-from tasks.images.parquet import from_parquet, manifest_table, to_parquet
-from tasks.images.progress import listening
-from tasks.images.recipe import OutputDefinition, Recipe
-from tasks.images.render import render
-from tasks.images.renderers import Renderers
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.lake import FolderLake
+from lookbook.tasks.images.batch import BatchCounts, process_batch
+from lookbook.tasks.images.items import Item, KnownContent, Locator
+from lookbook.tasks.images.parquet import from_parquet, manifest_table, to_parquet
+from lookbook.tasks.images.progress import listening
+from lookbook.tasks.images.recipe import OutputDefinition, Recipe
+from lookbook.tasks.images.render import render
+from lookbook.tasks.images.renderers import Renderers
 from tests.support.pictures import encoded, natural, pixels
 from tests.support.pipeline import SMALL, photo
 

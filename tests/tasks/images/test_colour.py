@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageCms
 
-from tasks.images.colour import eight_bit, profile_name, to_srgb
+from lookbook.tasks.images.colour import eight_bit, profile_name, to_srgb
 from tests.support.handmade import RGB, png, without_adobe_marker
 from tests.support.pictures import (
     ADOBE_GAMMA,

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from tasks.images.decode import Rejected, count_frames, decode, draft_scale, open_image
-from tasks.images.recipe import Recipe
+from lookbook.tasks.images.decode import Rejected, count_frames, decode, draft_scale, open_image
+from lookbook.tasks.images.recipe import Recipe
 from tests.support.pictures import encoded, natural
 
 PHOTO = natural(160, 120)

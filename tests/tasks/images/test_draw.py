@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tasks.images.draw import encode, finish, flatten, geometry, resample, turn_upright
-from tasks.images.recipe import OutputDefinition, ResizeMode
+from lookbook.tasks.images.draw import encode, finish, flatten, geometry, resample, turn_upright
+from lookbook.tasks.images.recipe import OutputDefinition, ResizeMode
 from tests.support.pictures import natural
 
 SIZES = [(1800, 2400), (2400, 1800), (60, 80), (512, 512), (1, 1), (333, 777), (10_000, 1)]

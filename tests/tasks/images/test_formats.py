@@ -7,7 +7,7 @@ import struct
 import pytest
 from PIL import Image
 
-from tasks.images.formats import (
+from lookbook.tasks.images.formats import (
     avif_canvas,
     avif_length,
     jpeg2000_length,

@@ -15,8 +15,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from tasks.images.recipe import OutputDefinition, Recipe, ResizeMode
-from tasks.images.render import Rejected, render
+from lookbook.tasks.images.recipe import OutputDefinition, Recipe, ResizeMode
+from lookbook.tasks.images.render import Rejected, render
 from tests.support.pictures import encoded, natural, pixels, psnr
 
 EDGE = 96

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from PIL import ExifTags, Image
 
-from tasks.images.kept_exif import MOST_BYTES, kept_exif
-from tasks.images.recipe import OutputDefinition, Recipe
-from tasks.images.render import render
+from lookbook.tasks.images.kept_exif import MOST_BYTES, kept_exif
+from lookbook.tasks.images.recipe import OutputDefinition, Recipe
+from lookbook.tasks.images.render import render
 from tests.support.pictures import encoded
 
 FORMATS = ["jpeg", "png", "webp", "avif"]

@@ -8,8 +8,8 @@ import struct
 import numpy as np
 import pytest
 
-from tasks.images.recipe import OutputDefinition, Recipe
-from tasks.images.render import Rejected, render
+from lookbook.tasks.images.recipe import OutputDefinition, Recipe
+from lookbook.tasks.images.render import Rejected, render
 from tests.support.handmade import tiff, tiff_tags
 from tests.support.kinds import HEIGHT, SIZE, WIDTH, Kind, kinds, picture
 from tests.support.pictures import encoded, pixels, psnr

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.images.items import Locator
-from tasks.images.locators import OPEN_ARCHIVES, UnreadableMemberError, read_bytes
+from lookbook.tasks.images.items import Locator
+from lookbook.tasks.images.locators import OPEN_ARCHIVES, UnreadableMemberError, read_bytes
 
 
 def _data(seed: int) -> bytes:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from tasks.images.measure import dominant_colour, measure, sharpness
+from lookbook.tasks.images.measure import dominant_colour, measure, sharpness
 from tests.support.pictures import natural
 
 PHOTO = natural(192, 256)

@@ -16,11 +16,11 @@ from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import IFDRational
 
-from tasks.images.metadata import describe
+from lookbook.tasks.images.metadata import describe
 from tests.support.handmade import tiff, tiff_tags
 from tests.support.pictures import adobe_rgb_profile, encoded
 
-# Pillow warns of damaged metadata; pytest shows what tasks.images.decode turns off.
+# Pillow warns of damaged metadata; pytest shows what lookbook.tasks.images.decode turns off.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 Base, IFD = ExifTags.Base, ExifTags.IFD

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blocks.lake import FolderLake
-from tasks.images.batch import process_batch
-from tasks.images.items import Item, Locator
-from tasks.images.locators import read_bytes
-from tasks.images.pacing import IN_A_ROW, Budget, Lookahead, StoppedError, check_not_stopped, pause, stoppable
-from tasks.images.parquet import manifest_table, to_parquet
-from tasks.images.progress import listening
-from tasks.images.renderers import Renderers
+from lookbook.blocks.lake import FolderLake
+from lookbook.tasks.images.batch import process_batch
+from lookbook.tasks.images.items import Item, Locator
+from lookbook.tasks.images.locators import read_bytes
+from lookbook.tasks.images.pacing import IN_A_ROW, Budget, Lookahead, StoppedError, check_not_stopped, pause, stoppable
+from lookbook.tasks.images.parquet import manifest_table, to_parquet
+from lookbook.tasks.images.progress import listening
+from lookbook.tasks.images.renderers import Renderers
 from tests.support.pipeline import SMALL, photo
 
 
@@ -177,8 +177,8 @@ def test_a_store_that_answers_late_makes_more_images_go_ahead(tmp_path: Path, mo
         return read_bytes(locator)
 
     pool = Renderers(1)
-    monkeypatch.setattr("tasks.images.batch.shared", lambda _: pool)
-    monkeypatch.setattr("tasks.images.batch.read_bytes", read_late)
+    monkeypatch.setattr("lookbook.tasks.images.batch.shared", lambda _: pool)
+    monkeypatch.setattr("lookbook.tasks.images.batch.read_bytes", read_late)
     process_batch(lake, "batches/b", 1)
     pool.close()
     assert pool.ahead.allowed > 8

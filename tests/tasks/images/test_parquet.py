@@ -11,9 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.images.items import ASSET_FIELDS, MANIFEST_SCHEMA, PART_SCHEMA, Drawn, Item, KnownContent, Locator, Outcome
-from tasks.images.items import Store as StoreName
-from tasks.images.parquet import from_parquet, manifest_items, manifest_table, part_table, to_parquet
+from lookbook.tasks.images.items import (
+    ASSET_FIELDS,
+    MANIFEST_SCHEMA,
+    PART_SCHEMA,
+    Drawn,
+    Item,
+    KnownContent,
+    Locator,
+    Outcome,
+)
+from lookbook.tasks.images.items import Store as StoreName
+from lookbook.tasks.images.parquet import from_parquet, manifest_items, manifest_table, part_table, to_parquet
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=12)
 NUMBERS = st.integers(0, 2**63 - 1)

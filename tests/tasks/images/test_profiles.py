@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from tasks.images.colour import profile_name
-from tasks.images.profiles import profile_of
-from tasks.images.recipe import OutputDefinition, Recipe
-from tasks.images.render import render
+from lookbook.tasks.images.colour import profile_name
+from lookbook.tasks.images.profiles import profile_of
+from lookbook.tasks.images.recipe import OutputDefinition, Recipe
+from lookbook.tasks.images.render import render
 from tests.support.handmade import GREY, GREY_ALPHA, RGB, chunk, png
 from tests.support.pictures import (
     ADOBE_RGB_TO_XYZ,

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-import tasks.images.recipe
-from blocks.errors import UsageError
-from tasks.images.recipe import OutputDefinition, Recipe, codec_versions, read_recipe
+import lookbook.tasks.images.recipe
+from lookbook.blocks.errors import UsageError
+from lookbook.tasks.images.recipe import OutputDefinition, Recipe, codec_versions, read_recipe
 
 #: Another value than the default for each field.
 OTHER_OUTPUT: dict[str, Any] = {
@@ -88,10 +88,10 @@ def test_the_rules_digest_does_not_depend_on_the_order_of_outputs() -> None:
 
 def test_another_codec_or_drawing_code_changes_every_digest(monkeypatch: pytest.MonkeyPatch) -> None:
     digests = {(OutputDefinition().digest(), Recipe().rules_digest())}
-    monkeypatch.setattr(tasks.images.recipe, "DRAWING_VERSION", 10_000)
+    monkeypatch.setattr(lookbook.tasks.images.recipe, "DRAWING_VERSION", 10_000)
     digests.add((OutputDefinition().digest(), Recipe().rules_digest()))
     monkeypatch.undo()
-    monkeypatch.setattr(tasks.images.recipe, "codec_versions", lambda: {**codec_versions(), "pillow": "0.1"})
+    monkeypatch.setattr(lookbook.tasks.images.recipe, "codec_versions", lambda: {**codec_versions(), "pillow": "0.1"})
     digests.add((OutputDefinition().digest(), Recipe().rules_digest()))
     assert len({output for output, _ in digests}) == 3
     assert len({rules for _, rules in digests}) == 3

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
-from tasks.images import decode
-from tasks.images.items import ASSET_FIELDS
-from tasks.images.recipe import OutputDefinition, Recipe
-from tasks.images.render import Rejected, Rendered, render
+from lookbook.tasks.images import decode
+from lookbook.tasks.images.items import ASSET_FIELDS
+from lookbook.tasks.images.recipe import OutputDefinition, Recipe
+from lookbook.tasks.images.render import Rejected, Rendered, render
 from tests.support.pictures import adobe_rgb_profile, encoded, natural, pixels, psnr
 from tests.support.sets import sampled
 

@@ -17,17 +17,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from blocks.errors import LookbookError
-from blocks.lake import FolderLake
-from tasks.images import renderer, renderers
-from tasks.images.batch import process_batch
-from tasks.images.items import Item, Locator
-from tasks.images.parquet import from_parquet, manifest_table, to_parquet
-from tasks.images.recipe import Recipe
-from tasks.images.render import Rejected, render
-from tasks.images.render_process import read_shared, write_shared
-from tasks.images.renderer import Renderer, RendererDiedError
-from tasks.images.renderers import Renderers
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.lake import FolderLake
+from lookbook.tasks.images import renderer, renderers
+from lookbook.tasks.images.batch import process_batch
+from lookbook.tasks.images.items import Item, Locator
+from lookbook.tasks.images.parquet import from_parquet, manifest_table, to_parquet
+from lookbook.tasks.images.recipe import Recipe
+from lookbook.tasks.images.render import Rejected, render
+from lookbook.tasks.images.render_process import read_shared, write_shared
+from lookbook.tasks.images.renderer import Renderer, RendererDiedError
+from lookbook.tasks.images.renderers import Renderers
 from tests.support.command import ROOT
 from tests.support.deadly_renderer import BROKEN, DEADLY, DEADLY_ONCE, HANGING, HUNGRY
 from tests.support.pipeline import SMALL, photo
@@ -53,7 +53,7 @@ def deadly(monkeypatch: pytest.MonkeyPatch, pool: Renderers) -> Renderers:
 
 def drawing() -> list[psutil.Process]:
     """The processes that draw for this one."""
-    return [p for p in psutil.Process().children() if "tasks.images.render_process" in p.cmdline()]
+    return [p for p in psutil.Process().children() if "lookbook.tasks.images.render_process" in p.cmdline()]
 
 
 def until(holds: Callable[[], bool], what: str) -> None:
@@ -136,7 +136,7 @@ def test_the_second_attempt_is_a_new_process(pool: Renderers, monkeypatch: pytes
 
 def test_a_process_that_draws_for_too_long_ends_itself() -> None:
     """So does one that nobody waits for any more."""
-    code = "import time; from tasks.images.render_process import guarded; guarded(lambda: time.sleep(30), 0.1)"
+    code = "import time; from lookbook.tasks.images.render_process import guarded; guarded(lambda: time.sleep(30), 0.1)"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == -signal.SIGALRM
 
 
@@ -175,7 +175,7 @@ def test_a_time_limit_holds_where_the_alarm_was_ignored_and_blocked(deadly: Rend
 
 def test_images_are_drawn_where_there_are_no_standard_streams(tmp_path: Path) -> None:
     script = (
-        "import os, pathlib, sys; os.closerange(0, 3); from tasks.images.renderers import Renderers;"
+        "import os, pathlib, sys; os.closerange(0, 3); from lookbook.tasks.images.renderers import Renderers;"
         "from tests.support.pipeline import SMALL, photo;"
         "pathlib.Path(sys.argv[1]).write_text(' '.join(Renderers(1).render(photo(1), SMALL, ['thumb']).files))"
     )
@@ -246,7 +246,7 @@ def test_no_secret_of_this_process_goes_along(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("PREFECT_API_KEY", "pnu_secret")
     renderer = Renderer()
     try:
-        child = next(p for p in psutil.Process().children() if "tasks.images.render_process" in p.cmdline())
+        child = next(p for p in psutil.Process().children() if "lookbook.tasks.images.render_process" in p.cmdline())
         assert "secret" not in str(child.environ())
     finally:
         renderer.close()
@@ -254,7 +254,7 @@ def test_no_secret_of_this_process_goes_along(monkeypatch: pytest.MonkeyPatch) -
 
 def test_an_interrupt_of_the_terminal_leaves_the_processes_alone(pool: Renderers) -> None:
     pool.render(photo(1), SMALL, SMALL.outputs)
-    child = next(p for p in psutil.Process().children() if "tasks.images.render_process" in p.cmdline())
+    child = next(p for p in psutil.Process().children() if "lookbook.tasks.images.render_process" in p.cmdline())
     child.send_signal(signal.SIGINT)
     assert pool.render(photo(2), SMALL, SMALL.outputs) == render(photo(2), SMALL, SMALL.outputs)
     assert child.is_running()
@@ -262,7 +262,8 @@ def test_an_interrupt_of_the_terminal_leaves_the_processes_alone(pool: Renderers
 
 def test_the_processes_end_with_the_one_that_started_them() -> None:
     script = (
-        "import sys, time; from tasks.images.renderers import shared; from tasks.images.recipe import Recipe;"
+        "import sys, time; from lookbook.tasks.images.renderers import shared;"
+        "from lookbook.tasks.images.recipe import Recipe;"
         "shared(1).render(sys.stdin.buffer.read(), Recipe(), ['thumb']); print('drawn', flush=True); time.sleep(600)"
     )
     parent = subprocess.Popen(
@@ -285,7 +286,7 @@ def test_the_processes_end_with_the_one_that_started_them() -> None:
 def test_of_a_batch_only_the_culprits_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(renderer, "COMMAND", ("-P", "-m", "tests.support.deadly_renderer"))
     pool = Renderers(2)
-    monkeypatch.setattr("tasks.images.batch.shared", lambda _: pool)
+    monkeypatch.setattr("lookbook.tasks.images.batch.shared", lambda _: pool)
     files = {f"{number}.jpg": photo(number) for number in range(12)}
     files |= {"deadly.jpg": photo(20) + DEADLY, "hanging.jpg": photo(21) + HANGING, "hungry.jpg": photo(22) + HUNGRY}
     lake = FolderLake(root=tmp_path / "lake")

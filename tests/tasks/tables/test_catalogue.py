@@ -14,21 +14,21 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from blocks.duckdb_warehouse import DuckDBWarehouse
-from blocks.errors import LookbookError
-from blocks.gcs_lake import GcsLake
-from blocks.lake import FolderLake
-from blocks.workspace import Workspace
-from tasks.datasets.follow import load
-from tasks.datasets.manifest import require_published
-from tasks.tables.catalogue import TableEntry, loaded_entry, register, registered, sql_name
-from tasks.tables.catalogue_listing import list_tables
-from tasks.tables.describing import describe
-from tasks.tables.lake_manifest import current_key
-from tasks.tables.lake_tables import LakeTables
-from tasks.tables.load.job import TableState
-from tasks.tables.models import load_models
-from tasks.tables.query import query
+from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.gcs_lake import GcsLake
+from lookbook.blocks.lake import FolderLake
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets.follow import load
+from lookbook.tasks.datasets.manifest import require_published
+from lookbook.tasks.tables.catalogue import TableEntry, loaded_entry, register, registered, sql_name
+from lookbook.tasks.tables.catalogue_listing import list_tables
+from lookbook.tasks.tables.describing import describe
+from lookbook.tasks.tables.lake_manifest import current_key
+from lookbook.tasks.tables.lake_tables import LakeTables
+from lookbook.tasks.tables.load.job import TableState
+from lookbook.tasks.tables.models import load_models
+from lookbook.tasks.tables.query import query
 from tests.support.bigquery_server import BigQueryServer
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import serving_gcs
@@ -43,7 +43,7 @@ COLUMNS = {"zebra": "BIGINT", "day": "VARCHAR"}
 @pytest.fixture(autouse=True)
 def few_models(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that tests are quick."""
-    monkeypatch.setattr("tasks.datasets.follow.load_models", lambda: load_models()[:2])
+    monkeypatch.setattr("lookbook.tasks.datasets.follow.load_models", lambda: load_models()[:2])
 
 
 @pytest.fixture
@@ -204,7 +204,7 @@ def test_what_is_gone_or_damaged_is_said_so(workspace: Workspace, tmp_path: Path
 def test_a_warehouse_that_is_being_written_to_is_not_waited_for(
     workspace: Workspace, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.tables.catalogue_listing.PATIENCE", 0.1)
+    monkeypatch.setattr("lookbook.tasks.tables.catalogue_listing.PATIENCE", 0.1)
     run(request(workspace, source))
     assert isinstance(workspace.warehouse, DuckDBWarehouse)
     with duckdb.connect(str(workspace.warehouse.path)):

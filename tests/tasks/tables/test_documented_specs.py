@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks.tables.graph import check_graph
-from tasks.tables.spec.pipeline import Pipeline
-from tasks.tables.spec.tasks import GraphTask, ModelsTask
-from tasks.tables.star import check_models
+from lookbook.tasks.tables.graph import check_graph
+from lookbook.tasks.tables.spec.pipeline import Pipeline
+from lookbook.tasks.tables.spec.tasks import GraphTask, ModelsTask
+from lookbook.tasks.tables.star import check_models
 
 DOCS = Path(__file__).parents[3] / "docs"
 

@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from blocks.errors import LookbookError
-from blocks.workspace import Workspace
-from tasks.tables.context import Context, Staged
-from tasks.tables.extract import extract
-from tasks.tables.load import LoadResult, load, open_rejects, replay
-from tasks.tables.results import outcome_of
-from tasks.tables.transform import run_python, run_sql
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.tables.context import Context, Staged
+from lookbook.tasks.tables.extract import extract
+from lookbook.tasks.tables.load import LoadResult, load, open_rejects, replay
+from lookbook.tasks.tables.results import outcome_of
+from lookbook.tasks.tables.transform import run_python, run_sql
 from tests.support.extracting import context_of
 from tests.support.feeds import table_rows
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import networkx
 import pytest
 
-from blocks.workspace import Workspace
-from tasks.tables.load import open_rejects
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.tables.load import open_rejects
 from tests.support.example_readings import lines, objects, publications, trips
 from tests.support.example_runs import Examples, examples
 from tests.support.pipeline import photo, request, row, run, write_collection

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from blocks.errors import UsageError
-from tasks.tables.importing import UNDATED, import_date, import_pipeline
-from tasks.tables.spec.orchestration import ImportSettings
-from tasks.tables.spec.pipeline import Pipeline
-from tasks.tables.spec.tasks import ExtractTask, LoadTask
+from lookbook.blocks.errors import UsageError
+from lookbook.tasks.tables.importing import UNDATED, import_date, import_pipeline
+from lookbook.tasks.tables.spec.orchestration import ImportSettings
+from lookbook.tasks.tables.spec.pipeline import Pipeline
+from lookbook.tasks.tables.spec.tasks import ExtractTask, LoadTask
 
 NOW = datetime(2026, 3, 4, 5, 6, tzinfo=UTC)
 

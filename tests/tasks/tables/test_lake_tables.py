@@ -15,12 +15,19 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from blocks.errors import LeaseLostError, LookbookError, SwapConflictError
-from blocks.gcs_lake import GcsLake
-from blocks.lake import FolderLake, Lake
-from tasks.tables import lake_changes, lake_commit, lake_tables
-from tasks.tables.lake_manifest import NO_VALUE, current_key, data_key, read_current, read_manifest, require_table
-from tasks.tables.lake_tables import LakeTables
+from lookbook.blocks.errors import LeaseLostError, LookbookError, SwapConflictError
+from lookbook.blocks.gcs_lake import GcsLake
+from lookbook.blocks.lake import FolderLake, Lake
+from lookbook.tasks.tables import lake_changes, lake_commit, lake_tables
+from lookbook.tasks.tables.lake_manifest import (
+    NO_VALUE,
+    current_key,
+    data_key,
+    read_current,
+    read_manifest,
+    require_table,
+)
+from lookbook.tasks.tables.lake_tables import LakeTables
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import serving_gcs
 from tests.support.lake_tables import data_files, in_order, lake_job, lake_rows
@@ -475,8 +482,8 @@ def test_a_damaged_table_is_named_with_the_way_out(
 def test_large_rows_are_cut_into_files_of_bounded_size(
     folder_lake: FolderLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.tables.lake_files.FILE_ROWS", 2048)
-    monkeypatch.setattr("tasks.tables.lake_files.BATCH_ROWS", 2048)
+    monkeypatch.setattr("lookbook.tasks.tables.lake_files.FILE_ROWS", 2048)
+    monkeypatch.setattr("lookbook.tasks.tables.lake_files.BATCH_ROWS", 2048)
     monkeypatch.setattr(lake_changes, "LARGEST", 10)
     rows = numbered(*range(10_000))
     LakeTables(folder_lake, tmp_path / "scratch").load(lake_job(tmp_path / "jobs", rows, COLUMNS))

@@ -10,8 +10,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blocks.lake import FolderLake
-from tasks.tables.lake_tables import LakeTables
+from lookbook.blocks.lake import FolderLake
+from lookbook.tasks.tables.lake_tables import LakeTables
 from tests.support.lake_tables import in_order, lake_job, lake_rows
 
 COLUMNS = {"key": "BIGINT", "part": "VARCHAR", "rank": "BIGINT", "gone": "BOOLEAN"}

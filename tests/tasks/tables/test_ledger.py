@@ -11,12 +11,12 @@ import asyncpg
 import psutil
 import pytest
 
-from blocks.errors import LookbookError
-from blocks.machine import this_host
-from blocks.registry import Registry
-from blocks.workspace import Workspace
-from tasks.datasets.lease import Owner
-from tasks.tables import ledger
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.machine import this_host
+from lookbook.blocks.registry import Registry
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets.lease import Owner
+from lookbook.tasks.tables import ledger
 
 DATE = datetime(2026, 3, 1, 9, tzinfo=UTC)
 

@@ -11,11 +11,11 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
-from blocks.dialects import translate
-from blocks.duckdb_warehouse import DuckDBWarehouse
-from blocks.warehouse import STAGING_KEYS, STANDING_COLUMNS, Model, SnapshotLoad
-from tasks.tables.models import load_models
-from tasks.tables.schemas import (
+from lookbook.blocks.dialects import translate
+from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.warehouse import STAGING_KEYS, STANDING_COLUMNS, Model, SnapshotLoad
+from lookbook.tasks.tables.models import load_models
+from lookbook.tasks.tables.schemas import (
     IMAGES_SCHEMA,
     LINKS_SCHEMA,
     OUTPUTS_SCHEMA,
@@ -273,7 +273,7 @@ def test_models_read_the_snapshot_and_models_before_them() -> None:
 
 
 def test_each_file_is_a_model_and_says_what_a_row_is() -> None:
-    folder = resources.files("tasks.tables") / "models"
+    folder = resources.files("lookbook.tasks.tables") / "models"
     assert {entry.name for entry in folder.iterdir()} == {f"{model.name}.sql" for model in MODELS}
     for model in MODELS:
         assert model.sql.startswith("-- One row: "), model.name

@@ -7,10 +7,10 @@ from textwrap import dedent
 
 import pytest
 
-from blocks.errors import UsageError
-from blocks.settings import read_settings
-from tasks.tables.orchestrations import find_orchestration, read_orchestrations
-from tasks.tables.spec.problems import SpecError
+from lookbook.blocks.errors import UsageError
+from lookbook.blocks.settings import read_settings
+from lookbook.tasks.tables.orchestrations import find_orchestration, read_orchestrations
+from lookbook.tasks.tables.spec.problems import SpecError
 from tests.support.pipelines import write_spec
 
 GOOD = """

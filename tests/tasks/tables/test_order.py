@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks.tables.order import Order
-from tasks.tables.spec.pipeline import Pipeline
+from lookbook.tasks.tables.order import Order
+from lookbook.tasks.tables.spec.pipeline import Pipeline
 
 
 def made(**after: list[str]) -> Pipeline:

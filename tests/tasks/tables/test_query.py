@@ -11,18 +11,18 @@ from typing import Any
 import duckdb
 import pytest
 
-from blocks.bigquery_warehouse import BigQueryWarehouse
-from blocks.duckdb_warehouse import DuckDBWarehouse
-from blocks.errors import LookbookError
-from blocks.gcs_lake import GcsLake
-from blocks.lake import FolderLake
-from blocks.warehouse import QueryCost
-from blocks.workspace import Workspace, local_workspace
-from tasks.tables import lake_query
-from tasks.tables.lake_manifest import read_table
-from tasks.tables.lake_tables import LakeTables
-from tasks.tables.query import dry_run, query
-from tasks.tables.reading import tables_named
+from lookbook.blocks.bigquery_warehouse import BigQueryWarehouse
+from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.gcs_lake import GcsLake
+from lookbook.blocks.lake import FolderLake
+from lookbook.blocks.warehouse import QueryCost
+from lookbook.blocks.workspace import Workspace, local_workspace
+from lookbook.tasks.tables import lake_query
+from lookbook.tasks.tables.lake_manifest import read_table
+from lookbook.tasks.tables.lake_tables import LakeTables
+from lookbook.tasks.tables.query import dry_run, query
+from lookbook.tasks.tables.reading import tables_named
 from tests.support.bigquery_server import BigQueryServer
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import serving_gcs
@@ -187,7 +187,7 @@ def test_files_that_loads_take_away_are_looked_up_anew(
                 fill_lake(place, tmp_path, ROWS[:4], load_id=f"l{number}{again}", write_disposition="replace")
         return views
 
-    monkeypatch.setattr("tasks.tables.query.lake_views", late)
+    monkeypatch.setattr("lookbook.tasks.tables.query.lake_views", late)
     assert query(place, "FROM lake.trips").num_rows == 4
 
 

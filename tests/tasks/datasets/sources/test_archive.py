@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from blocks.errors import LookbookError
-from tasks.datasets.sources import unpacking
-from tasks.datasets.sources.archive import ArchiveBounds, TarSource, ZipSource, safe_key
-from tasks.datasets.sources.base import Source, SourceFile
-from tasks.images.locators import read_bytes
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.datasets.sources import unpacking
+from lookbook.tasks.datasets.sources.archive import ArchiveBounds, TarSource, ZipSource, safe_key
+from lookbook.tasks.datasets.sources.base import Source, SourceFile
+from lookbook.tasks.images.locators import read_bytes
 
 REAL = Path(__file__).parents[5] / "shared" / "data" / "fashion-small-1000.zip"
 Members = Sequence[tuple[str, bytes]]

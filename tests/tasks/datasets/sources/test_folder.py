@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from blocks.errors import LookbookError, UsageError
-from tasks.datasets.sources.archive import TarSource, ZipSource
-from tasks.datasets.sources.base import SourceFile
-from tasks.datasets.sources.folder import FolderSource
-from tasks.datasets.sources.opening import local_path, open_source
-from tasks.datasets.sources.sample import SampleSource
-from tasks.images.locators import read_bytes
+from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.tasks.datasets.sources.archive import TarSource, ZipSource
+from lookbook.tasks.datasets.sources.base import SourceFile
+from lookbook.tasks.datasets.sources.folder import FolderSource
+from lookbook.tasks.datasets.sources.opening import local_path, open_source
+from lookbook.tasks.datasets.sources.sample import SampleSource
+from lookbook.tasks.images.locators import read_bytes
 
 
 def _write(path: Path, data: bytes = b"data") -> Path:

@@ -18,14 +18,14 @@ from pathlib import Path
 
 import pytest
 
-from blocks.errors import LookbookError, OutOfReachError, UsageError
-from tasks.datasets.sources import kaggle, opening, unpacking
-from tasks.datasets.sources.downloading import LOCK, Patience
-from tasks.datasets.sources.kaggle import Address, KaggleSource, drop, parse_address
-from tasks.datasets.sources.opening import open_source, version_of
-from tasks.datasets.watching import look
-from tasks.images.locators import read_bytes
-from tasks.images.progress import listening
+from lookbook.blocks.errors import LookbookError, OutOfReachError, UsageError
+from lookbook.tasks.datasets.sources import kaggle, opening, unpacking
+from lookbook.tasks.datasets.sources.downloading import LOCK, Patience
+from lookbook.tasks.datasets.sources.kaggle import Address, KaggleSource, drop, parse_address
+from lookbook.tasks.datasets.sources.opening import open_source, version_of
+from lookbook.tasks.datasets.watching import look
+from lookbook.tasks.images.locators import read_bytes
+from lookbook.tasks.images.progress import listening
 from tests.support import kaggle_server
 from tests.support.kaggle_server import Dataset, KaggleServer, zip_of
 from tests.support.kaggle_server import kaggle as serving
@@ -206,7 +206,7 @@ def test_a_download_whose_process_was_killed_goes_on(
             yield piece
 
     monkeypatch.setattr(kaggle_server, "pieces", held)
-    program = "import sys, pathlib; from tasks.datasets.sources.kaggle import KaggleSource\n"
+    program = "import sys, pathlib; from lookbook.tasks.datasets.sources.kaggle import KaggleSource\n"
     program += "list(KaggleSource(sys.argv[1], pathlib.Path(sys.argv[2])).files())"
     with subprocess.Popen([sys.executable, "-c", program, "kaggle://ann/large", str(tmp_path)]) as process:
         deadline = time.monotonic() + 60

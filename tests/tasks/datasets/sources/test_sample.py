@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageChops, ImageOps
 
-from blocks.errors import LookbookError, UsageError
-from tasks.datasets.catalogue import read_catalogue
-from tasks.datasets.sources.base import SourceFile
-from tasks.datasets.sources.sample import SampleSource
-from tasks.datasets.sources.sample_drawing import Photo, draw, encoded
-from tasks.datasets.sources.sample_shapes import SHAPES
-from tasks.images.locators import read_bytes
+from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.tasks.datasets.catalogue import read_catalogue
+from lookbook.tasks.datasets.sources.base import SourceFile
+from lookbook.tasks.datasets.sources.sample import SampleSource
+from lookbook.tasks.datasets.sources.sample_drawing import Photo, draw, encoded
+from lookbook.tasks.datasets.sources.sample_shapes import SHAPES
+from lookbook.tasks.images.locators import read_bytes
 
 COUNT = 120
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blocks.errors import LookbookError
-from tasks.tables.extract import csv_files, text
-from tasks.tables.extract.csv_files import read_csv
-from tasks.tables.extract.pieces import Reject, UnreadableError
-from tasks.tables.spec.sources import Delimited
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.tables.extract import csv_files, text
+from lookbook.tasks.tables.extract.csv_files import read_csv
+from lookbook.tasks.tables.extract.pieces import Reject, UnreadableError
+from lookbook.tasks.tables.spec.sources import Delimited
 
 AS_IT_STANDS = Delimited(nulls=())
 

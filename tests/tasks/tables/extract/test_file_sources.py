@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from blocks.errors import LookbookError, OutOfReachError
-from blocks.workspace import Workspace
-from tasks.tables.batches import load_id
-from tasks.tables.extract import extract, file_sources, files, taken_inputs
-from tasks.tables.extract.csv_files import read_csv
+from lookbook.blocks.errors import LookbookError, OutOfReachError
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.tables.batches import load_id
+from lookbook.tasks.tables.extract import extract, file_sources, files, taken_inputs
+from lookbook.tasks.tables.extract.csv_files import read_csv
 from tests.support.extracting import context_of, kill_extract, load_task, rejects_of, run_and_commit, values_of
 
 FILE = {"source": {"type": "file", "path": "in/*.csv"}}
@@ -183,7 +183,7 @@ def test_objects_of_the_lake_are_taken_once(workspace: Workspace, tmp_path: Path
 
 
 def test_many_objects_are_remembered(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.tables.extract.inputs.CHUNK", 7)
+    monkeypatch.setattr("lookbook.tasks.tables.extract.inputs.CHUNK", 7)
     for number in range(30):
         write(tmp_path, f"in/{number:02}.json", json.dumps({"n": number}))
     tasks = {"extract": OBJECTS}
@@ -206,7 +206,7 @@ def test_a_file_that_is_being_written_is_left_to_the_next_run(
         looked.set()
         write(tmp_path, "in/a.json", '{"n":1}{"n":11}')
 
-    monkeypatch.setattr("tasks.tables.extract.file_sources.time.sleep", wait)
+    monkeypatch.setattr("lookbook.tasks.tables.extract.file_sources.time.sleep", wait)
     staged, states = run_and_commit(context_of(workspace, tmp_path, {"extract": OBJECTS}))
     assert looked.is_set()
     assert numbers(workspace, staged) == [2]

@@ -18,12 +18,12 @@ from typing import Any
 import httpx
 import pytest
 
-from blocks.errors import LookbookError, OutOfReachError, TransientError
-from blocks.workspace import Workspace
-from tasks.datasets.sources.downloading import Patience
-from tasks.tables.extract import addresses, extract, http_source
-from tasks.tables.extract.addresses import is_public
-from tasks.tables.extract.http_fetch import Asked, fetch
+from lookbook.blocks.errors import LookbookError, OutOfReachError, TransientError
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets.sources.downloading import Patience
+from lookbook.tasks.tables.extract import addresses, extract, http_source
+from lookbook.tasks.tables.extract.addresses import is_public
+from lookbook.tasks.tables.extract.http_fetch import Asked, fetch
 from tests.support.extracting import context_of, run_and_commit, values_of
 from tests.support.loopback import Fault, Request, Response, Route, serving
 

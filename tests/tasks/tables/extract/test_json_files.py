@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blocks.errors import LookbookError
-from tasks.tables.extract import json_files, json_stream, text
-from tasks.tables.extract.json_files import read_json, read_json_lines
-from tasks.tables.extract.pieces import Reject
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.tables.extract import json_files, json_stream, text
+from lookbook.tasks.tables.extract.json_files import read_json, read_json_lines
+from lookbook.tasks.tables.extract.pieces import Reject
 
 
 def read(data: bytes | str, *, by_lines: bool = False, encoding: str = "utf-8") -> tuple[list[Any], list[Reject]]:

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[4]
 CODE = r"""
 import re, sys
 from pathlib import Path
-from blocks.workspace import local_workspace
-from tasks.tables.extract import extract
+from lookbook.blocks.workspace import local_workspace
+from lookbook.tasks.tables.extract import extract
 from tests.support.extracting import context_of
 folder, name = Path(sys.argv[1]), sys.argv[2]
 context = context_of(local_workspace(folder / "home"), folder, {"extract": {"source": {"type": "file", "path": name}}})

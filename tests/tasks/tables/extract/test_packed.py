@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.datasets.sources.archive import ArchiveBounds
-from tasks.tables.extract import packed
-from tasks.tables.extract.files import Reading, read_file, read_or_reject
-from tasks.tables.extract.pieces import UnreadableError
-from tasks.tables.spec.sources import Delimited, FileFormat
+from lookbook.tasks.datasets.sources.archive import ArchiveBounds
+from lookbook.tasks.tables.extract import packed
+from lookbook.tasks.tables.extract.files import Reading, read_file, read_or_reject
+from lookbook.tasks.tables.extract.pieces import UnreadableError
+from lookbook.tasks.tables.spec.sources import Delimited, FileFormat
 
 CSV = b"a,b\n1,2\n"
 SMALL = ArchiveBounds(max_entries=3, max_ratio=2, ratio_free_bytes=1000)

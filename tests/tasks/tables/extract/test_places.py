@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blocks.errors import LookbookError
-from blocks.gcs_lake import GcsLake
-from blocks.lake import FolderLake
-from tasks.tables.extract.globs import compiled, matching
-from tasks.tables.extract.places import find_files, local
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.gcs_lake import GcsLake
+from lookbook.blocks.lake import FolderLake
+from lookbook.tasks.tables.extract.globs import compiled, matching
+from lookbook.tasks.tables.extract.places import find_files, local
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import serving_gcs
 

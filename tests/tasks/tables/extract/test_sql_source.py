@@ -18,11 +18,11 @@ import sqlalchemy as sa
 from prefect_sqlalchemy import AsyncSqlAlchemyConnector, ConnectionComponents, SqlAlchemyConnector
 from pydantic import SecretStr
 
-from blocks.errors import LookbookError, OutOfReachError
-from blocks.workspace import Workspace
-from tasks.tables.context import Staged
-from tasks.tables.extract import extract, sql_connect
-from tasks.tables.extract.sql_connect import engine_of, opened
+from lookbook.blocks.errors import LookbookError, OutOfReachError
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.tables.context import Staged
+from lookbook.tasks.tables.extract import extract, sql_connect
+from lookbook.tasks.tables.extract.sql_connect import engine_of, opened
 from tests.support import mariadb
 from tests.support.debian_postgres import PASSWORD
 from tests.support.extracting import context_of, load_task, run_and_commit, values_of

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from blocks.errors import LookbookError, UsageError
-from blocks.workspace import Workspace
-from tasks.tables.graph import GraphResult, build, check_graph
-from tasks.tables.lake_tables import LakeTables
-from tasks.tables.load import open_rejects
-from tasks.tables.spec.tasks import GraphTask
+from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.tables.graph import GraphResult, build, check_graph
+from lookbook.tasks.tables.lake_tables import LakeTables
+from lookbook.tasks.tables.load import open_rejects
+from lookbook.tasks.tables.spec.tasks import GraphTask
 from tests.support.lake_tables import lake_job
 from tests.support.pipeline_runs import context, staged
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from blocks.duckdb_warehouse import DuckDBWarehouse
-from blocks.workspace import Workspace
+from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.workspace import Workspace
 from tests.support.feeds import Row, context, forget_feeds, in_order, load_rows, table_rows
 
 FIELDS = {"id": "bigint", "rank": "bigint", "name": "text", "gone": "bool"}

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from blocks.errors import LookbookError
-from blocks.workspace import Workspace
-from tasks.tables.load import open_rejects, replay
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.tables.load import open_rejects, replay
 from tests.support.bigquery_server import BigQueryServer
 from tests.support.feeds import Row, context, in_order, load_rows, table_rows
 from tests.support.sets import sampled
@@ -106,7 +106,7 @@ def test_a_script_that_fails_leaves_what_stood_there(cloud: Workspace, monkeypat
     settings = {"write_disposition": "replace"}
     load_rows(context(cloud, **settings), [{"id": 1}])
     broken = ['INSERT INTO "feeds"."prices" ("id") SELECT CAST(\'x\' AS BIGINT)']
-    monkeypatch.setattr("tasks.tables.load.statements.list_load", lambda *_: broken)
+    monkeypatch.setattr("lookbook.tasks.tables.load.statements.list_load", lambda *_: broken)
     with pytest.raises(LookbookError):
         load_rows(context(cloud, day=2, **settings), [{"id": 2}, {"id": 3}])
     assert table_rows(cloud, "warehouse") == [{"id": 1}]
@@ -115,8 +115,8 @@ def test_a_script_that_fails_leaves_what_stood_there(cloud: Workspace, monkeypat
 def test_killed_after_the_upload_and_run_again(cloud: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process dies: nothing that stands behind `finally` is done. A table of staging stays, and expires."""
     with monkeypatch.context() as patch:
-        patch.setattr("blocks.bigquery_store.Store.drop", lambda *_: None)
-        patch.setattr("tasks.tables.load.bigquery_tables.BigQueryTables._insert", lambda *_: 1 / 0)
+        patch.setattr("lookbook.blocks.bigquery_store.Store.drop", lambda *_: None)
+        patch.setattr("lookbook.tasks.tables.load.bigquery_tables.BigQueryTables._insert", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             load_rows(context(cloud), [{"id": 1}])
     result = load_rows(context(cloud), [{"id": 1}])
@@ -127,7 +127,7 @@ def test_a_batch_that_is_committed_and_not_in_the_books_is_there_once(
     cloud: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("tasks.tables.load.loading.write_books", lambda *_, **__: 1 / 0)
+        patch.setattr("lookbook.tasks.tables.load.loading.write_books", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             load_rows(context(cloud), [{"id": 1}, {"id": 2}])
     load_rows(context(cloud), [{"id": 1}, {"id": 2}])

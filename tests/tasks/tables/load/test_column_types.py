@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.tables.load.column_types import DLT_NAMES, INFERRED, TEXT, as_canonical, canonical, fitted
-from tasks.tables.spec.values import SQL_TYPES
+from lookbook.tasks.tables.load.column_types import DLT_NAMES, INFERRED, TEXT, as_canonical, canonical, fitted
+from lookbook.tasks.tables.spec.values import SQL_TYPES
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from blocks.errors import LookbookError
-from blocks.workspace import Workspace
-from tasks.tables.load import open_rejects
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.tables.load import open_rejects
 from tests.support.feeds import Row, context, load_rows, table_rows
 
 STANDING = [{"sku": "a", "price": 1}]

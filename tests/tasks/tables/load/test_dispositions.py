@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from blocks.errors import LookbookError
-from blocks.workspace import Workspace
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.workspace import Workspace
 from tests.support.feeds import Row, context, in_order, load_rows, table_rows
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from blocks.workspace import Workspace
-from tasks.tables.load import open_rejects
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.tables.load import open_rejects
 from tests.support.feeds import Row, context, in_order, load_rows, table_rows
 from tests.support.killed_load import POINTS, load_killed
 from tests.support.sets import sampled

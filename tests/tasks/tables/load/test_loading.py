@@ -11,19 +11,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from blocks.errors import LeaseLostError, LookbookError, OutOfReachError
-from blocks.registry import Registry, unfenced
-from blocks.workspace import Workspace
-from tasks.datasets.lease import lease
-from tasks.tables.context import Staged
-from tasks.tables.importing import import_pipeline
-from tasks.tables.load import load, loading, open_rejects, writing
-from tasks.tables.load.books import write_books
-from tasks.tables.load.naming import column_names, snake_case
-from tasks.tables.load.writing import destination, prepare_rows
-from tasks.tables.spec.orchestration import ImportSettings
-from tasks.tables.spec.pipeline import Pipeline
-from tasks.tables.spec.values import Target
+from lookbook.blocks.errors import LeaseLostError, LookbookError, OutOfReachError
+from lookbook.blocks.registry import Registry, unfenced
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets.lease import lease
+from lookbook.tasks.tables.context import Staged
+from lookbook.tasks.tables.importing import import_pipeline
+from lookbook.tasks.tables.load import load, loading, open_rejects, writing
+from lookbook.tasks.tables.load.books import write_books
+from lookbook.tasks.tables.load.naming import column_names, snake_case
+from lookbook.tasks.tables.load.writing import destination, prepare_rows
+from lookbook.tasks.tables.spec.orchestration import ImportSettings
+from lookbook.tasks.tables.spec.pipeline import Pipeline
+from lookbook.tasks.tables.spec.values import Target
 from tests.support.feeds import Row, context, load_rows, stage, table_rows
 from tests.support.lake_tables import lake_rows
 from tests.support.leases import overtake, overtaken
@@ -198,11 +198,13 @@ def test_the_registry_knows_each_load(workspace: Workspace) -> None:
 
 
 def test_a_load_whose_counts_do_not_add_up_fails(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.tables.load.prepare._write_rejects", lambda *_: 1)
+    monkeypatch.setattr("lookbook.tasks.tables.load.prepare._write_rejects", lambda *_: 1)
     with pytest.raises(LookbookError, match="the books do not balance"):
         load_rows(context(workspace, fields={"x": {"type": "text", "nullable": False}}), [{"sku": "a"}, {"sku": "b"}])
     monkeypatch.undo()
-    monkeypatch.setattr("tasks.tables.load.duckdb_tables._files", lambda _: "(SELECT * FROM range(0) AS t(price))")
+    monkeypatch.setattr(
+        "lookbook.tasks.tables.load.duckdb_tables._files", lambda _: "(SELECT * FROM range(0) AS t(price))"
+    )
     with pytest.raises(LookbookError, match="1 rows were to be written, and the database took 0"):
         load_rows(context(workspace), [{"price": 1}])
 
@@ -245,7 +247,7 @@ def _words() -> None:
         raise AssertionError("it calls somebody")
 
     socket.socket.connect = refuse  # type: ignore[method-assign]
-    from tasks.tables.load.statements import destination_type  # noqa: PLC0415
+    from lookbook.tasks.tables.load.statements import destination_type  # noqa: PLC0415
 
     assert snake_case("aB") == "a_b"
     assert destination_type("postgres", "BLOB") == "bytea"

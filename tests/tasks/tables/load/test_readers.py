@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import asyncpg
 import pytest
 
-from blocks.workspace import Workspace
+from lookbook.blocks.workspace import Workspace
 from tests.support.feeds import Row, context, load_rows
 from tests.support.sets import sampled
 

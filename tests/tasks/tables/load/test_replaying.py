@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from blocks.errors import LookbookError
-from blocks.workspace import Workspace
-from tasks.tables.context import Staged
-from tasks.tables.load import load, open_rejects, replay
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.tables.context import Staged
+from lookbook.tasks.tables.load import load, open_rejects, replay
 from tests.support.feeds import Row, context, in_order, load_rows, stage, table_rows
 
 ROWS: list[Row] = [{"Sku No": "a", "price": "1"}, {"Sku No": "b", "price": "dear"}, {"Sku No": "c", "price": "1.5"}]
@@ -92,7 +92,7 @@ def test_a_replay_that_was_killed_before_its_books_is_done_again(
 ) -> None:
     load_rows(strict(workspace), ROWS)
     with monkeypatch.context() as patch:
-        patch.setattr("tasks.tables.load.replaying._settle", lambda *_: 1 / 0)
+        patch.setattr("lookbook.tasks.tables.load.replaying._settle", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             replay(context(workspace, **WIDER))
     replay(context(workspace, **WIDER))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from blocks.errors import LookbookError, UsageError
-from blocks.settings import read_settings
-from tasks.tables.spec.problems import SpecError
-from tasks.tables.spec.reading import find_spec, read_spec, specs
+from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.blocks.settings import read_settings
+from lookbook.tasks.tables.spec.problems import SpecError
+from lookbook.tasks.tables.spec.reading import find_spec, read_spec, specs
 from tests.support.pipelines import problems, write_spec
 
 GOOD = """

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blocks.errors import LookbookError
-from tasks.tables.spec.templates import placeholders, render
+from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.tables.spec.templates import placeholders, render
 
 DATE = datetime(2026, 3, 1, 4, 5, tzinfo=UTC)
 

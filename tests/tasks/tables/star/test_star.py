@@ -8,15 +8,15 @@ from typing import Any
 import duckdb
 import pytest
 
-from blocks.errors import LeaseLostError, UsageError
-from blocks.feed_models import BuiltModel, ModelTestsFailedError
-from blocks.workspace import Workspace
-from tasks.datasets.lease import living_owners
-from tasks.tables.context import Context
-from tasks.tables.spec.pipeline import Pipeline
-from tasks.tables.spec.problems import SpecError
-from tasks.tables.spec.reading import read_spec
-from tasks.tables.star import ModelResult, build, check_models
+from lookbook.blocks.errors import LeaseLostError, UsageError
+from lookbook.blocks.feed_models import BuiltModel, ModelTestsFailedError
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets.lease import living_owners
+from lookbook.tasks.tables.context import Context
+from lookbook.tasks.tables.spec.pipeline import Pipeline
+from lookbook.tasks.tables.spec.problems import SpecError
+from lookbook.tasks.tables.spec.reading import read_spec
+from lookbook.tasks.tables.star import ModelResult, build, check_models
 from tests.support.leases import overtake
 from tests.support.pipeline_runs import context
 from tests.support.stars import STAR, ZONES, trips

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from blocks.errors import LookbookError
-from blocks.workspace import Workspace
-from tasks.tables.context import Context, Staged
-from tasks.tables.extract import extract
-from tasks.tables.transform import run_python
-from tasks.tables.transform.returned import MAX_VALUE
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.tables.context import Context, Staged
+from lookbook.tasks.tables.extract import extract
+from lookbook.tasks.tables.transform import run_python
+from lookbook.tasks.tables.transform.returned import MAX_VALUE
 from tests.support.extracting import context_of, load_task, rows_of, run_and_commit, values_of
 
 CSV = {"source": {"type": "file", "path": "a.csv"}}
@@ -138,7 +138,7 @@ def test_faults_name_the_place_and_not_the_data(workspace: Workspace, a_csv: Pat
 
 
 def test_an_error_of_ours_passes_as_it_is(workspace: Workspace, a_csv: Path) -> None:
-    code = "from blocks.errors import LookbookError\ndef f(a):\n    raise LookbookError('No prices today.', 'Wait.')"
+    code = "from lookbook.blocks.errors import *\ndef f(a):\n    raise LookbookError('No prices today.', 'Wait.')"
     with pytest.raises(LookbookError, match=r"^No prices today\.\nWait\.$"):
         run(workspace, a_csv, code)
 
@@ -271,7 +271,7 @@ def test_without_rows_it_is_not_called(workspace: Workspace, tmp_path: Path) -> 
 def test_a_function_streams_in_bounded_batches(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.tables.transform.given.ROWS", 1000)
+    monkeypatch.setattr("lookbook.tasks.tables.transform.given.ROWS", 1000)
     (tmp_path / "a.csv").write_text("n\n" + "".join(f"{n}\n" for n in range(10_000)))
     code = """
 def f(a: Iterator[pa.RecordBatch]):
@@ -285,7 +285,7 @@ def f(a: Iterator[pa.RecordBatch]):
 def test_batches_of_files_that_differ_have_the_same_columns(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.tables.extract.stage_rows.ROWS", 1)
+    monkeypatch.setattr("lookbook.tasks.tables.extract.stage_rows.ROWS", 1)
     (tmp_path / "1.json").write_text('{"n": 1}')
     (tmp_path / "2.json").write_text('{"n": 1.5, "m": "x"}')
     tasks = {"a": {"source": {"type": "file", "path": "*.json"}}}

@@ -11,11 +11,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from blocks.errors import LookbookError
-from blocks.workspace import Workspace
-from tasks.tables.context import Context, Staged
-from tasks.tables.extract import extract
-from tasks.tables.transform import run_sql
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.tables.context import Context, Staged
+from lookbook.tasks.tables.extract import extract
+from lookbook.tasks.tables.transform import run_sql
 from tests.support.extracting import context_of, rows_of, values_of
 
 CSV = {"source": {"type": "file", "path": "a.csv"}}
@@ -144,7 +144,7 @@ def test_columns_of_one_name_get_numbers(workspace: Workspace, a_csv: Path) -> N
 def test_the_order_of_rows_stays(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sql: str, wanted: range
 ) -> None:
-    monkeypatch.setattr("tasks.tables.staging.FILE_BYTES", 200_000)
+    monkeypatch.setattr("lookbook.tasks.tables.staging.FILE_BYTES", 200_000)
     (tmp_path / "a.csv").write_text("n\n" + "".join(f"{n}\n" for n in range(300_000)))
     staged = run(workspace, tmp_path, sql)
     assert len(staged.groups[""].files) > 2

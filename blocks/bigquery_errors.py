@@ -90,7 +90,7 @@ def named_faults(project: str) -> Iterator[None]:
 
 
 def told(error: Exception) -> tuple[str, str]:
-    """Reason and message of what the client raised; both empty where BigQuery gave none."""
+    """Return reason and message of what the client raised; both empty where BigQuery gave none."""
     if isinstance(error, api.RetryError):
         return told(error.cause) if error.cause else ("", str(error))
     if not isinstance(error, api.GoogleAPICallError):

@@ -62,18 +62,18 @@ class _Build:
     reads: dict[str, set[str]] = field(default_factory=dict)
 
     def aside(self, name: str) -> str:
-        """A model's table in staging."""
+        """Return a model's table in staging."""
         return f"model_{self.mark}_{name}"
 
     def parts(self, schema: str, name: str) -> tuple[str, ...]:
-        """A table's name in this project, by what a model calls it."""
+        """Return a table's name in this project, by what a model calls it."""
         if not schema:
             return self.store.client.project, self.store.staging, self.aside(name)
         datasets = {"feeds": self.feeds, "warehouse": self.store.warehouse}
         return self.store.client.project, datasets.get(schema, schema), name
 
     def as_written(self, schema: str, name: str) -> tuple[str, ...]:
-        """The same, but other models by their bare names."""
+        """Return the same, but other models by their bare names."""
         return self.parts(schema, name) if schema else (name,)
 
 

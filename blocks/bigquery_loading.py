@@ -38,7 +38,7 @@ _FOUND_AGAIN = 2
 
 
 def current_rows(store: Store) -> dict[str, dict[str, Any]]:
-    """For each dataset what `current_snapshot` says of it. Listing a table bills nothing, as a query would."""
+    """Return for each dataset what `current_snapshot` says of it. Listing a table bills nothing, as a query would."""
     table = f"{store.client.project}.{store.staging}.{CURRENT}"
     try:
         found = store.client.get_table(table, retry=store.retry, timeout=REQUEST_SECONDS)
@@ -51,7 +51,7 @@ def current_rows(store: Store) -> dict[str, dict[str, Any]]:
 
 
 def current_version(store: Store, dataset: str) -> int | None:
-    """The version of a dataset that readers see."""
+    """Return the version of a dataset that readers see."""
     version: int | None = current_rows(store).get(dataset, {}).get("_version")
     return version
 
@@ -158,5 +158,5 @@ def _replace_views(store: Store, shapes: Mapping[str, Mapping[str, str]]) -> Non
 
 
 def view_query(store: Store, name: str, columns: Mapping[str, str]) -> str:
-    """The query of the view over a staging table."""
+    """Return the query of the view over a staging table."""
     return sql.view_query(store.address(store.staging, name), store.address(store.staging, CURRENT), columns)

@@ -44,12 +44,12 @@ class Relation:
 
 
 def quoted(name: str) -> str:
-    """A name as an SQL identifier."""
+    """Return a name as an SQL identifier."""
     return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
 
 
 def literal(text: str) -> str:
-    """A text as an SQL literal: JSON's escapes are BigQuery's, too."""
+    """Return a text as an SQL literal: JSON's escapes are BigQuery's, too."""
     return json.dumps(text, ensure_ascii=False)
 
 
@@ -69,7 +69,7 @@ def version_of(load: SnapshotLoad, models: Sequence[Model], staging: str, replac
 
 
 def wider(one: str, other: str) -> str:
-    """The type that holds values of both: FLOAT64 for numbers, else STRING."""
+    """Return the type that holds values of both: FLOAT64 for numbers, else STRING."""
     if one == other:
         return one
     return "FLOAT64" if {one, other} == {"INT64", "FLOAT64"} else "STRING"
@@ -97,7 +97,7 @@ def wanted_columns(table: str, landed: Mapping[str, str]) -> dict[str, str]:
 def landed_relation(
     dataset: str, table: str, source: str, landed: Mapping[str, str], shape: Mapping[str, str]
 ) -> Relation:
-    """A loaded file in the shape of its staging table.
+    """Return a loaded file in the shape of its staging table.
 
     Args:
         dataset: whose snapshot it is.
@@ -119,12 +119,12 @@ def landed_relation(
 
 
 def model_relation(model: Model, columns: Mapping[str, str]) -> Relation:
-    """A model as a relation; its columns are known once the service was asked (a dry run tells them)."""
+    """Return a model as a relation; its columns are known once the service was asked (a dry run tells them)."""
     return Relation(translate(model.sql, "bigquery"), columns, tables_read(model.sql))
 
 
 def with_relations(select: str, names: Iterable[str], relations: Mapping[str, Relation]) -> str:
-    """A SELECT that may name relations, with the definitions of those `names` and of all that they read."""
+    """Return a SELECT that may name relations, with the definitions of those `names` and of all that they read."""
     needed: set[str] = set()
     waiting = list(names)
     while waiting:
@@ -149,7 +149,7 @@ def insertion(
 
 
 def tag_values(load: SnapshotLoad, version: int, moment: datetime) -> list[str]:
-    """The values of `STAGING_TAGS` as SQL."""
+    """Return the values of `STAGING_TAGS` as SQL."""
     texts = [literal(text) for text in (load.dataset, load.snapshot_id, load.load_id)]
     return [*texts, _timestamp(moment), str(version)]
 
@@ -186,13 +186,13 @@ def rewriting(
 
 
 def view_query(source: str, current: str, columns: Iterable[str]) -> str:
-    """What readers see of a staging table: the rows of the versions that are current."""
+    """Return what readers see of a staging table: the rows of the versions that are current."""
     shown = ", ".join(f"t.{quoted(name)}" for name in ["dataset", *columns, "snapshot_id", "_load_id", "_loaded_at"])
     return f"SELECT {shown} FROM {source} AS t JOIN {current} AS c ON t._version = c._version"  # noqa: S608 - quoted
 
 
 def flipping(current: str, tags: Sequence[str]) -> str:
-    """The one statement that makes a snapshot current: readers see all of its tables from here on."""
+    """Return the one statement that makes a snapshot current: readers see all of its tables from here on."""
     names = list(STAGING_TAGS)
     given = ", ".join(f"{value} AS {name}" for name, value in zip(names, tags, strict=True))
     sets = ", ".join(f"{name} = s.{name}" for name in names if name != "dataset")

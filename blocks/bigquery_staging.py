@@ -137,7 +137,7 @@ def lay_out(
     landed: Mapping[str, Landed],
     shapes: Mapping[str, dict[str, str]],
 ) -> dict[str, Relation]:
-    """The relations of a snapshot and of all models, each after those that it reads.
+    """Return the relations of a snapshot and of all models, each after those that it reads.
 
     Args:
         store: where the files were loaded into.
@@ -165,7 +165,7 @@ def _columns(store: Store, name: str, relations: Mapping[str, Relation]) -> dict
 
 
 def shape_of(table: Table | None) -> dict[str, str]:
-    """Names and types of a staging table's columns, without tags."""
+    """Return names and types of a staging table's columns, without tags."""
     columns = columns_of(table.schema) if table is not None else {}
     return {name: type_ for name, type_ in columns.items() if name.lower() not in STAGING_TAGS}
 
@@ -221,5 +221,5 @@ def _field(name: str, type_: str) -> SchemaField:
 
 
 def key_of(table: str, models: Sequence[Model]) -> tuple[str, ...]:
-    """The columns that name one of a table's rows."""
+    """Return the columns that name one of a table's rows."""
     return STAGING_KEYS.get(table) or next(model.key for model in models if model.name == table)

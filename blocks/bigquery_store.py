@@ -63,11 +63,11 @@ class Store:
         return DEFAULT_RETRY.with_delay(initial=0.2, maximum=10.0, multiplier=2.0).with_timeout(self.retry_seconds)
 
     def address(self, dataset: str, table: str) -> str:
-        """A table as SQL names it."""
+        """Return a table as SQL names it."""
         return quoted(f"{self.client.project}.{dataset}.{table}")
 
     def query_config(self, *, dry_run: bool = False) -> QueryJobConfig:
-        """How statements are run."""
+        """Return how statements are run."""
         config = QueryJobConfig(dry_run=dry_run, use_query_cache=not dry_run, labels=dict(self.labels))
         if self.maximum_bytes_billed is not None and not dry_run:
             config.maximum_bytes_billed = self.maximum_bytes_billed
@@ -90,7 +90,7 @@ class Store:
         return self.once(name or f"lookbook-{uuid.uuid4().hex}", submit)
 
     def dry_run(self, sql: str) -> QueryJob:
-        """What BigQuery says of a statement without running it; it bills nothing."""
+        """Return what BigQuery says of a statement without running it; it bills nothing."""
         config = self.query_config(dry_run=True)
         return self.client.query(
             sql, job_config=config, location=self.location, retry=self.retry, timeout=REQUEST_SECONDS, job_retry=None
@@ -144,7 +144,7 @@ class Store:
             job.reload(retry=self.retry, timeout=REQUEST_SECONDS)
 
     def table(self, dataset: str, name: str) -> Table | None:
-        """A table or view; None where there is none."""
+        """Return a table or view; None where there is none."""
         try:
             return self.client.get_table(
                 f"{self.client.project}.{dataset}.{name}", retry=self.retry, timeout=REQUEST_SECONDS
@@ -155,7 +155,7 @@ class Store:
             return None
 
     def names(self, dataset: str) -> list[str]:
-        """The names of a dataset's tables and views; none where there is no such dataset."""
+        """Return the names of a dataset's tables and views; none where there is no such dataset."""
         address = f"{self.client.project}.{dataset}"
         try:
             found = self.client.list_tables(address, retry=self.retry, timeout=REQUEST_SECONDS)
@@ -166,7 +166,7 @@ class Store:
             return []
 
     def tables(self, dataset: str, names: Iterable[str]) -> dict[str, Table | None]:
-        """Several tables or views at once."""
+        """Return several tables or views at once."""
         names = list(names)
         return dict(zip(names, at_once(lambda name: self.table(dataset, name), names), strict=True))
 
@@ -182,7 +182,7 @@ class Store:
 
 
 def at_once(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
-    """The results of `work` on each item, several at a time; the first fault is raised once all have ended.
+    """Return the results of `work` on each item, several at a time; the first fault is raised once all have ended.
 
     Each holds the leases that are held here.
     """
@@ -192,7 +192,7 @@ def at_once(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_R
 
 
 def columns_of(schema: Iterable[SchemaField]) -> dict[str, str]:
-    """Names and types, as SQL names them, of a schema's columns."""
+    """Return names and types, as SQL names them, of a schema's columns."""
     return {field.name: _sql_type(field) for field in schema}
 
 

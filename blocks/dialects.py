@@ -10,7 +10,7 @@ from sqlglot import exp
 
 @cache
 def translate(sql: str, dialect: str) -> str:
-    """A model's SELECT in another engine's dialect.
+    """Return a model's SELECT in another engine's dialect.
 
     Args:
         sql: the SELECT in DuckDB's dialect.
@@ -27,6 +27,6 @@ def translate(sql: str, dialect: str) -> str:
 
 @cache
 def tables_read(sql: str) -> frozenset[str]:
-    """The tables that a SELECT in DuckDB's dialect names, without its own common table expressions."""
+    """Return the tables that a SELECT in DuckDB's dialect names, without its own common table expressions."""
     tree = sqlglot.parse_one(sql, read="duckdb")
     return frozenset(table.name for table in tree.find_all(exp.Table)) - {cte.alias for cte in tree.find_all(exp.CTE)}

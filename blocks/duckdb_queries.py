@@ -66,7 +66,7 @@ def answer(connection: DuckDBPyConnection, sql: str) -> Iterator[DuckDBPyRelatio
 
 
 def readable_tables(connection: DuckDBPyConnection) -> dict[str, WarehouseTable]:
-    """The tables and views for readers; tables are counted, which reads no row."""
+    """Return the tables and views for readers; tables are counted, which reads no row."""
     found = connection.execute(
         "SELECT schema_name, table_name, table_name IN (SELECT view_name FROM duckdb_views() AS v"
         " WHERE v.schema_name = c.schema_name), list(column_name ORDER BY column_index),"

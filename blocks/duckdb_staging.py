@@ -20,23 +20,23 @@ _FLOATS = ("FLOAT", "DOUBLE")
 
 
 def quoted(name: str) -> str:
-    """A name as an SQL identifier."""
+    """Return a name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """A text as an SQL literal: a view takes no parameters."""
+    """Return a text as an SQL literal: a view takes no parameters."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def columns_of(connection: DuckDBPyConnection, relation: str) -> dict[str, str]:
-    """Names and types of the columns of a relation (an SQL expression that can stand behind FROM)."""
+    """Return names and types of the columns of a relation (an SQL expression that can stand behind FROM)."""
     described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()  # noqa: S608 - quoted by callers
     return {name: "VARCHAR" if type_ == '"NULL"' else type_ for name, type_, *_ in described}
 
 
 def staging_columns(connection: DuckDBPyConnection, table: str) -> dict[str, str] | None:
-    """Names and types of a staging table's columns without the tags; None where there is no such table."""
+    """Return names and types of a staging table's columns without the tags; None where there is no such table."""
     found = connection.execute(
         "SELECT column_name, data_type FROM duckdb_columns()"
         " WHERE schema_name = 'staging' AND table_name = ? ORDER BY column_index",
@@ -75,7 +75,7 @@ def ensure_table(connection: DuckDBPyConnection, table: str, wanted: dict[str, s
 
 
 def wider(one: str, other: str) -> str:
-    """The type that holds values of both: BIGINT for integers, DOUBLE for numbers, else VARCHAR."""
+    """Return the type that holds values of both: BIGINT for integers, DOUBLE for numbers, else VARCHAR."""
     if one == other:
         return one
     if one in _INTEGERS and other in _INTEGERS:
@@ -157,7 +157,7 @@ def raise_fences(connection: DuckDBPyConnection) -> None:
 
 
 def laid_out_columns(connection: DuckDBPyConnection, table: str) -> dict[str, str]:
-    """Names and types of a laid-out relation's columns, without the tags."""
+    """Return names and types of a laid-out relation's columns, without the tags."""
     columns = columns_of(connection, f"temp.main.{quoted(table)}")
     return {name: type_ for name, type_ in columns.items() if name.lower() not in TAGS}
 

@@ -44,7 +44,7 @@ class LeaseLostError(LookbookError):
 
     @classmethod
     def of(cls, name: str) -> LeaseLostError:
-        """The error of a run that holds the lease `name` no more."""
+        """Return the error of a run that holds the lease `name` no more."""
         return cls(
             f"{name}: this run stood still, and another one has taken its lease meanwhile.",
             "What it had not committed is dropped. Look at the other run, then run this one again.",

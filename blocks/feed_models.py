@@ -87,7 +87,7 @@ class ModelTestsFailedError(LookbookError):
 
     @classmethod
     def of(cls, failures: Sequence[FailedTest]) -> ModelTestsFailedError:
-        """The error of tests that fail."""
+        """Return the error of tests that fail."""
         error = cls(
             "\n".join(map(str, failures)),
             "The tables still stand as they were. Mend the rows, the SELECT or the test; then run again.",

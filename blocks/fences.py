@@ -28,7 +28,7 @@ def held_counters() -> dict[str, int]:
 
 
 def raised(fences: Mapping[str, int]) -> dict[str, int]:
-    """What a place keeps once it has taken a commit from here: the counters of others as they were.
+    """Return what a place keeps once it has taken a commit from here: the counters of others as they were.
 
     Args:
         fences: what it keeps so far: the highest counter that it has seen of each lease, by name.

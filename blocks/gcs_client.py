@@ -21,7 +21,7 @@ os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
 
 
 def storage_client(credentials: GcpCredentials, threads: int) -> Client:
-    """A client that `threads` threads use at once, each over a connection that stays open.
+    """Return a client that `threads` threads use at once, each over a connection that stays open.
 
     Equal credentials share one; a forked process gets its own, for two processes can't share connections.
     """
@@ -42,5 +42,5 @@ def _shared(credentials: GcpCredentials, threads: int, process: int, emulator: s
 
 
 def session_of(client: Client) -> Session:
-    """The client's connections, which send its credentials along."""
+    """Return the client's connections, which send its credentials along."""
     return cast("Session", client._http)  # nothing public gives it

@@ -72,7 +72,7 @@ def write(
 
 
 def read(bucket: Bucket, name: str) -> tuple[bytes, int]:
-    """The bytes of an object, and its generation.
+    """Return the bytes of an object, and its generation.
 
     Raises:
         ObjectNotFoundError: there is none.
@@ -100,7 +100,7 @@ def read_to(bucket: Bucket, name: str, path: Path) -> None:
 
 
 def find(bucket: Bucket, name: str) -> Blob | None:
-    """The metadata of an object, or None where there is none. Raises as `read` does otherwise."""
+    """Return the metadata of an object, or None where there is none. Raises as `read` does otherwise."""
     with named_faults(bucket.name):
         return bucket.get_blob(name, timeout=TIMEOUT, retry=retrying())
 
@@ -115,7 +115,7 @@ def remove(bucket: Bucket, name: str) -> None:
 
 
 def was_written_by(blob: Blob, writer: str) -> bool:
-    """Whether the object that stands there is what `write` wrote with this `writer`."""
+    """Return whether the object that stands there is what `write` wrote with this `writer`."""
     return bool((blob.metadata or {}).get(WRITER) == writer)
 
 

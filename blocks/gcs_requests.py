@@ -64,7 +64,7 @@ def insert(bucket: Bucket, metadata: Mapping[str, Any], data: bytes, generation:
 
 
 def fetch(bucket: Bucket, name: str) -> tuple[bytes, int, str]:
-    """The bytes of an object by one request, its generation, and the CRC32C that the service keeps for it.
+    """Return the bytes of an object by one request, its generation, and the CRC32C that the service keeps for it.
 
     Raises:
         GoogleAPICallError: the service refuses.
@@ -125,10 +125,10 @@ def _upload(blob: Blob, data: bytes, content_type: str, generation: int | None) 
 
 
 def crc32c_of(data: bytes) -> str:
-    """The CRC32C of some bytes, as the service gives it."""
+    """Return the CRC32C of some bytes, as the service gives it."""
     return in_base64(google_crc32c.value(data))
 
 
 def in_base64(crc32c: int) -> str:
-    """Four bytes, the highest first, in base64."""
+    """Return four bytes, the highest first, in base64."""
     return base64.b64encode(crc32c.to_bytes(4, "big")).decode()

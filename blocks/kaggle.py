@@ -36,7 +36,7 @@ class KaggleCredentials(Block):
         return self
 
     def datasets(self) -> KaggleDatasets:
-        """The calls about datasets, with these credentials.
+        """Return the calls about datasets, with these credentials.
 
         Raises:
             LookbookError: the extra ``kaggle`` is not installed.

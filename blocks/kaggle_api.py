@@ -68,7 +68,7 @@ class KaggleDatasets:
         self._client = _client(self._session)
 
     def current_version(self, owner: str, name: str) -> int:
-        """The number of the newest version."""
+        """Return the number of the newest version."""
         asked = ApiGetDatasetRequest()
         asked.owner_slug, asked.dataset_slug = owner, name
         found = self._call(f"{owner}/{name}", self._client.datasets.dataset_api_client.get_dataset, asked)
@@ -81,7 +81,7 @@ class KaggleDatasets:
         return version
 
     def file_names(self, owner: str, name: str, version: int) -> Iterator[str]:
-        """The names of a version's files, page by page."""
+        """Yield the names of a version's files, page by page."""
         asked = ApiListDatasetFilesRequest()
         asked.owner_slug, asked.dataset_slug, asked.dataset_version_number = owner, name, version
         asked.page_size = PAGE_SIZE

@@ -17,7 +17,7 @@ _PASSING = frozenset([408, 429, 500, 502, 503, 504])
 
 
 def named(error: requests.RequestException, what: str, logged_in: bool) -> Exception:
-    """The error that stands for one of requests: a `TransientError` or a `LookbookError`.
+    """Return the error that stands for one of requests: a `TransientError` or a `LookbookError`.
 
     Args:
         error: without a response where none came.

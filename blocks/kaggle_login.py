@@ -39,7 +39,7 @@ class Login:
 
 
 def login_of_machine() -> Login:
-    """What Kaggle's own client would take on this machine, in its order.
+    """Return what Kaggle's own client would take on this machine, in its order.
 
     That is KAGGLE_API_TOKEN or ``~/.kaggle/access_token``; KAGGLE_USERNAME and KAGGLE_KEY or ``kaggle.json``; what
     ``kaggle auth login`` left. Source: `kaggle.api.kaggle_api_extended.KaggleApi.authenticate`.
@@ -85,7 +85,7 @@ class _Adapter(HTTPAdapter):
 
 
 def session_with(login: Login) -> requests.Session:
-    """A session whose requests to Kaggle carry the login; those that it is sent on to, elsewhere, do not."""
+    """Return a session whose requests to Kaggle carry the login; those that it is sent on to, elsewhere, do not."""
     session = session_without()
     if login.token:
         session.auth = KaggleHttpClient.BearerAuth(login.token)
@@ -95,7 +95,7 @@ def session_with(login: Login) -> requests.Session:
 
 
 def session_without() -> requests.Session:
-    """A session without credentials, that gives up a server which says nothing."""
+    """Return a session without credentials, that gives up a server which says nothing."""
     session = requests.Session()
     # A file that is sent compressed has another size and checksum than the server says.
     session.headers.update({"User-Agent": f"lookbook/{version('lookbook')}", "Accept-Encoding": "identity"})

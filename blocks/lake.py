@@ -74,7 +74,7 @@ class Lake(Block, ABC):
 
     @abstractmethod
     def get(self, key: str) -> bytes:
-        """The bytes under `key`.
+        """Return the bytes under `key`.
 
         Raises:
             ObjectNotFoundError: no object stands there.
@@ -82,11 +82,11 @@ class Lake(Block, ABC):
 
     @abstractmethod
     def list(self, prefix: str, start: str = "") -> Iterator[ObjectInfo]:
-        """Every object of the folder `prefix` whose key is not before `start`, in no particular order."""
+        """Return every object of the folder `prefix` whose key is not before `start`, in no particular order."""
 
     @abstractmethod
     def folders(self, prefix: str) -> Sequence[str]:
-        """The names of the folders right in the folder `prefix`, sorted: what is in them is not looked at."""
+        """Return the names of the folders right in the folder `prefix`, sorted: what is in them is not looked at."""
 
     @abstractmethod
     def remove(self, key: str) -> None:
@@ -98,7 +98,7 @@ class Lake(Block, ABC):
 
     @abstractmethod
     def read_version(self, key: str) -> tuple[bytes, str] | None:
-        """The bytes of a mutable object and the token of their version, or None where there is none."""
+        """Return the bytes of a mutable object and the token of their version, or None where there is none."""
 
     @abstractmethod
     def swap(self, key: str, data: bytes, expected: str | None) -> None:
@@ -110,11 +110,11 @@ class Lake(Block, ABC):
 
     @abstractmethod
     def uri(self, key: str) -> str:
-        """The address under which other programs (DuckDB, a browser) read this object."""
+        """Return the address under which other programs (DuckDB, a browser) read this object."""
 
     @abstractmethod
     def local_copy(self, key: str, folder: Path) -> Path:
-        """A file with the object's bytes, for programs that read files only: not to be changed.
+        """Return a file with the object's bytes, for programs that read files only: not to be changed.
 
         Args:
             key: the object's.
@@ -167,7 +167,7 @@ class Lake(Block, ABC):
 
 
 def checked_key(key: str) -> str:
-    """The key itself.
+    """Return the key itself.
 
     Raises:
         LookbookError: it leads out of the lake.
@@ -178,7 +178,7 @@ def checked_key(key: str) -> str:
 
 
 def snapshots_folder(dataset: str) -> str:
-    """The folder with the folders of a dataset's snapshots."""
+    """Return the folder with the folders of a dataset's snapshots."""
     return f"datasets/{dataset}/snapshots"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def this_host() -> str:
-    """The machine's name and a mark of the kernel and the container: names are not unique.
+    """Return the machine's name and a mark of the kernel and the container: names are not unique.
 
     Two processes with the same mark see each other's process ids, and the same folders.
     """

@@ -19,7 +19,7 @@ Place = Callable[[str, str], tuple[str, ...]]
 
 
 def read_select(sql: str) -> exp.Query:
-    """A model's SELECT.
+    """Return a model's SELECT.
 
     Raises:
         ValueError: it is no SQL, or not exactly one SELECT, or it reads what is no table.
@@ -50,7 +50,7 @@ def _plain(error: sqlglot.errors.SqlglotError) -> str:
 
 
 def tables_named(tree: exp.Expr) -> Iterator[exp.Table]:
-    """The tables that a SELECT reads, as nodes of the tree: not its own common table expressions."""
+    """Yield the tables that a SELECT reads, as nodes of the tree: not its own common table expressions."""
     seen = set()
     for scope in traverse_scope(tree):
         for source in scope.sources.values():
@@ -60,18 +60,18 @@ def tables_named(tree: exp.Expr) -> Iterator[exp.Table]:
 
 
 def names_read(sql: str) -> set[str]:
-    """The names of the tables that a SELECT reads, as they stand there: ``feeds.trips``, ``dim_zone``."""
+    """Return the names of the tables that a SELECT reads, as they stand there: ``feeds.trips``, ``dim_zone``."""
     return {".".join(part.name for part in table.parts) for table in tables_named(read_select(sql))}
 
 
 def duplicate_columns(tree: exp.Query) -> list[str]:
-    """Names that a SELECT gives to two of its columns, as far as it spells them out."""
+    """Return names that a SELECT gives to two of its columns, as far as it spells them out."""
     names = [name.lower() for name in tree.named_selects if name != "*"]
     return sorted({name for name in names if name and names.count(name) > 1})
 
 
 def placed(sql: str, place: Place, dialect: str = "duckdb") -> str:
-    """A SELECT in a warehouse's dialect, with its tables named as they are called there.
+    """Return a SELECT in a warehouse's dialect, with its tables named as they are called there.
 
     Raises:
         LookbookError: the dialect has no words for it.
@@ -89,7 +89,7 @@ def placed(sql: str, place: Place, dialect: str = "duckdb") -> str:
 
 
 def said(tree: exp.Expr, dialect: str) -> str:
-    """A tree as SQL of a dialect.
+    """Return a tree as SQL of a dialect.
 
     Raises:
         LookbookError: the dialect has no words for it.
@@ -104,7 +104,7 @@ def said(tree: exp.Expr, dialect: str) -> str:
 
 
 def needed(names: Collection[str], reads: Mapping[str, Collection[str]]) -> set[str]:
-    """The models `names`, and all that they are made of."""
+    """Return the models `names`, and all that they are made of."""
     found: set[str] = set()
     waiting = list(names)
     while waiting:

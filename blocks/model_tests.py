@@ -23,7 +23,7 @@ class ModelTest:
 
 
 def tests_of(model: FeedModel, columns: Mapping[str, str]) -> list[ModelTest]:
-    """What must hold of a model: its key first, then its surrogate key, then the tests that it names.
+    """Return what must hold of a model: its key first, then its surrogate key, then the tests that it names.
 
     Args:
         model: the model.
@@ -44,7 +44,7 @@ def tests_of(model: FeedModel, columns: Mapping[str, str]) -> list[ModelTest]:
 
 
 def worst(failing: str) -> str:
-    """The first few examples of what breaks a rule, each with the number of all rows that do."""
+    """Return the first few examples of what breaks a rule, each with the number of all rows that do."""
     return (
         f"SELECT example, row_count, SUM(row_count) OVER () AS total FROM ({failing}) AS failing"  # noqa: S608 - quoted
         f" ORDER BY row_count DESC, example LIMIT {MOST_EXAMPLES}"

@@ -87,7 +87,7 @@ class Registry(Block, ABC):
 
     @abstractmethod
     def address(self) -> Address:
-        """What to connect to; starts an embedded server.
+        """Return what to connect to; starts an embedded server.
 
         Raises:
             LookbookError: the block does not say it.
@@ -95,7 +95,7 @@ class Registry(Block, ABC):
 
     @abstractmethod
     def label(self) -> str:
-        """Which one it is, for errors: without a password."""
+        """Return which one it is, for errors: without a password."""
 
     def run(self, work: Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[Result]]) -> Result:
         """Do `work` in one transaction of a connection of its own; where it raises, nothing was written.

@@ -95,7 +95,7 @@ async def connect(address: Address, label: str, statement_seconds: int) -> async
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether a server or the way to it failed, and not what was asked of it: then another try may go well."""
+    """Return whether a server or the way to it failed, and not what was asked of it: then another try may go well."""
     return isinstance(error, PASSING_FAULTS) and not isinstance(error, ssl.SSLError)
 
 

@@ -55,7 +55,7 @@ async def settle(connection: Connection, lake: Lake | None) -> str:
 
 
 async def all_schemas(connection: Connection) -> list[str]:
-    """The schemas of all lakes that have books in this database."""
+    """Return the schemas of all lakes that have books in this database."""
     rows = await connection.fetch(
         "SELECT nspname FROM pg_namespace JOIN pg_class ON relnamespace = pg_namespace.oid AND relname = 'leases'"
         " WHERE nspname ~ $1 ORDER BY nspname",
@@ -65,7 +65,7 @@ async def all_schemas(connection: Connection) -> list[str]:
 
 
 async def feeds_schema(connection: Connection) -> str:
-    """The schema of the tables that pipelines of this lake load."""
+    """Return the schema of the tables that pipelines of this lake load."""
     schema: str = await connection.fetchval("SELECT current_schema()")
     return FEEDS_SCHEMA + schema.removeprefix(FIRST)
 

@@ -77,7 +77,7 @@ class WorkspaceBlock(Block):
 
 
 def load(name: str) -> Workspace | None:
-    """The workspace saved under `name`; None where none is.
+    """Return the workspace saved under `name`; None where none is.
 
     Raises:
         LookbookError: what is saved can't be used here.

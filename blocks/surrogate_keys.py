@@ -40,7 +40,7 @@ _BIGQUERY: dict[str, str] = {
 
 
 def duckdb_expression(key: Sequence[str], columns: Mapping[str, str], quoted: Callable[[str], str]) -> str:
-    """The surrogate key in DuckDB's SQL; null where a part of the key is.
+    """Return the surrogate key in DuckDB's SQL; null where a part of the key is.
 
     Raises:
         LookbookError: a column of the key has a type that no key is made of.
@@ -50,7 +50,7 @@ def duckdb_expression(key: Sequence[str], columns: Mapping[str, str], quoted: Ca
 
 
 def bigquery_expression(key: Sequence[str], columns: Mapping[str, str], quoted: Callable[[str], str]) -> str:
-    """The same in BigQuery's SQL, for columns with its types."""
+    """Return the same in BigQuery's SQL, for columns with its types."""
     parts = [f"CAST(LENGTH({text}) AS STRING) || ':' || {text}" for text in _texts(key, columns, quoted, _BIGQUERY)]
     return f"CAST('0x' || SUBSTR(TO_HEX(MD5({' || '.join(parts)})), 1, {DIGITS}) AS INT64)"
 

@@ -180,11 +180,11 @@ class Warehouse(Block, ABC):
 
     @abstractmethod
     def current_snapshots(self) -> dict[str, str]:
-        """The id of the current snapshot of each dataset; empty when nothing was loaded yet."""
+        """Return the id of the current snapshot of each dataset; empty when nothing was loaded yet."""
 
     @abstractmethod
     def query(self, sql: str) -> pa.Table:
-        """What a SELECT gives. Statements that write, or read files, are refused.
+        """Return what a SELECT gives. Statements that write, or read files, are refused.
 
         Raises:
             LookbookError: nothing was loaded yet, or the statement failed; with the engine's message.
@@ -208,7 +208,7 @@ class Warehouse(Block, ABC):
 
     @abstractmethod
     def differences(self, load: SnapshotLoad, models: list[Model]) -> list[str]:
-        """How the warehouse differs from a snapshot's files and from the models made of them.
+        """Return how the warehouse differs from a snapshot's files and from the models made of them.
 
         Returns:
             A line for each row, table or view that differs, at most 20 rows of one table; empty if all is well.
@@ -229,7 +229,7 @@ class Warehouse(Block, ABC):
 
     @abstractmethod
     def read_columns(self, table: str, columns: Sequence[str]) -> pa.Table:
-        """Columns of a table, in the order of their values.
+        """Return columns of a table, in the order of their values.
 
         Args:
             table: ``feeds.name`` or ``warehouse.name``.
@@ -241,7 +241,7 @@ class Warehouse(Block, ABC):
 
 
 def free_names(names: Sequence[str], tags: Container[str]) -> list[str]:
-    """The names that a file's columns get in staging: those of the tags are taken."""
+    """Return the names that a file's columns get in staging: those of the tags are taken."""
     taken = {name.lower() for name in names}
     free = []
     for name in names:
@@ -255,7 +255,7 @@ def free_names(names: Sequence[str], tags: Container[str]) -> list[str]:
 
 
 def row_fault(lost: bool, surplus: bool) -> str:
-    """What is wrong with a row: one that should be there is lost, or one that should not is surplus, or both."""
+    """Return what is wrong with a row: one that should be there is lost, or one that should not is surplus, or both."""
     if lost and surplus:
         return "differs"
     return "is missing" if lost else "should not be there"

@@ -43,7 +43,7 @@ class Workspace:
 
 
 def local_workspace(home: Path) -> Workspace:
-    """The workspace that lives in the folder `home`: a folder, a DuckDB file, and an embedded PostgreSQL.
+    """Return the workspace that lives in the folder `home`: a folder, a DuckDB file, and an embedded PostgreSQL.
 
     LOOKBOOK_REGISTRY_URL names another PostgreSQL, as containers need it that share the folder.
 
@@ -69,7 +69,7 @@ def local_workspace(home: Path) -> Workspace:
 
 
 def load_workspace(name: str) -> Workspace:
-    """The workspace saved under `name`; ``local``, where none is saved, is the one of LOOKBOOK_HOME.
+    """Return the workspace saved under `name`; ``local``, where none is saved, is the one of LOOKBOOK_HOME.
 
     With the home's own server ``local`` is always the home's: a saved one has absolute paths and does not move with it.
 

@@ -87,18 +87,18 @@ class ApiProcess:
             time.sleep(0.2)
 
     def exit_code(self) -> int | None:
-        """How it ended; None while it runs."""
+        """Return how it ended; None while it runs."""
         return self._process.poll() if self._process else None
 
     def is_healthy(self) -> bool:
-        """Whether it answers."""
+        """Return whether it answers."""
         try:
             return httpx.get(f"{self.url}/health", timeout=2).is_success
         except httpx.HTTPError:
             return False
 
     def hangs(self) -> bool:
-        """Whether it failed its last health checks; to be asked often, it checks when one is due."""
+        """Return whether it failed its last health checks; to be asked often, it checks when one is due."""
         if time.monotonic() - self._checked >= CHECK_INTERVAL:
             self._failed = 0 if self.is_healthy() else self._failed + 1
             self._checked = time.monotonic()

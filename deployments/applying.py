@@ -71,7 +71,7 @@ def apply(client: SyncPrefectClient, wanted: Wanted, done: Deployed) -> UUID:
 
 
 def read(client: SyncPrefectClient, name: str) -> DeploymentResponse | None:
-    """A deployment by the name ``flow/deployment``; None where there is none."""
+    """Return a deployment by the name ``flow/deployment``; None where there is none."""
     from prefect.exceptions import ObjectNotFound
 
     try:
@@ -81,7 +81,7 @@ def read(client: SyncPrefectClient, name: str) -> DeploymentResponse | None:
 
 
 def by_name(client: SyncPrefectClient, flow: str) -> list[str]:
-    """The deployments of a flow that carry our tag, as ``flow/deployment``."""
+    """Return the deployments of a flow that carry our tag, as ``flow/deployment``."""
     found: list[str] = []
     wanted = {"flows": {"name": {"any_": [flow]}}, "deployments": {"tags": {"all_": TAGS}}, "limit": 200}
     while page := client.request("POST", "/deployments/filter", json=wanted | {"offset": len(found)}).json():

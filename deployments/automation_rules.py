@@ -55,7 +55,7 @@ class Rule:
 
 
 def rules(deployments: Mapping[str, UUID], block: UUID | None, silence: timedelta) -> list[Rule]:
-    """All automations of this package.
+    """Return all automations of this package.
 
     Args:
         deployments: the ids of ``ingest/local`` and ``verify/local``.
@@ -106,7 +106,7 @@ def rules(deployments: Mapping[str, UUID], block: UUID | None, silence: timedelt
 
 
 def started_by(name: str, trigger: EventTrigger, deployment: UUID) -> Rule:
-    """An automation that starts a deployment as it stands whenever an event comes."""
+    """Return an automation that starts a deployment as it stands whenever an event comes."""
     return _rule(name, trigger, RunDeployment(deployment_id=deployment, parameters={}))
 
 

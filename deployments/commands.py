@@ -39,7 +39,7 @@ def check_source(home: Path, source: str) -> str:
 
 
 def recipe_from(path: Path | None) -> Recipe:
-    """The recipe in a file, or the default one."""
+    """Return the recipe in a file, or the default one."""
     return read_recipe(path) if path else Recipe()
 
 
@@ -72,7 +72,7 @@ def verify(workspace: str, dataset: str, repair: bool, everything: bool) -> dict
 
 
 def rejects(workspace: str, dataset: str) -> list[dict[str, Any]]:
-    """The rejects of a dataset's current snapshot."""
+    """Return the rejects of a dataset's current snapshot."""
     from lookbook.blocks.workspace import load_workspace
     from lookbook.tasks.datasets.manifest import read_table, require_published
 
@@ -82,7 +82,7 @@ def rejects(workspace: str, dataset: str) -> list[dict[str, Any]]:
 
 
 def datasets(workspace: str) -> list[dict[str, Any]]:
-    """The datasets of a workspace, with their current snapshots."""
+    """Return the datasets of a workspace, with their current snapshots."""
     from lookbook.blocks.workspace import load_workspace
     from lookbook.tasks.datasets.manifest import list_datasets
 
@@ -112,7 +112,7 @@ def _dataset_row(lake: Lake, name: str) -> dict[str, Any]:
 
 
 def snapshots(workspace: str, dataset: str) -> list[dict[str, Any]]:
-    """The snapshots of a dataset, newest first."""
+    """Return the snapshots of a dataset, newest first."""
     from lookbook.blocks.workspace import load_workspace
     from lookbook.tasks.datasets.manifest import list_snapshots, require_published
 
@@ -133,7 +133,7 @@ def snapshots(workspace: str, dataset: str) -> list[dict[str, Any]]:
 
 
 def runs(workspace: str, dataset: str | None) -> list[dict[str, Any]]:
-    """The runs in the registry, newest first."""
+    """Return the runs in the registry, newest first."""
     from lookbook.blocks.workspace import load_workspace
     from lookbook.tasks.datasets.runs import list_runs
 
@@ -169,7 +169,7 @@ def stop(home: Path) -> dict[str, bool]:
 
 
 def query(workspace: str, sql: str) -> pa.Table:
-    """What a SELECT over lake and warehouse gives."""
+    """Return what a SELECT over lake and warehouse gives."""
     from lookbook.blocks.workspace import load_workspace
     from lookbook.tasks.tables.query import query as ask
 
@@ -177,7 +177,7 @@ def query(workspace: str, sql: str) -> pa.Table:
 
 
 def query_cost(workspace: str, sql: str) -> QueryCost:
-    """What a SELECT would cost; it is checked, and not run."""
+    """Return what a SELECT would cost; it is checked, and not run."""
     from lookbook.blocks.workspace import load_workspace
     from lookbook.tasks.tables.query import dry_run
 
@@ -185,7 +185,7 @@ def query_cost(workspace: str, sql: str) -> QueryCost:
 
 
 def open_report(workspace: str, dataset: str) -> str:
-    """Where a dataset's report lies; opened in a browser where there is a display."""
+    """Return where a dataset's report lies; opened in a browser where there is a display."""
     from lookbook.blocks.workspace import load_workspace
     from lookbook.tasks.datasets.manifest import require_published
 

@@ -108,7 +108,7 @@ def make_pools(client: SyncPrefectClient, done: Deployed, names: Iterable[str] =
 
 
 def job_template(kind: str) -> dict[str, Any]:
-    """The base job template of a kind of infrastructure."""
+    """Return the base job template of a kind of infrastructure."""
     template: dict[str, Any] = json.loads(job_template_file(kind).read_text(encoding="utf-8"))
     return template
 
@@ -121,7 +121,7 @@ def register_blocks() -> None:
 
 
 def environment() -> dict[str, str]:
-    """The values of what prefect.yaml takes from the environment, where it does not say them."""
+    """Return the values of what prefect.yaml takes from the environment, where it does not say them."""
     accounts = ("LOOKBOOK_INGEST_ACCOUNT", "LOOKBOOK_BATCH_ACCOUNT")  # empty: that of the project's Compute Engine
     values = {name: os.environ.get(name, "") for name in accounts}
     return {"LOOKBOOK_IMAGE": os.environ.get("LOOKBOOK_IMAGE") or "lookbook:latest"} | values

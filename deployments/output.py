@@ -97,7 +97,7 @@ def print_query_cost(cost: QueryCost, *, as_json: bool) -> None:
 
 
 def printable(text: str) -> str:
-    """Text on one line: what a terminal would obey, and what no encoding can say, is written as an escape."""
+    """Return text on one line: what a terminal would obey, and what no encoding can say, is written as an escape."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

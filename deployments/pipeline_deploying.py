@@ -63,7 +63,7 @@ def deploy_all(client: SyncPrefectClient, done: Deployed, *, prune: bool = False
 
 
 def read_all(folder: Path) -> Found:
-    """All pipelines and orchestrations of a folder."""
+    """Return all pipelines and orchestrations of a folder."""
     found = Found()
     for name, path in specs(folder).items():
         try:
@@ -79,7 +79,7 @@ def read_all(folder: Path) -> Found:
 
 
 def wanted(name: str, spec: Pipeline | Orchestration) -> Wanted:
-    """The deployment of a spec."""
+    """Return the deployment of a spec."""
     flow, _, own = name.partition("/")
     return Wanted(
         flow=flow,
@@ -94,7 +94,7 @@ def wanted(name: str, spec: Pipeline | Orchestration) -> Wanted:
 
 
 def api_schedule(schedule: Schedule) -> dict[str, Any]:
-    """A schedule as Prefect's API takes it."""
+    """Return a schedule as Prefect's API takes it."""
     if schedule.every is None:
         return {"cron": schedule.cron, "timezone": schedule.timezone, "day_or": True}
     # Counted in UTC: in a zone whose clocks are set, Prefect's own dates depend on when it looks.

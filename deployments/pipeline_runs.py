@@ -117,7 +117,7 @@ def orchestrate(name: str, date: str | None, workspace: str, *, debug: bool) -> 
 
 
 def read_params(given: Sequence[str], spec: Pipeline) -> dict[str, Any]:
-    """Parameters as ``key=value``; the value as YAML understands it, unless the spec's own is a text.
+    """Return parameters as ``key=value``; the value as YAML understands it, unless the spec's own is a text.
 
     Raises:
         UsageError: one has no ``=``, or its value is no YAML.

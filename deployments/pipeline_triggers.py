@@ -49,7 +49,7 @@ def install(
 
 
 def watch_of(name: str) -> Wanted:
-    """The deployment that looks for the files that start another one."""
+    """Return the deployment that looks for the files that start another one."""
     flow, _, own = name.partition("/")
     return Wanted(
         flow="watch-files",

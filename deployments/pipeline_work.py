@@ -21,7 +21,7 @@ EDITORS = "schema.json"
 
 
 def list_pipelines(workspace: str) -> list[dict[str, Any]]:
-    """The pipelines of the folder; one that cannot be read is listed with its fault and hides no other."""
+    """Return the pipelines of the folder; one that cannot be read is listed with its fault and hides no other."""
     from lookbook.blocks.workspace import load_workspace
     from lookbook.tasks.tables.ledger import last_runs
     from lookbook.tasks.tables.spec.reading import read_spec, specs
@@ -121,7 +121,7 @@ def deploy(*, prune: bool, debug: bool) -> tuple[str, Deployed]:
 
 
 def rejects(workspace: str, name: str) -> list[dict[str, Any]]:
-    """The rows of a pipeline that were set aside."""
+    """Return the rows of a pipeline that were set aside."""
     from lookbook.blocks.workspace import load_workspace
     from lookbook.tasks.tables.load import open_rejects
 
@@ -146,7 +146,7 @@ def replay(workspace: str, name: str) -> list[dict[str, Any]]:
 
 
 def schema() -> str:
-    """The JSON Schema of specs."""
+    """Return the JSON Schema of specs."""
     from lookbook.tasks.tables.spec.json_schema import schema_text
     from lookbook.tasks.tables.spec.pipeline import Pipeline as Model
 
@@ -170,7 +170,7 @@ def write_schemas() -> list[Path]:
 
 
 def read_named(name: str) -> Pipeline:
-    """The spec of a pipeline by its name."""
+    """Return the spec of a pipeline by its name."""
     from lookbook.tasks.tables.spec.reading import find_spec, read_spec
 
     return read_spec(find_spec(read_settings().pipelines, name))

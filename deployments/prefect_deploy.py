@@ -47,7 +47,7 @@ def deploy_all(client: SyncPrefectClient, done: Deployed, environment: dict[str,
 
 
 def deployment_names() -> list[str]:
-    """The deployments of prefect.yaml as ``flow/deployment``."""
+    """Return the deployments of prefect.yaml as ``flow/deployment``."""
     return list(_entries())
 
 

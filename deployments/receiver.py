@@ -52,7 +52,7 @@ class Envelope(BaseModel):
 
 
 def make_app(config: ReceiverConfig, announce: Callable[[WatchedPrefix], None] | None = None) -> FastAPI:
-    """The web app: ``POST /`` takes messages, ``GET /health`` answers while it runs.
+    """Return the web app: ``POST /`` takes messages, ``GET /health`` answers while it runs.
 
     Args:
         config: what is watched, and how long to wait.

@@ -33,7 +33,7 @@ class WatchedPrefix(BaseModel):
         return self.source or f"gs://{self.bucket}/{self.prefix}"
 
     def holds(self, bucket: str, name: str) -> bool:
-        """Whether an object belongs to it."""
+        """Return whether an object belongs to it."""
         return bucket == self.bucket and name.startswith(self.prefix)
 
 

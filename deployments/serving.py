@@ -65,10 +65,10 @@ class Child(Protocol):
         """End it."""
 
     def exit_code(self) -> int | None:
-        """How it ended; None while it runs."""
+        """Return how it ended; None while it runs."""
 
     def hangs(self) -> bool:
-        """Whether it does not answer any more."""
+        """Return whether it does not answer any more."""
 
 
 class Ended(BaseException):

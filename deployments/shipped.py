@@ -9,12 +9,12 @@ _WHEEL = Path(__file__).with_name("shipped")
 
 
 def prefect_file() -> Path:
-    """The prefect.yaml with all deployments."""
+    """Return the prefect.yaml with all deployments."""
     return _first(_CHECKOUT / "prefect.yaml", _WHEEL / "prefect.yaml")
 
 
 def job_template_file(kind: str) -> Path:
-    """The base job template of a kind of infrastructure: process, docker, kubernetes or cloud-run-v2."""
+    """Return the base job template of a kind of infrastructure: process, docker, kubernetes or cloud-run-v2."""
     return _first(_CHECKOUT / "infra" / "work-pools" / f"{kind}.json", _WHEEL / "work-pools" / f"{kind}.json")
 
 

@@ -47,12 +47,12 @@ SETTLED = {
 
 
 def name_of(home: Path) -> str:
-    """What serves a home is called by this."""
+    """Return what serves a home is called by this."""
     return f"serve-{socket.gethostname()}-{hashlib.sha256(os.fsencode(home)).hexdigest()[:8]}"
 
 
 def marked(name: str) -> list[psutil.Process]:
-    """All processes that carry a mark."""
+    """Return all processes that carry a mark."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -107,18 +107,18 @@ class WorkerProcess:
             time.sleep(0.2)
 
     def exit_code(self) -> int | None:
-        """How it ended; None while it runs."""
+        """Return how it ended; None while it runs."""
         return self._process.poll() if self._process else None
 
     def is_healthy(self) -> bool:
-        """Whether its health check says that it polls for runs."""
+        """Return whether its health check says that it polls for runs."""
         try:
             return httpx.get(f"http://127.0.0.1:{self._port}/health", timeout=2).is_success
         except httpx.HTTPError:
             return False
 
     def hangs(self) -> bool:
-        """Whether it failed its last health checks; to be asked often, it checks when one is due."""
+        """Return whether it failed its last health checks; to be asked often, it checks when one is due."""
         if time.monotonic() - self._checked >= CHECK_INTERVAL:
             self._failed = 0 if self.is_healthy() else self._failed + 1
             self._checked = time.monotonic()
@@ -139,7 +139,7 @@ class WorkerProcess:
             self._settle_runs()
 
     def family(self) -> list[psutil.Process]:
-        """All that runs of it: the worker, its runs, and what they started."""
+        """Return all that runs of it: the worker, its runs, and what they started."""
         return marked(self.name)
 
     def _settle_runs(self) -> None:

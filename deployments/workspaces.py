@@ -28,7 +28,7 @@ def assemble(
     connector: str | None,
     kaggle: str | None,
 ) -> Workspace:
-    """The local workspace, with other parts where they are given.
+    """Return the local workspace, with other parts where they are given.
 
     Args:
         home: of the local workspace.

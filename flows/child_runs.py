@@ -57,7 +57,7 @@ class Verdict(Enum):
 
 
 def judge(child: Child) -> tuple[Verdict, str]:
-    """What to do about a run, and why."""
+    """Return what to do about a run, and why."""
     match child.state:
         case "COMPLETED":
             return Verdict.DONE, ""
@@ -97,7 +97,7 @@ def _judge_waiting(child: Child) -> tuple[Verdict, str]:
 
 
 def fault_of(child: Child, why: str, batch: str) -> LookbookError:
-    """The error to raise for a run that was given up."""
+    """Return the error to raise for a run that was given up."""
     if child.state == "SCHEDULED" and child.workers:
         return LookbookError(
             f"The workers of the work pool {child.pool} are busy with other runs, and with no batch since "
@@ -113,7 +113,7 @@ def fault_of(child: Child, why: str, batch: str) -> LookbookError:
 
 
 def own_error(message: str) -> LookbookError | None:
-    """The error of ours that the message of a failed state tells of; None where it was another fault."""
+    """Return the error of ours that the message of a failed state tells of; None where it was another fault."""
     names = "|".join(sorted({error.__name__ for error in _errors(LookbookError)}, key=len, reverse=True))
     found = re.search(rf"\b({names}): (.*)", message, re.DOTALL)
     if found is None:

@@ -15,17 +15,17 @@ from lookbook.tasks.tables.spec.schedules import Schedule
 
 
 def is_scheduled() -> bool:
-    """Whether a schedule started this run."""
+    """Return whether a schedule started this run."""
     run = FlowRunContext.get()
     return bool(run is not None and run.flow_run is not None and run.flow_run.auto_scheduled)
 
 
 def date_of_this_run(schedule: Schedule | None, given: datetime | None) -> datetime:
-    """The date that this run is about, by what it was given and when it was to start."""
+    """Return the date that this run is about, by what it was given and when it was to start."""
     planned = datetime.fromisoformat(runtime.flow_run.scheduled_start_time.isoformat())  # Prefect's class is its own
     return logical_date(schedule, given, planned, scheduled=is_scheduled())
 
 
 def date_of_earlier_try(registry: Registry) -> datetime | None:
-    """A run that is started once more is about the same date, whenever that is; None for one that is not."""
+    """Return a run that is started once more is about the same date, whenever that is; None for one that is not."""
     return date_of_run(registry, str(UUID(runtime.flow_run.id))) if runtime.flow_run.run_count > 1 else None

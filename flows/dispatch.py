@@ -161,7 +161,7 @@ class _Watched:
         self._told = False
 
     def look(self) -> Child:
-        """What is seen of it now."""
+        """Return what is seen of it now."""
         now = time.monotonic()
         self.run = self.client.read_flow_run(self.run.id)
         state = self.run.state

@@ -97,7 +97,7 @@ def telling() -> Iterator[None]:
 
 
 def runner_for(executor: Executor, settings: Settings) -> tuple[TaskRunner[Any], int]:
-    """Where the task of each batch runs, and how many batches are under way at once.
+    """Return where the task of each batch runs, and how many batches are under way at once.
 
     Raises:
         UsageError: Dask is not installed.

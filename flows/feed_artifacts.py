@@ -21,7 +21,7 @@ def describe(summary: Mapping[str, Any]) -> None:
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
-    """A run in short."""
+    """Return a run in short."""
     lines = [f"# {summary['pipeline']}, {summary['date']}", "", summary["why"] or "All tasks are done.", ""]
     lines += _table(TASKS, summary["tasks"])
     if summary["tables"]:

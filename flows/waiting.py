@@ -9,7 +9,7 @@ from prefect import runtime
 
 
 def patience() -> float:
-    """Seconds that a run waits for another one of what it works on.
+    """Return seconds that a run waits for another one of what it works on.
 
     A run that a worker started waits as long as the other one renews its lease; somebody who waits is told at once.
     """

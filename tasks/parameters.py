@@ -13,7 +13,7 @@ BATCH_BYTES = 1024**3
 
 
 def described(title: str, description: str, **rules: Any) -> Any:  # noqa: ANN401 - what Field takes and returns
-    """A pydantic field whose title and description reach Prefect's form.
+    """Return a pydantic field whose title and description reach Prefect's form.
 
     Prefect writes a parameter's name and docstring over the title and description of its field; what stands in
     ``json_schema_extra`` wins over both (``prefect._internal.pydantic.v2_schema.process_v2_params``).

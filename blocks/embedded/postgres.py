@@ -45,7 +45,7 @@ class PostgresAddress:
 
 
 def data_folder(home: Path) -> Path:
-    """Where the server of this home keeps its data.
+    """Return where the server of this home keeps its data.
 
     PostgreSQL refuses to run as root, so that for root it runs as a user of its own, who can't look into
     root's folders: then the data lies under ``/var/lib``, in a folder named after the home.
@@ -79,7 +79,7 @@ def start(home: Path) -> PostgresAddress:
 
 
 def running(home: Path) -> PostgresAddress | None:
-    """The address of this home's server if it runs, else None.
+    """Return the address of this home's server if it runs, else None.
 
     A process id alone proves nothing: after a crash it may belong to any other program, and in a copied home
     it belongs to the server of the original.

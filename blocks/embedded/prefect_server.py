@@ -44,7 +44,7 @@ _starting = threading.Lock()
 
 
 def configured_api_url(home: Path) -> str | None:
-    """The API that the user's own Prefect settings name: the environment first, then the active profile.
+    """Return the API that the user's own Prefect settings name: the environment first, then the active profile.
 
     None where they name none, or the server of this home, whose profile lies in the home.
     """
@@ -161,7 +161,7 @@ def is_on_sqlite(home: Path) -> bool:
 
 
 def answers(url: str, timeout: float = 5) -> bool:
-    """Whether a Prefect API answers at `url` within `timeout` seconds."""
+    """Return whether a Prefect API answers at `url` within `timeout` seconds."""
     if not url.startswith(("http://", "https://")):
         return False
     try:
@@ -267,14 +267,14 @@ def _wait_for(url: str, process: psutil.Process) -> bool:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
+    """Return a port of this machine that nobody listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on this port of the loopback address."""
+    """Return whether a server could listen on this port of the loopback address."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -20,7 +20,7 @@ LOCK = 0x6C6F6F6B
 
 
 async def read_version(connection: asyncpg.Connection[asyncpg.Record]) -> str | None:
-    """The step of the current schema; None before the first. To be asked in a transaction, which goes on."""
+    """Return the step of the current schema; None before the first. To be asked in a transaction, which goes on."""
     try:
         async with connection.transaction():
             return await connection.fetchval("SELECT version_num FROM alembic_version")  # type: ignore[no-any-return]
@@ -73,7 +73,7 @@ async def upgrade(connection: asyncpg.Connection[asyncpg.Record], schema: str = 
 
 
 def script(version: str | None, last: str = "head") -> str:
-    """The SQL of all steps after `version`, up to `last`. It is run as it stands, on a connection of our own."""
+    """Return the SQL of all steps after `version`, up to `last`. It is run as it stands, on a connection of our own."""
     # Alembic and SQLAlchemy are slow to import, and most commands find the schema up to date.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415

@@ -53,7 +53,7 @@ class KeyRing:
         self._reading = threading.Lock()
 
     async def keys(self) -> dict[str, StoredKey]:
-        """All keys by their ids, revoked ones with them.
+        """Return all keys by their ids, revoked ones with them.
 
         Raises:
             LookbookError: they are too old, and the registry cannot be asked.
@@ -86,7 +86,7 @@ class Gate:
         self._refusals = Buckets(config.refusals_per_minute / 60, config.refusals_at_once)
 
     async def admit(self, address: str, given: str | None, scope: Scope, *, submits: bool) -> Principal:
-        """Who asks.
+        """Return who asks.
 
         Args:
             address: that the request comes from.
@@ -107,7 +107,7 @@ class Gate:
         return principal
 
     async def identify(self, address: str, given: str | None) -> Principal:
-        """Who asks, whatever they may.
+        """Return who asks, whatever they may.
 
         Raises:
             Problem: no key, a wrong one, or too many wrong ones from this address.
@@ -132,7 +132,7 @@ class Gate:
 
 
 def needs(scope: Scope, *, submits: bool = False) -> Callable[..., Awaitable[Principal]]:
-    """A dependency that lets in who has a scope."""
+    """Return a dependency that lets in who has a scope."""
 
     async def admitted(
         request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
@@ -147,7 +147,7 @@ def needs(scope: Scope, *, submits: bool = False) -> Callable[..., Awaitable[Pri
 
 
 def asker(scope: AsgiScope, headers: Headers) -> tuple[str, str | None]:
-    """Where a request comes from, and the key in it: that of ``Bearer``, else what stands there."""
+    """Return where a request comes from, and the key in it: that of ``Bearer``, else what stands there."""
     client = scope.get("client")
     given = headers.get("authorization")
     scheme, _, key = (given or "").partition(" ")

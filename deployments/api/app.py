@@ -24,7 +24,7 @@ VERSION = "1.0"
 
 
 def make_app(workspace: Workspace, name: str, config: ApiConfig, runs: Runs) -> FastAPI:
-    """The API of a workspace.
+    """Return the API of a workspace.
 
     Args:
         workspace: that it reads.

@@ -101,7 +101,7 @@ def is_deeper(document: bytes, levels: int) -> bool:
 
 
 def has_lone_surrogates(document: bytes) -> bool:
-    """Whether an escape in a JSON document is half of a pair of surrogates."""
+    """Return whether an escape in a JSON document is half of a pair of surrogates."""
     if b"\\u" not in document:
         return False
     plain = document.replace(b"\\\\", b"")

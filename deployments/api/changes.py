@@ -49,7 +49,7 @@ class Changes:
         return len(self._pairs)
 
     def page(self, before: LoadedSnapshot, after: LoadedSnapshot, start: int, limit: int) -> list[dict[str, Any]]:
-        """Some of them: what was added first, then what was removed, then what changed."""
+        """Return some of them: what was added first, then what was removed, then what changed."""
         pairs = self._pairs[start : start + limit]
         rows = zip(_rows(before, pairs[:, 0]), _rows(after, pairs[:, 1]), strict=True)
         return [self._told(before, after, *pair) for pair in rows]

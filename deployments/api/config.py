@@ -48,7 +48,7 @@ class ApiConfig(BaseSettings):
 
 
 def read_config(**given: object) -> ApiConfig:
-    """The configuration of the environment; what is given wins.
+    """Return the configuration of the environment; what is given wins.
 
     Raises:
         UsageError: a variable has a value that it cannot take; the message names it.

@@ -39,7 +39,7 @@ class Cursor:
 
 
 def read_cursor(text: str) -> Cursor:
-    """The place that a cursor names. It may be made up: whoever does that finds a page that there is, or none.
+    """Return the place that a cursor names. It may be made up: whoever does that finds a page that there is, or none.
 
     Raises:
         Problem: it is none.
@@ -61,12 +61,12 @@ def _decoded(text: str) -> list[Any] | None:
 
 
 def query_digest(*parts: Any) -> str:  # noqa: ANN401 - any JSON
-    """What tells one query from another."""
+    """Return what tells one query from another."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def start_of(cursor: Cursor | None, digest: str) -> int:
-    """The first row of a page.
+    """Return the first row of a page.
 
     Raises:
         Problem: the cursor is one of another query.

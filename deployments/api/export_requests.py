@@ -19,7 +19,7 @@ MOST_FILES, MOST_BYTES = 10_000, 256 * 1024 * 1024
 
 
 def prepared_request(snapshots: Snapshots, request: ExportRequest) -> Prepared:
-    """A request that names its snapshot, with its columns and values found there.
+    """Return a request that names its snapshot, with its columns and values found there.
 
     Raises:
         Problem: there is no such dataset or snapshot.
@@ -35,12 +35,12 @@ def prepared_request(snapshots: Snapshots, request: ExportRequest) -> Prepared:
 
 
 def counted(loaded: LoadedSnapshot, prepared: Prepared) -> dict[str, Any]:
-    """What an export would hold; counted once for equal requests."""
+    """Return what an export would hold; counted once for equal requests."""
     return loaded.kept(("count", prepared.id), lambda: count_rows(prepared))
 
 
 def finished_already(snapshots: Snapshots, export_id: str) -> Finished | None:
-    """The export, if it is there and whole."""
+    """Return the export, if it is there and whole."""
     found = find_finished(snapshots.lake, export_id)
     if found is None or found.books["files"] > MOST_FILES or found.books["bytes"] > MOST_BYTES:
         return None
@@ -48,7 +48,7 @@ def finished_already(snapshots: Snapshots, export_id: str) -> Finished | None:
 
 
 def run_parameters(request: ExportRequest, workspace: str) -> dict[str, Any]:
-    """What a run of the deployment is told."""
+    """Return what a run of the deployment is told."""
     values = request.model_dump(mode="json", by_alias=True, exclude={"predictions"}) | {"workspace": workspace}
     sides = ",".join(f"{name}={share!r}" for name, share in (request.split or {}).items())
     told = {"predictions": request.predictions} if request.predictions else {}

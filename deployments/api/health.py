@@ -29,7 +29,7 @@ class Readiness:
         self._asking = anyio.Lock()
 
     async def parts(self) -> dict[str, bool]:
-        """Which of them answer."""
+        """Return which of them answer."""
         async with self._asking:
             if time.monotonic() - self._at > HOLDS_SECONDS:
                 self._found = {

@@ -65,7 +65,7 @@ def create_key(registry: Registry, name: str, scopes: Collection[str]) -> str:
 
 
 def list_keys(registry: Registry) -> list[StoredKey]:
-    """All keys, revoked ones with them, oldest first."""
+    """Return all keys, revoked ones with them, oldest first."""
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> list[StoredKey]:
         rows = await connection.fetch(
@@ -94,12 +94,12 @@ def revoke_key(registry: Registry, name: str) -> None:
 
 
 def hash_of(secret: str) -> str:
-    """The hash that is kept. The secret has 256 random bits, so that a fast one tells nothing."""
+    """Return the hash that is kept. The secret has 256 random bits, so that a fast one tells nothing."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def find_key(keys: Mapping[str, StoredKey], given: str) -> StoredKey | None:
-    """The key that was given, unless it is none or was revoked. Hashes are compared in constant time."""
+    """Return the key that was given, unless it is none or was revoked. Hashes are compared in constant time."""
     found = KEY.fullmatch(given)
     if found is None:
         return None

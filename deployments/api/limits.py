@@ -34,7 +34,7 @@ class Buckets:
         return 0.0 if taken else (1 - left) / self._rate
 
     def wait(self, name: str) -> float:
-        """The seconds until there is a token; none is taken."""
+        """Return the seconds until there is a token; none is taken."""
         left = self._left(name)
         return 0.0 if left >= 1 else (1 - left) / self._rate
 

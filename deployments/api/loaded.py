@@ -61,7 +61,7 @@ class LoadedSnapshot:
         return int(self.table.nbytes + self.outputs.nbytes)
 
     def kept(self, key: tuple[Any, ...], make: Callable[[], Kept]) -> Kept:
-        """What was made under this key, or else is made now and kept for a while."""
+        """Return what was made under this key, or else is made now and kept for a while."""
         with self._keeping:
             if key in self._kept:
                 self._kept.move_to_end(key)
@@ -77,24 +77,24 @@ class LoadedSnapshot:
         return made
 
     def places_of_product(self, product_key: str) -> Places:
-        """The rows of a product: its catalogue rows first, then its further images."""
+        """Return the rows of a product: its catalogue rows first, then its further images."""
         keys = single(self.table["product_key"])
         valid = len(keys) - keys.null_count
         first, last = (bisect(keys, product_key, valid, right=right) for right in (False, True))
         return np.arange(first, last)
 
     def places_of_content(self, sha256: str) -> Places:
-        """The rows that show a content."""
+        """Return the rows that show a content."""
         order, values = self._by_content
         first, last = (bisect(values, sha256, len(values), right=right) for right in (False, True))
         return np.sort(order[first:last])
 
     def output_of(self, sha256: str, output: str) -> dict[str, Any] | None:
-        """The row of the outputs table of a content and an output."""
+        """Return the row of the outputs table of a content and an output."""
         return next((row for row in self.outputs_of(sha256) if row["output"] == output), None)
 
     def outputs_of(self, sha256: str) -> list[dict[str, Any]]:
-        """All outputs of a content."""
+        """Return all outputs of a content."""
         values = single(self.outputs["sha256"])
         first, last = (bisect(values, sha256, len(values), right=right) for right in (False, True))
         found: list[dict[str, Any]] = self.outputs.slice(first, last - first).to_pylist()
@@ -127,12 +127,12 @@ def _bytes_of(value: Any) -> int:  # noqa: ANN401 - whatever is kept
 
 
 def single(column: pa.ChunkedArray) -> pa.Array:
-    """A column as one array; not copied where it is one."""
+    """Return a column as one array; not copied where it is one."""
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def bisect(values: pa.Array, wanted: str, length: int, *, right: bool) -> int:
-    """Where a text stands, or would, in a sorted array: compared as UTF-8, as Arrow sorts."""
+    """Return where a text stands, or would, in a sorted array: compared as UTF-8, as Arrow sorts."""
     low, high, given = 0, length, wanted.encode()
     while low < high:
         middle = (low + high) // 2

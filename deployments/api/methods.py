@@ -9,7 +9,7 @@ _ASKED = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
 
 def allowed_methods(request: Request) -> list[str]:
-    """The methods of all routes that match a request's path, sorted."""
+    """Return the methods of all routes that match a request's path, sorted."""
     found = {
         method
         for method in _ASKED

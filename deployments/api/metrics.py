@@ -47,5 +47,5 @@ class Metrics:
         self.sent.labels(route).inc(sent)
 
     def text(self) -> bytes:
-        """All of them, as Prometheus reads them."""
+        """Return all of them, as Prometheus reads them."""
         return generate_latest(self.registry)

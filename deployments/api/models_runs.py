@@ -34,7 +34,7 @@ class ExportBody(ExportRequest):
     )
 
     def request(self) -> ExportRequest:
-        """The request with one filter.
+        """Return the request with one filter.
 
         Raises:
             UsageError: a condition cannot be read.

@@ -25,7 +25,7 @@ class LostObjectError(LookbookError):
 async def object_answer(
     request: Request, lake: Lake, key: str, size: int, etag: str, headers: Mapping[str, str]
 ) -> Response:
-    """An object that is listed, with its size and checksum.
+    """Return an object that is listed, with its size and checksum.
 
     Args:
         request: may ask for a part, or whether it is another one than known.

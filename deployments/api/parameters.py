@@ -29,7 +29,7 @@ ListLimit = Annotated[int, Query(ge=1, le=500, description="Entries of a page, a
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The errors of an endpoint, for the document; those that any may have are added."""
+    """Return the errors of an endpoint, for the document; those that any may have are added."""
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
     listed = sorted({401, 403, 421, 422, 429, 500, 503, *statuses})
     return {status: {"description": _MEANINGS[status], "content": content} for status in listed}

@@ -30,7 +30,7 @@ class Past:
         return int(self._table.nbytes)
 
     def of_product(self, product_key: str) -> dict[str, Any]:
-        """What became of a product: of several rows the first that was matched."""
+        """Return what became of a product: of several rows the first that was matched."""
         keys = single(self._table["product_key"])
         valid = len(keys) - keys.null_count
         first, last = (bisect(keys, product_key, valid, right=right) for right in (False, True))

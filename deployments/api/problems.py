@@ -74,7 +74,7 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
 
 
 def answer(problem: Problem, request_id: str) -> Response:
-    """The answer that tells a problem."""
+    """Return the answer that tells a problem."""
     document: dict[str, Any] = {
         "type": TYPE + problem.name,
         "title": HTTPStatus(problem.status).phrase,
@@ -89,7 +89,7 @@ def answer(problem: Problem, request_id: str) -> Response:
 
 
 def encoded(document: object) -> bytes:
-    """A document as JSON; decimals are numbers with all their digits.
+    """Return a document as JSON; decimals are numbers with all their digits.
 
     What is no text in UTF-8, as half of a pair of surrogates, is replaced.
     """

@@ -23,7 +23,7 @@ LONGEST_HISTORY = 20
 
 
 def product_detail(snapshots: Snapshots, loaded: LoadedSnapshot, product_key: str) -> dict[str, Any]:
-    """All that is known of a product.
+    """Return all that is known of a product.
 
     Raises:
         Problem: there is no such product.
@@ -89,7 +89,7 @@ def _alike(loaded: LoadedSnapshot, row: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def history(snapshots: Snapshots, loaded: LoadedSnapshot, product_key: str) -> list[dict[str, Any]]:
-    """What became of a product in this snapshot and in those before it, newest first."""
+    """Return what became of a product in this snapshot and in those before it, newest first."""
     chain = snapshots.chain(loaded.manifest.dataset)
     start = next((at for at, each in enumerate(chain) if each.snapshot_id == loaded.manifest.snapshot_id), 0)
     told = []

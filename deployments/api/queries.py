@@ -51,7 +51,7 @@ class Query:
 def make_query(
     loaded: LoadedSnapshot, base: Filter | None, values: Mapping[str, Sequence[str]], sort: str | None
 ) -> Query:
-    """A query of what was asked.
+    """Return a query of what was asked.
 
     Args:
         loaded: the snapshot.
@@ -88,7 +88,7 @@ def _read_sort(sort: str | None, schema: pa.Schema) -> tuple[tuple[str, bool], .
 
 
 def find(loaded: LoadedSnapshot, query: Query) -> Places:
-    """The rows that a query finds, in its order."""
+    """Return the rows that a query finds, in its order."""
 
     def make() -> Places:
         chosen = _chosen(loaded, query)
@@ -101,7 +101,7 @@ def find(loaded: LoadedSnapshot, query: Query) -> Places:
 
 
 def count_values(loaded: LoadedSnapshot, query: Query, column: str) -> dict[str, Any]:
-    """How many rows have each value of a column, by number; without the query's own condition on that column.
+    """Return how many rows have each value of a column, by number; without the query's own condition on that column.
 
     Raises:
         UsageError: there is no such column, or its values are no names of groups.
@@ -123,7 +123,7 @@ def count_values(loaded: LoadedSnapshot, query: Query, column: str) -> dict[str,
 
 
 def is_facet(kind: pa.DataType) -> bool:
-    """Whether values of a type make groups."""
+    """Return whether values of a type make groups."""
     return bool(pa.types.is_string(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind))
 
 

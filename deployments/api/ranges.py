@@ -39,7 +39,7 @@ class Part:
 
 
 def is_known(headers: Headers, etag: str) -> bool:
-    """Whether who asks has it already (If-None-Match); `etag` is a strong one with its quotes."""
+    """Return whether who asks has it already (If-None-Match); `etag` is a strong one with its quotes."""
     given = headers.get("if-none-match")
     if given is None:
         return False
@@ -47,7 +47,7 @@ def is_known(headers: Headers, etag: str) -> bool:
 
 
 def wanted_part(headers: Headers, size: int, etag: str) -> Part:
-    """The bytes that are asked for. Several ranges, or what is no range of bytes, ask for the whole.
+    """Return the bytes that are asked for. Several ranges, or what is no range of bytes, ask for the whole.
 
     Raises:
         Problem: there are no such bytes.

@@ -82,7 +82,7 @@ class Runs(Protocol):
     """What the API asks of Prefect."""
 
     def opened(self) -> AbstractAsyncContextManager[None]:
-        """The connection, while the app runs."""
+        """Return the connection, while the app runs."""
 
     async def submit(self, deployment: str, parameters: Mapping[str, Any], token: str) -> str:
         """Start a run of a deployment, once for each `token`; returns its id.
@@ -94,19 +94,19 @@ class Runs(Protocol):
         """
 
     async def look(self, run_id: str) -> RunState | None:
-        """How far a run is; None where Prefect knows it no more."""
+        """Return how far a run is; None where Prefect knows it no more."""
 
     async def cancel(self, run_id: str) -> None:
         """Ask that a run ends."""
 
     async def answers(self) -> bool:
-        """Whether Prefect answers."""
+        """Return whether Prefect answers."""
 
     async def waiting(self, flow: str) -> dict[str, int]:
-        """How many runs of a flow have not ended, by state."""
+        """Return how many runs of a flow have not ended, by state."""
 
     async def ended(self, flow: str, since: datetime) -> list[EndedRun]:
-        """The runs of a flow that ended since, 200 at the most."""
+        """Return the runs of a flow that ended since, 200 at the most."""
 
 
 class PrefectRuns:

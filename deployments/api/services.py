@@ -40,7 +40,7 @@ class Services:
 
     @classmethod
     def made(cls, workspace: Workspace, name: str, config: ApiConfig, runs: Runs) -> Services:
-        """Those of a new app."""
+        """Return those of a new app."""
         metrics = Metrics()
         return cls(
             workspace=workspace,

@@ -25,17 +25,17 @@ COMMON = ("row_outcome", "missing_reason", "image_outcome", "rule", "image_key",
 
 
 def json_answer(document: object, status: int = 200, **headers: str) -> Response:
-    """A document as it is: what makes it is tested against its model, and not checked again for each answer."""
+    """Return a document as it is: what makes it is tested against its model, and not checked again for each answer."""
     return Response(encoded(document), status, headers, "application/json")
 
 
 def dataset_path(dataset: str, *parts: str) -> str:
-    """The address of something of a dataset."""
+    """Return the address of something of a dataset."""
     return "/".join([ROOT, "datasets", dataset, *(quote(part, safe="") for part in parts)])
 
 
 def wanted_columns(loaded: LoadedSnapshot, columns: str | None) -> list[str]:
-    """The columns that a list names; ``*`` is all.
+    """Return the columns that a list names; ``*`` is all.
 
     Raises:
         UsageError: there is no such column.
@@ -54,7 +54,7 @@ def wanted_columns(loaded: LoadedSnapshot, columns: str | None) -> list[str]:
 def product_rows(
     loaded: LoadedSnapshot, places: NDArray[np.integer[Any]], columns: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Rows as JSON, in the order of `places`."""
+    """Return rows as JSON, in the order of `places`."""
     names = list(dict.fromkeys(("product_key", "sha256", "image_outcome", *columns)))
     taken = loaded.table.select(names).take(pa.array(np.asarray(places, np.int64)))
     values = {name: taken[name].to_pylist() for name in names}
@@ -84,7 +84,7 @@ class ImageLinks:
         self._ends = {ORIGINAL: f"/{ORIGINAL}"} | drawn
 
     def of(self, sha256: str | None, outcome: str | None) -> dict[str, str]:
-        """Those of an image; none of one that was rejected."""
+        """Return those of an image; none of one that was rejected."""
         if not sha256 or outcome in {None, "rejected"}:
             return {}
         base = self._base + sha256
@@ -92,5 +92,5 @@ class ImageLinks:
 
 
 def is_original(output: str) -> bool:
-    """Whether an output's name means the untouched file."""
+    """Return whether an output's name means the untouched file."""
     return output in {ORIGINAL, ORIGINALS}

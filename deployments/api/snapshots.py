@@ -77,11 +77,11 @@ class Snapshots:
         self._guard = threading.Lock()
 
     def datasets(self) -> list[str]:
-        """The names of all datasets that have a snapshot, sorted."""
+        """Return the names of all datasets that have a snapshot, sorted."""
         return self._datasets.get("", lambda: list_datasets(self.lake))
 
     def current(self, dataset: str) -> Manifest:
-        """The snapshot that holds.
+        """Return the snapshot that holds.
 
         Raises:
             Problem: there is no such dataset.
@@ -90,7 +90,7 @@ class Snapshots:
         return self._currents.get(dataset, lambda: self._read_current(dataset))
 
     def chain(self, dataset: str) -> list[Manifest]:
-        """The snapshots of a dataset, newest first; see `lookbook.tasks.datasets.manifest.list_snapshots`."""
+        """Return the snapshots of a dataset, newest first; see `lookbook.tasks.datasets.manifest.list_snapshots`."""
         found = [self.current(dataset)]
         while found[-1].previous and len(found) < LONGEST_CHAIN:
             manifest = self._manifest(dataset, found[-1].previous)
@@ -100,7 +100,7 @@ class Snapshots:
         return found
 
     def manifest(self, dataset: str, snapshot_id: str | None) -> Manifest:
-        """A snapshot by its id, or the one that holds.
+        """Return a snapshot by its id, or the one that holds.
 
         Raises:
             Problem: there is no such dataset or snapshot.
@@ -116,11 +116,11 @@ class Snapshots:
         return found
 
     def load(self, dataset: str, snapshot_id: str | None = None) -> LoadedSnapshot:
-        """A snapshot in memory; raises as `manifest`, and `DamagedSnapshotError`."""
+        """Return a snapshot in memory; raises as `manifest`, and `DamagedSnapshotError`."""
         return self.loaded(self.manifest(dataset, snapshot_id))
 
     def loaded(self, manifest: Manifest) -> LoadedSnapshot:
-        """The snapshot of a manifest, in memory; many who ask at once wait for one who reads."""
+        """Return the snapshot of a manifest, in memory; many who ask at once wait for one who reads."""
         key = (manifest.dataset, manifest.snapshot_id)
         with self._guard:
             lock = self._loading.setdefault(key, threading.Lock())
@@ -141,12 +141,12 @@ class Snapshots:
             return made
 
     def held(self, dataset: str) -> list[LoadedSnapshot]:
-        """The snapshots of a dataset that are in memory, the last that was asked for first."""
+        """Return the snapshots of a dataset that are in memory, the last that was asked for first."""
         with self._guard:
             return [loaded for (name, _), loaded in reversed(self._loaded.items()) if name == dataset]
 
     def past(self, manifest: Manifest) -> Past:
-        """What became of the products of a snapshot; raises `DamagedSnapshotError`."""
+        """Return what became of the products of a snapshot; raises `DamagedSnapshotError`."""
         key = (manifest.dataset, manifest.snapshot_id)
         with self._guard:
             found = self._pasts.get(key)

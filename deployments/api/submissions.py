@@ -85,7 +85,7 @@ def submit(
 
 
 def digest_of(request: dict[str, Any]) -> str:
-    """What tells a request from another one."""
+    """Return what tells a request from another one."""
     return hashlib.sha256(_text(request).encode()).hexdigest()
 
 
@@ -113,7 +113,7 @@ def forget(registry: Registry, submission_id: str) -> None:
 
 
 def find(registry: Registry, kind: Kind, key_id: str, submission_id: str) -> Submission | None:
-    """A request of a key; None where there is none, or it is another key's."""
+    """Return a request of a key; None where there is none, or it is another key's."""
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> Submission | None:
         row = await connection.fetchrow(
@@ -128,7 +128,7 @@ def find(registry: Registry, kind: Kind, key_id: str, submission_id: str) -> Sub
 
 
 def newest(registry: Registry, kind: Kind, key_id: str, limit: int, before: str | None = None) -> list[Submission]:
-    """The requests of a key, newest first, those before one of them."""
+    """Return the requests of a key, newest first, those before one of them."""
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> list[Submission]:
         rows = await connection.fetch(
@@ -147,7 +147,7 @@ def newest(registry: Registry, kind: Kind, key_id: str, limit: int, before: str 
 
 
 def ingest_summary(registry: Registry, run_id: str) -> dict[str, Any] | None:
-    """What the books say of an ingest's run, once it has ended."""
+    """Return what the books say of an ingest's run, once it has ended."""
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> dict[str, Any] | None:
         text = await connection.fetchval("SELECT summary FROM runs WHERE run_id = $1", run_id)

@@ -35,7 +35,7 @@ async def noted(
     snapshot_id: str | None = None,
     export_id: str | None = None,
 ) -> Submission:
-    """A request, noted.
+    """Return a request, noted.
 
     Raises:
         Problem: its idempotency key came with another request before.
@@ -53,7 +53,7 @@ async def noted(
 async def started(
     shared: Services, submission: Submission, deployment: str, parameters: Mapping[str, Any]
 ) -> Submission:
-    """A request with its run; one that has a run starts no other.
+    """Return a request with its run; one that has a run starts no other.
 
     Raises:
         Problem: no worker could ever take it: the deployment is not there, or refuses the parameters.
@@ -77,7 +77,7 @@ async def started(
 
 
 async def owned(shared: Services, kind: Kind, principal: Principal, submission_id: str) -> Submission:
-    """A request of the key that asks.
+    """Return a request of the key that asks.
 
     Raises:
         Problem: there is none of this id, or it is another key's: nobody is told which.
@@ -90,7 +90,7 @@ async def owned(shared: Services, kind: Kind, principal: Principal, submission_i
 
 
 async def state_of(shared: Services, submission: Submission) -> RunState:
-    """How far its run is; one that Prefect has forgotten, as it does after a while, has ended."""
+    """Return how far its run is; one that Prefect has forgotten, as it does after a while, has ended."""
     if submission.run_id is None:
         return RunState("waiting", "", None, None)
     found = await shared.runs.look(submission.run_id)

@@ -35,7 +35,7 @@ class Record:
 
 
 def decode(data: bytes) -> str:
-    """Text from bytes: UTF-8, UTF-16 or UTF-32 with a byte order mark, and cp1252 where it is not UTF-8.
+    """Return text from bytes: UTF-8, UTF-16 or UTF-32 with a byte order mark, and cp1252 where it is not UTF-8.
 
     Each line is decoded on its own, so that one odd line does not spoil the others.
 
@@ -63,14 +63,14 @@ def _decode_line(line: bytes) -> str:
 
 
 def guess_delimiter(text: str) -> str:
-    """The character that separates the names in the first line: comma, semicolon, tab or bar."""
+    """Return the character that separates the names in the first line: comma, semicolon, tab or bar."""
     start = text[: len(text) - len(text.lstrip("\r\n"))]
     header = _LINE.match(text, len(start))
     return max(",;\t|", key=(header[0] if header else "").count)
 
 
 def read_records(text: str, delimiter: str, looks_like_record: LooksLikeRecord) -> Iterator[Record]:
-    """The records of `text`; empty lines are none."""
+    """Yield the records of `text`; empty lines are none."""
     position, line = 0, 1
     while position < len(text):
         end = _end_of_line(text, position)
@@ -90,7 +90,7 @@ def read_records(text: str, delimiter: str, looks_like_record: LooksLikeRecord) 
 
 
 def join_overflow(record: Record, delimiter: str, column: int, width: int) -> list[str]:
-    """The values of a record of too many fields, the overflow joined into `column` as its text stands."""
+    """Return the values of a record of too many fields, the overflow joined into `column` as its text stands."""
     fields = list(_fields(record.raw, 0, delimiter, lambda _: False))
     last = column + len(fields) - width
     joined = record.raw[fields[column].start : fields[last].end].replace("\0", "")

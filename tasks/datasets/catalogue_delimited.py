@@ -16,7 +16,7 @@ FILE_NAMES = ("file_name", "filename")
 
 
 def find_column(names: Sequence[str], wanted: Sequence[str]) -> int | None:
-    """The place of the first of the `wanted` names, whatever their case."""
+    """Return the place of the first of the `wanted` names, whatever their case."""
     lower = [name.strip().lower() for name in names]
     return next((lower.index(name) for name in wanted if name in lower), None)
 
@@ -75,7 +75,7 @@ def read_delimited(key: str, data: bytes, kind: RejectKind) -> DelimitedFile | R
 
 
 def mend_overflow(file: DelimitedFile, column: int | None, kind: RejectKind) -> list[tuple[Record, list[str], bool]]:
-    """Records with as many values as the header has names, and whether they were repaired.
+    """Return records with as many values as the header has names, and whether they were repaired.
 
     The overflow goes into `column`, the last one of text; without one such records are rejected.
     """

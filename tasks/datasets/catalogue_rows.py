@@ -37,7 +37,7 @@ class Sheet:
 
 
 def csv_sheet(key: str, data: bytes, *, is_styles: bool) -> Sheet | None:
-    """The sheet of a CSV or TSV file; None if it is no catalogue, because no column names a product or an image.
+    """Return the sheet of a CSV or TSV file; None if it is no catalogue, because no column names a product or an image.
 
     In a `styles.csv` (`is_styles`) id and year are whole numbers, the rest is text, and there have to be ids.
     """
@@ -101,7 +101,7 @@ def _column(values: list[str], is_whole: bool, is_styles: bool) -> pa.Array:
 
 
 def parquet_sheet(key: str, data: bytes) -> Sheet | None:
-    """The sheet of a Parquet file; None if no column names a product or an image.
+    """Return the sheet of a Parquet file; None if no column names a product or an image.
 
     Columns of raw bytes, such as embedded images, are left out.
     """

@@ -37,7 +37,7 @@ RAW_CHARACTERS = 2000
 
 
 def read_links(key: str, data: bytes) -> tuple[pa.Table, list[Reject]]:
-    """The rows of an `images.csv` that name a file, and the rejects."""
+    """Return the rows of an `images.csv` that name a file, and the rejects."""
     file = read_delimited(key, data, "link")
     if isinstance(file, Reject):
         return LINK_SCHEMA.empty_table(), [file]
@@ -61,7 +61,7 @@ def _link_table(file: DelimitedFile, name_column: int, link_column: int) -> pa.T
 
 
 def read_style(key: str, data: bytes) -> dict[str, Any] | Reject:
-    """The values of `STYLE_FIELDS` in a product's JSON file: Kaggle's layout, or one flat object."""
+    """Return the values of `STYLE_FIELDS` in a product's JSON file: Kaggle's layout, or one flat object."""
     try:
         document = json.loads(data, parse_constant=_no_number)
         product = _product(document)
@@ -125,5 +125,5 @@ def _no_number(name: str) -> float:
 
 
 def stem(name: str) -> str:
-    """The name of a file without folders and extension."""
+    """Return the name of a file without folders and extension."""
     return posixpath.splitext(posixpath.basename(name.replace("\\", "/")))[0]

@@ -28,7 +28,7 @@ _BOOLEANS = {"true": True, "false": False}
 
 
 def parse_integer(text: str) -> int | None:
-    """A whole number of 64 bits, also written as ``2012.0``; None if it is none."""
+    """Return a whole number of 64 bits, also written as ``2012.0``; None if it is none."""
     match = _LOOSE_INTEGER.fullmatch(text)
     if match is None or len(match[1]) > 20:  # noqa: PLR2004 - digits of 64 bits, and a sign
         return None
@@ -37,7 +37,7 @@ def parse_integer(text: str) -> int | None:
 
 
 def infer_column(values: Sequence[str | None]) -> pa.Array:
-    """A typed column: whole numbers, numbers, true and false, ISO dates, else text. Empty is null.
+    """Return a typed column: whole numbers, numbers, true and false, ISO dates, else text. Empty is null.
 
     Numbers with leading zeros are codes, and stay text.
     """
@@ -84,7 +84,7 @@ def _date(text: str) -> datetime.date:
 
 
 def clean_names(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
-    """Names of letters, digits and underscores, unique whatever their case and other than our own columns'.
+    """Return names of letters, digits and underscores, unique whatever their case and other than our own columns'.
 
     Args:
         names: the columns' names as they stand.
@@ -105,12 +105,12 @@ def clean_names(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
 
 
 def clean_text(text: str) -> str:
-    """Text that every store takes: without NUL characters and halves of surrogate pairs."""
+    """Return text that every store takes: without NUL characters and halves of surrogate pairs."""
     return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
 
 
 def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A Parquet column as a table for people holds it: lists and structures become JSON text."""
+    """Return a Parquet column as a table for people holds it: lists and structures become JSON text."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
@@ -123,7 +123,7 @@ def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def stack_tables(tables: Sequence[pa.Table]) -> pa.Table:
-    """One table of several: a column of unlike types becomes a number where all are numbers, else text."""
+    """Return one table of several: a column of unlike types becomes a number where all are numbers, else text."""
     kinds: dict[str, pa.DataType] = {}
     for table in tables:
         for field in table.schema:

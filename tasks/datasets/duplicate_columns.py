@@ -20,7 +20,7 @@ Rows = NDArray[np.int64]
 def duplicate_columns(
     states: pa.Table, originals: Sequence[str | None], product_of: Mapping[str, str]
 ) -> dict[str, pa.Array]:
-    """Values for each row of `states`; false and null for rejects.
+    """Return values for each row of `states`; false and null for rejects.
 
     Near duplicates are looked for among distinct contents, and a copy has the values of its content: so
     ``coalesce(near_duplicate_of, duplicate_of, key)`` names the group of any image that was not rejected.

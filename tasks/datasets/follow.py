@@ -104,7 +104,7 @@ def _folder_for_copies(scratch: Path) -> tempfile.TemporaryDirectory[str]:
 
 
 def snapshot_tables(workspace: Workspace, manifest: Manifest) -> dict[str, pa.Table]:
-    """All tables of a snapshot."""
+    """Return all tables of a snapshot."""
     return {name: read_table(workspace.lake, manifest, name) for name in TABLES}
 
 

@@ -28,7 +28,7 @@ COMMON = [
 
 
 def image_states(results: pa.Table | None, plan: Plan, known: Known) -> pa.Table:
-    """What is known of each image now: one row a key, the columns of `COMMON` and ``status``."""
+    """Return what is known of each image now: one row a key, the columns of `COMMON` and ``status``."""
     tables = []
     published = known.images
     if published is not None and plan.from_published:
@@ -57,7 +57,7 @@ def _still_the_same(same: pa.Table, published: pa.Table) -> pa.Table:
 
 
 def output_table(drawn: pa.Table, states: pa.Table, known: Known, recipe: Recipe) -> pa.Table:
-    """One row a content and output of this recipe: those that stood already, and those just drawn.
+    """Return one row a content and output of this recipe: those that stood already, and those just drawn.
 
     Args:
         drawn: what parts say was drawn, of this run and of earlier ones, as `just_drawn` gives it.
@@ -87,7 +87,7 @@ def _first_rows(values: list[str]) -> pa.Array:
 
 
 def just_drawn(parts: Sequence[pa.Table]) -> pa.Table:
-    """What the parts say was drawn, as rows of the outputs table."""
+    """Return what the parts say was drawn, as rows of the outputs table."""
     rows = [
         {"sha256": sha256, "output_sha256": drawn["sha256"]} | {k: v for k, v in drawn.items() if k != "sha256"}
         for part in parts
@@ -98,7 +98,7 @@ def just_drawn(parts: Sequence[pa.Table]) -> pa.Table:
 
 
 def image_table(states: pa.Table, outputs: pa.Table, product_of: dict[str, str], main_output: str) -> pa.Table:
-    """The ``images`` table, sorted by key: outcomes, copies linked to the first of their content."""
+    """Return the ``images`` table, sorted by key: outcomes, copies linked to the first of their content."""
     states = states.sort_by("key")
     keys = states.column("key").to_pylist()
     first = _first_of_content(states, product_of)

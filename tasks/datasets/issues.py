@@ -43,7 +43,7 @@ def issue_columns(images: pa.Table) -> dict[str, pa.Array]:
 
 
 def odd_sizes(width: pa.ChunkedArray, height: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
-    """How usual each size is among all, from 0 to 1, and whether it is odd; null where the size is.
+    """Return how usual each size is among all, from 0 to 1, and whether it is odd; null where the size is.
 
     The size is sqrt(width * height). The usual ones lie within `IQR_FACTOR` interquartile ranges of the quartiles.
     The score is one minus the distance from the middle of that range, in widths of it (0.5 at its ends); where

@@ -68,7 +68,7 @@ class Owner:
         return cls(host, int(pid), float(started.partition("#")[0]))
 
     def is_dead(self) -> bool:
-        """Whether this process ran on this machine and does no longer."""
+        """Return whether this process ran on this machine and does no longer."""
         if self.host != this_host():
             return False
         try:
@@ -78,7 +78,7 @@ class Owner:
 
 
 def this_process() -> Owner:
-    """The owner that this process is."""
+    """Return the owner that this process is."""
     return Owner(this_host(), os.getpid(), psutil.Process().create_time())
 
 

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 
 def key_order(key: str) -> tuple[int, str]:
-    """The order in which copies are ranked: the shallowest first, then by name.
+    """Return the order in which copies are ranked: the shallowest first, then by name.
 
     Kaggle's archives hold everything twice, once more in a nested folder: the nested one is the copy.
     """
@@ -48,7 +48,7 @@ class ImageNames:
             self.by_stem.setdefault(path.stem, []).append(key)
 
     def find(self, row: CatalogueName) -> list[str]:
-        """The keys of a row's images, best first.
+        """Return the keys of a row's images, best first.
 
         A file name given by the catalogue is looked up from the catalogue's own folder, then anywhere; else
         the image is the one named like the product.
@@ -65,7 +65,7 @@ class ImageNames:
 
 
 def link(rows: Sequence[CatalogueName], keys: Iterable[str]) -> tuple[list[list[str]], dict[str, str]]:
-    """For each row the keys of its images, best first; and for each image that has a row, its product key."""
+    """Return for each row the keys of its images, best first; and for each image that has a row, its product key."""
     names = ImageNames(keys)
     found = [names.find(row) for row in rows]
     products: dict[str, str] = {}

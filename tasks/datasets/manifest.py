@@ -80,7 +80,7 @@ class Published:
 
 
 def read_published(lake: Lake, dataset: str) -> Published | None:
-    """The snapshot that CURRENT names, or None where nothing was published yet.
+    """Return the snapshot that CURRENT names, or None where nothing was published yet.
 
     Raises:
         LookbookError: CURRENT or the manifest is damaged or missing.
@@ -121,7 +121,7 @@ def require_published(lake: Lake, dataset: str) -> Published:
 
 
 def read_table(lake: Lake, manifest: Manifest, name: str, without: Collection[str] = ()) -> pa.Table:
-    """One of `TABLES` of a snapshot, but for the columns `without`.
+    """Return one of `TABLES` of a snapshot, but for the columns `without`.
 
     Raises:
         DamagedSnapshotError: its file is missing, or is not the one that the manifest lists.
@@ -138,19 +138,19 @@ def read_table(lake: Lake, manifest: Manifest, name: str, without: Collection[st
 
 
 def is_whole(lake: Lake, manifest: Manifest) -> bool:
-    """Whether every file of a snapshot is there with its size."""
+    """Return whether every file of a snapshot is there with its size."""
     there = {info.key: info.size for info in lake.list(manifest.folder)}
     return all(there.get(f"{manifest.folder}/{file.name}") == file.size for file in manifest.files)
 
 
 def list_datasets(lake: Lake) -> list[str]:
-    """The names of all datasets that have a snapshot, sorted."""
+    """Return the names of all datasets that have a snapshot, sorted."""
     keys = (info.key for info in lake.list("datasets"))
     return sorted(key.split("/")[1] for key in keys if key.endswith("/CURRENT"))
 
 
 def list_snapshots(lake: Lake, dataset: str) -> list[Manifest]:
-    """The manifests of a dataset's snapshots, newest first: the current one, and those that it followed.
+    """Return the manifests of a dataset's snapshots, newest first: the current one, and those that it followed.
 
     A manifest that no chain leads to was never published; one that is gone or damaged ends the chain.
     """

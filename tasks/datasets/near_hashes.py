@@ -28,7 +28,7 @@ _BLOCK = 1 << 16  # hashes compared at once: they stay in the processor's cache
 
 
 def near_pairs(hashes: Hashes, window: int = WINDOW, most: int = MOST_CANDIDATES) -> Iterator[tuple[Rows, Rows]]:
-    """Pairs of rows whose hashes differ in at most `MOST_BITS` bits, lower row first, in arrays.
+    """Yield pairs of rows whose hashes differ in at most `MOST_BITS` bits, lower row first, in arrays.
 
     All such pairs are found, at least once and at most once a band, while no run is longer than `window` (a million
     hashes without preference have runs of 30) and no hash has more than `most` others so near. Beyond that the work

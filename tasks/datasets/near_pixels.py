@@ -49,7 +49,7 @@ class Signatures:
 
 
 def prepare(levels: NDArray[np.uint8]) -> Signatures:
-    """Signatures as they are compared, from an array of shape (images, `SIGNATURE_BYTES`)."""
+    """Return signatures as they are compared, from an array of shape (images, `SIGNATURE_BYTES`)."""
     assert levels.shape[1:] == (SIGNATURE_BYTES,)  # noqa: S101 - the caller's duty
     count = len(levels)
     means, spreads, grey = np.empty((count, 3), np.float32), np.empty(count, np.float32), np.empty(count, np.bool_)
@@ -66,7 +66,7 @@ def prepare(levels: NDArray[np.uint8]) -> Signatures:
 
 
 def confirm(signatures: Signatures, one: Rows, other: Rows) -> Levels:
-    """For each pair of rows how far apart its images are: 0 the same, 1 at the limit, more no near duplicates.
+    """Return for each pair of rows how far apart its images are: 0 the same, 1 at the limit, more no near duplicates.
 
     It is the largest of three: the difference of the means of luma; that of luma after the best change of brightness
     and contrast (the part of the one that the other does not explain, by linear regression); and that of chroma over

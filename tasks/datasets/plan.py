@@ -70,7 +70,7 @@ def make_plan(images: Sequence[SourceFile], known: Known, recipe: Recipe, batch_
 
 
 def batch_digest(items: Sequence[Item], recipe: Recipe) -> str:
-    """A name for a batch: the same work has the same name, so that two runs of it meet."""
+    """Return a name for a batch: the same work has the same name, so that two runs of it meet."""
     made = hashlib.sha256(recipe_digest(recipe).encode())
     for item in items:
         made.update(repr(item).encode())
@@ -98,7 +98,7 @@ class _PublishedIndex:
         self.by_size = self._contents_by_size()
 
     def holds(self, image: SourceFile) -> int | None:
-        """The row of an image that is as it was and lacks nothing, else None."""
+        """Return the row of an image that is as it was and lacks nothing, else None."""
         row = self.rows.get(image.key)
         if row is None or not self.same_rules or self.columns["fingerprint"][row] != image.fingerprint:
             return None
@@ -107,7 +107,7 @@ class _PublishedIndex:
         return row if self.drawn.get(self.columns["sha256"][row], set()) == self.names else None
 
     def item(self, image: SourceFile) -> Item:
-        """The work on an image, with the known contents that it may turn out to have."""
+        """Return the work on an image, with the known contents that it may turn out to have."""
         known = self.by_size.get(image.locator.size, ())
         return Item(
             key=image.key,

@@ -10,7 +10,7 @@ from lookbook.tasks.datasets.links import CatalogueName
 
 
 def catalogue_names(rows: pa.Table) -> list[CatalogueName]:
-    """How each catalogue row names its image."""
+    """Return how each catalogue row names its image."""
     columns = (rows.column(name).to_pylist() for name in ("product_key", "file", "file_name"))
     return [CatalogueName(*values) for values in zip(*columns, strict=True)]
 
@@ -23,7 +23,7 @@ def _why_missing(candidates: Sequence[str], rules: Sequence[str]) -> str:
 
 
 def product_table(rows: pa.Table, linked: Sequence[list[str]], images: pa.Table) -> pa.Table:
-    """The catalogue's rows, each with its outcome and its image."""
+    """Return the catalogue's rows, each with its outcome and its image."""
     image_of = {row["key"]: row for row in images.select(["key", "outcome", "rule", "sha256"]).to_pylist()}
     outcomes, reasons, keys, contents = [], [], [], []
     for outcome, candidates in zip(rows.column("outcome").to_pylist(), linked, strict=True):

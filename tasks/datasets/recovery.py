@@ -17,7 +17,7 @@ REMOVING_THREADS = 16
 
 
 def finished_parts(lake: Lake, dataset: str, recipe: Recipe, published: pa.Table | None) -> pa.Table | None:
-    """The rows of all valid parts of this dataset that were made with this recipe; None where there are none.
+    """Return the rows of all valid parts of this dataset that were made with this recipe; None where there are none.
 
     A part that can't be read, or was made with another recipe, is no part: its images are done anew. Of two
     rows for one key and fingerprint either will do.

@@ -23,7 +23,7 @@ INDEXED: dict[str, tuple[str, list[str], int]] = {
 
 
 def indexed_snapshot(registry: Registry, dataset: str) -> str | None:
-    """The snapshot of `dataset` that the registry holds."""
+    """Return the snapshot of `dataset` that the registry holds."""
 
     async def work(connection: Any) -> str | None:  # noqa: ANN401
         return await connection.fetchval(  # type: ignore[no-any-return]
@@ -67,7 +67,7 @@ async def _note_snapshot(connection: Any, manifest: Manifest, tables: Mapping[st
 
 
 def unannounced_snapshot(registry: Registry, dataset: str) -> str | None:
-    """The snapshot that the registry holds, where it was not announced yet: its run was killed before."""
+    """Return the snapshot that the registry holds, where it was not announced yet: its run was killed before."""
 
     async def work(connection: Any) -> str | None:  # noqa: ANN401
         return await connection.fetchval(  # type: ignore[no-any-return]
@@ -88,7 +88,7 @@ def note_announced(registry: Registry, dataset: str, snapshot_id: str) -> None:
 
 
 def registry_differences(registry: Registry, manifest: Manifest, tables: Mapping[str, pa.Table]) -> list[str]:
-    """One line for each row that the registry lacks, has too many, or holds otherwise than the snapshot."""
+    """Return one line for each row that the registry lacks, has too many, or holds otherwise than the snapshot."""
 
     async def work(connection: Any) -> list[str]:  # noqa: ANN401
         lines: list[str] = []

@@ -190,7 +190,7 @@ def stacked_columns(title: str, stacks: list[tuple[str, dict[str, int]]], series
 
 
 def short(number: float) -> str:
-    """A number in about three digits: 0.0048, 12.3, 4.5k."""
+    """Return a number in about three digits: 0.0048, 12.3, 4.5k."""
     if abs(number) >= IN_THOUSANDS:
         return f"{number / 1000:,.0f}k"
     if abs(number) >= WITHOUT_FRACTION or number == int(number):

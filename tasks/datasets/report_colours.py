@@ -23,7 +23,7 @@ MANY_COLOURS = "url(#many-colours)"
 
 
 def swatch(name: str) -> str:
-    """The paint of a colour's name as an SVG fill, "" where nobody knows how it looks."""
+    """Return the paint of a colour's name as an SVG fill, "" where nobody knows how it looks."""
     folded = name.lower().replace(" ", "").replace("-", "").replace("_", "").replace("gray", "grey")
     if folded in ("multi", "multicolour", "multicolor", "multicoloured", "multicolored"):
         return MANY_COLOURS

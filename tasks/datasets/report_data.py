@@ -78,7 +78,7 @@ class Book:
 
 
 def books(summary: Mapping[str, Any]) -> list[Book]:
-    """The books of the images and of the catalogue's rows, from a run's summary."""
+    """Return the books of the images and of the catalogue's rows, from a run's summary."""
     return [
         _book("Images", summary.get("images", {}), IMAGE_OUTCOMES),
         _book("Catalogue rows", summary.get("rows", {}), ROW_OUTCOMES),
@@ -90,33 +90,33 @@ def _book(name: str, counts: Mapping[str, int], outcomes: tuple[str, ...]) -> Bo
 
 
 def plain_name(name: str) -> str:
-    """A column's or an outcome's name as it reads in a sentence: ``missing_image`` is ``missing image``."""
+    """Return a column's or an outcome's name as it reads in a sentence: ``missing_image`` is ``missing image``."""
     spaced = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name)
     return " ".join(spaced.replace("_", " ").split()) if not name.isupper() else name
 
 
 def column(table: pa.Table, name: str) -> pa.ChunkedArray:
-    """A column of a table, or nulls where the table has none of that name."""
+    """Return a column of a table, or nulls where the table has none of that name."""
     if name in table.column_names:
         return table[name]
     return pa.chunked_array([pa.nulls(table.num_rows)])
 
 
 def with_outcome(table: pa.Table, outcome: str) -> pa.Table:
-    """The rows of one outcome."""
+    """Return the rows of one outcome."""
     if table.num_rows == 0 or "outcome" not in table.column_names:
         return table.slice(0, 0)
     return table.filter(pc.equal(table["outcome"], outcome))
 
 
 def named_column(table: pa.Table, names: tuple[str, ...]) -> str | None:
-    """The catalogue's column that bears the first of these names, whatever its case and separators."""
+    """Return the catalogue's column that bears the first of these names, whatever its case and separators."""
     folded = {_folded(name): name for name in reversed(catalogue_columns(table))}
     return next((folded[_folded(name)] for name in names if _folded(name) in folded), None)
 
 
 def catalogue_columns(products: pa.Table) -> list[str]:
-    """The columns of the products table that come from the catalogue."""
+    """Return the columns of the products table that come from the catalogue."""
     return [name for name in products.column_names if name not in PRODUCT_FIELDS]
 
 

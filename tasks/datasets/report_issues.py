@@ -53,14 +53,14 @@ class Issue:
 
 
 def image_issues(data: ReportData) -> list[Issue]:
-    """All issues of the loaded images, the most frequent first; empty where no image was looked at."""
+    """Return all issues of the loaded images, the most frequent first; empty where no image was looked at."""
     images = with_outcome(data.images, "loaded")
     found = [_issue(images, name) for name in ISSUES]
     return sorted((issue for issue in found if issue.looked_at), key=lambda issue: -issue.images)
 
 
 def hashes_of(issues: Iterable[Issue]) -> list[str]:
-    """The contents of the pictures shown, for their thumbnails."""
+    """Return the contents of the pictures shown, for their thumbnails."""
     return [picture.sha256 for issue in issues for picture in issue.worst]
 
 

@@ -44,29 +44,29 @@ class DuplicateGroup:
 
 
 def rejects(data: ReportData) -> FirstOf:
-    """What was refused, in the order of the rejects' table."""
+    """Return what was refused, in the order of the rejects' table."""
     return _first(data.rejects, "rule", MOST_REJECTS)
 
 
 def missing_images(data: ReportData) -> FirstOf:
-    """Catalogue rows without an image."""
+    """Return catalogue rows without an image."""
     return _first(_sorted(with_outcome(data.products, "missing_image"), "line"), "missing_reason", MOST_NAMES)
 
 
 def repeated_rows(data: ReportData) -> FirstOf:
-    """Catalogue rows that repeat the id of an earlier one."""
+    """Return catalogue rows that repeat the id of an earlier one."""
     return _first(_sorted(with_outcome(data.products, "duplicate"), "line"), "file", MOST_NAMES)
 
 
 def orphans(data: ReportData) -> FirstOf:
-    """Images without a catalogue row."""
+    """Return images without a catalogue row."""
     images = data.images
     flagged = images.filter(pc.fill_null(pc.cast(column(images, "orphan"), pa.bool_()), False))
     return _first(_sorted(flagged, "key"), "outcome", MOST_NAMES)
 
 
 def duplicate_groups(data: ReportData) -> tuple[list[DuplicateGroup], int]:
-    """The largest groups of images with the same bytes, and the number of all groups."""
+    """Return the largest groups of images with the same bytes, and the number of all groups."""
     copies = with_outcome(data.images, "duplicate")
     if copies.num_rows == 0:
         return [], 0
@@ -86,7 +86,7 @@ def duplicate_groups(data: ReportData) -> tuple[list[DuplicateGroup], int]:
 
 
 def hashes_of(groups: Iterable[DuplicateGroup]) -> list[str]:
-    """The contents of the groups, for their thumbnails."""
+    """Return the contents of the groups, for their thumbnails."""
     return [group.sha256 for group in groups]
 
 

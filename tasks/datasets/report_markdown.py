@@ -14,7 +14,7 @@ MOST_CHANGES = 5
 
 
 def report_markdown(data: ReportData) -> str:
-    """The counts, the first rejects and the changes of a snapshot. Texts of the source are inert in it."""
+    """Return the counts, the first rejects and the changes of a snapshot. Texts of the source are inert in it."""
     made = f"{_text(data.snapshot_id)}, {report_text.moment(data.created_at)}, from {_text(data.source)}"
     lines = [f"# {_text(data.dataset)}", "", f"Snapshot {made}", "", *_counts(data)]
     lines += ["", "## Issues", "", *_issues(data)]

@@ -44,7 +44,7 @@ class NearDuplicates:
 
 
 def near_duplicates(data: ReportData, read_object: ReadObject) -> NearDuplicates:
-    """The largest groups; images with the same bytes count once.
+    """Return the largest groups; images with the same bytes count once.
 
     Raises:
         ObjectNotFoundError: the lake lacks an object that the outputs name.

@@ -46,7 +46,7 @@ NOT_GIVEN = "not given"
 
 
 def catalogue_charts(data: ReportData) -> list[Chart]:
-    """Products per category, season and year, colour, and per further column that sorts them into kinds."""
+    """Return products per category, season and year, colour, and per further column that sorts them into kinds."""
     products = data.products
     if products.num_rows and "outcome" in products.column_names:
         products = products.filter(pc.not_equal(products["outcome"], "duplicate"))
@@ -67,7 +67,7 @@ def catalogue_charts(data: ReportData) -> list[Chart]:
 
 
 def image_charts(data: ReportData) -> list[Chart]:
-    """Sizes, brightness, contrast, sharpness, formats and cameras of the loaded images."""
+    """Return sizes, brightness, contrast, sharpness, formats and cameras of the loaded images."""
     images = with_outcome(data.images, "loaded")
     if images.num_rows == 0:
         return []
@@ -89,7 +89,7 @@ def image_charts(data: ReportData) -> list[Chart]:
 
 
 def counts_of(values: pa.ChunkedArray) -> Counts:
-    """Each value as text with its count, the most frequent first, equal ones by name."""
+    """Return each value as text with its count, the most frequent first, equal ones by name."""
     counted = pc.value_counts(_given(values))
     pairs = zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True)
     return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))

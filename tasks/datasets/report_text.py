@@ -17,7 +17,7 @@ LONGEST = 240
 
 
 def printable(value: object) -> object:
-    """What the report writes for a value: a text cleaned, a dash for nothing, all else as it is.
+    """Return what the report writes for a value: a text cleaned, a dash for nothing, all else as it is.
 
     Escaping against markup is left to the template engine, which does it for everything.
     """
@@ -27,7 +27,7 @@ def printable(value: object) -> object:
 
 
 def cleaned(text: str) -> str:
-    """A text without line ends, control characters, reversals of direction and broken code points."""
+    """Return a text without line ends, control characters, reversals of direction and broken code points."""
     if text.isprintable():
         return text
     return "".join(_printable_character(character) for character in text)
@@ -40,7 +40,7 @@ def _printable_character(character: str) -> str:
 
 
 def shorten(value: object, limit: int = LONGEST) -> str:
-    """A text of at most `limit` characters; what is cut is cut from the middle, where names differ least."""
+    """Return a text of at most `limit` characters; what is cut is cut from the middle, where names differ least."""
     text = "" if value is None else str(value)
     if len(text) <= limit:
         return text
@@ -49,7 +49,7 @@ def shorten(value: object, limit: int = LONGEST) -> str:
 
 
 def fit(value: str, width: int) -> str:
-    """A label of at most `width` columns, where a Chinese, Japanese or Korean character takes two."""
+    """Return a label of at most `width` columns, where a Chinese, Japanese or Korean character takes two."""
     limit = width
     while sum(2 if east_asian_width(character) in "WF" else 1 for character in shorten(value, limit)) > width:
         limit -= 1
@@ -57,14 +57,14 @@ def fit(value: str, width: int) -> str:
 
 
 def count(number: float | None) -> str:
-    """A number with its thousands marked, to one decimal where it has a fraction."""
+    """Return a number with its thousands marked, to one decimal where it has a fraction."""
     if number is None:
         return "—"
     return f"{number:,}" if isinstance(number, int) else f"{number:,.1f}"
 
 
 def size(number: float | None) -> str:
-    """Bytes in decimal units, as shops and file managers state them."""
+    """Return bytes in decimal units, as shops and file managers state them."""
     if number is None:
         return "—"
     power = min(max(len(str(int(number))) - 1, 0) // 3, len(UNITS) - 1)
@@ -72,7 +72,7 @@ def size(number: float | None) -> str:
 
 
 def moment(when: datetime) -> str:
-    """A point in time for a person to read, in UTC where the time zone is known."""
+    """Return a point in time for a person to read, in UTC where the time zone is known."""
     if when.tzinfo is None:
         return f"{when.day} {when:%B %Y, %H:%M}"
     when = when.astimezone(UTC)

@@ -70,7 +70,7 @@ def end_lost_run(registry: Registry, run_id: str, error: str) -> None:
 
 
 def list_runs(registry: Registry, dataset: str | None) -> list[dict[str, Any]]:
-    """The runs of a dataset, or of all, newest first."""
+    """Return the runs of a dataset, or of all, newest first."""
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> list[dict[str, Any]]:
         rows = await connection.fetch(

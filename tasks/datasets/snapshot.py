@@ -36,7 +36,7 @@ class Snapshot:
     drawn: dict[str, int]
 
     def tables(self) -> dict[str, pa.Table]:
-        """The tables by name."""
+        """Return the tables by name."""
         return {
             "images": self.images,
             "outputs": self.outputs,

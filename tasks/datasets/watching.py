@@ -34,7 +34,7 @@ class Watch:
 
 
 def decide(before: Watch, now: str) -> tuple[bool, Watch]:
-    """Whether to announce what a look found, and what to remember once that is done.
+    """Return whether to announce what a look found, and what to remember once that is done.
 
     Announced is what two looks one after the other found (so a copy in progress has ended), and what differs from
     what was announced last. Nothing is never announced: a source that was emptied is not ingested.
@@ -50,7 +50,7 @@ def decide(before: Watch, now: str) -> tuple[bool, Watch]:
 
 
 def look(source: str, scratch: Path, kaggle: KaggleCredentials | None = None) -> str:
-    """The digest of a source's listing: names, sizes and times. No image is read; an archive is one file.
+    """Return the digest of a source's listing: names, sizes and times. No image is read; an archive is one file.
 
     Of a dataset of Kaggle it is the newest version; nothing is downloaded.
 
@@ -83,7 +83,7 @@ def _digest(lines: list[str]) -> str:
 
 
 def read_watch(registry: Registry, source: str, dataset: str) -> Watch:
-    """What is remembered of a source that is watched for a dataset."""
+    """Return what is remembered of a source that is watched for a dataset."""
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> Watch:
         row = await connection.fetchrow(

@@ -54,7 +54,7 @@ class Archive:
         return int(self._starts[-1])
 
     def chunks(self, read: Callable[[int], bytes], start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """The archive's bytes from `start` up to `stop`, or to its end, piece by piece.
+        """Yield the archive's bytes from `start` up to `stop`, or to its end, piece by piece.
 
         Args:
             read: gives the bytes of the member of a number.

@@ -35,11 +35,11 @@ class Place:
     folder: str
 
     def file(self, name: str) -> str:
-        """The key of one of the export's files."""
+        """Return the key of one of the export's files."""
         return f"{self.folder}files/{name}"
 
     def part(self, number: int) -> str:
-        """The key of a part's table."""
+        """Return the key of a part's table."""
         return f"{self.folder}parts/{number:06}.parquet"
 
 
@@ -80,7 +80,7 @@ def build_parts(place: Place, source: Lake, packer: Packer) -> tuple[int, int]:
 
 
 def read_parts(place: Place, parts: Sequence[Part]) -> Iterator[DonePart]:
-    """What became of the parts, one after the other."""
+    """Yield what became of the parts, one after the other."""
     for part in parts:
         table, metadata = from_parquet(place.lake.get(place.part(part.number)))
         yield DonePart(table, json.loads(metadata["files"]), json.loads(metadata["refused"]))

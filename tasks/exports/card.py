@@ -22,7 +22,7 @@ _SIZES = ((1000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_
 
 
 def dataset_card(resolved: Resolved, metadata: Metadata, books: dict[str, Any], shards: dict[str, int]) -> bytes:
-    """The card.
+    """Return the card.
 
     Args:
         resolved: the request.

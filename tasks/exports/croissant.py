@@ -56,7 +56,7 @@ PACKS = {"webdataset": ("*.tar", "application/x-tar"), "parquet": ("data/*.parqu
 
 
 def croissant(resolved: Resolved, schema: pa.Schema, metadata_sha256: str, extensions: list[str]) -> bytes:
-    """The document.
+    """Return the document.
 
     Args:
         resolved: the request.

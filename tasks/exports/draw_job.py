@@ -67,5 +67,5 @@ def ask(renderers: Renderers, data: bytes, job: Job, sha256: str, copies: int, *
 
 
 def processes() -> Renderers:
-    """The processes that all exports of this process share."""
+    """Return the processes that all exports of this process share."""
     return shared(read_settings().threads, COMMAND)

@@ -10,7 +10,7 @@ from lookbook.tasks.images.render_process import guarded, main
 
 
 def answer(data: bytes, text: str, names: tuple[str, ...]) -> object:
-    """What `draw` gives or raises."""
+    """Return what `draw` gives or raises."""
     job, (sha256, copies, small) = _job(text), names
     return guarded(lambda: draw(data, job, sha256, int(copies), small=bool(small)), job.max_seconds)
 

@@ -34,7 +34,7 @@ class DrawnFile:
 
 
 def draw_copies(data: bytes, recipe: ExportRecipe, limits: Recipe, lots: list[Lots | None]) -> list[DrawnFile]:
-    """Copies of the image in `data`. Equal arguments give equal bytes, whatever else is drawn.
+    """Return copies of the image in `data`. Equal arguments give equal bytes, whatever else is drawn.
 
     Args:
         data: of the original.
@@ -108,7 +108,7 @@ def _check(size: tuple[int, int], target: tuple[int, int], recipe: ExportRecipe)
 
 
 def encoded(image: Image.Image, recipe: ExportRecipe) -> bytes:
-    """The file of a drawn image."""
+    """Return the file of a drawn image."""
     if recipe.encode_format != "npy":
         definition = OutputDefinition(encode_format=recipe.encode_format, encode_quality=recipe.encode_quality)
         return draw.encode(image, definition)
@@ -128,7 +128,7 @@ def levels_of(image: Image.Image, recipe: ExportRecipe) -> np.ndarray[tuple[int,
 
 
 def thumbnail(data: bytes, limits: Recipe) -> bytes:
-    """A small JPEG of the image in `data`.
+    """Return a small JPEG of the image in `data`.
 
     Raises:
         Rejected: it breaks a rule.
@@ -138,5 +138,5 @@ def thumbnail(data: bytes, limits: Recipe) -> bytes:
 
 
 def lots_of(seed: int, sha256: str, copies: int) -> list[Lots | None]:
-    """Where the random numbers of each copy of a content come from."""
+    """Return where the random numbers of each copy of a content come from."""
     return [Lots(seed, sha256, copy) for copy in range(copies)]

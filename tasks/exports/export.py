@@ -69,7 +69,7 @@ def prepare(lake: Lake, request: ExportRequest) -> Prepared:
 
 
 def count_rows(prepared: Prepared) -> dict[str, Any]:
-    """What an export would hold, without making anything: ``selected`` rows, ``exported`` and ``left_out``."""
+    """Return what an export would hold, without making anything: ``selected`` rows, ``exported`` and ``left_out``."""
     selection = select(prepared.rows, prepared.resolved)
     return {
         "selected": selection.selected,

@@ -41,7 +41,7 @@ class NamedImage:
 
 
 def names_by_hash(images: Iterable[ImageRow]) -> list[NamedImage]:
-    """Each content once, under its SHA-256, in folders by the first two digits."""
+    """Return each content once, under its SHA-256, in folders by the first two digits."""
     first: dict[str, ImageRow] = {}
     for image in sorted(images, key=lambda image: key_order(image.key)):
         first.setdefault(image.sha256, image)
@@ -49,7 +49,7 @@ def names_by_hash(images: Iterable[ImageRow]) -> list[NamedImage]:
 
 
 def names_by_id(images: Iterable[ImageRow]) -> list[NamedImage]:
-    """Each image of a product under the product's id.
+    """Return each image of a product under the product's id.
 
     - The product's main image is ``<id>``, its further ones, in the order of `key_order`, ``<id>-2``, ``<id>-3`` …
     - The same content is named once for each product that shows it.
@@ -110,7 +110,7 @@ class _Names:
 
 
 def balanced(named: Sequence[NamedImage], images: Sequence[ImageRow]) -> bool:
-    """Whether each content has a name, and each product one for each of its contents."""
+    """Return whether each content has a name, and each product one for each of its contents."""
     pairs = {(image.product_key, image.sha256) for image in images if image.product_key is not None}
     found = {(each.image.product_key, each.image.sha256) for each in named}
     return pairs <= found and {image.sha256 for image in images} == {sha256 for _, sha256 in found}

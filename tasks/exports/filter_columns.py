@@ -38,7 +38,7 @@ _COMPARED: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def check_column(name: str, schema: pa.Schema, what: str = "The filter") -> pa.DataType:
-    """The type of a column.
+    """Return the type of a column.
 
     Raises:
         UsageError: there is none of that name, or it can't be compared.
@@ -56,7 +56,7 @@ def check_column(name: str, schema: pa.Schema, what: str = "The filter") -> pa.D
 
 
 def columns_of(wanted: Filter, display_name: str | None) -> set[str]:
-    """The columns that a filter looks at."""
+    """Return the columns that a filter looks at."""
     if isinstance(wanted, And | Or):
         parts = wanted.all_of if isinstance(wanted, And) else wanted.any_of
         return set().union(*(columns_of(part, display_name) for part in parts))
@@ -113,7 +113,7 @@ def _fitted_condition(
 
 
 def matches(wanted: Filter, table: pa.Table, display_name: str | None) -> pa.ChunkedArray:
-    """For each row whether the filter holds; null where that can't be told for want of a value.
+    """Return for each row whether the filter holds; null where that can't be told for want of a value.
 
     Args:
         wanted: a filter, as `fitted` gives it.
@@ -159,7 +159,7 @@ def _has_words(column: pa.ChunkedArray, text: str) -> pa.ChunkedArray:
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text: runs of letters and digits."""
+    """Return the words of a text: runs of letters and digits."""
     return re.findall(r"[^\W_]+", unicodedata.normalize("NFC", text))
 
 

@@ -22,7 +22,7 @@ _EMPTY = re.compile(_COLUMN.removesuffix(r"\s*") + r"\s+(?P<op>is\s+not\s+null|i
 
 
 def read_condition(text: str) -> Filter:
-    """One condition in its short form. Values stay texts: the snapshot's columns say what they are.
+    """Return one condition in its short form. Values stay texts: the snapshot's columns say what they are.
 
     A value may stand in double quotes, as in CSV: ``productDisplayName in "Tee, blue",Cap``.
 
@@ -49,7 +49,7 @@ def read_conditions(
     ids: Iterable[str] = (),
     wanted: Filter | None = None,
 ) -> Filter | None:
-    """One filter of all that was given; each has to hold. None where nothing was.
+    """Return one filter of all that was given; each has to hold. None where nothing was.
 
     Args:
         where: conditions in their short form.

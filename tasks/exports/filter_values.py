@@ -20,12 +20,12 @@ _SHORT_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds texts."""
+    """Return whether a column of this type holds texts."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def comparable(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column in the widest type of its kind, which is the one that values have."""
+    """Return a column in the widest type of its kind, which is the one that values have."""
     kind = column.type
     if pa.types.is_integer(kind):
         return column.cast(pa.int64())
@@ -37,7 +37,7 @@ def comparable(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def as_arrow(value: Scalar, kind: pa.DataType) -> pa.Scalar:
-    """A fitted value as one of a `comparable` column's type; beside whole numbers a fraction stays one."""
+    """Return a fitted value as one of a `comparable` column's type; beside whole numbers a fraction stays one."""
     if pa.types.is_date(kind):
         return pa.scalar(datetime.date.fromisoformat(str(value)), kind)
     if pa.types.is_timestamp(kind):
@@ -48,7 +48,7 @@ def as_arrow(value: Scalar, kind: pa.DataType) -> pa.Scalar:
 
 
 def fitted_value(column: str, kind: pa.DataType, value: Scalar) -> Scalar:
-    """A value as one of the column's type, in JSON's terms.
+    """Return a value as one of the column's type, in JSON's terms.
 
     Raises:
         UsageError: it is none.
@@ -93,7 +93,7 @@ def ordered_value(name: str, column: pa.ChunkedArray, value: Scalar) -> Scalar:
 
 
 def as_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The numbers that the texts of a column write: whole ones of 64 bits where all are, else floats."""
+    """Return the numbers that the texts of a column write: whole ones of 64 bits where all are, else floats."""
     texts = pc.replace_substring(_trimmed(column), "+", "")
     are_short = pc.all(_match(texts, _SHORT_INTEGER)).as_py() is not False
     return texts.cast(pa.int64() if are_short else pa.float64())

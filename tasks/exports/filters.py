@@ -143,7 +143,7 @@ Not.model_rebuild()
 
 
 def check_bounds(value: object) -> object:
-    """The value itself: before anything is made of it, however deep or large it is.
+    """Return the value itself: before anything is made of it, however deep or large it is.
 
     Raises:
         ValueError: it is deeper than `MOST_LEVELS` or has more than `MOST_CONDITIONS` conditions.
@@ -179,7 +179,7 @@ _ADAPTER: TypeAdapter[Filter] = TypeAdapter(BoundedFilter)
 
 
 def read_filter(document: object) -> Filter:
-    """The filter that a JSON document describes.
+    """Return the filter that a JSON document describes.
 
     Raises:
         UsageError: it is none; the message names the place and the rule.
@@ -197,18 +197,18 @@ def read_filter(document: object) -> Filter:
 
 
 def filter_json_schema() -> dict[str, Any]:
-    """The JSON Schema of a filter."""
+    """Return the JSON Schema of a filter."""
     return _ADAPTER.json_schema()
 
 
 def as_document(wanted: Filter) -> dict[str, Any]:
-    """A filter as plain JSON values."""
+    """Return a filter as plain JSON values."""
     document: dict[str, Any] = wanted.model_dump(mode="json", by_alias=True)
     return document
 
 
 def all_of(filters: list[Filter]) -> Filter | None:
-    """One filter of several that all have to hold; None of none."""
+    """Return one filter of several that all have to hold; None of none."""
     if not filters:
         return None
     return filters[0] if len(filters) == 1 else And.model_validate({"and": filters})

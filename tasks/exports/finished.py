@@ -23,7 +23,7 @@ _ID = re.compile(r"[0-9a-f]{32}")
 
 
 def place_of(lake: Lake, export_id: str) -> Place:
-    """Where an export lies in a lake.
+    """Return where an export lies in a lake.
 
     Raises:
         UsageError: that is no id of an export.
@@ -61,7 +61,7 @@ class Finished:
         return from_parquet(self._checked(f"{self.place.folder}files.parquet", self.files_sha256))[0]
 
     def read(self, name: str) -> bytes:
-        """The bytes of one of its files.
+        """Return the bytes of one of its files.
 
         Raises:
             UsageError: it has no such file.
@@ -89,7 +89,7 @@ class Finished:
         return Archive(names, self.files["size"].to_pylist(), self.files["crc32"].to_pylist())
 
     def stream(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """The bytes of its archive, or of a range of it.
+        """Return the bytes of its archive, or of a range of it.
 
         Raises:
             LookbookError: while it is read, at a file that is missing or damaged; what came before it is right.
@@ -112,7 +112,7 @@ class Finished:
 
 
 def find_finished(lake: Lake, export_id: str) -> Finished | None:
-    """An export that is complete; None where it is not there, or not yet."""
+    """Return an export that is complete; None where it is not there, or not yet."""
     place = place_of(lake, export_id)
     try:
         found = json.loads(lake.get(f"{place.folder}manifest.json"))

@@ -47,12 +47,12 @@ class Groups:
     identities: list[str]
 
     def largest(self) -> int:
-        """Rows of the largest group."""
+        """Return rows of the largest group."""
         return int(np.bincount(self.labels).max()) if len(self.labels) else 0
 
 
 def find_groups(rows: Rows) -> Groups:
-    """The groups of all rows, whatever a filter chooses of them."""
+    """Return the groups of all rows, whatever a filter chooses of them."""
     table = rows.table
     atoms, atom_of = _atoms(rows)
     digests = [hashlib.blake2b(atom.encode(), digest_size=16).hexdigest() for atom in atoms]
@@ -106,7 +106,7 @@ def _atoms(rows: Rows) -> tuple[list[str], Labels]:
 
 
 def colourless(name: str, colour: str) -> str:
-    """A display name without its words of colour, in lower case; empty where nothing else is left."""
+    """Return a display name without its words of colour, in lower case; empty where nothing else is left."""
     own = {word.casefold() for word in words_of(colour)}
     folded = (word.casefold() for word in words_of(name))
     return " ".join(word for word in folded if word not in COLOURS and word not in own)

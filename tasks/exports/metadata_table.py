@@ -66,7 +66,7 @@ def describe(resolved: Resolved, plan: Plan) -> Metadata:
 
 
 def metadata_rows(metadata: Metadata, plan: Plan, samples: pa.Table) -> pa.Table:
-    """The metadata of some samples.
+    """Return the metadata of some samples.
 
     Args:
         metadata: what is told.
@@ -86,17 +86,17 @@ def metadata_rows(metadata: Metadata, plan: Plan, samples: pa.Table) -> pa.Table
 
 
 def classes_of(column: pa.ChunkedArray) -> pa.Array:
-    """The class of each value, as text."""
+    """Return the class of each value, as text."""
     return pa.array([class_of(value) for value in column.to_pylist()], pa.string())
 
 
 def class_numbers(metadata: Metadata, classes: pa.ChunkedArray) -> pa.Array:
-    """The number of each class among all of them."""
+    """Return the number of each class among all of them."""
     return pc.index_in(classes, value_set=pa.array(metadata.classes, pa.string())).cast(pa.int64())
 
 
 def sample_names(plan: Plan, rows: Sequence[int], copies: Sequence[int], most: int) -> list[str]:
-    """The names of files without folder and extension: with the number of the copy where there are several."""
+    """Return the names of files without folder and extension: with the number of the copy where there are several."""
     names = plan.table[NAME].take(pa.array(rows, pa.int64())).to_pylist()
     digits = len(str(most - 1))
     return [f"{name}_c{copy:0{digits}}" if most > 1 else name for name, copy in zip(names, copies, strict=True)]

@@ -44,7 +44,7 @@ class ModelSpec(BaseModel):
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 32
 
     def recipe(self) -> ExportRecipe:
-        """The steps as a recipe that gives arrays: the same pixels whatever the speed of other recipes."""
+        """Return the steps as a recipe that gives arrays: the same pixels whatever the speed of other recipes."""
         return ExportRecipe(
             steps=self.steps, colour_mode=self.colour_mode, background=self.background, encode_format="npy"
         ).plain()
@@ -95,7 +95,7 @@ class Model:
         self._check_outputs()
 
     def ask(self, images: Sequence[NDArray[np.float32]]) -> Answers:
-        """What the model says of images, each of shape (channels, height, width).
+        """Return what the model says of images, each of shape (channels, height, width).
 
         Every batch that it gets has one size, filled up with zeros: what it says of an image must not depend on how
         many others are asked for.
@@ -167,7 +167,7 @@ class Model:
 
 
 def load_model(path: Path) -> Model:
-    """A model from its file, with the YAML file of the same name beside it.
+    """Return a model from its file, with the YAML file of the same name beside it.
 
     Raises:
         UsageError: a file is missing, or is not what it should be; the message names the field.

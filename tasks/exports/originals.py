@@ -40,7 +40,7 @@ class Original:
         self.size = self._swapped(image.size)
 
     def part(self, box: Box, size: Size, speed: str) -> Image.Image:
-        """What is in `box`, scaled to `size` pixels: mode L, LA, RGB or RGBA.
+        """Return what is in `box`, scaled to `size` pixels: mode L, LA, RGB or RGBA.
 
         Raises:
             Rejected: the pixels are cut off or damaged.

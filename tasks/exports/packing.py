@@ -40,7 +40,7 @@ class PackedFile:
     data: bytes
 
     def listed(self) -> dict[str, str | int]:
-        """What lists tell of it."""
+        """Return what lists tell of it."""
         digest = hashlib.sha256(self.data).hexdigest()
         return {"name": self.name, "size": len(self.data), "sha256": digest, "crc32": zlib.crc32(self.data)}
 
@@ -55,7 +55,7 @@ class Packer:
     metadata: Metadata
 
     def pack(self, part: Part, samples: Sequence[Sample]) -> tuple[list[PackedFile], pa.Table]:
-        """The files of a part, and its samples as a table of `SAMPLES_SCHEMA`."""
+        """Return the files of a part, and its samples as a table of `SAMPLES_SCHEMA`."""
         packed = self._packed(part, samples)
         format_ = self.resolved.request.format
         if format_ == "csv":
@@ -119,7 +119,7 @@ class Packer:
 
 
 def shard_name(format_: str, part: Part) -> str:
-    """The name of a part's shard; empty for formats of loose files."""
+    """Return the name of a part's shard; empty for formats of loose files."""
     if format_ == "webdataset":
         return f"{part.side}-{part.shard:06}.tar"
     return f"data/{part.side}-{part.shard:05}-of-{part.shards:05}.parquet" if format_ == "parquet" else ""
@@ -139,7 +139,7 @@ def _arrays(samples: Sequence[Sample]) -> pa.Array:
 
 
 def huggingface_features(schema: pa.Schema, metadata: Metadata, samples: Sequence[Sample]) -> dict[str, object]:
-    """What Hugging Face's datasets are told of the columns."""
+    """Return what Hugging Face's datasets are told of the columns."""
     features: dict[str, object] = {}
     for field in schema:
         if field.name == "image":
@@ -158,6 +158,6 @@ def huggingface_features(schema: pa.Schema, metadata: Metadata, samples: Sequenc
 
 
 def huggingface_type(kind: pa.DataType) -> str:
-    """What Hugging Face calls a type of a column."""
+    """Return what Hugging Face calls a type of a column."""
     names = {pa.float64(): "float64", pa.float32(): "float32", pa.bool_(): "bool", pa.large_string(): "large_string"}
     return names.get(kind) or str(kind)

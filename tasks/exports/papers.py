@@ -57,7 +57,7 @@ class Papers:
         return digest
 
     def open(self, name: str) -> IO[bytes]:
-        """A file in the scratch folder that becomes a paper of this name by `take`."""
+        """Return a file in the scratch folder that becomes a paper of this name by `take`."""
         path = self._scratch / hashlib.sha256(name.encode()).hexdigest()
         return path.open("wb")
 
@@ -104,7 +104,7 @@ def move_into(place: Place, path: Path, key: str) -> None:
 
 
 def scratch_folder(parent: Path | None) -> tempfile.TemporaryDirectory[str]:
-    """A folder for files that grow, which goes away."""
+    """Return a folder for files that grow, which goes away."""
     if parent:
         parent.mkdir(parents=True, exist_ok=True)
     return tempfile.TemporaryDirectory(prefix="lookbook-export-", dir=parent)

@@ -94,7 +94,7 @@ Out = Annotated[
 
 
 def request_of(dataset: str, parameters: Mapping[str, Any]) -> ExportRequest:
-    """The request of flat parameters.
+    """Return the request of flat parameters.
 
     Args:
         dataset: which one.

@@ -64,7 +64,7 @@ def plan_export(lake: Lake, resolved: Resolved, selection: Selection) -> Plan:
 
 
 def stored_output(resolved: Resolved) -> str:
-    """The stored output that files are made from, or `ORIGINALS`."""
+    """Return the stored output that files are made from, or `ORIGINALS`."""
     return ORIGINALS if resolved.recipe else str(resolved.request.recipe)
 
 
@@ -120,12 +120,12 @@ def _cuts(table: pa.Table, resolved: Resolved) -> Iterator[tuple[str, int, int]]
 
 
 def copies_of(resolved: Resolved, side: str) -> int:
-    """Files of each image of a side."""
+    """Return files of each image of a side."""
     return resolved.request.copies if is_augmented(resolved, side) else 1
 
 
 def is_augmented(resolved: Resolved, side: str) -> bool:
-    """Whether random steps are done for the images of a side: a model is tested on images as they are."""
+    """Return whether random steps are done for the images of a side: a model is tested on images as they are."""
     return resolved.request.augment == "all" or side == next(iter(resolved.request.sides))
 
 

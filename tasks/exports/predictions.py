@@ -49,12 +49,12 @@ SCHEMA = pa.schema(
 
 
 def folder_of(dataset: str, digest: str) -> str:
-    """Where the predictions of a model lie."""
+    """Return where the predictions of a model lie."""
     return f"datasets/{dataset}/predictions/{digest}"
 
 
 def read_predictions(lake: Lake, dataset: str, digest: str) -> pa.Table:
-    """All stored predictions of a model, each content once.
+    """Return all stored predictions of a model, each content once.
 
     Raises:
         LookbookError: one of their files is damaged.
@@ -74,7 +74,7 @@ def read_predictions(lake: Lake, dataset: str, digest: str) -> pa.Table:
 
 
 def with_predictions(rows: Rows, found: pa.Table) -> Rows:
-    """The rows with the columns `LABEL`, `SCORE`, `EMBEDDING` and `PREDICTED`."""
+    """Return the rows with the columns `LABEL`, `SCORE`, `EMBEDDING` and `PREDICTED`."""
     places = pc.index_in(rows.table["sha256"], value_set=found["sha256"])
     table = rows.table.append_column(PREDICTED, pc.is_valid(places))
     for name, column in ((LABEL, "label"), (SCORE, "score"), (EMBEDDING, "embedding")):
@@ -98,7 +98,7 @@ def check_predicted(table: pa.Table, digest: str) -> None:
 
 
 def looks_at_predictions(request: ExportRequest) -> bool:
-    """Whether the filter names what a model says."""
+    """Return whether the filter names what a model says."""
     return request.filter is not None and bool(columns_of(request.filter, None) & {LABEL, SCORE, EMBEDDING})
 
 

@@ -156,7 +156,7 @@ class ExportRecipe(BaseModel):
         )
 
     def plain(self) -> ExportRecipe:
-        """The same without what is random: crops from the middle, nothing flipped, turned or jittered."""
+        """Return the same without what is random: crops from the middle, nothing flipped, turned or jittered."""
         steps = [
             step.model_copy(update={"mode": "center"}) if isinstance(step, Crop) else step
             for step in self.steps
@@ -165,7 +165,7 @@ class ExportRecipe(BaseModel):
         return self.model_copy(update={"steps": steps}) if steps else self.model_copy(update={"steps": [_AS_IT_IS]})
 
     def digest(self) -> str:
-        """Sixteen hex digits that change when the bytes of its files may change."""
+        """Return sixteen hex digits that change when the bytes of its files may change."""
         made_of = {"recipe": self.model_dump(mode="json")} | pixel_versions()
         return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -175,12 +175,12 @@ _AS_IT_IS = Flip(step="flip", probability=0.0)
 
 
 def pixel_versions() -> dict[str, Any]:
-    """The versions of all that makes pixels."""
+    """Return the versions of all that makes pixels."""
     return {"drawing": DRAWING_VERSION, "steps": STEPS_VERSION, "codec": codec_versions()}
 
 
 def built_in(name: str) -> ExportRecipe | None:
-    """The recipe of a name such as ``square-224``; None if it is none of these.
+    """Return the recipe of a name such as ``square-224``; None if it is none of these.
 
     - ``square-N``: the middle, scaled to N × N.
     - ``border-N``: the whole image within N × N, on white.
@@ -220,7 +220,7 @@ def read_export_recipe(path: Path) -> ExportRecipe:
 
 
 def told(error: ValidationError) -> str:
-    """What is wrong, with the names of the fields."""
+    """Return what is wrong, with the names of the fields."""
     faults = (
         (".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")) for fault in error.errors()
     )

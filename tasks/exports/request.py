@@ -90,7 +90,7 @@ class ExportRequest(BaseModel):
 
 
 def read_request(values: Mapping[str, Any]) -> ExportRequest:
-    """A request of plain values.
+    """Return a request of plain values.
 
     Raises:
         UsageError: it can't be meant; the message names the field.

@@ -44,12 +44,12 @@ class Resolved:
     id: str
 
     def document(self) -> dict[str, Any]:
-        """What the id is made of."""
+        """Return what the id is made of."""
         return _document(self.request, self.manifest, self.wanted, self.recipe, self.label)
 
 
 def find_snapshot(lake: Lake, request: ExportRequest) -> Manifest:
-    """The manifest of the snapshot that is asked for.
+    """Return the manifest of the snapshot that is asked for.
 
     Raises:
         LookbookError: there is no such dataset.

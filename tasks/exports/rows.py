@@ -60,7 +60,7 @@ class Rows:
 
 
 def read_rows(lake: Lake, manifest: Manifest, *, with_exif: bool = False) -> Rows:
-    """The rows of a snapshot.
+    """Return the rows of a snapshot.
 
     Args:
         lake: where it is.
@@ -75,7 +75,7 @@ def read_rows(lake: Lake, manifest: Manifest, *, with_exif: bool = False) -> Row
 
 
 def join_rows(images: pa.Table, products: pa.Table) -> Rows:
-    """The rows of an images table and a products table.
+    """Return the rows of an images table and a products table.
 
     A column of the catalogue that is named like one of an image's, or of an export's, is called ``catalogue_<name>``.
     """

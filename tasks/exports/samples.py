@@ -61,7 +61,7 @@ class RowResult:
 def make_samples(
     lake: Lake, resolved: Resolved, plan: Plan, parts: Iterable[Part]
 ) -> Iterator[tuple[Part, list[RowResult]]]:
-    """The samples of parts, part by part, many images at a time.
+    """Yield the samples of parts, part by part, many images at a time.
 
     Raises:
         LookbookError: the lake lacks an object, or has other bytes for it than its snapshot says.
@@ -81,7 +81,7 @@ def make_samples(
 def in_order(
     pool: ThreadPoolExecutor, do: Callable[[Given], Made], given: Iterable[Given], ahead: int
 ) -> Iterator[tuple[Given, Made]]:
-    """What `do` makes of each, in order, with at most `ahead` of them begun and not yet taken."""
+    """Yield what `do` makes of each, in order, with at most `ahead` of them begun and not yet taken."""
     begun: deque[tuple[Given, Future[Made]]] = deque()
     try:
         for each in given:
@@ -110,7 +110,7 @@ class _Maker:
         self._renderers = draw_job.processes()
 
     def make(self, part: Part, row: int) -> RowResult:
-        """The samples of a row."""
+        """Return the samples of a row."""
         check_not_stopped()
         content = {name: column[row].as_py() for name, column in self._columns.items()}
         recipe = self._resolved.recipe
@@ -143,17 +143,17 @@ class _Maker:
 
 
 def extension_of(key: str) -> str:
-    """The extension in a lake's key, without the dot."""
+    """Return the extension in a lake's key, without the dot."""
     return key.rpartition(".")[2]
 
 
 def shown_rows(rows: int) -> list[int]:
-    """The rows that a contact sheet shows: spread evenly over all."""
+    """Return the rows that a contact sheet shows: spread evenly over all."""
     return sorted({place * rows // min(rows, SHEET) for place in range(min(rows, SHEET))})
 
 
 def read_checked(lake: Lake, key: str, sha256: str) -> bytes:
-    """An object's bytes.
+    """Return an object's bytes.
 
     Raises:
         LookbookError: it is missing, or has other bytes than the snapshot says.

@@ -47,7 +47,7 @@ class Selection:
 
 
 def select(rows: Rows, resolved: Resolved) -> Selection:
-    """The rows of a snapshot that an export takes.
+    """Return the rows of a snapshot that an export takes.
 
     A content is exported once: of several rows that show it, the first one.
 
@@ -147,18 +147,18 @@ def _repeated(names: pa.ChunkedArray) -> pa.Array:
 
 
 def label_classes(table: pa.Table, label: str | None) -> list[str]:
-    """The classes of the exported rows, sorted; rows without a value are of the class ``unknown``."""
+    """Return the classes of the exported rows, sorted; rows without a value are of the class ``unknown``."""
     if label is None or not table.num_rows:
         return []
     return sorted({class_of(value) for value in pc.unique(table[label]).to_pylist()})
 
 
 def class_of(value: object) -> str:
-    """The class that a value stands for."""
+    """Return the class that a value stands for."""
     return "unknown" if value is None else str(value)
 
 
 def left_out_counts(selection: Selection, not_drawn: Mapping[str, int]) -> dict[str, int]:
-    """How many chosen rows were left out, by reason."""
+    """Return how many chosen rows were left out, by reason."""
     counts = selection.left_out.group_by("reason").aggregate([([], "count_all")]).to_pylist()
     return dict(sorted(({row["reason"]: row["count_all"] for row in counts} | dict(not_drawn)).items()))

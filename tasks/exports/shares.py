@@ -30,7 +30,7 @@ Shares = Annotated[
 
 
 def read_shares(text: str) -> dict[str, float]:
-    """The shares in their short form: ``0.8,0.1,0.1`` or ``train=0.9,holdout=0.1``. They are not checked yet.
+    """Return the shares in their short form: ``0.8,0.1,0.1`` or ``train=0.9,holdout=0.1``. They are not checked yet.
 
     Raises:
         UsageError: it is neither.

@@ -15,7 +15,7 @@ _COLUMNS_OF_SHEET = 8
 
 
 def contact_sheet(thumbnails: list[bytes]) -> bytes:
-    """Small pictures side by side, as a JPEG."""
+    """Return small pictures side by side, as a JPEG."""
     shown = thumbnails[:SHEET]
     lines = max(1, -(-len(shown) // _COLUMNS_OF_SHEET))
     sheet = Image.new("RGB", (_COLUMNS_OF_SHEET * THUMBNAIL_EDGE, lines * THUMBNAIL_EDGE), "white")

@@ -25,7 +25,7 @@ Side = NDArray[np.int64]
 
 
 def position(seed: int, identity: str) -> float:
-    """Where a group falls between 0 and 1: of its identity and the seed alone."""
+    """Return where a group falls between 0 and 1: of its identity and the seed alone."""
     digest = hashlib.blake2b(f"split\0{seed}\0{identity}".encode(), digest_size=8).digest()
     return (int.from_bytes(digest) >> 11) / 2**53
 
@@ -33,7 +33,7 @@ def position(seed: int, identity: str) -> float:
 def choose_sides(
     groups: Groups, chosen: NDArray[np.bool_], shares: Mapping[str, float], seed: int, strata: Sequence[Any] | None
 ) -> Side:
-    """For each row the number of its side.
+    """Return for each row the number of its side.
 
     Args:
         groups: of all rows.
@@ -80,7 +80,7 @@ def _of_groups(groups: Groups, chosen: NDArray[np.bool_], strata: Sequence[Any])
 def stratum_counts(
     sides: pa.Array, strata: pa.ChunkedArray, labels: NDArray[np.int64], shares: Mapping[str, float]
 ) -> dict[str, Any]:
-    """For each stratum how many images each side got, and how far a share may be off by chance.
+    """Return for each stratum how many images each side got, and how far a share may be off by chance.
 
     Args:
         sides: names of the sides of the exported rows.

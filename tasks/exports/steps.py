@@ -27,20 +27,20 @@ class Lots:
     copy: int
 
     def number(self, step: int, draw: int) -> float:
-        """A number of 0 to 1, without 1: the `draw`-th one of a step."""
+        """Return a number of 0 to 1, without 1: the `draw`-th one of a step."""
         made_of = f"{self.seed}\0{self.sha256}\0{self.copy}\0{step}\0{draw}"
         return (int.from_bytes(hashlib.blake2b(made_of.encode(), digest_size=8).digest()) >> 11) / 2**53
 
 
 def pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    """Width and height."""
+    """Return width and height."""
     return (size, size) if isinstance(size, int) else size
 
 
 def part_of(
     size: tuple[int, int], step: Resize | Crop, draw_number: Callable[[int], float]
 ) -> tuple[Box, tuple[int, int]]:
-    """Which part of an image of `size` a step takes, and the width and height that it gets."""
+    """Return which part of an image of `size` a step takes, and the width and height that it gets."""
     if isinstance(step, Resize):
         return (0.0, 0.0, *size), _resized(size, step)
     target = pair(step.size)
@@ -82,7 +82,7 @@ def _random_part(size: tuple[int, int], step: Crop, draw_number: Callable[[int],
 def apply(
     image: Image.Image, step: Flip | Rotate | ColourJitter, draw_number: Callable[[int], float], background: str
 ) -> Image.Image:
-    """An image of mode L or RGB after a step that keeps its size."""
+    """Return an image of mode L or RGB after a step that keeps its size."""
     if draw_number(0) >= step.probability:
         return image
     if isinstance(step, Flip):

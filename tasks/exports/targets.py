@@ -29,7 +29,7 @@ class Target(Protocol):
     uri: str
 
     def holds(self, name: str, size: int, sha256: str) -> bool:
-        """Whether a file with these bytes stands there."""
+        """Return whether a file with these bytes stands there."""
         ...
 
     def write(self, name: str, data: bytes, sha256: str) -> None:
@@ -138,7 +138,7 @@ class BucketTarget:
 
 
 def open_target(uri: str, lake: Lake, threads: int) -> Target:
-    """The place that `uri` names.
+    """Return the place that `uri` names.
 
     Args:
         uri: a folder, as a path or ``file://`` address, or ``gs://bucket/folder``.

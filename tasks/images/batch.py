@@ -80,7 +80,7 @@ def process_batch(lake: Lake, batch_key: str, threads: int) -> BatchCounts:
 
 
 def read_part(lake: Lake, batch_key: str) -> pa.Table | None:
-    """The part of a batch, or None where it has none yet, or one that cannot be read."""
+    """Return the part of a batch, or None where it has none yet, or one that cannot be read."""
     try:
         return from_parquet(lake.get(f"{batch_key}/part.parquet"))[0]
     except (ObjectNotFoundError, pa.ArrowException, OSError):
@@ -88,7 +88,7 @@ def read_part(lake: Lake, batch_key: str) -> pa.Table | None:
 
 
 def finished_counts(lake: Lake, batch_key: str) -> BatchCounts | None:
-    """The counts of a batch that is done, else None."""
+    """Return the counts of a batch that is done, else None."""
     part = read_part(lake, batch_key)
     return _counts(part) if part is not None else None
 
@@ -113,7 +113,7 @@ class _Batch:
         self.by_content: dict[str, Future[Outcome]] = {}
 
     def do(self, item: Item) -> Outcome:
-        """The outcome of one image."""
+        """Return the outcome of one image."""
         check_not_stopped()
         try:
             if item.refused:

@@ -22,7 +22,7 @@ class UnknownModeError(Exception):
 
 
 def eight_bit(image: Image.Image, *, white_is_zero: bool = False) -> Image.Image:
-    """The same picture in mode L, LA, RGB, RGBA or CMYK, whatever its pixel layout; the colour space stays.
+    """Return the same picture in mode L, LA, RGB, RGBA or CMYK, whatever its pixel layout; the colour space stays.
 
     Deeper pixels are scaled, not clipped; palettes are resolved and transparency becomes an alpha channel.
 
@@ -75,7 +75,7 @@ def _scaled(values: NDArray[np.floating], low: float, high: float) -> Image.Imag
 
 
 def to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
-    """An image of mode L, LA, RGB, RGBA or CMYK in sRGB: mode L, LA, RGB or RGBA.
+    """Return an image of mode L, LA, RGB, RGBA or CMYK in sRGB: mode L, LA, RGB or RGBA.
 
     Args:
         image: 8-bit pixels.
@@ -98,7 +98,7 @@ def to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
 
 @lru_cache(maxsize=32)
 def profile_name(icc: bytes) -> str | None:
-    """The description that an ICC profile gives of itself, or None where it cannot be read."""
+    """Return the description that an ICC profile gives of itself, or None where it cannot be read."""
     try:
         name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(icc)))
     except _PROFILE_FAULTS:

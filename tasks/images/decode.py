@@ -72,7 +72,7 @@ def refused_when_damaged() -> Iterator[None]:
 
 
 def open_image(data: bytes, recipe: Recipe) -> ImageFile.ImageFile:
-    """The image in `data`, its size within the recipe's limits. Its pixels are not decoded yet, but a PNG's.
+    """Return the image in `data`, its size within the recipe's limits. Its pixels are not decoded yet, but a PNG's.
 
     Raises:
         Rejected: it is empty, no image, of a kind that is not read, cut off, or beyond a limit.
@@ -147,7 +147,7 @@ def decode(image: ImageFile.ImageFile, scale: int) -> Pixels:
 
 
 def count_frames(data: bytes, image: ImageFile.ImageFile) -> int | None:
-    """How many frames the file holds; None where what follows the first is too damaged to count.
+    """Return how many frames the file holds; None where what follows the first is too damaged to count.
 
     GIF and TIFF are counted by walking through the file, on a second opening, which leaves `image` alone.
     """

@@ -46,7 +46,7 @@ class Geometry:
     square: bool = False
 
     def whole(self, size: Size) -> Size:
-        """Width and height of the whole image of `size` at the scale of what is drawn, rounded up."""
+        """Return width and height of the whole image of `size` at the scale of what is drawn, rounded up."""
         if not self.square:
             return self.drawn
         shorter = min(size)
@@ -54,7 +54,7 @@ class Geometry:
 
 
 def geometry(size: Size, definition: OutputDefinition) -> Geometry:
-    """Where an upright image of `size` pixels comes to stand in an output. No edge gets below 1 pixel.
+    """Return where an upright image of `size` pixels comes to stand in an output. No edge gets below 1 pixel.
 
     Modes and rounding (to the nearest, halves to even) are those of img2dataset's resizer. With
     `resize_only_if_bigger` an image that is not bigger stays as it is, in mode ``border`` without borders.
@@ -70,7 +70,7 @@ def geometry(size: Size, definition: OutputDefinition) -> Geometry:
 
 
 def middle_square(extent: tuple[float, float]) -> tuple[float, float, float, float]:
-    """The box (left, top, right, bottom) of the largest square in the middle of `extent`."""
+    """Return the box (left, top, right, bottom) of the largest square in the middle of `extent`."""
     width, height = extent
     edge = min(extent)
     left, top = (width - edge) / 2, (height - edge) / 2
@@ -92,7 +92,7 @@ def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def flatten(image: Image.Image, background: str) -> Image.Image:
-    """An sRGB image without its transparency, on a `background` of ``#rrggbb``: mode L or RGB."""
+    """Return an sRGB image without its transparency, on a `background` of ``#rrggbb``: mode L or RGB."""
     if image.mode not in {"LA", "RGBA"}:
         return image
     flat = Image.new("RGB", image.size, background)
@@ -101,7 +101,7 @@ def flatten(image: Image.Image, background: str) -> Image.Image:
 
 
 def finish(image: Image.Image, canvas: Size, definition: OutputDefinition) -> Image.Image:
-    """An upright sRGB image as the output shows it: on its background, within borders, in its mode.
+    """Return an upright sRGB image as the output shows it: on its background, within borders, in its mode.
 
     It carries nothing of what the file said; where nothing had to be done, its pixels are those of `image`.
     """
@@ -118,7 +118,7 @@ def finish(image: Image.Image, canvas: Size, definition: OutputDefinition) -> Im
 
 
 def encode(image: Image.Image, definition: OutputDefinition, exif: bytes = b"") -> bytes:
-    """The file of an output: equal pixels and `exif` give equal bytes.
+    """Return the file of an output: equal pixels and `exif` give equal bytes.
 
     Args:
         image: as `finish` gives it: encoders would write comments and profiles that it carries.

@@ -70,7 +70,7 @@ def sniff(data: bytes) -> str | None:
 
 
 def unread_kind(data: bytes) -> str | None:
-    """The name of a kind of image that is known but not read, where the first bytes of `data` announce it."""
+    """Return the name of a kind of image that is known but not read, where the first bytes of `data` announce it."""
     if data[4:8] == b"ftyp":
         return f"ISO media, brand {data[8:12].decode('ascii', 'replace')!r} (HEIC, video …)"
     start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n")
@@ -80,7 +80,7 @@ def unread_kind(data: bytes) -> str | None:
 
 
 def png_chunk(data: bytes, name: bytes) -> bytes | None:
-    """The content of the chunk `name` that stands before the pixels of a PNG (section 5.3); None without one."""
+    """Return the content of the chunk `name` that stands before the pixels of a PNG (section 5.3); None without one."""
     start = _PNG_SIGNATURE
     while start + 8 <= len(data):
         length, kind = int.from_bytes(data[start : start + 4]), data[start + 4 : start + 8]
@@ -93,18 +93,18 @@ def png_chunk(data: bytes, name: bytes) -> bytes | None:
 
 
 def avif_length(data: bytes) -> int:
-    """The bytes that an AVIF file says it has (ISO/IEC 14496-12, section 4.2)."""
+    """Return the bytes that an AVIF file says it has (ISO/IEC 14496-12, section 4.2)."""
     return max((end for _, _, end in _boxes(data)), default=0)
 
 
 def avif_canvas(data: bytes) -> tuple[int, int]:
-    """The largest width and height that an AVIF file gives any of its images (``ispe``); (0, 0) without one."""
+    """Return the largest width and height that an AVIF file gives any of its images (``ispe``); (0, 0) without one."""
     sizes = [struct.unpack(">II", size) for size in _ISPE.findall(data[:_AVIF_HEADER])]
     return max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
 
 
 def jpeg2000_length(data: bytes) -> int:
-    """The bytes that a JPEG 2000 file says it has, up to the end of its codestream.
+    """Return the bytes that a JPEG 2000 file says it has, up to the end of its codestream.
 
     Boxes: ISO/IEC 15444-1, annex I.4; tile-parts and the marker at the end: annex A.
     """
@@ -148,12 +148,12 @@ def _codestream_end(data: bytes, start: int) -> int:
 
 
 def webp_length(data: bytes) -> int:
-    """The bytes that a WebP file says it has (RFC 9649, section 2.4)."""
+    """Return the bytes that a WebP file says it has (RFC 9649, section 2.4)."""
     return int.from_bytes(data[4:8], "little") + 8
 
 
 def webp_canvas(data: bytes) -> tuple[int, int]:
-    """Width and height in a WebP header (RFC 9649, sections 2.5 to 2.7); (0, 0) where it is cut off."""
+    """Return width and height in a WebP header (RFC 9649, sections 2.5 to 2.7); (0, 0) where it is cut off."""
     if len(data) < _WEBP_HEADER:
         return 0, 0
     if data[12:16] == b"VP8X":

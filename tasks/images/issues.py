@@ -39,7 +39,7 @@ _GREY_MODES = ("1", "L", "LA", "I", "F")
 
 
 def issue_scores(image: Image.Image, sample: Image.Image, size: tuple[int, int], mode: str) -> dict[str, float]:
-    """The `SCORES` of an image, each 0 (bad) to 1 (fine).
+    """Return the `SCORES` of an image, each 0 (bad) to 1 (fine).
 
     Args:
         image: upright, in sRGB, mode L or RGB, its longer edge at most `measure.MEASURED_EDGE`.
@@ -61,7 +61,7 @@ def issue_scores(image: Image.Image, sample: Image.Image, size: tuple[int, int],
 
 
 def brightness_scores(sample: Image.Image) -> tuple[float, float]:
-    """How bright the lightest pixels are, and how dark the darkest: the scores of ``dark`` and ``light``.
+    """Return how bright the lightest pixels are, and how dark the darkest: the scores of ``dark`` and ``light``.
 
     They are the 99th percentile of the brightness of pixels, and one minus the 5th. Brightness is
     sqrt(0.241 R^2 + 0.691 G^2 + 0.068 B^2), of 0 to 1 (Finley, "HSP Color Model", 2006).
@@ -83,7 +83,7 @@ def _percentile(squares: NDArray[np.uint32], percent: int) -> float:
 
 
 def blurry_score(image: Image.Image, size: tuple[int, int]) -> float:
-    """How strong the edges are, and how far from even the histogram is: the score of ``blurry``.
+    """Return how strong the edges are, and how far from even the histogram is: the score of ``blurry``.
 
     1 - exp(-s / 100) for the standard deviation s of Pillow's FIND_EDGES, plus the same for that of the counts
     of the 256 grey levels, which is left out where it is no more than 0.18; at most 1. Both at a longer edge of
@@ -103,7 +103,7 @@ def blurry_score(image: Image.Image, size: tuple[int, int]) -> float:
 
 
 def low_information_score(sample: Image.Image, mode: str) -> float:
-    """A tenth of the entropy in bits of the levels of all channels together, at most 1.
+    """Return a tenth of the entropy in bits of the levels of all channels together, at most 1.
 
     Args:
         sample: picked pixels, mode L or RGB.

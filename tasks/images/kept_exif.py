@@ -50,7 +50,7 @@ _LEFT_OUT = {
 
 
 def kept_exif(image: Image.Image, *, with_gps: bool) -> bytes:
-    """The EXIF of `image`, as opened, for an output of it; empty where there is none, or none that can be kept.
+    """Return the EXIF of `image`, as opened, for an output of it; empty where there is none, or none that can be kept.
 
     The camera maker's private notes, thumbnails, and without `with_gps` the position stay behind.
     """

@@ -49,7 +49,7 @@ def check_within_reach(
 
 
 def needs_landing(lake: Lake, batch_key: str) -> bool:
-    """Whether a worker left word that it can't reach the images of a batch."""
+    """Return whether a worker left word that it can't reach the images of a batch."""
     try:
         lake.get(_word(batch_key))
     except ObjectNotFoundError:

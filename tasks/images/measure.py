@@ -62,7 +62,7 @@ def _mean_and_deviation(histogram: NDArray[np.int64]) -> tuple[float, float]:
 
 
 def dominant_colour(image: Image.Image) -> str:
-    """The mean of the fullest of 512 bins of the colours of an RGB image, as ``#rrggbb``.
+    """Return the mean of the fullest of 512 bins of the colours of an RGB image, as ``#rrggbb``.
 
     Near-white pixels are taken for background and left out, unless nearly all are.
     """

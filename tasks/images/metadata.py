@@ -27,7 +27,7 @@ _LEFT_OUT = object()
 
 
 def describe(image: Image.Image, *, keep_gps: bool, keep_maker_notes: bool) -> dict[str, Any]:
-    """The columns of an asset that come from the metadata of `image`, as opened, before any `draft`.
+    """Return the columns of an asset that come from the metadata of `image`, as opened, before any `draft`.
 
     Damaged metadata never raises; what cannot be read is None.
 

@@ -13,7 +13,7 @@ from lookbook.tasks.images.items import MANIFEST_SCHEMA, PART_SCHEMA, Item, Know
 
 
 def to_parquet(table: pa.Table, metadata: Mapping[str, str] | None = None) -> bytes:
-    """A table as the bytes of a Parquet file, with `metadata` among its schema's."""
+    """Return a table as the bytes of a Parquet file, with `metadata` among its schema's."""
     if metadata:
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
     sink = io.BytesIO()
@@ -22,7 +22,7 @@ def to_parquet(table: pa.Table, metadata: Mapping[str, str] | None = None) -> by
 
 
 def from_parquet(data: bytes, without: Collection[str] = ()) -> tuple[pa.Table, dict[str, str]]:
-    """The table in the bytes of a Parquet file, and its schema's metadata.
+    """Return the table in the bytes of a Parquet file, and its schema's metadata.
 
     Args:
         data: the file.
@@ -39,7 +39,7 @@ def from_parquet(data: bytes, without: Collection[str] = ()) -> tuple[pa.Table, 
 
 
 def manifest_table(items: Sequence[Item]) -> pa.Table:
-    """The items of a batch as a table of `MANIFEST_SCHEMA`."""
+    """Return the items of a batch as a table of `MANIFEST_SCHEMA`."""
     rows = [
         {
             "key": item.key,
@@ -56,7 +56,7 @@ def manifest_table(items: Sequence[Item]) -> pa.Table:
 
 
 def manifest_items(table: pa.Table) -> list[Item]:
-    """The items in a table of `MANIFEST_SCHEMA`."""
+    """Return the items in a table of `MANIFEST_SCHEMA`."""
     return [
         Item(
             key=row["key"],
@@ -71,7 +71,7 @@ def manifest_items(table: pa.Table) -> list[Item]:
 
 
 def part_table(outcomes: Sequence[Outcome]) -> pa.Table:
-    """What became of each image of a batch, as a table of `PART_SCHEMA`."""
+    """Return what became of each image of a batch, as a table of `PART_SCHEMA`."""
     rows = []
     for outcome in outcomes:
         row = vars(outcome)  # asdict would copy every value: most of a batch's time under the interpreter's lock

@@ -48,7 +48,7 @@ def perceive(colours: Image.Image) -> dict[str, Any]:
 
 
 def phash(luma: Image.Image) -> str:
-    """The 64 bits of a DCT hash: whether each low frequency of the luma, 32x32 pixels, is clearly positive.
+    """Return the 64 bits of a DCT hash: whether each low frequency of the luma, 32x32 pixels, is clearly positive.
 
     After Zauner, "Implementation and benchmarking of perceptual image hash functions" (2010), section 3.2.1, but
     for three things that were measured to serve product photos better: the 64 lowest frequencies in JPEG's zigzag

@@ -32,7 +32,7 @@ _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0
 
 
 def profile_of(image: Image.Image, data: bytes) -> bytes | None:
-    """The profile from which the pixels of `image`, opened from `data`, have to be converted; None for sRGB.
+    """Return the profile from which the pixels of `image`, opened from `data`, have to be converted; None for sRGB.
 
     In a PNG the first of cICP, iCCP, sRGB and gAMA with cHRM holds (PNG, third edition, section 4.3); gAMA of
     45455 is what writers of sRGB put there. In other formats it is the ICC profile.
@@ -74,7 +74,7 @@ def _primaries(image: Image.Image) -> Primaries:
 
 @lru_cache(maxsize=32)
 def matrix_profile(primaries: Primaries, curve: tuple[float, ...]) -> bytes | None:
-    """An ICC profile (version 4, ICC.1:2010) of an RGB space; None where its primaries span none.
+    """Return an ICC profile (version 4, ICC.1:2010) of an RGB space; None where its primaries span none.
 
     Args:
         primaries: of white, red, green and blue.

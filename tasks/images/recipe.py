@@ -67,7 +67,7 @@ class OutputDefinition(BaseModel):
         return EXTENSIONS[self.encode_format]
 
     def digest(self) -> str:
-        """Sixteen hex digits that change when the bytes of this output may change.
+        """Return sixteen hex digits that change when the bytes of this output may change.
 
         They cover the definition, the version of the drawing code and the build of the codec.
         """
@@ -148,7 +148,7 @@ class Recipe(BaseModel):
         return values | {"outputs": taken}
 
     def rules_digest(self) -> str:
-        """Sixteen hex digits that change when an image may be refused, or described, otherwise than before."""
+        """Return sixteen hex digits that change when an image may be refused, or described, otherwise than before."""
         made_of = self.model_dump(mode="json", exclude={"outputs"})
         # An image of which some output would be beyond all measure is refused, so their sizes are rules too.
         made_of["sizes"] = [
@@ -169,7 +169,7 @@ RecipeOrDefault = Annotated[
 
 
 def codec_versions() -> dict[str, str]:
-    """The versions of the libraries that decode and encode pixels."""
+    """Return the versions of the libraries that decode and encode pixels."""
     named = {
         name: features.version(name)
         for name in ("jpg", "libjpeg_turbo", "zlib", "webp", "avif", "littlecms2", "libtiff", "jpg_2000")

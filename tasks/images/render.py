@@ -118,7 +118,7 @@ class _Picture:
         self._base = draw.geometry(self.size, _BASE)
 
     def drawn(self, plan: Geometry, speed: Speed) -> Image.Image:
-        """The picture, or its middle square, at the size of `plan`: mode L, LA, RGB or RGBA."""
+        """Return the picture, or its middle square, at the size of `plan`: mode L, LA, RGB or RGBA."""
         key = (plan.drawn, plan.square, speed)
         if key not in self._drawn:
             if speed == "fast" and self._base_is_enough(plan):
@@ -128,7 +128,7 @@ class _Picture:
         return self._drawn[key]
 
     def measured(self, speed: Speed) -> Image.Image:
-        """The picture with a longer edge of at most `measure.MEASURED_EDGE`."""
+        """Return the picture with a longer edge of at most `measure.MEASURED_EDGE`."""
         base, edge = self.drawn(self._base, speed), max(self._base.drawn)
         if edge <= measure.MEASURED_EDGE:
             return base

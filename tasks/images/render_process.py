@@ -69,7 +69,7 @@ def write_shared(descriptor: int, data: bytes) -> int:
 
 
 def read_shared(descriptor: int, length: int) -> bytes:
-    """The first `length` bytes of a file in memory: a single call gives no more than two gigabytes."""
+    """Return the first `length` bytes of a file in memory: a single call gives no more than two gigabytes."""
     data = os.pread(descriptor, length, 0)
     while len(data) < length:
         data += os.pread(descriptor, length - len(data), len(data))
@@ -77,13 +77,13 @@ def read_shared(descriptor: int, length: int) -> bytes:
 
 
 def answer(data: bytes, recipe: str, outputs: tuple[str, ...]) -> object:
-    """What `render` gives or raises."""
+    """Return what `render` gives or raises."""
     taken = _recipe(recipe)
     return guarded(lambda: render(data, taken, outputs), taken.max_seconds)
 
 
 def guarded(draw: Callable[[], object], seconds: float) -> object:
-    """What `draw` gives or raises. Beyond the time limit this process ends by SIGALRM.
+    """Return what `draw` gives or raises. Beyond the time limit this process ends by SIGALRM.
 
     The signal's default action also ends a decoder that hangs in C code and never returns to Python.
     """

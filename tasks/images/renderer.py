@@ -80,7 +80,7 @@ class Renderer:
             raise LookbookError(f"The process that draws images ended as it started: {text or code}.") from error
 
     def render(self, data: bytes, recipe: str, outputs: Collection[str], seconds: float) -> Rendered | BaseException:
-        """What `render_process.answer` gives.
+        """Return what `render_process.answer` gives.
 
         Raises:
             RendererDiedError: the process died; or gave no answer within `seconds`, and was ended.
@@ -100,7 +100,7 @@ class Renderer:
         return answer
 
     def is_alive(self) -> bool:
-        """Whether the process still runs."""
+        """Return whether the process still runs."""
         return self._process.poll() is None
 
     def close(self) -> int:

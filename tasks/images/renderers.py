@@ -113,7 +113,7 @@ class Renderers:
 
 
 def shared(most: int, command: tuple[str, ...] | None = None) -> Renderers:
-    """The processes that all batches, or all exports, of this process share: those started by `command`."""
+    """Return the processes that all batches, or all exports, of this process share: those started by `command`."""
     with _making:  # two batches may begin at once
         if (most, command) not in _shared:
             _shared[most, command] = Renderers(most, command)

@@ -16,7 +16,7 @@ from lookbook.tasks.tables.spec.templates import render
 
 
 def waited_for(pipelines: Path, starts: str) -> tuple[Path, str]:
-    """The folder to which the path is relative, and the path of the files that start something.
+    """Return the folder to which the path is relative, and the path of the files that start something.
 
     Args:
         pipelines: the folder of specs.
@@ -35,7 +35,7 @@ def waited_for(pipelines: Path, starts: str) -> tuple[Path, str]:
 
 
 def look(place: Workspace, folder: Path, pattern: str) -> str:
-    """The digest of the files of a pattern: names, sizes and times; nothing is read.
+    """Return the digest of the files of a pattern: names, sizes and times; nothing is read.
 
     Args:
         place: with the lake, for ``lake://``.

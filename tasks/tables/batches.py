@@ -18,7 +18,7 @@ LENGTH = 24
 
 
 def load_id(context: Context, load: str) -> str:
-    """The name of what the load task `load` writes in this run: the same for the same batch, in every run.
+    """Return the name of what the load task `load` writes in this run: the same for the same batch, in every run.
 
     It holds nothing of how the rows are made: a run with a mended SQL file replaces what the former one appended.
     """
@@ -46,7 +46,7 @@ def stage_batch(context: Context, task: str) -> str:
 
 
 def extract_token(context: Context, extract: str) -> Any:  # noqa: ANN401 - anything that JSON can say
-    """What tells the batches of an extract apart.
+    """Return what tells the batches of an extract apart.
 
     That is the state that it starts from, where it takes what is new since then; else the date and the parameters.
     """
@@ -56,14 +56,14 @@ def extract_token(context: Context, extract: str) -> Any:  # noqa: ANN401 - anyt
 
 
 def is_stateful(context: Context, extract: str) -> bool:
-    """Whether an extract takes only what is new since the last committed load."""
+    """Return whether an extract takes only what is new since the last committed load."""
     task = context.pipeline.tasks[extract]
     taken_once = isinstance(task, ExtractTask) and isinstance(task.source, ObjectsSource)
     return taken_once or incremental_of(context, extract) is not None
 
 
 def incremental_of(context: Context, extract: str) -> Incremental | None:
-    """What the loads that take from an extract say of what is new.
+    """Return what the loads that take from an extract say of what is new.
 
     Raises:
         LookbookError: two of them say different things.

@@ -57,7 +57,7 @@ class TableEntry:
 
 
 def sql_name(*parts: str) -> str:
-    """A name as a statement takes it, with quotes where they are needed."""
+    """Return a name as a statement takes it, with quotes where they are needed."""
     import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
 
     def plain(part: str) -> bool:
@@ -79,7 +79,7 @@ def loaded_entry(
     load_id: str | None = None,
     inputs: Sequence[JsonValue] = (),
 ) -> TableEntry:
-    """The entry of a table that a load or a model has just written.
+    """Return the entry of a table that a load or a model has just written.
 
     Args:
         place: of the destination.
@@ -145,13 +145,13 @@ async def write_entries(connection: asyncpg.Connection[asyncpg.Record], entries:
 
 
 async def read_entries(connection: asyncpg.Connection[asyncpg.Record]) -> list[TableEntry]:
-    """All entries, sorted by name."""
+    """Return all entries, sorted by name."""
     rows = await connection.fetch("SELECT * FROM tables ORDER BY name, place")
     return [_entry(dict(row)) for row in rows]
 
 
 def registered(registry: Registry) -> list[TableEntry]:
-    """The entries of the catalogue, sorted by name: what was registered, not what is there."""
+    """Return the entries of the catalogue, sorted by name: what was registered, not what is there."""
     return registry.run(read_entries)
 
 

@@ -61,7 +61,7 @@ def list_tables(workspace: Workspace) -> list[dict[str, Any]]:
 
 
 def found_tables(workspace: Workspace) -> list[Listed]:
-    """The entries of the catalogue with what the places say now, sorted by name."""
+    """Return the entries of the catalogue with what the places say now, sorted by name."""
     known, in_registry = workspace.registry.run(_of_registry)
     known = [_renamed(entry, workspace.warehouse.feeds_schema) for entry in known]
     tables = {(entry.place, entry.name): Listed(entry, GONE) for entry in known}
@@ -179,6 +179,6 @@ def _patient(warehouse: Warehouse) -> Warehouse:
 
 
 def as_document(entry: TableEntry) -> dict[str, Any]:
-    """An entry as plain values."""
+    """Return an entry as plain values."""
     fresh = entry.fresh_at.isoformat(timespec="seconds") if entry.fresh_at else None
     return asdict(entry) | {"fresh_at": fresh}

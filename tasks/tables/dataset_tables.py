@@ -81,7 +81,7 @@ def snapshot_entries(lake: Lake, manifest: Manifest, *, with_columns: bool = Tru
 
 
 def parquet_columns(lake: Lake, key: str) -> dict[str, str]:
-    """The columns of a Parquet file, with their types in DuckDB's words."""
+    """Return the columns of a Parquet file, with their types in DuckDB's words."""
     import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
 
     empty = pq.read_schema(pa.BufferReader(lake.get(key))).empty_table()
@@ -123,6 +123,6 @@ async def _run_id(connection: asyncpg.Connection[asyncpg.Record], manifest: Mani
 
 
 def unregistered(name: str, table: WarehouseTable, readers_schema: str) -> TableEntry:
-    """What is known of a table of the warehouse that the catalogue does not know."""
+    """Return what is known of a table of the warehouse that the catalogue does not know."""
     kind = "dataset" if name.startswith(f"{readers_schema}.") else "feed"
     return TableEntry("warehouse", name, kind, table.columns, rows=table.rows, bytes=table.size)  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ MOST_LOADS = 20
 
 
 def describe(workspace: Workspace, name: str) -> dict[str, Any]:
-    """A table: name, place, kind, columns with types, partitions, rows, bytes, fresh_at, note, lineage.
+    """Return a table: name, place, kind, columns with types, partitions, rows, bytes, fresh_at, note, lineage.
 
     Its lineage is the run that made it, its last load, its inputs, and its last loads with theirs.
 

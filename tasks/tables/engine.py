@@ -73,17 +73,17 @@ def memory_for(megabytes: int, columns: int) -> str:
 
 
 def quoted(name: str) -> str:
-    """A name as SQL takes it."""
+    """Return a name as SQL takes it."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def text(value: str) -> str:
-    """A text as a literal of SQL."""
+    """Return a text as a literal of SQL."""
     return "'" + value.replace("'", "''") + "'"
 
 
 def local_files(lake: Lake, stage: Stage, scratch: Path) -> list[Path]:
-    """The files of a stage where programs can read them; copies lie in `scratch`."""
+    """Return the files of a stage where programs can read them; copies lie in `scratch`."""
     return [lake.local_copy(file.key, scratch) for file in stage.files]
 
 
@@ -159,7 +159,7 @@ def _beyond_double(path: Path, column: str) -> bool:
 
 
 def told_apart(columns: Iterable[str]) -> dict[str, str]:
-    """For each column, the name by which SQL tells it from the others: SQL takes ``code`` and ``Code`` for one.
+    """Return for each column, the name by which SQL tells it from the others: SQL takes ``code`` and ``Code`` for one.
 
     Returns:
         The column's own name; of those that differ in case only, each with a number (``Code_1``, ``code_2``), so that

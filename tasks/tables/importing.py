@@ -21,7 +21,7 @@ _CONNECTOR = re.compile(r"connector:(?P<block>[^/]+)/(?P<table>.+)", re.DOTALL)
 
 
 def import_pipeline(settings: ImportSettings) -> Pipeline:
-    """The pipeline that an import is.
+    """Return the pipeline that an import is.
 
     It has a name of its own for each source, table and place, so that importing another source into a table adds to
     it, and importing the same one again takes the place of what that had brought.

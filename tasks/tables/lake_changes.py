@@ -49,7 +49,7 @@ class Change:
         return tuple(name for name in self.columns if name not in self.partition_by)
 
     def leaves(self, before: TableManifest | None) -> bool:
-        """Whether the table stays as it is but for the added files."""
+        """Return whether the table stays as it is but for the added files."""
         return before is not None and (self.columns, self.partition_by, self.kept) == (
             before.columns,
             before.partition_by,

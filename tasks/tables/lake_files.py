@@ -99,13 +99,13 @@ def _by_partition(batch: pa.RecordBatch, width: int) -> Iterator[tuple[tuple[str
 
 
 def adopt_files(paths: Sequence[Path], load_id: str) -> list[NewFile]:
-    """Files of a load job as they stand: of a table without partitions."""
+    """Return files of a load job as they stand: of a table without partitions."""
     found = (NewFile(path, (), pq.ParquetFile(path).metadata.num_rows, {load_id}) for path in paths)
     return [file for file in found if file.rows]
 
 
 def future_key(table: str, partition_by: Sequence[str], file: NewFile) -> str:
-    """The key under which a file will lie in the lake."""
+    """Return the key under which a file will lie in the lake."""
     return data_key(table, partition_by, file.partition, file.name)
 
 

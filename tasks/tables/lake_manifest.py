@@ -114,7 +114,7 @@ class CurrentSnapshot:
 
 
 def table_folder(table: str) -> str:
-    """The lake's folder of a table.
+    """Return the lake's folder of a table.
 
     Raises:
         LookbookError: a table cannot have this name.
@@ -127,17 +127,17 @@ def table_folder(table: str) -> str:
 
 
 def current_key(table: str) -> str:
-    """The one mutable object of a table."""
+    """Return the one mutable object of a table."""
     return f"{table_folder(table)}/CURRENT"
 
 
 def manifest_key(table: str, snapshot_id: str) -> str:
-    """The manifest of a snapshot."""
+    """Return the manifest of a snapshot."""
     return f"{table_folder(table)}/snapshots/{snapshot_id}.json"
 
 
 def data_key(table: str, partition_by: Sequence[str], values: Sequence[str | None], name: str) -> str:
-    """Where a data file lies: one folder a partition column, as Hive names them.
+    """Return where a data file lies: one folder a partition column, as Hive names them.
 
     Raises:
         LookbookError: a value is too long to name a folder.
@@ -161,7 +161,7 @@ def _encoded(value: str | None) -> str:
 
 
 def read_current(lake: Lake, table: str) -> CurrentSnapshot | None:
-    """The snapshot that CURRENT names; None where there is no such table.
+    """Return the snapshot that CURRENT names; None where there is no such table.
 
     Raises:
         LookbookError: CURRENT or the manifest is damaged or missing.
@@ -196,7 +196,7 @@ def _named_by(lake: Lake, table: str, current: CurrentTable) -> TableManifest:
 
 
 def read_manifest(lake: Lake, table: str, snapshot_id: str) -> TableManifest | None:
-    """The manifest of a snapshot; None where it is gone or damaged."""
+    """Return the manifest of a snapshot; None where it is gone or damaged."""
     try:
         return TableManifest.model_validate_json(lake.get(manifest_key(table, snapshot_id)))
     except (ObjectNotFoundError, ValidationError):
@@ -204,7 +204,7 @@ def read_manifest(lake: Lake, table: str, snapshot_id: str) -> TableManifest | N
 
 
 def require_table(lake: Lake, table: str) -> TableManifest:
-    """The current snapshot of a table.
+    """Return the current snapshot of a table.
 
     Raises:
         LookbookError: there is no such table.
@@ -218,7 +218,7 @@ def require_table(lake: Lake, table: str) -> TableManifest:
 
 
 def read_table(lake: Lake, table: str) -> list[str]:
-    """The keys of the files that are a table now.
+    """Return the keys of the files that are a table now.
 
     Raises:
         LookbookError: there is no such table.

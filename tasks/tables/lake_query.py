@@ -38,14 +38,14 @@ class LakeView:
     keys: tuple[str, ...]
 
     def select(self, paths: Mapping[str, Path]) -> str:
-        """The statement of the view."""
+        """Return the statement of the view."""
         if isinstance(self.source, TableManifest):
             return relation(self.source, paths)
         return f"SELECT * FROM read_parquet({literal(str(paths[self.keys[0]]))}, hive_partitioning = false)"  # noqa: S608 - quoted
 
 
 def lake_views(lake: Lake, names: Iterable[Sequence[str]]) -> list[LakeView]:
-    """What stands now under names such as (lake, trips) and (lake, fashion, products).
+    """Return what stands now under names such as (lake, trips) and (lake, fashion, products).
 
     Raises:
         LookbookError: there is nothing of that name.

@@ -22,7 +22,7 @@ class JobRows:
     table: TableManifest
 
     def key(self) -> tuple[str, ...]:
-        """The columns that name a row.
+        """Return the columns that name a row.
 
         Raises:
             LookbookError: the job has not all of them.
@@ -37,7 +37,7 @@ class JobRows:
         return keys
 
     def winners(self) -> str:
-        """One row a key: the first by dedup_sort, and of those that are equal the one that came last.
+        """Return one row a key: the first by dedup_sort, and of those that are equal the one that came last.
 
         Only its key and its place are kept: what is joined and sorted is narrow, however wide the rows are.
         """
@@ -50,7 +50,7 @@ class JobRows:
         )
 
     def deleted(self) -> str:
-        """A condition: the row only says that the row of its key is to go."""
+        """Return a condition: the row only says that the row of its key is to go."""
         column = self.job.settings.hard_delete
         if column is None or column not in self.job.columns:
             return "false"
@@ -58,7 +58,7 @@ class JobRows:
         return f"coalesce({quoted(column)}, false)" if is_truth else f"({quoted(column)} IS NOT NULL)"
 
     def select(self, *, numbered: bool = False) -> str:
-        """The job's rows with the columns of the table, numbered as they came if that is asked for."""
+        """Return the job's rows with the columns of the table, numbered as they came if that is asked for."""
         columns = [
             f"CAST({quoted(name) if name in self.job.columns else 'NULL'} AS {type_}) AS {quoted(name)}"
             for name, type_ in self.table.columns.items()

@@ -38,7 +38,7 @@ class LakeTables:
         return TableState(manifest.columns, manifest.rows, manifest.size, manifest.partitions())
 
     def read_table(self, table: str) -> list[str]:
-        """The keys of the files that are the table now.
+        """Return the keys of the files that are the table now.
 
         Raises:
             LookbookError: there is no such table.

@@ -18,7 +18,7 @@ FILE = "__lookbook_file"
 
 
 def relation(manifest: TableManifest, paths: Mapping[str, Path], *, with_file: bool = False) -> str:
-    """A SELECT over files of a table.
+    """Return a SELECT over files of a table.
 
     What stands in the names of folders is not read from there: the manifest knows each file's partition, with the
     value's type, and a folder ``a=b`` above the lake is none of ours.
@@ -69,7 +69,7 @@ def _literal(value: str | None) -> str:
 
 
 def checked_types(connection: DuckDBPyConnection, table: str, columns: Mapping[str, str]) -> dict[str, str]:
-    """Columns with their types as DuckDB writes them: what is no type never comes near a statement.
+    """Return columns with their types as DuckDB writes them: what is no type never comes near a statement.
 
     Raises:
         LookbookError: a type is none of DuckDB's.

@@ -44,7 +44,7 @@ class Entry:
 
 
 def params_digest(params: Mapping[str, JsonValue]) -> str:
-    """A short name for parameters; empty for none."""
+    """Return a short name for parameters; empty for none."""
     if not params:
         return ""
     text = json.dumps(dict(params), sort_keys=True, separators=(",", ":"))
@@ -171,7 +171,7 @@ def note_progress(registry: Registry, entry: Entry, summary: Mapping[str, Any]) 
 
 
 def read_run(registry: Registry, pipeline: str, logical_date: datetime, params: str) -> dict[str, Any] | None:
-    """What the ledger says of a date; None where it was never run."""
+    """Return what the ledger says of a date; None where it was never run."""
 
     async def work(connection: Connection) -> dict[str, Any] | None:
         row = await connection.fetchrow(
@@ -184,7 +184,7 @@ def read_run(registry: Registry, pipeline: str, logical_date: datetime, params: 
 
 
 def read_states(registry: Registry, pipeline: str) -> dict[str, dict[str, Any]]:
-    """What each extract of a pipeline knew at its last committed load, by the name of its task."""
+    """Return what each extract of a pipeline knew at its last committed load, by the name of its task."""
 
     async def work(connection: Connection) -> dict[str, dict[str, Any]]:
         rows = await connection.fetch("SELECT task, state FROM feed_states WHERE pipeline = $1", pipeline)
@@ -194,7 +194,7 @@ def read_states(registry: Registry, pipeline: str) -> dict[str, dict[str, Any]]:
 
 
 def done_dates(registry: Registry, pipeline: str, params: str = "") -> set[datetime]:
-    """The dates that were completed, or skipped because there was nothing to do."""
+    """Return the dates that were completed, or skipped because there was nothing to do."""
 
     async def work(connection: Connection) -> set[datetime]:
         rows = await connection.fetch(
@@ -208,7 +208,7 @@ def done_dates(registry: Registry, pipeline: str, params: str = "") -> set[datet
 
 
 def date_of_run(registry: Registry, run_id: str) -> datetime | None:
-    """The date that a run was at work on when it was ended; None where it began none."""
+    """Return the date that a run was at work on when it was ended; None where it began none."""
 
     async def work(connection: Connection) -> datetime | None:
         found: datetime | None = await connection.fetchval(
@@ -220,7 +220,7 @@ def date_of_run(registry: Registry, run_id: str) -> datetime | None:
 
 
 def last_runs(registry: Registry) -> dict[str, dict[str, Any]]:
-    """The latest run of each pipeline; one whose process died without a word is shown as killed."""
+    """Return the latest run of each pipeline; one whose process died without a word is shown as killed."""
 
     async def work(connection: Connection) -> dict[str, dict[str, Any]]:
         rows = await connection.fetch(

@@ -15,12 +15,12 @@ FILE = "orchestrate.yaml"
 
 
 def orchestrate_file(pipelines: Path) -> Path:
-    """The file with the orchestrations that belong to a folder of pipelines."""
+    """Return the file with the orchestrations that belong to a folder of pipelines."""
     return pipelines.parent / FILE
 
 
 def read_orchestrations(pipelines: Path) -> dict[str, Orchestration]:
-    """All orchestrations by name; none where there is no file.
+    """Return all orchestrations by name; none where there is no file.
 
     Raises:
         SpecError: something is wrong with the file, or it names a pipeline that is not there.
@@ -31,7 +31,7 @@ def read_orchestrations(pipelines: Path) -> dict[str, Orchestration]:
 
 
 def read_orchestrations_in(file: Path, pipelines: Path) -> dict[str, Orchestration]:
-    """All orchestrations of a file by name; raises as `read_orchestrations`.
+    """Return all orchestrations of a file by name; raises as `read_orchestrations`.
 
     Args:
         file: wherever it lies.
@@ -52,7 +52,7 @@ def read_orchestrations_in(file: Path, pipelines: Path) -> dict[str, Orchestrati
 
 
 def find_orchestration(pipelines: Path, name: str) -> Orchestration:
-    """An orchestration by its name.
+    """Return an orchestration by its name.
 
     Raises:
         UsageError: there is none.

@@ -24,7 +24,7 @@ class Order:
                 self._want_what_follows(name)
 
     def ready(self) -> list[str]:
-        """The tasks to start now; each is named once."""
+        """Return the tasks to start now; each is named once."""
         found = [name for name in self._waiting if name in self._wanted and self._done.issuperset(self._after(name))]
         self._waiting = [name for name in self._waiting if name not in found]
         return found

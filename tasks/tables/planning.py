@@ -19,7 +19,7 @@ MOST_DATES = 100
 
 
 def logical_date(schedule: Schedule | None, given: datetime | None, planned: datetime, *, scheduled: bool) -> datetime:
-    """The date that a run is about, in the schedule's time zone.
+    """Return the date that a run is about, in the schedule's time zone.
 
     Args:
         schedule: of the spec, if it has one.
@@ -35,7 +35,7 @@ def logical_date(schedule: Schedule | None, given: datetime | None, planned: dat
 
 
 def missed_dates(schedule: Schedule, done: Collection[datetime], date: datetime) -> list[datetime]:
-    """The ticks between the last date before `date` that was done and `date`, oldest first, bounded.
+    """Return the ticks between the last date before `date` that was done and `date`, oldest first, bounded.
 
     Before the first run of all nothing is missed.
     """
@@ -47,7 +47,7 @@ def missed_dates(schedule: Schedule, done: Collection[datetime], date: datetime)
 
 
 def merged_params(pipeline: Pipeline, given: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """The parameters of a spec, with what a run gives in place of them.
+    """Return the parameters of a spec, with what a run gives in place of them.
 
     Raises:
         UsageError: one is given that the spec does not name.

@@ -53,7 +53,7 @@ def _bare_words(sql: str) -> Iterator[str]:
 
 
 def tables_named(sql: str, dialect: str = "duckdb") -> set[tuple[str, ...]]:
-    """The tables that a statement names, each as the parts of its name; common table expressions are none.
+    """Return the tables that a statement names, each as the parts of its name; common table expressions are none.
 
     Args:
         sql: the statement.
@@ -74,7 +74,7 @@ def tables_named(sql: str, dialect: str = "duckdb") -> set[tuple[str, ...]]:
 
 
 def name_parts(name: str) -> tuple[str, ...]:
-    """The parts of a name: schema and table, without the quotes."""
+    """Return the parts of a name: schema and table, without the quotes."""
     return tuple(_unquoted(part) for part in _PART.findall(name))
 
 

@@ -94,7 +94,7 @@ class Report:
         return f"Nothing new: {names} brought what is loaded already."
 
     def staged(self) -> dict[str, Staged]:
-        """What the extracts brought, by the names of their tasks."""
+        """Return what the extracts brought, by the names of their tasks."""
         return {
             name: outcome.result
             for name, outcome in self.outcomes.items()
@@ -102,7 +102,7 @@ class Report:
         }
 
     def summary(self, context: Context) -> dict[str, Any]:
-        """All of it, as JSON can say it."""
+        """Return all of it, as JSON can say it."""
         rows = {name: outcome.row for name, outcome in self.outcomes.items()}
         blank = dict.fromkeys(("rows_in", "rows_out"))
         skipped = {"outcome": "skipped", **blank, "rejected": 0, "seconds": 0.0, "note": ""}
@@ -120,17 +120,17 @@ class Report:
 
 
 def kind_of(task: Task) -> str:
-    """The kind of a task in one word."""
+    """Return the kind of a task in one word."""
     kinds = {ExtractTask: "extract", SqlTask: "sql", LoadTask: "load", ModelsTask: "models", GraphTask: "graph"}
     return kinds.get(type(task), "python")
 
 
 def rows_of(result: Any) -> int | None:  # noqa: ANN401 - results of all kinds
-    """The rows of a stage; None of anything else."""
+    """Return the rows of a stage; None of anything else."""
     return sum(stage.rows for stage in result.groups.values()) if isinstance(result, Staged) else None
 
 
 def rows_in(inputs: Mapping[str, Any]) -> int | None:
-    """The rows of all stages that a task takes."""
+    """Return the rows of all stages that a task takes."""
     counts = [count for count in map(rows_of, inputs.values()) if count is not None]
     return sum(counts) if counts else None

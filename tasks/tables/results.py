@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def outcome_of(context: Context, name: str, inputs: Mapping[str, Any], result: Any, seconds: float) -> Outcome:  # noqa: ANN401 - results of all kinds
-    """What a task did, in numbers.
+    """Return what a task did, in numbers.
 
     Raises:
         LookbookError: rows went in that neither were loaded nor set aside.
@@ -83,7 +83,7 @@ def _balance(context: Context, name: str, taken: int | None, tables: tuple[dict[
 
 
 def states_of(report: Report) -> dict[str, dict[str, Any]]:
-    """What each extract is to know at its next run, by the name of its task."""
+    """Return what each extract is to know at its next run, by the name of its task."""
     return {
         name: {key: value for stage in staged.groups.values() for key, value in stage.state.items()}
         for name, staged in report.staged().items()
@@ -92,7 +92,7 @@ def states_of(report: Report) -> dict[str, dict[str, Any]]:
 
 
 def closing_writes(context: Context, report: Report) -> tuple[Write, ...]:
-    """What else is written in the transaction that ends a run: the inputs that were taken."""
+    """Return what else is written in the transaction that ends a run: the inputs that were taken."""
     return tuple(_taken(context, name, staged) for name, staged in report.staged().items())
 
 
@@ -108,7 +108,7 @@ def _taken(context: Context, name: str, staged: Staged) -> Write:
 
 
 def entries(context: Context, report: Report) -> list[TableEntry]:
-    """What the catalogue is to know of the tables that a run loaded or made."""
+    """Return what the catalogue is to know of the tables that a run loaded or made."""
     found, now = [], datetime.now(UTC)
     for outcome in report.outcomes.values():
         if outcome.kind == "load":
@@ -134,12 +134,12 @@ def _model(context: Context, result: Any, now: datetime) -> TableEntry:  # noqa:
 
 
 def replay_context(place: Workspace, spec: Pipeline, folder: Path, date: datetime) -> Context:
-    """What taking up rejects knows of a run: there is none of Prefect's."""
+    """Return what taking up rejects knows of a run: there is none of Prefect's."""
     return Context(place, spec, folder, date, params=spec.params, run_id=f"replay-{uuid4().hex[:12]}")
 
 
 def replayed(context: Context, results: Sequence[Any]) -> list[dict[str, Any]]:
-    """What became of rejects that were taken up, by table; the catalogue hears of the tables."""
+    """Return what became of rejects that were taken up, by table; the catalogue hears of the tables."""
     from lookbook.tasks.tables.catalogue import register  # noqa: PLC0415
 
     now = datetime.now(UTC)

@@ -79,7 +79,7 @@ REJECT_SCHEMA = pa.schema(
 
 
 def stage_folder(kind: str, pipeline: str, task: str, batch: str, group: str = "") -> str:
-    """Where a batch of a task is staged.
+    """Return where a batch of a task is staged.
 
     Args:
         kind: ``raw`` for what was extracted, ``transformed`` for what was made of it.
@@ -92,7 +92,7 @@ def stage_folder(kind: str, pipeline: str, task: str, batch: str, group: str = "
 
 
 def read_stage(lake: Lake, folder: str) -> Stage | None:
-    """The stage in a folder; None where there is none, or a run was killed while it wrote one."""
+    """Return the stage in a folder; None where there is none, or a run was killed while it wrote one."""
     try:
         saved = json.loads(lake.get(f"{folder}/manifest.json"))
     except ObjectNotFoundError:
@@ -214,7 +214,7 @@ class StageWriter:
         self._rejected += rows.num_rows
 
     def digest(self) -> str | None:
-        """The digest of all rows so far, None where nobody asked for it. What is held back is written first."""
+        """Return the digest of all rows so far, None where nobody asked for it. What is held back is written first."""
         self._finish_file()
         return None if self._digest is None else f"{self._digest:032x}-{'-'.join(sorted(self._columns))}"
 

@@ -19,12 +19,12 @@ _SHIFT = timedelta(hours=3)
 
 
 def zone_of(schedule: Schedule | None) -> ZoneInfo:
-    """The time zone of a schedule; UTC where there is none."""
+    """Return the time zone of a schedule; UTC where there is none."""
     return ZoneInfo(schedule.timezone if schedule is not None else "UTC")
 
 
 def ticks(schedule: Schedule | None, first: datetime, last: datetime) -> Iterator[datetime]:
-    """The ticks from `first` to `last`, both included; without a schedule, each midnight in UTC.
+    """Return the ticks from `first` to `last`, both included; without a schedule, each midnight in UTC.
 
     They are in the schedule's time zone. To be compared for equality they belong in UTC: Python holds times of an hour
     that comes twice for unequal to those of any other zone.
@@ -35,7 +35,7 @@ def ticks(schedule: Schedule | None, first: datetime, last: datetime) -> Iterato
 
 
 def last_tick(schedule: Schedule, now: datetime) -> datetime:
-    """The last tick that is not in the future.
+    """Return the last tick that is not in the future.
 
     Raises:
         UsageError: there is none within the last five years, as with a 30th of February.
@@ -48,7 +48,7 @@ def last_tick(schedule: Schedule, now: datetime) -> datetime:
 
 
 def read_date(text: str, schedule: Schedule | None) -> datetime:
-    """A date, or a date with a time, in ISO's form; in the schedule's time zone where it names none.
+    """Return a date, or a date with a time, in ISO's form; in the schedule's time zone where it names none.
 
     Raises:
         UsageError: it is neither.
@@ -61,7 +61,7 @@ def read_date(text: str, schedule: Schedule | None) -> datetime:
 
 
 def in_zone(date: datetime, schedule: Schedule | None) -> datetime:
-    """A date in the schedule's time zone; one that names no zone is meant in that."""
+    """Return a date in the schedule's time zone; one that names no zone is meant in that."""
     zone = zone_of(schedule)
     return _instant(date, zone).astimezone(zone) if date.tzinfo is None else date.astimezone(zone)
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 
 def tidy(yellow: pd.DataFrame, green: pd.DataFrame, config: dict[str, Any]) -> pd.DataFrame:
-    """The trips of both kinds of taxi in one table, with the columns that they share."""
+    """Return the trips of both kinds of taxi in one table, with the columns that they share."""
     columns, values = config["columns"], config["values"]
     trips = pd.concat([yellow.assign(taxi="yellow"), green.assign(taxi="green")], ignore_index=True)
     for old, new in columns.items():

@@ -35,7 +35,7 @@ class ArchiveBounds:
     ratio_free_bytes: int = 1024**3
 
     def byte_limit(self, archive_bytes: int) -> int:
-        """The most bytes that an archive of this size may unpack to."""
+        """Return the most bytes that an archive of this size may unpack to."""
         return min(self.max_total_bytes, max(self.ratio_free_bytes, self.max_ratio * archive_bytes))
 
 
@@ -66,7 +66,7 @@ class _Listing:
             raise _too_much(self.path, f"more than {self.bounds.max_ratio} times the archive's own size (max_ratio)")
 
     def key(self, name: str) -> tuple[str, Refusal | None]:
-        """The unique key of the entry `name`, and why it must not be read, if so."""
+        """Return the unique key of the entry `name`, and why it must not be read, if so."""
         key, refused = safe_key(name)
         unique = key
         while unique in self.keys:

@@ -69,7 +69,7 @@ class Source(Protocol):
         ...
 
     def files(self) -> Iterator[SourceFile]:
-        """Every file of the source, images and others, in no particular order.
+        """Return every file of the source, images and others, in no particular order.
 
         Raises:
             LookbookError: the source cannot be listed, or breaks one of the bounds; the message names it.

@@ -50,7 +50,7 @@ class Address:
 
 
 def parse_address(uri: str) -> Address:
-    """What a ``kaggle://`` address names.
+    """Return what a ``kaggle://`` address names.
 
     Raises:
         UsageError: it is none.
@@ -114,7 +114,7 @@ class KaggleSource:
         yield from self._downloaded().files()
 
     def pin(self) -> Address:
-        """The address with its version; asks Kaggle for the newest, where none is named.
+        """Return the address with its version; asks Kaggle for the newest, where none is named.
 
         Raises:
             LookbookError: as `files`.

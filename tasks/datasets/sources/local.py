@@ -20,7 +20,7 @@ TAKES = (
 
 
 def open_path(uri: str, path: Path, scratch: Path) -> Source:
-    """The source at a path: a folder, or an archive.
+    """Return the source at a path: a folder, or an archive.
 
     Args:
         uri: what the user called it.

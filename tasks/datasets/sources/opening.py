@@ -23,7 +23,7 @@ KAGGLE = "kaggle://"
 
 
 def open_source(uri: str, scratch: Path, kaggle: KaggleCredentials | None = None, within: Sequence[str] = ()) -> Source:
-    """The source that `uri` names. It is not listed yet.
+    """Return the source that `uri` names. It is not listed yet.
 
     Args:
         uri: a folder or archive, as a path or ``file://`` address; ``inbox://``; ``kaggle://owner/dataset``; or
@@ -63,7 +63,7 @@ def _inside(uri: str, path: Path, folders: Sequence[str]) -> Path:
 
 
 def version_of(source: Source) -> str:
-    """The address of a listed source with its version, "" for sources that have none."""
+    """Return the address of a listed source with its version, "" for sources that have none."""
     return source.uri if isinstance(source, KaggleSource) else ""
 
 

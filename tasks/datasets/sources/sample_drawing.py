@@ -52,7 +52,7 @@ class Photo:
 
 
 def encoded(photo: Photo) -> bytes:
-    """The file of `photo`: the same bytes each time with the same Pillow."""
+    """Return the file of `photo`: the same bytes each time with the same Pillow."""
     image = draw(photo)
     if photo.mode != "RGB":
         image = image.convert(photo.mode)

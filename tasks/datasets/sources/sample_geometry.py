@@ -30,7 +30,7 @@ class Layer:
 
 
 def smooth(points: Sequence[Point], *, closed: bool = True, steps: int = 7) -> list[Point]:
-    """A Catmull-Rom spline through `points`; a point given twice is a corner."""
+    """Return a Catmull-Rom spline through `points`; a point given twice is a corner."""
     around = [points[-1], *points, *points[:2]] if closed else [points[0], *points, points[-1]]
     course: list[Point] = []
     for (x0, y0), (x1, y1), (x2, y2), (x3, y3) in zip(around, around[1:], around[2:], around[3:], strict=False):
@@ -44,24 +44,24 @@ def smooth(points: Sequence[Point], *, closed: bool = True, steps: int = 7) -> l
 
 
 def ellipse(x: float, y: float, rx: float, ry: float) -> list[Point]:
-    """An ellipse around a centre."""
+    """Return an ellipse around a centre."""
     k = 0.7071
     corners = [(1, 0), (k, k), (0, 1), (-k, k), (-1, 0), (-k, -k), (0, -1), (k, -k)]
     return smooth([(x + rx * dx, y + ry * dy) for dx, dy in corners])
 
 
 def symmetric(right: Sequence[Point], top: Sequence[Point] = ()) -> list[Point]:
-    """A closed outline from its right half, given from top to bottom, and points on the axis at the top."""
+    """Return a closed outline from its right half, given from top to bottom, and points on the axis at the top."""
     return smooth([*right, *[(WIDTH - x, y) for x, y in reversed(right)], *top])
 
 
 def both(course: Sequence[Point], width: float) -> list[Line]:
-    """A line and its mirror image."""
+    """Return a line and its mirror image."""
     return [(course, width), ([(WIDTH - x, y) for x, y in course], width)]
 
 
 def box(left: float, top: float, right: float, bottom: float, radius: float = 0) -> list[Point]:
-    """A rectangle with corners rounded by about `radius`."""
+    """Return a rectangle with corners rounded by about `radius`."""
     if not radius:
         return [(left, top), (right, top), (right, bottom), (left, bottom)]
     across, down = (left + radius, right - radius), (top + radius, bottom - radius)

@@ -45,17 +45,17 @@ BRANDS = ["Alderway", "Brightmoor", "Corvina", "Dunmere", "Ellory", "Fennick", "
 
 
 def product_id(index: int) -> int:
-    """The id of the product at `index`."""
+    """Return the id of the product at `index`."""
     return 10_000 + index
 
 
 def defect(index: int, count: int) -> int:
-    """Which defect stands at `index` of a sample of `count` images: one of the numbers above, else -1."""
+    """Return which defect stands at `index` of a sample of `count` images: one of the numbers above, else -1."""
     return index % PERIOD if count >= FEWEST_WITH_DEFECTS else -1
 
 
 def photo_at(index: int, count: int) -> Photo:
-    """The photo at `index`, without regard to what a defect makes of its file."""
+    """Return the photo at `index`, without regard to what a defect makes of its file."""
     chance = random.Random(-1 - index)  # noqa: S311 - must be the same each time
     article = list(CATEGORIES)[index % len(CATEGORIES)]
     colour = chance.choice(list(COLOURS))
@@ -75,7 +75,7 @@ def photo_at(index: int, count: int) -> Photo:
 
 
 def image_file(index: int, count: int) -> tuple[str, bytes]:
-    """The name and the bytes of the image at `index`."""
+    """Return the name and the bytes of the image at `index`."""
     kind = defect(index, count)
     shown = photo_at(index - 1 if kind == COPY else index, count)
     name = f"{product_id(index)}.{shown.extension}"
@@ -88,7 +88,7 @@ def image_file(index: int, count: int) -> tuple[str, bytes]:
 
 
 def product_row(index: int, count: int) -> list[str]:
-    """The row of `styles.csv` for the product at `index`."""
+    """Return the row of `styles.csv` for the product at `index`."""
     chance = random.Random(-1_000_001 - index)  # noqa: S311 - must be the same each time
     photo = photo_at(index, count)
     master, sub, usage = CATEGORIES[photo.article]
@@ -105,14 +105,14 @@ def product_row(index: int, count: int) -> list[str]:
 
 
 def csv_text(rows: Iterable[list[str]]) -> str:
-    """Rows as CSV text with Unix line ends."""
+    """Return rows as CSV text with Unix line ends."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
 def catalogue_lines(index: int, count: int) -> str:
-    """What stands in `styles.csv` for `index`: mostly one line."""
+    """Return what stands in `styles.csv` for `index`: mostly one line."""
     kind = defect(index, count)
     row = product_row(index, count)
     if kind == ORPHAN:
@@ -127,7 +127,7 @@ def catalogue_lines(index: int, count: int) -> str:
 
 
 def style_file(index: int, count: int) -> tuple[str, bytes] | None:
-    """The name and the text of the product's JSON file; every fourth product has one."""
+    """Return the name and the text of the product's JSON file; every fourth product has one."""
     if index % 4 or defect(index, count) == ORPHAN:
         return None
     row = product_row(index, count)

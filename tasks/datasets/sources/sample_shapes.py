@@ -24,7 +24,7 @@ from lookbook.tasks.datasets.sources.sample_geometry import (
 
 
 def tshirt(variant: int) -> list[Layer]:
-    """A T-shirt: plain, striped, or with a print."""
+    """Return a T-shirt: plain, striped, or with a print."""
     right: list[Point] = [(530, 205), (530, 205), (650, 240), (745, 300), (850, 520), (850, 520), (735, 575)]
     right += [(735, 575), (688, 470), (694, 720), (704, 1020), (704, 1020)]
     neck = smooth([(368, 208), (410, 262), (450, 280), (490, 262), (532, 208)], closed=False)
@@ -39,7 +39,7 @@ def tshirt(variant: int) -> list[Layer]:
 
 
 def shirt(variant: int) -> list[Layer]:
-    """A buttoned shirt with a collar and long sleeves."""
+    """Return a buttoned shirt with a collar and long sleeves."""
     right: list[Point] = [(520, 190), (520, 190), (640, 235), (715, 300), (790, 620), (835, 900), (835, 900)]
     right += [(755, 920), (755, 920), (700, 640), (672, 500), (680, 760), (694, 1010), (640, 1060)]
     collar = [(450, 290), (450, 290), (520, 180), (540, 175), (590, 230), (535, 330), (535, 330)]
@@ -56,7 +56,7 @@ def shirt(variant: int) -> list[Layer]:
 
 
 def dress(variant: int) -> list[Layer]:
-    """A dress with a fitted bodice and a flared skirt."""
+    """Return a dress with a fitted bodice and a flared skirt."""
     hem = 760 if variant % 2 else 700
     right: list[Point] = [(540, 150), (570, 150), (570, 150), (562, 270), (605, 350), (580, 450), (545, 545)]
     right += [(600, 720), (hem - 40, 950), (hem, 1075), (hem, 1075)]
@@ -84,7 +84,7 @@ def trousers(variant: int) -> list[Layer]:
 
 
 def shoe(variant: int) -> list[Layer]:
-    """A sneaker, seen from its side."""
+    """Return a sneaker, seen from its side."""
     upper: list[Point] = [(150, 500), (150, 500), (215, 535), (330, 520), (395, 450), (395, 450), (470, 520)]
     upper += [(590, 610), (720, 650), (800, 715), (805, 770), (805, 770), (125, 770), (125, 770), (140, 640)]
     sole: list[Point] = [(112, 750), (112, 750), (450, 762), (812, 750), (812, 750), (825, 790), (780, 828)]
@@ -108,7 +108,7 @@ def shoe(variant: int) -> list[Layer]:
 
 
 def handbag(variant: int) -> list[Layer]:
-    """A handbag: a tote or one with a flap."""
+    """Return a handbag: a tote or one with a flap."""
     body = smooth([(215, 500), (215, 500), (685, 500), (685, 500), (770, 960), (740, 1000), (160, 1000), (130, 960)])
     handle = smooth([(310, 520), (318, 340), (450, 225), (582, 340), (590, 520)], closed=False)
     layers = [Layer(0.7, lines=[(handle, 30)]), Layer(1.0, [body])]
@@ -130,7 +130,7 @@ def handbag(variant: int) -> list[Layer]:
 
 
 def watch(variant: int) -> list[Layer]:
-    """A wrist watch on a strap."""
+    """Return a wrist watch on a strap."""
     strap = symmetric([(528, 110), (528, 110), (560, 420), (560, 780), (528, 1090), (528, 1090)])
     around = ellipse(450, 600, 150, 150)
     ticks = [([(450 + (x - 450) * 0.84, 600 + (y - 600) * 0.84), (x, y)], 9.0) for x, y in around[:: len(around) // 12]]
@@ -152,7 +152,7 @@ def watch(variant: int) -> list[Layer]:
 
 
 def cap(variant: int) -> list[Layer]:
-    """A baseball cap, its visor to the right."""
+    """Return a baseball cap, its visor to the right."""
     dome = smooth(
         [
             (165, 720),
@@ -201,7 +201,7 @@ def sunglasses(variant: int) -> list[Layer]:
 
 
 def perfume(variant: int) -> list[Layer]:
-    """A bottle of perfume."""
+    """Return a bottle of perfume."""
     bottle = (
         box(250, 430, 650, 1040, 60)
         if variant % 2
@@ -227,5 +227,5 @@ SHAPES: dict[str, Callable[[int], list[Layer]]] = {
 
 @lru_cache(maxsize=VARIANTS * len(SHAPES))
 def layers_of(article: str, variant: int) -> tuple[Layer, ...]:
-    """The layers of one of `SHAPES`, from the back to the front; `variant` below `VARIANTS`."""
+    """Return the layers of one of `SHAPES`, from the back to the front; `variant` below `VARIANTS`."""
     return tuple(SHAPES[article](variant))

@@ -25,14 +25,14 @@ RESERVE_BYTES = 256 * 1024**2
 
 
 def damaged(path: Path, cause: object) -> LookbookError:
-    """The error for an archive that cannot be read to its end."""
+    """Return the error for an archive that cannot be read to its end."""
     return LookbookError(
         f"Archive {path} is cut off, damaged or no archive of its kind: {cause}.", "Fetch it again, then run again."
     )
 
 
 def unpacked_tar(path: Path, scratch: Path, byte_limit: int) -> Path:
-    """The plain tar of a tar archive: itself, or its unpacked copy in `scratch`, made by the first call.
+    """Return the plain tar of a tar archive: itself, or its unpacked copy in `scratch`, made by the first call.
 
     The copy is named after the archive's path, size and time of change, and appears whole or not at all.
 

@@ -45,7 +45,7 @@ def extract(context: Context, name: str) -> Staged:
 
 
 def extract_plan(context: Context, name: str, *, skip_unchanged: bool, split_by: str | None = None) -> Plan:
-    """How the rows of a task that extracts are staged."""
+    """Return how the rows of a task that extracts are staged."""
     incremental = incremental_of(context, name)
     cursor = Cursor(incremental, context.states.get(name, {})) if incremental else None
     return Plan(

@@ -46,7 +46,7 @@ def _meant(address: Address) -> Iterator[Address]:
 
 
 def resolve(host: str, port: int) -> list[Address]:
-    """The addresses of a host, all of them public.
+    """Return the addresses of a host, all of them public.
 
     Raises:
         LookbookError: one of them is not.

@@ -20,7 +20,7 @@ _FAULTS = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, Over
 
 
 def to_array(values: Sequence[Any], wanted: pa.DataType | None = None) -> pa.Array:
-    """The values as an array.
+    """Return the values as an array.
 
     Args:
         values: of a column; None is a missing one.
@@ -74,7 +74,7 @@ def _of_times(values: Sequence[datetime | None]) -> pa.Array:
 
 
 def text_of(value: Any) -> str | None:  # noqa: ANN401, PLR0911 - any value, a line for each kind
-    """A value as text: as JSON says it where JSON knows it."""
+    """Return a value as text: as JSON says it where JSON knows it."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool):

@@ -32,7 +32,7 @@ _PLAIN = {
 
 
 def read_parquet(path: Path, address: str) -> Iterator[Piece]:
-    """The rows of a Parquet file, in bounded memory; the line of a row is its number, from 1.
+    """Yield the rows of a Parquet file, in bounded memory; the line of a row is its number, from 1.
 
     Raises:
         UnreadableError: it is none, or damaged.

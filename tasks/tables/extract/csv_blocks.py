@@ -48,7 +48,7 @@ class Splitter:
         self._address, self._delimiter, self._width, self._line = address, delimiter, width, line
 
     def split(self, data: bytes, *, final: bool) -> Records:
-        """The records of data that end with a line's end; but for the last, one may go on behind it."""
+        """Return the records of data that end with a line's end; but for the last, one may go on behind it."""
         found = Records(rest=len(data))
         if not data:
             return found
@@ -131,7 +131,7 @@ class Splitter:
         return Reject(rule, why, text, self._address, number + self._line)
 
     def too_long(self, raw: bytes) -> Reject:
-        """A reject of a line whose end is out of reach, which counts as a line."""
+        """Return a reject of a line whose end is out of reach, which counts as a line."""
         why = f"a line of more than {MAX_RECORD} bytes, of which the first are kept"
         reject = Reject("too_long", why, shortened(shown_bytes(raw[:MAX_RECORD])), self._address, self._line)
         self._line += 1
@@ -139,7 +139,7 @@ class Splitter:
 
 
 def whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """The blocks with line feeds where a file knows carriage returns only."""
+    """Yield the blocks with line feeds where a file knows carriage returns only."""
     first = next(blocks, b"")
     while first.endswith(b"\r") and (more := next(blocks, b"")):  # half of a line's end tells nothing
         first += more
@@ -151,5 +151,5 @@ def whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def in_order(parts: Sequence[tuple[int, bytes]]) -> bytes:
-    """The text of records in the order of their lines."""
+    """Return the text of records in the order of their lines."""
     return b"".join(text for _, text in sorted(parts))

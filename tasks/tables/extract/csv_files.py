@@ -23,7 +23,7 @@ _EXCEL = re.compile(rb'"?sep=([^"\r\n])"?\r?\n', re.IGNORECASE)
 
 
 def read_csv(file: Readable, address: str, settings: Delimited) -> Iterator[Piece]:
-    """The rows of a CSV file, in bounded memory. Lines are counted from 1, as an editor does.
+    """Yield the rows of a CSV file, in bounded memory. Lines are counted from 1, as an editor does.
 
     Raises:
         UnreadableError: its header cannot be read.
@@ -67,7 +67,7 @@ class _Buffer:
                 self.data += b"\n"
 
     def lines(self) -> bytes:
-        """The whole lines."""
+        """Return the whole lines."""
         return self.data[: self.data.rfind(b"\n") + 1]
 
     def drop(self, size: int) -> None:

@@ -37,7 +37,7 @@ class Patterns:
 
 @lru_cache
 def patterns(delimiter: bytes) -> Patterns:
-    """The patterns of fields. Possessive repeats: a field is looked through once, whatever quotes are in it."""
+    """Return the patterns of fields. Possessive repeats: a field is looked through once, whatever quotes are in it."""
     stop = re.escape(delimiter)
     return Patterns(
         re.compile(rb'"[^"]*+(?:""[^"]*+)*+"(?=%b|\r?\n)' % stop),
@@ -47,7 +47,7 @@ def patterns(delimiter: bytes) -> Patterns:
 
 
 def record_at(data: bytes, start: int, delimiter: bytes, *, final: bool) -> Record | str:
-    """The record that starts at `start` of the data, which end with a line's end if they are final.
+    """Return the record that starts at `start` of the data, which end with a line's end if they are final.
 
     A quote within a field that does not start with one is text, as pandas, Arrow and Python's csv take it.
 
@@ -89,12 +89,12 @@ def _why(data: bytes, start: int, position: int, known: Patterns, *, final: bool
 
 
 def value_of(field: bytes) -> bytes:
-    """What a field says: without its quotes."""
+    """Return what a field says: without its quotes."""
     return field[1:-1].replace(b'""', b'"') if field.startswith(b'"') else field
 
 
 def requoted(fields: Sequence[bytes], delimiter: bytes) -> bytes:
-    """A record as a reader of plain RFC 4180 takes it: fields with a carriage return or a quote get quotes."""
+    """Return a record as a reader of plain RFC 4180 takes it: fields with a carriage return or a quote get quotes."""
     return delimiter.join(map(_requoted, fields)) + b"\n"
 
 

@@ -57,7 +57,7 @@ class Watermark:
     boundary: Counter[str] = field(default_factory=Counter)
 
     def as_state(self) -> dict[str, Any]:
-        """What is kept of it."""
+        """Return what is kept of it."""
         return {
             "kind": self.kind,
             "key": repr(self.key),
@@ -75,7 +75,7 @@ class Watermark:
 
     @classmethod
     def of_state(cls, state: Mapping[str, Any]) -> Watermark:
-        """The one that was kept."""
+        """Return the one that was kept."""
         key = float(state["key"]) if state["kind"] == "number" else int(state["key"])
         return cls(state["kind"], key, state["watermark"], state.get("exact"), Counter(state.get("boundary") or {}))
 
@@ -106,7 +106,7 @@ class Cursor:
         return exact_behind(exact_of(self.before.exact), self.incremental.lag)
 
     def take(self, piece: Piece) -> Piece:
-        """The part of a piece that is new; values that say nothing become rejects.
+        """Return the part of a piece that is new; values that say nothing become rejects.
 
         Raises:
             LookbookError: a row has no value, and none may be missing.
@@ -129,7 +129,7 @@ class Cursor:
         return replace(piece, rows=rows.filter(taken), rejects=rejects)
 
     def state(self) -> dict[str, Any]:
-        """The part of the extract's state that is to be kept, once all pieces were seen."""
+        """Return the part of the extract's state that is to be kept, once all pieces were seen."""
         found = self._highest()
         if found is None:
             return {}
@@ -197,7 +197,7 @@ class Cursor:
 
 
 def digests(rows: pa.Table) -> list[str]:
-    """A digest of each row's values by their names, whatever their order; missing ones do not count."""
+    """Return a digest of each row's values by their names, whatever their order; missing ones do not count."""
     values = rows.drop_columns([INPUT, LINE]).to_pylist()
     return [_digest({name: value for name, value in sorted(row.items()) if value is not None}) for row in values]
 

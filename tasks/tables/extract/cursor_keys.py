@@ -24,7 +24,7 @@ Exact: TypeAlias = int | float | Decimal | date | datetime
 
 
 def kind_of(column: pa.ChunkedArray, name: str) -> CursorKind | None:
-    """What a column counts; None: it has no value that tells.
+    """Return what a column counts; None: it has no value that tells.
 
     Raises:
         LookbookError: its type is none that grows.
@@ -91,7 +91,7 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
 
 
 def exact_value(value: object) -> str | None:
-    """A cursor's value as text from which `exact_of` makes it again; None of a text."""
+    """Return a cursor's value as text from which `exact_of` makes it again; None of a text."""
     match value:
         case datetime():
             return f"datetime:{value.isoformat()}"
@@ -108,7 +108,7 @@ def exact_value(value: object) -> str | None:
 
 
 def exact_of(text: str) -> Exact:
-    """The value that `exact_value` wrote."""
+    """Return the value that `exact_value` wrote."""
     kind, _, value = text.partition(":")
     match kind:
         case "int":
@@ -124,7 +124,7 @@ def exact_of(text: str) -> Exact:
 
 
 def behind(key: float | int, lag: timedelta | None, kind: CursorKind) -> float | int:
-    """A key so far before another one; of a number, as many as the lag has seconds."""
+    """Return a key so far before another one; of a number, as many as the lag has seconds."""
     if lag is None:
         return key
     if kind == "number":
@@ -133,7 +133,7 @@ def behind(key: float | int, lag: timedelta | None, kind: CursorKind) -> float |
 
 
 def exact_behind(value: Exact, lag: timedelta | None) -> Exact:
-    """The same of an exact value."""
+    """Return the same of an exact value."""
     if lag is None:
         return value
     if isinstance(value, datetime):

@@ -21,7 +21,7 @@ SETTLE = timedelta(seconds=1)
 
 
 def read_files(context: Context, source: FileSource, notes: Notes) -> Iterator[Piece]:
-    """The rows of all files that the source names.
+    """Yield the rows of all files that the source names.
 
     Raises:
         LookbookError: there is none, or one cannot be read.
@@ -46,7 +46,7 @@ def read_files(context: Context, source: FileSource, notes: Notes) -> Iterator[P
 
 
 def read_objects(context: Context, name: str, source: ObjectsSource, notes: Notes) -> Iterator[Piece]:
-    """The rows of the files that were not taken yet, or changed since; the oldest first.
+    """Yield the rows of the files that were not taken yet, or changed since; the oldest first.
 
     What counts is which were taken, and not their times: late or equal ones are neither lost nor doubled.
     """
@@ -71,7 +71,7 @@ def read_objects(context: Context, name: str, source: ObjectsSource, notes: Note
 
 
 def state_after(before: Mapping[str, Any], taken: Sequence[TakenInput]) -> dict[str, object]:
-    """The state of a source that takes each file once.
+    """Return the state of a source that takes each file once.
 
     Args:
         before: its state at the last commit.
@@ -86,7 +86,7 @@ def state_after(before: Mapping[str, Any], taken: Sequence[TakenInput]) -> dict[
 
 
 def settled(files: Sequence[Found]) -> list[Found]:
-    """The files that nobody is writing: the others are left to the next run."""
+    """Return the files that nobody is writing: the others are left to the next run."""
     border = datetime.now(UTC) - SETTLE
     young = [file for file in files if file.path and file.modified and file.modified > border]
     if young:

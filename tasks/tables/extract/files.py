@@ -39,7 +39,7 @@ class Reading:
 
 
 def read_file(path: Path, name: str, address: str, reading: Reading) -> Iterator[Piece]:
-    """The rows of a file.
+    """Yield the rows of a file.
 
     Args:
         path: of the file.
@@ -61,7 +61,7 @@ def read_file(path: Path, name: str, address: str, reading: Reading) -> Iterator
 
 
 def read_or_reject(path: Path, name: str, address: str, reading: Reading) -> Iterator[Piece]:
-    """The rows of a file, and one reject for each file in it that cannot be read, of which no row is taken.
+    """Yield the rows of a file, and one reject for each file in it that cannot be read, of which no row is taken.
 
     Raises:
         OutOfReachError: it changed while it was read.

@@ -14,12 +14,12 @@ _MAGIC = re.compile(r"[*?\[]")
 
 
 def is_pattern(path: str) -> bool:
-    """Whether it has a sign that stands for others."""
+    """Return whether it has a sign that stands for others."""
     return _MAGIC.search(path) is not None
 
 
 def split_pattern(path: str) -> tuple[str, str]:
-    """The folder before the first part with such a sign, and the rest: of a path without one its last part.
+    """Return the folder before the first part with such a sign, and the rest: of a path without one its last part.
 
     Returns:
         As in ``("a/b", "*.csv")``; the folder is empty where there is none.
@@ -71,7 +71,7 @@ def _segment(part: str) -> str:
 
 
 def matching(folder: Path, pattern: str) -> Iterator[tuple[str, Path]]:
-    """The files below a folder whose relative path matches, in order; links to folders are not followed.
+    """Yield the files below a folder whose relative path matches, in order; links to folders are not followed.
 
     Returns:
         The relative path with slashes, and the file.

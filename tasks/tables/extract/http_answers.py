@@ -17,7 +17,7 @@ _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
 def shown(url: httpx.URL) -> str:
-    """An address without what may be secret in it: user, password, query."""
+    """Return an address without what may be secret in it: user, password, query."""
     return str(url.copy_with(userinfo=b"", query=None, fragment=None))
 
 
@@ -36,7 +36,7 @@ def refuse(response: httpx.Response, address: str) -> None:
 
 
 def start_of(response: httpx.Response, wanted: int) -> int | None:
-    """The byte that the answer begins with; None: not the one that was wanted, nor the first."""
+    """Return the byte that the answer begins with; None: not the one that was wanted, nor the first."""
     if response.status_code != PARTIAL:
         return 0
     found = _RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
@@ -44,19 +44,19 @@ def start_of(response: httpx.Response, wanted: int) -> int | None:
 
 
 def size_of(response: httpx.Response, start: int) -> int | None:
-    """Bytes of the whole file; None: the server does not say."""
+    """Return bytes of the whole file; None: the server does not say."""
     length = response.headers.get("Content-Length", "")
     return start + int(length) if length.isdigit() else None
 
 
 def validators(response: httpx.Response) -> dict[str, str]:
-    """What tells whether the file is the same next time."""
+    """Return what tells whether the file is the same next time."""
     named = {"etag": response.headers.get("ETag"), "modified": response.headers.get("Last-Modified")}
     return {name: value for name, value in named.items() if value}
 
 
 def strong(known: dict[str, str]) -> str | None:
-    """The validator by which a download can go on (RFC 9110, 13.1.5): no weak one."""
+    """Return the validator by which a download can go on (RFC 9110, 13.1.5): no weak one."""
     etag = known.get("etag")
     if etag is not None:
         return None if etag.startswith("W/") else etag

@@ -28,7 +28,7 @@ PATIENCE = Patience()
 def read_http(
     context: Context, name: str, source: HttpSource, notes: Notes, *, skip_unchanged: bool
 ) -> Iterator[Piece]:
-    """The rows of a file behind an address.
+    """Yield the rows of a file behind an address.
 
     With `skip_unchanged` the server is asked first whether it changed since the last commit.
     """

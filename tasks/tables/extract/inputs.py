@@ -22,7 +22,7 @@ TAKEN = "taken.json"
 
 
 def known_fingerprints(registry: Registry, pipeline: str, task: str, inputs: Sequence[str]) -> dict[str, str]:
-    """The fingerprints under which inputs were taken; those that never were are not in it."""
+    """Return the fingerprints under which inputs were taken; those that never were are not in it."""
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> dict[str, str]:
         known: dict[str, str] = {}
@@ -42,7 +42,7 @@ def known_fingerprints(registry: Registry, pipeline: str, task: str, inputs: Seq
 
 
 def taken_inputs(lake: Lake, staged: Staged) -> list[TakenInput]:
-    """The files that a staged extract has taken: to be committed together with the load of its rows."""
+    """Return the files that a staged extract has taken: to be committed together with the load of its rows."""
     stage = staged.groups.get("")
     if stage is None:
         return []
@@ -82,7 +82,7 @@ async def commit_inputs(
 
 
 def running_digest(before: str, taken: Sequence[TakenInput]) -> str:
-    """A digest of everything that was ever taken: of what it was before, and what is new."""
+    """Return a digest of everything that was ever taken: of what it was before, and what is new."""
     digest = hashlib.sha256(before.encode())
     for line in sorted(f"{one.input}\0{one.fingerprint}\n" for one in taken):
         digest.update(line.encode())

@@ -19,7 +19,7 @@ ROWS, CHARACTERS, CELLS = 20_000, 8 * 2**20, 4_000_000
 
 
 def read_json(file: Readable, address: str, encoding: str) -> Iterator[Piece]:
-    """The rows of a JSON file: of its array, of its one object, or of all objects one behind the other.
+    """Yield the rows of a JSON file: of its array, of its one object, or of all objects one behind the other.
 
     The line of a row is its number, from 1: records may share a line, or have many.
     """
@@ -27,7 +27,7 @@ def read_json(file: Readable, address: str, encoding: str) -> Iterator[Piece]:
 
 
 def read_json_lines(file: Readable, address: str, encoding: str) -> Iterator[Piece]:
-    """The rows of a file with an object on each line."""
+    """Yield the rows of a file with an object on each line."""
     yield from _pieces(_of_lines(text_blocks(file, encoding)), address)
 
 
@@ -102,12 +102,12 @@ class _Batch:
         self._reject(fault, raw, number)
 
     def is_full(self) -> bool:
-        """Whether it is time to make a piece of them."""
+        """Return whether it is time to make a piece of them."""
         rows = len(self.rows)
         return rows + len(self.rejects) >= ROWS or self._characters >= CHARACTERS or rows * len(self._names) >= CELLS
 
     def piece(self) -> Piece:
-        """The records as rows."""
+        """Return the records as rows."""
         try:
             return Piece(self._table(), self.rejects)
         except UnicodeEncodeError:
@@ -155,7 +155,7 @@ def _kind(value: Any) -> str:  # noqa: ANN401 - any JSON
 
 
 def as_json_or_repr(value: Any) -> str:  # noqa: ANN401 - any JSON
-    """A value as JSON; one that is nested too deep shows nothing."""
+    """Return a value as JSON; one that is nested too deep shows nothing."""
     try:
         return as_json(value)
     except RecursionError:

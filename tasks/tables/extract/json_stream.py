@@ -54,7 +54,7 @@ class Found:
 
 
 def parse(text: str, start: int = 0) -> tuple[Any, int]:
-    """The JSON value that begins at `start`, and where it ends.
+    """Return the JSON value that begins at `start`, and where it ends.
 
     Raises:
         json.JSONDecodeError: it is none.
@@ -65,7 +65,7 @@ def parse(text: str, start: int = 0) -> tuple[Any, int]:
 
 
 def fault_of(error: Exception) -> tuple[str, str]:
-    """The rule that a record broke which cannot be parsed."""
+    """Return the rule that a record broke which cannot be parsed."""
     if isinstance(error, RecursionError):
         return "too_deep", "values are nested too deep"
     if isinstance(error, json.JSONDecodeError):

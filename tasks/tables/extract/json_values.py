@@ -43,7 +43,7 @@ def _flatten(record: Mapping[str, Any], prefix: str, row: dict[str, Any]) -> Non
 
 
 def as_json(value: Any) -> str:  # noqa: ANN401 - whatever JSON can say
-    """A value as JSON, without blanks; decimals are numbers with all their digits."""
+    """Return a value as JSON, without blanks; decimals are numbers with all their digits."""
     return str(
         simplejson.dumps(
             value, ensure_ascii=False, separators=(",", ":"), default=str, use_decimal=True, allow_nan=True

@@ -31,15 +31,15 @@ _PACKED = re.compile(r"\.(gz|gzip)$", re.IGNORECASE)
 
 
 def kind_of_name(name: str) -> Kind | None:
-    """The format that a name ends with, that of gzip not counted; None: it names none that is known."""
+    """Return the format that a name ends with, that of gzip not counted; None: it names none that is known."""
     return _ENDINGS.get(_PACKED.sub("", name).rpartition(".")[2].lower())
 
 
 def is_delimited(name: str) -> bool:
-    """Whether a name is one of delimited text, which knows no types."""
+    """Return whether a name is one of delimited text, which knows no types."""
     return kind_of_name(name) in ("csv", "tsv")
 
 
 def kind_of_media_type(header: str) -> Kind | None:
-    """The format that a Content-Type names."""
+    """Return the format that a Content-Type names."""
     return _MEDIA_TYPES.get(header.partition(";")[0].strip().lower())

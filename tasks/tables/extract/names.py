@@ -18,7 +18,7 @@ _TABLE = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 @lru_cache(maxsize=100_000)
 def snake_case(name: str) -> str:
-    """A name in dlt's snake case: ``Post Created`` is ``post_created``. Empty, where nothing is left of it."""
+    """Return a name in dlt's snake case: ``Post Created`` is ``post_created``. Empty, where nothing is left of it."""
     try:
         return str(_convention().normalize_path(name))
     except ValueError:
@@ -26,14 +26,14 @@ def snake_case(name: str) -> str:
 
 
 def column_named(columns: Sequence[str], wanted: str) -> str | None:
-    """The column of this very name, or else the one that gets it at the load."""
+    """Return the column of this very name, or else the one that gets it at the load."""
     if wanted in columns:
         return wanted
     return next((column for column in columns if snake_case(column) == snake_case(wanted)), None)
 
 
 def group_of(value: str) -> str | None:
-    """The name of the table for a value that rows are split by; None: it makes none."""
+    """Return the name of the table for a value that rows are split by; None: it makes none."""
     if not _SIGN.search(value):
         return None  # dlt would call it x
     name = snake_case(value)

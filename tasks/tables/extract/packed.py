@@ -44,7 +44,7 @@ class Member:
 
 
 def members(path: Path, name: str, address: str, kind: Kind | None) -> list[Member]:
-    """The files that are to be read of a file: itself, or those of known formats in a zip.
+    """Return the files that are to be read of a file: itself, or those of known formats in a zip.
 
     Args:
         path: of the file.

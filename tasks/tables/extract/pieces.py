@@ -102,14 +102,14 @@ class UnreadableError(Exception):
         self.message = message
 
     def for_user(self, address: str) -> LookbookError:
-        """The error that names the file."""
+        """Return the error that names the file."""
         return LookbookError(
             f"{address} cannot be read ({self.rule}): {self.message}.", "Mend the file or what says how to read it."
         )
 
 
 def rejects_table(rejects: Sequence[Reject]) -> pa.Table:
-    """Rejects as rows of `REJECT_SCHEMA`."""
+    """Return rejects as rows of `REJECT_SCHEMA`."""
     columns = [
         [reject.rule for reject in rejects],
         [reject.message for reject in rejects],
@@ -124,7 +124,7 @@ def rejects_table(rejects: Sequence[Reject]) -> pa.Table:
 
 
 def raw_of(row: Mapping[str, Any]) -> str:
-    """A row as it is kept among the rejects: JSON."""
+    """Return a row as it is kept among the rejects: JSON."""
     return as_json({name: text_of(value) for name, value in row.items() if name not in (INPUT, LINE)})
 
 
@@ -134,7 +134,7 @@ def shortened(raw: str) -> str:
 
 
 def located(rows: pa.Table, address: str, lines: pa.Array) -> pa.Table:
-    """Rows with their address and lines as last columns; columns of theirs with these names get others."""
+    """Return rows with their address and lines as last columns; columns of theirs with these names get others."""
     names = unique_names(rows.column_names, taken=(INPUT, LINE))
     told = pa.DictionaryArray.from_arrays(pa.array([0] * rows.num_rows, pa.int8()), pa.array([address], pa.string()))
     return (
@@ -145,7 +145,7 @@ def located(rows: pa.Table, address: str, lines: pa.Array) -> pa.Table:
 
 
 def unique_names(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
-    """The names with a number behind each that is empty or stands there already."""
+    """Return the names with a number behind each that is empty or stands there already."""
     used = set(taken)
     unique: list[str] = []
     wanted = {name for name in names if name}

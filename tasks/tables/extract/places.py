@@ -42,7 +42,7 @@ class Found:
 
 
 def find_files(lake: Lake, folder: Path, path: str) -> list[Found]:
-    """The files that a path of a spec names, in the order of their addresses.
+    """Return the files that a path of a spec names, in the order of their addresses.
 
     Args:
         lake: for ``lake://``.
@@ -97,7 +97,7 @@ def _inside(inbox: Path, path: Path, address: str) -> Path:
 
 
 def described(path: Path, address: str) -> Found:
-    """A file of this machine as it stands now."""
+    """Return a file of this machine as it stands now."""
     status = path.stat()
     return Found(
         os.fsencode(address).decode("utf-8", "backslashreplace"),

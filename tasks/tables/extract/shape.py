@@ -42,7 +42,7 @@ class Shape:
         self._types = dict(types or {})
 
     def fit(self, table: pa.Table) -> pa.Table:
-        """The table with all columns so far, its own included; those that it lacks are null.
+        """Return the table with all columns so far, its own included; those that it lacks are null.
 
         Raises:
             LookbookError: that are too many.

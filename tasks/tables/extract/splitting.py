@@ -12,7 +12,7 @@ from lookbook.tasks.tables.staging import INPUT, LINE
 
 
 def split(piece: Piece, by: str) -> tuple[dict[str, pa.Table], list[Reject]]:
-    """The rows by the table that their value names; columns without any value there are left out.
+    """Return the rows by the table that their value names; columns without any value there are left out.
 
     Values that make the same name share a table. Rows without a value, or with one that makes no name of a table,
     become rejects.

@@ -45,7 +45,7 @@ def opened(connector: str) -> Iterator[Engine]:
 
 
 def load_connector(name: str) -> SqlAlchemyConnector | AsyncSqlAlchemyConnector:
-    """The saved block of that name, of either kind.
+    """Return the saved block of that name, of either kind.
 
     Raises:
         LookbookError: none is saved.
@@ -65,7 +65,7 @@ def load_connector(name: str) -> SqlAlchemyConnector | AsyncSqlAlchemyConnector:
 
 
 def engine_of(connector: str, url: URL, arguments: dict[str, Any]) -> Engine:
-    """An engine that keeps no connection."""
+    """Return an engine that keeps no connection."""
     options: dict[str, Any] = {"poolclass": NullPool, "connect_args": arguments}
     if url.get_backend_name() in _JSON_AS_TEXT:
         options["json_deserializer"] = _as_it_is

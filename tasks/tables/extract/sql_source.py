@@ -33,7 +33,7 @@ LOWEST = "lookbook_lowest"
 
 
 def read_sql(context: Context, source: SqlSource, cursor: Cursor | None, notes: Notes) -> Iterator[Piece]:
-    """The rows of a table or query; the line of a row is its number, from 1.
+    """Yield the rows of a table or query; the line of a row is its number, from 1.
 
     Raises:
         OutOfReachError: the database does not answer.

@@ -44,7 +44,7 @@ Cast = Callable[[str | None, Any], Any]
 
 
 def table_types(connection: Connection, table: str, schema: str | None) -> dict[str, pa.DataType]:
-    """The types of a table's columns as far as they are known.
+    """Return the types of a table's columns as far as they are known.
 
     SQLite knows none: a column takes whatever it is given.
 
@@ -61,7 +61,7 @@ def table_types(connection: Connection, table: str, schema: str | None) -> dict[
 
 
 def arrow_type(kind: TypeEngine[Any]) -> pa.DataType | None:
-    """The type that dlt gives to one of SQLAlchemy, as Arrow's; None: the values tell."""
+    """Return the type that dlt gives to one of SQLAlchemy, as Arrow's; None: the values tell."""
     from dlt.sources.sql_database.schema_types import sqla_col_to_column_schema  # noqa: PLC0415 - takes a second
 
     hint = sqla_col_to_column_schema(Column("c", kind), "full") or {"name": "c"}
@@ -73,7 +73,7 @@ def arrow_type(kind: TypeEngine[Any]) -> pa.DataType | None:
 
 
 def query_types(dialect: str, description: Sequence[Sequence[Any]] | None) -> list[pa.DataType | None]:
-    """The types of a result's columns: those of decimals, which values do not tell.
+    """Return the types of a result's columns: those of decimals, which values do not tell.
 
     Args:
         dialect: name of the database's.

@@ -51,7 +51,7 @@ class Plan:
 
 
 def staged_before(context: Context, name: str, plan: Plan) -> Staged | None:
-    """What the task staged before in this batch; None where it did not, or was killed."""
+    """Return what the task staged before in this batch; None where it did not, or was killed."""
     lake = context.workspace.lake
     root = read_stage(lake, stage_folder(plan.kind, context.pipeline.name, name, plan.batch))
     if root is None:

@@ -35,7 +35,7 @@ class Readable(Protocol):
     """A file that is read from its start to its end."""
 
     def read(self, size: int, /) -> bytes:
-        """The next bytes, as many as `size` at the most; none at the end."""
+        """Return the next bytes, as many as `size` at the most; none at the end."""
         ...
 
 
@@ -49,12 +49,12 @@ codecs.register_error(_HANDLER, _mark)
 
 
 def has_marks(text: str) -> bool:
-    """Whether bytes stand in it that its encoding has no character for."""
+    """Return whether bytes stand in it that its encoding has no character for."""
     return not text.isascii() and _MARKS.search(text) is not None
 
 
 def shown(text: str) -> str:
-    """Text in which marked bytes are written as a backslash, x, and two digits."""
+    """Return text in which marked bytes are written as a backslash, x, and two digits."""
     return _MARKS.sub(lambda found: _escape(ord(found[0])), text)
 
 
@@ -63,7 +63,7 @@ def _escape(point: int) -> str:
 
 
 def shown_bytes(line: bytes) -> str:
-    """A line of `utf8_blocks` as text."""
+    """Return a line of `utf8_blocks` as text."""
     try:
         return shown(line.decode(UTF8, "surrogatepass"))
     except UnicodeDecodeError:
@@ -71,7 +71,7 @@ def shown_bytes(line: bytes) -> str:
 
 
 def checked_encoding(name: str) -> str:
-    """The encoding's name as Python knows it.
+    """Return the encoding's name as Python knows it.
 
     Raises:
         LookbookError: there is no such one.
@@ -87,7 +87,7 @@ def checked_encoding(name: str) -> str:
 
 
 def text_blocks(file: Readable, encoding: str = UTF8) -> Iterator[str]:
-    """The text of a file. A byte order mark says more of its encoding than `encoding`.
+    """Yield the text of a file. A byte order mark says more of its encoding than `encoding`.
 
     Raises:
         UnreadableError: it is a web page.
@@ -105,7 +105,7 @@ def text_blocks(file: Readable, encoding: str = UTF8) -> Iterator[str]:
 
 
 def utf8_blocks(file: Readable, encoding: str = UTF8) -> Iterator[bytes]:
-    """The text of a file in UTF-8; a block may end within a character.
+    """Yield the text of a file in UTF-8; a block may end within a character.
 
     Lines with bytes that the encoding has no character for are no UTF-8.
 

@@ -16,7 +16,7 @@ _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,100}")
 
 
 def check_graph(task: GraphTask) -> list[str]:
-    """A line for each problem of a graph: tables that it cannot read, steps of the path that nothing makes."""
+    """Return a line for each problem of a graph: tables that it cannot read, steps of the path that nothing makes."""
     problems = [line for name, entity in task.entities.items() for line in _unreadable(name, entity, task)]
     return [*problems, *_broken_path(task), *_unanswerable(task)]
 

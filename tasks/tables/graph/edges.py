@@ -61,7 +61,7 @@ def link_edges(nodes: Mapping[str, Nodes], links: Iterable[Link], problems: list
 def mention_edges(
     nodes: Mapping[str, Nodes], mentions: Iterable[Mention], problems: list[str], left_out: LeftOut
 ) -> list[Edge]:
-    """The terms of one entity in the texts of another: an edge for each pair, whatever the columns."""
+    """Return the terms of one entity in the texts of another: an edge for each pair, whatever the columns."""
     finders: dict[str, Terms] = {}
     counts: dict[tuple[Node, Node], dict[str, int]] = {}
     for mention in mentions:

@@ -27,7 +27,7 @@ _NO_MARKS = str.maketrans(dict.fromkeys((START, END), "\ufffd"))
 
 
 def fold(text: str) -> str:
-    """A text without case, in which the marks stand nowhere."""
+    """Return a text without case, in which the marks stand nowhere."""
     if START in text or END in text:
         text = text.translate(_NO_MARKS)
     if text.isascii():
@@ -36,7 +36,7 @@ def fold(text: str) -> str:
 
 
 def marked(text: str) -> str:
-    """A folded text with its marks; that of a whole word in a text stands in that of the text."""
+    """Return a folded text with its marks; that of a whole word in a text stands in that of the text."""
     letters = set(text)
     others = [letter for letter in letters if _kind(letter) != "word"]
     if len(others) <= _FEW and not any(_kind(letter) == "mark" for letter in others):
@@ -67,7 +67,7 @@ def _between_words() -> re.Pattern[str]:
 
 @cache
 def combining_marks() -> str:
-    """All combining marks, as ranges of a class of a regular expression."""
+    """Return all combining marks, as ranges of a class of a regular expression."""
     ranges: list[list[int]] = []
     for number in range(sys.maxunicode + 1):
         if unicodedata.category(chr(number)).startswith("M"):

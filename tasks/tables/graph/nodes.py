@@ -65,7 +65,7 @@ class Nodes:
                 counts[key, text] += 1
 
     def texts(self, columns: Sequence[str]) -> Iterator[tuple[str, list[str | None]]]:
-        """For each node its key and the texts of these columns."""
+        """Yield for each node its key and the texts of these columns."""
         seen: set[str] = set()
         for key, row in self._rows():
             if key is not None and key not in seen:
@@ -80,7 +80,7 @@ class Nodes:
                 yield as_text(row[self.spec.key]), row
 
     def problems(self) -> Iterator[str]:
-        """What its rows have that no node shows."""
+        """Yield what its rows have that no node shows."""
         place = f"entities.{self.entity}: {self.spec.table}"
         if self.nameless:
             yield f"{place}: {_rows(self.nameless)} without a {self.spec.key}: no node"

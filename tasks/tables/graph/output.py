@@ -31,7 +31,7 @@ ANSWER = pa.schema([("rank", pa.int64()), ("key", pa.string()), ("label", pa.str
 
 
 def node_id(node: Node) -> str:
-    """What names a node in the whole graph."""
+    """Return what names a node in the whole graph."""
     return f"{node[0]}:{node[1]}"
 
 
@@ -51,7 +51,7 @@ class Graph:
         return hashlib.sha256(self.nodes_json + b"\n" + self.edges_json).hexdigest()
 
     def json(self) -> bytes:
-        """The graph as networkx and D3 read it.
+        """Return the graph as networkx and D3 read it.
 
         networkx reads ``edges``, and D3 by custom ``links``: both hold the same.
         """
@@ -61,7 +61,7 @@ class Graph:
 
 
 def node_link(name: str, labels: Mapping[str, Mapping[str, str]], edges: Sequence[Edge]) -> Graph:
-    """A graph in an order that depends on nothing but its content.
+    """Return a graph in an order that depends on nothing but its content.
 
     Two nodes may have several edges, which ``key`` tells apart.
     """

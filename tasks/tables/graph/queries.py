@@ -15,7 +15,7 @@ Row = dict[str, str | int]
 def answer(
     query: Query, path: Sequence[str], labels: Mapping[str, Mapping[str, str]], edges: Iterable[Edge]
 ) -> list[Row]:
-    """A row for each node of the entity that is asked for: rank, key, label, count.
+    """Return a row for each node of the entity that is asked for: rank, key, label, count.
 
     The highest counts come first; equal ones have one rank, and stand in the order of labels, then keys. Edges count
     in both directions, and several between two nodes once.

@@ -29,7 +29,7 @@ Batches = Callable[[], Iterator[dict[str, list[Any]]]]
 def table_batches(
     workspace: Workspace, table: str, columns: Sequence[str], inputs: Mapping[str, Staged], scratch: Path
 ) -> Batches:
-    """The rows of a table: a task's result, or feeds.name, warehouse.name, lake.name.
+    """Return the rows of a table: a task's result, or feeds.name, warehouse.name, lake.name.
 
     Args:
         workspace: where tables lie.
@@ -100,7 +100,7 @@ def _staged(lake: Lake, name: str, columns: Sequence[str], staged: Staged, scrat
 
 
 def as_text(value: Any) -> str | None:  # noqa: ANN401 - whatever a column holds
-    """A value as a key or label: a whole number is the same whatever its type; nothing and blanks are None."""
+    """Return a value as a key or label: a whole number is the same whatever its type; nothing and blanks are None."""
     if value is None or isinstance(value, str):
         text = value
     elif isinstance(value, bool):

@@ -31,7 +31,7 @@ class Terms:
         self._automaton = AhoCorasick([marked(term) for term in owners], store_patterns=False) if owners else None
 
     def find(self, text: str) -> dict[str, int]:
-        """How often each key's term stands in a text; those that do not are left out."""
+        """Return how often each key's term stands in a text; those that do not are left out."""
         if self._automaton is None or not text:
             return {}
         found = self._automaton.find_matches_as_indexes(marked(fold(text)), overlapping=True)

@@ -126,7 +126,7 @@ async def note_load(connection: Connection, entry: Entry, rows: int, rejected: i
 
 
 def open_rejects(registry: Registry, pipeline: str, task: str | None = None) -> list[dict[str, Any]]:
-    """The rows of a pipeline that were set aside and are not loaded yet, in the order of their inputs and lines.
+    """Return the rows of a pipeline that were set aside and are not loaded yet, in the order of their inputs and lines.
 
     Args:
         registry: where they stand.

@@ -65,7 +65,7 @@ _STRICT = _LENIENT | {
 
 
 def canonical(found: str) -> str:
-    """The type that a table gets for a type of DuckDB: one of those that a spec can declare."""
+    """Return the type that a table gets for a type of DuckDB: one of those that a spec can declare."""
     if found in _PLAIN:
         return _PLAIN[found]
     if decimal := _DECIMAL.fullmatch(found):
@@ -77,17 +77,17 @@ def canonical(found: str) -> str:
 
 
 def dlt_name(type_: str) -> str:
-    """A type as dlt names it."""
+    """Return a type as dlt names it."""
     return DLT_NAMES.get(type_, "decimal")
 
 
 def is_fraction(type_: str) -> bool:
-    """Whether numbers of a type have a decimal sign."""
+    """Return whether numbers of a type have a decimal sign."""
     return type_ == FLOAT or _DECIMAL.fullmatch(type_) is not None
 
 
 def as_canonical(value: str, found: str) -> str:
-    """A value of any type of DuckDB as one of its canonical type."""
+    """Return a value of any type of DuckDB as one of its canonical type."""
     wanted = canonical(found)
     if wanted == found:
         return value
@@ -97,7 +97,7 @@ def as_canonical(value: str, found: str) -> str:
 
 
 def fitted(value: str, before: str, after: str, *, strict: bool) -> str:
-    """A value of canonical type `before` as one of type `after`; null where it does not fit.
+    """Return a value of canonical type `before` as one of type `after`; null where it does not fit.
 
     Args:
         value: an SQL expression.
@@ -159,7 +159,7 @@ def _same_integer(text: str, double: str) -> str:
 
 
 def padded(value: str) -> str:
-    """A condition: a text ends with zeros that a double would not be written with, such as 1.10."""
+    """Return a condition: a text ends with zeros that a double would not be written with, such as 1.10."""
     written = f"CAST(TRY_CAST({value} AS DOUBLE) AS VARCHAR)"
     return f"(contains({value}, '.') AND ends_with({value}, '0') AND {value} <> {written})"
 

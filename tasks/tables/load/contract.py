@@ -63,7 +63,7 @@ def shape_rows(
     settings: LoadSettings,
     standing: Mapping[str, str] | None,
 ) -> Shape:
-    """How the rows of the view `ROWS` become those of the table.
+    """Return how the rows of the view `ROWS` become those of the table.
 
     Args:
         connection: with the view.
@@ -99,7 +99,7 @@ def shape_rows(
 
 
 def mandatory(settings: LoadSettings) -> set[str]:
-    """The columns that no row may lack."""
+    """Return the columns that no row may lack."""
     return {*settings.primary_key, *(name for name, spec in settings.fields.items() if not spec.nullable)}
 
 

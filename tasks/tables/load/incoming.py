@@ -60,7 +60,7 @@ class Incoming:
 def incoming_columns(
     connection: DuckDBPyConnection, names: Mapping[str, str], delimited: Mapping[str, str]
 ) -> list[Incoming]:
-    """The columns of the view `ROWS` that have a name in the table.
+    """Return the columns of the view `ROWS` that have a name in the table.
 
     Args:
         connection: with the view.
@@ -76,7 +76,7 @@ def incoming_columns(
 
 
 def count(connection: DuckDBPyConnection, conditions: Iterable[str], source: str = ROWS) -> list[int]:
-    """For each condition, how many rows meet it: `CONDITIONS` of them are counted in one look at the rows."""
+    """Return for each condition, how many rows meet it: `CONDITIONS` of them are counted in one look at the rows."""
     waiting, numbers = iter(conditions), []
     while some := list(islice(waiting, CONDITIONS)):
         counts = ", ".join(f"count(*) FILTER (WHERE {condition})" for condition in some)
@@ -86,7 +86,7 @@ def count(connection: DuckDBPyConnection, conditions: Iterable[str], source: str
 
 
 def filled(connection: DuckDBPyConnection, columns: Iterable[Incoming]) -> dict[str, int]:
-    """How many values each of some columns has that are not null."""
+    """Return how many values each of some columns has that are not null."""
     asked = list(columns)
     found = count(connection, [f"{quoted(column.raw)} IS NOT NULL" for column in asked])
     return {column.name: number for column, number in zip(asked, found, strict=True)}

@@ -70,7 +70,7 @@ class Destination(Protocol):
     place: str
 
     def state(self, table: str) -> TableState | None:
-        """The table as it stands; None where there is none."""
+        """Return the table as it stands; None where there is none."""
 
     def load(self, job: LoadJob) -> int | None:
         """Write the rows: all of them or none, and readers see the table before or after.

@@ -93,12 +93,12 @@ def _set_aside(
 
 
 def settings_of(task: LoadTask) -> LoadSettings:
-    """What a task says of its table, with columns as the table names them."""
+    """Return what a task says of its table, with columns as the table names them."""
     return named(LoadSettings.model_construct(**{key: getattr(task, key) for key in LoadSettings.model_fields}))
 
 
 def table_stages(pattern: str, inputs: Sequence[Staged]) -> dict[str, list[Stage]]:
-    """The stages of each table.
+    """Return the stages of each table.
 
     Raises:
         LookbookError: the table's name asks for groups and there are none, or a group makes no name of a table.

@@ -18,7 +18,7 @@ LONGEST = 63
 
 
 def snake_case(name: str) -> str:
-    """A column's name in a table: productDisplayName becomes product_display_name; ``__`` stays between levels.
+    """Return a column's name in a table: productDisplayName becomes product_display_name; ``__`` stays between levels.
 
     Raises:
         LookbookError: it has no letter, digit or sign of which a name could be made.
@@ -30,7 +30,7 @@ def snake_case(name: str) -> str:
 
 
 def column_names(columns: Collection[str], taken: Iterable[str] = ()) -> dict[str, str]:
-    """For each column of the rows, its name in the table.
+    """Return for each column of the rows, its name in the table.
 
     Args:
         columns: as the rows have them.
@@ -58,7 +58,7 @@ def column_names(columns: Collection[str], taken: Iterable[str] = ()) -> dict[st
 
 
 def named(settings: LoadSettings) -> LoadSettings:
-    """The settings with the columns that they name as the table names them."""
+    """Return the settings with the columns that they name as the table names them."""
     update: dict[str, Any] = {
         "primary_key": tuple(map(snake_case, settings.primary_key)),
         "partition_by": tuple(map(snake_case, settings.partition_by)),

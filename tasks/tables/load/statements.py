@@ -59,29 +59,29 @@ _DLT_TYPES: dict[str, dict[str, Any]] = {
 
 
 def qualified(table: str, schema: str = FEEDS_SCHEMA) -> str:
-    """A table of a schema of feeds, as SQL takes it."""
+    """Return a table of a schema of feeds, as SQL takes it."""
     return f"{quoted(schema)}.{quoted(table)}"
 
 
 def destination_type(engine: str, type_: str) -> str:
-    """A type of a column in the words of ``duckdb``, ``postgres`` or ``bigquery``."""
+    """Return a type of a column in the words of ``duckdb``, ``postgres`` or ``bigquery``."""
     mapper = _destination(engine).capabilities().get_type_mapper()
     return str(mapper.to_destination_type({"name": "column"} | _dlt_type(type_), {"name": "table"}))
 
 
 def create_table(engine: str, table: str, columns: Mapping[str, str], schema: str = FEEDS_SCHEMA) -> str:
-    """The statement that makes a table."""
+    """Return the statement that makes a table."""
     described = ", ".join(f"{quoted(name)} {destination_type(engine, type_)}" for name, type_ in columns.items())
     return f"CREATE TABLE {qualified(table, schema)} ({described})"
 
 
 def table_columns(job: LoadJob) -> dict[str, str]:
-    """The columns that a load needs in its table."""
+    """Return the columns that a load needs in its table."""
     return dict(job.columns) | (HISTORY if job.settings.strategy == "scd2" else {})
 
 
 def evolve_table(engine: str, job: LoadJob, standing: Mapping[str, str] | None) -> list[str]:
-    """The statements after which the table has the columns of a job.
+    """Return the statements after which the table has the columns of a job.
 
     Raises:
         LookbookError: it has one of them with another type: somebody else changed it since the rows were prepared.
@@ -103,19 +103,19 @@ def evolve_table(engine: str, job: LoadJob, standing: Mapping[str, str] | None) 
 
 
 def same_batch(load_id: str, column: str = LOAD_ID) -> str:
-    """A condition: a row is of a batch, or of a replay of its rejects (``batch.digest``)."""
+    """Return a condition: a row is of a batch, or of a replay of its rejects (``batch.digest``)."""
     return f"({column} = {text(load_id)} OR starts_with({column}, {text(load_id + '.')}))"
 
 
 def listed_loads(job: LoadJob) -> str:
-    """A SELECT that counts the loads that brought this batch into the table before."""
+    """Return a SELECT that counts the loads that brought this batch into the table before."""
     return (
         f"SELECT count(*) FROM {qualified(LOADS, job.schema)} WHERE table_name = {text(job.table)} AND {_listed(job)}"  # noqa: S608
     )
 
 
 def list_load(job: LoadJob, rows: int) -> list[str]:
-    """The statements that note the load in place of all that it replaces."""
+    """Return the statements that note the load in place of all that it replaces."""
     everything = job.settings.write_disposition == "replace"
     old = f"table_name = {text(job.table)}" + ("" if everything else f" AND {_listed(job)}")
     columns = ", ".join(map(quoted, LOADS_COLUMNS))
@@ -131,14 +131,14 @@ def _listed(job: LoadJob) -> str:
 
 
 def delete_before(job: LoadJob, listed: int) -> list[str]:
-    """The statements that remove what an append or a replace takes the place of."""
+    """Return the statements that remove what an append or a replace takes the place of."""
     if job.settings.write_disposition == "replace":
         return [f"DELETE FROM {qualified(job.table, job.schema)} WHERE true"]  # noqa: S608 - TRUNCATE would show older readers no rows
     return [f"DELETE FROM {qualified(job.table, job.schema)} WHERE {same_batch(job.load_id)}"] if listed else []  # noqa: S608
 
 
 def landed_rows(job: LoadJob, source: str) -> str:
-    """A SELECT of the rows that a merge lands: one a key, or with their hashes for their history.
+    """Return a SELECT of the rows that a merge lands: one a key, or with their hashes for their history.
 
     Args:
         job: the load.

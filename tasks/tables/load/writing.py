@@ -150,7 +150,7 @@ def writing(workspace: Workspace, entry: Entry) -> Iterator[None]:
 
 
 def destination(workspace: Workspace, target: Target) -> Destination:
-    """The place with the tables of a target."""
+    """Return the place with the tables of a target."""
     if target == "lake":
         from lookbook.tasks.tables.lake_tables import LakeTables  # noqa: PLC0415 - each place brings libraries of its own
 
@@ -173,7 +173,7 @@ def destination(workspace: Workspace, target: Target) -> Destination:
 
 
 def of_rejects(entry: Entry, rejected: int, inputs: Sequence[str], unreadable: Sequence[str] = ()) -> LoadResult:
-    """What became of rows that are all rejects, and of no table."""
+    """Return what became of rows that are all rejects, and of no table."""
     return LoadResult(
         place=entry.place,
         table=entry.table,
@@ -191,7 +191,7 @@ def of_rejects(entry: Entry, rejected: int, inputs: Sequence[str], unreadable: S
 
 
 def result_of(place: Destination, entry: Entry, prepared: Prepared, superseded: int, rows: Rows) -> LoadResult:
-    """What became of the rows."""
+    """Return what became of the rows."""
     state = place.state(entry.table)
     return LoadResult(
         place=place.place,

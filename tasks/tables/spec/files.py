@@ -12,7 +12,7 @@ from lookbook.tasks.tables.spec.yaml_text import MOST_BYTES, YamlProblemError, r
 
 
 def read_config(path: Path) -> JsonValue:
-    """What a config file says: YAML, of which JSON is a part.
+    """Return what a config file says: YAML, of which JSON is a part.
 
     Raises:
         SpecError: it is neither.
@@ -23,7 +23,7 @@ def read_config(path: Path) -> JsonValue:
 
 
 def open_yaml(path: Path) -> Finder:
-    """What a YAML file says, and where.
+    """Return what a YAML file says, and where.
 
     Raises:
         SpecError: it is no YAML, or none that specs are written in.

@@ -14,7 +14,7 @@ GIVEN = ("params", "config", "logical_date")
 
 
 def check_function(folder: Path, path: str, after: Sequence[str]) -> str:
-    """What is wrong with ``module:function``, in words; nothing where all is right.
+    """Return what is wrong with ``module:function``, in words; nothing where all is right.
 
     Args:
         folder: of the spec, which is looked through first.
@@ -53,7 +53,7 @@ def _other_names(tree: ast.Module) -> set[str]:
 
 
 def module_file(folder: Path, module: str) -> Path | None:
-    """The file of a module: beside the spec, or installed. No package is imported to look into it."""
+    """Return the file of a module: beside the spec, or installed. No package is imported to look into it."""
     parts = module.split(".")
     beside = folder.joinpath(*parts[:-1], f"{parts[-1]}.py")
     if beside.is_file():

@@ -17,7 +17,7 @@ _ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 
 
 def schema_text(model: type[BaseModel], title: str) -> str:
-    """The JSON Schema of a file that is read as `model`, as text."""
+    """Return the JSON Schema of a file that is read as `model`, as text."""
     schema = model.model_json_schema(by_alias=True, schema_generator=_Described)
     whole: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema | {"title": title}
     whole["patternProperties"] = {f"^{re.escape(FREE)}": {}} | whole.get("patternProperties", {})

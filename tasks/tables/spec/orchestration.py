@@ -156,7 +156,7 @@ class Orchestration(Strict):
         return self
 
     def in_order(self) -> list[str]:
-        """The names of the steps, each after those that come before it."""
+        """Return the names of the steps, each after those that come before it."""
         return list(TopologicalSorter({name: step.after for name, step in self.steps.items()}).static_order())
 
 
@@ -170,7 +170,7 @@ class Orchestrations(Strict):
     orchestrations: dict[SpecName, Orchestration] = Field(default_factory=dict)
 
     def pipelines(self) -> Iterator[tuple[str, str, str, str]]:
-        """The pipelines that steps name: orchestration, step, key, pipeline."""
+        """Yield the pipelines that steps name: orchestration, step, key, pipeline."""
         for name, orchestration in self.orchestrations.items():
             for step_name, step in orchestration.steps.items():
                 if isinstance(step, PipelineStep):

@@ -64,11 +64,11 @@ class Pipeline(Strict):
         return [one for one in known if isinstance(self.tasks[one], ExtractTask | SqlTask | PythonTask)]
 
     def in_order(self) -> list[str]:
-        """The names of the tasks, each after those that it takes from."""
+        """Return the names of the tasks, each after those that it takes from."""
         return list(TopologicalSorter({name: task.after for name, task in self.tasks.items()}).static_order())
 
     def upstream(self, name: str) -> Iterator[str]:
-        """Every task that `name` takes from, over however many others."""
+        """Yield every task that `name` takes from, over however many others."""
         seen = set()
         waiting = list(self.tasks[name].after)
         while waiting:
@@ -79,5 +79,5 @@ class Pipeline(Strict):
                 waiting += self.tasks[before].after
 
     def extracts(self, name: str) -> list[str]:
-        """The tasks upstream of `name` that bring rows in."""
+        """Return the tasks upstream of `name` that bring rows in."""
         return [before for before in self.upstream(name) if not self.tasks[before].after]

@@ -62,7 +62,7 @@ class SpecError(LookbookError):
 
     @classmethod
     def of(cls, problems: Iterable[Problem]) -> SpecError:
-        """The error of these problems, a line each."""
+        """Return the error of these problems, a line each."""
         found = tuple(sorted(set(problems)))
         error = cls("\n".join(map(str, found)), "Mend it; lookbook pipeline validate checks it again.")
         error.problems = found
@@ -77,18 +77,18 @@ class Finder:
     document: Document
 
     def at(self, path: Path, message: str) -> Problem:
-        """A problem of what stands under a path."""
+        """Return a problem of what stands under a path."""
         return problem(self.file, self.document.place(path), ".".join(map(str, path)), message)
 
     def of_model(self, error: ValidationError, model: type[BaseModel]) -> Iterator[Problem]:
-        """The problems that pydantic found."""
+        """Yield the problems that pydantic found."""
         for fault in error.errors(include_input=False, include_url=False):
             path, known = self._path(fault["loc"], model)
             for message in _messages(fault, known):
                 yield self.told(path, message)
 
     def told(self, path: Path, message: str) -> Problem:
-        """A problem of what stands under a path; its message may name a path below that first, and a colon."""
+        """Return a problem of what stands under a path; its message may name a path below that first, and a colon."""
         said = _OWN_PATH.match(message)
         named = tuple(said["path"].split(".")) if said else ()
         for whole in ((*path, *named), (*path, *named[:-1])):
@@ -119,12 +119,12 @@ class Finder:
 
 
 def problem(file: FilePath, place: Place, field: str, message: str) -> Problem:
-    """A problem at a place of a file."""
+    """Return a problem at a place of a file."""
     return Problem(file.name, place.line, place.column, field, message)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A question, or nothing where nothing is near."""
+    """Return a question, or nothing where nothing is near."""
     near = difflib.get_close_matches(name, list(known), 1)
     return f"; did you mean {near[0]}?" if near else ""
 

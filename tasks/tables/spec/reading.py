@@ -21,7 +21,7 @@ FREE = "x-"
 
 
 def specs(folder: Path) -> dict[str, Path]:
-    """The specs of a folder by their names, sorted.
+    """Return the specs of a folder by their names, sorted.
 
     Raises:
         LookbookError: the folder cannot be read.
@@ -37,7 +37,7 @@ def specs(folder: Path) -> dict[str, Path]:
 
 
 def find_spec(folder: Path, name: str) -> Path:
-    """The file of a pipeline by its name.
+    """Return the file of a pipeline by its name.
 
     Raises:
         UsageError: there is none.

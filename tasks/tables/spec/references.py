@@ -22,7 +22,7 @@ Check = Callable[[str], Iterator[tuple[int, int, str]]]
 
 
 def check_references(pipeline: Pipeline, folder: FilePath, finder: Finder) -> Iterator[Problem]:
-    """All that is wrong with what a pipeline names.
+    """Yield all that is wrong with what a pipeline names.
 
     Args:
         pipeline: as its file says it.

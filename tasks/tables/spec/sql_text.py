@@ -16,7 +16,7 @@ Fault = tuple[int, int, str]
 
 
 def check_task_sql(text: str, after: Sequence[str], values: Sequence[str]) -> Iterator[Fault]:
-    """What is wrong with the SQL of a task.
+    """Yield what is wrong with the SQL of a task.
 
     Args:
         text: of the file.

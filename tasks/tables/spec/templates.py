@@ -19,7 +19,7 @@ MAX_LENGTH = 200
 
 
 def placeholders(template: str) -> set[str]:
-    """The names of the placeholders; ``{{`` and ``}}`` are braces.
+    """Return the names of the placeholders; ``{{`` and ``}}`` are braces.
 
     Raises:
         LookbookError: a brace is not closed, or one holds more than a name.
@@ -28,7 +28,7 @@ def placeholders(template: str) -> set[str]:
 
 
 def render(template: str, logical_date: datetime, params: Mapping[str, JsonValue]) -> str:
-    """The template with values in place of its placeholders.
+    """Return the template with values in place of its placeholders.
 
     Args:
         template: as in ``prices/{year}-{month}.csv``.

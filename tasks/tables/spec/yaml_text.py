@@ -51,7 +51,7 @@ class Document:
     places: dict[Path, Place] = field(default_factory=dict)
 
     def place(self, path: Path) -> Place:
-        """Where a value stands; of one that is missing, where the one around it does."""
+        """Return where a value stands; of one that is missing, where the one around it does."""
         while path and path not in self.places:
             path = path[:-1]
         return self.places.get(path, Place(1, 1))

@@ -32,7 +32,7 @@ class ReadModels:
 
 
 def check_models(folder: Path, task: ModelsTask, pipeline: Pipeline | None = None) -> list[str]:
-    """What is wrong with the models of a task: files, SELECTs, names, cycles.
+    """Return what is wrong with the models of a task: files, SELECTs, names, cycles.
 
     Args:
         folder: of the spec.
@@ -46,7 +46,7 @@ def check_models(folder: Path, task: ModelsTask, pipeline: Pipeline | None = Non
 
 
 def read_models(folder: Path, task: ModelsTask, pipeline: Pipeline | None = None) -> ReadModels:
-    """The models of a task as the warehouse takes them; they can be built where there are no problems."""
+    """Return the models of a task as the warehouse takes them; they can be built where there are no problems."""
     models: dict[str, FeedModel] = {}
     reads: dict[str, set[str]] = {}
     problems = _taken(task, pipeline) if pipeline is not None else []

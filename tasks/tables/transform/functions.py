@@ -87,7 +87,7 @@ def _installed(path: str, module_name: str) -> types.ModuleType:
 
 
 def arguments(path: str, function: Function, given: Mapping[str, Any], offered: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a call.
+    """Return the arguments of a call.
 
     Args:
         path: of the function.

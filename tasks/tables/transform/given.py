@@ -32,7 +32,7 @@ _FORMS: tuple[tuple[str, Form], ...] = (
 
 
 def form_of(path: str, function: Callable[..., Any], parameter: str) -> Form:
-    """How a parameter wants its table, by its annotation: without one as a DataFrame.
+    """Return how a parameter wants its table, by its annotation: without one as a DataFrame.
 
     Raises:
         LookbookError: the annotation says something else.
@@ -50,7 +50,7 @@ def form_of(path: str, function: Callable[..., Any], parameter: str) -> Form:
 
 
 def given(context: Context, stage: Stage | None, form: Form) -> pd.DataFrame | pa.Table | Iterator[pa.RecordBatch]:
-    """The rows of a stage in one of the forms; columns are the same in all batches."""
+    """Return the rows of a stage in one of the forms; columns are the same in all batches."""
     tables = _tables(context, stage)
     if form == "batches":
         return (batch for table in tables for batch in table.combine_chunks().to_batches(ROWS))
@@ -60,7 +60,7 @@ def given(context: Context, stage: Stage | None, form: Form) -> pd.DataFrame | p
 
 
 def frame(table: pa.Table) -> pd.DataFrame:
-    """A DataFrame; whole numbers and truth values have types that know missing ones, and stay what they are."""
+    """Return a DataFrame; whole numbers and truth values have types that know missing ones, and stay what they are."""
     import pandas as pd  # noqa: PLC0415 - slow
 
     nullable = {pa.bool_(): pd.BooleanDtype()} | {

@@ -11,14 +11,14 @@ from lookbook.tasks.tables.staging import Stage
 
 
 def groups_of(context: Context, inputs: Mapping[str, Any]) -> list[str]:
-    """The groups that a transform is done for: ``""`` alone where nothing was split."""
+    """Return the groups that a transform is done for: ``""`` alone where nothing was split."""
     found = {name: result for name, result in inputs.items() if isinstance(result, Staged)}
     split = [name for name, staged in found.items() if _is_split(context, name, staged)]
     return sorted({group for name in split for group in found[name].groups if group}) if split else [""]
 
 
 def tables_of(inputs: Mapping[str, Any], group: str) -> dict[str, Stage | None]:
-    """The stage of each input for a group: its own, that of all where it was not split, or None for no rows."""
+    """Return the stage of each input for a group: its own, that of all where it was not split, or None for no rows."""
     tables: dict[str, Stage | None] = {}
     for name, result in inputs.items():
         if isinstance(result, Staged):

@@ -83,7 +83,7 @@ class _Calls:
         self._first: list[Any] = []
 
     def lineage(self) -> list[str]:
-        """What the rows of all its tables come from."""
+        """Return what the rows of all its tables come from."""
         staged = [result for result in self._inputs.values() if isinstance(result, Staged)]
         named = [one for result in staged for stage in result.groups.values() for one in stage.inputs]
         return list(dict.fromkeys(named))
@@ -95,14 +95,14 @@ class _Calls:
         return not called or self._is_rows(self._first[0])
 
     def values(self) -> JsonValue:
-        """The small value that it returns: of several groups by their names."""
+        """Return the small value that it returns: of several groups by their names."""
         called = [group for group in self._groups if self._has_rows(group)]
         results = [self._first[0], *map(self._call, called[1:])]
         values = [small_value(self._path, result) for result in results]
         return values[0] if self._groups == [""] else dict(zip(called, values, strict=True))
 
     def pieces(self, *, places: bool) -> Iterator[Piece]:
-        """The rows that it returns."""
+        """Yield the rows that it returns."""
         for group in self._groups:
             if not self._has_rows(group):
                 continue

@@ -31,7 +31,7 @@ _FAULTS = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, Over
 
 
 def is_table(result: Any) -> bool:  # noqa: ANN401 - of functions of others
-    """Whether it is a DataFrame, or anything that Arrow takes as a table."""
+    """Return whether it is a DataFrame, or anything that Arrow takes as a table."""
     if isinstance(result, pa.Table | pa.RecordBatch):
         return True
     # A column alone is a stream of Arrow's as well.
@@ -39,7 +39,7 @@ def is_table(result: Any) -> bool:  # noqa: ANN401 - of functions of others
 
 
 def groups_in(path: str, result: Any) -> dict[str, Any]:  # noqa: ANN401
-    """The tables of a result that is a mapping of tables, by their names; empty of any other.
+    """Return the tables of a result that is a mapping of tables, by their names; empty of any other.
 
     Raises:
         LookbookError: only some of its values are tables.
@@ -54,7 +54,7 @@ def groups_in(path: str, result: Any) -> dict[str, Any]:  # noqa: ANN401
 
 
 def group_name(path: str, name: str) -> str:
-    """The name of a group.
+    """Return the name of a group.
 
     Raises:
         LookbookError: it makes no name of a table.
@@ -66,7 +66,7 @@ def group_name(path: str, name: str) -> str:
 
 
 def tables(path: str, result: Any, guard: Guard) -> Iterator[pa.Table]:  # noqa: ANN401
-    """The tables of a result, one after the other if it is a stream of them.
+    """Yield the tables of a result, one after the other if it is a stream of them.
 
     Raises:
         LookbookError: it is neither a table nor a stream of tables.
@@ -88,14 +88,14 @@ def tables(path: str, result: Any, guard: Guard) -> Iterator[pa.Table]:  # noqa:
 
 
 def with_places(table: pa.Table, address: str, done: int) -> pa.Table:
-    """The table with where each row comes from: as it says itself, else its number."""
+    """Return the table with where each row comes from: as it says itself, else its number."""
     if INPUT in table.column_names or LINE in table.column_names:
         return table
     return located(table, address, pa.array(np.arange(done + 1, done + table.num_rows + 1), pa.int64()))
 
 
 def small_value(path: str, result: Any) -> JsonValue:  # noqa: ANN401
-    """A value that passes from task to task.
+    """Return a value that passes from task to task.
 
     Raises:
         LookbookError: JSON does not know it, or it is too large.

@@ -33,7 +33,7 @@ class Select:
     tree: exp.Query | None
 
     def columns(self, table: str, known: Mapping[str, Collection[str]]) -> list[str]:
-        """The columns that it takes from a table, or may.
+        """Return the columns that it takes from a table, or may.
 
         Args:
             table: its name.
@@ -71,7 +71,7 @@ def _taken(select: exp.Select, table: str, known: Mapping[str, Collection[str]])
 
 
 def read_select(file: str, sql: str) -> Select:
-    """The one SELECT of a file.
+    """Return the one SELECT of a file.
 
     Raises:
         LookbookError: it has another statement, several, or none.
@@ -96,7 +96,7 @@ def read_select(file: str, sql: str) -> Select:
 
 
 def storable(sql: str, types: Sequence[tuple[str, str]]) -> str:
-    """A SELECT whose columns have types that a table can have: nested ones as JSON.
+    """Return a SELECT whose columns have types that a table can have: nested ones as JSON.
 
     Args:
         sql: of one SELECT.

@@ -17,7 +17,7 @@ LOOKBOOK := $(BIN)/lookbook
 install = $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python $(1) || \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(1)
 
-.PHONY: demo serve deploy test test-full breaks lint schema format bench pins check-pins check-infra clean help
+.PHONY: demo serve deploy test test-full breaks figures lint schema format bench pins check-pins check-infra clean help
 
 help:  ## Show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,9 @@ test-full: .venv/ready-for-tests  ## Run the rest of the tests, or a part of it:
 
 breaks: .venv/ready-for-tests  ## Break the code on purpose, and see which tests notice; or one break: ONLY=text
 	$(BIN)/python -m tests.breaks --only "$$ONLY"
+
+figures: .venv/ready-for-tests  ## Print the figures of the house: size, fragments, circles
+	$(BIN)/python -m tests.figures
 
 lint: .venv/ready-for-tests  ## Check style and types
 	$(BIN)/ruff check .

@@ -98,7 +98,7 @@ def session_without() -> requests.Session:
     """Return a session without credentials, that gives up a server which says nothing."""
     session = requests.Session()
     # A file that is sent compressed has another size and checksum than the server says.
-    session.headers.update({"User-Agent": f"lookbook/{version('lookbook')}", "Accept-Encoding": "identity"})
+    session.headers.update({"User-Agent": f"lookbook/{version('lookbook-datasets')}", "Accept-Encoding": "identity"})
     for scheme in ("https://", "http://"):
         session.mount(scheme, _Adapter())
     return session

@@ -101,7 +101,7 @@ def build_models(store: Store, feeds: str, models: Sequence[FeedModel]) -> list[
 
 
 def reading(store: Store, feeds: str, table: str, columns: Sequence[str]) -> str:
-    """A SELECT of columns of a table, named with its schema; in their order, so that it gives the same each time."""
+    """Return a SELECT of columns of a table, named with its schema, in an order that is the same each time."""
     parts = _Build(store, feeds).parts(*table.split(".", 1))
     names = ", ".join(map(quoted, columns))
     order = ", ".join(str(n) for n in range(1, len(columns) + 1))

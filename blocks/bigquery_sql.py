@@ -54,7 +54,7 @@ def literal(text: str) -> str:
 
 
 def version_of(load: SnapshotLoad, models: Sequence[Model], staging: str, replaces: int | None, attempt: int) -> int:
-    """A number for an attempt at a load: the same for who tries the same load again before it has become current.
+    """Return a number for an attempt at a load: the same for the same load until it has become current.
 
     Args:
         load: the load.
@@ -87,7 +87,7 @@ def converted(value: str, before: str, after: str) -> str:
 
 
 def wanted_columns(table: str, landed: Mapping[str, str]) -> dict[str, str]:
-    """Names and types of the columns that staging needs for a file: its own, and those that always stand there."""
+    """Return names and types of the columns that staging needs for a file: its own, and the constant ones."""
     own = dict(zip(free_names(list(landed), STAGING_TAGS), landed.values(), strict=True))
     present = {name.lower() for name in own}
     standing = STANDING_COLUMNS.get(table, {})
@@ -159,7 +159,7 @@ def _timestamp(moment: datetime) -> str:
 
 
 def clustering(columns: Mapping[str, str], key: Sequence[str]) -> list[str]:
-    """The columns that a staging table is clustered by: dataset, version, then its key's as far as they can be."""
+    """Return the columns that a staging table is clustered by: dataset, version, then those of its key."""
     kinds = {name.lower(): (name, type_) for name, type_ in columns.items()}
     own = [kinds[name.lower()] for name in key if name.lower() in kinds]
     return [*_CLUSTERED, *(name for name, type_ in own if type_ in _CLUSTERABLE)][:_MOST_CLUSTERED]
@@ -168,7 +168,7 @@ def clustering(columns: Mapping[str, str], key: Sequence[str]) -> list[str]:
 def rewriting(
     target: str, changed: Mapping[str, tuple[str, str]], clusters: Sequence[str], labels: Mapping[str, str]
 ) -> str:
-    """The statement that puts a table with wider columns in its own place: BigQuery turns no column into text in place.
+    """Return the statement that makes a table anew with wider columns: BigQuery turns none into text in place.
 
     Args:
         target: the table, quoted.

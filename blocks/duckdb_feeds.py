@@ -41,7 +41,7 @@ def build_models(connection: DuckDBPyConnection, models: Sequence[FeedModel]) ->
 
 
 def reading(table: str, columns: Sequence[str]) -> str:
-    """A SELECT of columns of a table, named with its schema; in their order, so that it gives the same each time."""
+    """Return a SELECT of columns of a table, named with its schema, in an order that is the same each time."""
     names = ", ".join(map(quoted, columns))
     source = ".".join(map(quoted, table.split(".")))
     return f"SELECT {names} FROM {source} ORDER BY {', '.join(str(n) for n in range(1, len(columns) + 1))}"  # noqa: S608

@@ -46,7 +46,7 @@ def staging_columns(connection: DuckDBPyConnection, table: str) -> dict[str, str
 
 
 def file_columns(connection: DuckDBPyConnection, table: str, uri: str) -> dict[str, str]:
-    """Names and types of the columns that staging needs for a file: its own, and those that always stand there."""
+    """Return names and types of the columns that staging needs for a file: its own, and the constant ones."""
     own = columns_of(connection, _file(uri))
     own = dict(zip(free_names(list(own), TAGS), own.values(), strict=True))
     present = {name.lower() for name in own}

@@ -200,7 +200,7 @@ class Warehouse(Block, ABC):
 
     @abstractmethod
     def tables(self) -> dict[str, WarehouseTable]:
-        """The tables and views that readers may ask, by the names that queries use: ``warehouse.images``, ``feeds.x``.
+        """Return the tables and views for readers, by the names that queries use, as ``warehouse.images``.
 
         Raises:
             LookbookError: the warehouse cannot be opened or asked.

@@ -37,7 +37,7 @@ async def lock(connection: asyncpg.Connection[asyncpg.Record]) -> None:
 
 
 def entering(schema: str) -> str:
-    """The statement after which bare names are tables of `schema`, be it there or not, until the transaction ends.
+    """Return the statement after which bare names are tables of `schema`, until the transaction ends.
 
     Temporary tables come last: one of a load may have the name of a table of ours.
     """

@@ -116,7 +116,7 @@ def _in_utf8(value: Any) -> Any:  # noqa: ANN401 - any JSON
 
 
 def problem_of(error: Exception) -> Problem:
-    """What is told of an error. Faults of the inside are logged with their texts, which name paths and servers."""
+    """Return what is told of an error; log faults of the inside, whose texts name paths and servers."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, UsageError):

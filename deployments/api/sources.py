@@ -12,7 +12,7 @@ NAMED = ("sample://", "inbox://", "kaggle://", "gs://")
 
 
 def check_source(source: str, config: ApiConfig, *, is_open: bool) -> str:
-    """The source, if it may be ingested. Before the first key it is this machine's own user who asks: for any folder.
+    """Return the source, if it may be ingested. Before the first key the machine's own user asks: any folder may.
 
     Only the worker, whose links it may lead through, can see where it lies: the run is told the roots (`run_roots`).
 
@@ -37,7 +37,7 @@ def check_source(source: str, config: ApiConfig, *, is_open: bool) -> str:
 
 
 def run_roots(source: str, config: ApiConfig) -> list[str]:
-    """The folders in one of which the run has to find the source, links followed; empty: it names no folder, or any."""
+    """Return the folders in which the run has to find the source, links followed; empty: any, or it is no folder."""
     return [] if source.startswith(NAMED) else list(config.source_roots)
 
 

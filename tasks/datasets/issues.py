@@ -31,7 +31,7 @@ ISSUES = (*THRESHOLDS, "odd_size")
 
 
 def issue_columns(images: pa.Table) -> dict[str, pa.Array]:
-    """The columns ``odd_size_score`` and ``is_<issue>_issue`` for each of `ISSUES`, null where there is no score.
+    """Return the columns ``odd_size_score`` and ``is_<issue>_issue`` of each of `ISSUES`; null without a score.
 
     Args:
         images: the scores of `lookbook.tasks.images.issues.SCORES`, ``original_width``, ``original_height``; null for

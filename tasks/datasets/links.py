@@ -16,7 +16,7 @@ def key_order(key: str) -> tuple[int, str]:
 
 
 def canonical_order(key: str, product_of: Mapping[str, str]) -> tuple[bool, int, str]:
-    """The order in which one of several images that are the same is chosen: one that a catalogue row names first.
+    """Return the order in which one of several equal images is chosen: one that a catalogue row names first.
 
     Args:
         key: of an image.

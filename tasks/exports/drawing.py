@@ -118,7 +118,7 @@ def encoded(image: Image.Image, recipe: ExportRecipe) -> bytes:
 
 
 def levels_of(image: Image.Image, recipe: ExportRecipe) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """The levels of an image as float32, shape (channels, height, width): 0 to 1, or as its recipe normalises them."""
+    """Return an image's levels as float32 (channels, height, width): 0 to 1, or as its recipe normalises them."""
     levels = np.asarray(image, np.float32).reshape(image.height, image.width, -1).transpose(2, 0, 1) / np.float32(255)
     last = recipe.steps[-1]
     if isinstance(last, Normalise):

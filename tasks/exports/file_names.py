@@ -77,7 +77,7 @@ def names_by_id(images: Iterable[ImageRow]) -> list[NamedImage]:
 
 
 def file_name(text: str) -> str:
-    """A file name for any text: unsafe characters as percent signs with two digits, a long one cut and hashed."""
+    """Return a file name for any text: unsafe characters as percent escapes, a long one cut and hashed."""
     text = text.encode("utf-8", "backslashreplace").decode()
     name = _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", text) or "%"
     data = name.encode()

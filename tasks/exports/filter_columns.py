@@ -70,7 +70,7 @@ def columns_of(wanted: Filter, display_name: str | None) -> set[str]:
 
 
 def fitted(wanted: Filter, table: pa.Table, display_name: str | None) -> Filter:
-    """The same filter with values of the columns' types, as JSON has them: ``"2012"`` for a whole number is 2012.
+    """Return the same filter with values of the columns' types, as JSON has them: ``"2012"`` becomes 2012.
 
     Args:
         wanted: a filter.

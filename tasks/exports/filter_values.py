@@ -72,7 +72,7 @@ def fitted_value(column: str, kind: pa.DataType, value: Scalar) -> Scalar:
 
 
 def ordered_value(name: str, column: pa.ChunkedArray, value: Scalar) -> Scalar:
-    """What a column's values are put in order beside: as `fitted_value`; beside a text column a number stays one.
+    """Return what a column's values are ordered beside: as `fitted_value`, but a number stays one beside texts.
 
     Raises:
         UsageError: it is none of the column's type, or a number, and the column has texts that are none.

@@ -215,7 +215,7 @@ def all_of(filters: list[Filter]) -> Filter | None:
 
 
 def canonical(wanted: Filter) -> Filter:
-    """The same filter in the one form that all spellings of it share: nesting, order and repeats tell nothing."""
+    """Return the filter in the one form of all its spellings: nesting, order and repeats tell nothing."""
     if isinstance(wanted, Not):
         inner = canonical(wanted.none_of)
         return inner.none_of if isinstance(inner, Not) else Not.model_validate({"not": inner})

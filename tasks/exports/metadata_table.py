@@ -51,7 +51,7 @@ class Metadata:
 
 
 def describe(resolved: Resolved, plan: Plan) -> Metadata:
-    """What is told of the files of an export: the columns that are asked for, or all that any image has a value in."""
+    """Return what is told of an export's files: the columns asked for, or all in which an image has a value."""
     table, asked = plan.table, resolved.request.columns
     columns = [
         name

@@ -69,7 +69,7 @@ def stored_output(resolved: Resolved) -> str:
 
 
 def with_objects(lake: Lake, manifest: Manifest, table: pa.Table, output: str) -> pa.Table:
-    """The table with the columns `KEY`, `DIGEST` and `SIZE`, and ``width`` and ``height`` of the stored image."""
+    """Return the table with `KEY`, `DIGEST`, `SIZE`, and ``width`` and ``height`` of the stored image."""
     if output == ORIGINALS:
         columns = ["original_key", "sha256", "bytes", "original_width", "original_height"]
         found = [table[name] for name in columns]

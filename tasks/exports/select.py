@@ -119,7 +119,7 @@ def _in_order(table: pa.Table, request: ExportRequest) -> pa.Table:
 
 
 def file_names(table: pa.Table) -> pa.ChunkedArray:
-    """A name for the file of each row: its product's key, where that is a plain name and this is its first image.
+    """Return a file name for each row: its product's key, where that is a plain name and this its first image.
 
     Further images have eight digits of their hash behind it, as have products whose keys differ in case alone;
     images without a product, or with a key that is no plain name, are named by their whole hash. No two are equal,

@@ -9,7 +9,7 @@ SUMS = "SHA256SUMS"
 
 
 def wrong_files(folder: Path) -> list[str]:
-    """The names of files that are missing, or have other bytes than SHA256SUMS says; of that file, if it is missing."""
+    """Return the names of files that are missing or differ from SHA256SUMS; that of SHA256SUMS if it is missing."""
     try:
         lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):

@@ -80,7 +80,7 @@ def middle_square(extent: tuple[float, float]) -> tuple[float, float, float, flo
 def resample(
     image: Image.Image, extent: tuple[float, float], size: Size, *, square: bool, speed: str = "fast"
 ) -> Image.Image:
-    """The picture within `extent` of `image`, or its middle square, scaled to `size` pixels by Lanczos' filter."""
+    """Return the part of `image` within `extent`, or its middle square, scaled to `size` by Lanczos' filter."""
     box = middle_square(extent) if square else (0.0, 0.0, *extent)
     return image.resize(size, Image.Resampling.LANCZOS, box, REDUCING_GAP if speed == "fast" else None)
 

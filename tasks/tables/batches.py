@@ -27,7 +27,7 @@ def load_id(context: Context, load: str) -> str:
 
 
 def stage_batch(context: Context, task: str) -> str:
-    """The name of what `task` stages in this run: another one where it, or a task upstream, is defined otherwise."""
+    """Return the name of what `task` stages in this run; another where it, or a task upstream, is changed."""
     pipeline = context.pipeline
     names = sorted({task, *pipeline.upstream(task)})
     extracts = sorted({name for name in names if not pipeline.tasks[name].after})

@@ -39,7 +39,7 @@ class Listed:
 
 
 def list_tables(workspace: Workspace) -> list[dict[str, Any]]:
-    """All tables of lake, warehouse and registry: name, place, kind, columns, partitions, rows, bytes, fresh_at, note.
+    """Return all tables: name, place, kind, columns, partitions, rows, bytes, fresh_at, note.
 
     Rows, bytes and freshness of what lies in the lake are those of its manifests; a warehouse that is being written to
     is not waited for.

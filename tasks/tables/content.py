@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 
 def content_digest(path: Path, leave_out: Sequence[str] = ()) -> int:
-    """The sum of the MD5 hashes of all rows of a Parquet file, each as JSON with its columns in alphabetical order.
+    """Return the sum of the MD5 hashes of a Parquet file's rows, each as JSON with its columns sorted.
 
     Nulls count like missing columns do: a file with a column more that holds nothing has the same digest.
 

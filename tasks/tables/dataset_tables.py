@@ -61,7 +61,7 @@ def register_snapshot(workspace: Workspace, manifest: Manifest, load_id: str, ta
 
 
 def snapshot_entries(lake: Lake, manifest: Manifest, *, with_columns: bool = True) -> list[TableEntry]:
-    """The tables of a snapshot in the lake, as far as its manifest knows them, and their columns if asked for."""
+    """Return the tables of a snapshot that its manifest knows, and their columns if asked for."""
     found = []
     for file in manifest.files:
         if file.rows is not None:

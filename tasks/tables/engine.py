@@ -88,7 +88,7 @@ def local_files(lake: Lake, stage: Stage, scratch: Path) -> list[Path]:
 
 
 def unified(schemas: Sequence[pa.Schema]) -> dict[str, pa.DataType | None]:
-    """The columns of several files in the order in which they first appear, each with the type that holds them all.
+    """Return the columns of several files, in order of appearance, each with the type that holds all its values.
 
     Returns:
         Integers and floats become floats, integers and decimals decimals that hold both; what has no type in common

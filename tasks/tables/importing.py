@@ -48,7 +48,7 @@ def import_pipeline(settings: ImportSettings) -> Pipeline:
 
 
 def import_date(settings: ImportSettings, date: datetime | None, now: datetime) -> datetime:
-    """The date of an import: the one that is given; else today's, where the source's address names parts of it."""
+    """Return the date of an import: the given one; else today's, where the source's address names parts of it."""
     if date is not None:
         return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
     if any(f"{{{part}}}" in settings.source for part in DATE_PARTS):

@@ -83,7 +83,7 @@ class TableManifest(BaseModel):
         return sum(file.size for file in self.files)
 
     def partitions(self) -> list[dict[str, str | int]]:
-        """Each partition's values, null as `NO_VALUE`, and its number of rows; none of a table without partitions."""
+        """Return each partition's values, null as `NO_VALUE`, and its rows' number; none without partitions."""
         if not self.partition_by:
             return []
         counts: dict[tuple[str | None, ...], int] = {}

@@ -27,7 +27,7 @@ Names = set[tuple[str, ...]]
 
 
 def query(workspace: Workspace, sql: str) -> pa.Table:
-    """What a SELECT gives, over tables of the warehouse and of the lake: ``lake.trips``, ``lake.fashion.products``.
+    """Return what a SELECT over warehouse and lake gives, as of ``lake.trips`` and ``lake.fashion.products``.
 
     With a DuckDB warehouse one statement may name both. With BigQuery, one that names tables of the lake runs in
     DuckDB, in its dialect, and names nothing else.

@@ -174,7 +174,7 @@ def _members(plain: Path, listing: _Listing) -> Iterator[tarfile.TarInfo]:
 
 
 def safe_key(name: str) -> tuple[str, Refusal | None]:
-    """The key of an archive's entry: its path without ``.`` parts, and a refusal if it would leave the folder."""
+    """Return the key of an archive's entry: its path without ``.`` parts, and a refusal if it leaves the folder."""
     name = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     parts = name.split("/")
     key = "/".join(part for part in parts if part not in ("", "."))

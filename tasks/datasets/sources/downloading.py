@@ -90,7 +90,7 @@ class Download:
         self._patience = patience
 
     def fetch(self) -> Path:
-        """Where the file lies, downloaded unless it was before. Processes that want the same one wait for each other.
+        """Return where the file lies, downloaded unless it was. Processes that want the same one take turns.
 
         Raises:
             LookbookError: no space, wrong bytes, or what the server refuses.

@@ -68,7 +68,7 @@ def version_of(source: Source) -> str:
 
 
 def local_path(uri: str) -> Path | None:
-    """The path of this machine that `uri` names, whether or not it is there; None for ``sample://N`` and ``kaggle://``.
+    """Return the path of this machine that `uri` names, there or not; None for ``sample://`` and ``kaggle://``.
 
     ``inbox://`` is the folder ``inbox`` in the home of whoever asks: a deployment names no path of one machine.
 

@@ -21,7 +21,7 @@ _SPECIAL = [ipaddress.ip_network(each) for each in ("fec0::/10", "192.88.99.0/24
 
 
 def is_public(address: Address) -> bool:
-    """Whether anybody on the internet has this address: none of a private network, of this machine, of a group."""
+    """Return whether this is a public address: none of a private network, of this machine, of a group."""
     return all(
         each.is_global
         and not (each.is_multicast or each.is_reserved)

@@ -50,7 +50,7 @@ def read_parquet(path: Path, address: str) -> Iterator[Piece]:
 
 
 def plain(table: pa.Table) -> pa.Table:
-    """The table with scalar columns only: structs are flattened, lists and maps become JSON, dictionaries values."""
+    """Return the table with scalar columns: structs are flattened, lists and maps JSON, dictionaries values."""
     names: list[str] = []
     columns: list[pa.ChunkedArray] = []
     for name, column in zip(table.column_names, table.columns, strict=True):

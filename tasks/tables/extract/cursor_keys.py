@@ -46,7 +46,7 @@ def kind_of(column: pa.ChunkedArray, name: str) -> CursorKind | None:
 
 
 def keys_of(column: pa.ChunkedArray, kind: CursorKind) -> pa.Array:
-    """The values as float64 (numbers) or int64 (times); null where there is none, or it says nothing of this kind."""
+    """Return the values as float64 (numbers) or int64 (times); null where there is none of this kind."""
     found = column.type
     if pa.types.is_string(found):
         return _of_text(column, kind)

@@ -32,7 +32,7 @@ def split_pattern(path: str) -> tuple[str, str]:
 
 @lru_cache
 def compiled(pattern: str) -> re.Pattern[str]:
-    """What matches relative paths: ``*`` takes no slash, ``**`` any folders, neither a name that starts with a dot.
+    """Return what matches relative paths: ``*`` takes no slash, ``**`` any folders, neither a hidden name.
 
     Raises:
         LookbookError: its brackets make no sense.

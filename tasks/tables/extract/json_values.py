@@ -15,7 +15,7 @@ class AmbiguousNameError(ValueError):
 
 
 def flat(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of an object by their names; an object in it has no name of its own, and without values no column.
+    """Return the values of an object by their names; an object in it gives its values, and none of its own.
 
     Raises:
         AmbiguousNameError: as for ``{"a": {"b": 1}, "a__b": 2}``.

@@ -34,7 +34,7 @@ class Edge(NamedTuple):
 
 
 def link_edges(nodes: Mapping[str, Nodes], links: Iterable[Link], problems: list[str], left_out: LeftOut) -> list[Edge]:
-    """The foreign keys of which the other row is there; the rest is counted among the `problems` and `left_out`."""
+    """Return the foreign keys whose other row is there; count the rest in `problems` and `left_out`."""
     edges = []
     for link in links:
         found = nodes[link.source].foreign[link.by]

@@ -95,7 +95,7 @@ def filled(connection: DuckDBPyConnection, columns: Iterable[Incoming]) -> dict[
 def inferred_types(
     connection: DuckDBPyConnection, columns: Iterable[Incoming], keys: Collection[str] = ()
 ) -> dict[str, str]:
-    """The type of each of some columns; of delimited text, what all its values are: a number, a truth value, a time.
+    """Return the type of each of some columns; of delimited text, the one that all its values have.
 
     Args:
         connection: with the rows.

@@ -59,7 +59,7 @@ class Pipeline(Strict):
             yield f"tasks.{name}.skip_unchanged: it is for tasks that extract"
 
     def rows_before(self, name: str) -> list[str]:
-        """The tasks in a task's `after` whose results it takes; loads, models and graphs stand there for order only."""
+        """Return the tasks in `after` whose results a task takes; loads, models and graphs only come before it."""
         known = [before for before in self.tasks[name].after if before in self.tasks]
         return [one for one in known if isinstance(self.tasks[one], ExtractTask | SqlTask | PythonTask)]
 

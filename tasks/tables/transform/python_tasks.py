@@ -89,7 +89,7 @@ class _Calls:
         return list(dict.fromkeys(named))
 
     def return_rows(self) -> bool:
-        """Whether the function returns rows: the first call tells. One that is not called returns none of them."""
+        """Return whether the function returns rows, as its first call tells; one that is not called does not."""
         called = [group for group in self._groups if self._has_rows(group)]
         self._first = [self._call(called[0])] if called else []
         return not called or self._is_rows(self._first[0])

@@ -94,7 +94,7 @@ def _compared(
 def _comparison_sql(
     store: Store, load: SnapshotLoad, version: int, one: _Comparison, relations: Mapping[str, Relation]
 ) -> str:
-    """Rows that are wanted more, or less, often than they stand there; a row is compared as one JSON text.
+    """Return rows that are wanted more, or less, often than they stand there; a row is compared as one JSON text.
 
     Rows without a version are none of ours: they should not be there. Those of other versions are what a load left
     that never ended; no view shows them, and the next load removes them.

@@ -165,7 +165,7 @@ def _partition(model: FeedModel, columns: Mapping[str, str]) -> str:
 
 
 def _failures(build: _Build, model: FeedModel, columns: Mapping[str, str]) -> list[FailedTest]:
-    """The tests of a model that fail."""
+    """Return the tests of a model that fail."""
     tests = tests_of(model, columns)
 
     def run(test: ModelTest) -> list[tuple[str, int, int]]:
@@ -181,7 +181,7 @@ def _failures(build: _Build, model: FeedModel, columns: Mapping[str, str]) -> li
 
 
 def _to_see(build: _Build, test: ModelTest) -> str:
-    """A SELECT of what breaks a test over the loaded tables, as readers may run it."""
+    """Return a SELECT of what breaks a test over the loaded tables, as readers may run it."""
     needed = model_sql.needed(model_sql.names_read(test.failing), build.reads)
     parts = [f"{quoted(name)} AS ({select})" for name, select in build.selects.items() if name in needed]
     return f"WITH {', '.join(parts)} {model_sql.placed(test.failing, build.as_written, 'bigquery')}"

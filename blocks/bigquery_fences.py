@@ -77,7 +77,7 @@ def _raising(fences: str, held: Mapping[str, int]) -> str:
 
 
 def _standing(store: Store) -> dict[str, int]:
-    """The fences as they stand; listing them bills nothing."""
+    """Return the fences as they stand; listing them bills nothing."""
     table = store.table(store.staging, FENCES)
     rows = store.client.list_rows(table, retry=store.retry, timeout=REQUEST_SECONDS) if table is not None else ()
     return {row["name"]: row["counter"] for row in rows}

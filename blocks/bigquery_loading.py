@@ -135,7 +135,7 @@ def _insert(
 
 
 def _counted(store: Store, load: SnapshotLoad, version: int, names: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """For each table the dataset's rows of this version, and those of all others."""
+    """Return for each table the dataset's rows of this version, and those of all others."""
     counts = [
         f"SELECT {sql.literal(name)} AS name, COUNT(CASE WHEN _version = {version} THEN 1 END) AS standing,"  # noqa: S608
         f" COUNT(*) AS total FROM {store.address(store.staging, name)} WHERE dataset = {sql.literal(load.dataset)}"

@@ -133,7 +133,7 @@ class BigQueryWarehouse(Warehouse):
 
     @contextmanager
     def feeding(self) -> Iterator[Store]:
-        """The datasets of staging and of feeds, which are made where they are not there, for who loads feeds."""
+        """Yield the datasets of staging and of feeds, which are made where they are not there, for who loads feeds."""
         with self._store() as store:
             for dataset in (store.staging, self.feeds_dataset):
                 feeds.ensure_dataset(store, dataset)
@@ -146,7 +146,7 @@ class BigQueryWarehouse(Warehouse):
         return self.query(statement)
 
     def _checked(self, store: Store, sql: str) -> QueryJob:
-        """The dry run of a SELECT; anything else is refused."""
+        """Return the dry run of a SELECT; anything else is refused."""
         way_out = _QUERY_HELP.format(warehouse=self.warehouse_dataset)
         if not sql.strip():
             raise LookbookError("The statement gives no rows.", way_out)
@@ -165,7 +165,7 @@ class BigQueryWarehouse(Warehouse):
 
     @staticmethod
     def _is_loaded(store: Store, error: Exception) -> bool:
-        """Whether anything was loaded, where a statement failed because it names what is not there."""
+        """Return whether anything was loaded, where a statement failed because it names what is not there."""
         missing = "Not found: Dataset" in str(error) or "Not found: Table" in str(error)
         return not missing or bool(current_rows(store))
 

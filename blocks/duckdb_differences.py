@@ -58,7 +58,7 @@ def _table(
 def _rows(
     connection: DuckDBPyConnection, load: SnapshotLoad, table: str, columns: list[str], key: tuple[str, ...]
 ) -> list[str]:
-    """What is wrong with single rows: each is compared whole, and as often as it stands there."""
+    """Return what is wrong with single rows: each is compared whole, and as often as it stands there."""
     values = ", ".join(quoted(name) for name in columns)
     name = "concat_ws(':', " + ", ".join(f"coalesce(CAST({quoted(c)} AS VARCHAR), 'null')" for c in key) + ")"
     found = connection.execute(

@@ -67,7 +67,7 @@ def _make(connection: DuckDBPyConnection, model: FeedModel, selects: dict[str, s
 def _failures(
     connection: DuckDBPyConnection, model: FeedModel, test: ModelTest, selects: Mapping[str, str]
 ) -> list[FailedTest]:
-    """The test, if it fails."""
+    """Return the test, if it fails."""
     try:
         found = connection.execute(_in_place(worst(test.failing))).fetchall()
     except _duckdb_error() as error:
@@ -79,7 +79,7 @@ def _failures(
 
 
 def _to_see(test: ModelTest, selects: Mapping[str, str]) -> str:
-    """A SELECT of what breaks a test over the loaded tables, as readers may run it."""
+    """Return a SELECT of what breaks a test over the loaded tables, as readers may run it."""
     reads = {name: model_sql.names_read(select) for name, select in selects.items()}
     needed = model_sql.needed(model_sql.names_read(test.failing), reads)
     parts = [f"{quoted(name)} AS ({select})" for name, select in selects.items() if name in needed]
@@ -106,7 +106,7 @@ def _check_partition(model: FeedModel, columns: Mapping[str, str]) -> None:
 
 
 def _in_place(sql: str) -> str:
-    """A SELECT in which bare names are tables of feeds."""
+    """Return a SELECT in which bare names are tables of feeds."""
     return model_sql.placed(sql, lambda schema, name: (schema or _SCHEMA, name))
 
 

@@ -48,7 +48,7 @@ def attach(connection: DuckDBPyConnection, views: Views) -> None:
 
 @contextmanager
 def answer(connection: DuckDBPyConnection, sql: str) -> Iterator[DuckDBPyRelation]:
-    """What a statement gives, not fetched yet.
+    """Yield what a statement gives, not fetched yet.
 
     Raises:
         LookbookError: it failed, now or when it was fetched; with the engine's message.

@@ -109,7 +109,7 @@ class DuckDBWarehouse(Warehouse):
 
     @contextmanager
     def feeding(self, memory: str) -> Iterator[DuckDBPyConnection]:
-        """A connection for the tables of feeds, with an open transaction: committed at the end, or given up.
+        """Yield a connection for the tables of feeds, with an open transaction: committed at the end, or given up.
 
         The file is closed to all others meanwhile. Statements may read files of this machine.
 
@@ -126,7 +126,7 @@ class DuckDBWarehouse(Warehouse):
 
     @contextmanager
     def reading_feeds(self) -> Iterator[DuckDBPyConnection | None]:
-        """A connection that only reads, and no other file; None where nothing was loaded yet."""
+        """Yield a connection that only reads, and no other file; None where nothing was loaded yet."""
         if not self.path.exists():
             yield None
             return
@@ -135,14 +135,14 @@ class DuckDBWarehouse(Warehouse):
 
     @contextmanager
     def _found(self, sql: str) -> Iterator[DuckDBPyRelation]:
-        """What a statement gives, not fetched yet."""
+        """Yield what a statement gives, not fetched yet."""
         self._check_there()
         with self._opened(read_only=True, config=_SEALED) as connection, answer(connection, sql) as found:
             yield found
 
     @contextmanager
     def reading(self, views: Views) -> Iterator[DuckDBPyConnection]:
-        """A connection for a user's statement over the warehouse and over views of other files.
+        """Yield a connection for a user's statement over the warehouse and over views of other files.
 
         It reaches the warehouse's file and those of the views. One that finds the file taken waits, as in `query`.
 
@@ -199,7 +199,7 @@ class DuckDBWarehouse(Warehouse):
 
     @contextmanager
     def _writing(self) -> Iterator[DuckDBPyConnection]:
-        """A connection with an open transaction: committed at the end, given up when anything is raised.
+        """Yield a connection with an open transaction: committed at the end, given up when anything is raised.
 
         The file lets nobody else write from here on: a run that has lost a lease by now learns it here.
         """
@@ -256,7 +256,7 @@ class DuckDBWarehouse(Warehouse):
 
 
 def _holder(message: str) -> str | None:
-    """Who has the file open, by DuckDB's message; None when the message is about something else."""
+    """Return who has the file open, by DuckDB's message; None when the message is about something else."""
     # DuckDB: "Conflicting lock is held in /usr/bin/python3.11 (PID 7581)", with "by user …" for another user's.
     if "Could not set lock" in message:
         named = re.search(r"lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)", message)
@@ -268,5 +268,5 @@ def _holder(message: str) -> str | None:
 
 
 def _is_loaded(connection: DuckDBPyConnection) -> bool:
-    """Whether a load was ever committed to this file."""
+    """Return whether a load was ever committed to this file."""
     return staging.staging_columns(connection, "current_snapshot") is not None

@@ -118,7 +118,7 @@ def check_columns(model: FeedModel, columns: Mapping[str, str]) -> None:
 
 
 def _named(model: FeedModel) -> list[tuple[str, str]]:
-    """Each column that the spec of a model names, with the place where it does."""
+    """Return each column that the spec of a model names, with the place where it does."""
     named = [("key", name) for name in model.key]
     named += [("partition_by", model.partition_by)] if model.partition_by else []
     named += [("tests.unique", name) for names in model.unique for name in names]

@@ -86,7 +86,7 @@ def _out_of_reach(bucket: str, error: BaseException) -> OutOfReachError:
 
 
 def _told(error: BaseException) -> str:
-    """What went wrong in a few words: the messages of clients hold addresses and whole bodies."""
+    """Return what went wrong in a few words: the messages of clients hold addresses and whole bodies."""
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None) or getattr(error, "code", None)
     return f"status {int(status)}" if status else type(error).__name__

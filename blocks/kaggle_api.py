@@ -96,7 +96,7 @@ class KaggleDatasets:
     def opened(
         self, owner: str, name: str, version: int, file: str = "", start: int = 0, validator: str = ""
     ) -> Iterator[RemoteFile]:
-        """A file of a version, or all of them as one archive, while the block runs.
+        """Yield a file of a version, or all of them as one archive, while the block runs.
 
         Args:
             owner: whose dataset.
@@ -154,7 +154,7 @@ def _client(session: requests.Session) -> KaggleClient:
 
 
 def _described(response: requests.Response, what: str, start: int = 0, size: int = 0) -> RemoteFile:
-    """What the headers of a file say. `size`: of the whole file, where this is its rest."""
+    """Return what the headers of a file say. `size`: of the whole file, where this is its rest."""
     length = response.headers.get("Content-Length", "")
     if not length.isdigit() or (start and response.headers.get("Content-Range") != f"bytes {start}-{size - 1}/{size}"):
         raise TransientError(f"{what}: Kaggle's storage does not say which bytes it sends")

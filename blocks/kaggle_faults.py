@@ -50,7 +50,7 @@ def _lasting(status: int, problem: str, what: str, logged_in: bool) -> LookbookE
 
 
 def _message(response: requests.Response) -> str:
-    """What the server says in its JSON; never the reason that requests makes up, which names the address."""
+    """Return what the server says in its JSON; never the reason that requests makes up, which names the address."""
     try:
         said = response.json()["message"]
     except (ValueError, KeyError, TypeError):
@@ -59,7 +59,7 @@ def _message(response: requests.Response) -> str:
 
 
 def _wait(response: requests.Response) -> float | None:
-    """Seconds of a Retry-After header, which holds them or a date (RFC 9110, 10.2.3)."""
+    """Return seconds of a Retry-After header, which holds them or a date (RFC 9110, 10.2.3)."""
     said = response.headers.get("Retry-After", "")
     if said.isdigit():
         return float(said)

@@ -76,7 +76,7 @@ def _duplicates(model: str, names: tuple[str, ...]) -> str:
 
 
 def _nulls(model: FeedModel, column: str, columns: Mapping[str, str]) -> str:
-    """Rows without a value, told by the rest of their key, else by their first columns."""
+    """Return rows without a value, told by the rest of their key, else by their first columns."""
     others = [name for name in model.key if name.lower() != column.lower()]
     others = others or [
         name for name in columns if name.lower() not in {column.lower(), (model.surrogate_key or "").lower()}

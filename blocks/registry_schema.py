@@ -76,7 +76,7 @@ def _schemas(lake: Lake | None) -> list[str]:
 
 
 async def _standing(connection: Connection) -> asyncpg.Record | None:
-    """The step and the lake of the current schema; None before there was such a table."""
+    """Return the step and the lake of the current schema; None before there was such a table."""
     try:
         async with connection.transaction():
             return await connection.fetchrow("SELECT version_num, (SELECT id FROM lake) AS lake FROM alembic_version")

@@ -33,7 +33,7 @@ missing: list[str] = []
 
 
 def _kinds(paths: tuple[str, ...]) -> Any:  # noqa: ANN401 - a union of classes
-    """The union of the classes that can be imported."""
+    """Return the union of the classes that can be imported."""
     found = []
     for path in paths:
         module, _, name = path.partition(":")
@@ -148,7 +148,7 @@ def _unusable(name: str, faults: str) -> LookbookError:
 
 
 def _faults(error: BaseException) -> str:
-    """Each fault with the field that has it, without what was given there: that may be a secret."""
+    """Return each fault with the field that has it, without what was given there: that may be a secret."""
     if not isinstance(error, ValidationError):
         return type(error).__name__
     faults = error.errors(include_input=False, include_url=False, include_context=False)

@@ -110,7 +110,7 @@ def _check_home_of_worker() -> None:
 
 
 def _load_saved(name: str) -> Workspace | None:
-    """The workspace that is saved under `name`, with the faults of the API named."""
+    """Return the workspace that is saved under `name`, with the faults of the API named."""
     from prefect.exceptions import PrefectHTTPStatusError  # noqa: PLC0415
 
     from lookbook.blocks.saved_workspace import load  # noqa: PLC0415 - imports the classes of every kind

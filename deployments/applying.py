@@ -143,7 +143,7 @@ def _schedule(client: SyncPrefectClient, identity: UUID, found: list[dict[str, A
 
 
 def _same(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Whether two schedules are one: the API writes times in its own way."""
+    """Return whether two schedules are one: the API writes times in its own way."""
     from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 
     kind = CronSchedule if "cron" in wanted else IntervalSchedule

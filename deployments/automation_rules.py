@@ -129,7 +129,7 @@ def _silent(silence: timedelta) -> EventTrigger:
 
 
 def _unheard(silence: timedelta) -> EventTrigger:
-    """A process died between its start and its first heartbeat, which comes seconds after.
+    """Return a process died between its start and its first heartbeat, which comes seconds after.
 
     Of runs of deployments alone: those are told to send heartbeats, others need not.
     """
@@ -142,7 +142,7 @@ def _unended(silence: timedelta) -> EventTrigger:
 
 
 def _unstarted(silence: timedelta) -> EventTrigger:
-    """A worker claimed a run and died before it started it: there is no process, and so no heartbeat is missed.
+    """Return a worker claimed a run and died before it started it: there is no process, and so no heartbeat is missed.
 
     Of runs of deployments alone: no worker would ever take another one.
     """
@@ -167,7 +167,7 @@ def _missing(
 
 
 def _crashed_once(flows: list[str]) -> EventTrigger:
-    """A run of a deployment crashed in its first try. The second try counts 2: there is no third."""
+    """Return a run of a deployment crashed in its first try. The second try counts 2: there is no third."""
     return EventTrigger(
         expect={"prefect.flow-run.Crashed"},
         match={"prefect.resource.id": "prefect.flow-run.*", "prefect.run-count": ["0", "1"]},
@@ -176,14 +176,14 @@ def _crashed_once(flows: list[str]) -> EventTrigger:
 
 
 def _anew() -> ChangeFlowRunState:
-    """A run that never started, for the next free worker."""
+    """Return a run that never started, for the next free worker."""
     return ChangeFlowRunState(
         state=StateType.SCHEDULED, name="AwaitingRetry", message="Its worker died before it started.", force=True
     )
 
 
 def _again() -> ChangeFlowRunState:
-    """The same run, with the same parameters, for the next free worker: as the button Retry of the UI does."""
+    """Return the same run, with the same parameters, for the next free worker: as the button Retry of the UI does."""
     return ChangeFlowRunState(
         state=StateType.SCHEDULED, name="AwaitingRetry", message="It crashed: once more.", force=True
     )

@@ -70,7 +70,7 @@ def put(client: SyncPrefectClient, rule: Rule, done: Deployed) -> None:
 
 
 def _content(automation: AutomationCore) -> dict[str, Any]:
-    """What an automation says, without what the server adds to it."""
+    """Return what an automation says, without what the server adds to it."""
     from prefect.events.schemas.automations import AutomationCore
 
     core = AutomationCore.model_validate(automation.model_dump(mode="json"))
@@ -92,7 +92,7 @@ def _deployment(client: SyncPrefectClient, name: str) -> UUID:
 
 
 def _notification_block(client: SyncPrefectClient, name: str) -> UUID | None:
-    """The block of this name, of whatever type, that can notify."""
+    """Return the block of this name, of whatever type, that can notify."""
     wanted = {"block_documents": {"name": {"any_": [name]}}, "include_secrets": False}
     for document in client.request("POST", "/block_documents/filter", json=wanted).json():
         if "notify" in document["block_schema"]["capabilities"]:

@@ -301,7 +301,7 @@ def _home_of(workspace: str) -> str:
 
 
 def _commands(debug: bool) -> Any:  # noqa: ANN401 - a module
-    """The commands' work, with Prefect's settings in place before anything imports Prefect."""
+    """Return the commands' work, with Prefect's settings in place before anything imports Prefect."""
     from lookbook.blocks.settings import read_settings
     from lookbook.deployments import commands, prefect_environment
 

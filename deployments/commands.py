@@ -91,7 +91,7 @@ def datasets(workspace: str) -> list[dict[str, Any]]:
 
 
 def _dataset_row(lake: Lake, name: str) -> dict[str, Any]:
-    """One dataset; a damaged one is listed with its fault and hides no other."""
+    """Return one dataset; a damaged one is listed with its fault and hides no other."""
     from lookbook.tasks.datasets.manifest import require_published
 
     row: dict[str, Any] = dict.fromkeys(("snapshot", "created_at", "images", "rows", "fault"))

@@ -75,7 +75,7 @@ def deploy_pipelines(*, prune: bool = False) -> Deployed:
 
 @contextmanager
 def connected() -> Iterator[SyncPrefectClient]:
-    """A client of a server that is new enough; what goes wrong with it is told by name."""
+    """Yield a client of a server that is new enough; what goes wrong with it is told by name."""
     from prefect.client.orchestration import get_client
 
     with _faults_named(), get_client(sync_client=True) as client:

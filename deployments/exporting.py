@@ -206,7 +206,7 @@ def _filter_in(path: Path | None) -> Filter | None:
 
 
 def _recipe(recipe: str) -> Any:  # noqa: ANN401 - a name, or a recipe
-    """A recipe's name, or the recipe in a file."""
+    """Return a recipe's name, or the recipe in a file."""
     from lookbook.tasks.exports.recipes import read_export_recipe
 
     is_file = recipe.lower().endswith((".yaml", ".yml", ".json")) or "/" in recipe

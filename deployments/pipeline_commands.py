@@ -168,7 +168,7 @@ def schema(
 
 
 def _work(debug: bool, module: str = "pipeline_work") -> Any:  # noqa: ANN401 - a module
-    """The commands' work, with Prefect's settings in place before anything imports Prefect."""
+    """Return the commands' work, with Prefect's settings in place before anything imports Prefect."""
     from importlib import import_module
 
     from lookbook.blocks.settings import read_settings

@@ -93,7 +93,7 @@ def import_table(parameters: dict[str, Any], date: str | None, *, debug: bool) -
 
 
 def _absolute(source: str) -> str:
-    """A path of this folder as one that holds in another, too."""
+    """Return a path of this folder as one that holds in another, too."""
     if "://" in source or source.startswith("connector:"):
         return source
     path = Path(source).expanduser()

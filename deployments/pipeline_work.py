@@ -94,7 +94,7 @@ def validate_orchestrations() -> dict[str, Any]:
 
 
 def _checked(checks: Sequence[tuple[str, Callable[[], object]]]) -> dict[str, Any]:
-    """What is valid, and all that is wrong with the rest."""
+    """Return what is valid, and all that is wrong with the rest."""
     from dataclasses import asdict
 
     from lookbook.tasks.tables.spec.problems import SpecError

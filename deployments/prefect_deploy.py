@@ -52,7 +52,7 @@ def deployment_names() -> list[str]:
 
 
 def _entries() -> dict[str, dict[str, Any]]:
-    """What prefect.yaml says of each deployment, by its name."""
+    """Return what prefect.yaml says of each deployment, by its name."""
     entries = yaml.safe_load(prefect_file().read_text(encoding="utf-8"))["deployments"]
     return {f"{_flow_name(entry['entrypoint'])}/{entry['name']}": entry for entry in entries}
 
@@ -79,7 +79,7 @@ def _flow_name(entrypoint: str) -> str:
 
 
 def _state(client: SyncPrefectClient, name: str) -> dict[str, Any] | None:
-    """A deployment as the server has it, without what changes by itself; None where it is missing."""
+    """Return a deployment as the server has it, without what changes by itself; None where it is missing."""
     from prefect.exceptions import ObjectNotFound
 
     try:

@@ -47,7 +47,7 @@ def prepare_server(home: Path, *, debug: bool) -> str:
 
 
 def _answers(url: str) -> bool:
-    """Whether a server answers; a busy one may need a while."""
+    """Return whether a server answers; a busy one may need a while."""
     for seconds in LOOKS:
         if prefect_server.answers(url, seconds):
             return True

@@ -154,7 +154,7 @@ class WorkerProcess:
                 client.request("POST", "/flow_runs/{id}/set_state", path_params={"id": run["id"]}, json=body)
 
     def _is_online(self) -> bool:
-        """Whether the server knows it."""
+        """Return whether the server knows it."""
         from prefect.client.orchestration import get_client
 
         body: Any = {"workers": {"status": {"any_": ["ONLINE"]}}}
@@ -178,7 +178,7 @@ def signalled(processes: list[psutil.Process], number: signal.Signals) -> list[p
 
 
 def _unended_runs(client: SyncPrefectClient) -> list[dict[str, Any]]:
-    """All runs that some worker took and that have not ended; the API gives them by the page."""
+    """Return all runs that some worker took and that have not ended; the API gives them by the page."""
     found: list[dict[str, Any]] = []
     while True:
         seen = {"not_any_": [run["id"] for run in found]}  # an offset would pass over some when others end meanwhile

@@ -149,7 +149,7 @@ def _absolute(path: str) -> Path:
 
 
 def _block(slug: str, name: str, option: str) -> Any:  # noqa: ANN401 - a block of that type
-    """A saved block, whose class Prefect finds by itself.
+    """Return a saved block, whose class Prefect finds by itself.
 
     Raises:
         UsageError: none is saved.

@@ -74,7 +74,7 @@ def dispatch(workspace: str, batch: str) -> None:
 
 
 def _start(workspace: str, batch: str, attempt: int) -> FlowRun:
-    """A new run; or, when this attempt was made before (the task was retried), the one of then."""
+    """Return a new run; or, when this attempt was made before (the task was retried), the one of then."""
     name = f"process-batch/{runtime.deployment.name or 'local'}"
     key = f"{runtime.flow_run.id}/{runtime.task_run.id}/{batch}/{attempt}"
     try:
@@ -227,7 +227,7 @@ def _is_worker_online(client: SyncPrefectClient, pool: str) -> bool:
 
 
 def _is_any_under_way(client: SyncPrefectClient, run: FlowRun) -> bool:
-    """Whether a worker is at work on a batch, of this parent or of another one."""
+    """Return whether a worker is at work on a batch, of this parent or of another one."""
     states = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
     found = client.count_flow_runs(
         flow_run_filter=FlowRunFilter(

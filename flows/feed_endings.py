@@ -36,7 +36,7 @@ def telling(name: str, blocks: Sequence[str]) -> Iterator[None]:
 
 
 def _body(name: str, error: Exception) -> str:
-    """What is told: errors of ours name no secret; what others say stays in the log."""
+    """Return what is told: errors of ours name no secret; what others say stays in the log."""
     said = str(error) if isinstance(error, LookbookError) else f"{type(error).__name__}; its log says more."
     return f"{name} failed in {runtime.flow_run.name}.\n{said}\n{runtime.flow_run.ui_url or ''}".strip()
 

@@ -137,7 +137,7 @@ def _download_log() -> Callable[[int, int], None]:
 
 
 def _alone(request: Request) -> AbstractContextManager[None]:
-    """The lease on the dataset: a scheduled run waits for it, somebody who waits is told at once."""
+    """Return the lease on the dataset: a scheduled run waits for it, somebody who waits is told at once."""
     patience = PATIENCE if runtime.deployment.id else 0
     say = get_run_logger().info
     return lease(

@@ -42,7 +42,7 @@ async def _awaited(answer: Awaitable[object]) -> None:
 
 
 def _type_of(client: SyncPrefectClient, name: str) -> str:
-    """The slug of the type of a saved block that can notify.
+    """Return the slug of the type of a saved block that can notify.
 
     Raises:
         LookupError: there is none of this name.

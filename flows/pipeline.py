@@ -24,7 +24,7 @@ from lookbook.tasks.tables.spec.reading import find_spec, read_spec
 
 
 def _run_name() -> str:
-    """The run's name in the UI; where its spec cannot be read, the run itself says why."""
+    """Return the run's name in the UI; where its spec cannot be read, the run itself says why."""
     given = runtime.flow_run.parameters
     try:
         spec = read_spec(find_spec(read_settings().pipelines, given["pipeline"]))

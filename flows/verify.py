@@ -52,7 +52,7 @@ def verify(
 
 
 def _verified(place: Workspace, name: str, mend: bool, everything: bool) -> dict[str, Any]:
-    """One dataset; a fault of one is a difference, and hides no other."""
+    """Return one dataset; a fault of one is a difference, and hides no other."""
     say = get_run_logger().info
     row: dict[str, Any] = {"dataset": name, "snapshot": None, "objects": 0, "repairs": [], "differences": []}
     try:

@@ -144,7 +144,7 @@ def _pg_ctl(server: object, arguments: list[str]) -> None:
 
 
 def _socket_folder(data: Path, home: Path, system_user: str | None) -> Path:
-    """A folder for the socket that only the server's user may enter: access to it is access to the data."""
+    """Return a folder for the socket that only the server's user may enter: access to it is access to the data."""
     folder = data.parent / "socket"
     if len(os.fsencode(folder)) > LONGEST_SOCKET_FOLDER or not _PLAIN_PATH.match(str(folder)):
         folder = Path(tempfile.gettempdir(), f"lookbook-{os.geteuid()}-{_digest(home)}")
@@ -167,7 +167,7 @@ def _postmaster_file(data: Path) -> list[str]:
 
 
 def _is_ours(postmaster: list[str], data: Path) -> bool:
-    """Whether the process of a postmaster file is a PostgreSQL that runs on this data folder."""
+    """Return whether the process of a postmaster file is a PostgreSQL that runs on this data folder."""
     try:
         process = psutil.Process(int(postmaster[0]))
         return process.name().startswith("postgres") and Path(postmaster[1]).samefile(data)
@@ -176,7 +176,7 @@ def _is_ours(postmaster: list[str], data: Path) -> bool:
 
 
 def _digest(home: Path) -> str:
-    """A short name for a home. One made anew in the place of one that was removed has another name."""
+    """Return a short name for a home. One made anew in the place of one that was removed has another name."""
     return hashlib.sha256(os.fsencode(home) + _identity(home / ".id")).hexdigest()[:16]
 
 

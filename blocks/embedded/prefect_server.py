@@ -186,7 +186,7 @@ def stop(home: Path) -> bool:
 
 
 def _recorded(home: Path) -> tuple[psutil.Process | None, int]:
-    """The process that `start` recorded, if it is still the same one, and its port."""
+    """Return the process that `start` recorded, if it is still the same one, and its port."""
     try:
         record = json.loads((home / "prefect" / "server.json").read_text(encoding="utf-8"))
         process = psutil.Process(int(record["pid"]))

@@ -52,7 +52,7 @@ class BodyCheck:
             await self._app(scope, _again(body, receive), send)
 
     async def _read(self, headers: Headers, receive: Receive) -> bytes | None:
-        """The body; None where who sent it has hung up."""
+        """Return the body; None where who sent it has hung up."""
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length[:20]) > self._config.body_bytes:
             raise self._too_large()

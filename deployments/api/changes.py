@@ -96,7 +96,7 @@ def _same(one: object, other: object) -> bool:
 
 
 def _identities(loaded: LoadedSnapshot) -> pa.Array:
-    """What a row is known by: its product, and for further images of it the image, too; repeats are numbered."""
+    """Return what a row is known by: its product, and for further images of it the image, too; repeats are numbered."""
     table = loaded.table
     product = pc.fill_null(table["product_key"], "")
     further = pc.if_else(table["further"], pc.fill_null(table["image_key"], ""), "")
@@ -106,7 +106,7 @@ def _identities(loaded: LoadedSnapshot) -> pa.Array:
 
 
 def _repeats(codes: Iterable[int]) -> Places:
-    """For each row how many before it have the same code."""
+    """Return for each row how many before it have the same code."""
     codes = np.asarray(codes, np.int64)
     order = np.argsort(codes, kind="stable")
     ordered = codes[order]
@@ -118,7 +118,7 @@ def _repeats(codes: Iterable[int]) -> Places:
 
 
 def _places(among: pa.Array, wanted: pa.Array) -> Places:
-    """For each of `wanted` its place among the others, or -1."""
+    """Return for each of `wanted` its place among the others, or -1."""
     return np.asarray(pc.fill_null(pc.index_in(wanted, value_set=among), -1).to_numpy(zero_copy_only=False), np.int64)
 
 

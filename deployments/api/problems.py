@@ -158,7 +158,7 @@ def add_handlers(app: FastAPI) -> None:
 
 
 def _refused(faults: Sequence[Mapping[str, Any]]) -> Problem:
-    """What was sent is left out: it may be a secret in the wrong place."""
+    """Return what was sent is left out: it may be a secret in the wrong place."""
     if any(fault["type"] == "json_invalid" for fault in faults):
         return Problem(400, "no-json", "The body is no JSON.", "Send one JSON document.")
     errors = [
@@ -170,7 +170,7 @@ def _refused(faults: Sequence[Mapping[str, Any]]) -> Problem:
 
 
 def _plain(request: Request, error: HTTPException) -> Problem:
-    """What the framework itself refuses."""
+    """Return what the framework itself refuses."""
     if error.status_code == HTTPStatus.NOT_FOUND:
         return Problem(404, "not-found", "There is nothing under this address.", "See /api/v1/docs.")
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:

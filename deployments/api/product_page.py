@@ -72,7 +72,7 @@ def _image(loaded: LoadedSnapshot, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _alike(loaded: LoadedSnapshot, row: dict[str, Any]) -> list[dict[str, Any]]:
-    """The other images of its group."""
+    """Return the other images of its group."""
     if not row["is_near_duplicates_issue"] and not row["is_exact_duplicates_issue"]:
         return []
     table = loaded.table

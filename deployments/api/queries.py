@@ -149,7 +149,7 @@ def _order(loaded: LoadedSnapshot, sort: tuple[tuple[str, bool], ...]) -> Places
 
 
 def _chosen(loaded: LoadedSnapshot, query: Query) -> Mask | None:
-    """Which rows a query finds; None for all."""
+    """Return which rows a query finds; None for all."""
     masks = [_mask(loaded, each) for each in ([query.base] if query.base else []) + list(query.by_column.values())]
     return None if not masks else np.logical_and.reduce(masks)
 

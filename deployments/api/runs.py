@@ -211,7 +211,7 @@ def _meaning(run: FlowRun) -> Progress:
 
 
 def _plain(time: datetime | None) -> datetime | None:
-    """A time of Python's own class: Prefect's are of another one, which no encoder of JSON knows."""
+    """Return a time of Python's own class: Prefect's are of another one, which no encoder of JSON knows."""
     return datetime.fromtimestamp(time.timestamp(), UTC) if time is not None else None
 
 
@@ -221,7 +221,7 @@ def _seconds(run: FlowRun) -> float:
 
 
 async def _progress(client: PrefectClient, run: FlowRun) -> tuple[float | None, str | None]:
-    """What the flow's own progress artifact says."""
+    """Return what the flow's own progress artifact says."""
     found = await client.read_artifacts(
         artifact_filter=ArtifactFilter(
             flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]), type=ArtifactFilterType(any_=["progress"])

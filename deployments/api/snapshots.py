@@ -179,7 +179,7 @@ class Snapshots:
         return published.manifest
 
     def _manifest(self, dataset: str, snapshot_id: str) -> Manifest | None:
-        """The manifest of a snapshot that another one names; None where it is gone or damaged."""
+        """Return the manifest of a snapshot that another one names; None where it is gone or damaged."""
         key = (dataset, snapshot_id)
         with self._guard:
             found = self._manifests.get(key)

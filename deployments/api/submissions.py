@@ -90,7 +90,7 @@ def digest_of(request: dict[str, Any]) -> str:
 
 
 def _text(request: dict[str, Any]) -> str:
-    """A request as JSON in its own order: that of the sides of a split decides which images each side gets."""
+    """Return a request as JSON in its own order: that of the sides of a split decides which images each side gets."""
     return json.dumps(request)
 
 

@@ -113,7 +113,7 @@ def _patterns(delimiter: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
 
 
 def _fields(text: str, position: int, delimiter: str, looks_like_record: LooksLikeRecord) -> Iterator[_Field]:
-    """The fields of the record that starts at `position`."""
+    """Yield the fields of the record that starts at `position`."""
     quoted, plain = _patterns(delimiter)
     while True:
         match = quoted.match(text, position)
@@ -129,7 +129,7 @@ def _fields(text: str, position: int, delimiter: str, looks_like_record: LooksLi
 
 
 def _swallows(match: re.Match[str], looks_like_record: LooksLikeRecord) -> bool:
-    """Whether a quoted field reaches over lines that look like records of their own."""
+    """Return whether a quoted field reaches over lines that look like records of their own."""
     return any(looks_like_record(line) for line in _LINE_END.split(match[1])[1:])
 
 

@@ -68,7 +68,7 @@ def csv_sheet(key: str, data: bytes, *, is_styles: bool) -> Sheet | None:
 def _overflow_column(
     file: DelimitedFile, keys: set[int | None], whole: set[int | None], *, is_styles: bool
 ) -> int | None:
-    """The last column of text that is no key."""
+    """Return the last column of text that is no key."""
     exact = [record.fields for record in file.records if len(record.fields) == len(file.names)]
     for place in reversed(range(len(file.names))):
         if place in keys or place in whole:
@@ -133,7 +133,7 @@ def _row(table: pa.Table, row: int) -> dict[str, object]:
 def _table(
     key: str, lines: list[int], repaired: list[bool], names: Sequence[str], columns: Sequence[pa.Array]
 ) -> pa.Table:
-    """The own columns, and the values of all columns but the one that names the file."""
+    """Return the own columns, and the values of all columns but the one that names the file."""
     id_column, name_column = find_column(names, ID_NAMES), find_column(names, FILE_NAMES)
     count = len(lines)
     own = [

@@ -94,7 +94,7 @@ def _part(lake: Lake, key: str) -> pa.Table:
 
 
 def _rules(snapshot: Snapshot) -> dict[str, str]:
-    """The rule by which each rejected image was refused, by key."""
+    """Return the rule by which each rejected image was refused, by key."""
     rejected = snapshot.images.filter(pc.equal(snapshot.images.column("outcome"), "rejected"))
     return dict(zip(rejected.column("key").to_pylist(), rejected.column("rule").to_pylist(), strict=True))
 

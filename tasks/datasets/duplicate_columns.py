@@ -50,7 +50,7 @@ def duplicate_columns(
 def _near(
     states: pa.Table, is_original: NDArray[np.bool_], product_of: Mapping[str, str]
 ) -> tuple[Rows, NDArray[np.float64]]:
-    """For each row that of its group's canonical image (else its own), and the distance to that one (else 1)."""
+    """Return for each row that of its group's canonical image (else its own), and the distance to that one (else 1)."""
     perceived = _flags(states.column("phash").is_valid())
     best_first = _canonical_rows(states.column("key"), product_of)
     rows = best_first[(is_original & perceived)[best_first]]
@@ -65,7 +65,7 @@ def _near(
 
 
 def _canonical_rows(keys: pa.ChunkedArray, product_of: Mapping[str, str]) -> Rows:
-    """All rows in the order of `lookbook.tasks.datasets.links.canonical_order`, for millions of them."""
+    """Return all rows in the order of `lookbook.tasks.datasets.links.canonical_order`, for millions of them."""
     named = pc.is_in(keys, value_set=pa.array(product_of.keys(), pa.string()))
     ranked = pa.table({"unnamed": pc.invert(named), "depth": pc.count_substring(keys, "/"), "key": keys})
     order = pc.sort_indices(ranked, sort_keys=[(name, "ascending") for name in ranked.column_names])
@@ -77,7 +77,7 @@ def _flags(values: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
 
 
 def _fixed(column: pa.ChunkedArray, width: int) -> NDArray[np.uint8]:
-    """Values that all have `width` bytes, without the nulls, shape (values, width); of a single chunk no copy.
+    """Return values that all have `width` bytes, without the nulls, shape (values, width); of a single chunk no copy.
 
     Raises:
         ValueError: one has another length.

@@ -69,7 +69,7 @@ def load(workspace: Workspace, manifest: Manifest) -> None:
 
 @contextmanager
 def snapshot_load(workspace: Workspace, manifest: Manifest) -> Iterator[SnapshotLoad]:
-    """The load of a snapshot's Parquet files, where the warehouse can read them.
+    """Yield the load of a snapshot's Parquet files, where the warehouse can read them.
 
     In the lake as they stand, if it can read them there: local files always, a bucket's objects if the warehouse reads
     buckets. Else they are copied to scratch, for as long as the block runs.

@@ -79,7 +79,7 @@ def output_table(drawn: pa.Table, states: pa.Table, known: Known, recipe: Recipe
 
 
 def _first_rows(values: list[str]) -> pa.Array:
-    """The rows in which each value stands first."""
+    """Return the rows in which each value stands first."""
     first: dict[str, int] = {}
     for row, value in enumerate(values):
         first.setdefault(value, row)

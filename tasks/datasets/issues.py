@@ -68,6 +68,6 @@ def _flag(issue: str) -> str:
 
 
 def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
-    """The values, NaN for null."""
+    """Return the values, NaN for null."""
     values: NDArray[np.float64] = pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False)
     return values

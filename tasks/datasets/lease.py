@@ -175,7 +175,7 @@ def wait_until_free(registry: Registry, name: str, patience: float) -> None:
 
 
 def _pauses() -> Iterator[float]:
-    """Seconds between looks: most leases are given back soon."""
+    """Yield seconds between looks: most leases are given back soon."""
     pause = 0.1
     while True:
         yield min(pause, LOOK)

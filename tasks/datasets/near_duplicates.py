@@ -56,7 +56,7 @@ def group_near_duplicates(hashes: Hashes, levels: NDArray[np.uint8], rows: Rows)
 
 
 def _first_with_signature(levels: NDArray[np.uint8], rows: Rows) -> Rows:
-    """For each of `rows` the place of the first that has the same signature."""
+    """Return for each of `rows` the place of the first that has the same signature."""
     words = levels.view(np.uint64)
     weights = np.random.default_rng(0).integers(0, 2**64, words.shape[1], np.uint64) | np.uint64(1)
     sums = np.zeros(len(levels), np.uint64)
@@ -73,7 +73,7 @@ def _first_with_signature(levels: NDArray[np.uint8], rows: Rows) -> Rows:
 
 
 def _confirmed_pairs(hashes: Hashes, signatures: Signatures, rows: Rows) -> tuple[Rows, Rows, Levels]:
-    """Pairs of places in `hashes` that are near duplicates, each once, sorted, with their distances."""
+    """Return pairs of places in `hashes` that are near duplicates, each once, sorted, with their distances."""
     # Where more have one hash than can be compared, those of like brightness are.
     by_light = np.lexsort((np.arange(len(hashes)), signatures.means[rows, 0]))
     none = np.zeros(0, np.int64)
@@ -91,7 +91,7 @@ def _confirmed_pairs(hashes: Hashes, signatures: Signatures, rows: Rows) -> tupl
 
 
 def _gathered(pairs: Iterator[tuple[Rows, Rows]]) -> Iterator[tuple[Rows, Rows]]:
-    """The same pairs in fewer, larger arrays."""
+    """Yield the same pairs in fewer, larger arrays."""
     ones: list[Rows] = []
     others: list[Rows] = []
     held = 0

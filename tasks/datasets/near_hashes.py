@@ -53,7 +53,7 @@ def near_pairs(hashes: Hashes, window: int = WINDOW, most: int = MOST_CANDIDATES
 
 
 def _turned(hashes: Hashes, by: int) -> Hashes:
-    """The hashes with `by` bits turned from the low end to the high: the next band comes to stand lowest."""
+    """Return the hashes with `by` bits turned from the low end to the high: the next band comes to stand lowest."""
     if not by:
         return hashes
     return (hashes >> np.uint64(by)) | (hashes << np.uint64(64 - by))
@@ -62,7 +62,7 @@ def _turned(hashes: Hashes, by: int) -> Hashes:
 def _pairs_of_table(
     turned: Hashes, base: Rows, bit: int, window: int, taken: Rows, most: int
 ) -> Iterator[tuple[Rows, Rows]]:
-    """The pairs that differ within the lowest band in `bit` alone (for bit 0: in nothing, too)."""
+    """Yield the pairs that differ within the lowest band in `bit` alone (for bit 0: in nothing, too)."""
     keys = (turned & np.uint64(0xFFFF ^ 1 << bit)).astype(np.uint16)
     order = np.argsort(keys, kind="stable")  # by radix; within a run the order of the other bits stays
     table, rows, runs = turned[order], base[order], _run_lengths(keys[order])
@@ -87,7 +87,7 @@ def _pairs_of_table(
 
 
 def _run_lengths(keys: NDArray[np.uint16]) -> Rows:
-    """For each place in a sorted array, how many have its key."""
+    """Return for each place in a sorted array, how many have its key."""
     starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1]))) if len(keys) else np.zeros(0, np.int64)
     lengths = np.diff(np.append(starts, len(keys)))
     return np.repeat(lengths, lengths)

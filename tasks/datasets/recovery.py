@@ -50,6 +50,6 @@ def _read(lake: Lake, key: str, recipe: Recipe) -> pa.Table | None:
 
 
 def _that_hold(table: pa.Table, contents: set[str]) -> pa.Table:
-    """Rows that say "as published" hold only while that content is published."""
+    """Return rows that say "as published" hold only while that content is published."""
     rows = zip(table.column("status").to_pylist(), table.column("sha256").to_pylist(), strict=True)
     return table.filter(pa.array([status != "same" or sha256 in contents for status, sha256 in rows], pa.bool_()))

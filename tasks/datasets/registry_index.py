@@ -119,6 +119,6 @@ def _compare(
 
 
 def _rows(table: pa.Table, columns: list[str]) -> Iterator[tuple[Any, ...]]:
-    """Rows as PostgreSQL keeps them: its text holds no NUL."""
+    """Yield rows as PostgreSQL keeps them: its text holds no NUL."""
     for values in zip(*(table.column(name).to_pylist() for name in columns), strict=True):
         yield tuple(v.replace("\x00", "\ufffd") if isinstance(v, str) else v for v in values)

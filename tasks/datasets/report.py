@@ -85,13 +85,13 @@ def _environment() -> Environment:
 
 
 def _script_hash(page: Environment) -> str:
-    """The hash by which the content security policy knows the page's own script."""
+    """Return the hash by which the content security policy knows the page's own script."""
     script = page.get_template("report.js").render()
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _figures(data: ReportData) -> list[tuple[str, str]]:
-    """The few numbers beside the books, as (label, value)."""
+    """Return the few numbers beside the books, as (label, value)."""
     loaded = with_outcome(data.images, "loaded")
     drawn = data.summary.get("outputs", {})
     figures = [("originals kept", report_text.size(pc.sum(column(loaded, "bytes")).as_py() or 0))]

@@ -72,7 +72,7 @@ def _names(keys: list[str]) -> str:
 
 
 def _text(value: object) -> str:
-    """A text in which nothing is Markdown or HTML any more: each such character becomes its entity."""
+    """Return a text in which nothing is Markdown or HTML any more: each such character becomes its entity."""
     plain = html.escape(report_text.cleaned(report_text.shorten(value)), quote=False)
     # Brackets, and the colon and dots of addresses, which would become links.
     return re.sub(r"[\\`*_\[\]|~#!]|:(?=//)", lambda found: f"&#{ord(found[0])};", plain)

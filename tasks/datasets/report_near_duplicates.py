@@ -69,7 +69,7 @@ def near_duplicates(data: ReportData, read_object: ReadObject) -> NearDuplicates
 
 
 def _nearest(images: pa.Table, canonical: str) -> dict[str, float | None]:
-    """The scores of those that are shown, by key; the canonical one comes first, and has none."""
+    """Return the scores of those that are shown, by key; the canonical one comes first, and has none."""
     members = images.filter(pc.equal(images["near_duplicate_of"], canonical))
     nearest = members.sort_by([("near_duplicates_score", "ascending"), ("key", "ascending")])
     shown = nearest.slice(0, MOST_PICTURES - 1)

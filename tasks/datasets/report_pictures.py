@@ -85,7 +85,7 @@ def thumbnails(outputs: pa.Table, hashes: Iterable[str], read_object: ReadObject
 
 
 def _smallest_output(outputs: pa.Table) -> pa.Table:
-    """The rows of the output that thumbnails are taken from."""
+    """Return the rows of the output that thumbnails are taken from."""
     if outputs.num_rows == 0:
         return outputs
     totals = outputs.group_by("output").aggregate([("bytes", "mean")]).to_pylist()
@@ -107,7 +107,7 @@ def _data_uri(content: bytes, key: str) -> str:
 
 
 def _with_groups(images: pa.Table, products: pa.Table) -> tuple[pa.Table, pa.ChunkedArray]:
-    """The images, and for each the category of its product; without one, the folder it lies in."""
+    """Return the images, and for each the category of its product; without one, the folder it lies in."""
     name = named_column(products, GROUP_COLUMNS)
     if name and products.num_rows:
         rows = pc.index_in(images["key"], value_set=products["image_key"])
@@ -116,7 +116,7 @@ def _with_groups(images: pa.Table, products: pa.Table) -> tuple[pa.Table, pa.Chu
 
 
 def _spread(groups: pa.ChunkedArray, hashes: pa.ChunkedArray, keys: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """Rows to show: one of each group in turn, large groups first, then in the order of their groups.
+    """Return rows to show: one of each group in turn, large groups first, then in the order of their groups.
 
     Within a group the order of the hashes decides, which is as good as a draw by lot and never changes.
     """
@@ -135,7 +135,7 @@ def _spread(groups: pa.ChunkedArray, hashes: pa.ChunkedArray, keys: pa.ChunkedAr
 
 
 def _products_of(images: pa.Table, products: pa.Table) -> list[dict[str, Any]]:
-    """The first catalogue row of each image, {} where it has none."""
+    """Return the first catalogue row of each image, {} where it has none."""
     if products.num_rows == 0 or "image_key" not in products.column_names:
         return [{}] * images.num_rows
     rows = pc.index_in(images["key"], value_set=products["image_key"]).to_pylist()

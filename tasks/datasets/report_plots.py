@@ -96,7 +96,7 @@ def counts_of(values: pa.ChunkedArray) -> Counts:
 
 
 def _given(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The values as texts, with a name for nulls and blanks."""
+    """Return the values as texts, with a name for nulls and blanks."""
     texts = pc.fill_null(pc.cast(values, pa.string()), NOT_GIVEN)
     return pc.if_else(pc.equal(pc.utf8_trim_whitespace(texts), ""), NOT_GIVEN, texts)
 
@@ -110,7 +110,7 @@ def _counted(title: str, values: pa.ChunkedArray) -> BarChart | None:
 
 
 def _sorts_into_kinds(values: pa.ChunkedArray) -> bool:
-    """Whether a column has a few values that come back, as kinds do and names don't."""
+    """Return whether a column has a few values that come back, as kinds do and names don't."""
     is_plain = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
     if not (is_plain or pa.types.is_integer(values.type) or pa.types.is_boolean(values.type)):
         return False

@@ -131,7 +131,7 @@ def _image_counts(found: Sequence[SourceFile], images: pa.Table, outputs: pa.Tab
 
 
 def _drawings(outputs: pa.Table | None) -> set[tuple[str, str]]:
-    """The pairs of content and output definition in an outputs table."""
+    """Return the pairs of content and output definition in an outputs table."""
     if outputs is None:
         return set()
     return set(zip(outputs.column("sha256").to_pylist(), outputs.column("output_digest").to_pylist(), strict=True))
@@ -145,7 +145,7 @@ def _row_counts(catalogue: Catalogue, products: pa.Table) -> dict[str, int]:
 
 
 def _drawn(new_parts: Sequence[pa.Table], recipe: Recipe) -> dict[str, int]:
-    """How many files of each output this run drew."""
+    """Return how many files of each output this run drew."""
     counts: Counter[str] = Counter()
     for part in new_parts:
         for outputs in part.column("drawn").to_pylist():

@@ -128,7 +128,7 @@ def take_stock(request: Request) -> Survey:
 
 
 def _is_intact(lake: Lake, manifest: Manifest) -> bool:
-    """Whether a snapshot is whole, and its tables that `_known` does not read are what the manifest lists."""
+    """Return whether a snapshot is whole, and its tables that `_known` does not read are what the manifest lists."""
     try:
         for name in set(TABLES) - {"images", "outputs"}:
             read_table(lake, manifest, name)

@@ -167,7 +167,7 @@ def _mended(mend: Callable[[], None]) -> str:
 
 
 def _older(workspace: Workspace, current: Manifest) -> Iterator[Difference | None]:
-    """One entry for each object of the snapshots before the current one; what several need is read once."""
+    """Yield one entry for each object of the snapshots before the current one; what several need is read once."""
     found = list_snapshots(workspace.lake, current.dataset)
     if found[-1].previous:
         folder = snapshot_folder(current.dataset, found[-1].previous)
@@ -187,7 +187,7 @@ def _older(workspace: Workspace, current: Manifest) -> Iterator[Difference | Non
 
 
 def _exports(workspace: Workspace, dataset: str) -> Iterator[Difference | None]:
-    """One entry for each file of the dataset's finished exports."""
+    """Yield one entry for each file of the dataset's finished exports."""
     from lookbook.tasks.exports.finished import compare_exports  # noqa: PLC0415 - needed only here
 
     for key, fault in compare_exports(workspace.lake, dataset):
@@ -213,13 +213,13 @@ def _read_files(lake: Lake, manifest: Manifest) -> tuple[list[Difference], dict[
 
 
 def _objects(workspace: Workspace, noted: Iterable[Noted]) -> Iterator[Difference | None]:
-    """One entry for each object: a difference, or None where all is well."""
+    """Yield one entry for each object: a difference, or None where all is well."""
     for key, fault, mend in compare_objects(workspace.lake, noted):
         yield Difference(f"lake: {key} {fault}", mend) if fault else None
 
 
 def _needed(workspace: Workspace, manifest: Manifest, tables: dict[str, pa.Table]) -> Iterator[Noted]:
-    """Each object that the snapshot needs: its key, its SHA-256, and what mends it."""
+    """Yield each object that the snapshot needs: its key, its SHA-256, and what mends it."""
     lake, images = workspace.lake, tables["images"]
     kept = images.filter(pc.is_valid(images.column("original_key")))
     columns = (kept.column(name).to_pylist() for name in ("original_key", "sha256", "key"))

@@ -87,7 +87,7 @@ def _rows(packer: Packer, samples: pa.Table) -> pa.Table:
 
 
 def _below(rows: pa.Table, side: str) -> pa.Table:
-    """The rows with their files' names below the folder of the side."""
+    """Return the rows with their files' names below the folder of the side."""
     names = pc.utf8_slice_codeunits(rows["file_name"], len(side) + 1)
     return rows.set_column(0, "file_name", names)
 
@@ -108,7 +108,7 @@ def _without_formulas(rows: pa.Table) -> pa.Table:
 
 
 def _plain(rows: pa.Table) -> pa.Table:
-    """The rows in types that CSV can tell: lists (embeddings) as JSON."""
+    """Return the rows in types that CSV can tell: lists (embeddings) as JSON."""
     for place, name in enumerate(rows.column_names):
         if pa.types.is_nested(rows.schema.field(name).type):
             texts = [None if value is None else json.dumps(value) for value in rows[name].to_pylist()]

@@ -29,7 +29,7 @@ def write_annotations(papers: Papers, place: Place, packer: Packer) -> None:
 
 
 def _names(packer: Packer) -> list[str]:
-    """The categories; one where the catalogue has none."""
+    """Return the categories; one where the catalogue has none."""
     return packer.metadata.classes or ["image"]
 
 
@@ -42,7 +42,7 @@ def _write_all(file: IO[bytes], documents: Iterator[dict[str, Any]], number: int
 
 
 def _described(place: Place, packer: Packer, side: str, number: int) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Each image of a side, and its annotation."""
+    """Yield each image of a side, and its annotation."""
     for done in read_parts(place, [part for part in packer.plan.parts if part.side == side]):
         rows = metadata_rows(packer.metadata, packer.plan, done.samples)
         label = packer.metadata.label_name if packer.metadata.label else None

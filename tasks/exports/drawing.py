@@ -77,7 +77,7 @@ def _scaled(
     pick: Callable[[Box, tuple[int, int]], Image.Image],
     recipe: ExportRecipe,
 ) -> Image.Image:
-    """The part of an image of `size` that a step takes, at the size that it gives."""
+    """Return the part of an image of `size` that a step takes, at the size that it gives."""
     box, target = steps.part_of(size, step, draw_number)
     _check(size, target, recipe)
     image = pick(box, target)

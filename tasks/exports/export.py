@@ -143,7 +143,7 @@ def _books(selection: Selection, counts: Counts) -> dict[str, Any]:
 
 
 def _extensions(packer: Packer) -> list[str]:
-    """The extensions of the files of images."""
+    """Return the extensions of the files of images."""
     if packer.resolved.recipe:
         return [packer.resolved.recipe.extension]
     return sorted({extension_of(key) for key in pc.unique(packer.plan.table[KEY]).to_pylist()})

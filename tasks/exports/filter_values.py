@@ -114,7 +114,7 @@ def _plain(value: bool | float) -> str:
 
 
 def _whole(value: Scalar) -> int | float:
-    """A whole number of 64 bits. A fraction is compared as it is: ``year<2012.5`` means what it says."""
+    """Return a whole number of 64 bits. A fraction is compared as it is: ``year<2012.5`` means what it says."""
     if isinstance(value, bool):
         raise ValueError(value)  # noqa: TRY004 - bad data, not a bad call
     if isinstance(value, str) and _INTEGER.fullmatch(value.strip()):

@@ -115,7 +115,7 @@ _BY_OPERATOR = {
 
 
 def _kind(value: object) -> str:
-    """Which model a filter is of, by the key that only that one has."""
+    """Return which model a filter is of, by the key that only that one has."""
     if isinstance(value, BaseModel):
         found = next((_BY_FIELD[name] for name in type(value).model_fields if name in _BY_FIELD), None)
         return found or _BY_OPERATOR.get(getattr(value, "op", ""), "comparison")
@@ -162,7 +162,7 @@ def check_bounds(value: object) -> object:
 
 
 def _parts(value: object) -> list[Any]:
-    """The filters that a filter combines, as a model or as plain values."""
+    """Return the filters that a filter combines, as a model or as plain values."""
     if isinstance(value, And | Or):
         return list(value.all_of if isinstance(value, And) else value.any_of)
     if isinstance(value, Not):

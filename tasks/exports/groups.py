@@ -67,7 +67,7 @@ def find_groups(rows: Rows) -> Groups:
 
 
 def _components(labels: Labels, links: Sequence[Labels]) -> Labels:
-    """The least label of all rows that links join, by however many steps; -1 links nothing."""
+    """Return the least label of all rows that links join, by however many steps; -1 links nothing."""
     while True:
         before = labels
         for codes in links:
@@ -80,7 +80,7 @@ def _components(labels: Labels, links: Sequence[Labels]) -> Labels:
 
 
 def _codes(column: pa.ChunkedArray) -> Labels:
-    """A number for each value, -1 for null."""
+    """Return a number for each value, -1 for null."""
     coded = column.combine_chunks().dictionary_encode().indices
     return np.asarray(pc.fill_null(coded, -1).to_numpy(zero_copy_only=False), np.int64)
 

@@ -161,7 +161,7 @@ class Model:
             )
 
     def _batch_size(self) -> int:
-        """The declared one, unless the model takes no other than its own."""
+        """Return the declared one, unless the model takes no other than its own."""
         shape = next(each.shape for each in self._session.get_inputs() if each.name == self._input)
         return shape[0] if shape and isinstance(shape[0], int) else self.spec.batch_size
 

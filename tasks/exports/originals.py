@@ -72,7 +72,7 @@ class Original:
         return (size[1], size[0]) if self._turn >= _FIRST_SIDEWAYS else size
 
     def _as_stored(self, box: Box) -> Box:
-        """Where a part of the upright image lies in the stored one (Exif 2.32, tag 0x0112)."""
+        """Return where a part of the upright image lies in the stored one (Exif 2.32, tag 0x0112)."""
         left, top, right, bottom = box
         width, height = self.size
         mirrored = (width - right, top, width - left, bottom)

@@ -79,7 +79,7 @@ class Packer:
         return pa.table([rows, copies, names, keys, *sizes], schema=SAMPLES_SCHEMA)
 
     def _tar(self, packed: pa.Table, samples: Sequence[Sample]) -> bytes:
-        """A shard of WebDataset: the files of a sample share their name up to the first dot."""
+        """Return a shard of WebDataset: the files of a sample share their name up to the first dot."""
         rows = metadata_rows(self.metadata, self.plan, packed)
         numbers = class_numbers(self.metadata, rows[self.metadata.label_name]) if self.metadata.label else None
         told = rows.drop_columns(["file_name"]).to_pylist()
@@ -94,7 +94,7 @@ class Packer:
         return file.getvalue()
 
     def _parquet(self, packed: pa.Table, samples: Sequence[Sample]) -> bytes:
-        """A shard of Parquet with the images in it, and Hugging Face's features in its metadata."""
+        """Return a shard of Parquet with the images in it, and Hugging Face's features in its metadata."""
         rows = metadata_rows(self.metadata, self.plan, packed).drop_columns(["file_name"])
         if self.metadata.label:
             numbers = class_numbers(self.metadata, rows[self.metadata.label_name])

@@ -120,7 +120,7 @@ def _checked(lake: Lake, out: Path) -> Path:
 
 
 def _holds(prepared: Prepared, out: Path) -> bool:
-    """Whether a folder holds this export.
+    """Return whether a folder holds this export.
 
     Raises:
         UsageError: it holds something else.

@@ -95,12 +95,12 @@ def join_rows(images: pa.Table, products: pa.Table) -> Rows:
 
 
 def _first_product(images: pa.Table, products: pa.Table) -> pa.Array:
-    """For each image the place of the first row of its product; null for orphans."""
+    """Return for each image the place of the first row of its product; null for orphans."""
     return pc.index_in(images["product_key"], value_set=products["product_key"])
 
 
 def _beside(products: pa.Table, images: pa.Table, renamed: dict[str, str], further: bool) -> pa.Table:
-    """Rows of the two tables, one beside the other."""
+    """Return rows of the two tables, one beside the other."""
     columns = {name: products[old] for name, old in OF_PRODUCT.items()}
     if further:  # an orphan has no catalogue row, but may be named by a product that this run's limit left out
         columns["product_key"] = images["product_key"]
@@ -112,7 +112,7 @@ def _beside(products: pa.Table, images: pa.Table, renamed: dict[str, str], furth
 
 
 def _catalogue_names(images: pa.Table, products: pa.Table) -> dict[str, str]:
-    """What the catalogue's columns are called among the rows."""
+    """Return what the catalogue's columns are called among the rows."""
     taken = {name.lower() for name in (*images.column_names, *OF_PRODUCT, *OF_IMAGE, *RESERVED)}
     names: dict[str, str] = {}
     for name in catalogue_columns(products):

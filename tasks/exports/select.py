@@ -93,7 +93,7 @@ def _reasons(table: pa.Table) -> pa.Array:
 
 
 def _marked_repeats(contents: pa.ChunkedArray, reasons: pa.ChunkedArray) -> pa.Array:
-    """The reasons, with all but the first row of a content that would be exported marked, too."""
+    """Return the reasons, with all but the first row of a content that would be exported marked, too."""
     open_rows = np.flatnonzero(np.asarray(pc.is_null(reasons).to_numpy(zero_copy_only=False)))
     codes = contents.take(pa.array(open_rows)).combine_chunks().dictionary_encode().indices.to_numpy()
     _, first = np.unique(codes, return_index=True)
@@ -139,7 +139,7 @@ def file_names(table: pa.Table) -> pa.ChunkedArray:
 
 
 def _repeated(names: pa.ChunkedArray) -> pa.Array:
-    """Whether each name is there more than once, whatever the case."""
+    """Return whether each name is there more than once, whatever the case."""
     folded = pc.utf8_lower(names)
     folded = folded.combine_chunks() if isinstance(folded, pa.ChunkedArray) else folded
     codes = folded.dictionary_encode().indices.to_numpy(zero_copy_only=False)

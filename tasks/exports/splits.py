@@ -60,7 +60,7 @@ def choose_sides(
 
 
 def _of_groups(groups: Groups, chosen: NDArray[np.bool_], strata: Sequence[Any]) -> tuple[Side, NDArray[np.int64]]:
-    """The stratum of each group, the most frequent of its chosen rows, and how many of these it has."""
+    """Return the stratum of each group, the most frequent of its chosen rows, and how many of these it has."""
     names = sorted({str(value) for value in strata})
     number = {name: place for place, name in enumerate(names)}
     codes = np.array([number[str(value)] for value in strata], np.int64)

@@ -59,7 +59,7 @@ def _resized(size: tuple[int, int], step: Resize) -> tuple[int, int]:
 
 
 def _middle(size: tuple[int, int], shape: float) -> Box:
-    """The largest part in the middle whose width is `shape` times its height."""
+    """Return the largest part in the middle whose width is `shape` times its height."""
     width, height = min(size[0], size[1] * shape), min(size[1], size[0] / shape)
     left, top = (size[0] - width) / 2, (size[1] - height) / 2
     return left, top, left + width, top + height
@@ -111,7 +111,7 @@ def _jittered(image: Image.Image, step: ColourJitter, draw_number: Callable[[int
 
 
 def _turned_hue(image: Image.Image, turn: float) -> Image.Image:
-    """The hue moved along its circle by a share of it."""
+    """Return the hue moved along its circle by a share of it."""
     hue, saturation, value = image.convert("HSV").split()
     moved = (np.asarray(hue).astype(np.int16) + round(turn * _HUES)) % _HUES
     return Image.merge("HSV", (Image.fromarray(moved.astype(np.uint8)), saturation, value)).convert("RGB")

@@ -127,7 +127,7 @@ def _srgb() -> ImageCms.ImageCmsProfile:
 
 
 def _is_seen(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
-    """Whether a transform changes any of a few thousand colours, spread over all of them, visibly."""
+    """Return whether a transform changes any of a few thousand colours, spread over all of them, visibly."""
     steps = np.arange(0, 256, 17 if mode == "RGB" else 1, dtype=np.uint8)
     colours = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3)
     probe = Image.fromarray(colours if mode == "RGB" else steps.reshape(1, -1))

@@ -118,7 +118,7 @@ def jpeg2000_length(data: bytes) -> int:
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """The boxes of a file, one after the other: their kind, and where their content starts and they end."""
+    """Yield the boxes of a file, one after the other: their kind, and where their content starts and they end."""
     start = 0
     while start + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, start)

@@ -91,7 +91,7 @@ def _landed(lake: Lake, key: str, item: Item) -> Item:
 
 
 def _to_land(item: Item, recipe: Recipe) -> bool:
-    """Whether the bytes of an image are read at all, and lie outside of the lake."""
+    """Return whether the bytes of an image are read at all, and lie outside of the lake."""
     return item.refused is None and item.locator.store != "lake" and item.locator.size <= recipe.max_file_bytes
 
 

@@ -71,7 +71,7 @@ def _has_iptc(image: Image.Image) -> bool:
 
 
 def _read(image: Image.Image) -> tuple[Tags, Tags, Tags]:
-    """The tags of the image itself, of the photo and of its position."""
+    """Return the tags of the image itself, of the photo and of its position."""
     try:
         exif = image.getexif()
     except Exception:  # noqa: BLE001 - damaged EXIF raises anything, and is no reason to refuse an image
@@ -80,7 +80,7 @@ def _read(image: Image.Image) -> tuple[Tags, Tags, Tags]:
 
 
 def _tags(exif: Image.Exif, part: ExifTags.IFD | None) -> Tags:
-    """One directory, tag by tag: one that cannot be read does not take those before it along."""
+    """Return one directory, tag by tag: one that cannot be read does not take those before it along."""
     tags: Tags = {}
     try:
         directory: Any = exif if part is None else exif.get_ifd(part)
@@ -108,7 +108,7 @@ def _named(tags: Tags, names: Mapping[int, str]) -> dict[str, object]:
 
 
 def _plain(value: object) -> object:
-    """A value as JSON takes it: rationals as floats, bytes as hex, what is no number as null."""
+    """Return a value as JSON takes it: rationals as floats, bytes as hex, what is no number as null."""
     match value:
         case str():
             return _clean(value)
@@ -125,7 +125,7 @@ def _plain(value: object) -> object:
 
 
 def _number(value: object) -> float | None:
-    """A finite float, the first one of several; None where there is none."""
+    """Return a finite float, the first one of several; None where there is none."""
     if isinstance(value, tuple):
         value = value[0] if value else None
     if not isinstance(value, int | float | Rational):
@@ -138,7 +138,7 @@ def _number(value: object) -> float | None:
 
 
 def _positive(value: object) -> float | None:
-    """A number above 0: cameras write 0 for what they do not know."""
+    """Return a number above 0: cameras write 0 for what they do not know."""
     number = _number(value)
     return number if number is not None and number > 0 else None
 
@@ -163,7 +163,7 @@ def _text(value: object) -> str | None:
 
 
 def _time(value: object) -> datetime | None:
-    """An EXIF time, ``2010:08:13 16:24:26``; None for anything else, such as ``2010:13:45 …``."""
+    """Return an EXIF time, ``2010:08:13 16:24:26``; None for anything else, such as ``2010:13:45 …``."""
     try:
         return datetime.strptime(str(value)[:19], "%Y:%m:%d %H:%M:%S")  # noqa: DTZ007 - EXIF has no zone
     except ValueError:

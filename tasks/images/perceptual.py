@@ -21,7 +21,7 @@ _FLAT = 1.0  # root mean square, in levels of 255, below which an image is taken
 
 
 def _cosines() -> NDArray[np.float32]:
-    """Rows of the orthonormal DCT-II of `REDUCED_EDGE` points (Ahmed, Natarajan and Rao, 1974)."""
+    """Return rows of the orthonormal DCT-II of `REDUCED_EDGE` points (Ahmed, Natarajan and Rao, 1974)."""
     places = (2 * np.arange(REDUCED_EDGE) + 1) / (2 * REDUCED_EDGE)
     rows = np.cos(np.pi * np.arange(_FREQUENCIES)[:, None] * places) * np.sqrt(2 / REDUCED_EDGE)
     rows[0] /= np.sqrt(2)

@@ -62,7 +62,7 @@ def _from_gamma(image: Image.Image) -> bytes | None:
 
 
 def _primaries(image: Image.Image) -> Primaries:
-    """Those of the cHRM chunk; sRGB's where it is missing, says as much, or is nonsense."""
+    """Return those of the cHRM chunk; sRGB's where it is missing, says as much, or is nonsense."""
     values = image.info.get("chromaticity")
     if not isinstance(values, tuple) or len(values) != 2 * len(_SRGB) or min(values[1::2]) <= 0:
         return _SRGB

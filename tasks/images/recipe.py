@@ -84,7 +84,7 @@ def _default_outputs() -> dict[str, OutputDefinition]:
 
 
 def _shown_outputs() -> dict[str, dict[str, Any]]:
-    """The default outputs as a form shows them: what differs from the defaults of an output."""
+    """Return the default outputs as a form shows them: what differs from the defaults of an output."""
     return {name: output.model_dump(exclude_unset=True) for name, output in _default_outputs().items()}
 
 
@@ -198,7 +198,7 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def _fault(fault: dict[str, Any]) -> str:
-    """What is wrong with one field, for who wrote the file."""
+    """Return what is wrong with one field, for who wrote the file."""
     place = [str(part) for part in fault["loc"]]
     if fault["type"] == "extra_forbidden":
         fields = Recipe.model_fields if len(place) == 1 else OutputDefinition.model_fields

@@ -148,7 +148,7 @@ class _Picture:
         return colour.to_srgb(picked, self._icc)
 
     def _base_is_enough(self, plan: Geometry) -> bool:
-        """Whether the base is so much larger that nothing is lost by starting from it."""
+        """Return whether the base is so much larger that nothing is lost by starting from it."""
         return max(self._base.drawn) >= draw.REDUCING_GAP * max(plan.whole(self.size))
 
     def _from_base(self, plan: Geometry) -> Image.Image:
@@ -167,7 +167,7 @@ class _Picture:
         return draw.turn_upright(image, self._turn)
 
     def _scale(self, size: Size, speed: Speed) -> int:
-        """The scale at which a JPEG is decoded to be drawn at an upright `size`."""
+        """Return the scale at which a JPEG is decoded to be drawn at an upright `size`."""
         return decode.draft_scale(self._format, self._stored, self._swapped(size)) if speed == "fast" else 1
 
     def _pixels(self, scale: int) -> decode.Pixels:

@@ -116,7 +116,7 @@ class Renderer:
 
 @contextmanager
 def _high(*descriptors: int) -> Iterator[list[int]]:
-    """The same beyond those of the standard streams, which are free where this process was started without."""
+    """Yield the same beyond those of the standard streams, which are free where this process was started without."""
     copies = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _STANDARD_STREAMS) for descriptor in descriptors]
     try:
         yield copies

@@ -99,7 +99,7 @@ class Renderers:
         return answer
 
     def _idle_or_new(self) -> Renderer:
-        """One that lives: those that died while they were idle, died of no image."""
+        """Return one that lives: those that died while they were idle, died of no image."""
         with suppress(IndexError):  # other threads take from the same list
             while not (renderer := self._idle.pop()).is_alive():
                 renderer.close()

@@ -89,7 +89,7 @@ def _incremental(context: Context, extract: str) -> Any:  # noqa: ANN401 - anyth
 
 
 def _definition(context: Context, name: str) -> Any:  # noqa: ANN401 - anything that JSON can say
-    """A task as the spec says it, with the digest of the file that it names."""
+    """Return a task as the spec says it, with the digest of the file that it names."""
     task = context.pipeline.tasks[name]
     said: dict[str, Any] = Strict.model_dump(task, mode="json", exclude={"retries", "retry_delay", "timeout"})
     path = None

@@ -78,7 +78,7 @@ def found_tables(workspace: Workspace) -> list[Listed]:
 
 
 def _renamed(entry: TableEntry, feeds_schema: str) -> TableEntry:
-    """An entry under the name that this warehouse's queries have for it: a dataset of BigQuery may have any."""
+    """Return an entry under the name that this warehouse's queries have for it: a dataset of BigQuery may have any."""
     schema, _, table = entry.name.partition(".")
     if (entry.place, schema) != ("warehouse", FEEDS_SCHEMA):
         return entry
@@ -86,7 +86,7 @@ def _renamed(entry: TableEntry, feeds_schema: str) -> TableEntry:
 
 
 def _merged(registered: Listed | None, found: TableEntry, fault: str = "") -> Listed:
-    """What is registered, with what the place says now."""
+    """Return what is registered, with what the place says now."""
     if registered is None:
         return Listed(found, fault or NOT_REGISTERED)
     known = registered.entry
@@ -104,7 +104,7 @@ def _merged(registered: Listed | None, found: TableEntry, fault: str = "") -> Li
 
 
 def _of_lake(lake: Lake) -> Iterator[tuple[TableEntry, str]]:
-    """The tables in the lake, each with its fault, if it has one."""
+    """Yield the tables in the lake, each with its fault, if it has one."""
     for table in lake.folders(FOLDER):
         entry = TableEntry("lake", sql_name(SCHEMAS["lake"], table), "feed", {})
         try:
@@ -140,7 +140,7 @@ def _of_manifest(entry: TableEntry, manifest: TableManifest) -> TableEntry:
 async def _of_registry(
     connection: asyncpg.Connection[asyncpg.Record],
 ) -> tuple[list[TableEntry], list[TableEntry]]:
-    """The entries of the catalogue, and the tables of feeds that lie in the registry's own PostgreSQL."""
+    """Return the entries of the catalogue, and the tables of feeds that lie in the registry's own PostgreSQL."""
     rows = await connection.fetch(
         "SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = $1"
         " ORDER BY table_name, ordinal_position",
@@ -159,7 +159,7 @@ async def _of_registry(
 def _of_warehouse(
     tables: Mapping[Key, Listed], there: Mapping[str, WarehouseTable] | None, readers_schema: str
 ) -> dict[Key, Listed]:
-    """The warehouse's tables; where it could not be asked, what was registered."""
+    """Return the warehouse's tables; where it could not be asked, what was registered."""
     if there is None:
         return {key: Listed(each.entry) for key, each in tables.items() if key[0] == "warehouse"}
     found = {}

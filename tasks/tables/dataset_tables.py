@@ -91,7 +91,7 @@ def parquet_columns(lake: Lake, key: str) -> dict[str, str]:
 
 
 def _counted(workspace: Workspace, names: Iterable[str]) -> Mapping[str, int]:
-    """The rows of views, where counting costs nothing."""
+    """Return the rows of views, where counting costs nothing."""
     parts = [f"SELECT '{name}' AS name, count(*) AS rows FROM {name}" for name in names]  # noqa: S608 - names of ours
     if not parts or not isinstance(workspace.warehouse, DuckDBWarehouse):
         return {}
@@ -100,7 +100,7 @@ def _counted(workspace: Workspace, names: Iterable[str]) -> Mapping[str, int]:
 
 
 def _with(before: TableEntry | None, source: dict[str, JsonValue]) -> list[JsonValue]:
-    """The inputs of a table with those of one dataset in place of what they were."""
+    """Return the inputs of a table with those of one dataset in place of what they were."""
     kept = [one for one in (before.inputs if before else ()) if isinstance(one, dict)]
     return [*(one for one in kept if one.get("dataset") != source["dataset"]), source]
 
@@ -112,7 +112,7 @@ def _sum(inputs: Iterable[JsonValue]) -> int | None:
 
 
 async def _run_id(connection: asyncpg.Connection[asyncpg.Record], manifest: Manifest) -> str | None:
-    """The run that published a snapshot; while it is still at work, that is the one which runs."""
+    """Return the run that published a snapshot; while it is still at work, that is the one which runs."""
     found: Any = await connection.fetchval(
         "SELECT run_id FROM runs WHERE dataset = $1 AND (status = 'running' OR snapshot_id = $2)"
         " ORDER BY published AND snapshot_id IS NOT DISTINCT FROM $2 DESC, started_at DESC LIMIT 1",

@@ -60,7 +60,7 @@ def _parts(name: str) -> tuple[str, ...]:
 
 
 def _completed(workspace: Workspace, listed: Listed) -> TableEntry:
-    """An entry with its columns and rows, where the list left them out because they cost something."""
+    """Return an entry with its columns and rows, where the list left them out because they cost something."""
     entry = listed.entry
     if listed.note == GONE:
         return entry
@@ -74,7 +74,7 @@ def _completed(workspace: Workspace, listed: Listed) -> TableEntry:
 
 
 def _loads(registry: Registry, entry: TableEntry) -> list[dict[str, Any]]:
-    """The last loads of a feed's table."""
+    """Return the last loads of a feed's table."""
     table = _parts(entry.name)[-1]
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ _BY_NAME = "union_by_name = true, hive_partitioning = false"
 def engine(
     scratch: Path, readable: Sequence[Path | str] = (), memory: str = MEMORY
 ) -> Iterator[tuple[DuckDBPyConnection, Path]]:
-    """A DuckDB in memory, and a folder of its own that it may write to; both are gone at the end.
+    """Yield a DuckDB in memory, and a folder of its own that it may write to; both are gone at the end.
 
     Statements reach that folder, the files or folders in `readable`, and nothing else.
 
@@ -182,7 +182,7 @@ def told_apart(columns: Iterable[str]) -> dict[str, str]:
 
 
 def _folded(name: str) -> bytes:
-    """A name as DuckDB compares it: only A to Z have another case."""
+    """Return a name as DuckDB compares it: only A to Z have another case."""
     return name.encode("utf-8", "surrogatepass").lower()
 
 

@@ -91,7 +91,7 @@ def _nothing(job: LoadJob) -> TableManifest:
 
 
 def _columns(connection: DuckDBPyConnection, job: LoadJob, before: TableManifest) -> dict[str, str]:
-    """The table's columns with those that the job adds; the tags stay the last ones."""
+    """Return the table's columns with those that the job adds; the tags stay the last ones."""
     given, columns = checked_types(connection, job.table, job.columns), dict(before.columns)
     for name, type_ in given.items():
         if columns.setdefault(name, type_) != type_:
@@ -158,7 +158,7 @@ class _Planner:
         return self._change([], []).layout
 
     def _written(self) -> list[NewFile]:
-        """The rows of the job in files of their own."""
+        """Return the rows of the job in files of their own."""
         whole = set(self.table.columns) == set(self.job.columns) and not self.table.partition_by
         if whole and all(path.stat().st_size <= LARGEST for path in self.job.files):
             return adopt_files(self.job.files, self.job.load_id)
@@ -197,7 +197,7 @@ class _Planner:
             return self._change((f for f in self.table.files if f.key not in concerned), added, superseded)
 
     def _candidates(self) -> list[DataFile]:
-        """The files that may hold a key of the job: of its partitions only, where the key says the partition."""
+        """Return the files that may hold a key of the job: of its partitions only, where the key says the partition."""
         places = self.table.partition_by
         if not places or not set(places) <= set(self.job.settings.primary_key):
             return self.table.files
@@ -214,7 +214,7 @@ class _Planner:
 
 
 def _is_of(file: DataFile, load_id: str) -> bool:
-    """Whether a load brought all rows of a file: itself, or by taking up its rejects again."""
+    """Return whether a load brought all rows of a file: itself, or by taking up its rejects again."""
     return file.load_id is not None and (file.load_id == load_id or file.load_id.startswith(f"{load_id}."))
 
 

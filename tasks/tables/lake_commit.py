@@ -106,7 +106,7 @@ def _withdraw(lake: Lake, manifest: TableManifest, keys: Iterable[str]) -> None:
 
 
 def _listed(lake: Lake, table: str) -> set[str]:
-    """The files that the current snapshot and the one before it list."""
+    """Return the files that the current snapshot and the one before it list."""
     current = read_current(lake, table)
     if current is None:
         return set()

@@ -84,7 +84,7 @@ def _is_full(file: NewFile, values: tuple[str | None, ...]) -> bool:
 
 
 def _by_partition(batch: pa.RecordBatch, width: int) -> Iterator[tuple[tuple[str | None, ...], pa.RecordBatch]]:
-    """A batch whose rows are sorted by partition, cut where the partition changes."""
+    """Yield a batch whose rows are sorted by partition, cut where the partition changes."""
     if not batch.num_rows:
         return
     own = batch.select(range(width))

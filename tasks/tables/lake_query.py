@@ -85,7 +85,7 @@ def _table(lake: Lake, table: str) -> LakeView:
 
 @contextmanager
 def as_views(lake: Lake, views: Sequence[LakeView], scratch: Path) -> Iterator[Views]:
-    """A DuckDB file with the views, for as long as the block runs; what lies in a bucket is copied to scratch.
+    """Yield a DuckDB file with the views, for as long as the block runs; what lies in a bucket is copied to scratch.
 
     Raises:
         ObjectNotFoundError: a file is gone: two loads ended since the views were looked up.

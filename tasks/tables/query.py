@@ -66,7 +66,7 @@ def dry_run(workspace: Workspace, sql: str) -> QueryCost:
 
 
 def _names(workspace: Workspace, sql: str) -> tuple[Names, Names]:
-    """The lake's tables that a statement names, and all others; it only reads if there are any of the lake's."""
+    """Return the lake's tables that a statement names, and all others; it only reads if there are any of the lake's."""
     if LAKE not in sql.lower() and REGISTRY not in sql.lower():
         return set(), set()
     bigquery = not isinstance(workspace.warehouse, DuckDBWarehouse)
@@ -120,7 +120,7 @@ def _connection(workspace: Workspace, views: Views, others: Names) -> Iterator[D
 
 
 def _files_went(workspace: Workspace, error: LookbookError, views: Sequence[LakeView], names: Names) -> bool:
-    """Whether a statement failed because loads ended that removed the files which it was about to read."""
+    """Return whether a statement failed because loads ended that removed the files which it was about to read."""
     import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
 
     gone = isinstance(error, ObjectNotFoundError) or isinstance(error.__cause__, duckdb.IOException)

@@ -43,7 +43,7 @@ def check_reads_only(sql: str) -> None:
 
 
 def _bare_words(sql: str) -> Iterator[str]:
-    """The words outside quotes and comments."""
+    """Yield the words outside quotes and comments."""
     import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
 
     data = sql.encode()  # offsets are of bytes

@@ -47,7 +47,7 @@ def outcome_of(context: Context, name: str, inputs: Mapping[str, Any], result: A
 
 
 def _is_unchanged(context: Context, name: str, result: Any, rejected: int) -> bool:  # noqa: ANN401 - results of all kinds
-    """Whether nothing needs to follow: the same as before, or nothing at all of what is new since then."""
+    """Return whether nothing needs to follow: the same as before, or nothing at all of what is new since then."""
     if context.pipeline.tasks[name].after or not isinstance(result, Staged):
         return False
     return result.unchanged or (is_stateful(context, name) and not rejected and not rows_of(result))

@@ -49,7 +49,7 @@ def run_step(context: Context, name: str, inputs: Mapping[str, Any], results: Ma
 
 
 def _rows(pipeline: Pipeline, name: str, inputs: Mapping[str, Any], *, split: bool) -> list[Staged]:
-    """The tables that a load takes.
+    """Return the tables that a load takes.
 
     Raises:
         LookbookError: a function returned none.

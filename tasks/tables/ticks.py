@@ -107,7 +107,7 @@ def _crons(cron: str, zone: ZoneInfo, first: datetime, last: datetime) -> Iterat
 
 
 def _next(walls: croniter) -> datetime:
-    """The next time of a clock; the end of time where there is none, as of a 30th of February."""
+    """Return the next time of a clock; the end of time where there is none, as of a 30th of February."""
     try:
         found: datetime = walls.get_next(datetime)
     except CroniterBadDateError:

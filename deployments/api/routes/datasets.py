@@ -67,7 +67,7 @@ def _from(chain: list[Manifest], snapshot_id: str) -> list[Manifest]:
 
 
 def _dataset(snapshots: Snapshots, name: str) -> dict[str, Any]:
-    """One dataset; a damaged one is listed with its fault and hides no other."""
+    """Return one dataset; a damaged one is listed with its fault and hides no other."""
     row: dict[str, Any] = dict.fromkeys(("snapshot", "created_at", "images", "rows", "fault"))
     row |= {"name": name, "href": dataset_path(name)}
     try:

@@ -144,7 +144,7 @@ async def show_archive(id: IdPath, request: Request, shared: Shared, principal: 
 
 
 async def _started(shared: Services, submission: Submission) -> Submission:
-    """An export that has a run, or is there: also one whose run could not be started when it was asked for."""
+    """Return an export that has a run, or is there: also one whose run could not be started when it was asked for."""
     if submission.run_id is not None:
         return submission
     if await anyio.to_thread.run_sync(finished_already, shared.snapshots, str(submission.export_id)):
@@ -154,7 +154,7 @@ async def _started(shared: Services, submission: Submission) -> Submission:
 
 
 async def _told(shared: Services, submission: Submission) -> dict[str, Any]:
-    """An export as it is now."""
+    """Return an export as it is now."""
     finished = await anyio.to_thread.run_sync(find_finished, shared.workspace.lake, str(submission.export_id))
     state = await state_of(shared, submission)
     if submission.run_id is None and finished is not None:
@@ -183,7 +183,7 @@ async def _told(shared: Services, submission: Submission) -> dict[str, Any]:
 
 
 async def _finished(shared: Services, submission: Submission) -> Finished:
-    """The files of an export.
+    """Return the files of an export.
 
     Raises:
         Problem: it is not done, or they are gone.

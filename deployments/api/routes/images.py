@@ -85,7 +85,7 @@ async def show_image(
 
 
 def _find(shared: Services, name: str, snapshot: str | None, sha256: str, output: str, version: str | None) -> _Found:
-    """The object; an older snapshot that a page was made of is in memory still, and looked into as well."""
+    """Return the object; an older snapshot that a page was made of is in memory still, and looked into as well."""
     first = shared.snapshots.load(name, snapshot)
     others = [] if snapshot else [each for each in shared.snapshots.held(name) if each is not first]
     for loaded in (first, *others):

@@ -51,7 +51,7 @@ async def _started(shared: Services, submission: Submission) -> Submission:
 
 
 async def _told(shared: Services, submission: Submission) -> dict[str, Any]:
-    """An ingest as it is now."""
+    """Return an ingest as it is now."""
     state = await state_of(shared, submission)
     summary = None
     if state.state in FINAL:

@@ -24,7 +24,7 @@ class _File:
 
 
 def _read() -> dict[str, _File]:
-    """All files of the page, by their names."""
+    """Return all files of the page, by their names."""
     found = {}
     for file in resources.files("lookbook.deployments.page").iterdir():
         kind = TYPES.get(file.name.rpartition(".")[2])

@@ -143,7 +143,7 @@ def _filter(text: str | None, config: ApiConfig) -> Filter | None:
 
 
 def _snapshot_of(shared: Services, name: str, snapshot: str | None, given: Cursor | None) -> LoadedSnapshot:
-    """The snapshot that is asked; a cursor names it."""
+    """Return the snapshot that is asked; a cursor names it."""
     if given is None:
         return shared.snapshots.load(name, snapshot)
     if snapshot not in {None, given.snapshot_id}:

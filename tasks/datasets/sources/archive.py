@@ -156,7 +156,7 @@ class TarSource:
 
 
 def _members(plain: Path, listing: _Listing) -> Iterator[tarfile.TarInfo]:
-    """The members of an uncompressed tar.
+    """Yield the members of an uncompressed tar.
 
     tarfile ends quietly at a header that is cut off or damaged, so the mark of the end is looked for here.
     """
@@ -186,7 +186,7 @@ def safe_key(name: str) -> tuple[str, Refusal | None]:
 
 
 def _zip_name(member: zipfile.ZipInfo) -> str:
-    """The name as its maker meant it: many tools write UTF-8 without setting the flag that says so."""
+    """Return the name as its maker meant it: many tools write UTF-8 without setting the flag that says so."""
     if member.flag_bits & 0x800 or member.filename.isascii():
         return member.filename
     try:

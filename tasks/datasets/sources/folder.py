@@ -104,7 +104,7 @@ def _unreadable(path: bytes, error: OSError) -> LookbookError:
 
 
 def _unique_key(path: bytes, escaped: set[str]) -> str:
-    """The key of a relative path. Only a name with a backslash can meet the key of another, escaped one."""
+    """Return the key of a relative path. Only a name with a backslash can meet the key of another, escaped one."""
     key = plain = readable_name(path)
     if "\\" in key:
         number = 1

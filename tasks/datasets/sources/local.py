@@ -46,7 +46,7 @@ def open_path(uri: str, path: Path, scratch: Path) -> Source:
 
 
 def _archive_kind(path: Path) -> str:
-    """What the file is by its first bytes, else by its name: one that is cut off may have lost its mark."""
+    """Return what the file is by its first bytes, else by its name: one that is cut off may have lost its mark."""
     if not path.is_file():
         return ""
     with path.open("rb") as file:

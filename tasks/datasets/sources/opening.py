@@ -45,7 +45,7 @@ def open_source(uri: str, scratch: Path, kaggle: KaggleCredentials | None = None
 
 
 def _inside(uri: str, path: Path, folders: Sequence[str]) -> Path:
-    """The path without links, which is what is read then.
+    """Return the path without links, which is what is read then.
 
     Raises:
         UsageError: it lies in none of the folders.

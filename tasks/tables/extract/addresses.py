@@ -31,7 +31,7 @@ def is_public(address: Address) -> bool:
 
 
 def _meant(address: Address) -> Iterator[Address]:
-    """The address, and those that it stands for."""
+    """Yield the address, and those that it stands for."""
     if isinstance(address, ipaddress.IPv4Address):
         yield address
         return

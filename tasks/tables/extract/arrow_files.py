@@ -73,7 +73,7 @@ def _flat(name: str, column: pa.ChunkedArray) -> Iterator[tuple[str, pa.ChunkedA
 
 
 def _stored(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """What an extension type stores; a UUID as text."""
+    """Return what an extension type stores; a UUID as text."""
     if column.type.extension_name == "arrow.uuid":
         return pa.chunked_array([pa.array([text_of(value) for value in column.to_pylist()], pa.string())])
     return pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
@@ -95,7 +95,7 @@ def _scalar(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _simple(value: object) -> object:
-    """A map's pairs as an object, where its keys are text."""
+    """Return a map's pairs as an object, where its keys are text."""
     if isinstance(value, list) and value and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):  # noqa: PLR2004
         return {str(key): inner for key, inner in value}
     return value

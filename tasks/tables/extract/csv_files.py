@@ -83,7 +83,7 @@ class _Buffer:
 
 
 def _preamble(buffer: _Buffer, skip: int) -> tuple[bytes, int]:
-    """What stands before the table: lines to skip, and Excel's line that tells the delimiter.
+    """Return what stands before the table: lines to skip, and Excel's line that tells the delimiter.
 
     Returns:
         The delimiter that is told, none if empty; and how many lines were taken.
@@ -111,7 +111,7 @@ def _delimiter(settings: Delimited, told: bytes, head: bytes) -> bytes:
 
 
 def _guessed(head: bytes, signs: str) -> bytes:
-    """The sign that most of the first lines have as often as the first one does, outside of quotes."""
+    """Return the sign that most of the first lines have as often as the first one does, outside of quotes."""
     lines = [line for line in head.split(b"\n", ASKED_LINES + 1)[:ASKED_LINES] if line.strip()]
     counts = {sign: [_outside_quotes(line).count(sign.encode()) for line in lines] for sign in signs}
 
@@ -127,7 +127,7 @@ def _outside_quotes(line: bytes) -> bytes:
 
 
 def _header(buffer: _Buffer, delimiter: bytes, *, header: bool) -> tuple[list[str], int]:
-    """The names of the columns, and the line on which the records begin. None of an empty file."""
+    """Return the names of the columns, and the line on which the records begin. None of an empty file."""
     line = 1
     while True:
         text = buffer.data.lstrip(b"\r\n")

@@ -79,7 +79,7 @@ def record_at(data: bytes, start: int, delimiter: bytes, *, final: bool) -> Reco
 
 
 def _why(data: bytes, start: int, position: int, known: Patterns, *, final: bool) -> str:
-    """Whether a quoted field that does not match is broken, or may end behind the data."""
+    """Return whether a quoted field that does not match is broken, or may end behind the data."""
     if final or len(data) - start > MAX_RECORD:
         return BROKEN
     match = known.unclosed.match(data, position)

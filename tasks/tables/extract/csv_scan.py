@@ -79,7 +79,7 @@ def _badly_quoted(signs: Array, quotes: Array, first: Array, starts: Array, ends
 
 
 def _quoted(places: Array, quotes: Array, first: Array, starts: Array) -> Array:
-    """Whether an odd number of quotes stands before each place in its line."""
+    """Return whether an odd number of quotes stands before each place in its line."""
     lines = np.searchsorted(starts, places, "right") - 1
     inside: Array = (np.searchsorted(quotes, places) - first[lines]) % 2 == 1
     return inside

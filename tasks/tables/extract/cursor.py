@@ -142,7 +142,7 @@ class Cursor:
         return {"cursor": found.as_state()}
 
     def _highest(self) -> Watermark | None:
-        """The watermark of all that was ever taken."""
+        """Return the watermark of all that was ever taken."""
         before, high = self.before, self._high
         if before is None or high is None or high.key < before.key:
             return high if before is None else before
@@ -162,7 +162,7 @@ class Cursor:
         )
 
     def _wanted(self, rows: pa.Table, keys: pa.Array) -> pa.Array:
-        """Which rows are new."""
+        """Return which rows are new."""
         if self.before is None:
             return keys.is_valid()
         border = pa.scalar(behind(self.before.key, self.incremental.lag, self.before.kind), keys.type)
@@ -177,7 +177,7 @@ class Cursor:
         return pc.and_not(wanted, pa.array(drop, pa.bool_()))
 
     def _is_known(self, digest: str) -> bool:
-        """Whether such a row was taken; each counts once."""
+        """Return whether such a row was taken; each counts once."""
         known = self._known[digest] > 0
         self._known[digest] -= known
         return known
@@ -208,7 +208,7 @@ def _digest(row: Mapping[str, Any]) -> str:
 
 
 def _stable(value: Any) -> str | None:  # noqa: ANN401 - any value
-    """A value as text; a number is the same in a column of another type."""
+    """Return a value as text; a number is the same in a column of another type."""
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
         return str(number.normalize(_EXACT)) if number.is_finite() else str(number)

@@ -86,7 +86,7 @@ def _duckdb() -> DuckDBPyConnection:
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:
-    """A column as one array."""
+    """Return a column as one array."""
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 

@@ -64,7 +64,7 @@ def strong(known: dict[str, str]) -> str | None:
 
 
 def _wait(response: httpx.Response) -> float | None:
-    """Seconds of a Retry-After header, which holds them or a date (RFC 9110, 10.2.3)."""
+    """Return seconds of a Retry-After header, which holds them or a date (RFC 9110, 10.2.3)."""
     said = response.headers.get("Retry-After", "")
     if said.isdigit():
         return float(said)

@@ -242,7 +242,7 @@ class _Download:
 
 
 def _redirected(url: httpx.URL, response: httpx.Response) -> httpx.URL:
-    """Where an answer points to. Credentials go along to the same server only."""
+    """Return where an answer points to. Credentials go along to the same server only."""
     try:
         target = url.join(response.headers["Location"])
     except httpx.InvalidURL:

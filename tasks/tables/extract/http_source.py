@@ -64,7 +64,7 @@ def _url(text: str) -> httpx.URL:
 
 
 def _known(state: Mapping[str, Any], identity: str) -> dict[str, str]:
-    """The validators of the last commit, if it was of this address and its content is known."""
+    """Return the validators of the last commit, if it was of this address and its content is known."""
     http = state.get("http") or {}
     if http.get("url") != identity or not state.get("digest"):
         return {}
@@ -72,7 +72,7 @@ def _known(state: Mapping[str, Any], identity: str) -> dict[str, str]:
 
 
 def _name(url: httpx.URL, fetched: Fetched) -> str:
-    """A name that tells the format: of the address, of where it led to, or as the server says."""
+    """Return a name that tells the format: of the address, of where it led to, or as the server says."""
     for path in (url.path, fetched.url.path):
         if kind_of_name(path.rpartition("/")[2]) is not None:
             return path.rpartition("/")[2]

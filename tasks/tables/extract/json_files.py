@@ -138,7 +138,7 @@ class _Batch:
 
 
 def _row(value: Any) -> dict[str, Any] | tuple[str, str]:  # noqa: ANN401 - any JSON
-    """A row, or the rule that it breaks."""
+    """Return a row, or the rule that it breaks."""
     if not isinstance(value, dict):
         return "not_an_object", f"a record is an object, and this is {_kind(value)}"
     try:

@@ -123,7 +123,7 @@ class JsonStream:
         return got > 0
 
     def _record(self) -> Found | None:
-        """The record that begins here; None where more was read first."""
+        """Return the record that begins here; None where more was read first."""
         try:
             value, end = parse(self._text, self._at)
         except (ValueError, RecursionError) as error:
@@ -153,7 +153,7 @@ class JsonStream:
         return Found(raw=raw.rstrip(), fault=fault)
 
     def _closed(self) -> int | None:
-        """Where the brackets that open here are closed, all strings being whole."""
+        """Return where the brackets that open here are closed, all strings being whole."""
         if self._text[self._at] not in "{[":
             match = _NO_OBJECT.match(self._text, self._at)
             end = match.end() if match else self._at + 1
@@ -168,7 +168,7 @@ class JsonStream:
         return None
 
     def _next_like_it(self) -> int | None:
-        """Where the next line begins that has the same indentation and opens an object."""
+        """Return where the next line begins that has the same indentation and opens an object."""
         line = self._text.rfind("\n", 0, self._at) + 1
         indentation = self._text[line : self._at]
         if indentation.strip():

@@ -96,7 +96,7 @@ def _shown(name: str) -> str:
 
 @contextmanager
 def opened(member: Member) -> Iterator[IO[bytes]]:
-    """The bytes of a member, unpacked.
+    """Yield the bytes of a member, unpacked.
 
     Raises:
         UnreadableError: it is encrypted, or packed in a way that is not known. Reading it raises this as well, where
@@ -158,7 +158,7 @@ class _Bounded(io.RawIOBase):
 
 @contextmanager
 def as_file(member: Member, scratch: Path) -> Iterator[Path]:
-    """The path of a file with the member's bytes, unpacked to `scratch` while the block runs if need be."""
+    """Yield the path of a file with the member's bytes, unpacked to `scratch` while the block runs if need be."""
     if not member.packed:
         yield member.path
         return

@@ -85,7 +85,7 @@ def _on_machine(root: Path, path: str) -> Iterator[Found]:
 
 
 def _inside(inbox: Path, path: Path, address: str) -> Path:
-    """The path without links, which is what is read then.
+    """Return the path without links, which is what is read then.
 
     Raises:
         LookbookError: it leads out of the inbox.
@@ -126,7 +126,7 @@ def _in_lake(lake: Lake, path: str) -> Iterator[Found]:
 
 @contextmanager
 def local(found: Found, lake: Lake, scratch: Path) -> Iterator[Path]:
-    """The file on this machine; an object of a bucket is there while the block runs."""
+    """Yield the file on this machine; an object of a bucket is there while the block runs."""
     if found.path is not None:
         yield found.path
         return

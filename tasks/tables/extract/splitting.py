@@ -34,7 +34,7 @@ def split(piece: Piece, by: str) -> tuple[dict[str, pa.Table], list[Reject]]:
 
 
 def _without_empty(rows: pa.Table) -> pa.Table:
-    """The rows without columns that are there for other groups only."""
+    """Return the rows without columns that are there for other groups only."""
     kept = [
         name
         for name, column in zip(rows.column_names, rows.columns, strict=True)

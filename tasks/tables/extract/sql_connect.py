@@ -31,7 +31,7 @@ _JSON_AS_TEXT = ("postgresql", "mysql", "mariadb", "sqlite", "mssql")
 
 @contextmanager
 def opened(connector: str) -> Iterator[Engine]:
-    """An engine for the database that a saved block names, while the block runs.
+    """Yield an engine for the database that a saved block names, while the block runs.
 
     Raises:
         LookbookError: no such block is saved, or its driver is not installed.
@@ -86,7 +86,7 @@ def _as_it_is(text: str) -> str:
 
 
 def _told(connector: str, block: SqlAlchemyConnector | AsyncSqlAlchemyConnector) -> tuple[URL, dict[str, Any]]:
-    """The address of a block for a driver that does not wait in an event loop, and what its driver is told."""
+    """Return the address of a block for a driver that does not wait in an event loop, and what its driver is told."""
     info = block.connection_info
     url: URL = info.create_url() if isinstance(info, ConnectionComponents) else make_url(str(info))
     arguments = dict(block.connect_args or {})
@@ -103,7 +103,7 @@ def _told(connector: str, block: SqlAlchemyConnector | AsyncSqlAlchemyConnector)
 
 
 def _for_driver(url: URL, driver: str) -> URL:
-    """The address with another driver; asyncpg's ``ssl`` is libpq's ``sslmode``."""
+    """Return the address with another driver; asyncpg's ``ssl`` is libpq's ``sslmode``."""
     query = dict(url.query)
     if driver == "postgresql+psycopg2" and "ssl" in query:
         query["sslmode"] = query.pop("ssl")

@@ -51,7 +51,7 @@ def read_sql(context: Context, source: SqlSource, cursor: Cursor | None, notes: 
 def _statement(
     context: Context, source: SqlSource, cursor: Cursor | None, connection: Connection
 ) -> tuple[sa.Executable, Mapping[str, pa.DataType]]:
-    """What is asked, and the types of columns that are known before."""
+    """Return what is asked, and the types of columns that are known before."""
     if source.table is not None:
         schema, _, table = source.table.rpartition(".")
         types = table_types(connection, table, schema or None)
@@ -73,7 +73,7 @@ def _clock(context: Context) -> datetime:
 
 
 def _values(query: sa.TextClause, date: datetime, params: Mapping[str, JsonValue]) -> dict[str, Any]:
-    """A value for each name that a query has behind a colon.
+    """Return a value for each name that a query has behind a colon.
 
     Raises:
         LookbookError: there is none, or it is a list or an object.
@@ -93,7 +93,7 @@ def _values(query: sa.TextClause, date: datetime, params: Mapping[str, JsonValue
 def _newer(
     chosen: sa.Select[Any], cursor: Cursor | None, connection: Connection, columns: Sequence[str]
 ) -> sa.Executable:
-    """The rows that may be new, where the database can tell: it is asked for no others."""
+    """Return the rows that may be new, where the database can tell: it is asked for no others."""
     lowest = _lowest(cursor, connection.dialect.name)
     if cursor is None or lowest is None:
         return chosen
@@ -130,7 +130,7 @@ def _pieces(
 
 
 def _described(result: CursorResult[Any], width: int) -> list[pa.DataType | None]:
-    """The types of a query's columns, of which the driver may tell some."""
+    """Return the types of a query's columns, of which the driver may tell some."""
     told = query_types(result.context.dialect.name, result.cursor.description if result.cursor else None)
     return told if len(told) == width else [None] * width
 
@@ -153,7 +153,7 @@ def _named_faults(address: str) -> Iterator[None]:
 
 
 def _said(error: Exception) -> str:
-    """What the driver says, in one line."""
+    """Return what the driver says, in one line."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     lines = str(cause).strip().splitlines() or [""]
     return f"{type(cause).__name__}: {lines[0]}".rstrip(".: ")

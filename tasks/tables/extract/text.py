@@ -125,7 +125,7 @@ def utf8_blocks(file: Readable, encoding: str = UTF8) -> Iterator[bytes]:
 
 
 def _head(file: Readable) -> bytes:
-    """The first block. A server that wants a login, or lacks the file, may send a page under the file's name."""
+    """Return the first block. A server that wants a login, or lacks the file, may send a page under the file's name."""
     head = file.read(BLOCK)
     if _WEB_PAGE.match(head):
         raise UnreadableError("web_page", "it is a web page and no table, such as one that asks to sign in")

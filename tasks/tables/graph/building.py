@@ -92,7 +92,7 @@ def build(context: Context, name: str, inputs: Mapping[str, Staged]) -> GraphRes
 def _read(
     context: Context, task: GraphTask, entity: str, inputs: Mapping[str, Staged], scratch: Path, left_out: LeftOut
 ) -> Nodes:
-    """The nodes of an entity."""
+    """Return the nodes of an entity."""
     spec = task.entities[entity]
     links = [link for link in task.links if link.source == entity]
     texts = [column for mention in task.mentions if mention.entity == entity for column in mention.columns]

@@ -73,7 +73,7 @@ class Nodes:
                 yield key, [as_text(row[column]) for column in columns]
 
     def _rows(self) -> Iterator[tuple[str | None, dict[str, object]]]:
-        """Each row with its key, if it has one."""
+        """Yield each row with its key, if it has one."""
         for batch in self.batches():
             for values in zip(*batch.values(), strict=True):
                 row = dict(zip(batch, values, strict=True))

@@ -46,7 +46,7 @@ def answer(
 
 
 def _between(path: Sequence[str], start: str, end: str) -> list[str]:
-    """The part of a path from one entity to another, whichever of both comes first."""
+    """Return the part of a path from one entity to another, whichever of both comes first."""
     first, last = path.index(start), path.index(end)
     return list(path[first : last + 1]) if first <= last else list(path[last : first + 1])[::-1]
 

@@ -112,7 +112,7 @@ class BigQueryTables:
             store.execute(self._placed(store, statement, None))
 
     def _insert(self, store: Store, job: LoadJob, landed: LandedRows | None) -> list[str]:
-        """The statements of an append or a replace."""
+        """Return the statements of an append or a replace."""
         before = store.execute(self._placed(store, sql.listed_loads(job), None))
         listed = next(iter(before.result(retry=store.retry, timeout=store.job_seconds, job_retry=None)))[0]
         columns = ", ".join(map(duckdb_name, job.columns))
@@ -121,11 +121,11 @@ class BigQueryTables:
         return [*sql.delete_before(job, listed), *([inserted] if landed is not None else [])]
 
     def _merge(self, job: LoadJob, landed: LandedRows | None) -> list[str]:
-        """The statements of a merge."""
+        """Return the statements of a merge."""
         return sql.merge_statements("duckdb", job, LANDING) if landed is not None else []
 
     def _placed(self, store: Store, statement: str, landed: LandedRows | None) -> str:
-        """A statement in BigQuery's words, with its tables where they lie and its times as what they are."""
+        """Return a statement in BigQuery's words, with its tables where they lie and its times as what they are."""
         tree = sqlglot.parse_one(statement, read="duckdb")
         for table in list(tree.find_all(exp.Table)):
             if table.db == LANDING and landed is not None:
@@ -160,7 +160,7 @@ def landing(store: Store, job: LoadJob, scratch: Path) -> Iterator[LandedRows]:
 
 @contextmanager
 def _typed(store: Store, landed: LandedRows, wanted: Mapping[str, str]) -> Iterator[LandedRows]:
-    """The rows with the types wanted: in the same table, or in another one where a file cannot bring them."""
+    """Yield the rows with the types wanted: in the same table, or in another one where a file cannot bring them."""
     types = {name: _bigquery_type(type_) for name, type_ in wanted.items()}
     if landed.columns == types:
         yield landed
@@ -203,7 +203,7 @@ def _converted(column: str, before: str, after: str) -> str:
 
 
 def _plain(columns: Mapping[str, str]) -> str:
-    """Columns as a Parquet file can bring them to BigQuery, which reads no JSON from it."""
+    """Return columns as a Parquet file can bring them to BigQuery, which reads no JSON from it."""
     return ", ".join(
         f"CAST({duckdb_name(name)} AS VARCHAR) AS {duckdb_name(name)}" if type_ == JSON else duckdb_name(name)
         for name, type_ in columns.items()
@@ -211,7 +211,7 @@ def _plain(columns: Mapping[str, str]) -> str:
 
 
 def _source(job: LoadJob) -> str:
-    """A SELECT of the rows to be landed."""
+    """Return a SELECT of the rows to be landed."""
     files = ", ".join(text(str(path)) for path in job.files)
     if job.settings.write_disposition != "merge":
         return f"SELECT * FROM read_parquet([{files}], hive_partitioning = false)"  # noqa: S608 - quoted

@@ -153,7 +153,7 @@ def _same_number(text: str, double: str) -> str:
 
 
 def _same_integer(text: str, double: str) -> str:
-    """A condition: a double is equal to a text that is an integer; of others, the nearest one is meant."""
+    """Return a condition: a double is equal to a text that is an integer; of others, the nearest one is meant."""
     same = f"coalesce(TRY_CAST({text} AS HUGEINT) = TRY_CAST({double} AS HUGEINT), false)"
     return f"({same} OR NOT regexp_full_match({text}, '[+-]?\\d+'))"
 

@@ -137,7 +137,7 @@ def _check(
 def _new_types(
     connection: DuckDBPyConnection, new: list[Incoming], shape: Shape, settings: LoadSettings, *, brand_new: bool
 ) -> dict[str, str]:
-    """The types of columns that the table does not have and is to get. One without any value is none."""
+    """Return the types of columns that the table does not have and is to get. One without any value is none."""
     values = filled(connection, new)
     some = [column for column in new if values[column.name]]
     mode = "evolve" if brand_new else settings.contract.columns

@@ -81,7 +81,7 @@ def load(context: Context, name: str, inputs: Sequence[Staged], extracted: Seque
 def _set_aside(
     workspace: Workspace, entry: Entry, settings: LoadSettings, stages: Sequence[Stage], read: int
 ) -> list[LoadResult]:
-    """The books of rejects that no table can be named for; they stand under the pattern of the tables' names."""
+    """Return the books of rejects that no table can be named for; they stand under the pattern of the tables' names."""
     whole = settings.write_disposition == "replace"
     with local_batch(workspace, [], stages) as rows:
         check_reject_limit(entry.table, settings.reject_limit, rows.rejects, read)

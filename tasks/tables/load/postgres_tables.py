@@ -174,7 +174,7 @@ async def _copy(
 async def _written_ahead(
     duckdb: DuckDBPyConnection, selects: Sequence[str], columns: Mapping[str, str], folder: Path
 ) -> AsyncIterator[Path]:
-    """A CSV file for each SELECT; while one is read, the next is written."""
+    """Yield a CSV file for each SELECT; while one is read, the next is written."""
     paths = [folder / f"{number}.csv" for number in range(len(selects))]
     making: asyncio.Future[None] | None = None
     try:
@@ -219,14 +219,14 @@ def values_with_nul(columns: Mapping[str, str], files: Sequence[Path], scratch: 
 
 
 def _nul_in(name: str, type_: str) -> str:
-    """A condition that costs less than to replace: there may be a NUL."""
+    """Return a condition that costs less than to replace: there may be a NUL."""
     return (
         f"contains({quoted(name)}, chr(0))" if type_ == TEXT else f"contains(CAST({quoted(name)} AS VARCHAR), 'u0000')"
     )
 
 
 def _csv_value(name: str, type_: str) -> str:
-    """A value as PostgreSQL reads it. Its text holds no NUL: it becomes U+FFFD."""
+    """Return a value as PostgreSQL reads it. Its text holds no NUL: it becomes U+FFFD."""
     column = quoted(name)
     if type_ == BINARY:
         return f"'\\x' || hex({column})"

@@ -113,7 +113,7 @@ def _taken(settings: LoadSettings) -> list[str]:
 
 
 def _columns_of_no_rows(settings: LoadSettings, standing: Mapping[str, str] | None) -> dict[str, str]:
-    """The columns that a table needs where no row says any: those declared, and those that it has."""
+    """Return the columns that a table needs where no row says any: those declared, and those that it has."""
     known = {name: type_ for name, type_ in (standing or {}).items() if name not in _taken(settings)}
     declared = {name: spec.sql_type for name, spec in settings.fields.items()}
     return known | declared | TAG_COLUMNS

@@ -85,7 +85,7 @@ def _batch(reject: Reject) -> tuple[str, str, str]:
 
 
 def _of_no_table(entry: Entry, rejects: Sequence[Reject]) -> LoadResult:
-    """Rows that were of no group stay rejects: nothing says which table is theirs."""
+    """Return rows that were of no group stay rejects: nothing says which table is theirs."""
     inputs = sorted({reject["input"] for reject in rejects if reject["input"]})
     return of_rejects(entry, len(rejects), inputs, _places(rejects))
 
@@ -95,7 +95,7 @@ def _places(rejects: Sequence[Reject]) -> list[str]:
 
 
 def _decimal_sign(context: Context, load: str) -> str:
-    """The decimal sign of the delimited files that a load's rows come from; a point where they have several."""
+    """Return the decimal sign of the delimited files that a load's rows come from; a point where they have several."""
     extracts = [context.pipeline.tasks[name] for name in context.pipeline.extracts(load)]
     sources = [task.source for task in extracts if isinstance(task, ExtractTask)]
     signs = {source.csv.decimal for source in sources if not isinstance(source, SqlSource)}
@@ -139,7 +139,7 @@ def _replay_batch(
 
 
 def _row(raw: str) -> dict[str, Any] | None:
-    """A reject's row; None where what was kept is the text of a line that is none."""
+    """Return a reject's row; None where what was kept is the text of a line that is none."""
     try:
         row = json.loads(raw, parse_float=str)
     except ValueError:
@@ -164,7 +164,7 @@ def _stage(rejects: Sequence[Reject], rows: dict[str, dict[str, Any] | None], pa
 
 
 def _column(values: list[Any]) -> pa.Array:
-    """Values of JSON as one column: of one type, or as text, which can become any."""
+    """Return values of JSON as one column: of one type, or as text, which can become any."""
     for kind, type_ in ((bool, pa.bool_()), (int, pa.int64())):
         if all(value is None or type(value) is kind for value in values):
             try:
@@ -207,7 +207,7 @@ def _settle(
 
 
 def _parquet(found: Sequence[Reject]) -> bytes:
-    """The rejects of a batch that are still open, as their file in the lake."""
+    """Return the rejects of a batch that are still open, as their file in the lake."""
     schema = pa.schema([pa.field("reject_id", pa.string()), *REJECT_SCHEMA])
     rows = [reject | {INPUT: reject["input"], LINE: reject["line"]} for reject in found]
     table = pa.table({name: [row[name] for row in rows] for name in schema.names}, schema=schema)

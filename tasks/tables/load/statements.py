@@ -165,7 +165,7 @@ def landed_rows(job: LoadJob, source: str) -> str:
 
 
 def _hashable(name: str, type_: str) -> str:
-    """A value for JSON's functions, which read numbers as doubles: what a double cannot hold is text."""
+    """Return a value for JSON's functions, which read numbers as doubles: what a double cannot hold is text."""
     return f"CAST({quoted(name)} AS VARCHAR)" if type_ == JSON or type_.startswith("DECIMAL") else quoted(name)
 
 
@@ -194,7 +194,7 @@ def merge_statements(engine: str, job: LoadJob, landing: str, strategy: str = "d
 
 
 def _hinted(job: LoadJob, name: str, type_: str) -> dict[str, Any]:
-    """A column with what dlt is told of it."""
+    """Return a column with what dlt is told of it."""
     column = {"name": name, "nullable": True} | _dlt_type(type_)
     if job.settings.strategy == "scd2":
         return column | _HISTORY_HINTS.get(name, {})
@@ -202,7 +202,7 @@ def _hinted(job: LoadJob, name: str, type_: str) -> dict[str, Any]:
 
 
 def _key(job: LoadJob) -> tuple[str, ...]:
-    """The key; without one, dlt would append."""
+    """Return the key; without one, dlt would append."""
     assert job.settings.primary_key, "a merge needs a key"  # noqa: S101 - the spec's validation refuses it
     return job.settings.primary_key
 

@@ -83,7 +83,7 @@ class Rows:
 
 @contextmanager
 def local_batch(workspace: Workspace, stages: Sequence[Stage], others: Sequence[Stage] = ()) -> Iterator[Rows]:
-    """The rows of stages on this machine, and the rejects of theirs and of others."""
+    """Yield the rows of stages on this machine, and the rejects of theirs and of others."""
     with working_folder(workspace) as folder:
         found = [(stage, local_files(workspace.lake, stage, folder / "staged")) for stage in stages]
         files = [path for _, paths in found for path in paths]
@@ -96,7 +96,7 @@ def local_batch(workspace: Workspace, stages: Sequence[Stage], others: Sequence[
 
 @contextmanager
 def working_folder(workspace: Workspace) -> Iterator[Path]:
-    """A folder in the workspace's scratch that is gone at the end."""
+    """Yield a folder in the workspace's scratch that is gone at the end."""
     workspace.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=workspace.scratch, prefix="load-") as folder:
         yield Path(folder)

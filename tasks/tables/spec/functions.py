@@ -41,7 +41,7 @@ def check_function(folder: Path, path: str, after: Sequence[str]) -> str:
 
 
 def _other_names(tree: ast.Module) -> set[str]:
-    """What else a module may call by a name: imported, assigned, defined under a condition."""
+    """Return what else a module may call by a name: imported, assigned, defined under a condition."""
     inner = [
         part for each in tree.body if not isinstance(each, ast.FunctionDef | ast.ClassDef) for part in ast.walk(each)
     ]
@@ -70,7 +70,7 @@ def module_file(folder: Path, module: str) -> Path | None:
 
 
 def _check_parameters(found: ast.arguments, name: str, after: Sequence[str]) -> str:
-    """Whether a function can be called with the results of tasks and what the run gives, by name."""
+    """Return whether a function can be called with the results of tasks and what the run gives, by name."""
     if found.posonlyargs:
         return f"{name} is called by names, and takes {found.posonlyargs[0].arg} by its place alone"
     positional = [each.arg for each in found.args]

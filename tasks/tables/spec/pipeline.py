@@ -46,7 +46,7 @@ class Pipeline(Strict):
         return self
 
     def _faults(self, name: str, task: Task) -> Iterator[str]:
-        """What is wrong with the place of a task among the others, each with its path before it."""
+        """Yield what is wrong with the place of a task among the others, each with its path before it."""
         for before in task.after:
             if before not in self.tasks:
                 yield f"tasks.{name}.after: there is no task {before}; there are {', '.join(self.tasks)}"

@@ -97,7 +97,7 @@ class Finder:
         return self.at(path, message)
 
     def _path(self, loc: Sequence[str | int], model: type[BaseModel]) -> tuple[Path, list[str]]:
-        """Where pydantic's location stands in the file, and the keys that are known there.
+        """Return where pydantic's location stands in the file, and the keys that are known there.
 
         A location names the members of unions too, which the file does not.
         """
@@ -130,7 +130,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def _messages(fault: ErrorDetails, known: list[str]) -> list[str]:
-    """What to say of a fault; a validator of our own may say several, a line each."""
+    """Return what to say of a fault; a validator of our own may say several, a line each."""
     if fault["type"] == "extra_forbidden":
         name = str(fault["loc"][-1])
         return [f"no such key{did_you_mean(name, known) or _choice(known)}"]
@@ -159,7 +159,7 @@ def _bare(kind: Any) -> Any:  # noqa: ANN401 - a type
 
 
 def _members(kind: Any) -> dict[str, Any]:  # noqa: ANN401 - a type
-    """The members of a union by the names that locations give them."""
+    """Return the members of a union by the names that locations give them."""
     found = {}
     for member in get_args(_bare(kind)):
         tags = [each.tag for each in get_args(member)[1:] if isinstance(each, Tag)] if get_args(member) else []
@@ -180,7 +180,7 @@ def _is_tag(kind: Any, element: str | int) -> bool:  # noqa: ANN401 - a type
 
 
 def _below(kind: Any, element: str | int) -> Any:  # noqa: ANN401 - types
-    """The type of what lies under a key, or of a member of a union."""
+    """Return the type of what lies under a key, or of a member of a union."""
     bare = _bare(kind)
     if isinstance(bare, type) and issubclass(bare, BaseModel):
         for name, field in bare.model_fields.items():

@@ -84,7 +84,7 @@ def _parameters(select: exp.Query) -> Iterator[str]:
 
 
 def _place(text: str, word: str) -> tuple[int, int]:
-    """Where a word stands first in a text."""
+    """Return where a word stands first in a text."""
     found = re.search(rf"(?<![\w$]){re.escape(word)}\b", text, re.IGNORECASE)
     position = found.start() if found else 0
     before = text[:position]

@@ -89,7 +89,7 @@ ContractMode = Literal["evolve", "freeze", "discard_row", "discard_value"]
 
 
 def read_field(value: Any) -> Any:  # noqa: ANN401 - whatever stands in the YAML
-    """Return a type alone stands for a field of that type."""
+    """A type alone stands for a field of that type."""
     return {"type": value} if isinstance(value, str) else value
 
 

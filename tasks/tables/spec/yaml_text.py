@@ -202,7 +202,7 @@ class _Reader:
         return list(parts)
 
     def _pairs(self, node: yaml.MappingNode, depth: int = 0) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
-        """The keys of a mapping, those first that it says itself, then what it merges in."""
+        """Yield the keys of a mapping, those first that it says itself, then what it merges in."""
         if depth > MOST_DEPTH:
             raise YamlProblemError("it contains itself", _place(node))
         own = [pair for pair in node.value if pair[0].tag != _MERGE]
@@ -215,7 +215,7 @@ class _Reader:
 
 
 def _whole(node: yaml.ScalarNode) -> str:
-    """A text; escapes of JSON write a character beyond the first 65,536 as two halves."""
+    """Return a text; escapes of JSON write a character beyond the first 65,536 as two halves."""
     try:
         return str(node.value).encode("utf-16", "surrogatepass").decode("utf-16")
     except UnicodeDecodeError:

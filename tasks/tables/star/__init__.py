@@ -11,7 +11,7 @@ __all__ = ["ModelResult", "build", "check_models"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - what building defines
-    """What builds is imported when it is asked for: specs are checked before Prefect may be imported."""
+    """Return what builds is imported when it is asked for: specs are checked before Prefect may be imported."""
     if name not in __all__:
         raise AttributeError(name)
     from lookbook.tasks.tables.star import building  # noqa: PLC0415

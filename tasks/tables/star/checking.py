@@ -69,7 +69,7 @@ def read_models(folder: Path, task: ModelsTask, pipeline: Pipeline | None = None
 
 
 def _model(name: str, spec: ModelSpec, folder: Path) -> FeedModel:
-    """A model with its SELECT.
+    """Return a model with its SELECT.
 
     Raises:
         ValueError: its file cannot be read, or holds no SELECT.
@@ -103,7 +103,7 @@ def _model(name: str, spec: ModelSpec, folder: Path) -> FeedModel:
 
 
 def _unreadable(model: FeedModel, reads: Collection[str], models: Collection[str]) -> Iterator[str]:
-    """What a model names that it cannot read."""
+    """Yield what a model names that it cannot read."""
     named = dict.fromkeys(reads, "it reads") | {one.to: "tests.relationships names" for one in model.references}
     for table, how in sorted(named.items()):
         schema, _, name = table.rpartition(".")
@@ -128,6 +128,6 @@ def _taken(task: ModelsTask, pipeline: Pipeline) -> list[str]:
 
 
 def _loads(table: str, name: str) -> bool:
-    """Whether a load's table may be of this name; with {event} it stands for many."""
+    """Return whether a load's table may be of this name; with {event} it stands for many."""
     pattern = re.escape(table).replace(re.escape("{event}"), "[a-z0-9_]+")
     return re.fullmatch(pattern, name) is not None

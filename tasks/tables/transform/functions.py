@@ -30,7 +30,7 @@ class _Fresh(SourceFileLoader):
 
 @contextmanager
 def found(folder: Path, path: str) -> Iterator[Function]:
-    """The function ``module:function``, while the block runs.
+    """Yield the function ``module:function``, while the block runs.
 
     A module beside the spec, ``a/b.py`` for ``a.b``, has a private name: two specs may have modules of one name, and
     each run gets the file as it stands. It may import modules of its own folder as ``from . import helpers``.
@@ -58,7 +58,7 @@ def found(folder: Path, path: str) -> Iterator[Function]:
 
 
 def _beside(package: str, folder: Path, module_name: str, file: Path) -> types.ModuleType:
-    """The module of a file beside the spec, in a package of its own whose folders are those of the spec."""
+    """Return the module of a file beside the spec, in a package of its own whose folders are those of the spec."""
     parts = module_name.split(".")
     for depth in range(len(parts)):
         parent = types.ModuleType(".".join([package, *parts[:depth]]))
@@ -140,7 +140,7 @@ def faults(path: str, folder: Path, doing: str = "it") -> Iterator[None]:
 
 
 def _where(frames: traceback.StackSummary, error: Exception, folder: Path) -> str:
-    """The last place in a file of the spec's folder, and the last one at all."""
+    """Return the last place in a file of the spec's folder, and the last one at all."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"in {_short(error.filename, folder)} line {error.lineno}"
     own = [frame for frame in frames if Path(frame.filename).is_relative_to(folder)]

@@ -28,7 +28,7 @@ def tables_of(inputs: Mapping[str, Any], group: str) -> dict[str, Stage | None]:
 
 
 def _is_split(context: Context, name: str, staged: Staged) -> bool:
-    """Whether rows were split, also if there were none to split."""
+    """Return whether rows were split, also if there were none to split."""
     pipeline = context.pipeline
     extracts = [pipeline.tasks[one] for one in (name, *pipeline.upstream(name))]
     return any(staged.groups) or any(isinstance(one, ExtractTask) and one.split_by is not None for one in extracts)

@@ -64,7 +64,7 @@ def _plan(context: Context, name: str, task: PythonTask) -> Plan:
 
 
 def _passed(context: Context, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The results that functions take: rows and small values."""
+    """Return the results that functions take: rows and small values."""
     kinds = (ExtractTask, SqlTask, PythonTask)
     return {name: result for name, result in inputs.items() if isinstance(context.pipeline.tasks[name], kinds)}
 
@@ -129,7 +129,7 @@ class _Calls:
             yield Piece(rows, group=group, delimited=delimited_result(rows.column_names, *origin))
 
     def _parts(self, group: str, result: Any) -> list[tuple[str, Any]]:  # noqa: ANN401
-        """The tables of a result by their groups."""
+        """Return the tables of a result by their groups."""
         tables_by_name = groups_in(self._path, result)
         if not tables_by_name:
             return [(group, result)]
@@ -144,7 +144,7 @@ class _Calls:
         return is_table(result) or isinstance(result, Iterator) or bool(groups_in(self._path, result))
 
     def _has_rows(self, group: str) -> bool:
-        """Whether there is something to call it for."""
+        """Return whether there is something to call it for."""
         stages = tables_of(self._inputs, group).values()
         return not stages or any(stage is not None and stage.files for stage in stages)
 

@@ -129,7 +129,7 @@ def _table(path: str, result: Any) -> pa.Table:  # noqa: ANN401
 
 
 def _of_frame(found: pd.DataFrame) -> pa.Table:
-    """The columns of a DataFrame, and the levels of its index that have names."""
+    """Return the columns of a DataFrame, and the levels of its index that have names."""
     levels = list(found.index.names)
     if any(name is not None for name in levels):
         for level in reversed([number for number, name in enumerate(levels) if name is None]):
@@ -155,7 +155,7 @@ def _of_series(series: pd.Series[Any]) -> pa.Array:
 
 
 def _places_typed(path: str, table: pa.Table) -> pa.Table:
-    """The columns that tell where a row comes from, in their types."""
+    """Return the columns that tell where a row comes from, in their types."""
     for name, kind in ((INPUT, pa.string()), (LINE, pa.int64())):
         if name in table.column_names:
             index = table.column_names.index(name)

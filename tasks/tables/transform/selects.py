@@ -49,7 +49,7 @@ class Select:
 
 
 def _taken(select: exp.Select, table: str, known: Mapping[str, Collection[str]]) -> Iterator[str]:
-    """The columns that one SELECT takes from a table, if it stands in its FROM."""
+    """Yield the columns that one SELECT takes from a table, if it stands in its FROM."""
     import sqlglot.expressions as exp  # noqa: PLC0415 - slow
 
     joins = select.args.get("joins") or []

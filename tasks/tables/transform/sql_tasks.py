@@ -108,7 +108,7 @@ def _columns(connection: DuckDBPyConnection, view: str) -> list[str]:
 
 
 def _values(connection: DuckDBPyConnection, select: Select, context: Context) -> dict[str, Any]:
-    """A value for each name that the SELECT has behind a dollar sign."""
+    """Return a value for each name that the SELECT has behind a dollar sign."""
     (statement,) = connection.extract_statements(select.sql)
     known = dict(context.params) | {"logical_date": context.logical_date}
     unknown = sorted(statement.named_parameters - known.keys())
@@ -174,6 +174,6 @@ def _named_faults(select: Select) -> Iterator[None]:
 
 
 def _first(error: Exception) -> str:
-    """What DuckDB says, without the excerpt of the statement."""
+    """Return what DuckDB says, without the excerpt of the statement."""
     said = str(error).partition("\n\nLINE ")[0]
     return " ".join(said.split()).rstrip(".!")

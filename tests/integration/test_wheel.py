@@ -104,6 +104,6 @@ def test_a_project_with_flows_and_tasks_of_its_own_keeps_them(
     own = "import flows.ingest, tasks.ingest, lookbook.flows.ingest as ours; print(flows.ingest.MINE, ours.ingest.name)"
     run = "from lookbook.deployments.cli import main; main()"  # as of "python -m", with this folder before all others
     assert done([installed / "python", "-c", own], home, tmp_path).split() == ["flows", "ingest"]
-    arguments = ("ingest", "sample://8", "--dataset", f"theirs-{packages}", "--json")
+    arguments = ("ingest", "sample://8", "--dataset", f"theirs-{packages:d}", "--json")
     told = done([installed / "python", "-c", run, *arguments], home, tmp_path)
     assert json.loads(told)["images"]["loaded"] == 8

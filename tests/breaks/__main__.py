@@ -116,7 +116,8 @@ def run_tests(copy: Path, marks: str, tests: Sequence[str]) -> str | None:
     with subprocess.Popen(
         command,
         cwd=copy,
-        env=os.environ | {MARK: str(copy)},
+        # Not all that a test starts has the tree as its folder: it would find what is installed, which is not broken.
+        env=os.environ | {MARK: str(copy), "PYTHONPATH": str(copy)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

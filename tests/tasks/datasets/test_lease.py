@@ -298,7 +298,8 @@ def test_nobody_takes_a_lease_before_the_transaction_of_its_owner_has_ended(
     async def slow(connection: Any) -> None:
         thread.start()
         waits = "wait_event_type = 'Lock' AND query LIKE 'UPDATE lookbook.leases%'"
-        while not await connection.fetchval(f"SELECT count(*) FROM pg_stat_activity WHERE {waits}"):
+        looking = f"SELECT count(*) FROM pg_stat_activity WHERE {waits}"
+        while thread.is_alive() and not await connection.fetchval(looking):
             await connection.execute("SELECT pg_stat_clear_snapshot()")
         order.append("committed")
 

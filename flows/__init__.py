@@ -14,6 +14,7 @@ def _outlive_reader(self: Console) -> None:  # noqa: ARG001 - a method of rich
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(nowhere, stream)
+    os.close(nowhere)
 
 
 if "PREFECT__FLOW_RUN_ID" in os.environ:

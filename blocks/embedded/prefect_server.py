@@ -30,8 +30,11 @@ ATTEMPTS = 3
 USER = "lookbook"
 
 #: What keeps the server's database from growing without end: runs go after 30 days (the books keep theirs, in the
-#: registry), events after 7, heartbeats after one. Whoever sets one of these in the environment has the last word.
+#: registry), events after 7, heartbeats after one. The places that runs take under a deployment's limit lie in files:
+#: kept in memory, as is Prefect's default, a restart would lose them, and a run that can't renew its own ends as Crashed.
+#: Whoever sets one of these in the environment has the last word.
 UPKEEP = {
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(30 * 86400),
     "PREFECT_SERVER_SERVICES_DB_VACUUM_EVENT_RETENTION_OVERRIDES": '{"prefect.flow-run.heartbeat": 86400}',

@@ -213,9 +213,10 @@ def test_the_worker_polls_a_pool_that_deploy_makes() -> None:
     assert POOLS[pool.group(1)] == "process"
 
 
-def test_the_server_keeps_its_database_small_as_that_of_serve_does() -> None:
-    given = yaml.safe_load(COMPOSE)["services"]["server"]["environment"]
-    assert UPKEEP.items() <= given.items()
+def test_the_server_has_the_settings_of_that_of_serve_and_keeps_the_places_of_runs_in_a_volume() -> None:
+    server = yaml.safe_load(COMPOSE)["services"]["server"]
+    assert UPKEEP.items() <= server["environment"].items()
+    assert server["environment"]["PREFECT_HOME"] in {volume.rpartition(":")[2] for volume in server["volumes"]}
 
 
 def test_the_worker_starts_as_the_image_does_with_the_limit_of_serve() -> None:

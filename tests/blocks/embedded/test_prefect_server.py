@@ -17,6 +17,7 @@ from lookbook.blocks.embedded import prefect_server
 from lookbook.blocks.errors import LookbookError
 from tests.support.homes import remove_home
 from tests.support.loopback import Response, Route, serving
+from tests.support.prefect_processes import Server
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,18 @@ def test_it_starts_is_found_again_and_stops(home: Path) -> None:
     assert prefect_server.stop(home) is True
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     assert prefect_server.running(home) is None
+
+
+@pytest.mark.full
+@pytest.mark.integration
+def test_a_run_keeps_its_place_under_a_limit_when_the_server_is_started_again(home: Path) -> None:
+    server = Server(home, prefect_server.start(home))
+    server.post("/v2/concurrency_limits/", {"name": "places", "limit": 1})
+    lease = server.post("/v2/concurrency_limits/increment-with-lease", {"names": ["places"], "slots": 1})["lease_id"]
+    prefect_server.stop(home)
+    server = Server(home, prefect_server.start(home))
+    server.post(f"/v2/concurrency_limits/leases/{lease}/renew", {"lease_duration": 300})  # an error of HTTP raises
+    assert prefect_server.stop(home) is True
 
 
 def test_a_recorded_port_that_another_program_took_is_not_our_server(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.bare import draw, prepared, start_processes
 from benchmarks.peers import clock
 from benchmarks.peers.objects import BUCKET
-from lookbook.blocks.gcs_lake import GcsLake
+from lookbook.blocks.gcs import GcsLake
 from lookbook.blocks.workspace import local_workspace
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 

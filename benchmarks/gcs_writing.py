@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from google.cloud.storage import transfer_manager
 
 from benchmarks.peers.objects import BUCKET, THREADS, Write, report
-from lookbook.blocks.gcs_lake import GcsLake
+from lookbook.blocks.gcs import GcsLake
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 
 

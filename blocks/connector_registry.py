@@ -9,8 +9,7 @@ from pydantic import Field
 from sqlalchemy.engine import URL, make_url
 
 from lookbook.blocks.errors import LookbookError
-from lookbook.blocks.registry import Registry
-from lookbook.blocks.registry_connection import Address
+from lookbook.blocks.registry import Address, Registry
 
 DRIVER = "postgresql+asyncpg"
 #: What SQLAlchemy's dialect takes for itself.

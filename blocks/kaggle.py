@@ -8,8 +8,7 @@ from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, SecretStr, model_validator
 
 if TYPE_CHECKING:
-    from lookbook.blocks.kaggle_api import KaggleDatasets
-    from lookbook.blocks.kaggle_login import Login
+    from lookbook.blocks.kaggle_api import KaggleDatasets, Login
 
 
 class KaggleCredentials(Block):
@@ -46,7 +45,7 @@ class KaggleCredentials(Block):
         return KaggleDatasets(self._login())
 
     def _login(self) -> Login:
-        from lookbook.blocks.kaggle_login import Login, login_of_machine  # noqa: PLC0415
+        from lookbook.blocks.kaggle_api import Login, login_of_machine  # noqa: PLC0415
 
         token, key = (secret.get_secret_value() if secret else "" for secret in (self.token, self.key))
         given = Login(token, self.username or "", key)

@@ -1,21 +1,19 @@
-"""Kaggle's datasets over its own client: versions, lists of files, and files that can be read from the middle.
-
-Nothing here imports Prefect. ``kaggle`` itself is not imported either: it logs in when it is imported, and may end the
-process. ``kagglesdk``, which comes with it, has the typed calls.
-"""
+"""Kaggle's datasets over its own client: logging in, versions, files that can be read on from any byte, faults."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
-from lookbook.blocks.errors import LookbookError, TransientError
-from lookbook.blocks.extras import needs_extra
-from lookbook.blocks.kaggle_faults import named
-from lookbook.blocks.kaggle_login import Login, session_with, session_without
+from lookbook.blocks.errors import LookbookError, MissingError, TransientError, needs_extra
 
 with needs_extra("kaggle", "kaggle://"):
     import requests
@@ -25,6 +23,154 @@ with needs_extra("kaggle", "kaggle://"):
         ApiGetDatasetRequest,
         ApiListDatasetFilesRequest,
     )
+    from kagglesdk.kaggle_creds import KaggleCredentials
+    from kagglesdk.kaggle_env import get_access_token_from_env
+    from kagglesdk.kaggle_http_client import KaggleHttpClient
+    from requests.adapters import HTTPAdapter
+
+#: Seconds to connect, and between two pieces of an answer: Kaggle's client itself would wait for ever.
+TIMEOUT = (10.0, 60.0)
+
+
+@dataclass(frozen=True, repr=False)
+class Login:
+    """A token, or a user name and key, or nothing: public datasets only."""
+
+    token: str = ""
+    username: str = ""
+    key: str = ""
+
+    @property
+    def given(self) -> bool:
+        """Whether there is anything to log in with."""
+        return bool(self.token or (self.username and self.key))
+
+
+def login_of_machine() -> Login:
+    """Return what Kaggle's own client would take on this machine, in its order.
+
+    That is KAGGLE_API_TOKEN or ``~/.kaggle/access_token``; KAGGLE_USERNAME and KAGGLE_KEY or ``kaggle.json``; what
+    ``kaggle auth login`` left. Source: `kaggle.api.kaggle_api_extended.KaggleApi.authenticate`.
+    """
+    token, _ = get_access_token_from_env()
+    if token:
+        return Login(token=token)
+    saved = _read_json(_config_folder() / "kaggle.json")
+    username = os.environ.get("KAGGLE_USERNAME") or saved.get("username")
+    key = os.environ.get("KAGGLE_KEY") or saved.get("key")
+    if username and key:
+        return Login(username=str(username), key=str(key))
+    return Login(token=_token_of_browser_login())
+
+
+def _config_folder() -> Path:
+    if configured := os.environ.get("KAGGLE_CONFIG_DIR"):
+        return Path(configured)
+    usual = Path.home() / ".kaggle"
+    return usual if usual.exists() else Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "kaggle"
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _token_of_browser_login() -> str:
+    """The token of ``kaggle auth login``, renewed where it has run out; "" where nobody logged in or it is refused."""
+    try:
+        saved = KaggleCredentials.load(client=KaggleClient())
+        return (saved.get_access_token() if saved else None) or ""
+    except (requests.RequestException, OSError, ValueError):
+        return ""
+
+
+class _Adapter(HTTPAdapter):
+    def send(self, *args: Any, **options: Any) -> requests.Response:  # noqa: ANN401 - as requests has it
+        return super().send(*args, **(options | {"timeout": options.get("timeout") or TIMEOUT}))
+
+
+def session_with(login: Login) -> requests.Session:
+    """Return a session whose requests to Kaggle carry the login; those that it is sent on to, elsewhere, do not."""
+    session = session_without()
+    if login.token:
+        session.auth = KaggleHttpClient.BearerAuth(login.token)
+    elif login.given:
+        session.auth = (login.username, login.key)
+    return session
+
+
+def session_without() -> requests.Session:
+    """Return a session without credentials, that gives up a server which says nothing."""
+    session = requests.Session()
+    # A file that is sent compressed has another size and checksum than the server says.
+    session.headers.update({"User-Agent": f"lookbook/{version('lookbook-datasets')}", "Accept-Encoding": "identity"})
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, _Adapter())
+    return session
+
+
+#: Too many requests, a request that took too long, and server errors: worth another try.
+_PASSING = frozenset([408, 429, 500, 502, 503, 504])
+
+
+def named(error: requests.RequestException, what: str, logged_in: bool) -> Exception:
+    """Return the error that stands for one of requests: a `TransientError` or a `LookbookError`.
+
+    Args:
+        error: without a response where none came.
+        what: the dataset or file that was asked for.
+        logged_in: whether credentials went along.
+    """
+    response = error.response
+    if response is None:
+        return TransientError(f"{what}: Kaggle does not answer ({type(error).__name__})")
+    status = response.status_code
+    if status in _PASSING:
+        return TransientError(f"{what}: Kaggle answers {status}", _wait(response))
+    if response.history:  # the answer of the storage, to an address that holds for some minutes only
+        return TransientError(f"{what}: Kaggle's storage answers {status}")
+    return _lasting(status, f"{what}: Kaggle answers {status}{_message(response)}", what, logged_in)
+
+
+def _lasting(status: int, problem: str, what: str, logged_in: bool) -> LookbookError:
+    page = f"https://www.kaggle.com/datasets/{what.partition('@')[0]}"
+    log_in = "" if logged_in else " Without credentials only public datasets can be read: see docs/kaggle.md."
+    if status == 401:  # noqa: PLR2004 - the numbers are their names
+        return LookbookError(problem, "The token or key does not hold: make another one in Kaggle's settings.")
+    if status == 403:  # noqa: PLR2004
+        return LookbookError(
+            problem, f"It is private, or its owner asks for your consent: open {page}, accept, run again.{log_in}"
+        )
+    if status == 404:  # noqa: PLR2004
+        return MissingError(problem, f"There is no such dataset, version or file: see {page}.{log_in}")
+    return LookbookError(problem, f"See {page}.")
+
+
+def _message(response: requests.Response) -> str:
+    """Return what the server says in its JSON; never the reason that requests makes up, which names the address."""
+    try:
+        said = response.json()["message"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return f": {json.dumps(str(said)[:300], ensure_ascii=False)}"
+
+
+def _wait(response: requests.Response) -> float | None:
+    """Return seconds of a Retry-After header, which holds them or a date (RFC 9110, 10.2.3)."""
+    said = response.headers.get("Retry-After", "")
+    if said.isdigit():
+        return float(said)
+    try:
+        return max(0.0, (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+# Nothing here imports Prefect. ``kaggle`` itself is not imported either: it logs in when it is imported, and may end
+# the process. ``kagglesdk``, which comes with it, has the typed calls.
 
 PARTIAL = 206
 #: Files on a page of a listing: the most that Kaggle gives; it gives 20 where nothing is said.

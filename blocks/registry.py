@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,14 +20,216 @@ from pydantic import ConfigDict, Field, PrivateAttr, SecretStr
 
 from lookbook.blocks.embedded import postgres
 from lookbook.blocks.errors import LeaseLostError, LookbookError, OutOfReachError, StatementTimeoutError
-from lookbook.blocks.migrations import FIRST, entering
-from lookbook.blocks.registry_connection import CONNECTION_FAULTS, Address, closing, connect, may_pass, slot
-from lookbook.blocks.registry_schema import find, settle
+from lookbook.blocks.lake import IDENTITY, snapshots_folder
+from lookbook.blocks.migrations import FIRST, HEAD, entering, lock, upgrade
+from lookbook.blocks.warehouse import FEEDS_SCHEMA
 
 if TYPE_CHECKING:
     from typing import Self
 
     from lookbook.blocks.lake import Lake
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+
+#: The oldest version that is tested.
+OLDEST_SERVER = 14
+#: Seconds to connect, and to say goodbye.
+CONNECT_SECONDS = 30
+CLOSE_SECONDS = 5
+#: Seconds that a server may be late in ending a statement itself; then its connection is dead.
+GRACE_SECONDS = 15
+
+#: Everything that could break a connection; none of them names the password.
+CONNECTION_FAULTS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncio.TimeoutError)
+#: Those of them that may pass: the network's, and what a server says that starts, ends or is full.
+PASSING_FAULTS = (
+    OSError,  # a TimeoutError is one
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.TooManyConnectionsError,
+)
+
+_slots: dict[tuple[str, int], threading.BoundedSemaphore] = {}
+_guard = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Address:
+    """What asyncpg connects to: a URL, and options that no URL has. Holds a password: it prints as nothing."""
+
+    dsn: str = field(repr=False)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@contextmanager
+def slot(address: Address, connections: int) -> Iterator[None]:
+    """Wait until this process holds less than so many connections to `address`, and count as one of them."""
+    with _guard:
+        key = (address.dsn, connections)
+        semaphore = _slots.setdefault(key, threading.BoundedSemaphore(connections))
+    with semaphore:
+        yield
+
+
+async def connect(address: Address, label: str, statement_seconds: int) -> asyncpg.Connection[asyncpg.Record]:
+    """Open a connection that works through any pooler: it leaves no prepared statement behind.
+
+    Args:
+        address: of the server.
+        label: which one it is, for errors.
+        statement_seconds: a statement that the server does not end in this time is given up.
+
+    Raises:
+        OutOfReachError: nothing answers there, or it is starting, ending or full.
+        LookbookError: it refuses, or is too old.
+    """
+    options = dict(address.options)
+    settings = {"application_name": "lookbook"} | options.pop("server_settings", {})
+    bounds = {"timeout": CONNECT_SECONDS, "command_timeout": statement_seconds + GRACE_SECONDS}
+    try:
+        connection = await asyncpg.connect(
+            address.dsn, **(bounds | options), statement_cache_size=0, server_settings=settings
+        )
+    except ssl.SSLError as error:  # a ValueError as well, where it is the certificate's fault
+        raise _out_of_reach(label, error) from error
+    except (ValueError, OverflowError, TypeError):
+        # What it says may hold a piece of the password.
+        raise LookbookError(
+            f"The registry {label} cannot be reached: that is no PostgreSQL URL, or it names a certificate file that "
+            "is not there.",
+            "Write it as postgresql://user:password@host:5432/database, special characters as %23 for #.",
+        ) from None
+    except CONNECTION_FAULTS as error:
+        raise _out_of_reach(label, error) from error
+    version = connection.get_server_version().major
+    if version < OLDEST_SERVER:
+        connection.terminate()
+        raise LookbookError(
+            f"The registry {label} is PostgreSQL {version}; Lookbook needs {OLDEST_SERVER} or newer.",
+            "Upgrade that server, or name another.",
+        )
+    return connection
+
+
+def may_pass(error: BaseException) -> bool:
+    """Return whether a server or the way to it failed, and not what was asked of it: then another try may go well."""
+    return isinstance(error, PASSING_FAULTS) and not isinstance(error, ssl.SSLError)
+
+
+def _out_of_reach(label: str, error: BaseException) -> LookbookError:
+    return (OutOfReachError if may_pass(error) else LookbookError)(
+        f"The registry {label} cannot be reached: {type(error).__name__}: {error}.",
+        "See that PostgreSQL runs there and lets you in; the workspace's Registry block names it.",
+    )
+
+
+@asynccontextmanager
+async def closing(
+    connection: asyncpg.Connection[asyncpg.Record],
+) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """Close the connection at the end, also one whose server does not answer any more."""
+    try:
+        yield connection
+    finally:
+        with suppress(*CONNECTION_FAULTS):  # asyncpg has dropped it then
+            await connection.close(timeout=CLOSE_SECONDS)
+
+
+# The schema `FIRST` is that of the first lake that comes; every other lake has one of its own, named by its id. Whose
+# a schema is stands in its table ``lake``. Tables that pipelines load lie beside it, in a schema of feeds.
+
+
+async def find_schema(connection: Connection, lake: Lake | None) -> bool:
+    """Enter the schema of a lake, until the transaction ends; whether it was found, up to date.
+
+    The transaction has entered `FIRST` before: who is the first lake, or asks for none, asks one thing only.
+
+    Args:
+        connection: in a transaction.
+        lake: whose books are asked for; None: those in `FIRST`, whoever's they are.
+    """
+    for schema in _schemas(lake):
+        if schema != FIRST:
+            await connection.execute(entering(schema))
+        standing = await _standing(connection)
+        if standing is not None and (lake is None or standing["lake"] == lake.id):
+            return bool(standing["version_num"] == HEAD)
+    return False
+
+
+async def settle_schema(connection: Connection, lake: Lake | None) -> str:
+    """Bring the schema of a lake up to date, making or claiming it; returns its name.
+
+    Raises:
+        LookbookError: as `lookbook.blocks.migrations.upgrade`; or the books are another lake's, and this
+            one can't be named.
+    """
+    await lock(connection)  # of two lakes that come at once, one is the first
+    schema = FIRST if lake is None else await _choose(connection, lake)
+    await upgrade(connection, schema)
+    if lake is not None and lake.id is not None:
+        await connection.execute("INSERT INTO lake (id) VALUES ($1) ON CONFLICT DO NOTHING", lake.id)
+    return schema
+
+
+async def all_schemas(connection: Connection) -> list[str]:
+    """Return the schemas of all lakes that have books in this database."""
+    rows = await connection.fetch(
+        "SELECT nspname FROM pg_namespace JOIN pg_class ON relnamespace = pg_namespace.oid AND relname = 'leases'"
+        " WHERE nspname ~ $1 ORDER BY nspname",
+        f"^{FIRST}(_[0-9a-f]{{16}})?$",
+    )
+    return [row["nspname"] for row in rows]
+
+
+async def feeds_schema(connection: Connection) -> str:
+    """Return the schema of the tables that pipelines of this lake load."""
+    schema: str = await connection.fetchval("SELECT current_schema()")
+    return FEEDS_SCHEMA + schema.removeprefix(FIRST)
+
+
+def _schemas(lake: Lake | None) -> list[str]:
+    """Where the books of a lake may stand. Only hexadecimal digits get into a name: `Lake.id` lets in no others."""
+    return [FIRST] if lake is None or lake.id is None else [FIRST, f"{FIRST}_{lake.id[:16]}"]
+
+
+async def _standing(connection: Connection) -> asyncpg.Record | None:
+    """Return the step and the lake of the current schema; None before there was such a table."""
+    try:
+        async with connection.transaction():
+            return await connection.fetchrow("SELECT version_num, (SELECT id FROM lake) AS lake FROM alembic_version")
+    except asyncpg.UndefinedTableError:
+        return None
+
+
+async def _choose(connection: Connection, lake: Lake) -> str:
+    """The schema that is a lake's already; else `FIRST`, if it is nobody's and may be its; else one of its own."""
+    owners = {}
+    for schema in _schemas(lake):
+        await connection.execute(entering(schema))
+        standing = await _standing(connection)
+        owners[schema] = standing and standing["lake"]
+        if owners[schema] == lake.id:
+            return schema
+    for schema, owner in owners.items():
+        await connection.execute(entering(schema))
+        if owner is None and (schema != FIRST or await _may_be_of(connection, lake)):
+            return schema
+    raise LookbookError(
+        f"The registry holds the books of another lake, and {lake.uri(IDENTITY)} cannot be written.",
+        "Run one command as somebody who may write to the lake: it gives the lake an id.",
+    )
+
+
+async def _may_be_of(connection: Connection, lake: Lake) -> bool:
+    """Whether books that no lake has claimed can be this lake's: they list no snapshot, or one that the lake holds."""
+    try:
+        async with connection.transaction():
+            rows = await connection.fetch("SELECT dataset, array_agg(snapshot_id) FROM snapshots GROUP BY dataset")
+    except asyncpg.UndefinedTableError:
+        return True
+    return not rows or any(set(ids) & set(lake.folders(snapshots_folder(dataset))) for dataset, ids in rows)
+
 
 Result = TypeVar("Result")
 
@@ -39,7 +243,7 @@ class Held:
         name: what it is for.
         owner: this run and this hold, and no other.
         schema: in which schema of the registry it is kept.
-        counter: higher than that of each owner before; see `lookbook.blocks.fences`.
+        counter: higher than that of each owner before; see `lookbook.blocks.registry`.
     """
 
     registry: Address
@@ -133,9 +337,9 @@ class Registry(Block, ABC):
         async with closing(await connect(address, self.label(), self.statement_seconds)) as connection:
             try:
                 async with self._transaction(connection, FIRST):
-                    if await find(connection, self._lake):
+                    if await find_schema(connection, self._lake):
                         return await work(connection)
-                    schema = await settle(connection, self._lake)
+                    schema = await settle_schema(connection, self._lake)
                 async with self._transaction(connection, schema):
                     return await work(connection)
             except (asyncpg.QueryCanceledError, TimeoutError) as error:
@@ -224,3 +428,37 @@ async def copy_rows(
     """Write `rows` into a table of the registry by COPY. PostgreSQL's text holds no NUL: it becomes U+FFFD."""
     clean = (tuple(v.replace("\x00", "\ufffd") if isinstance(v, str) else v for v in row) for row in rows)
     await connection.copy_records_to_table(table, columns=list(columns), records=clean)
+
+
+# A run that is stopped (SIGSTOP, a laptop's lid) between its last look at its lease and its commit cannot know that
+# its lease was lost meanwhile; the place that it commits to can. Each owner of a lease has a higher counter than
+# those before it, and a commit brings the counters of all leases that its run holds. The place keeps the highest that
+# it has seen of each lease, and refuses lower ones by the transaction, or the precondition, of the commit itself.
+# https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html
+
+
+def held_counters() -> dict[str, int]:
+    """Give the counter of each lease that is held here, by its name, and its schema where that is a further lake's.
+
+    Lakes that share a place do not share the leases of their datasets and pipelines.
+    """
+    return {
+        lease.name if lease.schema == FIRST else f"{lease.schema}: {lease.name}": lease.counter
+        for lease in held_leases.get()
+    }
+
+
+def raised(fences: Mapping[str, int]) -> dict[str, int]:
+    """Return what a place keeps once it has taken a commit from here: the counters of others as they were.
+
+    Args:
+        fences: what it keeps so far: the highest counter that it has seen of each lease, by name.
+
+    Raises:
+        LeaseLostError: it has seen a higher counter of a lease that is held here: it must not take the commit.
+    """
+    held = held_counters()
+    lost = [name for name, counter in held.items() if counter < fences.get(name, counter)]
+    if lost:
+        raise LeaseLostError.of(min(lost))
+    return {**fences, **held}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -11,20 +12,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, ValidationError
 
-from lookbook.blocks.errors import LookbookError
-from lookbook.blocks.extras import INSTALL
+from lookbook.blocks.errors import INSTALL, LookbookError
 from lookbook.blocks.lake import Lake
 from lookbook.blocks.registry import Registry
-from lookbook.blocks.settings import read_settings
 from lookbook.blocks.warehouse import Warehouse
-from lookbook.blocks.workspace import Workspace
 
 #: What a form sends names no class: the fields tell. All of the Registry's may be empty, so it comes last.
-LAKES = ("lookbook.blocks.gcs_lake:GcsLake", "lookbook.blocks.lake:FolderLake")
+LAKES = ("lookbook.blocks.gcs:GcsLake", "lookbook.blocks.lake:FolderLake")
 REGISTRIES = ("lookbook.blocks.connector_registry:ConnectorRegistry", "lookbook.blocks.registry:PostgresRegistry")
 WAREHOUSES = (
-    "lookbook.blocks.bigquery_warehouse:BigQueryWarehouse",
-    "lookbook.blocks.duckdb_warehouse:DuckDBWarehouse",
+    "lookbook.blocks.bigquery.warehouse:BigQueryWarehouse",
+    "lookbook.blocks.duckdb.warehouse:DuckDBWarehouse",
 )
 CREDENTIALS = ("lookbook.blocks.kaggle:KaggleCredentials",)
 
@@ -76,14 +74,14 @@ class WorkspaceBlock(Block):
     )
 
 
-def load(name: str) -> Workspace | None:
-    """Return the workspace saved under `name`; None where none is.
+def load(name: str) -> WorkspaceBlock | None:
+    """Return what is saved under `name`; None where nothing is.
 
     Raises:
         LookbookError: what is saved can't be used here.
     """
     try:
-        saved = cast("WorkspaceBlock", WorkspaceBlock.load(name, _sync=True))  # type: ignore[call-arg]
+        return cast("WorkspaceBlock", WorkspaceBlock.load(name, _sync=True))  # type: ignore[call-arg]
     except ValueError as error:
         if "Unable to find block document" in str(error):
             return None
@@ -98,16 +96,9 @@ def load(name: str) -> Workspace | None:
             'Log in with "gcloud auth application-default login", run where a service account is attached, or put a '
             "key into its GCP Credentials block.",
         ) from None
-    return Workspace(
-        lake=saved.lake,
-        registry=saved.registry,
-        warehouse=saved.warehouse,
-        kaggle=saved.kaggle,
-        scratch=saved.scratch or read_settings().home / "scratch",
-    )
 
 
-def save(name: str, place: Workspace, *, with_scratch: bool = True) -> None:
+def save(name: str, parts: Mapping[str, Any]) -> None:
     """Save a workspace under `name`, in place of one of that name.
 
     Its parts become blocks of their own with the same name, so that a form can change each; parts that were loaded
@@ -115,15 +106,11 @@ def save(name: str, place: Workspace, *, with_scratch: bool = True) -> None:
 
     Args:
         name: of the workspace.
-        place: the workspace.
-        with_scratch: save its folder for scratch, too; else each machine has its own.
+        parts: the fields of a `lookbook.blocks.workspace.Workspace`; without scratch each machine has its own.
     """
-    parts = {field: getattr(place, field) for field in WorkspaceBlock.model_fields}
     for part in parts.values():
         if isinstance(part, Block):
             _save_part(part, name)
-    if not with_scratch:
-        parts["scratch"] = None
     WorkspaceBlock(**parts).save(name, overwrite=True, _sync=True)  # type: ignore[call-arg]
 
 

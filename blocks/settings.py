@@ -1,8 +1,10 @@
-"""Settings of this machine, from the environment: variables that start with ``LOOKBOOK_``."""
+"""Settings of this machine, from environment variables that start with ``LOOKBOOK_``; and which machine this is."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import socket
 import stat
 from pathlib import Path
 from typing import Annotated
@@ -98,3 +100,16 @@ def make_home(home: Path) -> None:
         others = stat.S_IRWXG | stat.S_IRWXO
         if found.st_uid == os.geteuid() and found.st_mode & others and not stat.S_ISLNK(found.st_mode):
             path.chmod(stat.S_IMODE(found.st_mode) & ~others)
+
+
+def this_host() -> str:
+    """Return the machine's name and a mark of the kernel and the container: names are not unique.
+
+    Two processes with the same mark see each other's process ids, and the same folders.
+    """
+    try:
+        booted = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+        inside = Path("/proc/self/ns/pid").readlink()
+    except OSError:  # not Linux: the name has to do
+        return socket.gethostname()
+    return f"{socket.gethostname()}/{hashlib.sha256(f'{booted}{inside}'.encode()).hexdigest()[:8]}"

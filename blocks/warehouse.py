@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from prefect.blocks.core import Block
 
-from lookbook.blocks.feed_models import BuiltModel, FeedModel
+from lookbook.blocks.models import BuiltModel, FeedModel
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -174,7 +174,7 @@ class Warehouse(Block, ABC):
             models: what is made of it, each after the models that it reads.
 
         Raises:
-            LeaseLostError: another run has taken a lease that is held here, and written; see `lookbook.blocks.fences`.
+            LeaseLostError: another run has taken a lease that is held here, and written.
             LookbookError: a file cannot be read, a model is wrong, or the warehouse cannot be written.
         """
 

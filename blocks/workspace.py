@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.blocks.embedded import prefect_server
 from lookbook.blocks.errors import LookbookError, OutOfReachError, UsageError
 from lookbook.blocks.lake import FolderLake, Lake
@@ -116,10 +116,19 @@ def _load_saved(name: str) -> Workspace | None:
     from lookbook.blocks.saved_workspace import load  # noqa: PLC0415 - imports the classes of every kind
 
     try:
-        return load(name)
+        saved = load(name)
     except (PrefectHTTPStatusError, httpx.HTTPError, OSError) as error:
         refused = isinstance(error, httpx.HTTPStatusError) and error.response.is_client_error
         raise (LookbookError if refused else OutOfReachError)(
             f"Prefect's API cannot be asked for the workspace {name}: {type(error).__name__}.",
             "See that the server of PREFECT_API_URL runs.",
         ) from error
+    if saved is None:
+        return None
+    return Workspace(
+        lake=saved.lake,
+        registry=saved.registry,
+        warehouse=saved.warehouse,
+        scratch=saved.scratch or read_settings().home / "scratch",
+        kaggle=saved.kaggle,
+    )

@@ -159,7 +159,7 @@ def save_local_workspace(home: Path) -> None:
     from lookbook.blocks import saved_workspace
     from lookbook.blocks.workspace import local_workspace
 
-    saved_workspace.save("local", local_workspace(home))
+    saved_workspace.save("local", vars(local_workspace(home)))
 
 
 def _start_registry(home: Path, ending: ExitStack, say: Say) -> None:

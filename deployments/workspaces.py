@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from prefect.blocks.core import Block
 
 from lookbook.blocks import saved_workspace
-from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.blocks.errors import LookbookError, UsageError
 from lookbook.blocks.lake import IDENTITY, FolderLake, Lake
 from lookbook.blocks.warehouse import Warehouse
@@ -60,7 +60,7 @@ def assemble(
 
 def save(name: str, place: Workspace) -> dict[str, str]:
     """Save a workspace, without the scratch of this machine; returns the block that each part became."""
-    saved_workspace.save(name, place, with_scratch=False)
+    saved_workspace.save(name, vars(place) | {"scratch": None})
     parts = {part.name: getattr(place, part.name) for part in fields(place)}
     return {"workspace": name} | {
         part: f"{block.get_block_type_name()} {block._block_document_name}"
@@ -124,7 +124,7 @@ def _lake(address: str, google: _Google) -> Lake:
     bucket, _, prefix = rest.partition("/")
     if scheme != "gs" or not bucket:
         raise UsageError(f"--lake {address}: that is no lake.", "Give a folder, or gs://BUCKET/PREFIX.")
-    from lookbook.blocks.gcs_lake import GcsLake
+    from lookbook.blocks.gcs import GcsLake
 
     return GcsLake(bucket=bucket, prefix=prefix, credentials=google.credentials())
 
@@ -138,7 +138,7 @@ def _warehouse(address: str, google: _Google) -> Warehouse:
         raise UsageError(
             f"--warehouse {address}: that is no warehouse.", "Give a DuckDB file, or bigquery://PROJECT/LOCATION."
         )
-    from lookbook.blocks.bigquery_warehouse import BigQueryWarehouse
+    from lookbook.blocks.bigquery.warehouse import BigQueryWarehouse
 
     where = {"location": location} if location else {}
     return BigQueryWarehouse(project=project, credentials=google.credentials(), **where)

@@ -14,8 +14,7 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from lookbook.blocks.embedded import prefect_server
-from lookbook.blocks.errors import UsageError
-from lookbook.blocks.extras import INSTALL
+from lookbook.blocks.errors import INSTALL, UsageError
 from lookbook.blocks.lake import Lake
 from lookbook.blocks.settings import Settings, read_settings
 from lookbook.blocks.workspace import load_workspace

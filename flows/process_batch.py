@@ -9,8 +9,7 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 
-from lookbook.blocks.machine import this_host
-from lookbook.blocks.settings import read_settings
+from lookbook.blocks.settings import read_settings, this_host
 from lookbook.blocks.workspace import load_workspace
 from lookbook.flows.cancellation import ends_as_cancelled
 from lookbook.tasks.images import batch as data_plane

@@ -31,8 +31,8 @@ USER = "lookbook"
 
 #: What keeps the server's database from growing without end: runs go after 30 days (the books keep theirs, in the
 #: registry), events after 7, heartbeats after one. The places that runs take under a deployment's limit lie in files:
-#: kept in memory, as is Prefect's default, a restart would lose them, and a run that can't renew its own ends as Crashed.
-#: Whoever sets one of these in the environment has the last word.
+#: a restart loses those in memory, Prefect's default, and a run that can't renew its own ends as Crashed. Whoever
+#: sets one of these in the environment has the last word.
 UPKEEP = {
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",

@@ -15,9 +15,8 @@ import asyncpg
 import psutil
 
 from lookbook.blocks.errors import LookbookError
-from lookbook.blocks.machine import this_host
-from lookbook.blocks.registry import Held, Registry, held_leases, unfenced
-from lookbook.blocks.registry_schema import all_schemas
+from lookbook.blocks.registry import Held, Registry, all_schemas, held_leases, unfenced
+from lookbook.blocks.settings import this_host
 
 #: Seconds that a lease holds without renewal, and between renewals.
 LIFETIME = 90
@@ -95,7 +94,7 @@ def lease(
     A lease whose owner is known to be dead (a killed run on this machine) is taken over at once, any other that is
     not renewed after `LIFETIME` seconds. Who lost it that way (stopped, or on a machine that slept) writes nothing more
     into the registry within the block, where all raise `LeaseLostError`. `confirm` asks before a write elsewhere, which
-    is refused, too, where another run has written meanwhile: see `lookbook.blocks.fences`. Who waits also waits for a
+    is refused, too, where another run has written meanwhile: see `lookbook.blocks.registry`. Who waits also waits for a
     registry that fails, for up to `OUT_OF_REACH` seconds.
 
     Args:

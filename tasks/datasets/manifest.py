@@ -63,7 +63,7 @@ class Manifest(BaseModel):
 
 
 class Current(BaseModel):
-    """The content of CURRENT: a snapshot, its manifest's checksum, the dataset's fences (`lookbook.blocks.fences`)."""
+    """The content of CURRENT: a snapshot, its manifest's checksum, its fences (`lookbook.blocks.registry`)."""
 
     snapshot_id: str
     manifest_sha256: str

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from lookbook.blocks.errors import LookbookError, SwapConflictError
-from lookbook.blocks.fences import raised
 from lookbook.blocks.lake import Lake
+from lookbook.blocks.registry import raised
 from lookbook.tasks.datasets.manifest import Current, Manifest, Published, SnapshotFile, read_published
 from lookbook.tasks.datasets.names import current_key
 from lookbook.tasks.images.parquet import to_parquet

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.lake import Lake
-from lookbook.blocks.machine import this_host
+from lookbook.blocks.settings import this_host
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets.catalogue import Catalogue, read_catalogue
 from lookbook.tasks.datasets.links import key_order

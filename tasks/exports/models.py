@@ -14,8 +14,7 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lookbook.blocks.errors import LookbookError, UsageError
-from lookbook.blocks.extras import needs_extra
+from lookbook.blocks.errors import LookbookError, UsageError, needs_extra
 from lookbook.tasks.exports.recipes import ExportRecipe, Step, pixel_versions, told
 
 if TYPE_CHECKING:

@@ -100,14 +100,17 @@ class BucketTarget:
     """A folder of a bucket. Each object's metadata holds the SHA-256 of its bytes: one listing tells what is there."""
 
     def __init__(self, bucket: str, prefix: str, credentials: GcpCredentials, threads: int) -> None:
-        from lookbook.blocks import gcs_objects  # noqa: PLC0415 - an extra
-        from lookbook.blocks.gcs_client import storage_client  # noqa: PLC0415
-        from lookbook.blocks.gcs_errors import named_faults  # noqa: PLC0415
-        from lookbook.blocks.gcs_retrying import TIMEOUT, retrying  # noqa: PLC0415
+        from lookbook.blocks import gcs  # noqa: PLC0415 - an extra
+        from lookbook.blocks.gcs import (  # noqa: PLC0415
+            TIMEOUT,
+            named_faults,
+            retrying,
+            storage_client,
+        )
 
         self.uri = f"gs://{bucket}/{prefix}".rstrip("/")
         self._folder = f"{prefix}/" if prefix else ""
-        self._objects = gcs_objects
+        self._objects = gcs
         with named_faults(bucket):
             self._bucket = storage_client(credentials, threads).bucket(bucket)
             blobs = self._bucket.list_blobs(
@@ -116,9 +119,7 @@ class BucketTarget:
                 timeout=TIMEOUT,
                 retry=retrying(),
             )
-            self._there = {
-                str(blob.name): (int(blob.size), (blob.metadata or {}).get(gcs_objects.WRITER)) for blob in blobs
-            }
+            self._there = {str(blob.name): (int(blob.size), (blob.metadata or {}).get(gcs.WRITER)) for blob in blobs}
 
     def holds(self, name: str, size: int, sha256: str) -> bool:
         """See `Target.holds`."""
@@ -126,12 +127,12 @@ class BucketTarget:
 
     def write(self, name: str, data: bytes, sha256: str) -> None:
         """See `Target.write`: the store refuses bytes that arrive damaged."""
-        self._objects.write(self._bucket, self._folder + name, data, cache_control="no-cache", writer=sha256)
+        self._objects.write_object(self._bucket, self._folder + name, data, cache_control="no-cache", writer=sha256)
 
     def remove(self, name: str) -> None:
         """See `Target.remove`."""
         if self._folder + name in self._there:
-            self._objects.remove(self._bucket, self._folder + name)
+            self._objects.remove_object(self._bucket, self._folder + name)
 
     def settle(self) -> None:
         """See `Target.settle`: the store answers a write when it is durable."""
@@ -191,7 +192,7 @@ def _within(folder: str, lake: str) -> bool:
 
 
 def _credentials_of_machine(uri: str) -> GcpCredentials:
-    from lookbook.blocks.extras import needs_extra  # noqa: PLC0415
+    from lookbook.blocks.errors import needs_extra  # noqa: PLC0415
 
     with needs_extra("gcp", f"--to {uri}"):
         from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415 - slow, and an extra

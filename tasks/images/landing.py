@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lookbook.blocks.errors import LookbookError, ObjectNotFoundError
-from lookbook.blocks.machine import this_host
+from lookbook.blocks.settings import this_host
 from lookbook.tasks.images.items import Item
 from lookbook.tasks.images.locators import UnreadableMemberError, read_bytes
 from lookbook.tasks.images.pacing import check_not_stopped, originals_in_memory

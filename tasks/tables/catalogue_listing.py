@@ -8,10 +8,10 @@ from typing import Any
 
 import asyncpg
 
-from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.lake import Lake
-from lookbook.blocks.registry_schema import feeds_schema
+from lookbook.blocks.registry import feeds_schema
 from lookbook.blocks.warehouse import FEEDS_SCHEMA, Warehouse, WarehouseTable
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets.manifest import read_published

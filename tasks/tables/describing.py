@@ -8,7 +8,7 @@ from typing import Any
 
 import asyncpg
 
-from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.registry import Registry
 from lookbook.blocks.workspace import Workspace

@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 from pydantic import BaseModel, ValidationError
 
 from lookbook.blocks.errors import ObjectNotFoundError, SwapConflictError
-from lookbook.blocks.fences import raised
 from lookbook.blocks.lake import Lake
+from lookbook.blocks.registry import raised
 from lookbook.tasks.tables.lake_changes import Change
 from lookbook.tasks.tables.lake_files import future_key, store_files
 from lookbook.tasks.tables.lake_manifest import (

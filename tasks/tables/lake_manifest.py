@@ -97,7 +97,7 @@ class TableManifest(BaseModel):
 
 
 class CurrentTable(BaseModel):
-    """The content of CURRENT: a snapshot, its manifest's checksum, the table's fences (`lookbook.blocks.fences`)."""
+    """The content of CURRENT: a snapshot, its manifest's checksum, the table's fences (`lookbook.blocks.registry`)."""
 
     snapshot_id: str
     manifest_sha256: str

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lookbook.blocks.duckdb_queries import Views
-from lookbook.blocks.duckdb_staging import literal, quoted
+from lookbook.blocks.duckdb.queries import Views
+from lookbook.blocks.duckdb.staging import literal, quoted
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.lake import Lake
 from lookbook.tasks.datasets.manifest import Manifest, read_published

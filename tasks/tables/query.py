@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lookbook.blocks.duckdb_queries import Views, answer, attach
-from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.duckdb.queries import Views, answer, attach
+from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.blocks.errors import LookbookError, ObjectNotFoundError
 from lookbook.blocks.warehouse import QueryCost
 from lookbook.blocks.workspace import Workspace

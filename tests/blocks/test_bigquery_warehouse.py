@@ -17,9 +17,8 @@ import pytest
 from google.cloud.bigquery._http import Connection
 from pydantic import ValidationError
 
-from lookbook.blocks import bigquery_loading
-from lookbook.blocks import bigquery_sql as sql
-from lookbook.blocks.bigquery_warehouse import BigQueryWarehouse
+from lookbook.blocks.bigquery import snapshots, sql
+from lookbook.blocks.bigquery.warehouse import BigQueryWarehouse
 from lookbook.blocks.errors import LookbookError, OutOfReachError
 from lookbook.blocks.warehouse import STAGING_KEYS, SnapshotLoad
 from lookbook.tasks.tables.models import load_models
@@ -100,7 +99,7 @@ def test_a_table_is_rewritten_by_a_job_that_is_found_again(loaded: BigQueryServe
     """Killed behind it, the same load finds it; were its work undone, the load begins anew and does it once more."""
     texts = snapshot_load(tmp_path, "texts", products=products_with({"id": ["a", "b"]}))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lookbook.blocks.bigquery_sql.insertion", lambda *_: "SELECT ERROR('insert')")
+        patch.setattr("lookbook.blocks.bigquery.sql.insertion", lambda *_: "SELECT ERROR('insert')")
         with pytest.raises(LookbookError, match="insert"):
             bigquery_warehouse(loaded).load_snapshot(texts, MODELS)
     assert [name for name in loaded.jobs.by_id if re.fullmatch(r"lookbook-[0-9a-f]{16}-rewrite-products-0", name)]
@@ -239,7 +238,7 @@ from lookbook.tasks.tables.models import load_models
 from tests.support.snapshots import snapshot_load
 from tests.support.warehouses import PROJECT
 from tests.support.gcp_credentials import AnonymousGcpCredentials
-from lookbook.blocks.bigquery_warehouse import BigQueryWarehouse
+from lookbook.blocks.bigquery.warehouse import BigQueryWarehouse
 
 bigquery_sql.flipping = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 warehouse = BigQueryWarehouse(project=PROJECT, credentials=AnonymousGcpCredentials(endpoint=sys.argv[1]))
@@ -271,7 +270,7 @@ def test_what_an_earlier_run_made_and_others_removed_is_made_again(loaded: BigQu
         warehouse.load_snapshot(later, MODELS)
     loaded.faults.clear()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lookbook.blocks.bigquery_sql.flipping", lambda *_: "SELECT ERROR('flip')")
+        patch.setattr("lookbook.blocks.bigquery.sql.flipping", lambda *_: "SELECT ERROR('flip')")
         with pytest.raises(LookbookError, match="flip"):
             warehouse.load_snapshot(later, MODELS)
     loaded.run("DELETE FROM staging.outputs WHERE snapshot_id = 's2'")
@@ -322,7 +321,7 @@ def test_a_job_that_failed_is_run_again_under_another_id(loaded: BigQueryServer,
 def test_rows_that_vanish_while_they_are_loaded_are_never_current(
     loaded: BigQueryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    count, counted = bigquery_loading._counted, list[int]()
+    count, counted = snapshots._counted, list[int]()
 
     def vanishing(store: Any, load: SnapshotLoad, version: int, names: Any) -> Any:
         if not counted:
@@ -330,7 +329,7 @@ def test_rows_that_vanish_while_they_are_loaded_are_never_current(
         counted.append(version)
         return count(store, load, version, names)
 
-    monkeypatch.setattr(bigquery_loading, "_counted", vanishing)
+    monkeypatch.setattr(snapshots, "_counted", vanishing)
     later = snapshot_load(tmp_path, snapshot_id="s2", load_id="load-2")
     bigquery_warehouse(loaded).load_snapshot(later, MODELS)
     assert bigquery_warehouse(loaded).differences(later, MODELS) == []

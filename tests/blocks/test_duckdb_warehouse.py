@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lookbook.blocks import duckdb_warehouse
-from lookbook.blocks.duckdb_staging import wider
-from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.duckdb import warehouse as duckdb_warehouse
+from lookbook.blocks.duckdb.staging import wider
+from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.warehouse import QueryCost, SnapshotLoad
 from lookbook.tasks.tables.models import load_models
@@ -74,12 +74,12 @@ def content(warehouse: DuckDBWarehouse) -> dict[str, list[tuple[Any, ...]]]:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from lookbook.blocks import duckdb_staging
-from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.duckdb import staging
+from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.tasks.tables.models import load_models
 from tests.support.snapshots import snapshot_load
 
-duckdb_staging.flip = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+staging.flip = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 later = snapshot_load(Path(sys.argv[2]), snapshot_id="s2", brightness=0.1)
 DuckDBWarehouse(path=Path(sys.argv[1])).load_snapshot(later, load_models())
 """
@@ -214,6 +214,6 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def test_importing_the_block_leaves_duckdb_alone() -> None:
-    code = "import sys, lookbook.blocks.duckdb_warehouse; print('duckdb' in sys.modules, 'pyarrow' in sys.modules)"
+    code = "import sys, lookbook.blocks.duckdb.warehouse; print('duckdb' in sys.modules, 'pyarrow' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["False", "False"]

@@ -14,10 +14,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lookbook.blocks import surrogate_keys
-from lookbook.blocks.bigquery_warehouse import BigQueryWarehouse
+from lookbook.blocks import models
+from lookbook.blocks.bigquery.warehouse import BigQueryWarehouse
 from lookbook.blocks.errors import LookbookError
-from lookbook.blocks.feed_models import FeedModel, ModelTestsFailedError, Reference
+from lookbook.blocks.models import FeedModel, ModelTestsFailedError, Reference
 from lookbook.blocks.warehouse import Warehouse
 from tests.support.sets import sampled
 from tests.support.stars import DIM_DATE, DIM_VENDOR, DIM_ZONE, FACT_TRIP, STAR, ZONES, changed, loaded_rig, put, trips
@@ -124,7 +124,7 @@ def test_values_that_run_into_each_other_have_other_keys(rig: Rig) -> None:
 
 
 def test_keys_that_get_one_number_fail_the_build(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(surrogate_keys, "DIGITS", 1)
+    monkeypatch.setattr(models, "DIGITS", 1)
     with pytest.raises(ModelTestsFailedError) as failed:
         rig.warehouse.build_feed_models(
             [replace(FACT_TRIP, sql="SELECT trip_id, day FROM feeds.trips", surrogate_key="k", references=())]

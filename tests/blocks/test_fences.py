@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lookbook.blocks.errors import LeaseLostError
-from lookbook.blocks.feed_models import FeedModel
-from lookbook.blocks.fences import raised
+from lookbook.blocks.models import FeedModel
+from lookbook.blocks.registry import raised
 from lookbook.tasks.tables.models import load_models
 from tests.support.leases import holding
 from tests.support.snapshots import products_with, snapshot_load

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from prefect_gcp import GcpCredentials
 
-from lookbook.blocks import gcs_objects, gcs_requests, gcs_retrying
+from lookbook.blocks import gcs
 from lookbook.blocks.errors import (
     LookbookError,
     ObjectConflictError,
@@ -22,7 +22,7 @@ from lookbook.blocks.errors import (
     OutOfReachError,
     SwapConflictError,
 )
-from lookbook.blocks.gcs_lake import GcsLake
+from lookbook.blocks.gcs import GcsLake
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import Answer, GcsServer, serving_gcs
 from tests.support.gcs_store import crc32c
@@ -62,7 +62,7 @@ def change(server: GcsServer, route: str, by: Callable[[Answer, Request], Respon
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gcs_retrying, "RETRY_SECONDS", 0.5)
+    monkeypatch.setattr(gcs, "RETRY_SECONDS", 0.5)
 
 
 def test_a_write_is_one_request_and_a_read_another(lake: GcsLake, server: GcsServer) -> None:
@@ -137,7 +137,7 @@ def test_a_read_survives_a_fault(lake: GcsLake, server: GcsServer, fault: dict[s
 def test_a_local_copy_comes_in_parts(
     lake: GcsLake, server: GcsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gcs_objects, "DOWNLOADED_PART_BYTES", 256 * 1024)
+    monkeypatch.setattr(gcs, "DOWNLOADED_PART_BYTES", 256 * 1024)
     for name, size, parts in (("a/empty", 0, 1), ("a/one", 1, 1), ("a/three", 2 * 256 * 1024 + 1, 3)):
         data = os.urandom(size)
         lake.put(name, data)
@@ -172,7 +172,7 @@ def test_listing_and_removing_survive_a_fault(lake: GcsLake, server: GcsServer, 
 
 @pytest.mark.parametrize("fault", WAYS_TO_FAIL[:-1])
 def test_a_fault_in_a_large_upload_costs_one_part(lake: GcsLake, server: GcsServer, fault: dict[str, object]) -> None:
-    data = os.urandom(3 * gcs_requests.PART_BYTES + 5)
+    data = os.urandom(3 * gcs.PART_BYTES + 5)
     server.inject(Fault("objects.resume", count=1, **fault))  # type: ignore[arg-type]
     assert lake.put("big", data) is True
     assert (server.calls["objects.insert"], server.calls["objects.resume"]) == (1, 5)
@@ -182,28 +182,28 @@ def test_a_fault_in_a_large_upload_costs_one_part(lake: GcsLake, server: GcsServ
 def test_a_large_upload_whose_answer_is_lost_is_known_again(
     lake: GcsLake, server: GcsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gcs_requests, "PART_BYTES", 16 * 2**20)  # one part, and its answer has a body to be cut
+    monkeypatch.setattr(gcs, "PART_BYTES", 16 * 2**20)  # one part, and its answer has a body to be cut
     fault = server.inject(Fault("objects.resume", cut=True, cut_after=1, count=1))
     assert lake.put("big", os.urandom(9 * 2**20)) is True
     assert (fault.fired, server.calls["objects.resume"]) == (1, 2)
 
 
 def test_a_large_upload_that_the_service_forgot_begins_again(lake: GcsLake, server: GcsServer) -> None:
-    data = os.urandom(gcs_requests.PART_BYTES + 5)
+    data = os.urandom(gcs.PART_BYTES + 5)
     server.inject(Fault("objects.resume", status=410, count=1))
     assert lake.put("big", data) is True
     assert lake.get("big") == data
 
 
 def test_a_large_upload_of_which_less_is_kept_than_was_sent_begins_again(lake: GcsLake, server: GcsServer) -> None:
-    data = os.urandom(2 * gcs_requests.PART_BYTES)
+    data = os.urandom(2 * gcs.PART_BYTES)
     server.uploads.keep_only = 256 * 1024
     assert lake.put("big", data) is True
     assert lake.get("big") == data
 
 
 def test_a_large_object_that_appears_meanwhile_is_not_overwritten(lake: GcsLake, server: GcsServer) -> None:
-    data = os.urandom(2 * gcs_requests.PART_BYTES)
+    data = os.urandom(2 * gcs.PART_BYTES)
 
     def meanwhile(answer: Answer, request: Request) -> Response:
         if "big" not in server.store.buckets["bucket"]:

@@ -151,7 +151,7 @@ def test_a_signed_address_is_in_no_error(server: KaggleServer) -> None:
 
 
 def test_a_kaggle_that_stands_still_is_not_waited_for(server: KaggleServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lookbook.blocks.kaggle_login.TIMEOUT", (5.0, 0.1))
+    monkeypatch.setattr("lookbook.blocks.kaggle_api.TIMEOUT", (5.0, 0.1))
     server.api.inject(Fault(latency=2.0, count=1))
     with pytest.raises(TransientError):
         KaggleCredentials().datasets().current_version("ann", "public")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from lookbook.blocks.errors import LookbookError, ObjectConflictError, ObjectNotFoundError, SwapConflictError
-from lookbook.blocks.gcs_lake import GcsLake
+from lookbook.blocks.gcs import GcsLake
 from lookbook.blocks.lake import IDENTITY, FolderLake, Lake, ObjectInfo
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import GcsServer, serving_gcs

@@ -119,7 +119,7 @@ def test_a_schema_that_is_up_to_date_is_left_alone(empty: Place, monkeypatch: py
     async def never(connection: Connection, lake: object) -> str:
         raise AssertionError(f"upgraded again: {connection} {lake}")
 
-    monkeypatch.setattr("lookbook.blocks.registry.settle", never)
+    monkeypatch.setattr("lookbook.blocks.registry.settle_schema", never)
     assert columns_of(registry) == before
 
 

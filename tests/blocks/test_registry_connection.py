@@ -16,13 +16,12 @@ from prefect_sqlalchemy import AsyncDriver, AsyncSqlAlchemyConnector, Connection
 from pydantic import SecretStr, ValidationError
 
 import lookbook.blocks.migrations
-from lookbook.blocks import registry_connection
+from lookbook.blocks import registry
 from lookbook.blocks.connector_registry import ConnectorRegistry
 from lookbook.blocks.errors import LookbookError, OutOfReachError
 from lookbook.blocks.lake import FolderLake
 from lookbook.blocks.migrations import HEAD
-from lookbook.blocks.registry import PostgresRegistry, Registry
-from lookbook.blocks.registry_connection import Address
+from lookbook.blocks.registry import Address, PostgresRegistry, Registry
 from tests.support.debian_postgres import PASSWORD, make_certificates
 from tests.support.registries import Place, execute
 
@@ -136,7 +135,7 @@ def test_a_server_that_wants_tls_refuses_a_client_without_it(guarded: Place) -> 
 
 
 def test_a_server_that_is_too_old_is_refused(guarded: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_connection, "OLDEST_SERVER", 99)
+    monkeypatch.setattr(registry, "OLDEST_SERVER", 99)
     refusal(guarded.registry(), r"is PostgreSQL 1\d; Lookbook needs 99 or newer")
 
 

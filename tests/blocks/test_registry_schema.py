@@ -13,8 +13,7 @@ import pytest
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.lake import IDENTITY, FolderLake, Lake
 from lookbook.blocks.migrations import script
-from lookbook.blocks.registry import Registry
-from lookbook.blocks.registry_connection import Address
+from lookbook.blocks.registry import Address, Registry
 from lookbook.blocks.workspace import Workspace, local_workspace
 from lookbook.tasks.datasets.names import snapshot_folder
 from tests.support.registries import Place, Servers, execute, place

@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from lookbook.blocks import workspace
-from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.blocks.errors import LookbookError, OutOfReachError, UsageError
 from lookbook.blocks.lake import FolderLake
 from lookbook.blocks.registry import PostgresRegistry

@@ -96,7 +96,7 @@ def test_the_bucket_is_what_the_lake_needs() -> None:
 
 
 def test_the_datasets_are_those_of_the_warehouse_block() -> None:
-    warehouse = pytest.importorskip("lookbook.blocks.bigquery_warehouse").BigQueryWarehouse
+    warehouse = pytest.importorskip("lookbook.blocks.bigquery.warehouse").BigQueryWarehouse
     for name in ("staging_dataset", "warehouse_dataset"):
         default = re.search(rf'variable "{name}".*?default\s*=\s*"(\w+)"', ALL, re.DOTALL)
         assert default is not None

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lookbook.blocks.lake import FolderLake
-from lookbook.blocks.machine import this_host
+from lookbook.blocks.settings import this_host
 from lookbook.tasks.datasets.manifest import require_published
 from tests.support.command import COMMAND, lookbook_json
 from tests.support.homes import remove_home

@@ -10,9 +10,8 @@ from typing import Any
 import asyncpg
 import pyarrow as pa
 
-from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
-from lookbook.blocks.registry import Registry
-from lookbook.blocks.registry_schema import feeds_schema
+from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
+from lookbook.blocks.registry import Registry, feeds_schema
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.tables.batches import stage_batch
 from lookbook.tasks.tables.context import Context, Staged

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lookbook.blocks.migrations import FIRST
-from lookbook.blocks.registry import Held, Registry, held_leases, unfenced
-from lookbook.blocks.registry_connection import Address
+from lookbook.blocks.registry import Address, Held, Registry, held_leases, unfenced
 from lookbook.tasks.datasets.lease import confirm
 
 

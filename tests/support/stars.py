@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lookbook.blocks.dialects import translate
-from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
-from lookbook.blocks.feed_models import FeedModel, Reference
+from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
+from lookbook.blocks.models import FeedModel, Reference
+from lookbook.blocks.sql_text import translate
 from tests.support.warehouses import RIGS, Rig
 
 ZONES = pd.DataFrame(

@@ -9,7 +9,7 @@ import requests
 from google.api_core import exceptions
 from google.cloud.storage import Bucket
 
-from lookbook.blocks.gcs_client import storage_client
+from lookbook.blocks.gcs import storage_client
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_listing import only_fields
 from tests.support.gcs_server import GcsServer, serving_gcs

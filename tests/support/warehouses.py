@@ -11,8 +11,8 @@ from typing import Any
 
 import duckdb
 
-from lookbook.blocks.bigquery_warehouse import BigQueryWarehouse
-from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.bigquery.warehouse import BigQueryWarehouse
+from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.blocks.warehouse import Warehouse
 from tests.support.bigquery_catalog import Catalog
 from tests.support.bigquery_server import BigQueryServer

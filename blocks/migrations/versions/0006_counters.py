@@ -1,4 +1,4 @@
-"""Fencing counters: each owner of a lease has a higher one than those before it; see ``blocks/fences.py``."""
+"""Fencing counters: each owner of a lease has a higher one than those before it; see ``blocks/registry.py``."""
 
 from alembic import op
 

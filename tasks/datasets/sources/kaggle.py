@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, unquote
 
-from lookbook.blocks.errors import LookbookError, MissingError, TransientError, UsageError
-from lookbook.blocks.extras import INSTALL
+from lookbook.blocks.errors import INSTALL, LookbookError, MissingError, TransientError, UsageError
 from lookbook.tasks.datasets.sources.base import Source, SourceFile
 from lookbook.tasks.datasets.sources.downloading import Download, Patience, remove
 from lookbook.tasks.datasets.sources.local import open_path

@@ -17,11 +17,9 @@ from typing import TYPE_CHECKING
 import sqlglot
 from sqlglot import exp
 
-from lookbook.blocks import bigquery_fences as fences
-from lookbook.blocks.bigquery_landing import LandedRows, landed_files
-from lookbook.blocks.bigquery_sql import literal, quoted
-from lookbook.blocks.bigquery_staging import LEFTOVERS_STAND
-from lookbook.blocks.bigquery_warehouse import BigQueryWarehouse
+from lookbook.blocks.bigquery.sql import literal, quoted
+from lookbook.blocks.bigquery.staging import LEFTOVERS_STAND, LandedRows, commit_fenced, landed_files
+from lookbook.blocks.bigquery.warehouse import BigQueryWarehouse
 from lookbook.blocks.warehouse import FEEDS_SCHEMA
 from lookbook.tasks.tables.engine import engine, text
 from lookbook.tasks.tables.engine import quoted as duckdb_name
@@ -45,7 +43,7 @@ from lookbook.tasks.tables.load.prepare import FILE_BYTES
 if TYPE_CHECKING:
     from google.cloud.bigquery import SchemaField, Table
 
-    from lookbook.blocks.bigquery_store import Store
+    from lookbook.blocks.bigquery.client import Store
 
 #: What the landing table's schema is called until statements are placed.
 LANDING = "landing"
@@ -99,7 +97,7 @@ class BigQueryTables:
             statements = self._merge(job, landed) if merges else self._insert(store, job, landed)
             script = [*statements, *sql.list_load(job, rows)]
             placed = [self._placed(store, statement, landed) for statement in script]
-            fences.commit(store, placed)
+            commit_fenced(store, placed)
             return job.rows - rows
 
     def _make(self, store: Store, job: LoadJob) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.blocks.warehouse import FEEDS_SCHEMA
 from lookbook.tasks.tables.engine import memory_for, quoted, text
 from lookbook.tasks.tables.load import statements as sql

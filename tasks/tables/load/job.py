@@ -82,6 +82,6 @@ class Destination(Protocol):
             How many rows gave way to another of the batch with the same key; None: the place does not count them.
 
         Raises:
-            LeaseLostError: another run has taken a lease that is held here, and written; see `lookbook.blocks.fences`.
+            LeaseLostError: another run has taken a lease that is held here, and written.
             LookbookError: the place refuses; what stood there before still stands.
         """

@@ -9,8 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lookbook.blocks.registry import Registry
-from lookbook.blocks.registry_schema import feeds_schema
+from lookbook.blocks.registry import Registry, feeds_schema
 from lookbook.tasks.tables.engine import engine, memory_for, quoted, text
 from lookbook.tasks.tables.load import statements as sql
 from lookbook.tasks.tables.load.column_types import (

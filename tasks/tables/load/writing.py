@@ -160,12 +160,12 @@ def destination(workspace: Workspace, target: Target) -> Destination:
         from lookbook.tasks.tables.load.postgres_tables import PostgresTables  # noqa: PLC0415
 
         return PostgresTables(workspace.registry, workspace.scratch)
-    from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse  # noqa: PLC0415
+    from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse  # noqa: PLC0415
     from lookbook.tasks.tables.load.duckdb_tables import DuckDBTables  # noqa: PLC0415
 
     if isinstance(workspace.warehouse, DuckDBWarehouse):
         return DuckDBTables(workspace.warehouse)
-    from lookbook.blocks.bigquery_warehouse import BigQueryWarehouse  # noqa: PLC0415 - needs an extra, as its block did
+    from lookbook.blocks.bigquery.warehouse import BigQueryWarehouse  # noqa: PLC0415 - needs an extra, as its block did
     from lookbook.tasks.tables.load.bigquery_tables import BigQueryTables  # noqa: PLC0415
 
     assert isinstance(workspace.warehouse, BigQueryWarehouse)  # noqa: S101 - there is no third

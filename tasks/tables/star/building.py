@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lookbook.blocks import model_sql
+from lookbook.blocks import sql_text
 from lookbook.blocks.errors import UsageError
 from lookbook.tasks.datasets.lease import warehouse_lease
 from lookbook.tasks.tables.context import Context
@@ -57,5 +57,5 @@ def build(context: Context, name: str) -> list[ModelResult]:
 
 
 def _inputs(name: str, reads: Mapping[str, set[str]]) -> tuple[str, ...]:
-    named = {table for model in model_sql.needed([name], reads) for table in reads[model]}
+    named = {table for model in sql_text.needed([name], reads) for table in reads[model]}
     return tuple(sorted(named - reads.keys()))

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-from lookbook.blocks import model_sql
+from lookbook.blocks import sql_text
 from lookbook.blocks.errors import LookbookError
-from lookbook.blocks.feed_models import FeedModel, Reference, check_columns
+from lookbook.blocks.models import FeedModel, Reference, check_columns
 from lookbook.tasks.tables.spec.models import ModelSpec
 from lookbook.tasks.tables.spec.pipeline import Pipeline
 from lookbook.tasks.tables.spec.tasks import LoadTask, ModelsTask
@@ -53,7 +53,7 @@ def read_models(folder: Path, task: ModelsTask, pipeline: Pipeline | None = None
     for name, spec in task.models.items():
         try:
             models[name] = _model(name, spec, folder)
-            reads[name] = model_sql.names_read(models[name].sql)
+            reads[name] = sql_text.names_read(models[name].sql)
         except (ValueError, LookbookError) as error:
             problems.append(
                 f"models.{name}: {spec.sql}: {error.problem if isinstance(error, LookbookError) else error}"
@@ -81,8 +81,8 @@ def _model(name: str, spec: ModelSpec, folder: Path) -> FeedModel:
         raise ValueError(f"the file cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise ValueError("the file is no UTF-8") from None
-    tree = model_sql.read_select(sql)
-    if twice := model_sql.duplicate_columns(tree):
+    tree = sql_text.read_select(sql)
+    if twice := sql_text.duplicate_columns(tree):
         raise ValueError(f"two columns are called {twice[0]}")
     tests = spec.tests
     model = FeedModel(
@@ -109,7 +109,7 @@ def _unreadable(model: FeedModel, reads: Collection[str], models: Collection[str
         schema, _, name = table.rpartition(".")
         if not schema and name not in models:
             yield f"{how} {name}, which is no model of this task; {_READS}"
-        elif schema and schema not in model_sql.SCHEMAS:
+        elif schema and schema not in sql_text.SCHEMAS:
             yield f"{how} {table}; {_READS}"
         elif schema == "feeds" and name in models:
             yield f"{how} {table}, which this task makes: write {name}, and it comes after that"

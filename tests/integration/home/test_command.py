@@ -231,7 +231,7 @@ team, home = map(Path, sys.argv[1:])
 address = postgres.start(home)
 url = f"postgresql://postgres:hunter2@/postgres?host={address.socket_folder}&port={address.port}"
 place = replace(local_workspace(team), registry=PostgresRegistry(url=SecretStr(url)))
-saved_workspace.save("team", place)
+saved_workspace.save("team", vars(place))
 """
     env = Server(shared_home, api).environment()
     subprocess.run([sys.executable, "-c", script, str(team), str(shared_home)], env=env, check=True, cwd=ROOT)

@@ -36,7 +36,7 @@ from lookbook.blocks.workspace import local_workspace
 home, urls = Path(sys.argv[1]), json.loads(sys.argv[2])
 for name, url in urls.items():
     place = replace(local_workspace(home / name), registry=PostgresRegistry(url=SecretStr(url)))
-    saved_workspace.save(f"secret-{name}", place)
+    saved_workspace.save(f"secret-{name}", vars(place))
 """
 
 

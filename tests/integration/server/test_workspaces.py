@@ -14,7 +14,7 @@ from prefect_sqlalchemy import ConnectionComponents
 from pydantic import SecretStr
 
 from lookbook.blocks.connector_registry import ConnectorRegistry
-from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.blocks.errors import UsageError
 from lookbook.blocks.lake import FolderLake
 from lookbook.blocks.registry import PostgresRegistry
@@ -175,7 +175,7 @@ def test_one_that_an_earlier_version_saved_in_one_piece_is_loaded(prefect: Serve
 
 
 def test_one_on_google_cloud_is_saved_with_a_key_and_an_edit_of_its_bucket_is_seen(prefect: Server, save: Save) -> None:
-    for module in ("lookbook.blocks.gcs_lake", "lookbook.blocks.bigquery_warehouse", "lookbook.blocks.kaggle"):
+    for module in ("lookbook.blocks.gcs", "lookbook.blocks.bigquery.warehouse", "lookbook.blocks.kaggle"):
         pytest.importorskip(module)
     key = {
         "type": "service_account",

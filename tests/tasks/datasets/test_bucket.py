@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lookbook.blocks.errors import SwapConflictError
-from lookbook.blocks.gcs_lake import GcsLake
+from lookbook.blocks.gcs import GcsLake
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets.conclusion import conclude
 from lookbook.tasks.datasets.manifest import read_table, require_published

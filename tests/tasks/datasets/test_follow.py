@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from lookbook.blocks.errors import LookbookError
-from lookbook.blocks.gcs_lake import GcsLake
+from lookbook.blocks.gcs import GcsLake
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets.follow import catch_up, load, snapshot_load
 from lookbook.tasks.datasets.lease import lease, living_owners

@@ -21,8 +21,7 @@ from prefect.exceptions import TerminationSignal
 
 import lookbook.tasks.datasets.lease
 from lookbook.blocks.errors import LeaseLostError, LookbookError
-from lookbook.blocks.fences import held_counters
-from lookbook.blocks.registry import Registry, unfenced
+from lookbook.blocks.registry import Registry, held_counters, unfenced
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets.lease import LeaseHeldError, Owner, confirm, lease, living_owners, this_process
 from tests.support.leases import overtake

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.blocks.errors import LeaseLostError
 from lookbook.blocks.lake import FolderLake
 from lookbook.blocks.registry import Registry, unfenced

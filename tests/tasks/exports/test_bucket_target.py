@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lookbook.blocks.errors import LookbookError, UsageError
-from lookbook.blocks.gcs_lake import GcsLake
+from lookbook.blocks.gcs import GcsLake
 from lookbook.blocks.lake import FolderLake
 from lookbook.tasks.exports.copy import copy_dataset
 from lookbook.tasks.exports.places import export_to_lake

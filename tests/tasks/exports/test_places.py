@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lookbook.blocks.errors import LookbookError, UsageError
-from lookbook.blocks.gcs_lake import GcsLake
+from lookbook.blocks.gcs import GcsLake
 from lookbook.blocks.lake import FolderLake
 from lookbook.tasks.datasets.manifest import list_datasets
 from lookbook.tasks.exports import places

@@ -11,7 +11,7 @@ import pytest
 
 import lookbook.tasks.images.landing
 from lookbook.blocks.lake import FolderLake
-from lookbook.blocks.machine import this_host
+from lookbook.blocks.settings import this_host
 from lookbook.tasks.images.batch import process_batch, read_part
 from lookbook.tasks.images.items import Item, Locator
 from lookbook.tasks.images.landing import LISTED_ON, SourceElsewhereError, land, needs_landing

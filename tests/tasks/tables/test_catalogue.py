@@ -14,9 +14,9 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.blocks.errors import LookbookError
-from lookbook.blocks.gcs_lake import GcsLake
+from lookbook.blocks.gcs import GcsLake
 from lookbook.blocks.lake import FolderLake
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets.follow import load

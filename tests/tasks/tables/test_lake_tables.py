@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lookbook.blocks.errors import LeaseLostError, LookbookError, SwapConflictError
-from lookbook.blocks.gcs_lake import GcsLake
+from lookbook.blocks.gcs import GcsLake
 from lookbook.blocks.lake import FolderLake, Lake
 from lookbook.tasks.tables import lake_changes, lake_commit, lake_tables
 from lookbook.tasks.tables.lake_manifest import (

@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from lookbook.blocks.errors import LookbookError
-from lookbook.blocks.machine import this_host
 from lookbook.blocks.registry import Registry
+from lookbook.blocks.settings import this_host
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets.lease import Owner
 from lookbook.tasks.tables import ledger

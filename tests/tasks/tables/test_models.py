@@ -11,8 +11,8 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
-from lookbook.blocks.dialects import translate
-from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
+from lookbook.blocks.sql_text import translate
 from lookbook.blocks.warehouse import STAGING_KEYS, STANDING_COLUMNS, Model, SnapshotLoad
 from lookbook.tasks.tables.models import load_models
 from lookbook.tasks.tables.schemas import (

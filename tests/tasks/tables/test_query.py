@@ -11,10 +11,10 @@ from typing import Any
 import duckdb
 import pytest
 
-from lookbook.blocks.bigquery_warehouse import BigQueryWarehouse
-from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.bigquery.warehouse import BigQueryWarehouse
+from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.blocks.errors import LookbookError
-from lookbook.blocks.gcs_lake import GcsLake
+from lookbook.blocks.gcs import GcsLake
 from lookbook.blocks.lake import FolderLake
 from lookbook.blocks.warehouse import QueryCost
 from lookbook.blocks.workspace import Workspace, local_workspace

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lookbook.blocks.errors import LookbookError
-from lookbook.blocks.gcs_lake import GcsLake
+from lookbook.blocks.gcs import GcsLake
 from lookbook.blocks.lake import FolderLake
 from lookbook.tasks.tables.extract.globs import compiled, matching
 from lookbook.tasks.tables.extract.places import find_files, local

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from lookbook.blocks.duckdb_warehouse import DuckDBWarehouse
+from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.blocks.workspace import Workspace
 from tests.support.feeds import Row, context, forget_feeds, in_order, load_rows, table_rows
 

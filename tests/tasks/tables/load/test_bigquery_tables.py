@@ -115,7 +115,7 @@ def test_a_script_that_fails_leaves_what_stood_there(cloud: Workspace, monkeypat
 def test_killed_after_the_upload_and_run_again(cloud: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process dies: nothing that stands behind `finally` is done. A table of staging stays, and expires."""
     with monkeypatch.context() as patch:
-        patch.setattr("lookbook.blocks.bigquery_store.Store.drop", lambda *_: None)
+        patch.setattr("lookbook.blocks.bigquery.client.Store.drop", lambda *_: None)
         patch.setattr("lookbook.tasks.tables.load.bigquery_tables.BigQueryTables._insert", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             load_rows(context(cloud), [{"id": 1}])

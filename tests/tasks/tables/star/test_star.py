@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from lookbook.blocks.errors import LeaseLostError, UsageError
-from lookbook.blocks.feed_models import BuiltModel, ModelTestsFailedError
+from lookbook.blocks.models import BuiltModel, ModelTestsFailedError
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets.lease import living_owners
 from lookbook.tasks.tables.context import Context

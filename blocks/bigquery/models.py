@@ -16,15 +16,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from lookbook.blocks import bigquery_fences as fences
-from lookbook.blocks import model_sql
-from lookbook.blocks.bigquery_sql import literal, quoted
-from lookbook.blocks.bigquery_store import REQUEST_SECONDS, Store, at_once, columns_of
-from lookbook.blocks.errors import LookbookError
-from lookbook.blocks.extras import needs_extra
-from lookbook.blocks.feed_models import BuiltModel, FailedTest, FeedModel, ModelTestsFailedError, check_columns
-from lookbook.blocks.model_tests import ModelTest, tests_of, worst
-from lookbook.blocks.surrogate_keys import bigquery_expression
+from lookbook.blocks import sql_text
+from lookbook.blocks.bigquery.client import REQUEST_SECONDS, Store, at_once, columns_of
+from lookbook.blocks.bigquery.sql import literal, quoted
+from lookbook.blocks.bigquery.staging import commit_fenced, define_fenced
+from lookbook.blocks.errors import LookbookError, needs_extra
+from lookbook.blocks.models import (
+    BuiltModel,
+    FailedTest,
+    FeedModel,
+    ModelTest,
+    ModelTestsFailedError,
+    bigquery_expression,
+    check_columns,
+    tests_of,
+    worst,
+)
 
 with needs_extra("gcp", "A warehouse in BigQuery"):
     from google.api_core import exceptions as api
@@ -122,14 +129,14 @@ def ensure_dataset(store: Store, name: str) -> None:
 def _make(build: _Build, model: FeedModel) -> dict[str, str]:
     """Make a model's table in staging; its columns."""
     store = build.store
-    select = model_sql.placed(model.sql, build.parts, "bigquery")
+    select = sql_text.placed(model.sql, build.parts, "bigquery")
     columns = columns_of(store.dry_run(select).schema or [])
     check_columns(model, columns)
     _partition(model, columns)
     build.selects[model.name] = _with_surrogate(
-        model, model_sql.placed(model.sql, build.as_written, "bigquery"), columns
+        model, sql_text.placed(model.sql, build.as_written, "bigquery"), columns
     )
-    build.reads[model.name] = model_sql.names_read(model.sql)
+    build.reads[model.name] = sql_text.names_read(model.sql)
     expires = (datetime.now(UTC) + _LEFTOVERS_STAND).isoformat(sep=" ", timespec="seconds")
     store.execute(
         f"CREATE OR REPLACE TABLE {store.address(store.staging, build.aside(model.name))}"
@@ -169,7 +176,7 @@ def _failures(build: _Build, model: FeedModel, columns: Mapping[str, str]) -> li
     tests = tests_of(model, columns)
 
     def run(test: ModelTest) -> list[tuple[str, int, int]]:
-        job = build.store.execute(model_sql.placed(worst(test.failing), build.parts, "bigquery"))
+        job = build.store.execute(sql_text.placed(worst(test.failing), build.parts, "bigquery"))
         rows = job.result(retry=build.store.retry, timeout=build.store.job_seconds, job_retry=None)
         return [(row["example"], row["row_count"], row["total"]) for row in rows]
 
@@ -182,9 +189,9 @@ def _failures(build: _Build, model: FeedModel, columns: Mapping[str, str]) -> li
 
 def _to_see(build: _Build, test: ModelTest) -> str:
     """Return a SELECT of what breaks a test over the loaded tables, as readers may run it."""
-    needed = model_sql.needed(model_sql.names_read(test.failing), build.reads)
+    needed = sql_text.needed(sql_text.names_read(test.failing), build.reads)
     parts = [f"{quoted(name)} AS ({select})" for name, select in build.selects.items() if name in needed]
-    return f"WITH {', '.join(parts)} {model_sql.placed(test.failing, build.as_written, 'bigquery')}"
+    return f"WITH {', '.join(parts)} {sql_text.placed(test.failing, build.as_written, 'bigquery')}"
 
 
 def _counted(build: _Build, names: Sequence[str]) -> dict[str, int]:
@@ -219,9 +226,9 @@ def _put_in_place(build: _Build, models: Sequence[FeedModel], shapes: Mapping[st
             f"CREATE OR REPLACE TABLE {target}{_partition(model, shape)} OPTIONS (labels = [{pairs}])"  # noqa: S608
             f" AS SELECT * FROM {aside}"
         )
-        fences.define(store, [*([f"DROP TABLE IF EXISTS {target}"] if refused else []), made])
+        define_fenced(store, [*([f"DROP TABLE IF EXISTS {target}"] if refused else []), made])
     if filled:
-        fences.commit(store, filled)
+        commit_fenced(store, filled)
 
 
 def _is_shaped(table: Table, model: FeedModel, shape: Mapping[str, str]) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lookbook.blocks.duckdb_staging import literal, quoted
+from lookbook.blocks.duckdb.staging import literal, quoted
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.warehouse import FEEDS_SCHEMA, WarehouseTable
 

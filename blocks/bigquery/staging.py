@@ -1,19 +1,21 @@
-"""Staging in BigQuery: files loaded into tables of their own, and staging tables made and widened to take them."""
+"""Staging in BigQuery: files loaded aside, staging tables made and widened, and fences against lost leases."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lookbook.blocks import bigquery_fences as fences
-from lookbook.blocks import bigquery_sql as sql
-from lookbook.blocks.bigquery_sql import PARTITION_COLUMN, STAGING_TAGS, Relation
-from lookbook.blocks.bigquery_store import REQUEST_SECONDS, Store, at_once, columns_of
-from lookbook.blocks.errors import LookbookError
-from lookbook.blocks.extras import needs_extra
+from lookbook.blocks.bigquery import sql
+from lookbook.blocks.bigquery.client import REQUEST_SECONDS, JobFailedError, Store, at_once, columns_of
+from lookbook.blocks.bigquery.sql import PARTITION_COLUMN, STAGING_TAGS, Relation, literal
+from lookbook.blocks.errors import LookbookError, needs_extra
+from lookbook.blocks.registry import held_counters, raised
 from lookbook.blocks.warehouse import STAGING_KEYS, Model, SnapshotLoad
 
 with needs_extra("gcp", "A warehouse in BigQuery"):
@@ -27,6 +29,74 @@ with needs_extra("gcp", "A warehouse in BigQuery"):
         Table,
         TimePartitioning,
     )
+
+if TYPE_CHECKING:
+    from google.cloud.bigquery import QueryJob
+
+# Transactions that change one table cannot run at the same time: BigQuery cancels one of them, and it is run again. So
+# who commits later also sees what who committed before has raised.
+# https://cloud.google.com/bigquery/docs/transactions#transaction_concurrency
+
+#: In staging: the highest counter that was seen of each lease.
+FENCES = "fences"
+
+
+def commit_fenced(store: Store, statements: Sequence[str], name: str | None = None) -> QueryJob:
+    """Run statements as one transaction that raises the fences first.
+
+    Args:
+        store: whose tables the statements change; its dataset of staging is there.
+        statements: without DDL.
+        name: of the job; see `Store.execute`.
+
+    Raises:
+        LeaseLostError: another run has taken a lease that is held here, and committed; nothing was changed.
+    """
+    return _fenced(store, lambda raising: ["BEGIN TRANSACTION", *raising, *statements, "COMMIT TRANSACTION"], name)
+
+
+def define_fenced(store: Store, statements: Sequence[str], name: str | None = None) -> None:
+    """Run DDL, which no transaction takes, right behind the statement that raises the fences.
+
+    Raises:
+        LeaseLostError: as `commit`.
+    """
+    _fenced(store, lambda raising: [*raising, *statements], name)
+
+
+def _fenced(store: Store, script: Callable[[list[str]], list[str]], name: str | None) -> QueryJob:
+    held = held_counters()
+    if held and store.table(store.staging, FENCES) is None:
+        fields = [SchemaField("name", "STRING"), SchemaField("counter", "INT64")]
+        store.create(Table(f"{store.client.project}.{store.staging}.{FENCES}", schema=fields))
+    raising = [_raising_sql(store.address(store.staging, FENCES), held)] if held else []
+    try:
+        return store.execute(";\n".join(script(raising)), name)
+    except JobFailedError:
+        if held:
+            raised(_standing_fences(store))  # tells who lost a lease that it did
+        raise
+
+
+def _raising_sql(fences: str, held: Mapping[str, int]) -> str:
+    """The statement that raises the fences to the counters that are held, and fails where one of them is higher."""
+    given = " UNION ALL ".join(
+        f"SELECT {literal(name)} AS name, {counter} AS counter" for name, counter in held.items()
+    )
+    refused = 'ERROR(CONCAT("another run has taken the lease ", f.name))'
+    return (
+        f"MERGE INTO {fences} AS f USING ({given}) AS h ON f.name = h.name"  # noqa: S608 - quoted
+        f" WHEN MATCHED THEN UPDATE SET counter = IF(f.counter > h.counter, {refused}, h.counter)"
+        " WHEN NOT MATCHED THEN INSERT (name, counter) VALUES (h.name, h.counter)"
+    )
+
+
+def _standing_fences(store: Store) -> dict[str, int]:
+    """Return the fences as they stand; listing them bills nothing."""
+    table = store.table(store.staging, FENCES)
+    rows = store.client.list_rows(table, retry=store.retry, timeout=REQUEST_SECONDS) if table is not None else ()
+    return {row["name"]: row["counter"] for row in rows}
+
 
 #: One row for each dataset: its snapshot, and the version of the rows that readers see.
 CURRENT = "current_snapshot"
@@ -190,7 +260,7 @@ def ensure_table(
     target = store.address(store.staging, name)
     if added:
         columns = ", ".join(f"ADD COLUMN IF NOT EXISTS {sql.quoted(c)} {type_}" for c, type_ in added.items())
-        fences.define(store, [f"ALTER TABLE {target} {columns}"])
+        define_fenced(store, [f"ALTER TABLE {target} {columns}"])
     changed = {}
     for column, type_ in wanted.items():
         before = shape.get(present.get(column.lower(), ""))
@@ -200,7 +270,7 @@ def ensure_table(
         clusters = sql.clustering({**shape, **{c: after for c, (_, after) in changed.items()}}, key)
         # Named, so that who repeats a load that was killed waits for its rewrite before inserting.
         rewriting = sql.rewriting(target, changed, clusters, store.labels)
-        fences.define(store, [rewriting], f"lookbook-{version:016x}-rewrite-{name}")
+        define_fenced(store, [rewriting], f"lookbook-{version:016x}-rewrite-{name}")
         now = shape_of(store.table(store.staging, name))
         if any(now.get(column) != after for column, (_, after) in changed.items()):
             raise VanishedError
@@ -223,3 +293,55 @@ def _field(name: str, type_: str) -> SchemaField:
 def key_of(table: str, models: Sequence[Model]) -> tuple[str, ...]:
     """Return the columns that name one of a table's rows."""
     return STAGING_KEYS.get(table) or next(model.key for model in models if model.name == table)
+
+
+@dataclass(frozen=True)
+class LandedRows:
+    """A table of staging with rows of files: its name, its columns as BigQuery calls their types, how many rows."""
+
+    name: str
+    columns: dict[str, str]
+    rows: int
+
+
+@contextmanager
+def landed_files(store: Store, files: Sequence[Path]) -> Iterator[LandedRows]:
+    """Load Parquet files of this machine, one at least, into one table; it is dropped at the end. Bills nothing.
+
+    Raises:
+        LookbookError: somebody else dropped the table.
+    """
+    mark = uuid.uuid4().hex
+    name = f"feed_{mark}"
+    try:
+        rows = sum(_load(store, path, name, f"lookbook-{mark}-{number}") for number, path in enumerate(files))
+        table = store.table(store.staging, name)
+        if table is None:
+            raise LookbookError(f"BigQuery: the table {store.staging}.{name} is gone as soon as it is made.")
+        table.expires = datetime.now(UTC) + LEFTOVERS_STAND
+        store.client.update_table(table, ["expires"], retry=store.retry, timeout=REQUEST_SECONDS)
+        yield LandedRows(name, columns_of(table.schema), rows)
+    finally:
+        store.drop(store.staging, name)
+
+
+def _load(store: Store, path: Path, name: str, job_name: str) -> int:
+    """Add the rows of one file to the table; their number."""
+    config = LoadJobConfig(source_format="PARQUET", write_disposition="WRITE_APPEND", labels=dict(store.labels))
+    config.column_name_character_map = "V2"
+    config.decimal_target_types = ["NUMERIC", "BIGNUMERIC"]  # by default, what no NUMERIC holds fails the job
+
+    def begin(job_id: str) -> LoadJob:
+        with path.open("rb") as file:
+            return store.client.load_table_from_file(
+                file,
+                f"{store.client.project}.{store.staging}.{name}",
+                size=path.stat().st_size,
+                num_retries=_UPLOAD_RETRIES,
+                job_id=job_id,
+                location=store.location,
+                job_config=config,
+                timeout=REQUEST_SECONDS,
+            )
+
+    return int(store.once(job_name, begin).output_rows or 0)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from lookbook.blocks.dialects import tables_read, translate
+from lookbook.blocks.sql_text import tables_read, translate
 from lookbook.blocks.warehouse import STANDING_COLUMNS, TAGS, Model, SnapshotLoad, free_names
 
 _TYPES = {"BIGINT": "INT64", "VARCHAR": "STRING", "BOOLEAN": "BOOL", "TIMESTAMP": "TIMESTAMP"}

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, field_validator
 
-from lookbook.blocks import duckdb_feeds as feeds
-from lookbook.blocks import duckdb_staging as staging
-from lookbook.blocks.duckdb_differences import find_differences
-from lookbook.blocks.duckdb_queries import Views, answer, attach, readable_tables
+from lookbook.blocks.duckdb import models as feeds
+from lookbook.blocks.duckdb import staging
+from lookbook.blocks.duckdb.queries import Views, answer, attach, readable_tables
+from lookbook.blocks.duckdb.staging import find_differences
 from lookbook.blocks.errors import LookbookError
-from lookbook.blocks.feed_models import BuiltModel, FeedModel
+from lookbook.blocks.models import BuiltModel, FeedModel
 from lookbook.blocks.warehouse import STAGING_KEYS, Model, QueryCost, SnapshotLoad, Warehouse, WarehouseTable
 
 if TYPE_CHECKING:

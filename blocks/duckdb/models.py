@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lookbook.blocks import model_sql
-from lookbook.blocks.duckdb_staging import columns_of, quoted
+from lookbook.blocks import sql_text
+from lookbook.blocks.duckdb.staging import columns_of, quoted
 from lookbook.blocks.errors import LookbookError
-from lookbook.blocks.feed_models import BuiltModel, FailedTest, FeedModel, ModelTestsFailedError, check_columns
-from lookbook.blocks.model_tests import ModelTest, tests_of, worst
-from lookbook.blocks.surrogate_keys import duckdb_expression
+from lookbook.blocks.models import (
+    BuiltModel,
+    FailedTest,
+    FeedModel,
+    ModelTest,
+    ModelTestsFailedError,
+    check_columns,
+    duckdb_expression,
+    tests_of,
+    worst,
+)
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -54,7 +62,7 @@ def _make(connection: DuckDBPyConnection, model: FeedModel, selects: dict[str, s
         columns = columns_of(connection, f"({_in_place(model.sql)})")
         check_columns(model, columns)
         _check_partition(model, columns)
-        selects[model.name] = _with_surrogate(model, model_sql.placed(model.sql, _as_written), columns)
+        selects[model.name] = _with_surrogate(model, sql_text.placed(model.sql, _as_written), columns)
         select = _with_surrogate(model, _in_place(model.sql), columns)
         connection.execute(f"CREATE OR REPLACE TABLE {target} AS {select}")
         made = columns_of(connection, target)
@@ -80,8 +88,8 @@ def _failures(
 
 def _to_see(test: ModelTest, selects: Mapping[str, str]) -> str:
     """Return a SELECT of what breaks a test over the loaded tables, as readers may run it."""
-    reads = {name: model_sql.names_read(select) for name, select in selects.items()}
-    needed = model_sql.needed(model_sql.names_read(test.failing), reads)
+    reads = {name: sql_text.names_read(select) for name, select in selects.items()}
+    needed = sql_text.needed(sql_text.names_read(test.failing), reads)
     parts = [f"{quoted(name)} AS ({select})" for name, select in selects.items() if name in needed]
     return f"WITH {', '.join(parts)} {test.failing}"
 
@@ -107,7 +115,7 @@ def _check_partition(model: FeedModel, columns: Mapping[str, str]) -> None:
 
 def _in_place(sql: str) -> str:
     """Return a SELECT in which bare names are tables of feeds."""
-    return model_sql.placed(sql, lambda schema, name: (schema or _SCHEMA, name))
+    return sql_text.placed(sql, lambda schema, name: (schema or _SCHEMA, name))
 
 
 def _as_written(schema: str, name: str) -> tuple[str, ...]:

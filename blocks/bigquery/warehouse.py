@@ -9,19 +9,16 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, field_validator
 
-from lookbook.blocks.errors import LookbookError
-from lookbook.blocks.extras import needs_extra
-from lookbook.blocks.feed_models import BuiltModel, FeedModel
+from lookbook.blocks.errors import LookbookError, needs_extra
+from lookbook.blocks.models import BuiltModel, FeedModel
 from lookbook.blocks.warehouse import STAGING_KEYS, Model, QueryCost, SnapshotLoad, Warehouse, WarehouseTable
 
 with needs_extra("gcp", "A warehouse in BigQuery"):
     from prefect_gcp import GcpCredentials
 
-    from lookbook.blocks import bigquery_feeds as feeds
-    from lookbook.blocks.bigquery_differences import find_differences
-    from lookbook.blocks.bigquery_errors import named_faults
-    from lookbook.blocks.bigquery_loading import current_rows, load_snapshot
-    from lookbook.blocks.bigquery_store import Store, columns_of
+    from lookbook.blocks.bigquery import models as feeds
+    from lookbook.blocks.bigquery.client import Store, columns_of, named_faults
+    from lookbook.blocks.bigquery.snapshots import current_rows, find_differences, load_snapshot
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,0 +1,1 @@
+"""The warehouse in BigQuery. Needs the extra gcp."""

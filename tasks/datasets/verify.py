@@ -26,6 +26,9 @@ from lookbook.tasks.tables.models import load_models
 
 #: An object that is needed: its key, its SHA-256, and what mends it.
 Noted: TypeAlias = tuple[str, str, Callable[[], None]]
+#: Compares the finished exports of a dataset: each file's key, and what is wrong with it (None: nothing). Exports are
+#: built over datasets, so that they are handed in from above.
+CompareExports: TypeAlias = Callable[[Lake, str], Iterable[tuple[str, str | None]]]
 
 
 @dataclass(frozen=True)
@@ -52,22 +55,24 @@ class Verified:
     differences: list[Difference]
 
 
-def verify(workspace: Workspace, dataset: str, *, everything: bool = False) -> Verified:
+def verify(workspace: Workspace, dataset: str, *, everything: CompareExports | None = None) -> Verified:
     """Read everything that a dataset's current snapshot consists of, and compare.
 
     Args:
         workspace: where it lives.
         dataset: its name.
-        everything: older snapshots and finished exports too.
+        everything: read older snapshots too, and the finished exports by this.
 
     Raises:
         LookbookError: there is no such dataset, or CURRENT or its manifest can't be read.
     """
     manifest = require_published(workspace.lake, dataset).manifest
     found = _verify_current(workspace, manifest)
-    if not everything:
+    if everything is None:
         return found
-    more = [*_older(workspace, manifest), *_exports(workspace, dataset)]
+    exports = everything(workspace.lake, dataset)
+    damaged = (Difference(f"lake: {key} {fault}", _ask_again) if fault else None for key, fault in exports)
+    more = [*_older(workspace, manifest), *damaged]
     differences = [*found.differences, *(one for one in more if one is not None)]
     return Verified(found.snapshot_id, found.objects + len(more), differences)
 
@@ -95,7 +100,7 @@ def verify_or_repair(
     patience: float = 0,
     waiting: Callable[[str], object] = lambda _: None,
     *,
-    everything: bool = False,
+    everything: CompareExports | None = None,
 ) -> tuple[Verified, list[str]]:
     """Verify a dataset; with `mend`, mend what can be mended under the dataset's lease, and verify once more.
 
@@ -105,7 +110,7 @@ def verify_or_repair(
         mend: whether to mend.
         patience: seconds to wait for a run that is at work on the dataset, where that is in the way.
         waiting: told what is waited for.
-        everything: older snapshots and finished exports too.
+        everything: read older snapshots too, and the finished exports by this.
 
     Returns:
         What was found at last, and one line for each thing that was to be mended.
@@ -114,7 +119,7 @@ def verify_or_repair(
         LookbookError: as `verify`; or another run is at work on the dataset that is to be mended.
     """
     if not mend:
-        return _verify_beside_runs(workspace, dataset, patience, waiting, everything=everything), []
+        return _verify_beside_runs(workspace, dataset, patience, waiting, everything), []
     with lease(
         workspace.registry, f"dataset/{dataset}", patience, waiting
     ):  # a run that publishes meanwhile would be set back
@@ -123,7 +128,11 @@ def verify_or_repair(
 
 
 def _verify_beside_runs(
-    workspace: Workspace, dataset: str, patience: float, waiting: Callable[[str], object], *, everything: bool
+    workspace: Workspace,
+    dataset: str,
+    patience: float,
+    waiting: Callable[[str], object],
+    everything: CompareExports | None,
 ) -> Verified:
     """Verify; where registry or warehouse differ while a run may be publishing, wait for it and verify again.
 
@@ -184,14 +193,6 @@ def _older(workspace: Workspace, current: Manifest) -> Iterator[Difference | Non
         read.update(one[:2] for one in needed)
         if manifest.snapshot_id != current.snapshot_id:
             yield from _objects(workspace, needed)
-
-
-def _exports(workspace: Workspace, dataset: str) -> Iterator[Difference | None]:
-    """Yield one entry for each file of the dataset's finished exports."""
-    from lookbook.tasks.exports.finished import compare_exports  # noqa: PLC0415 - needed only here
-
-    for key, fault in compare_exports(workspace.lake, dataset):
-        yield Difference(f"lake: {key} {fault}", _ask_again) if fault else None
 
 
 def _ask_again() -> None:

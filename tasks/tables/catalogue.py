@@ -14,7 +14,6 @@ from pydantic import JsonValue
 
 from lookbook.blocks.registry import Registry
 from lookbook.blocks.warehouse import FEEDS_SCHEMA
-from lookbook.tasks.tables.load.job import TableState
 
 #: A name that SQL takes without quotes.
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
@@ -23,6 +22,23 @@ _PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 SCHEMAS = {"warehouse": FEEDS_SCHEMA, "lake": "lake", "registry": "registry"}
 
 Kind = Literal["feed", "model", "dataset"]
+
+
+@dataclass(frozen=True)
+class TableState:
+    """A table as it stands.
+
+    Attributes:
+        columns: with their types in DuckDB's words, tags included.
+        rows: how many.
+        size: bytes; None where the place does not say.
+        partitions: of a table in the lake: each with its values and rows.
+    """
+
+    columns: Mapping[str, str]
+    rows: int
+    size: int | None = None
+    partitions: Sequence[Mapping[str, str | int]] = ()
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from lookbook.blocks.warehouse import FEEDS_SCHEMA, Warehouse, WarehouseTable
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets.manifest import read_published
 from lookbook.tasks.tables.catalogue import SCHEMAS, TableEntry, read_entries, sql_name
-from lookbook.tasks.tables.dataset_tables import snapshot_entries, unregistered
+from lookbook.tasks.tables.dataset_tables import snapshot_entries
 from lookbook.tasks.tables.lake_manifest import FOLDER, TableManifest, read_current
 
 #: So long the list waits for a warehouse that somebody is writing to; then it says what was registered.
@@ -167,9 +167,15 @@ def _of_warehouse(
         schema, _, bare = name.partition(".")
         if bare.startswith("_"):  # an engine's own
             continue
-        entry = unregistered(sql_name(schema, bare), table, readers_schema)
+        entry = _unregistered(sql_name(schema, bare), table, readers_schema)
         found["warehouse", entry.name] = _merged(tables.get(("warehouse", entry.name)), entry)
     return found
+
+
+def _unregistered(name: str, table: WarehouseTable, readers_schema: str) -> TableEntry:
+    """Return what is known of a table of the warehouse that the catalogue does not know."""
+    kind = "dataset" if name.startswith(f"{readers_schema}.") else "feed"
+    return TableEntry("warehouse", name, kind, table.columns, rows=table.rows, bytes=table.size)  # type: ignore[arg-type]
 
 
 def _patient(warehouse: Warehouse) -> Warehouse:

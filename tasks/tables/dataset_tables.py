@@ -13,11 +13,9 @@ from pydantic import JsonValue
 
 from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.blocks.lake import Lake
-from lookbook.blocks.warehouse import WarehouseTable
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets.manifest import Manifest
-from lookbook.tasks.tables.catalogue import TableEntry, read_entries, sql_name, write_entries
-from lookbook.tasks.tables.lake_query import LAKE
+from lookbook.tasks.tables.catalogue import SCHEMAS, TableEntry, read_entries, sql_name, write_entries
 
 
 def register_snapshot(workspace: Workspace, manifest: Manifest, load_id: str, tables: Iterable[str]) -> None:
@@ -69,7 +67,7 @@ def snapshot_entries(lake: Lake, manifest: Manifest, *, with_columns: bool = Tru
             found.append(
                 TableEntry(
                     place="lake",
-                    name=sql_name(LAKE, manifest.dataset, file.name.removesuffix(".parquet")),
+                    name=sql_name(SCHEMAS["lake"], manifest.dataset, file.name.removesuffix(".parquet")),
                     kind="dataset",
                     columns=parquet_columns(lake, key) if with_columns else {},
                     rows=file.rows,
@@ -120,9 +118,3 @@ async def _run_id(connection: asyncpg.Connection[asyncpg.Record], manifest: Mani
         manifest.snapshot_id,
     )
     return str(found) if found else None
-
-
-def unregistered(name: str, table: WarehouseTable, readers_schema: str) -> TableEntry:
-    """Return what is known of a table of the warehouse that the catalogue does not know."""
-    kind = "dataset" if name.startswith(f"{readers_schema}.") else "feed"
-    return TableEntry("warehouse", name, kind, table.columns, rows=table.rows, bytes=table.size)  # type: ignore[arg-type]

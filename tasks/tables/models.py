@@ -27,5 +27,5 @@ MODEL_KEYS: dict[str, tuple[str, ...]] = {
 
 def load_models() -> list[Model]:
     """Return the models, each after the models that it reads."""
-    folder = resources.files("lookbook.tasks.tables") / "models"
+    folder = resources.files("lookbook.tasks.datasets") / "models"
     return [Model(name, (folder / f"{name}.sql").read_text(encoding="utf-8"), key) for name, key in MODEL_KEYS.items()]

@@ -10,9 +10,9 @@ from uuid import uuid4
 
 from lookbook.blocks.errors import LookbookError
 from lookbook.tasks.tables.batches import is_stateful
+from lookbook.tasks.tables.catalogue import TableState
 from lookbook.tasks.tables.context import Context, Staged
 from lookbook.tasks.tables.ledger import Connection, Write
-from lookbook.tasks.tables.load.job import TableState
 from lookbook.tasks.tables.report import Outcome, Report, kind_of, rows_in, rows_of
 from lookbook.tasks.tables.spec.pipeline import Pipeline
 

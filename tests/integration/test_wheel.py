@@ -40,7 +40,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_houses_folders_and_their_data(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for name in (
-        "lookbook/tasks/tables/models/fact_product.sql",
+        "lookbook/tasks/datasets/models/fact_product.sql",
         "lookbook/tasks/datasets/templates/report.html.j2",
         "lookbook/blocks/migrations/versions/0001_books.py",
         "lookbook/blocks/migrations/versions/0002_watches.py",

@@ -21,6 +21,7 @@ from lookbook.blocks.bigquery.sql import literal, quoted
 from lookbook.blocks.bigquery.staging import LEFTOVERS_STAND, LandedRows, commit_fenced, landed_files
 from lookbook.blocks.bigquery.warehouse import BigQueryWarehouse
 from lookbook.blocks.warehouse import FEEDS_SCHEMA
+from lookbook.tasks.tables.catalogue import TableState
 from lookbook.tasks.tables.engine import engine, text
 from lookbook.tasks.tables.engine import quoted as duckdb_name
 from lookbook.tasks.tables.load import statements as sql
@@ -37,7 +38,7 @@ from lookbook.tasks.tables.load.column_types import (
     TIME,
 )
 from lookbook.tasks.tables.load.counts import check_written
-from lookbook.tasks.tables.load.job import LoadJob, TableState
+from lookbook.tasks.tables.load.job import LoadJob
 from lookbook.tasks.tables.load.prepare import FILE_BYTES
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lookbook.blocks.warehouse import FEEDS_SCHEMA
+from lookbook.tasks.tables.catalogue import TableState
 from lookbook.tasks.tables.spec.loading import LoadSettings
 
 #: What every row of a feed's table carries: which load brought it, and when (UTC).
@@ -41,23 +42,6 @@ class LoadJob:
     loaded_at: datetime
     settings: LoadSettings
     schema: str = FEEDS_SCHEMA
-
-
-@dataclass(frozen=True)
-class TableState:
-    """A table as it stands.
-
-    Attributes:
-        columns: with their types in DuckDB's words, tags included.
-        rows: how many.
-        size: bytes; None where the place does not say.
-        partitions: of a table in the lake: each with its values and rows.
-    """
-
-    columns: Mapping[str, str]
-    rows: int
-    size: int | None = None
-    partitions: Sequence[Mapping[str, str | int]] = ()
 
 
 class Destination(Protocol):

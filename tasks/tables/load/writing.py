@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets.lease import confirm, lease, warehouse_lease
+from lookbook.tasks.tables.catalogue import TableState
 from lookbook.tasks.tables.engine import local_files
 from lookbook.tasks.tables.load.books import Entry
-from lookbook.tasks.tables.load.job import Destination, LoadJob, TableState
+from lookbook.tasks.tables.load.job import Destination, LoadJob
 from lookbook.tasks.tables.load.prepare import Batch, Prepared, balance, prepare
 from lookbook.tasks.tables.spec.loading import LoadSettings
 from lookbook.tasks.tables.spec.values import Target

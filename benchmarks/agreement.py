@@ -17,8 +17,8 @@ from PIL import Image, ImageFilter, ImageOps
 from benchmarks import corpora
 from benchmarks.environment import peer
 from benchmarks.processes import say, shell
-from lookbook.tasks.datasets.issues import ISSUES, issue_columns
-from lookbook.tasks.images.issues import SCORES
+from lookbook.tasks.datasets.snapshot import ISSUES, issue_columns
+from lookbook.tasks.images.measure import SCORES
 from lookbook.tasks.images.recipe import Recipe
 from lookbook.tasks.images.render import render
 

@@ -13,11 +13,11 @@ from benchmarks.peers import clock
 from lookbook.blocks.lake import Lake
 from lookbook.blocks.settings import read_settings
 from lookbook.blocks.workspace import Workspace, local_workspace
-from lookbook.tasks.datasets.survey import Request, take_stock
+from lookbook.tasks.datasets.inventory import Request, take_stock
 from lookbook.tasks.images.batch import process_batch
 from lookbook.tasks.images.recipe import Recipe
 from lookbook.tasks.images.renderers import shared
-from lookbook.tasks.parameters import BATCH_SIZE
+from lookbook.tasks.runs.parameters import BATCH_SIZE
 
 
 def prepared(source: str, workspace: Workspace) -> list[str]:

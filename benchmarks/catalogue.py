@@ -10,8 +10,8 @@ import pyarrow as pa
 from lookbook.blocks.lake import Lake
 from lookbook.tasks.datasets.manifest import Manifest, read_published
 from lookbook.tasks.datasets.publish import commit, write_tables
+from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA, LINKS_SCHEMA, OUTPUTS_SCHEMA, PRODUCTS_SCHEMA, REJECTS_SCHEMA
 from lookbook.tasks.images.recipe import Recipe
-from lookbook.tasks.tables.schemas import IMAGES_SCHEMA, LINKS_SCHEMA, OUTPUTS_SCHEMA, PRODUCTS_SCHEMA, REJECTS_SCHEMA
 
 WORDS = {
     "gender": ("Men", "Women", "Boys", "Girls", "Unisex"),

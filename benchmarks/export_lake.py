@@ -17,8 +17,8 @@ from benchmarks.corpora import Corpus
 from lookbook.blocks.lake import FolderLake
 from lookbook.tasks.datasets.manifest import Manifest
 from lookbook.tasks.datasets.publish import commit, write_tables
+from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA, LINKS_SCHEMA, OUTPUTS_SCHEMA, PRODUCTS_SCHEMA, REJECTS_SCHEMA
 from lookbook.tasks.images.recipe import Recipe
-from lookbook.tasks.tables.schemas import IMAGES_SCHEMA, LINKS_SCHEMA, OUTPUTS_SCHEMA, PRODUCTS_SCHEMA, REJECTS_SCHEMA
 
 NAMES = ("Shoes", "Topwear", "Bags", "Watches")
 

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
 from benchmarks.near_scale import Perceived
-from lookbook.tasks.datasets.near_hashes import MOST_BITS, near_pairs
-from lookbook.tasks.datasets.near_pixels import confirm, prepare
-from lookbook.tasks.datasets.sources.sample_rows import image_file, photo_at
-from lookbook.tasks.datasets.sources.sample_shapes import SHAPES, VARIANTS, layers_of
+from lookbook.tasks.datasets.near_duplicates import MOST_BITS, confirm, near_pairs, prepare
+from lookbook.tasks.datasets.sources.sample import image_file, photo_at
+from lookbook.tasks.datasets.sources.sample_drawing import SHAPES, VARIANTS, layers_of
 from lookbook.tasks.images.recipe import Recipe
 from lookbook.tasks.images.render import render
 

@@ -18,8 +18,8 @@ from pyarrow import feather
 
 from benchmarks.peers import clock
 from benchmarks.processes import say
-from lookbook.tasks.datasets.duplicate_columns import duplicate_columns
-from lookbook.tasks.images.perceptual import SIGNATURE_BYTES
+from lookbook.tasks.datasets.near_duplicates import duplicate_columns
+from lookbook.tasks.images.measure import SIGNATURE_BYTES
 
 COUNT = 1_000_000
 #: Near duplicates that are put among them, which have to be found: up to so many bits apart, pixels off by one level.

@@ -55,7 +55,7 @@ HOLD = """
 import math, sys
 from contextlib import ExitStack
 from lookbook.blocks.workspace import load_workspace
-from lookbook.tasks.datasets.lease import lease
+from lookbook.tasks.runs.lease import lease
 with ExitStack() as stack:
     for name in sys.argv[1:]:
         stack.enter_context(lease(load_workspace("local").registry, name))

@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 from pydantic import Field
 
 from lookbook.deployments.options import Debug, Json, with_checked_options
-from lookbook.tasks.parameters import WorkspaceName
+from lookbook.tasks.runs.parameters import WorkspaceName
 
 if TYPE_CHECKING:
     from lookbook.blocks.registry import Registry

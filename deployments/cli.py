@@ -16,7 +16,7 @@ from lookbook.deployments.options import Debug, Json, with_checked_options
 from lookbook.deployments.pipeline_commands import pipeline as pipeline_commands
 from lookbook.deployments.server_commands import deploy, serve
 from lookbook.deployments.workspace_commands import workspace as workspace_commands
-from lookbook.tasks.parameters import (
+from lookbook.tasks.runs.parameters import (
     BATCH_SIZE,
     BatchSize,
     DatasetName,

@@ -138,7 +138,7 @@ def snapshots(workspace: str, dataset: str) -> list[dict[str, Any]]:
 def runs(workspace: str, dataset: str | None) -> list[dict[str, Any]]:
     """Return the runs in the registry, newest first."""
     from lookbook.blocks.workspace import load_workspace
-    from lookbook.tasks.datasets.runs import list_runs
+    from lookbook.tasks.runs.records import list_runs
 
     return [
         run | {"counts": _short_counts(run["summary"])}
@@ -161,7 +161,7 @@ def stop(home: Path) -> dict[str, bool]:
 
     if postgres.running(home) is not None:
         from lookbook.blocks.registry import PostgresRegistry
-        from lookbook.tasks.datasets.lease import living_owners
+        from lookbook.tasks.runs.lease import living_owners
 
         for name, owner in living_owners(PostgresRegistry(home=home), of_all_lakes=True).items():
             raise LookbookError(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from lookbook.deployments.options import Debug, Json, with_checked_options
-from lookbook.tasks.parameters import DatasetName, WorkspaceName
+from lookbook.tasks.runs.parameters import DatasetName, WorkspaceName
 
 Outputs = Annotated[
     list[str],

@@ -27,7 +27,7 @@ from lookbook.tasks.exports.parameters import (
     Stratify,
     TextWanted,
 )
-from lookbook.tasks.parameters import DatasetName, WorkspaceName
+from lookbook.tasks.runs.parameters import DatasetName, WorkspaceName
 
 if TYPE_CHECKING:
     from lookbook.tasks.exports.filters import Filter

@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 
 from lookbook.deployments.options import Debug, Json, with_checked_options
 from lookbook.deployments.pipeline_commands import EXIT_FAILED, RUNS, Date, _work
-from lookbook.tasks.parameters import PipelineName, RejectLimit, WorkspaceName
+from lookbook.tasks.runs.parameters import PipelineName, RejectLimit, WorkspaceName
 
 orchestrate = App(name="orchestrate", help="Run the steps of an orchestration: pipelines, ingests and imports.")
 

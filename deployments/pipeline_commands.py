@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from lookbook.deployments.options import Debug, Json, with_checked_options
-from lookbook.tasks.parameters import Again, PipelineName, WorkspaceName
+from lookbook.tasks.runs.parameters import Again, PipelineName, WorkspaceName
 
 pipeline = App(
     name="pipeline", help="Run and deploy pipelines: tables beside the images, each described by a YAML file."

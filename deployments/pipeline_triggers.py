@@ -10,7 +10,7 @@ from prefect.events.schemas.automations import EventTrigger
 from lookbook.deployments import automations
 from lookbook.deployments.applying import Wanted, apply, read, remove
 from lookbook.deployments.automation_rules import Rule, started_by
-from lookbook.tasks.datasets.announcements import FILES_ARRIVED, TABLE_LOADED
+from lookbook.tasks.runs.announcements import FILES_ARRIVED, TABLE_LOADED
 from lookbook.tasks.tables.ticks import ANCHOR
 
 if TYPE_CHECKING:

@@ -131,7 +131,7 @@ def rejects(workspace: str, name: str) -> list[dict[str, Any]]:
 def replay(workspace: str, name: str) -> list[dict[str, Any]]:
     """Take up the rejects of a pipeline again; what became of them, by table."""
     from lookbook.blocks.workspace import load_workspace
-    from lookbook.tasks.datasets.lease import lease
+    from lookbook.tasks.runs.lease import lease
     from lookbook.tasks.tables.load import replay as take_up
     from lookbook.tasks.tables.planning import logical_date
     from lookbook.tasks.tables.results import replay_context, replayed

@@ -10,7 +10,7 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from lookbook.tasks.images import progress
+from lookbook.tasks.runs import progress
 
 
 class _Amount(ProgressColumn):

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lookbook.blocks.errors import LookbookError
 from lookbook.deployments.receiver_config import ReceiverConfig, WatchedPrefix
 from lookbook.deployments.receiver_debounce import Debounce
-from lookbook.tasks.datasets.announcements import announce_change
+from lookbook.tasks.runs.announcements import announce_change
 
 #: What changes the images of a bucket: written, overwritten, deleted. New metadata of an object does not.
 CHANGES = {"OBJECT_FINALIZE", "OBJECT_DELETE", "OBJECT_ARCHIVE"}

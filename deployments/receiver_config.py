@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lookbook.blocks.errors import UsageError
 from lookbook.blocks.hosts import is_loopback
-from lookbook.tasks.parameters import DatasetName, SourceUri, WorkspaceName
+from lookbook.tasks.runs.parameters import DatasetName, SourceUri, WorkspaceName
 
 
 class WatchedPrefix(BaseModel):

@@ -187,7 +187,7 @@ def _start_server(home: Path, port: int | None, debug: bool, ending: ExitStack, 
 def _stop_unless_used(stop: Callable[[Path], bool], home: Path, say: Say) -> None:
     """End a server of the home, unless a run that a command of this machine started is at work on it."""
     from lookbook.blocks.workspace import local_workspace
-    from lookbook.tasks.datasets.lease import living_owners
+    from lookbook.tasks.runs.lease import living_owners
 
     owners = {}
     with contextlib.suppress(LookbookError):  # no registry, no run

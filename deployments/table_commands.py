@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from lookbook.deployments.options import Debug, Json, with_checked_options
-from lookbook.tasks.parameters import WorkspaceName
+from lookbook.tasks.runs.parameters import WorkspaceName
 
 TableName = Annotated[str, Parameter(help='As "lookbook tables" names it, or its last part: feeds.prices, prices.')]
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from lookbook.deployments.options import Debug, Json, with_checked_options
-from lookbook.tasks.parameters import WorkspaceName
+from lookbook.tasks.runs.parameters import WorkspaceName
 
 workspace = App(name="workspace", help="Save workspaces, for --workspace NAME and for deployments.")
 

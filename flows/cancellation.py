@@ -22,7 +22,7 @@ from prefect.exceptions import TerminationSignal
 from prefect.states import Cancelled, Cancelling
 
 from lookbook.blocks.workspace import load_workspace
-from lookbook.tasks.datasets.runs import end_lost_run
+from lookbook.tasks.runs.records import end_lost_run
 
 
 def end_family(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001 - a hook's form

@@ -18,7 +18,6 @@ from prefect.artifacts import (
 from lookbook.blocks.workspace import load_workspace
 from lookbook.flows.fan_out import telling
 from lookbook.flows.retrying import is_no_interruption, is_worth_another_try
-from lookbook.tasks.datasets.announcements import announce_export
 from lookbook.tasks.exports.export import prepare
 from lookbook.tasks.exports.models import load_model
 from lookbook.tasks.exports.parameters import (
@@ -49,8 +48,9 @@ from lookbook.tasks.exports.parameters import (
 from lookbook.tasks.exports.places import Exported, export_to_folder, export_to_lake
 from lookbook.tasks.exports.predictions import predict
 from lookbook.tasks.exports.request import ExportRequest
-from lookbook.tasks.images.progress import listening
-from lookbook.tasks.parameters import DatasetName, WorkspaceName
+from lookbook.tasks.runs.announcements import announce_export
+from lookbook.tasks.runs.parameters import DatasetName, WorkspaceName
+from lookbook.tasks.runs.progress import listening
 
 
 @task(

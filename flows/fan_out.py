@@ -21,11 +21,11 @@ from lookbook.blocks.workspace import load_workspace
 from lookbook.flows import process_batch as subflow  # the module: Dask sends it by its name, and a flow by its value
 from lookbook.flows.dispatch import dispatch
 from lookbook.flows.retrying import is_worth_another_try
-from lookbook.tasks.images import progress
 from lookbook.tasks.images.batch import finished_counts
-from lookbook.tasks.images.landing import land, needs_landing
+from lookbook.tasks.images.locators import land, needs_landing
 from lookbook.tasks.images.pacing import stoppable
-from lookbook.tasks.parameters import Executor, WorkspaceName
+from lookbook.tasks.runs import progress
+from lookbook.tasks.runs.parameters import Executor, WorkspaceName
 
 
 @task(

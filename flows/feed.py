@@ -20,8 +20,8 @@ from lookbook.flows.feed_artifacts import describe
 from lookbook.flows.feed_tasks import TaskRuns
 from lookbook.flows.retrying import is_no_interruption
 from lookbook.flows.waiting import patience
-from lookbook.tasks.datasets.announcements import announce_table
-from lookbook.tasks.datasets.lease import lease
+from lookbook.tasks.runs.announcements import announce_table
+from lookbook.tasks.runs.lease import lease
 from lookbook.tasks.tables import ledger
 from lookbook.tasks.tables.context import Context
 from lookbook.tasks.tables.planning import merged_params
@@ -110,7 +110,7 @@ def _context(place: Workspace, feed: Feed, entry: ledger.Entry) -> Context:
 
 def _publish(context: Context, feed: Feed, report: Report) -> None:
     """Let others know of the tables: the catalogue, and whoever listens. Doing it twice is harmless."""
-    from lookbook.tasks.tables.catalogue import register  # noqa: PLC0415 - needed only here
+    from lookbook.tasks.runs.catalogue import register  # noqa: PLC0415 - needed only here
 
     if not report.worked:
         return

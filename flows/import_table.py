@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import State
 
 from lookbook.flows.feed import Feed, run_feed
 from lookbook.flows.feed_endings import end_feed
-from lookbook.tasks.parameters import RejectLimit, WorkspaceName, described
+from lookbook.tasks.runs.parameters import RejectLimit, WorkspaceName, described
 from lookbook.tasks.tables.importing import import_date, import_pipeline
 from lookbook.tasks.tables.spec.orchestration import ImportSettings
 from lookbook.tasks.tables.spec.sources import DecimalSign, FileFormat

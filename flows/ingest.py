@@ -17,18 +17,15 @@ from lookbook.flows.cancellation import end_children_of_earlier_try, end_family
 from lookbook.flows.fan_out import draw, warn_of_sqlite
 from lookbook.flows.retrying import is_no_interruption, is_worth_another_try
 from lookbook.tasks.datasets import follow
-from lookbook.tasks.datasets.announcements import announce_snapshot
-from lookbook.tasks.datasets.conclusion import Conclusion, conclude
-from lookbook.tasks.datasets.lease import lease
+from lookbook.tasks.datasets.follow import note_announced, unannounced_snapshot
+from lookbook.tasks.datasets.inventory import Request, clear_batches, take_stock
 from lookbook.tasks.datasets.manifest import require_published
-from lookbook.tasks.datasets.recovery import clear_batches
-from lookbook.tasks.datasets.registry_index import note_announced, unannounced_snapshot
-from lookbook.tasks.datasets.runs import end_run, start_run
+from lookbook.tasks.datasets.publish import Conclusion, conclude
 from lookbook.tasks.datasets.sources.kaggle import drop
-from lookbook.tasks.datasets.survey import Request, take_stock
-from lookbook.tasks.images.progress import announce, listening
 from lookbook.tasks.images.recipe import Recipe, RecipeOrDefault
-from lookbook.tasks.parameters import (
+from lookbook.tasks.runs.announcements import announce_snapshot
+from lookbook.tasks.runs.lease import lease
+from lookbook.tasks.runs.parameters import (
     BATCH_SIZE,
     BatchSize,
     DatasetName,
@@ -40,6 +37,8 @@ from lookbook.tasks.parameters import (
     Within,
     WorkspaceName,
 )
+from lookbook.tasks.runs.progress import announce, listening
+from lookbook.tasks.runs.records import end_run, start_run
 
 #: A run of a deployment waits for another run of its dataset as long as that renews its lease: the change that asked
 #: for this one is announced only once. One whose process died keeps its lease for 90 seconds.

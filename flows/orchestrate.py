@@ -18,8 +18,8 @@ from lookbook.flows.feed_endings import end_feed, telling
 from lookbook.flows.import_table import import_table
 from lookbook.flows.pipeline import pipeline
 from lookbook.flows.waiting import patience
-from lookbook.tasks.datasets.lease import lease
-from lookbook.tasks.parameters import LogicalDate, WorkspaceName, described
+from lookbook.tasks.runs.lease import lease
+from lookbook.tasks.runs.parameters import LogicalDate, WorkspaceName, described
 from lookbook.tasks.tables import ledger
 from lookbook.tasks.tables.orchestrations import find_orchestration
 from lookbook.tasks.tables.spec.orchestration import GraphStep, ImportStep, IngestStep, OrchestrationStep, PipelineStep

@@ -16,7 +16,7 @@ from lookbook.blocks.workspace import Workspace, load_workspace
 from lookbook.flows.dating import date_of_earlier_try, date_of_this_run, is_scheduled
 from lookbook.flows.feed import Feed, run_feed
 from lookbook.flows.feed_endings import end_feed, tell_crash, telling
-from lookbook.tasks.parameters import Again, LogicalDate, Params, PipelineName, WorkspaceName
+from lookbook.tasks.runs.parameters import Again, LogicalDate, Params, PipelineName, WorkspaceName
 from lookbook.tasks.tables.ledger import done_dates, params_digest
 from lookbook.tasks.tables.planning import MOST_DATES, missed_dates
 from lookbook.tasks.tables.spec.pipeline import Pipeline

@@ -14,7 +14,7 @@ from lookbook.blocks.workspace import load_workspace
 from lookbook.flows.cancellation import ends_as_cancelled
 from lookbook.tasks.images import batch as data_plane
 from lookbook.tasks.images.pacing import StoppedError
-from lookbook.tasks.parameters import WorkspaceName, described
+from lookbook.tasks.runs.parameters import WorkspaceName, described
 
 BatchKey = Annotated[str, described("Batch", "Folder of the lake that holds the batch's manifest.")]
 

@@ -14,7 +14,7 @@ from lookbook.blocks.workspace import Workspace, load_workspace
 from lookbook.tasks.datasets.manifest import list_datasets
 from lookbook.tasks.datasets.verify import verify_or_repair
 from lookbook.tasks.exports.finished import compare_exports
-from lookbook.tasks.parameters import DatasetName, WorkspaceName, described
+from lookbook.tasks.runs.parameters import DatasetName, WorkspaceName, described
 
 DatasetOrAll = Annotated[DatasetName | None, described("Dataset", "Name of the dataset. None: all of the workspace.")]
 Repair = Annotated[bool, described("Repair", "Mend what can be mended, then verify again.")]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from prefect import flow, get_run_logger, runtime
 
 from lookbook.blocks.workspace import load_workspace
-from lookbook.tasks.datasets.announcements import announce_change
 from lookbook.tasks.datasets.watching import NOTHING, decide, look, read_watch, write_watch
-from lookbook.tasks.parameters import DatasetName, SourceUri, WorkspaceName
+from lookbook.tasks.runs.announcements import announce_change
+from lookbook.tasks.runs.parameters import DatasetName, SourceUri, WorkspaceName
 
 
 @flow(name="watch", flow_run_name="watch-{dataset}")

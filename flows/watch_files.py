@@ -8,9 +8,9 @@ from prefect import flow, get_run_logger, runtime
 
 from lookbook.blocks.settings import read_settings
 from lookbook.blocks.workspace import load_workspace
-from lookbook.tasks.datasets.announcements import announce_files
 from lookbook.tasks.datasets.watching import NOTHING, decide, read_watch, write_watch
-from lookbook.tasks.parameters import WorkspaceName, described
+from lookbook.tasks.runs.announcements import announce_files
+from lookbook.tasks.runs.parameters import WorkspaceName, described
 from lookbook.tasks.tables.arrivals import look, waited_for
 
 Starts = Annotated[

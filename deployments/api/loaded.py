@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from lookbook.blocks.lake import Lake
 from lookbook.tasks.datasets.manifest import Manifest, read_table
+from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA
 from lookbook.tasks.exports.rows import Rows, read_rows
-from lookbook.tasks.tables.schemas import IMAGES_SCHEMA
 
 Places = NDArray[np.int64]
 Kept = TypeVar("Kept")

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from lookbook.tasks.exports.filter_text import read_conditions
 from lookbook.tasks.exports.request import ExportRequest
 from lookbook.tasks.images.recipe import Recipe
-from lookbook.tasks.parameters import (
+from lookbook.tasks.runs.parameters import (
     BATCH_SIZE,
     BatchSize,
     DatasetName,

@@ -15,8 +15,7 @@ from lookbook.blocks.lake import Lake
 from lookbook.deployments.api.loaded import LoadedSnapshot
 from lookbook.deployments.api.past import Past
 from lookbook.deployments.api.problems import Problem
-from lookbook.tasks.datasets.manifest import Manifest, list_datasets, read_published
-from lookbook.tasks.datasets.names import snapshot_folder
+from lookbook.tasks.datasets.manifest import Manifest, list_datasets, read_published, snapshot_folder
 
 Value = TypeVar("Value")
 

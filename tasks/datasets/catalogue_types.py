@@ -1,14 +1,44 @@
-"""Columns as a person would type them, and names that every store takes."""
+"""Columns as a person would type them, names that every store takes, and what is refused, by which rule."""
 
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import pyarrow as pa
+
+RejectKind = Literal["image", "row", "link", "style", "file"]
+
+
+@dataclass(frozen=True)
+class Reject:
+    """Something of a source that was refused, kept whole.
+
+    Attributes:
+        kind: an image; a row of a catalogue; a row of `images.csv`; a product's JSON file; a whole catalogue file.
+        locator: a file's key, or key and line: ``styles.csv:6044``.
+        rule: the rule's name, such as ``ragged_row``.
+        message: the rule's reason, for people.
+        raw: the text as it stood, or "".
+    """
+
+    kind: RejectKind
+    locator: str
+    rule: str
+    message: str
+    raw: str = ""
+
+    @property
+    def reject_id(self) -> str:
+        """``r-`` and twelve hex digits, the same on each run as long as the reject is."""
+        named = "\0".join((self.kind, self.locator, self.rule, self.raw))
+        return "r-" + hashlib.sha256(named.encode("utf-8", "backslashreplace")).hexdigest()[:12]
+
 
 #: The columns that every catalogue's table starts with.
 OWN_FIELDS: list[pa.Field] = [

@@ -1,21 +1,26 @@
-"""Registry and warehouse follow CURRENT: whatever lags behind is brought up to it."""
+"""Registry and warehouse follow CURRENT: whatever lags behind is brought up to it, tables of the catalogue included."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import JsonValue
 
+from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.blocks.errors import LookbookError
-from lookbook.blocks.registry import Registry
+from lookbook.blocks.lake import Lake
+from lookbook.blocks.registry import Registry, copy_rows
 from lookbook.blocks.warehouse import SnapshotLoad
 from lookbook.blocks.workspace import Workspace
-from lookbook.tasks.datasets.lease import warehouse_lease
 from lookbook.tasks.datasets.manifest import (
     TABLES,
     DamagedSnapshotError,
@@ -24,9 +29,224 @@ from lookbook.tasks.datasets.manifest import (
     read_published,
     read_table,
 )
-from lookbook.tasks.datasets.registry_index import index_snapshot, indexed_snapshot
-from lookbook.tasks.tables.dataset_tables import register_snapshot
-from lookbook.tasks.tables.models import load_models
+from lookbook.tasks.datasets.schemas import load_models
+from lookbook.tasks.runs.catalogue import SCHEMAS, TableEntry, read_entries, sql_name, write_entries
+from lookbook.tasks.runs.lease import warehouse_lease
+
+ASSET_COLUMNS = ["key", "outcome", "duplicate_of", "rule", "sha256", "bytes", "original_key", "product_key", "orphan"]
+PRODUCT_COLUMNS = ["file", "line", "product_key", "outcome", "missing_reason", "image_key"]
+REJECT_COLUMNS = ["reject_id", "kind", "locator", "rule", "message", "raw"]
+
+#: Registry table → (table of the snapshot, columns, how many of them make the key).
+INDEXED: dict[str, tuple[str, list[str], int]] = {
+    "assets": ("images", ASSET_COLUMNS, 1),
+    "products": ("products", PRODUCT_COLUMNS, 2),
+    "rejects": ("rejects", REJECT_COLUMNS, 1),
+}
+
+
+def indexed_snapshot(registry: Registry, dataset: str) -> str | None:
+    """Return the snapshot of `dataset` that the registry holds."""
+
+    async def work(connection: Any) -> str | None:  # noqa: ANN401
+        return await connection.fetchval(  # type: ignore[no-any-return]
+            "SELECT snapshot_id FROM current_snapshots WHERE dataset = $1", dataset
+        )
+
+    return registry.run(work)
+
+
+def index_snapshot(registry: Registry, manifest: Manifest, tables: Mapping[str, pa.Table]) -> None:
+    """Replace what the registry holds of this dataset by a snapshot. Doing it twice changes nothing."""
+
+    async def work(connection: Any) -> None:  # noqa: ANN401
+        async with connection.transaction():
+            for name, (table, columns, _) in INDEXED.items():
+                await connection.execute(f"DELETE FROM {name} WHERE dataset = $1", manifest.dataset)  # noqa: S608
+                rows = ((manifest.dataset, *row) for row in _rows(tables[table], columns))
+                await copy_rows(connection, name, ["dataset", *columns], rows)
+            await _note_snapshot(connection, manifest, tables)
+
+    registry.run(work)
+
+
+async def _note_snapshot(connection: Any, manifest: Manifest, tables: Mapping[str, pa.Table]) -> None:  # noqa: ANN401
+    await connection.execute(
+        "INSERT INTO snapshots (dataset, snapshot_id, digest, created_at, images, products)"
+        " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (dataset, snapshot_id) DO NOTHING",
+        manifest.dataset,
+        manifest.snapshot_id,
+        manifest.digest,
+        manifest.created_at,
+        len(tables["images"]),
+        len(tables["products"]),
+    )
+    await connection.execute(
+        "INSERT INTO current_snapshots (dataset, snapshot_id) VALUES ($1, $2)"
+        " ON CONFLICT (dataset) DO UPDATE SET snapshot_id = excluded.snapshot_id",
+        manifest.dataset,
+        manifest.snapshot_id,
+    )
+
+
+def unannounced_snapshot(registry: Registry, dataset: str) -> str | None:
+    """Return the snapshot that the registry holds, where it was not announced yet: its run was killed before."""
+
+    async def work(connection: Any) -> str | None:  # noqa: ANN401
+        return await connection.fetchval(  # type: ignore[no-any-return]
+            "SELECT snapshot_id FROM current_snapshots WHERE dataset = $1 AND announced IS DISTINCT FROM snapshot_id",
+            dataset,
+        )
+
+    return registry.run(work)
+
+
+def note_announced(registry: Registry, dataset: str, snapshot_id: str) -> None:
+    """Note that a snapshot was announced."""
+
+    async def work(connection: Any) -> None:  # noqa: ANN401
+        await connection.execute("UPDATE current_snapshots SET announced = $2 WHERE dataset = $1", dataset, snapshot_id)
+
+    registry.run(work)
+
+
+def registry_differences(registry: Registry, manifest: Manifest, tables: Mapping[str, pa.Table]) -> list[str]:
+    """Return one line for each row that the registry lacks, has too many, or holds otherwise than the snapshot."""
+
+    async def work(connection: Any) -> list[str]:  # noqa: ANN401
+        lines: list[str] = []
+        for name, (table, columns, key_width) in INDEXED.items():
+            chosen = ", ".join(columns)
+            held = await connection.fetch(
+                f"SELECT {chosen} FROM {name} WHERE dataset = $1",  # noqa: S608 - names of our own
+                manifest.dataset,
+            )
+            lines += _compare(name, key_width, _rows(tables[table], columns), (tuple(row) for row in held))
+        return lines
+
+    current = indexed_snapshot(registry, manifest.dataset)
+    if current != manifest.snapshot_id:
+        return [f"registry: it holds snapshot {current}, CURRENT is {manifest.snapshot_id}"]
+    return registry.run(work)
+
+
+def _compare(
+    name: str, key_width: int, expected: Iterator[tuple[Any, ...]], held: Iterator[tuple[Any, ...]]
+) -> list[str]:
+    want = {row[:key_width]: row for row in expected}
+    have = {row[:key_width]: row for row in held}
+    said = dict.fromkeys(want.keys() - have.keys(), "is missing")
+    said |= dict.fromkeys(have.keys() - want.keys(), "is not in the snapshot")
+    said |= {key: "differs" for key in want.keys() & have.keys() if want[key] != have[key]}
+    return [f"registry: {name} row {':'.join(map(str, key))} {what}" for key, what in sorted(said.items())]
+
+
+def _rows(table: pa.Table, columns: list[str]) -> Iterator[tuple[Any, ...]]:
+    """Yield rows as PostgreSQL keeps them: its text holds no NUL."""
+    for values in zip(*(table.column(name).to_pylist() for name in columns), strict=True):
+        yield tuple(v.replace("\x00", "\ufffd") if isinstance(v, str) else v for v in values)
+
+
+def register_snapshot(workspace: Workspace, manifest: Manifest, load_id: str, tables: Iterable[str]) -> None:
+    """Register what the load of a snapshot has written: its tables in the lake and in the warehouse.
+
+    The warehouse's tables hold the rows of all datasets: an entry there names each of them, with its snapshot.
+
+    Args:
+        workspace: in which the snapshot is current.
+        manifest: of the snapshot.
+        load_id: of its load into the warehouse.
+        tables: what was loaded, and made of it.
+    """
+    schema = workspace.warehouse.readers_schema
+    there = workspace.warehouse.tables()
+    names = {table: f"{schema}.{table}" for table in tables if f"{schema}.{table}" in there}
+    counts = _counted(workspace, names.values())
+    own = {file.name.removesuffix(".parquet"): file.rows for file in manifest.files if file.rows is not None}
+
+    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        run_id = await _run_id(connection, manifest)
+        source: dict[str, JsonValue] = {
+            "dataset": manifest.dataset,
+            "snapshot": manifest.snapshot_id,
+            "source": manifest.source,
+            "run_id": run_id,
+        }
+        before = {entry.name: entry for entry in await read_entries(connection) if entry.place == "warehouse"}
+        entries = [
+            replace(entry, run_id=run_id, load_id=load_id, inputs=[source])
+            for entry in snapshot_entries(workspace.lake, manifest)
+        ]
+        for table, name in names.items():
+            inputs = _with(before.get(name), source | {"rows": own.get(table)})
+            rows = counts.get(name, _sum(inputs))
+            entry = TableEntry("warehouse", name, "dataset", there[name].columns, rows=rows, inputs=inputs)
+            entries.append(replace(entry, fresh_at=manifest.created_at, run_id=run_id, load_id=load_id))
+        await write_entries(connection, entries)
+
+    workspace.registry.run(work)
+
+
+def snapshot_entries(lake: Lake, manifest: Manifest, *, with_columns: bool = True) -> list[TableEntry]:
+    """Return the tables of a snapshot that its manifest knows, and their columns if asked for."""
+    found = []
+    for file in manifest.files:
+        if file.rows is not None:
+            key = f"{manifest.folder}/{file.name}"
+            found.append(
+                TableEntry(
+                    place="lake",
+                    name=sql_name(SCHEMAS["lake"], manifest.dataset, file.name.removesuffix(".parquet")),
+                    kind="dataset",
+                    columns=parquet_columns(lake, key) if with_columns else {},
+                    rows=file.rows,
+                    bytes=file.size,
+                    fresh_at=manifest.created_at,
+                )
+            )
+    return found
+
+
+def parquet_columns(lake: Lake, key: str) -> dict[str, str]:
+    """Return the columns of a Parquet file, with their types in DuckDB's words."""
+    import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
+
+    empty = pq.read_schema(pa.BufferReader(lake.get(key))).empty_table()
+    with duckdb.connect() as connection:
+        relation = connection.from_arrow(empty)
+        return dict(zip(relation.columns, map(str, relation.types), strict=True))
+
+
+def _counted(workspace: Workspace, names: Iterable[str]) -> Mapping[str, int]:
+    """Return the rows of views, where counting costs nothing."""
+    parts = [f"SELECT '{name}' AS name, count(*) AS rows FROM {name}" for name in names]  # noqa: S608 - names of ours
+    if not parts or not isinstance(workspace.warehouse, DuckDBWarehouse):
+        return {}
+    found = workspace.warehouse.query(" UNION ALL ".join(parts)).to_pylist()
+    return {row["name"]: row["rows"] for row in found}
+
+
+def _with(before: TableEntry | None, source: dict[str, JsonValue]) -> list[JsonValue]:
+    """Return the inputs of a table with those of one dataset in place of what they were."""
+    kept = [one for one in (before.inputs if before else ()) if isinstance(one, dict)]
+    return [*(one for one in kept if one.get("dataset") != source["dataset"]), source]
+
+
+def _sum(inputs: Iterable[JsonValue]) -> int | None:
+    rows = [one.get("rows") for one in inputs if isinstance(one, dict)]
+    known = [count for count in rows if isinstance(count, int)]
+    return sum(known) if len(known) == len(rows) else None
+
+
+async def _run_id(connection: asyncpg.Connection[asyncpg.Record], manifest: Manifest) -> str | None:
+    """Return the run that published a snapshot; while it is still at work, that is the one which runs."""
+    found: Any = await connection.fetchval(
+        "SELECT run_id FROM runs WHERE dataset = $1 AND (status = 'running' OR snapshot_id = $2)"
+        " ORDER BY published AND snapshot_id IS NOT DISTINCT FROM $2 DESC, started_at DESC LIMIT 1",
+        manifest.dataset,
+        manifest.snapshot_id,
+    )
+    return str(found) if found else None
 
 
 def catch_up(workspace: Workspace, dataset: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""A snapshot as readers find it: its manifest, and CURRENT, which names the one that holds."""
+"""A snapshot as readers find it: its manifest, CURRENT, which names the one that they see, and where both lie."""
 
 from __future__ import annotations
 
@@ -12,10 +12,25 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lookbook.blocks.errors import LookbookError, ObjectNotFoundError
-from lookbook.blocks.lake import Lake
-from lookbook.tasks.datasets.names import current_key, snapshot_folder
+from lookbook.blocks.lake import Lake, snapshots_folder
 from lookbook.tasks.images.parquet import from_parquet
 from lookbook.tasks.images.recipe import Recipe
+
+
+def current_key(dataset: str) -> str:
+    """Return the one mutable object: which snapshot readers see."""
+    return f"datasets/{dataset}/CURRENT"
+
+
+def snapshot_folder(dataset: str, snapshot_id: str) -> str:
+    """Return the folder of a snapshot's files."""
+    return f"{snapshots_folder(dataset)}/{snapshot_id}"
+
+
+def batches_folder(dataset: str) -> str:
+    """Return the folder of a dataset's batches that are not published yet."""
+    return f"batches/{dataset}"
+
 
 #: The tables of a snapshot, each in a Parquet file of this name.
 TABLES = ("images", "outputs", "products", "image_links", "rejects")

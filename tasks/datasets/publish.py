@@ -1,18 +1,29 @@
-"""Publishing: the files of a snapshot, then its manifest, then CURRENT, the one commit."""
+"""Publishing a run: parts collected, books checked, files and manifest written, then CURRENT, the one commit."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from lookbook.blocks.errors import LookbookError, SwapConflictError
 from lookbook.blocks.lake import Lake
 from lookbook.blocks.registry import raised
-from lookbook.tasks.datasets.manifest import Current, Manifest, Published, SnapshotFile, read_published
-from lookbook.tasks.datasets.names import current_key
+from lookbook.tasks.datasets.books import UnbalancedBooksError, check_reject_limit
+from lookbook.tasks.datasets.inventory import Request, Survey, clear_batches
+from lookbook.tasks.datasets.manifest import Current, Manifest, Published, SnapshotFile, current_key, read_published
+from lookbook.tasks.datasets.report.page import ReportData, render_report, report_markdown
+from lookbook.tasks.datasets.snapshot import Snapshot, build_snapshot, changes_between, logical_digest
+from lookbook.tasks.images.batch import read_part
 from lookbook.tasks.images.parquet import to_parquet
+from lookbook.tasks.images.recipe import codec_versions
+from lookbook.tasks.runs.lease import confirm
 
 
 def write_tables(lake: Lake, folder: str, tables: Mapping[str, Any]) -> list[SnapshotFile]:
@@ -55,3 +66,152 @@ def commit(lake: Lake, manifest: Manifest, before: Published | None) -> None:
         now = read_published(lake, manifest.dataset)
         raised(now.fences if now else {})
         raise
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """How a run ended: the summary, whether a snapshot was published, and its report in short.
+
+    Attributes:
+        note: why nothing was published, else "".
+    """
+
+    summary: dict[str, Any]
+    published: bool
+    note: str
+    markdown: str
+
+
+def conclude(request: Request, survey: Survey, started: datetime) -> Conclusion:
+    """Put the snapshot together, check it, and publish it unless it says what the published one says.
+
+    Raises:
+        LookbookError: the books don't balance, too much was rejected, or another run published meanwhile.
+    """
+    _refuse_changed_archives(request, survey)
+    snapshot = _balanced_snapshot(request, survey)
+    check_reject_limit(snapshot.image_counts, _rules(snapshot), request.reject_limit)
+    digest = logical_digest(snapshot, request.recipe)
+    note = _reason_to_keep(request, survey, digest)
+    now = datetime.now(UTC)
+    before = survey.published.manifest if survey.published else None
+    name = (
+        f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}Z-{digest[:8]}"
+        if not note or before is None
+        else before.snapshot_id
+    )
+    summary = _summary(request, survey, snapshot, name, not note, (now - started).total_seconds())
+    data = _report_data(request, survey, snapshot, digest, summary, now)
+    if not note:
+        _publish(request, survey, snapshot, data)
+    return Conclusion(summary, not note, note, report_markdown(data))
+
+
+def _refuse_changed_archives(request: Request, survey: Survey) -> None:
+    try:
+        survey.check_archives()
+    except LookbookError:
+        clear_batches(request.workspace.lake, request.dataset)  # what they hold may be other images' bytes
+        raise
+
+
+def _balanced_snapshot(request: Request, survey: Survey) -> Snapshot:
+    lake = request.workspace.lake
+    parts = [_part(lake, key) for key in survey.batches]
+    try:
+        return build_snapshot(
+            survey.images, survey.beyond, survey.catalogue, survey.plan, parts, survey.known, request.recipe
+        )
+    except UnbalancedBooksError:
+        clear_batches(lake, request.dataset)  # a part is wrong: the next run must not take it up again
+        raise
+
+
+def _part(lake: Lake, key: str) -> pa.Table:
+    part = read_part(lake, key)
+    if part is None:
+        raise LookbookError(
+            f"{key} ended without a part.", "Nothing was published. Run the command again: it is done anew."
+        )
+    return part
+
+
+def _rules(snapshot: Snapshot) -> dict[str, str]:
+    """Return the rule by which each rejected image was refused, by key."""
+    rejected = snapshot.images.filter(pc.equal(snapshot.images.column("outcome"), "rejected"))
+    return dict(zip(rejected.column("key").to_pylist(), rejected.column("rule").to_pylist(), strict=True))
+
+
+def _reason_to_keep(request: Request, survey: Survey, digest: str) -> str:
+    """Why the published snapshot stays, or "" where this one takes its place."""
+    if survey.published is None or (survey.damaged and not request.limit):
+        return ""
+    manifest = survey.published.manifest
+    if manifest.digest == digest:
+        return f"nothing changed: {manifest.snapshot_id} says the same"
+    fuller = manifest.summary["images"]["found"]
+    if request.limit is not None and fuller > len(survey.images):
+        return f"{manifest.snapshot_id} is fuller: {fuller} images, and this run was limited to {request.limit}"
+    return ""
+
+
+def _summary(
+    request: Request, survey: Survey, snapshot: Snapshot, snapshot_id: str, published: bool, seconds: float
+) -> dict[str, Any]:
+    lake = request.workspace.lake
+    return {
+        "dataset": request.dataset,
+        "source": survey.source,
+        "snapshot": snapshot_id,
+        "published": published,
+        "images": snapshot.image_counts,
+        "rows": snapshot.row_counts,
+        "orphan_images": snapshot.orphan_images,
+        "outputs": snapshot.drawn,
+        "seconds": round(seconds, 2),
+        "images_per_second": round(snapshot.image_counts["found"] / max(seconds, 1e-3), 1),
+        "report": lake.uri(f"datasets/{request.dataset}/snapshots/{snapshot_id}/report.html"),
+    }
+
+
+def _report_data(
+    request: Request, survey: Survey, snapshot: Snapshot, digest: str, summary: dict[str, Any], now: datetime
+) -> ReportData:
+    before = survey.published.manifest.snapshot_id if survey.published else None
+    return ReportData(
+        dataset=request.dataset,
+        snapshot_id=summary["snapshot"],
+        source=survey.source,
+        created_at=now,
+        summary=summary,
+        recipe=request.recipe.model_dump(mode="json"),
+        versions=codec_versions(),
+        digest=digest,
+        images=snapshot.images,
+        products=snapshot.products,
+        outputs=snapshot.outputs,
+        rejects=snapshot.rejects,
+        changes=changes_between(survey.known.images, snapshot.images, before),
+    )
+
+
+def _publish(request: Request, survey: Survey, snapshot: Snapshot, data: ReportData) -> None:
+    lake = request.workspace.lake
+    manifest = Manifest(
+        dataset=request.dataset,
+        snapshot_id=data.snapshot_id,
+        created_at=data.created_at,
+        source=survey.source,
+        digest=data.digest,
+        previous=data.changes.previous,
+        recipe=request.recipe,
+        rules_digest=request.recipe.rules_digest(),
+        output_digests={name: output.digest() for name, output in request.recipe.outputs.items()},
+        versions=data.versions,
+        summary=data.summary,
+        files=[],
+    )
+    manifest.files = write_tables(lake, manifest.folder, snapshot.tables())
+    manifest.files.append(write_file(lake, manifest.folder, "report.html", render_report(data, lake.get).encode()))
+    confirm(request.workspace.registry)
+    commit(lake, manifest, survey.published)

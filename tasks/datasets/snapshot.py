@@ -1,24 +1,261 @@
-"""The tables of a snapshot, put together from the listing, the parts and the catalogue."""
+"""The tables of a snapshot, put together from the listing, the parts and the catalogue; their issues and digest."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from lookbook.tasks.datasets.books import check_images, check_outputs, check_rows
 from lookbook.tasks.datasets.catalogue import Catalogue
-from lookbook.tasks.datasets.image_tables import image_states, image_table, just_drawn, output_table
-from lookbook.tasks.datasets.links import link
-from lookbook.tasks.datasets.plan import Known, Plan
-from lookbook.tasks.datasets.product_table import catalogue_names, product_table
-from lookbook.tasks.datasets.rejects import Reject
+from lookbook.tasks.datasets.catalogue_types import Reject
+from lookbook.tasks.datasets.links import CatalogueName, canonical_order, link
+from lookbook.tasks.datasets.near_duplicates import duplicate_columns
+from lookbook.tasks.datasets.plan import Known, Plan, recipe_digest
+from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA, OUTPUTS_SCHEMA, REJECTS_SCHEMA
 from lookbook.tasks.datasets.sources.base import SourceFile
+from lookbook.tasks.images.items import ASSET_FIELDS
 from lookbook.tasks.images.recipe import Recipe
-from lookbook.tasks.tables.schemas import REJECTS_SCHEMA
+
+# Names, thresholds and formulas are those of CleanVision 0.3.7 (cleanlab); see docs/issues.md.
+
+#: An image has an issue where its score is below this: CleanVision's defaults. Whether a size is odd depends on
+#: the sizes of all images; see `odd_sizes`.
+THRESHOLDS: dict[str, float] = {
+    "dark": 0.32,
+    "light": 0.05,
+    "blurry": 0.29,
+    "low_information": 0.3,
+    "odd_aspect_ratio": 0.35,
+    "grayscale": 0.5,
+}
+
+#: How many interquartile ranges beyond the quartiles a size may lie.
+IQR_FACTOR = 3.0
+
+#: A size is odd where its score is below this.
+ODD_SIZE = 0.5
+
+ISSUES = (*THRESHOLDS, "odd_size")
+
+
+def issue_columns(images: pa.Table) -> dict[str, pa.Array]:
+    """Return the columns ``odd_size_score`` and ``is_<issue>_issue`` of each of `ISSUES`; null without a score.
+
+    Args:
+        images: the scores of `lookbook.tasks.images.measure.SCORES`, ``original_width``, ``original_height``; null for
+            an image that was rejected.
+    """
+    columns = {_flag(name): pc.less(images[f"{name}_score"], least) for name, least in THRESHOLDS.items()}
+    score, odd = odd_sizes(images["original_width"], images["original_height"])
+    return columns | {"odd_size_score": score, _flag("odd_size"): odd}
+
+
+def odd_sizes(width: pa.ChunkedArray, height: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
+    """Return how usual each size is among all, from 0 to 1, and whether it is odd; null where the size is.
+
+    The size is sqrt(width * height). The usual ones lie within `IQR_FACTOR` interquartile ranges of the quartiles.
+    The score is one minus the distance from the middle of that range, in widths of it (0.5 at its ends); where
+    the quartiles are one and the same size, in that size: less than half of it and more than one and a half is
+    odd. (There CleanVision calls every other size odd, be it by one pixel.)
+    """
+    known = pc.and_(pc.is_valid(width), pc.is_valid(height))
+    size = np.sqrt(_floats(width) * _floats(height))
+    if not pc.any(known).as_py():
+        return pa.nulls(len(width), pa.float64()), pa.nulls(len(width), pa.bool_())
+    first, third = np.nanpercentile(size, [25, 75])
+    span = (1 + 2 * IQR_FACTOR) * (third - first)
+    middle = (first + third) / 2
+    unit = span if span > 0 else middle
+    score = 1 - np.clip(np.abs(size - middle) / unit, 0, 1)
+    missing = np.isnan(size)
+    return pa.array(score, mask=missing), pa.array(score < ODD_SIZE, mask=missing)
+
+
+def _flag(issue: str) -> str:
+    return f"is_{issue}_issue"
+
+
+def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    """Return the values, NaN for null."""
+    values: NDArray[np.float64] = pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False)
+    return values
+
+
+def catalogue_names(rows: pa.Table) -> list[CatalogueName]:
+    """Return how each catalogue row names its image."""
+    columns = (rows.column(name).to_pylist() for name in ("product_key", "file", "file_name"))
+    return [CatalogueName(*values) for values in zip(*columns, strict=True)]
+
+
+def _why_missing(candidates: Sequence[str], rules: Sequence[str]) -> str:
+    """Why a row has no image: there is none, the run's limit left it out, or a rule refused it."""
+    if rules:
+        return f"image_rejected:{rules[0]}"
+    return "beyond_limit" if candidates else "no_image"
+
+
+def product_table(rows: pa.Table, linked: Sequence[list[str]], images: pa.Table) -> pa.Table:
+    """Return the catalogue's rows, each with its outcome and its image."""
+    image_of = {row["key"]: row for row in images.select(["key", "outcome", "rule", "sha256"]).to_pylist()}
+    outcomes, reasons, keys, contents = [], [], [], []
+    for outcome, candidates in zip(rows.column("outcome").to_pylist(), linked, strict=True):
+        here = [key for key in candidates if key in image_of]
+        good = next((key for key in here if image_of[key]["outcome"] != "rejected"), None)
+        reason = None if good else _why_missing(candidates, [image_of[key]["rule"] for key in here])
+        outcomes.append(outcome or ("matched" if good else "missing_image"))
+        reasons.append(None if outcome == "duplicate" else reason)
+        keys.append(good)
+        contents.append(image_of[good]["sha256"] if good else None)
+    leading = {
+        "file": rows.column("file"),
+        "line": rows.column("line"),
+        "product_key": rows.column("product_key"),
+        "outcome": pa.array(outcomes, pa.string()),
+        "missing_reason": pa.array(reasons, pa.string()),
+        "repaired": rows.column("repaired"),
+        "image_key": pa.array(keys, pa.string()),
+        "sha256": pa.array(contents, pa.string()),
+    }
+    values = {name: rows.column(name) for name in rows.column_names if name not in leading and name != "file_name"}
+    return pa.table(leading | values)
+
+
+#: What a part and a published table both say of an image.
+COMMON = [
+    "key",
+    "fingerprint",
+    "rule",
+    "error_message",
+    "sha256",
+    "bytes",
+    *(field.name for field in ASSET_FIELDS),
+]
+
+
+def image_states(results: pa.Table | None, plan: Plan, known: Known) -> pa.Table:
+    """Return what is known of each image now: one row a key, the columns of `COMMON` and ``status``."""
+    tables = []
+    published = known.images
+    if published is not None and plan.from_published:
+        tables.append(_with_status(published.take(plan.from_published)))
+    if results is not None:
+        same = pc.equal(results.column("status"), "same")
+        tables.append(results.filter(pc.invert(same)).select([*COMMON, "status"]))
+        if published is not None and pc.any(same).as_py():
+            tables.append(_still_the_same(results.filter(same), published))
+    schema = pa.schema([IMAGES_SCHEMA.field(name) for name in COMMON] + [pa.field("status", pa.string())])
+    return pa.concat_tables([table.cast(schema) for table in tables]) if tables else schema.empty_table()
+
+
+def _with_status(published: pa.Table) -> pa.Table:
+    rejected = pc.equal(published.column("outcome"), "rejected")
+    return published.select(COMMON).append_column("status", pc.if_else(rejected, "rejected", "ok"))
+
+
+def _still_the_same(same: pa.Table, published: pa.Table) -> pa.Table:
+    """Published rows for images whose content is a published one, under their own keys and fingerprints."""
+    row_of = {sha256: row for row, sha256 in enumerate(published.column("sha256").to_pylist())}
+    rows = published.take([row_of[sha256] for sha256 in same.column("sha256").to_pylist()]).select(COMMON)
+    for name in ("key", "fingerprint"):
+        rows = rows.set_column(rows.schema.get_field_index(name), name, same.column(name))
+    return rows.append_column("status", pa.array(["ok"] * len(rows)))
+
+
+def output_table(drawn: pa.Table, states: pa.Table, known: Known, recipe: Recipe) -> pa.Table:
+    """Return one row a content and output of this recipe: those that stood already, and those just drawn.
+
+    Args:
+        drawn: what parts say was drawn, of this run and of earlier ones, as `just_drawn` gives it.
+        states: what is known of each image now.
+        known: the published snapshot.
+        recipe: the run's recipe.
+    """
+    live = pc.unique(states.filter(pc.equal(states.column("status"), "ok")).column("sha256"))
+    standing = known.outputs.cast(OUTPUTS_SCHEMA) if known.outputs is not None else OUTPUTS_SCHEMA.empty_table()
+    every = pa.concat_tables([standing, drawn])
+    every = every.filter(pc.is_in(every.column("sha256"), value_set=live))
+    tables = []
+    for name, output in recipe.outputs.items():
+        rows = every.filter(pc.equal(every.column("output_digest"), output.digest()))
+        rows = rows.take(_first_rows(rows.column("sha256").to_pylist()))
+        names = pa.array([name] * len(rows), pa.string())
+        tables.append(rows.set_column(rows.schema.get_field_index("output"), OUTPUTS_SCHEMA.field("output"), names))
+    return pa.concat_tables(tables).sort_by([("sha256", "ascending"), ("output", "ascending")])
+
+
+def _first_rows(values: list[str]) -> pa.Array:
+    """Return the rows in which each value stands first."""
+    first: dict[str, int] = {}
+    for row, value in enumerate(values):
+        first.setdefault(value, row)
+    return pa.array(first.values(), pa.int64())
+
+
+def just_drawn(parts: Sequence[pa.Table]) -> pa.Table:
+    """Return what the parts say was drawn, as rows of the outputs table."""
+    rows = [
+        {"sha256": sha256, "output_sha256": drawn["sha256"]} | {k: v for k, v in drawn.items() if k != "sha256"}
+        for part in parts
+        for sha256, outputs in zip(part.column("sha256").to_pylist(), part.column("drawn").to_pylist(), strict=True)
+        for drawn in outputs or ()
+    ]
+    return pa.Table.from_pylist(rows, schema=OUTPUTS_SCHEMA)
+
+
+def image_table(states: pa.Table, outputs: pa.Table, product_of: dict[str, str], main_output: str) -> pa.Table:
+    """Return the ``images`` table, sorted by key: outcomes, copies linked to the first of their content."""
+    states = states.sort_by("key")
+    keys = states.column("key").to_pylist()
+    first = _first_of_content(states, product_of)
+    rows = zip(keys, states.column("status").to_pylist(), states.column("sha256").to_pylist(), strict=True)
+    originals = [None if status == "rejected" else first[sha256] for _, status, sha256 in rows]
+    outcomes = [
+        "rejected" if original is None else "loaded" if original == key else "duplicate"
+        for key, original in zip(keys, originals, strict=True)
+    ]
+    copies = [o if outcome == "duplicate" else None for o, outcome in zip(originals, outcomes, strict=True)]
+    main = outputs.filter(pc.equal(outputs.column("output"), main_output))
+    edges = dict(
+        zip(
+            main.column("sha256").to_pylist(),
+            zip(main.column("width").to_pylist(), main.column("height").to_pylist(), strict=True),
+            strict=True,
+        )
+    )
+    sizes = [edges.get(sha256, (None, None)) for sha256 in states.column("sha256").to_pylist()]
+    products = [product_of.get(key) for key in keys]
+    derived = {
+        "outcome": outcomes,
+        "duplicate_of": copies,
+        "width": [size[0] for size in sizes],
+        "height": [size[1] for size in sizes],
+        "orphan": [product is None for product in products],
+        "product_key": products,
+    } | duplicate_columns(states, originals, product_of)
+    known = {name: states.column(name) for name in states.column_names} | issue_columns(states)
+    columns = [
+        pa.array(derived[field.name], field.type) if field.name in derived else known[field.name]
+        for field in IMAGES_SCHEMA
+    ]
+    return pa.table(columns, schema=IMAGES_SCHEMA)
+
+
+def _first_of_content(states: pa.Table, product_of: dict[str, str]) -> dict[str, str]:
+    """By content: the key that counts as the original among its copies, one that a catalogue row names if any."""
+    first: dict[str, str] = {}
+    good = states.filter(pc.equal(states.column("status"), "ok"))
+    pairs = zip(good.column("key").to_pylist(), good.column("sha256").to_pylist(), strict=True)
+    for key, sha256 in sorted(pairs, key=lambda pair: canonical_order(pair[0], product_of)):
+        first.setdefault(sha256, key)
+    return first
 
 
 @dataclass(frozen=True)
@@ -151,3 +388,84 @@ def _drawn(new_parts: Sequence[pa.Table], recipe: Recipe) -> dict[str, int]:
         for outputs in part.column("drawn").to_pylist():
             counts.update(drawn["output"] for drawn in outputs or ())
     return {name: counts[name] for name in recipe.outputs}
+
+
+IMAGE_COLUMNS = ["key", "outcome", "duplicate_of", "rule", "sha256", "product_key"]
+OUTPUT_COLUMNS = ["sha256", "output", "output_digest", "width", "height"]
+REJECT_COLUMNS = ["kind", "locator", "rule", "raw"]
+
+
+def logical_digest(snapshot: Snapshot, recipe: Recipe) -> str:
+    """SHA-256 over the sorted keys, contents, outcomes and catalogue values; no times, ids or file bytes."""
+    # The first output gives the images their width and height.
+    made = hashlib.sha256(f"{next(iter(recipe.outputs))};{recipe_digest(recipe)}".encode())
+    for table, columns in (
+        (snapshot.images, IMAGE_COLUMNS),
+        (snapshot.outputs, OUTPUT_COLUMNS),
+        (snapshot.products, snapshot.products.column_names),
+        (snapshot.image_links, snapshot.image_links.column_names),
+        (snapshot.rejects, REJECT_COLUMNS),
+    ):
+        made.update(json.dumps(columns).encode())
+        for line in sorted(_lines(table.select(columns))):
+            made.update(line)
+    return made.hexdigest()
+
+
+def _lines(table: pa.Table) -> Iterable[bytes]:
+    for batch in table.to_batches(max_chunksize=10_000):
+        for row in batch.to_pylist():
+            yield json.dumps(list(row.values()), default=str).encode() + b"\n"
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The image keys that differ from the last snapshot, each list in the order of its names.
+
+    Attributes:
+        previous: id of the last snapshot, None where this is the first.
+        added: keys that the last snapshot did not know. For a first snapshot: all of them.
+        removed: keys that are gone.
+        changed: keys whose content or outcome is another one.
+    """
+
+    previous: str | None
+    added: list[str]
+    removed: list[str]
+    changed: list[str]
+
+
+def changes_between(previous: pa.Table | None, current: pa.Table, previous_id: str | None) -> Changes:
+    """Compare the images of two snapshots.
+
+    Args:
+        previous: images of the last snapshot (columns key, sha256, outcome; keys unique), or None.
+        current: images of this snapshot, with the same columns.
+        previous_id: id of the last snapshot.
+    """
+    new = _comparable(current)
+    old = _comparable(previous if previous is not None else current.slice(0, 0))
+    both = new.join(old, keys="key", join_type="full outer", right_suffix="_before")
+    is_new, was_there = pc.is_valid(both["outcome"]), pc.is_valid(both["outcome_before"])
+    differs = pc.or_(
+        pc.not_equal(both["sha256"], both["sha256_before"]),
+        pc.not_equal(both["outcome"], both["outcome_before"]),
+    )
+    return Changes(
+        previous_id if previous is not None else None,
+        added=_keys(both, pc.invert(was_there)),
+        removed=_keys(both, pc.invert(is_new)),
+        # Where one side is missing, `differs` is null, and a null never selects.
+        changed=_keys(both, differs),
+    )
+
+
+def _comparable(images: pa.Table) -> pa.Table:
+    """Key, content and outcome as plain texts without nulls, so that a null means: not in this snapshot."""
+    columns = {name: pc.cast(images[name], pa.string()) for name in ("key", "sha256", "outcome")}
+    return pa.table({name: pc.fill_null(column, "") for name, column in columns.items()})
+
+
+def _keys(table: pa.Table, selected: pa.ChunkedArray) -> list[str]:
+    keys: list[str] = table["key"].filter(selected).to_pylist()
+    return sorted(keys)

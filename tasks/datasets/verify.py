@@ -1,28 +1,88 @@
-"""Verifying a dataset: manifest, objects, registry and warehouse are read again and compared."""
+"""Verifying a dataset: manifest, objects, registry and warehouse are read again and compared; and repairs."""
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeAlias
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lookbook.blocks.errors import LookbookError
-from lookbook.blocks.lake import Lake
+from lookbook.blocks.lake import Lake, compare_objects, fault_of, read_object
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets import follow
-from lookbook.tasks.datasets.lease import lease, living_owners, wait_until_free
-from lookbook.tasks.datasets.manifest import TABLES, Manifest, list_snapshots, require_published
-from lookbook.tasks.datasets.names import snapshot_folder
-from lookbook.tasks.datasets.objects import compare_objects, fault_of, read_object
-from lookbook.tasks.datasets.registry_index import registry_differences
-from lookbook.tasks.datasets.repair import SourceFiles, redraw, restore_original
+from lookbook.tasks.datasets.follow import registry_differences
+from lookbook.tasks.datasets.manifest import TABLES, Manifest, list_snapshots, require_published, snapshot_folder
+from lookbook.tasks.datasets.schemas import load_models
+from lookbook.tasks.datasets.sources.base import SourceFile
+from lookbook.tasks.datasets.sources.opening import open_source
+from lookbook.tasks.images.locators import read_bytes
 from lookbook.tasks.images.parquet import from_parquet
-from lookbook.tasks.tables.models import load_models
+from lookbook.tasks.images.render import render
+from lookbook.tasks.runs.lease import lease, living_owners, wait_until_free
+
+if TYPE_CHECKING:
+    from lookbook.blocks.kaggle import KaggleCredentials
+
+
+class SourceFiles:
+    """The files of a source, listed once, when the first of them is asked for."""
+
+    def __init__(self, uri: str, scratch: Path, kaggle: KaggleCredentials | None = None) -> None:
+        self.uri = uri
+        self._scratch = scratch
+        self._kaggle = kaggle
+
+    @cached_property
+    def by_key(self) -> dict[str, SourceFile]:
+        """The files that may be read, by their names within the source."""
+        files = open_source(self.uri, self._scratch, self._kaggle).files()
+        return {file.key: file for file in files if file.refused is None}
+
+
+def restore_original(lake: Lake, source: SourceFiles, original: str, sha256: str, keys: tuple[str, ...]) -> None:
+    """Fetch an original once more from the source that the snapshot was made from.
+
+    Args:
+        lake: where to.
+        source: the snapshot's source.
+        original: the lake key to write.
+        sha256: the content that it has to have.
+        keys: names within the source that had this content.
+
+    Raises:
+        LookbookError: the source is gone, or holds other bytes now.
+    """
+    for key in keys:
+        file = source.by_key.get(key)
+        data = read_bytes(file.locator) if file else b""
+        if hashlib.sha256(data).hexdigest() == sha256:
+            lake.replace(original, data)
+            return
+    raise LookbookError(f"{source.uri} does not hold {' or '.join(keys)} as it was.")
+
+
+def redraw(lake: Lake, manifest: Manifest, row: Mapping[str, Any], original_key: str) -> None:
+    """Draw an output again from its original. The same recipe and codecs give the same bytes.
+
+    Raises:
+        LookbookError: the original is gone or damaged, or this installation's codecs are others.
+    """
+    original = lake.get(original_key)
+    if hashlib.sha256(original).hexdigest() != row["sha256"]:
+        raise LookbookError(f"its original {original_key} is damaged")
+    name = str(row["output"])
+    data = render(original, manifest.recipe, [name]).files[name].data
+    if hashlib.sha256(data).hexdigest() != row["output_sha256"]:
+        raise LookbookError("drawn again it has other bytes: the codecs here are not those that drew it")
+    lake.replace(str(row["object_key"]), data)
+
 
 #: An object that is needed: its key, its SHA-256, and what mends it.
 Noted: TypeAlias = tuple[str, str, Callable[[], None]]

@@ -11,13 +11,12 @@ from typing import Any
 import pyarrow as pa
 
 from lookbook.blocks.errors import ObjectNotFoundError
-from lookbook.blocks.lake import Lake
-from lookbook.tasks.datasets.objects import compare_objects
+from lookbook.blocks.lake import Lake, compare_objects
 from lookbook.tasks.exports.packing import PackedFile, Packer
 from lookbook.tasks.exports.plan import Part
 from lookbook.tasks.exports.samples import AHEAD, RowResult, in_order, make_samples
-from lookbook.tasks.images import progress
 from lookbook.tasks.images.parquet import from_parquet, to_parquet
+from lookbook.tasks.runs import progress
 
 THUMBNAIL = "thumbnail"
 

@@ -18,8 +18,8 @@ from lookbook.tasks.datasets.manifest import TABLES, Manifest, read_table, requi
 from lookbook.tasks.exports.file_names import ImageRow, NamedImage, balanced, names_by_hash, names_by_id
 from lookbook.tasks.exports.recipes import ORIGINALS
 from lookbook.tasks.exports.targets import Target, open_target
-from lookbook.tasks.images import progress
 from lookbook.tasks.images.parquet import to_parquet
+from lookbook.tasks.runs import progress
 
 Layout = Literal["id", "hash"]
 THREADS = 16

@@ -12,8 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from lookbook.blocks.errors import LookbookError, ObjectNotFoundError, UsageError
-from lookbook.blocks.lake import Lake
-from lookbook.tasks.datasets.objects import compare_objects, fault_of, read_object
+from lookbook.blocks.lake import Lake, compare_objects, fault_of, read_object
 from lookbook.tasks.exports.archive import Archive
 from lookbook.tasks.exports.build import Place
 from lookbook.tasks.images.parquet import from_parquet

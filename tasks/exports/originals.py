@@ -6,7 +6,7 @@ import math
 
 from PIL import Image, ImageFile
 
-from lookbook.tasks.images import colour, decode, draw, metadata, profiles
+from lookbook.tasks.images import colour, decode, draw, metadata
 from lookbook.tasks.images.draw import Size
 from lookbook.tasks.images.recipe import Recipe
 
@@ -30,7 +30,7 @@ class Original:
         image = decode.open_image(data, limits)
         facts = metadata.describe(image, keep_gps=False, keep_maker_notes=False)
         self._data = data
-        self._icc = profiles.profile_of(image, data)
+        self._icc = colour.profile_of(image, data)
         # Pillow turns a TIFF upright as it loads it, and gives its upright size before.
         self._turn = 1 if image.format == "TIFF" else int(facts["orientation"])
         self._format = image.format or ""

@@ -11,7 +11,7 @@ from lookbook.tasks.exports.filters import BoundedFilter
 from lookbook.tasks.exports.recipes import ExportRecipe
 from lookbook.tasks.exports.request import ExportRequest, Format, RecipeName, read_request
 from lookbook.tasks.exports.shares import read_shares
-from lookbook.tasks.parameters import described
+from lookbook.tasks.runs.parameters import described
 
 SnapshotId = Annotated[
     str | None, described("Snapshot", "Id of one of the dataset's snapshots. None: the current one.", max_length=128)

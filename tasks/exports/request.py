@@ -11,7 +11,7 @@ from lookbook.blocks.errors import UsageError
 from lookbook.tasks.exports.filters import BoundedFilter, Column
 from lookbook.tasks.exports.recipes import ORIGINALS, ExportRecipe, built_in, told
 from lookbook.tasks.exports.shares import Shares
-from lookbook.tasks.parameters import DatasetName
+from lookbook.tasks.runs.parameters import DatasetName
 
 Format = Literal["imagefolder", "webdataset", "parquet", "coco", "csv"]
 #: Those that hold arrays of float32.

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 
 from lookbook.blocks.lake import Lake
 from lookbook.tasks.datasets.manifest import Manifest, read_table
-from lookbook.tasks.datasets.report_data import catalogue_columns, named_column
-from lookbook.tasks.datasets.report_pictures import GROUP_COLUMNS, NAME_COLUMNS
+from lookbook.tasks.datasets.report.data import catalogue_columns, named_column
+from lookbook.tasks.datasets.report.pictures import GROUP_COLUMNS, NAME_COLUMNS
 
 #: Large, and of no use to a filter; the EXIF fields are read where a filter names them.
 NEVER_READ = ("signature", "fingerprint", "error_message")

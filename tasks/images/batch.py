@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from lookbook.blocks.errors import LookbookError, ObjectConflictError, ObjectNotFoundError
-from lookbook.tasks.images import progress
 from lookbook.tasks.images.allocation import keep_freed_memory
 from lookbook.tasks.images.decode import Rejected
 from lookbook.tasks.images.items import Drawn, Item, Locator, Outcome
-from lookbook.tasks.images.landing import check_within_reach
-from lookbook.tasks.images.locators import UnreadableMemberError, read_bytes
+from lookbook.tasks.images.locators import UnreadableMemberError, check_within_reach, read_bytes
 from lookbook.tasks.images.pacing import check_not_stopped, originals_in_memory, stoppable
 from lookbook.tasks.images.parquet import from_parquet, manifest_items, part_table, to_parquet
 from lookbook.tasks.images.recipe import Recipe
 from lookbook.tasks.images.render import Rendered, RenderedFile
 from lookbook.tasks.images.renderers import Renderers, shared
+from lookbook.tasks.runs import progress
 
 if TYPE_CHECKING:
     from lookbook.blocks.lake import Lake

@@ -14,7 +14,7 @@ from PIL import features
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lookbook.blocks.errors import UsageError
-from lookbook.tasks.parameters import described
+from lookbook.tasks.runs.parameters import described
 
 #: Raise it when drawing or measuring changes: outputs of another version are made anew, beside the old.
 DRAWING_VERSION = 2

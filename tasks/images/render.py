@@ -8,10 +8,10 @@ from typing import Any
 
 from PIL import Image, ImageFile
 
-from lookbook.tasks.images import colour, decode, draw, issues, measure, metadata, profiles
+from lookbook.tasks.images import colour, decode, draw, measure, metadata
 from lookbook.tasks.images.decode import Rejected
 from lookbook.tasks.images.draw import Geometry, Size
-from lookbook.tasks.images.kept_exif import kept_exif
+from lookbook.tasks.images.metadata import kept_exif
 from lookbook.tasks.images.recipe import OutputDefinition, Recipe, Speed
 
 __all__ = ["Rejected", "Rendered", "RenderedFile", "render"]
@@ -73,8 +73,8 @@ def render(data: bytes, recipe: Recipe, outputs: Collection[str]) -> Rendered:
         definition = recipe.outputs[name]
         files[name] = _file(picture, plans[name], definition, carried[definition.exif])
     measured = draw.flatten(picture.measured(recipe.speed), "#ffffff")
-    sample = draw.flatten(picture.sampled(issues.SAMPLED_EDGE, recipe.speed), "#ffffff")
-    scores = issues.issue_scores(measured, sample, picture.size, facts["mode"])
+    sample = draw.flatten(picture.sampled(measure.SAMPLED_EDGE, recipe.speed), "#ffffff")
+    scores = measure.issue_scores(measured, sample, picture.size, facts["mode"])
     return Rendered(facts | measure.measure(measured) | scores, files)
 
 
@@ -106,7 +106,7 @@ class _Picture:
 
     def __init__(self, data: bytes, image: ImageFile.ImageFile, orientation: int) -> None:
         self._data = data
-        self._icc = profiles.profile_of(image, data)
+        self._icc = colour.profile_of(image, data)
         # Pillow turns a TIFF upright as it loads it, and gives its upright size before.
         self._turn = 1 if image.format == "TIFF" else orientation
         self._opened: ImageFile.ImageFile | None = image

@@ -14,9 +14,9 @@ from lookbook.blocks.lake import Lake
 from lookbook.blocks.registry import feeds_schema
 from lookbook.blocks.warehouse import FEEDS_SCHEMA, Warehouse, WarehouseTable
 from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets.follow import snapshot_entries
 from lookbook.tasks.datasets.manifest import read_published
-from lookbook.tasks.tables.catalogue import SCHEMAS, TableEntry, read_entries, sql_name
-from lookbook.tasks.tables.dataset_tables import snapshot_entries
+from lookbook.tasks.runs.catalogue import SCHEMAS, TableEntry, read_entries, sql_name
 from lookbook.tasks.tables.lake_manifest import FOLDER, TableManifest, read_current
 
 #: So long the list waits for a warehouse that somebody is writing to; then it says what was registered.

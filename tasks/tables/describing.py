@@ -12,9 +12,9 @@ from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.registry import Registry
 from lookbook.blocks.workspace import Workspace
-from lookbook.tasks.tables.catalogue import TableEntry
+from lookbook.tasks.datasets.follow import parquet_columns
+from lookbook.tasks.runs.catalogue import TableEntry
 from lookbook.tasks.tables.catalogue_listing import GONE, Listed, as_document, found_tables
-from lookbook.tasks.tables.dataset_tables import parquet_columns
 from lookbook.tasks.tables.lake_query import lake_views
 from lookbook.tasks.tables.reading import name_parts
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lookbook.blocks.errors import LookbookError, SwapConflictError
 from lookbook.blocks.lake import Lake
-from lookbook.tasks.tables.catalogue import TableState
+from lookbook.tasks.runs.catalogue import TableState
 from lookbook.tasks.tables.lake_changes import plan_change
 from lookbook.tasks.tables.lake_commit import commit_change
 from lookbook.tasks.tables.lake_manifest import CurrentSnapshot, read_current, read_table, table_folder

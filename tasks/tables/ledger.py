@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.registry import Registry, unfenced
-from lookbook.tasks.datasets.lease import Owner, this_process
+from lookbook.tasks.runs.lease import Owner, this_process
 
 if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]

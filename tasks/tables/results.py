@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.runs.catalogue import TableState
 from lookbook.tasks.tables.batches import is_stateful
-from lookbook.tasks.tables.catalogue import TableState
 from lookbook.tasks.tables.context import Context, Staged
 from lookbook.tasks.tables.ledger import Connection, Write
 from lookbook.tasks.tables.report import Outcome, Report, kind_of, rows_in, rows_of
@@ -18,7 +18,7 @@ from lookbook.tasks.tables.spec.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from lookbook.blocks.workspace import Workspace
-    from lookbook.tasks.tables.catalogue import TableEntry
+    from lookbook.tasks.runs.catalogue import TableEntry
 
 
 def outcome_of(context: Context, name: str, inputs: Mapping[str, Any], result: Any, seconds: float) -> Outcome:  # noqa: ANN401 - results of all kinds
@@ -119,14 +119,14 @@ def entries(context: Context, report: Report) -> list[TableEntry]:
 
 
 def _entry(context: Context, result: Any, now: datetime) -> TableEntry:  # noqa: ANN401 - a LoadResult
-    from lookbook.tasks.tables.catalogue import loaded_entry  # noqa: PLC0415
+    from lookbook.tasks.runs.catalogue import loaded_entry  # noqa: PLC0415
 
     more = {"run_id": context.run_id, "load_id": result.load_id, "inputs": list(result.inputs)}
     return loaded_entry(result.place, result.table, result.state, fresh_at=now, **more)
 
 
 def _model(context: Context, result: Any, now: datetime) -> TableEntry:  # noqa: ANN401 - a ModelResult
-    from lookbook.tasks.tables.catalogue import loaded_entry  # noqa: PLC0415
+    from lookbook.tasks.runs.catalogue import loaded_entry  # noqa: PLC0415
 
     state = TableState(result.columns, result.rows)
     run_id, inputs = context.run_id, list(result.inputs)
@@ -140,7 +140,7 @@ def replay_context(place: Workspace, spec: Pipeline, folder: Path, date: datetim
 
 def replayed(context: Context, results: Sequence[Any]) -> list[dict[str, Any]]:
     """Return what became of rejects that were taken up, by table; the catalogue hears of the tables."""
-    from lookbook.tasks.tables.catalogue import register  # noqa: PLC0415
+    from lookbook.tasks.runs.catalogue import register  # noqa: PLC0415
 
     now = datetime.now(UTC)
     register(context.workspace.registry, [_entry(context, one, now) for one in results if one.state is not None])

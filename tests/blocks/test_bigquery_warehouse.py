@@ -21,7 +21,7 @@ from lookbook.blocks.bigquery import snapshots, sql
 from lookbook.blocks.bigquery.warehouse import BigQueryWarehouse
 from lookbook.blocks.errors import LookbookError, OutOfReachError
 from lookbook.blocks.warehouse import STAGING_KEYS, SnapshotLoad
-from lookbook.tasks.tables.models import load_models
+from lookbook.tasks.datasets.schemas import load_models
 from tests.support.bigquery_catalog import Catalog, Refused
 from tests.support.bigquery_server import BigQueryServer
 from tests.support.loopback import Fault
@@ -234,7 +234,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from lookbook.blocks import bigquery_sql
-from lookbook.tasks.tables.models import load_models
+from lookbook.tasks.datasets.schemas import load_models
 from tests.support.snapshots import snapshot_load
 from tests.support.warehouses import PROJECT
 from tests.support.gcp_credentials import AnonymousGcpCredentials

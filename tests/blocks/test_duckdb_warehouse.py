@@ -22,7 +22,7 @@ from lookbook.blocks.duckdb.staging import wider
 from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.warehouse import QueryCost, SnapshotLoad
-from lookbook.tasks.tables.models import load_models
+from lookbook.tasks.datasets.schemas import load_models
 from tests.support.snapshots import snapshot_load
 
 MODELS = load_models()
@@ -76,7 +76,7 @@ import os, signal, sys
 from pathlib import Path
 from lookbook.blocks.duckdb import staging
 from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
-from lookbook.tasks.tables.models import load_models
+from lookbook.tasks.datasets.schemas import load_models
 from tests.support.snapshots import snapshot_load
 
 staging.flip = lambda *_: os.kill(os.getpid(), signal.SIGKILL)

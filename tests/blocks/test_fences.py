@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lookbook.blocks.errors import LeaseLostError
 from lookbook.blocks.models import FeedModel
 from lookbook.blocks.registry import raised
-from lookbook.tasks.tables.models import load_models
+from lookbook.tasks.datasets.schemas import load_models
 from tests.support.leases import holding
 from tests.support.snapshots import products_with, snapshot_load
 from tests.support.stars import loaded_rig

@@ -13,12 +13,12 @@ from typing import Any, TypeAlias
 import asyncpg
 import pytest
 
-import lookbook.tasks.datasets.lease
+import lookbook.tasks.runs.lease
 from lookbook.blocks.errors import LookbookError, StatementTimeoutError
 from lookbook.blocks.migrations import HEAD, script
 from lookbook.blocks.registry import Registry, copy_rows
-from lookbook.tasks.datasets.lease import LeaseHeldError, lease, living_owners, this_process
-from lookbook.tasks.datasets.registry_index import INDEXED
+from lookbook.tasks.datasets.follow import INDEXED
+from lookbook.tasks.runs.lease import LeaseHeldError, lease, living_owners, this_process
 from tests.support.prefect_processes import wait_for
 from tests.support.registries import Place, execute
 
@@ -247,7 +247,7 @@ def test_a_registry_can_be_asked_from_a_running_loop(empty: Place) -> None:
 
 
 def test_a_lease_is_held_by_one_renewed_and_given_back(empty: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookbook.tasks.datasets.lease, "RENEWAL", 0.05)
+    monkeypatch.setattr(lookbook.tasks.runs.lease, "RENEWAL", 0.05)
     registry = empty.registry()
     ends = "SELECT expires_at FROM lookbook.leases WHERE name = 'dataset/shoes'"
     with lease(registry, "dataset/shoes"):

@@ -15,7 +15,7 @@ from lookbook.blocks.lake import IDENTITY, FolderLake, Lake
 from lookbook.blocks.migrations import script
 from lookbook.blocks.registry import Address, Registry
 from lookbook.blocks.workspace import Workspace, local_workspace
-from lookbook.tasks.datasets.names import snapshot_folder
+from lookbook.tasks.datasets.manifest import snapshot_folder
 from tests.support.registries import Place, Servers, execute, place
 
 

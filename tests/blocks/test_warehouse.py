@@ -15,7 +15,7 @@ import pytest
 
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.warehouse import MOST_ROWS, STAGING_KEYS, STANDING_COLUMNS, Model, SnapshotLoad, Warehouse
-from lookbook.tasks.tables.models import load_models
+from lookbook.tasks.datasets.schemas import load_models
 from tests.support.sets import sampled
 from tests.support.snapshots import products_with, snapshot_load
 from tests.support.warehouses import RIGS, Rig

@@ -16,7 +16,7 @@ from prefect.server.events.schemas.events import ReceivedEvent
 from lookbook.deployments import automations, pipeline_triggers
 from lookbook.deployments.automation_rules import rules
 from lookbook.deployments.deploying import Deployed
-from lookbook.tasks.datasets.announcements import TABLE_LOADED
+from lookbook.tasks.runs.announcements import TABLE_LOADED
 from lookbook.tasks.tables.spec.schedules import Trigger
 
 SILENCE = timedelta(minutes=5)

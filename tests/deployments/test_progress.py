@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from lookbook.deployments import progress as bars
-from lookbook.tasks.images import progress
+from lookbook.tasks.runs import progress
 
 
 def test_bytes_are_counted_and_then_images(monkeypatch: pytest.MonkeyPatch) -> None:

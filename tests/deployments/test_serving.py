@@ -21,7 +21,7 @@ from lookbook.blocks.embedded import prefect_server
 from lookbook.deployments import deploying, serving, worker_process
 from lookbook.deployments.api_process import ApiProcess
 from lookbook.deployments.worker_process import CHECK_INTERVAL, FAILED_CHECKS, MARK, WorkerProcess
-from lookbook.tasks.datasets import lease
+from lookbook.tasks.runs import lease
 
 
 @pytest.fixture

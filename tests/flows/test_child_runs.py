@@ -18,7 +18,7 @@ from lookbook.flows.child_runs import (
     judge,
     own_error,
 )
-from lookbook.tasks.images.landing import SourceElsewhereError
+from lookbook.tasks.images.locators import SourceElsewhereError
 
 FAILED = "Flow run encountered an exception: "
 

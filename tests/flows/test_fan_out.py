@@ -26,7 +26,7 @@ from lookbook.blocks.settings import Settings
 from lookbook.flows import fan_out
 from lookbook.flows.fan_out import runner_for
 from lookbook.flows.retrying import is_worth_another_try
-from lookbook.tasks.parameters import Executor
+from lookbook.tasks.runs.parameters import Executor
 
 BATCHES = [f"batches/things/{number}" for number in range(5)]
 

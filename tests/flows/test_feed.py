@@ -20,7 +20,7 @@ from lookbook.blocks.errors import LeaseLostError, LookbookError
 from lookbook.blocks.registry import unfenced
 from lookbook.blocks.workspace import Workspace
 from lookbook.flows.feed import Feed, run_feed
-from lookbook.tasks.datasets.lease import LeaseHeldError, lease
+from lookbook.tasks.runs.lease import LeaseHeldError, lease
 from lookbook.tasks.tables import ledger
 from lookbook.tasks.tables.context import Context, Staged
 from lookbook.tasks.tables.spec.pipeline import Pipeline
@@ -113,7 +113,7 @@ def parts(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Par
     extract.__dict__.update(taken_inputs=lambda _, staged: staged.groups[""].folder, commit_inputs=found.commit_inputs)
     catalogue.__dict__.update(register=lambda _, entries: found.registered.append(entries))
     monkeypatch.setitem(sys.modules, "lookbook.tasks.tables.extract", extract)
-    monkeypatch.setitem(sys.modules, "lookbook.tasks.tables.catalogue", catalogue)
+    monkeypatch.setitem(sys.modules, "lookbook.tasks.runs.catalogue", catalogue)
     for module, name, value in (
         (lookbook.flows.feed_tasks, "ThreadPoolTaskRunner", Runner),
         (lookbook.flows.feed_tasks, "run_step", found.run),

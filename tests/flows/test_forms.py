@@ -29,7 +29,7 @@ def all_flows() -> list[Flow[..., Any]]:
 
 @pytest.mark.parametrize("flow", all_flows(), ids=lambda flow: flow.name)
 def test_every_parameter_has_a_title_and_a_description(flow: Flow[..., Any]) -> None:
-    """Prefect drops those of a plain Field in a signature: `lookbook.tasks.parameters.described` keeps them."""
+    """Prefect drops those of a plain Field in a signature: `lookbook.tasks.runs.parameters.described` keeps them."""
     for name, shown in schema_of(flow)["properties"].items():
         assert shown.get("title", name) != name, f"{flow.name}: {name} has no title"
         assert shown.get("description"), f"{flow.name}: {name} has no description"

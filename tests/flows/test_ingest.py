@@ -17,12 +17,12 @@ from lookbook.blocks.lake import Lake
 from lookbook.blocks.registry import Registry, unfenced
 from lookbook.blocks.warehouse import Model
 from lookbook.blocks.workspace import Workspace
-from lookbook.tasks.datasets import conclusion, follow
-from lookbook.tasks.datasets.lease import living_owners
+from lookbook.tasks.datasets import follow, publish
 from lookbook.tasks.datasets.manifest import read_published, require_published
-from lookbook.tasks.datasets.report import render_report
+from lookbook.tasks.datasets.report.page import render_report
+from lookbook.tasks.datasets.schemas import load_models
 from lookbook.tasks.images.batch import process_batch
-from lookbook.tasks.tables.models import load_models
+from lookbook.tasks.runs.lease import living_owners
 from tests.support.leases import overtake, overtaken
 from tests.support.pipeline import SMALL, photo, write_collection
 from tests.support.sets import sampled
@@ -102,13 +102,13 @@ def test_a_run_that_lost_its_lease_while_it_stood_still_publishes_nothing(
         await connection.execute("UPDATE lookbook.leases SET expires_at = now() - interval '1 second'")
 
     def stand_still(*given: Any) -> str:
-        monkeypatch.setattr(conclusion, "render_report", render_report)
+        monkeypatch.setattr(publish, "render_report", render_report)
         with unfenced():
             workspace.registry.run(expire)
             others.append(ingest(source))
         return render_report(*given)
 
-    monkeypatch.setattr(conclusion, "render_report", stand_still)
+    monkeypatch.setattr(publish, "render_report", stand_still)
     with pytest.raises(LeaseLostError, match="dataset/things: this run stood still"):
         ingest(source)
     (other,) = others
@@ -122,7 +122,7 @@ def test_a_run_that_is_overtaken_between_the_question_and_current_publishes_noth
     workspace: Workspace, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     others = list[dict[str, Any]]()
-    monkeypatch.setattr(conclusion, "confirm", overtaken(lambda: others.append(ingest(source))))
+    monkeypatch.setattr(publish, "confirm", overtaken(lambda: others.append(ingest(source))))
     with pytest.raises(LeaseLostError, match="dataset/things: this run stood still"):
         ingest(source)
     (other,) = others
@@ -166,7 +166,7 @@ def test_a_registry_that_is_out_of_reach_at_the_commit_publishes_nothing(
         return render_report(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(conclusion, "render_report", cut_off)
+        patch.setattr(publish, "render_report", cut_off)
         with pytest.raises(OutOfReachError):
             ingest(source)
     assert read_published(workspace.lake, "things") is None

@@ -11,7 +11,7 @@ import pytest
 
 from lookbook.blocks.errors import LookbookError
 from lookbook.flows.verify import verify
-from lookbook.tasks.datasets.verify import Verified
+from lookbook.tasks.datasets.verify import CompareExports, Verified
 
 module = importlib.import_module("lookbook.flows.verify")
 
@@ -21,8 +21,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool, bool]]:
     """What each dataset is asked for: its name, whether to mend, and whether everything; "torn" cannot be read."""
     found: list[tuple[str, bool, bool]] = []
 
-    def verify_or_repair(_: object, name: str, mend: bool, *__: object, everything: bool) -> tuple[Verified, list[str]]:
-        found.append((name, mend, everything))
+    def verify_or_repair(
+        _: object, name: str, mend: bool, *__: object, everything: CompareExports | None
+    ) -> tuple[Verified, list[str]]:
+        found.append((name, mend, everything is not None))
         if name == "torn":
             raise LookbookError("torn: its manifest is damaged.", "")
         return Verified(f"{name}-1", 3, []), []

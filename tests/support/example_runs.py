@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.runs.catalogue import register
 from lookbook.tasks.tables import ledger
-from lookbook.tasks.tables.catalogue import register
 from lookbook.tasks.tables.context import Context
 from lookbook.tasks.tables.order import Order
 from lookbook.tasks.tables.query import query

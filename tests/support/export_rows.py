@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA, PRODUCTS_SCHEMA, STYLES_FIELDS
 from lookbook.tasks.exports.rows import Rows, join_rows
-from lookbook.tasks.tables.schemas import IMAGES_SCHEMA, PRODUCTS_SCHEMA, STYLES_FIELDS
 
 
 def sha256_of(name: object) -> str:

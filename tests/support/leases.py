@@ -8,7 +8,7 @@ from typing import Any
 
 from lookbook.blocks.migrations import FIRST
 from lookbook.blocks.registry import Address, Held, Registry, held_leases, unfenced
-from lookbook.tasks.datasets.lease import confirm
+from lookbook.tasks.runs.lease import confirm
 
 
 @contextmanager

@@ -14,10 +14,9 @@ from PIL import Image
 
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets import follow
-from lookbook.tasks.datasets.conclusion import conclude
+from lookbook.tasks.datasets.inventory import Request, Survey, clear_batches, take_stock
 from lookbook.tasks.datasets.manifest import require_published
-from lookbook.tasks.datasets.recovery import clear_batches
-from lookbook.tasks.datasets.survey import Request, Survey, take_stock
+from lookbook.tasks.datasets.publish import conclude
 from lookbook.tasks.images.batch import process_batch
 from lookbook.tasks.images.recipe import OutputDefinition, Recipe
 

@@ -12,10 +12,16 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
-from lookbook.tasks.datasets.changes import Changes
-from lookbook.tasks.datasets.report import ReportData
+from lookbook.tasks.datasets.report.page import ReportData
+from lookbook.tasks.datasets.schemas import (
+    IMAGES_SCHEMA,
+    OUTPUTS_SCHEMA,
+    PRODUCTS_SCHEMA,
+    REJECTS_SCHEMA,
+    STYLES_FIELDS,
+)
+from lookbook.tasks.datasets.snapshot import Changes
 from lookbook.tasks.images.recipe import Recipe
-from lookbook.tasks.tables.schemas import IMAGES_SCHEMA, OUTPUTS_SCHEMA, PRODUCTS_SCHEMA, REJECTS_SCHEMA, STYLES_FIELDS
 
 CATEGORIES = ("Shirts", "Shoes", "Watches")
 

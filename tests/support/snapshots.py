@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lookbook.blocks.warehouse import SnapshotLoad
-from lookbook.tasks.tables.schemas import (
+from lookbook.tasks.datasets.schemas import (
     IMAGES_SCHEMA,
     LINKS_SCHEMA,
     OUTPUTS_SCHEMA,

@@ -15,7 +15,7 @@ from lookbook.deployments.api.parameters import DatasetPath, OutputPath, Sha256P
 from lookbook.deployments.api.problems import Problem
 from lookbook.deployments.api.services import Services, Shared
 from lookbook.deployments.api.shown import is_original
-from lookbook.tasks.datasets.report_pictures import MEDIA_TYPES
+from lookbook.tasks.datasets.report.pictures import MEDIA_TYPES
 
 router = APIRouter(prefix="/datasets/{name}/images", tags=["images"])
 

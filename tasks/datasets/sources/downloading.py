@@ -22,8 +22,8 @@ import fasteners
 from pydantic import BaseModel, ValidationError
 
 from lookbook.blocks.errors import LookbookError, OutOfReachError, TransientError
-from lookbook.tasks.datasets.sources.unpacking import RESERVE_BYTES
-from lookbook.tasks.images import progress
+from lookbook.tasks.datasets.sources.local import RESERVE_BYTES
+from lookbook.tasks.runs import progress
 
 if TYPE_CHECKING:
     from lookbook.blocks.kaggle_api import RemoteFile

@@ -15,7 +15,7 @@ from lzma import LZMAError
 from pathlib import Path
 from typing import IO, cast
 
-from lookbook.tasks.datasets.sources.archive import ArchiveBounds
+from lookbook.tasks.datasets.sources.local import ArchiveBounds
 from lookbook.tasks.tables.extract.kinds import Kind, kind_of_name
 from lookbook.tasks.tables.extract.pieces import UnreadableError
 

@@ -21,7 +21,7 @@ from lookbook.blocks.bigquery.sql import literal, quoted
 from lookbook.blocks.bigquery.staging import LEFTOVERS_STAND, LandedRows, commit_fenced, landed_files
 from lookbook.blocks.bigquery.warehouse import BigQueryWarehouse
 from lookbook.blocks.warehouse import FEEDS_SCHEMA
-from lookbook.tasks.tables.catalogue import TableState
+from lookbook.tasks.runs.catalogue import TableState
 from lookbook.tasks.tables.engine import engine, text
 from lookbook.tasks.tables.engine import quoted as duckdb_name
 from lookbook.tasks.tables.load import statements as sql

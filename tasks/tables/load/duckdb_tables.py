@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.blocks.warehouse import FEEDS_SCHEMA
-from lookbook.tasks.tables.catalogue import TableState
+from lookbook.tasks.runs.catalogue import TableState
 from lookbook.tasks.tables.engine import memory_for, quoted, text
 from lookbook.tasks.tables.load import statements as sql
 from lookbook.tasks.tables.load.counts import check_written

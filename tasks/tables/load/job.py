@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lookbook.blocks.warehouse import FEEDS_SCHEMA
-from lookbook.tasks.tables.catalogue import TableState
+from lookbook.tasks.runs.catalogue import TableState
 from lookbook.tasks.tables.spec.loading import LoadSettings
 
 #: What every row of a feed's table carries: which load brought it, and when (UTC).

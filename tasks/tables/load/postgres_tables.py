@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lookbook.blocks.registry import Registry, feeds_schema
-from lookbook.tasks.tables.catalogue import TableState
+from lookbook.tasks.runs.catalogue import TableState
 from lookbook.tasks.tables.engine import engine, memory_for, quoted, text
 from lookbook.tasks.tables.load import statements as sql
 from lookbook.tasks.tables.load.column_types import (

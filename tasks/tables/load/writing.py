@@ -13,8 +13,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from lookbook.blocks.workspace import Workspace
-from lookbook.tasks.datasets.lease import confirm, lease, warehouse_lease
-from lookbook.tasks.tables.catalogue import TableState
+from lookbook.tasks.runs.catalogue import TableState
+from lookbook.tasks.runs.lease import confirm, lease, warehouse_lease
 from lookbook.tasks.tables.engine import local_files
 from lookbook.tasks.tables.load.books import Entry
 from lookbook.tasks.tables.load.job import Destination, LoadJob

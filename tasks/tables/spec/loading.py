@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from lookbook.tasks.parameters import RejectLimit
+from lookbook.tasks.runs.parameters import RejectLimit
 from lookbook.tasks.tables.spec.values import (
     ContractMode,
     Fields,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, JsonValue, Tag, model_validator
 
-from lookbook.tasks.parameters import DatasetName, RejectLimit, SourceUri
+from lookbook.tasks.runs.parameters import DatasetName, RejectLimit, SourceUri
 from lookbook.tasks.tables.spec.schedules import Schedule, Trigger
 from lookbook.tasks.tables.spec.sources import DecimalSign, FileFormat
 from lookbook.tasks.tables.spec.values import BlockName, Names, SpecName, Strict, Target, TaskName, WriteDisposition

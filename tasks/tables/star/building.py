@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lookbook.blocks import sql_text
 from lookbook.blocks.errors import UsageError
-from lookbook.tasks.datasets.lease import warehouse_lease
+from lookbook.tasks.runs.lease import warehouse_lease
 from lookbook.tasks.tables.context import Context
 from lookbook.tasks.tables.spec.tasks import ModelsTask
 from lookbook.tasks.tables.star.checking import read_models

@@ -21,7 +21,7 @@ from lookbook.deployments.api import bodies
 from lookbook.deployments.api.app import make_app
 from lookbook.deployments.api.bodies import has_lone_surrogates, is_deeper
 from lookbook.deployments.api.config import ApiConfig
-from lookbook.tasks.datasets.survey import take_stock
+from lookbook.tasks.datasets.inventory import take_stock
 from tests.deployments.api.conftest import forget_keys
 from tests.support.api import Api, FakeRuns, problem, running, serving
 from tests.support.pipeline import request

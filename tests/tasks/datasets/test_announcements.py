@@ -13,7 +13,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 
 from lookbook.blocks.embedded.prefect_server import free_port
 from lookbook.blocks.errors import LookbookError
-from lookbook.tasks.datasets.announcements import announce_change, announce_snapshot
+from lookbook.tasks.runs.announcements import announce_change, announce_snapshot
 
 
 class Api(http.server.ThreadingHTTPServer):

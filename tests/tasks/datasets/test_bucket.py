@@ -13,10 +13,9 @@ import pytest
 from lookbook.blocks.errors import SwapConflictError
 from lookbook.blocks.gcs import GcsLake
 from lookbook.blocks.workspace import Workspace
-from lookbook.tasks.datasets.conclusion import conclude
+from lookbook.tasks.datasets.inventory import clear_batches, take_stock
 from lookbook.tasks.datasets.manifest import read_table, require_published
-from lookbook.tasks.datasets.recovery import clear_batches
-from lookbook.tasks.datasets.survey import take_stock
+from lookbook.tasks.datasets.publish import conclude
 from lookbook.tasks.images.batch import process_batch
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import GcsServer, serving_gcs

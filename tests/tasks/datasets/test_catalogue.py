@@ -18,9 +18,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lookbook.tasks.datasets.catalogue import Catalogue, read_catalogue
-from lookbook.tasks.datasets.rejects import Reject
-from lookbook.tasks.datasets.sources.archive import ZipSource
-from lookbook.tasks.datasets.sources.folder import FolderSource
+from lookbook.tasks.datasets.catalogue_types import Reject
+from lookbook.tasks.datasets.sources.local import FolderSource, ZipSource
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "fashion-small-1000.zip"
 NAMES = "id,gender,masterCategory,subCategory,articleType,baseColour,season,year,usage,productDisplayName"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from lookbook.tasks.datasets.changes import Changes, changes_between
+from lookbook.tasks.datasets.snapshot import Changes, changes_between
 
 
 def images(*rows: tuple[str, str | None, str]) -> pa.Table:

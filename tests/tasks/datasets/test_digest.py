@@ -9,10 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from lookbook.tasks.datasets.digest import logical_digest
-from lookbook.tasks.datasets.snapshot import Snapshot
+from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA, LINKS_SCHEMA, OUTPUTS_SCHEMA, REJECTS_SCHEMA
+from lookbook.tasks.datasets.snapshot import Snapshot, logical_digest
 from lookbook.tasks.images.recipe import OutputDefinition, Recipe
-from lookbook.tasks.tables.schemas import IMAGES_SCHEMA, LINKS_SCHEMA, OUTPUTS_SCHEMA, REJECTS_SCHEMA
 from tests.support.reports import PRODUCTS, image_row, output_row, product_row, reject_row, table
 
 RECIPE = Recipe(outputs={"thumb": OutputDefinition(image_size=16), "grey": OutputDefinition(colour_mode="grey")})

@@ -16,10 +16,10 @@ from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.gcs import GcsLake
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets.follow import catch_up, load, snapshot_load
-from lookbook.tasks.datasets.lease import lease, living_owners
 from lookbook.tasks.datasets.manifest import TABLES, require_published
+from lookbook.tasks.datasets.schemas import load_models
 from lookbook.tasks.datasets.verify import verify
-from lookbook.tasks.tables.models import load_models
+from lookbook.tasks.runs.lease import lease, living_owners
 from tests.support.bigquery_objects import objects_at
 from tests.support.bigquery_server import BigQueryServer
 from tests.support.gcp_credentials import AnonymousGcpCredentials
@@ -100,7 +100,7 @@ def test_loads_of_all_datasets_wait_for_each_other(
     with ExitStack() as other:
         other.enter_context(lease(workspace.registry, "warehouse"))
         clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: other.close())
-        monkeypatch.setattr("lookbook.tasks.datasets.lease.time", clock)
+        monkeypatch.setattr("lookbook.tasks.runs.lease.time", clock)
         load(workspace, manifest)
     assert held[1:] == [{"warehouse"}]
 

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from lookbook.blocks.workspace import Workspace
-from lookbook.tasks.datasets.issues import ISSUES, THRESHOLDS, issue_columns, odd_sizes
 from lookbook.tasks.datasets.manifest import read_table, require_published
-from lookbook.tasks.images.issues import SCORES
-from lookbook.tasks.tables.schemas import IMAGES_SCHEMA
+from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA
+from lookbook.tasks.datasets.snapshot import ISSUES, THRESHOLDS, issue_columns, odd_sizes
+from lookbook.tasks.images.measure import SCORES
 from tests.support.pictures import encoded, natural
 from tests.support.pipeline import request, run, write_collection
 

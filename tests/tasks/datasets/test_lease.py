@@ -19,11 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prefect.exceptions import TerminationSignal
 
-import lookbook.tasks.datasets.lease
+import lookbook.tasks.runs.lease
 from lookbook.blocks.errors import LeaseLostError, LookbookError
 from lookbook.blocks.registry import Registry, held_counters, unfenced
 from lookbook.blocks.workspace import Workspace
-from lookbook.tasks.datasets.lease import LeaseHeldError, Owner, confirm, lease, living_owners, this_process
+from lookbook.tasks.runs.lease import LeaseHeldError, Owner, confirm, lease, living_owners, this_process
 from tests.support.leases import overtake
 
 NAME = "dataset/things"
@@ -83,7 +83,7 @@ def test_a_lease_is_held_within_the_block_and_given_back_after_it(books: Registr
         owner, ends = held(books)[NAME]
         assert Owner.parse(owner).pid == os.getpid()
         remaining = (ends - datetime.now(UTC)).total_seconds()
-        assert lookbook.tasks.datasets.lease.RENEWAL < remaining <= lookbook.tasks.datasets.lease.LIFETIME
+        assert lookbook.tasks.runs.lease.RENEWAL < remaining <= lookbook.tasks.runs.lease.LIFETIME
     assert held(books) == {}
 
 
@@ -141,7 +141,7 @@ def test_a_process_id_that_is_used_again_is_another_process(books: Registry, oth
 
 
 def test_a_lease_is_renewed_as_long_as_it_is_held(books: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookbook.tasks.datasets.lease, "RENEWAL", 0.05)
+    monkeypatch.setattr(lookbook.tasks.runs.lease, "RENEWAL", 0.05)
     with lease(books, NAME):
         for _ in range(2):
             _, before = held(books)[NAME]
@@ -152,7 +152,7 @@ def test_a_lease_is_renewed_as_long_as_it_is_held(books: Registry, monkeypatch: 
 def test_renewal_survives_a_registry_that_is_out_of_reach_for_a_while(
     books: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookbook.tasks.datasets.lease, "RENEWAL", 0.05)
+    monkeypatch.setattr(lookbook.tasks.runs.lease, "RENEWAL", 0.05)
     failed = threading.Event()
     run = Registry.run
 
@@ -204,7 +204,7 @@ def take_over(registry: Registry, new: Owner) -> None:
 def test_who_lost_its_lease_writes_nothing_more_and_takes_it_from_nobody(
     books: Registry, other: psutil.Process, monkeypatch: pytest.MonkeyPatch, given_back: bool
 ) -> None:
-    monkeypatch.setattr(lookbook.tasks.datasets.lease, "RENEWAL", 0.01)
+    monkeypatch.setattr(lookbook.tasks.runs.lease, "RENEWAL", 0.01)
     renewed = threading.Event()
     run = Registry.run
 
@@ -343,7 +343,7 @@ def test_two_runs_of_one_process_are_kept_apart(books: Registry) -> None:
 def test_who_has_patience_waits_and_is_told_for_whom(
     books: Registry, other: psutil.Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookbook.tasks.datasets.lease, "LOOK", 0.02)
+    monkeypatch.setattr(lookbook.tasks.runs.lease, "LOOK", 0.02)
     give(books, owner_of(other), 3600)
     told = []
 
@@ -369,14 +369,14 @@ def test_the_first_looks_follow_each_other_sooner(
             other.kill()
             other.wait(20)
 
-    monkeypatch.setattr(lookbook.tasks.datasets.lease, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=sleep))
+    monkeypatch.setattr(lookbook.tasks.runs.lease, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=sleep))
     give(books, owner_of(other), 3600)
     with lease(books, NAME, patience=60):
         assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.0, 3.0]
 
 
 def test_patience_has_an_end(books: Registry, other: psutil.Process, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lookbook.tasks.datasets.lease, "LOOK", 0.01)
+    monkeypatch.setattr(lookbook.tasks.runs.lease, "LOOK", 0.01)
     give(books, owner_of(other), 3600)
     told: list[str] = []
     with pytest.raises(LeaseHeldError), lease(books, NAME, patience=0.05, waiting=told.append):
@@ -398,7 +398,7 @@ class Faulty:
             return faulty.run(registry, work)
 
         clock = SimpleNamespace(monotonic=lambda: faulty.now, sleep=faulty.sleep)
-        monkeypatch.setattr(lookbook.tasks.datasets.lease, "time", clock)
+        monkeypatch.setattr(lookbook.tasks.runs.lease, "time", clock)
         monkeypatch.setattr(Registry, "run", run)
 
     def sleep(self, _: float) -> None:

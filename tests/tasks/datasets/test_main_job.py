@@ -19,9 +19,9 @@ from PIL import Image
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets import follow
-from lookbook.tasks.datasets.conclusion import conclude
+from lookbook.tasks.datasets.inventory import Survey, take_stock
 from lookbook.tasks.datasets.manifest import read_published, read_table, require_published
-from lookbook.tasks.datasets.survey import Survey, take_stock
+from lookbook.tasks.datasets.publish import conclude
 from lookbook.tasks.datasets.verify import verify
 from lookbook.tasks.images.batch import process_batch
 from lookbook.tasks.images.parquet import from_parquet, to_parquet

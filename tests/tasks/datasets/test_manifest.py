@@ -14,13 +14,13 @@ from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.lake import FolderLake, Lake
 from lookbook.tasks.datasets.manifest import (
     Manifest,
+    current_key,
     list_datasets,
     list_snapshots,
     read_published,
     read_table,
     require_published,
 )
-from lookbook.tasks.datasets.names import current_key
 from lookbook.tasks.datasets.publish import commit, write_tables
 from lookbook.tasks.images.recipe import Recipe
 

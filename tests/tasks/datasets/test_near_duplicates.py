@@ -12,12 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from lookbook.tasks.datasets.duplicate_columns import _canonical_rows, duplicate_columns
 from lookbook.tasks.datasets.links import canonical_order
-from lookbook.tasks.datasets.near_duplicates import _first_with_signature, group_near_duplicates
-from lookbook.tasks.datasets.near_hashes import MOST_BITS
-from lookbook.tasks.datasets.near_pixels import confirm, prepare
-from lookbook.tasks.images.perceptual import SIGNATURE_BYTES, perceive
+from lookbook.tasks.datasets.near_duplicates import (
+    MOST_BITS,
+    _canonical_rows,
+    _first_with_signature,
+    confirm,
+    duplicate_columns,
+    group_near_duplicates,
+    prepare,
+)
+from lookbook.tasks.images.measure import SIGNATURE_BYTES, perceive
 from tests.support.pictures import natural
 
 PHOTO = natural(192, 256)

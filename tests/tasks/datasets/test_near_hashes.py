@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lookbook.tasks.datasets.near_hashes import MOST_BITS, near_pairs
+from lookbook.tasks.datasets.near_duplicates import MOST_BITS, near_pairs
 
 #: Hashes near a few centres: the centre, and the bits that are flipped.
 NEAR = st.lists(

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lookbook.tasks.datasets.plan import MOST_KNOWN, Known, Plan, batch_digest, make_plan, recipe_digest
+from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA, OUTPUTS_SCHEMA
 from lookbook.tasks.datasets.sources.base import SourceFile
 from lookbook.tasks.images.items import PART_SCHEMA, Item, KnownContent, Locator
 from lookbook.tasks.images.recipe import OutputDefinition, Recipe
-from lookbook.tasks.tables.schemas import IMAGES_SCHEMA, OUTPUTS_SCHEMA
 
 RECIPE = Recipe(outputs={"thumb": OutputDefinition(image_size=16), "grey": OutputDefinition(colour_mode="grey")})
 STRICTER = RECIPE.model_copy(update={"min_image_size": 30})

@@ -14,8 +14,7 @@ from pydantic import Field
 
 from lookbook.blocks.errors import LeaseLostError, LookbookError, SwapConflictError
 from lookbook.blocks.lake import FolderLake
-from lookbook.tasks.datasets.manifest import TABLES, Manifest, Published, read_published, read_table
-from lookbook.tasks.datasets.names import current_key
+from lookbook.tasks.datasets.manifest import TABLES, Manifest, Published, current_key, read_published, read_table
 from lookbook.tasks.datasets.publish import commit, write_file, write_tables
 from lookbook.tasks.images.recipe import Recipe
 from tests.support.leases import holding

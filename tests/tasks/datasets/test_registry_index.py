@@ -10,10 +10,10 @@ import pytest
 
 from lookbook.blocks.registry import Registry
 from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets.follow import index_snapshot, indexed_snapshot, registry_differences
 from lookbook.tasks.datasets.manifest import Manifest
-from lookbook.tasks.datasets.registry_index import index_snapshot, indexed_snapshot, registry_differences
+from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA, PRODUCTS_SCHEMA, REJECTS_SCHEMA
 from lookbook.tasks.images.recipe import Recipe
-from lookbook.tasks.tables.schemas import IMAGES_SCHEMA, PRODUCTS_SCHEMA, REJECTS_SCHEMA
 from tests.support.reports import image_row, product_row, reject_row
 
 Tables = dict[str, pa.Table]

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from lookbook.blocks.errors import ObjectNotFoundError
-from lookbook.tasks.datasets.changes import Changes
-from lookbook.tasks.datasets.report import ReportData, render_report, report_markdown
-from lookbook.tasks.tables.schemas import OUTPUTS_SCHEMA
+from lookbook.tasks.datasets.report.page import ReportData, render_report, report_markdown
+from lookbook.tasks.datasets.schemas import OUTPUTS_SCHEMA
+from lookbook.tasks.datasets.snapshot import Changes
 from tests.support.reports import Page, data, fashion, image_row, product_row, read_object, reject_row, sha, table
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>'

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from lookbook.tasks.datasets.report_charts import BINS, PLOT_HEIGHT, WIDTH, bar_chart, histogram, stacked_columns
+from lookbook.tasks.datasets.report.charts import BINS, PLOT_HEIGHT, WIDTH, bar_chart, histogram, stacked_columns
 
 
 @pytest.mark.parametrize("logarithmic", [False, True])

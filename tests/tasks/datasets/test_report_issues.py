@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from lookbook.tasks.datasets.issues import ISSUES
-from lookbook.tasks.datasets.report import render_report, report_markdown
-from lookbook.tasks.datasets.report_issues import MEANINGS, MOST_PICTURES, image_issues
+from lookbook.tasks.datasets.report.data import MEANINGS, MOST_PICTURES, image_issues
+from lookbook.tasks.datasets.report.page import render_report, report_markdown
+from lookbook.tasks.datasets.snapshot import ISSUES
 from tests.support.reports import Page, data, image_row, read_object
 
 NAMES = [f"is_{issue}_issue" for issue in ISSUES]

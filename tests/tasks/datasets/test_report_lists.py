@@ -4,8 +4,8 @@ import base64
 import re
 from dataclasses import replace
 
-from lookbook.tasks.datasets.changes import Changes
-from lookbook.tasks.datasets.report import render_report
+from lookbook.tasks.datasets.report.page import render_report
+from lookbook.tasks.datasets.snapshot import Changes
 from tests.support.reports import Page, data, fashion, image_row, picture, product_row, read_object, reject_row, sha
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from lookbook.tasks.datasets.changes import Changes
-from lookbook.tasks.datasets.report import report_markdown
+from lookbook.tasks.datasets.report.page import report_markdown
+from lookbook.tasks.datasets.snapshot import Changes
 from tests.support.reports import data, image_row, reject_row
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import base64
 
-from lookbook.tasks.datasets.report import render_report
+from lookbook.tasks.datasets.report.page import render_report
 from tests.support.reports import Page, data, image_row, picture, read_object
 
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from lookbook.tasks.datasets.report import render_report
-from lookbook.tasks.tables.schemas import OUTPUTS_SCHEMA
+from lookbook.tasks.datasets.report.page import render_report
+from lookbook.tasks.datasets.schemas import OUTPUTS_SCHEMA
 from tests.support.reports import data, fashion, image_row, output_row, picture, product_row, read_object, table
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from lookbook.tasks.datasets.report import render_report
+from lookbook.tasks.datasets.report.page import render_report
 from tests.support.reports import fashion, read_object
 
 

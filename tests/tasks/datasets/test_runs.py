@@ -13,8 +13,8 @@ import pytest
 
 from lookbook.blocks.registry import Registry
 from lookbook.blocks.workspace import Workspace
-from lookbook.tasks.datasets.lease import Owner, this_process
-from lookbook.tasks.datasets.runs import end_lost_run, end_run, list_runs, start_run
+from lookbook.tasks.runs.lease import Owner, this_process
+from lookbook.tasks.runs.records import end_lost_run, end_run, list_runs, start_run
 
 SUMMARY = {"dataset": "things", "snapshot": "s-1", "published": True, "images": {"found": 3, "loaded": 3}}
 

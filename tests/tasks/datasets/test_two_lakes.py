@@ -16,13 +16,12 @@ from lookbook.blocks.lake import FolderLake
 from lookbook.blocks.registry import Registry, unfenced
 from lookbook.blocks.workspace import Workspace, local_workspace
 from lookbook.deployments.api.keys import create_key, list_keys
-from lookbook.tasks.datasets.follow import catch_up
-from lookbook.tasks.datasets.lease import LeaseHeldError, lease, living_owners, this_process, warehouse_lease
+from lookbook.tasks.datasets.follow import catch_up, indexed_snapshot
 from lookbook.tasks.datasets.manifest import require_published
-from lookbook.tasks.datasets.registry_index import indexed_snapshot
-from lookbook.tasks.datasets.runs import list_runs, start_run
 from lookbook.tasks.datasets.verify import verify
 from lookbook.tasks.datasets.watching import Watch, read_watch, write_watch
+from lookbook.tasks.runs.lease import LeaseHeldError, lease, living_owners, this_process, warehouse_lease
+from lookbook.tasks.runs.records import list_runs, start_run
 from lookbook.tasks.tables import ledger
 from lookbook.tasks.tables.catalogue_listing import list_tables
 from lookbook.tasks.tables.load.duckdb_tables import DuckDBTables

@@ -11,22 +11,22 @@ from typing import Any
 
 import pytest
 
-import lookbook.tasks.datasets.lease
 import lookbook.tasks.datasets.verify
+import lookbook.tasks.runs.lease
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets import follow
-from lookbook.tasks.datasets.conclusion import conclude
-from lookbook.tasks.datasets.lease import lease
+from lookbook.tasks.datasets.follow import registry_differences
+from lookbook.tasks.datasets.inventory import take_stock
 from lookbook.tasks.datasets.manifest import read_table, require_published
-from lookbook.tasks.datasets.registry_index import registry_differences
-from lookbook.tasks.datasets.survey import take_stock
+from lookbook.tasks.datasets.publish import conclude
 from lookbook.tasks.datasets.verify import verify_or_repair
 from lookbook.tasks.exports.export import prepare
 from lookbook.tasks.exports.finished import compare_exports
 from lookbook.tasks.exports.places import export_to_lake
 from lookbook.tasks.exports.request import read_request
 from lookbook.tasks.images.batch import process_batch
+from lookbook.tasks.runs.lease import lease
 from tests.support.pipeline import photo, request, run, write_collection
 
 NAME = "dataset/things"
@@ -41,7 +41,7 @@ def source(tmp_path: Path) -> Path:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """No second passes in these tests."""
     found = Clock()
-    for module in (lookbook.tasks.datasets.lease, lookbook.tasks.datasets.verify):
+    for module in (lookbook.tasks.runs.lease, lookbook.tasks.datasets.verify):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: found.now, sleep=found.sleep))
     return found
 

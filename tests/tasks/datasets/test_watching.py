@@ -119,7 +119,7 @@ def test_a_folder_that_cannot_be_listed_is_a_fault(tmp_path: Path, monkeypatch: 
     def refuse(_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("lookbook.tasks.datasets.sources.folder.os.scandir", refuse)
+    monkeypatch.setattr("lookbook.tasks.datasets.sources.local.os.scandir", refuse)
     with pytest.raises(LookbookError, match="cannot be read"):
         look(str(tmp_path), tmp_path / "scratch")
 

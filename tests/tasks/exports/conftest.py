@@ -9,8 +9,8 @@ import pytest
 
 from lookbook.blocks.lake import FolderLake
 from lookbook.blocks.workspace import local_workspace
-from lookbook.tasks.datasets.conclusion import conclude
-from lookbook.tasks.datasets.survey import take_stock
+from lookbook.tasks.datasets.inventory import take_stock
+from lookbook.tasks.datasets.publish import conclude
 from lookbook.tasks.images.batch import process_batch
 from tests.support.pipeline import photo, request, row, write_collection
 

@@ -16,7 +16,7 @@ from lookbook.blocks.lake import FolderLake
 from lookbook.tasks.datasets.manifest import read_table, require_published
 from lookbook.tasks.exports.copy import copy_dataset
 from lookbook.tasks.exports.targets import FolderTarget
-from lookbook.tasks.images.progress import listening
+from lookbook.tasks.runs.progress import listening
 from tests.support.pipeline import photo, write_collection
 from tests.tasks.exports.conftest import IMAGES, publish
 

@@ -19,7 +19,7 @@ from lookbook.tasks.exports import samples
 from lookbook.tasks.exports.build import Place
 from lookbook.tasks.exports.export import build, count_rows
 from lookbook.tasks.exports.packing import PackedFile
-from lookbook.tasks.images import progress
+from lookbook.tasks.runs import progress
 from tests.support.exports import SPLIT, digests, exported, place_in, prepared
 from tests.support.pipeline import photo, row, write_collection
 from tests.support.sets import sampled

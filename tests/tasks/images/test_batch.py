@@ -19,10 +19,10 @@ from lookbook.blocks.lake import FolderLake
 from lookbook.tasks.images.batch import BatchCounts, process_batch
 from lookbook.tasks.images.items import Item, KnownContent, Locator
 from lookbook.tasks.images.parquet import from_parquet, manifest_table, to_parquet
-from lookbook.tasks.images.progress import listening
 from lookbook.tasks.images.recipe import OutputDefinition, Recipe
 from lookbook.tasks.images.render import render
 from lookbook.tasks.images.renderers import Renderers
+from lookbook.tasks.runs.progress import listening
 from tests.support.pictures import encoded, natural, pixels
 from tests.support.pipeline import SMALL, photo
 

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageEnhance, ImageFilter
 
-from lookbook.tasks.images.issues import SCORES, blurry_score, brightness_scores, issue_scores, low_information_score
+from lookbook.tasks.images.measure import SCORES, blurry_score, brightness_scores, issue_scores, low_information_score
 from lookbook.tasks.images.recipe import Recipe
 from lookbook.tasks.images.render import render
 from tests.support.pictures import encoded, natural

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PIL import ExifTags, Image
 
-from lookbook.tasks.images.kept_exif import MOST_BYTES, kept_exif
+from lookbook.tasks.images.metadata import MOST_BYTES, kept_exif
 from lookbook.tasks.images.recipe import OutputDefinition, Recipe
 from lookbook.tasks.images.render import render
 from tests.support.pictures import encoded

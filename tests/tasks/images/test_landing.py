@@ -9,12 +9,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-import lookbook.tasks.images.landing
+import lookbook.tasks.images.locators
 from lookbook.blocks.lake import FolderLake
 from lookbook.blocks.settings import this_host
 from lookbook.tasks.images.batch import process_batch, read_part
 from lookbook.tasks.images.items import Item, Locator
-from lookbook.tasks.images.landing import LISTED_ON, SourceElsewhereError, land, needs_landing
+from lookbook.tasks.images.locators import LISTED_ON, SourceElsewhereError, land, needs_landing
 from lookbook.tasks.images.parquet import from_parquet, manifest_items, manifest_table, to_parquet
 from tests.support.pipeline import SMALL, photo
 
@@ -147,5 +147,5 @@ def test_a_manifest_that_names_no_machine_is_of_this_one(
     todo = [file(tmp_path / "source", "1.jpg", photo(1))]
     metadata = {"recipe": RECIPE.model_dump_json(), "recipe_digest": "r"}
     lake.replace(f"{BATCH}/manifest.parquet", to_parquet(manifest_table(todo), metadata))
-    monkeypatch.setattr(lookbook.tasks.images.landing, "this_host", lambda: "any/where")
+    monkeypatch.setattr(lookbook.tasks.images.locators, "this_host", lambda: "any/where")
     assert process_batch(lake, BATCH, 1).images == 1

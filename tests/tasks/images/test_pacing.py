@@ -17,8 +17,8 @@ from lookbook.tasks.images.items import Item, Locator
 from lookbook.tasks.images.locators import read_bytes
 from lookbook.tasks.images.pacing import IN_A_ROW, Budget, Lookahead, StoppedError, check_not_stopped, pause, stoppable
 from lookbook.tasks.images.parquet import manifest_table, to_parquet
-from lookbook.tasks.images.progress import listening
 from lookbook.tasks.images.renderers import Renderers
+from lookbook.tasks.runs.progress import listening
 from tests.support.pipeline import SMALL, photo
 
 

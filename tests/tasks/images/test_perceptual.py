@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from lookbook.tasks.images.perceptual import CHROMA_EDGE, LUMA_EDGE, SIGNATURE_BYTES, perceive, phash
+from lookbook.tasks.images.measure import CHROMA_EDGE, LUMA_EDGE, SIGNATURE_BYTES, perceive, phash
 from tests.support.pictures import natural
 
 PHOTO = natural(192, 256)

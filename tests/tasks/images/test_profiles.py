@@ -11,8 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookbook.tasks.images.colour import profile_name
-from lookbook.tasks.images.profiles import profile_of
+from lookbook.tasks.images.colour import profile_name, profile_of
 from lookbook.tasks.images.recipe import OutputDefinition, Recipe
 from lookbook.tasks.images.render import render
 from tests.support.handmade import GREY, GREY_ALPHA, RGB, chunk, png

@@ -19,15 +19,14 @@ import pytest
 
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.lake import FolderLake
-from lookbook.tasks.images import renderer, renderers
+from lookbook.tasks.images import renderers
 from lookbook.tasks.images.batch import process_batch
 from lookbook.tasks.images.items import Item, Locator
 from lookbook.tasks.images.parquet import from_parquet, manifest_table, to_parquet
 from lookbook.tasks.images.recipe import Recipe
 from lookbook.tasks.images.render import Rejected, render
 from lookbook.tasks.images.render_process import read_shared, write_shared
-from lookbook.tasks.images.renderer import Renderer, RendererDiedError
-from lookbook.tasks.images.renderers import Renderers
+from lookbook.tasks.images.renderers import Renderer, RendererDiedError, Renderers
 from tests.support.command import ROOT
 from tests.support.deadly_renderer import BROKEN, DEADLY, DEADLY_ONCE, HANGING, HUNGRY
 from tests.support.pipeline import SMALL, photo
@@ -47,7 +46,7 @@ def pool() -> Iterator[Renderers]:
 @pytest.fixture
 def deadly(monkeypatch: pytest.MonkeyPatch, pool: Renderers) -> Renderers:
     """Processes that die or hang where a file says so."""
-    monkeypatch.setattr(renderer, "COMMAND", ("-P", "-m", "tests.support.deadly_renderer"))
+    monkeypatch.setattr(renderers, "COMMAND", ("-P", "-m", "tests.support.deadly_renderer"))
     return pool
 
 
@@ -236,7 +235,7 @@ def test_a_fault_in_our_code_is_raised_with_its_place_and_is_no_images_outcome(d
 
 
 def test_a_process_that_cannot_start_says_why(pool: Renderers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renderer, "COMMAND", ("-c", "raise SystemExit('numpy is not here')"))
+    monkeypatch.setattr(renderers, "COMMAND", ("-c", "raise SystemExit('numpy is not here')"))
     with pytest.raises(LookbookError, match="numpy is not here"):
         pool.render(photo(1), SMALL, SMALL.outputs)
 
@@ -284,7 +283,7 @@ def test_the_processes_end_with_the_one_that_started_them() -> None:
 
 
 def test_of_a_batch_only_the_culprits_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renderer, "COMMAND", ("-P", "-m", "tests.support.deadly_renderer"))
+    monkeypatch.setattr(renderers, "COMMAND", ("-P", "-m", "tests.support.deadly_renderer"))
     pool = Renderers(2)
     monkeypatch.setattr("lookbook.tasks.images.batch.shared", lambda _: pool)
     files = {f"{number}.jpg": photo(number) for number in range(12)}

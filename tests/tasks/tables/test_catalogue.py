@@ -21,12 +21,12 @@ from lookbook.blocks.lake import FolderLake
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets.follow import load
 from lookbook.tasks.datasets.manifest import require_published
-from lookbook.tasks.tables.catalogue import TableEntry, TableState, loaded_entry, register, registered, sql_name
+from lookbook.tasks.datasets.schemas import load_models
+from lookbook.tasks.runs.catalogue import TableEntry, TableState, loaded_entry, register, registered, sql_name
 from lookbook.tasks.tables.catalogue_listing import list_tables
 from lookbook.tasks.tables.describing import describe
 from lookbook.tasks.tables.lake_manifest import current_key
 from lookbook.tasks.tables.lake_tables import LakeTables
-from lookbook.tasks.tables.models import load_models
 from lookbook.tasks.tables.query import query
 from tests.support.bigquery_server import BigQueryServer
 from tests.support.gcp_credentials import AnonymousGcpCredentials

@@ -15,7 +15,7 @@ from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.registry import Registry
 from lookbook.blocks.settings import this_host
 from lookbook.blocks.workspace import Workspace
-from lookbook.tasks.datasets.lease import Owner
+from lookbook.tasks.runs.lease import Owner
 from lookbook.tasks.tables import ledger
 
 DATE = datetime(2026, 3, 1, 9, tzinfo=UTC)

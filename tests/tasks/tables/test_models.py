@@ -14,14 +14,14 @@ from sqlglot import exp
 from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.blocks.sql_text import translate
 from lookbook.blocks.warehouse import STAGING_KEYS, STANDING_COLUMNS, Model, SnapshotLoad
-from lookbook.tasks.tables.models import load_models
-from lookbook.tasks.tables.schemas import (
+from lookbook.tasks.datasets.schemas import (
     IMAGES_SCHEMA,
     LINKS_SCHEMA,
     OUTPUTS_SCHEMA,
     PRODUCTS_SCHEMA,
     REJECTS_SCHEMA,
     STYLES_FIELDS,
+    load_models,
 )
 from tests.support.snapshots import products_with, snapshot_load
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from lookbook.blocks.errors import LookbookError
-from lookbook.tasks.datasets.sources import unpacking
-from lookbook.tasks.datasets.sources.archive import ArchiveBounds, TarSource, ZipSource, safe_key
+from lookbook.tasks.datasets.sources import local
 from lookbook.tasks.datasets.sources.base import Source, SourceFile
+from lookbook.tasks.datasets.sources.local import ArchiveBounds, TarSource, ZipSource, safe_key
 from lookbook.tasks.images.locators import read_bytes
 
 REAL = Path(__file__).parents[5] / "shared" / "data" / "fashion-small-1000.zip"
@@ -219,7 +219,7 @@ def test_packed_tar_cut_off_or_damaged_is_an_error_and_leaves_nothing(tmp_path: 
 
 
 def test_unpacking_stops_before_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unpacking, "RESERVE_BYTES", 2**62)  # More than any disk has.
+    monkeypatch.setattr(local, "RESERVE_BYTES", 2**62)  # More than any disk has.
     path = _tar(tmp_path / "a.tar.gz", mode="w:gz")
     with pytest.raises(LookbookError, match="No space left"):
         list(TarSource(path, tmp_path / "scratch").files())

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from lookbook.blocks.errors import LookbookError, UsageError
-from lookbook.tasks.datasets.sources.archive import TarSource, ZipSource
 from lookbook.tasks.datasets.sources.base import SourceFile
-from lookbook.tasks.datasets.sources.folder import FolderSource
+from lookbook.tasks.datasets.sources.local import FolderSource, TarSource, ZipSource
 from lookbook.tasks.datasets.sources.opening import local_path, open_source
 from lookbook.tasks.datasets.sources.sample import SampleSource
 from lookbook.tasks.images.locators import read_bytes

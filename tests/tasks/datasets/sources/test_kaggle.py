@@ -19,13 +19,13 @@ from pathlib import Path
 import pytest
 
 from lookbook.blocks.errors import LookbookError, OutOfReachError, UsageError
-from lookbook.tasks.datasets.sources import kaggle, opening, unpacking
+from lookbook.tasks.datasets.sources import kaggle, local, opening
 from lookbook.tasks.datasets.sources.downloading import LOCK, Patience
 from lookbook.tasks.datasets.sources.kaggle import Address, KaggleSource, drop, parse_address
 from lookbook.tasks.datasets.sources.opening import open_source, version_of
 from lookbook.tasks.datasets.watching import look
 from lookbook.tasks.images.locators import read_bytes
-from lookbook.tasks.images.progress import listening
+from lookbook.tasks.runs.progress import listening
 from tests.support import kaggle_server
 from tests.support.kaggle_server import Dataset, KaggleServer, zip_of
 from tests.support.kaggle_server import kaggle as serving
@@ -340,7 +340,7 @@ def test_without_a_checksum_of_the_server_a_sound_archive_is_taken(server: Kaggl
 
 
 def test_an_archive_without_space_for_it_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = shutil.disk_usage(tmp_path)._replace(free=unpacking.RESERVE_BYTES + 100)
+    usage = shutil.disk_usage(tmp_path)._replace(free=local.RESERVE_BYTES + 100)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(LookbookError, match=r"bytes are to be downloaded.*has space for 100"):
         keys(source("kaggle://ann/large", tmp_path))

@@ -16,8 +16,7 @@ from lookbook.blocks.errors import LookbookError, UsageError
 from lookbook.tasks.datasets.catalogue import read_catalogue
 from lookbook.tasks.datasets.sources.base import SourceFile
 from lookbook.tasks.datasets.sources.sample import SampleSource
-from lookbook.tasks.datasets.sources.sample_drawing import Photo, draw, encoded
-from lookbook.tasks.datasets.sources.sample_shapes import SHAPES
+from lookbook.tasks.datasets.sources.sample_drawing import SHAPES, Photo, draw, encoded
 from lookbook.tasks.images.locators import read_bytes
 
 COUNT = 120

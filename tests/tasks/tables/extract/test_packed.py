@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lookbook.tasks.datasets.sources.archive import ArchiveBounds
+from lookbook.tasks.datasets.sources.local import ArchiveBounds
 from lookbook.tasks.tables.extract import packed
 from lookbook.tasks.tables.extract.files import Reading, read_file, read_or_reject
 from lookbook.tasks.tables.extract.pieces import UnreadableError

@@ -14,7 +14,7 @@ import pytest
 from lookbook.blocks.errors import LeaseLostError, LookbookError, OutOfReachError
 from lookbook.blocks.registry import Registry, unfenced
 from lookbook.blocks.workspace import Workspace
-from lookbook.tasks.datasets.lease import lease
+from lookbook.tasks.runs.lease import lease
 from lookbook.tasks.tables.context import Staged
 from lookbook.tasks.tables.importing import import_pipeline
 from lookbook.tasks.tables.load import load, loading, open_rejects, writing

@@ -11,7 +11,7 @@ import pytest
 from lookbook.blocks.errors import LeaseLostError, UsageError
 from lookbook.blocks.models import BuiltModel, ModelTestsFailedError
 from lookbook.blocks.workspace import Workspace
-from lookbook.tasks.datasets.lease import living_owners
+from lookbook.tasks.runs.lease import living_owners
 from lookbook.tasks.tables.context import Context
 from lookbook.tasks.tables.spec.pipeline import Pipeline
 from lookbook.tasks.tables.spec.problems import SpecError

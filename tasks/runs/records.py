@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 
 from lookbook.blocks.registry import Registry, unfenced
-from lookbook.tasks.datasets.lease import Owner, this_process
+from lookbook.tasks.runs.lease import Owner, this_process
 
 
 def start_run(registry: Registry, run_id: str, dataset: str, source: str) -> None:

@@ -1,10 +1,13 @@
-"""Taking stock: what the source holds, what is known of it, and what is left to do."""
+"""The inventory: what the source holds, what is known of it or was left by an earlier run, what is left to do."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+
+import pyarrow as pa
 
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.lake import Lake
@@ -17,20 +20,61 @@ from lookbook.tasks.datasets.manifest import (
     DamagedSnapshotError,
     Manifest,
     Published,
+    batches_folder,
     is_whole,
     read_published,
     read_table,
 )
-from lookbook.tasks.datasets.names import batches_folder
 from lookbook.tasks.datasets.plan import Known, Plan, batch_digest, make_plan, recipe_digest
-from lookbook.tasks.datasets.recovery import finished_parts
 from lookbook.tasks.datasets.sources.base import SourceFile
 from lookbook.tasks.datasets.sources.opening import open_source, version_of
 from lookbook.tasks.images.items import Item
-from lookbook.tasks.images.landing import LISTED_ON
-from lookbook.tasks.images.parquet import manifest_table, to_parquet
+from lookbook.tasks.images.locators import LISTED_ON
+from lookbook.tasks.images.parquet import from_parquet, manifest_table, to_parquet
 from lookbook.tasks.images.recipe import Recipe
-from lookbook.tasks.parameters import BATCH_BYTES
+from lookbook.tasks.runs.parameters import BATCH_BYTES
+
+#: Objects that are removed at the same time: a store that answers late is kept busy.
+REMOVING_THREADS = 16
+
+
+def finished_parts(lake: Lake, dataset: str, recipe: Recipe, published: pa.Table | None) -> pa.Table | None:
+    """Return the rows of all valid parts of this dataset that were made with this recipe; None where there are none.
+
+    A part that can't be read, or was made with another recipe, is no part: its images are done anew. Of two
+    rows for one key and fingerprint either will do.
+    """
+    contents = set(published.column("sha256").to_pylist()) if published is not None else set()
+    tables = []
+    for info in lake.list(batches_folder(dataset)):
+        if info.key.endswith("/part.parquet"):
+            table = _read(lake, info.key, recipe)
+            if table is not None:
+                tables.append(_that_hold(table, contents))
+    return pa.concat_tables(tables) if tables else None
+
+
+def clear_batches(lake: Lake, dataset: str) -> None:
+    """Remove the batches of a dataset once a snapshot holds their results; parts go before manifests."""
+    keys = [info.key for info in lake.list(batches_folder(dataset))]
+    with ThreadPoolExecutor(REMOVING_THREADS, thread_name_prefix="clearing") as pool:
+        for manifests in (False, True):
+            list(pool.map(lake.remove, [key for key in keys if ("/manifest" in key) == manifests]))
+
+
+def _read(lake: Lake, key: str, recipe: Recipe) -> pa.Table | None:
+    try:
+        table, metadata = from_parquet(lake.get(key))
+    except (pa.ArrowException, OSError):
+        return None
+    made_with = metadata.get("recipe_digest", "")
+    return table if made_with == recipe_digest(recipe) else None
+
+
+def _that_hold(table: pa.Table, contents: set[str]) -> pa.Table:
+    """Return rows that say "as published" hold only while that content is published."""
+    rows = zip(table.column("status").to_pylist(), table.column("sha256").to_pylist(), strict=True)
+    return table.filter(pa.array([status != "same" or sha256 in contents for status, sha256 in rows], pa.bool_()))
 
 
 @dataclass(frozen=True)

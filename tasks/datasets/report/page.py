@@ -1,0 +1,277 @@
+"""The report of a snapshot: one HTML file that asks the network for nothing, and its short form in Markdown."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from lookbook.tasks.datasets.report import text
+from lookbook.tasks.datasets.report.charts import Counts, catalogue_charts, counts_of, image_charts
+from lookbook.tasks.datasets.report.data import (
+    ReportData,
+    books,
+    column,
+    hashes_of_issues,
+    image_issues,
+    plain_name,
+    with_outcome,
+)
+from lookbook.tasks.datasets.report.pictures import ReadObject, contact_sheet, near_duplicates, thumbnails
+
+MOST_REJECTS = 200
+MOST_GROUPS = 24
+MOST_COPIES = 8
+MOST_NAMES = 60
+
+
+@dataclass(frozen=True)
+class FirstOf:
+    """The first rows of a list, how many there are in all, and how many of each kind."""
+
+    rows: list[dict[str, Any]]
+    total: int
+    kinds: Counts
+
+    @property
+    def left_out(self) -> int:
+        """How many rows are not shown."""
+        return self.total - len(self.rows)
+
+
+@dataclass(frozen=True)
+class DuplicateGroup:
+    """One content that stands under several keys: the one that was drawn, and its copies."""
+
+    canonical: str
+    sha256: str
+    copies: list[str]
+    total: int
+
+
+def rejects(data: ReportData) -> FirstOf:
+    """Return what was refused, in the order of the rejects' table."""
+    return _first(data.rejects, "rule", MOST_REJECTS)
+
+
+def missing_images(data: ReportData) -> FirstOf:
+    """Return catalogue rows without an image."""
+    return _first(_sorted(with_outcome(data.products, "missing_image"), "line"), "missing_reason", MOST_NAMES)
+
+
+def repeated_rows(data: ReportData) -> FirstOf:
+    """Return catalogue rows that repeat the id of an earlier one."""
+    return _first(_sorted(with_outcome(data.products, "duplicate"), "line"), "file", MOST_NAMES)
+
+
+def orphans(data: ReportData) -> FirstOf:
+    """Return images without a catalogue row."""
+    images = data.images
+    flagged = images.filter(pc.fill_null(pc.cast(column(images, "orphan"), pa.bool_()), False))
+    return _first(_sorted(flagged, "key"), "outcome", MOST_NAMES)
+
+
+def duplicate_groups(data: ReportData) -> tuple[list[DuplicateGroup], int]:
+    """Return the largest groups of images with the same bytes, and the number of all groups."""
+    copies = with_outcome(data.images, "duplicate")
+    if copies.num_rows == 0:
+        return [], 0
+    groups = copies.group_by("duplicate_of").aggregate([("key", "count"), ("sha256", "min")])
+    order = [("key_count", "descending"), ("duplicate_of", "ascending")]
+    largest = groups.sort_by(order).slice(0, MOST_GROUPS)
+    shown = copies.filter(pc.is_in(copies["duplicate_of"], value_set=largest["duplicate_of"]))
+    names: dict[str, list[str]] = {}
+    for row in _sorted(shown.select(["key", "duplicate_of"]), "key").to_pylist():
+        names.setdefault(row["duplicate_of"], []).append(row["key"])
+    return [
+        DuplicateGroup(
+            row["duplicate_of"], row["sha256_min"], names[row["duplicate_of"]][:MOST_COPIES], row["key_count"]
+        )
+        for row in largest.to_pylist()
+    ], groups.num_rows
+
+
+def hashes_of(groups: Iterable[DuplicateGroup]) -> list[str]:
+    """Return the contents of the groups, for their thumbnails."""
+    return [group.sha256 for group in groups]
+
+
+def _first(table: pa.Table, kind: str, limit: int) -> FirstOf:
+    if table.num_rows == 0:
+        return FirstOf([], 0, [])
+    return FirstOf(table.slice(0, limit).to_pylist(), table.num_rows, counts_of(column(table, kind)))
+
+
+def _sorted(table: pa.Table, name: str) -> pa.Table:
+    return table.sort_by(name) if name in table.column_names else table
+
+
+REJECTS_IN_SHORT = 10
+CHANGES_IN_SHORT = 5
+
+
+def report_markdown(data: ReportData) -> str:
+    """Return the counts, the first rejects and the changes of a snapshot. Texts of the source are inert in it."""
+    made = f"{_text(data.snapshot_id)}, {text.moment(data.created_at)}, from {_text(data.source)}"
+    lines = [f"# {_text(data.dataset)}", "", f"Snapshot {made}", "", *_counts(data)]
+    lines += ["", "## Issues", "", *_issues(data)]
+    lines += ["", "## Rejects", "", *_rejects(data), "", "## Changes", "", *_changes_in_short(data)]
+    return "\n".join([*lines, "", f"Logical digest {_text(data.digest)}", ""])
+
+
+def _counts(data: ReportData) -> list[str]:
+    lines = ["| | count |", "|---|---:|"]
+    for book in books(data.summary):
+        lines.append(f"| **{book.name} found** | **{book.found:,}** |")
+        lines += [f"| {plain_name(name)} | {number:,} |" for name, number in book.outcomes.items()]
+    lines.append(f"| Images without a row | {data.summary.get('orphan_images', 0):,} |")
+    lines += [
+        f"| Output {_text(plain_name(name))} drawn | {number:,} |"
+        for name, number in data.summary.get("outputs", {}).items()
+    ]
+    return [*lines, "", *(f"{book.name}: {book.equation}." for book in books(data.summary))]
+
+
+def _issues(data: ReportData) -> list[str]:
+    found = [issue for issue in image_issues(data) if issue.images]
+    if not found:
+        return ["None."]
+    return ["| issue | images | share |", "|---|---:|---:|"] + [
+        f"| {issue.name} | {issue.images:,} | {issue.share} |" for issue in found
+    ]
+
+
+def _rejects(data: ReportData) -> list[str]:
+    total = data.rejects.num_rows
+    if total == 0:
+        return ["None."]
+    lines = ["| kind | where | rule | message |", "|---|---|---|---|"]
+    lines += [
+        f"| {_text(row['kind'])} | {_text(row['locator'])} | {_text(row['rule'])} | {_text(row['message'])} |"
+        for row in data.rejects.slice(0, REJECTS_IN_SHORT).to_pylist()
+    ]
+    return [*lines, "", f"{total:,} in all: `lookbook rejects {data.dataset}` shows them."]
+
+
+def _changes_in_short(data: ReportData) -> list[str]:
+    changes = data.changes
+    if changes.previous is None:
+        return [f"The first snapshot: all {len(changes.added):,} images are new."]
+    kinds = (("added", changes.added), ("removed", changes.removed), ("changed", changes.changed))
+    return [f"Since {_text(changes.previous)}:", ""] + [f"- {name}: {_names(keys)}" for name, keys in kinds]
+
+
+def _names(keys: list[str]) -> str:
+    if not keys:
+        return "0"
+    more = ", …" if len(keys) > CHANGES_IN_SHORT else ""
+    return f"{len(keys):,} ({', '.join(_text(key) for key in keys[:CHANGES_IN_SHORT])}{more})"
+
+
+def _text(value: object) -> str:
+    """Return a text in which nothing is Markdown or HTML any more: each such character becomes its entity."""
+    plain = html.escape(text.cleaned(text.shorten(value)), quote=False)
+    # Brackets, and the colon and dots of addresses, which would become links.
+    return re.sub(r"[\\`*_\[\]|~#!]|:(?=//)", lambda found: f"&#{ord(found[0])};", plain)
+
+
+__all__ = ["ReportData", "render_report", "report_markdown"]
+
+#: Names shown of each kind of change.
+MOST_CHANGES = 24
+
+
+def render_report(data: ReportData, read_object: ReadObject) -> str:
+    """Write the report of a snapshot as one self-contained HTML page.
+
+    The page stays below some megabytes whatever the size of the dataset: it shows the first of every list,
+    with the count of all. Its content security policy forbids it the network and any script but its own.
+
+    Args:
+        data: the snapshot.
+        read_object: gives the bytes of an output by its lake key, for the thumbnails.
+
+    Raises:
+        ObjectNotFoundError: the lake lacks an object that the outputs name.
+    """
+    page = _environment()
+    issues = image_issues(data)
+    groups, number_of_groups = duplicate_groups(data)
+    return page.get_template("report.html.j2").render(
+        data=data,
+        script_hash=_script_hash(page),
+        books=books(data.summary),
+        figures=_figures(data),
+        contacts=contact_sheet(data, read_object),
+        catalogue_charts=catalogue_charts(data),
+        image_charts=image_charts(data),
+        issues=issues,
+        issue_thumbnails=thumbnails(data.outputs, hashes_of_issues(issues), read_object),
+        rejects=rejects(data),
+        groups=groups,
+        number_of_groups=number_of_groups,
+        group_thumbnails=thumbnails(data.outputs, hashes_of(groups), read_object),
+        near=near_duplicates(data, read_object),
+        repeated=repeated_rows(data),
+        missing=missing_images(data),
+        orphans=orphans(data),
+        changes=_changes(data),
+        outputs=data.recipe.get("outputs", {}),
+        rules={name: value for name, value in data.recipe.items() if name != "outputs"},
+    )
+
+
+@cache
+def _environment() -> Environment:
+    page = Environment(
+        loader=PackageLoader("lookbook.tasks.datasets", "templates"),
+        autoescape=True,
+        finalize=text.printable,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page.filters |= {
+        "count": text.count,
+        "size": text.size,
+        "moment": text.moment,
+        "shorten": text.shorten,
+        "fit": text.fit,
+        "plain": plain_name,
+    }
+    return page
+
+
+def _script_hash(page: Environment) -> str:
+    """Return the hash by which the content security policy knows the page's own script."""
+    script = page.get_template("report.js").render()
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _figures(data: ReportData) -> list[tuple[str, str]]:
+    """Return the few numbers beside the books, as (label, value)."""
+    loaded = with_outcome(data.images, "loaded")
+    drawn = data.summary.get("outputs", {})
+    figures = [("originals kept", text.size(pc.sum(column(loaded, "bytes")).as_py() or 0))]
+    figures += [(f"{plain_name(name)} drawn in this run", text.count(number)) for name, number in drawn.items()]
+    figures += [
+        ("images without a row", text.count(data.summary.get("orphan_images", 0))),
+        ("seconds of run", text.count(data.summary.get("seconds"))),
+        ("images per second", text.count(data.summary.get("images_per_second"))),
+    ]
+    return figures
+
+
+def _changes(data: ReportData) -> list[dict[str, Any]]:
+    changes = data.changes
+    kinds = (("added", changes.added), ("removed", changes.removed), ("changed", changes.changed))
+    return [{"name": name, "total": len(keys), "first": keys[:MOST_CHANGES]} for name, keys in kinds]

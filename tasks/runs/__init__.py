@@ -1,0 +1,1 @@
+"""What every run has, whatever its work: lease, record, progress, announcements, parameters, catalogue of tables."""

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from lookbook.blocks.errors import LookbookError, UsageError
 from lookbook.deployments.options import Debug, Json, with_checked_options
-from lookbook.tasks.exports.parameters import (
+from lookbook.tasks.exports.request import (
     Augment,
     Copies,
     ExactShares,
@@ -157,7 +157,7 @@ def _run(name: str, workspace: str, parameters: dict[str, Any], more: dict[str, 
     from lookbook.deployments import prefect_environment, progress
 
     # What can't be meant is told before a server is started for it.
-    from lookbook.tasks.exports.parameters import request_of
+    from lookbook.tasks.exports.request import request_of
 
     request_of(name, parameters)
     with progress.shown("exporting") as say:
@@ -177,7 +177,7 @@ def _counted(workspace: str, name: str, parameters: dict[str, Any], *, debug: bo
     prefect_environment.prepare(read_settings().home, debug=debug)
     from lookbook.blocks.workspace import load_workspace
     from lookbook.tasks.exports.export import count_rows, prepare
-    from lookbook.tasks.exports.parameters import request_of
+    from lookbook.tasks.exports.request import request_of
 
     return count_rows(prepare(load_workspace(workspace).lake, request_of(name, parameters)))
 

@@ -19,12 +19,14 @@ from lookbook.blocks.workspace import load_workspace
 from lookbook.flows.fan_out import telling
 from lookbook.flows.retrying import is_no_interruption, is_worth_another_try
 from lookbook.tasks.exports.export import prepare
-from lookbook.tasks.exports.models import load_model
-from lookbook.tasks.exports.parameters import (
+from lookbook.tasks.exports.places import Exported, export_to_folder, export_to_lake
+from lookbook.tasks.exports.predictions import load_model, predict
+from lookbook.tasks.exports.request import (
     Augment,
     Columns,
     Copies,
     ExactShares,
+    ExportRequest,
     FilterWanted,
     FormatWanted,
     IdsWanted,
@@ -45,9 +47,6 @@ from lookbook.tasks.exports.parameters import (
     check_out,
     request_of,
 )
-from lookbook.tasks.exports.places import Exported, export_to_folder, export_to_lake
-from lookbook.tasks.exports.predictions import predict
-from lookbook.tasks.exports.request import ExportRequest
 from lookbook.tasks.runs.announcements import announce_export
 from lookbook.tasks.runs.parameters import DatasetName, WorkspaceName
 from lookbook.tasks.runs.progress import listening

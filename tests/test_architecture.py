@@ -56,7 +56,7 @@ def test_the_data_plane_imports_no_prefect_and_no_database() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["lookbook.deployments.cli", "lookbook.deployments.exporting", "lookbook.tasks.exports.parameters"]
+    "module", ["lookbook.deployments.cli", "lookbook.deployments.exporting", "lookbook.tasks.exports.request"]
 )
 def test_the_command_line_imports_no_prefect_before_it_runs(module: str) -> None:
     loaded = modules_after(f"import lookbook.deployments.cli, {module}")

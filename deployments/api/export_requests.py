@@ -9,8 +9,8 @@ from lookbook.deployments.api.snapshots import Snapshots
 from lookbook.tasks.exports.export import Prepared, count_rows, prepare
 from lookbook.tasks.exports.filter_columns import columns_of
 from lookbook.tasks.exports.finished import Finished, find_finished
+from lookbook.tasks.exports.plan import resolve
 from lookbook.tasks.exports.request import ExportRequest
-from lookbook.tasks.exports.resolve import resolve
 from lookbook.tasks.exports.rows import EXIF
 
 DEPLOYMENT = "export-dataset/local"

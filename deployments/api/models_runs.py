@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lookbook.tasks.exports.filter_text import read_conditions
+from lookbook.tasks.exports.filters import read_conditions
 from lookbook.tasks.exports.request import ExportRequest
 from lookbook.tasks.images.recipe import Recipe
 from lookbook.tasks.runs.parameters import (

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from functools import lru_cache
 
-from lookbook.tasks.exports.draw_job import Job, draw
+from lookbook.tasks.exports.drawing import Job, draw_image
 from lookbook.tasks.images.render_process import guarded, main
 
 
 def answer(data: bytes, text: str, names: tuple[str, ...]) -> object:
     """Return what `draw` gives or raises."""
     job, (sha256, copies, small) = _job(text), names
-    return guarded(lambda: draw(data, job, sha256, int(copies), small=bool(small)), job.max_seconds)
+    return guarded(lambda: draw_image(data, job, sha256, int(copies), small=bool(small)), job.max_seconds)
 
 
 @lru_cache(maxsize=4)

@@ -11,28 +11,41 @@ from typing import Any
 import pyarrow.compute as pc
 
 from lookbook.blocks.lake import Lake
-from lookbook.tasks.exports.books import Counts, check_books, write_left_out, write_metadata
-from lookbook.tasks.exports.build import Place, build_parts
-from lookbook.tasks.exports.card import dataset_card
-from lookbook.tasks.exports.coco import write_annotations
-from lookbook.tasks.exports.croissant import croissant
-from lookbook.tasks.exports.filter_columns import columns_of
-from lookbook.tasks.exports.metadata_table import describe, metadata_rows
-from lookbook.tasks.exports.packing import SAMPLES_SCHEMA, Packer
-from lookbook.tasks.exports.papers import Papers, scratch_folder
-from lookbook.tasks.exports.plan import KEY, plan_export
-from lookbook.tasks.exports.predictions import (
-    check_predicted,
-    looks_at_predictions,
-    read_predictions,
-    with_predictions,
+from lookbook.tasks.exports.build import (
+    SAMPLES_SCHEMA,
+    Packer,
+    Place,
+    build_parts,
+    describe,
+    extension_of,
+    metadata_rows,
 )
+from lookbook.tasks.exports.filter_columns import columns_of
+from lookbook.tasks.exports.plan import (
+    KEY,
+    Resolved,
+    Selection,
+    find_snapshot,
+    left_out_counts,
+    plan_export,
+    resolve,
+    select,
+)
+from lookbook.tasks.exports.predictions import check_predicted, looks_at_predictions, read_predictions, with_predictions
 from lookbook.tasks.exports.request import ExportRequest
-from lookbook.tasks.exports.resolve import Resolved, find_snapshot, resolve
 from lookbook.tasks.exports.rows import EXIF, Rows, read_rows
-from lookbook.tasks.exports.samples import extension_of
-from lookbook.tasks.exports.select import Selection, left_out_counts, select
-from lookbook.tasks.exports.sheet import contact_sheet
+from lookbook.tasks.exports.sidecars import (
+    Counts,
+    Papers,
+    check_books,
+    contact_sheet,
+    croissant,
+    dataset_card,
+    scratch_folder,
+    write_annotations,
+    write_left_out,
+    write_metadata,
+)
 
 EXPORT_JSON = "export.json"
 

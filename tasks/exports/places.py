@@ -18,8 +18,7 @@ from lookbook.blocks.errors import LookbookError, UsageError
 from lookbook.blocks.lake import FolderLake, Lake
 from lookbook.tasks.exports.build import Place
 from lookbook.tasks.exports.export import EXPORT_JSON, Prepared, build
-from lookbook.tasks.exports.finished import Finished, find_finished, place_of, require_finished
-from lookbook.tasks.exports.verify import wrong_files
+from lookbook.tasks.exports.finished import Finished, find_finished, place_of, require_finished, wrong_files
 
 _entering = threading.Lock()
 _at_work: set[Path] = set()

@@ -1,20 +1,275 @@
-"""The plan of an export: which objects its images are made from, and the parts that are done one by one."""
+"""The plan of an export: names found in the snapshot, rows selected, and what is drawn of which image."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.errors import LookbookError, UsageError
 from lookbook.blocks.lake import Lake
-from lookbook.tasks.datasets.manifest import Manifest, read_table
-from lookbook.tasks.exports.recipes import ORIGINALS, Crop, ExportRecipe, Resize
-from lookbook.tasks.exports.resolve import Resolved
-from lookbook.tasks.exports.select import SIDE, Selection
-from lookbook.tasks.exports.steps import pair
+from lookbook.tasks.datasets.manifest import Manifest, list_snapshots, read_table, require_published
+from lookbook.tasks.exports.drawing import pair
+from lookbook.tasks.exports.filter_columns import check_column, fitted, matches
+from lookbook.tasks.exports.filters import Filter, as_document, canonical
+from lookbook.tasks.exports.recipes import ORIGINALS, Crop, ExportRecipe, Resize, built_in, pixel_versions
+from lookbook.tasks.exports.request import ExportRequest
+from lookbook.tasks.exports.rows import Rows
+from lookbook.tasks.exports.splits import COLOURS, choose_sides, find_groups, stratum_counts
+
+#: Raise it when the files of an export change for the same request: its readers' papers, packing, names, order.
+EXPORT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A request whose names are found in a snapshot.
+
+    Attributes:
+        request: as it was asked.
+        manifest: of the snapshot.
+        wanted: its filter in canonical form, with values of the columns' types.
+        recipe: the steps on the fly; None where stored files are exported.
+        label: the column of the class, if there is one.
+        id: equal for equal requests of equal snapshots, with equal versions of what makes the bytes.
+    """
+
+    request: ExportRequest
+    manifest: Manifest
+    wanted: Filter | None
+    recipe: ExportRecipe | None
+    label: str | None
+    id: str
+
+    def document(self) -> dict[str, Any]:
+        """Return what the id is made of."""
+        return _document(self.request, self.manifest, self.wanted, self.recipe, self.label)
+
+
+def find_snapshot(lake: Lake, request: ExportRequest) -> Manifest:
+    """Return the manifest of the snapshot that is asked for.
+
+    Raises:
+        LookbookError: there is no such dataset.
+        UsageError: it has no such snapshot.
+    """
+    if request.snapshot is None:
+        return require_published(lake, request.dataset).manifest
+    for manifest in list_snapshots(lake, request.dataset):
+        if manifest.snapshot_id == request.snapshot:
+            return manifest
+    raise UsageError(
+        f"{request.dataset}: there is no snapshot {request.snapshot}.", f'See "lookbook snapshots {request.dataset}".'
+    )
+
+
+def resolve(request: ExportRequest, manifest: Manifest, rows: Rows, table: pa.Table) -> Resolved:
+    """Find the names of a request in a snapshot.
+
+    Args:
+        request: what is asked.
+        manifest: of the snapshot.
+        rows: of it.
+        table: with the columns that there are, predictions with them.
+
+    Raises:
+        UsageError: a column, an output or a recipe does not exist, or a value is none of its column's type.
+    """
+    for name in filter(None, (request.label, request.stratify, *(request.columns or ()))):
+        check_column(name, table.schema, "The export")
+    wanted = None
+    if request.filter is not None:
+        wanted = canonical(fitted(request.filter, table, rows.display_name))
+    recipe = request.recipe if isinstance(request.recipe, ExportRecipe) else _named_recipe(request.recipe, manifest)
+    label = request.label or rows.label
+    document = _document(request, manifest, wanted, recipe, label)
+    digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:32]
+    return Resolved(request, manifest, wanted, recipe, label, digest)
+
+
+def _named_recipe(name: str, manifest: Manifest) -> ExportRecipe | None:
+    if name == ORIGINALS or name in manifest.recipe.outputs:
+        return None
+    recipe = built_in(name)
+    if recipe is None:
+        stored = ", ".join((ORIGINALS, *manifest.recipe.outputs))
+        raise UsageError(
+            f"--recipe {name}: {manifest.dataset} has no such output, and there is no recipe of that name.",
+            f"It has {stored}; recipes are square-N, border-N, train-N, tensor-N, or a YAML file.",
+        )
+    return recipe
+
+
+def _document(
+    request: ExportRequest, manifest: Manifest, wanted: Filter | None, recipe: ExportRecipe | None, label: str | None
+) -> dict[str, Any]:
+    asked = request.model_dump(mode="json", exclude={"filter", "recipe", "snapshot", "label", "split"})
+    if not request.quote_formulas:
+        del asked["quote_formulas"]  # requests from before it was there keep their ids
+    asked["sides"] = list(request.sides.items())  # in their order, which sorted keys would lose
+    made = recipe.model_dump(mode="json") if recipe else request.recipe
+    versions: dict[str, Any] = {"export": EXPORT_VERSION, "pyarrow": pa.__version__}
+    versions["colours"] = hashlib.sha256(" ".join(sorted(COLOURS)).encode()).hexdigest()[:16]
+    if recipe:
+        versions |= pixel_versions()
+    return {
+        "request": asked | {"filter": as_document(wanted) if wanted else None, "recipe": made, "label": label},
+        "snapshot": manifest.digest,
+        "versions": versions,
+    }
+
+
+#: A product's key that is a name for a file on any system, and in a tar of samples.
+PLAIN_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,79}$"
+#: Columns of a selection beside those of the rows: no catalogue's column has a colon.
+SIDE, GROUP, NAME = ":side", ":group", ":name"
+#: Names that Windows keeps for devices.
+_DEVICES = r"^(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])$"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a filter chose.
+
+    Attributes:
+        table: the rows that are exported if they can be drawn, in order; with the columns `SIDE`, `GROUP` and `NAME`
+            (of the file, without folder and extension).
+        left_out: the chosen rows that are not: ``product_key``, ``image_key``, ``sha256`` and ``reason``.
+        selected: number of rows chosen.
+        groups: figures of the groups among the exported rows: their number, and rows of the largest.
+        strata: see `splits.stratum_counts`; empty where nothing is stratified.
+    """
+
+    table: pa.Table
+    left_out: pa.Table
+    selected: int
+    groups: dict[str, int]
+    strata: dict[str, Any]
+
+
+def select(rows: Rows, resolved: Resolved) -> Selection:
+    """Return the rows of a snapshot that an export takes.
+
+    A content is exported once: of several rows that show it, the first one.
+
+    Args:
+        rows: of the snapshot, with the predictions that the filter names.
+        resolved: the request.
+    """
+    request, table = resolved.request, rows.table
+    chosen = np.ones(table.num_rows, np.bool_)
+    if resolved.wanted is not None:
+        found = matches(resolved.wanted, table, rows.display_name)
+        chosen = np.asarray(pc.fill_null(found, False).to_numpy(zero_copy_only=False), np.bool_)
+    reasons = _reasons(table.filter(pa.array(chosen)))
+    kept = chosen.copy()
+    kept[chosen] = np.asarray(pc.is_null(reasons).to_numpy(zero_copy_only=False))
+    groups = find_groups(rows)
+    strata = table[request.stratify] if request.stratify else None
+    exact = (strata.to_pylist() if strata else [None] * table.num_rows) if request.exact_shares else None
+    sides = choose_sides(groups, kept, request.sides, request.seed, exact)[kept]
+    names = pa.array(np.array(list(request.sides))[sides], pa.string())
+    labels = groups.labels[kept]
+    identities = pa.array([groups.identities[label] for label in labels], pa.string())
+    exported = table.filter(pa.array(kept)).append_column(SIDE, names).append_column(GROUP, identities)
+    exported = exported.append_column(NAME, file_names(exported))
+    left = table.filter(pa.array(chosen)).select(["product_key", "image_key", "sha256"])
+    left = left.append_column("reason", reasons).filter(pc.is_valid(reasons))
+    figures = {"number": len(np.unique(labels)), "largest": int(np.bincount(labels).max()) if len(labels) else 0}
+    counted = stratum_counts(names, exported[request.stratify], labels, request.sides) if strata else {}
+    return Selection(_in_order(exported, request), left, int(chosen.sum()), figures, counted)
+
+
+def _reasons(table: pa.Table) -> pa.Array:
+    """Why each of the chosen rows can't be exported; null for those that can."""
+    present = pc.is_valid(table["image_key"])
+    rejected = pc.fill_null(pc.equal(table["image_outcome"], "rejected"), False)
+    doubled = pc.fill_null(pc.equal(table["row_outcome"], "duplicate"), False)
+    reasons = pc.case_when(
+        pc.make_struct(pc.invert(present), rejected, doubled),
+        *(pa.scalar(reason) for reason in ("missing_image", "image_rejected", "duplicate_row")),
+        pa.scalar(None, pa.string()),
+    )
+    return _marked_repeats(table["sha256"], reasons)
+
+
+def _marked_repeats(contents: pa.ChunkedArray, reasons: pa.ChunkedArray) -> pa.Array:
+    """Return the reasons, with all but the first row of a content that would be exported marked, too."""
+    open_rows = np.flatnonzero(np.asarray(pc.is_null(reasons).to_numpy(zero_copy_only=False)))
+    codes = contents.take(pa.array(open_rows)).combine_chunks().dictionary_encode().indices.to_numpy()
+    _, first = np.unique(codes, return_index=True)
+    repeated = np.zeros(len(reasons), np.bool_)
+    repeated[open_rows] = True
+    repeated[open_rows[first]] = False
+    marked = pc.if_else(pa.array(repeated), pa.scalar("duplicate_image"), reasons)
+    return marked.combine_chunks() if isinstance(marked, pa.ChunkedArray) else marked
+
+
+def _in_order(table: pa.Table, request: ExportRequest) -> pa.Table:
+    """Side by side; within one in the order of the products' keys, or in one that the seed draws."""
+    number = {name: place for place, name in enumerate(request.sides)}
+    keys: dict[str, Any] = {"side": [number[side] for side in table[SIDE].to_pylist()]}
+    if request.shuffle:
+        salt = f"shuffle\0{request.seed}\0".encode()
+        keys["lot"] = [
+            hashlib.blake2b(salt + sha256.encode(), digest_size=8).hexdigest() for sha256 in table["sha256"].to_pylist()
+        ]
+    keys["row"] = np.arange(table.num_rows)
+    order = pc.sort_indices(pa.table(keys), [(name, "ascending") for name in keys])
+    return table.take(order)
+
+
+def file_names(table: pa.Table) -> pa.ChunkedArray:
+    """Return a file name for each row: its product's key, where that is a plain name and this its first image.
+
+    Further images have eight digits of their hash behind it, as have products whose keys differ in case alone;
+    images without a product, or with a key that is no plain name, are named by their whole hash. No two are equal,
+    whatever the case, and none depends on which other images an export has but for keys that differ in case.
+    """
+    key, content = table["product_key"], table["sha256"]
+    plain = pc.and_(
+        pc.match_substring_regex(key, pattern=PLAIN_NAME), pc.invert(pc.match_substring_regex(key, pattern=_DEVICES))
+    )
+    short = pc.binary_join_element_wise(key, pc.utf8_slice_codeunits(content, 0, 8), "-")
+    names = pc.if_else(table["further"], short, key)
+    names = pc.if_else(pc.fill_null(plain, False), names, content)
+    names = pc.if_else(_repeated(names), short, names)
+    names = pc.if_else(pc.fill_null(plain, False), names, content)
+    names = pc.if_else(_repeated(names), content, names)
+    return names if isinstance(names, pa.ChunkedArray) else pa.chunked_array([names])
+
+
+def _repeated(names: pa.ChunkedArray) -> pa.Array:
+    """Return whether each name is there more than once, whatever the case."""
+    folded = pc.utf8_lower(names)
+    folded = folded.combine_chunks() if isinstance(folded, pa.ChunkedArray) else folded
+    codes = folded.dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    return pa.array(np.bincount(codes)[codes] > 1) if len(codes) else pa.array([], pa.bool_())
+
+
+def label_classes(table: pa.Table, label: str | None) -> list[str]:
+    """Return the classes of the exported rows, sorted; rows without a value are of the class ``unknown``."""
+    if label is None or not table.num_rows:
+        return []
+    return sorted({class_of(value) for value in pc.unique(table[label]).to_pylist()})
+
+
+def class_of(value: object) -> str:
+    """Return the class that a value stands for."""
+    return "unknown" if value is None else str(value)
+
+
+def left_out_counts(selection: Selection, not_drawn: Mapping[str, int]) -> dict[str, int]:
+    """Return how many chosen rows were left out, by reason."""
+    counts = selection.left_out.group_by("reason").aggregate([([], "count_all")]).to_pylist()
+    return dict(sorted(({row["reason"]: row["count_all"] for row in counts} | dict(not_drawn)).items()))
+
 
 #: Columns of a plan's table beside those of a selection: where an image's bytes lie, and what they are.
 KEY, DIGEST, SIZE = ":key", ":digest", ":size"

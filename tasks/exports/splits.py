@@ -1,14 +1,11 @@
-"""Sides of a split: by a hash of each group's own identity and the seed, so that growth moves no other group.
-
-A share is therefore met about, not exactly: of n groups of like size the share p of a side has a standard deviation
-of sqrt(p (1 - p) / n), in each stratum as in all. Exact shares are had for some stability: see `choose_sides`.
-"""
+"""Splits and folds of an export: groups that stay together, and which split each falls into."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +13,108 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lookbook.tasks.exports.groups import Groups
+from lookbook.tasks.exports.filter_columns import words_of
+from lookbook.tasks.exports.rows import Rows
+
+# In one group are all images of one product, equal and near-equal images, and the colourways of one product:
+# catalogue rows whose display names are equal but for words of colour, of one gender and article type.
+
+#: Words that tell colourways apart; a row's own colour is taken out of its name besides. What else the catalogue holds
+#: must not decide which words are colours, or growth would move groups. An export's id is made of this list, too.
+_WORDS = (
+    "aqua beige black blue bronze brown burgundy charcoal copper coral cream cyan dark fuchsia gold golden green grey "
+    "gray indigo ivory khaki lavender light lime magenta maroon mauve melange metallic mint multi multicolor "
+    "multicolour multicoloured mustard navy neon nude off olive orange peach pink purple red rose rust sand silver "
+    "skin steel tan taupe teal turquoise violet white yellow"
+)
+COLOURS = frozenset(_WORDS.split())
+#: Catalogue columns that may say a row's colour, and those in which colourways of one product agree.
+COLOUR_COLUMNS = ("baseColour", "colour", "color", "baseColor")
+AGREEING_COLUMNS = ("gender", "articleType")
+
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The group of each row.
+
+    Attributes:
+        labels: for each row the number of its group.
+        identities: for each group 32 hex digits that are its own: they depend on no row of another group.
+    """
+
+    labels: Labels
+    identities: list[str]
+
+    def largest(self) -> int:
+        """Return rows of the largest group."""
+        return int(np.bincount(self.labels).max()) if len(self.labels) else 0
+
+
+def find_groups(rows: Rows) -> Groups:
+    """Return the groups of all rows, whatever a filter chooses of them."""
+    table = rows.table
+    atoms, atom_of = _atoms(rows)
+    digests = [hashlib.blake2b(atom.encode(), digest_size=16).hexdigest() for atom in atoms]
+    order = np.array(sorted(range(len(digests)), key=digests.__getitem__), np.int64)
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    looks = pc.coalesce(table["near_duplicate_of"], table["duplicate_of"], table["image_key"])
+    links = [atom_of, *(_codes(column) for column in (table["product_key"], table["sha256"], looks))]
+    found = _components(rank[atom_of], links)
+    used, labels = np.unique(found, return_inverse=True)
+    return Groups(labels.astype(np.int64), [digests[order[each]] for each in used])
+
+
+def _components(labels: Labels, links: Sequence[Labels]) -> Labels:
+    """Return the least label of all rows that links join, by however many steps; -1 links nothing."""
+    while True:
+        before = labels
+        for codes in links:
+            least = np.full(int(codes.max(initial=0)) + 1, np.iinfo(np.int64).max)
+            linked = codes >= 0
+            np.minimum.at(least, codes[linked], labels[linked])
+            labels = np.where(linked, least[np.maximum(codes, 0)], labels)
+        if np.array_equal(before, labels):
+            return labels
+
+
+def _codes(column: pa.ChunkedArray) -> Labels:
+    """Return a number for each value, -1 for null."""
+    coded = column.combine_chunks().dictionary_encode().indices
+    return np.asarray(pc.fill_null(coded, -1).to_numpy(zero_copy_only=False), np.int64)
+
+
+def _atoms(rows: Rows) -> tuple[list[str], Labels]:
+    """What the rows' groups are named by, each once, and for each row which: a colourway, a product, or an image."""
+    table = rows.table
+    folded = {name.replace("_", "").lower(): name for name in rows.catalogue}
+    colour = next((folded[name.lower()] for name in COLOUR_COLUMNS if name.lower() in folded), None)
+    agreeing = [folded[name.lower()] for name in AGREEING_COLUMNS if name.lower() in folded]
+    wanted = [rows.display_name, colour, *agreeing, "product_key", "sha256"]
+    columns = [table[name].to_pylist() if name else [None] * table.num_rows for name in wanted]
+    numbers: dict[str, int] = {}
+    found = np.empty(table.num_rows, np.int64)
+    for row, (name, own_colour, *agreed, product, sha256) in enumerate(zip(*columns, strict=True)):
+        stem = colourless(str(name), str(own_colour or "")) if name else ""
+        if stem:
+            atom = "\0".join(("colourway", stem, *(str(value) for value in agreed)))
+        else:
+            atom = f"product\0{product}" if product is not None else f"image\0{sha256}"
+        found[row] = numbers.setdefault(atom, len(numbers))
+    return list(numbers), found
+
+
+def colourless(name: str, colour: str) -> str:
+    """Return a display name without its words of colour, in lower case; empty where nothing else is left."""
+    own = {word.casefold() for word in words_of(colour)}
+    folded = (word.casefold() for word in words_of(name))
+    return " ".join(word for word in folded if word not in COLOURS and word not in own)
+
+
+# A share is therefore met about, not exactly: of n groups of like size the share p of a side has a standard deviation
+# of sqrt(p (1 - p) / n), in each stratum as in all. Exact shares are had for some stability: see `choose_sides`.
 
 #: Strata that are told of in the books of an export.
 MOST_STRATA = 200

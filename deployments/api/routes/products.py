@@ -29,8 +29,7 @@ from lookbook.deployments.api.queries import Query as Asked
 from lookbook.deployments.api.queries import count_values, find, make_query
 from lookbook.deployments.api.services import Services, Shared
 from lookbook.deployments.api.shown import json_answer, product_rows, wanted_columns
-from lookbook.tasks.exports.filter_text import read_conditions
-from lookbook.tasks.exports.filters import Filter, read_filter
+from lookbook.tasks.exports.filters import Filter, read_conditions, read_filter
 
 router = APIRouter(prefix="/datasets/{name}/products", tags=["products"])
 

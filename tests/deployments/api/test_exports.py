@@ -17,8 +17,8 @@ from lookbook.deployments.api.keys import create_key
 from lookbook.deployments.api.models_runs import Export
 from lookbook.deployments.api.runs import RunState
 from lookbook.tasks.exports.export import prepare
-from lookbook.tasks.exports.parameters import request_of
 from lookbook.tasks.exports.places import export_to_lake
+from lookbook.tasks.exports.request import request_of
 from tests.deployments.api.conftest import forget_keys
 from tests.support.api import Api, problem, running
 

@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lookbook.blocks.lake import FolderLake
-from lookbook.tasks.exports.archive import Archive
-from lookbook.tasks.exports.finished import require_finished
+from lookbook.tasks.exports.finished import Archive, require_finished
 from lookbook.tasks.exports.places import export_to_archive
 from tests.support.exports import prepared
 

@@ -10,9 +10,8 @@ import pytest
 from lookbook.blocks.errors import LookbookError, UsageError
 from lookbook.blocks.gcs import GcsLake
 from lookbook.blocks.lake import FolderLake
-from lookbook.tasks.exports.copy import copy_dataset
+from lookbook.tasks.exports.copy import LAKE_FOLDERS, BucketTarget, copy_dataset, open_target
 from lookbook.tasks.exports.places import export_to_lake
-from lookbook.tasks.exports.targets import LAKE_FOLDERS, BucketTarget, open_target
 from tests.support.exports import prepared
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import GcsServer, serving_gcs

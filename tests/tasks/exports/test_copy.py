@@ -14,8 +14,7 @@ import pytest
 from lookbook.blocks.errors import LookbookError, UsageError
 from lookbook.blocks.lake import FolderLake
 from lookbook.tasks.datasets.manifest import read_table, require_published
-from lookbook.tasks.exports.copy import copy_dataset
-from lookbook.tasks.exports.targets import FolderTarget
+from lookbook.tasks.exports.copy import FolderTarget, copy_dataset
 from lookbook.tasks.runs.progress import listening
 from tests.support.pipeline import photo, write_collection
 from tests.tasks.exports.conftest import IMAGES, publish

@@ -12,10 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 
-from lookbook.tasks.exports.draw_job import Job, ask, draw, processes
-from lookbook.tasks.exports.drawing import draw_copies
+from lookbook.tasks.exports.drawing import Job, Lots, ask, draw_copies, draw_image, part_of, processes
 from lookbook.tasks.exports.recipes import Crop, ExportRecipe, Resize, built_in
-from lookbook.tasks.exports.steps import Lots, part_of
 from lookbook.tasks.images.decode import Rejected
 from lookbook.tasks.images.recipe import Recipe
 from tests.support.pictures import encoded, natural, pixels, psnr
@@ -160,7 +158,7 @@ def test_without_lots_nothing_is_random_and_nothing_is_augmented() -> None:
 
 def test_the_process_draws_what_this_one_draws() -> None:
     job = Job(recipe=TRAIN, limits=LIMITS, seed=9)
-    assert ask(processes(), PNG, job, SHA256, 3, small=True) == draw(PNG, job, SHA256, 3, small=True)
+    assert ask(processes(), PNG, job, SHA256, 3, small=True) == draw_image(PNG, job, SHA256, 3, small=True)
     with pytest.raises(Rejected, match="not_an_image"):
         ask(processes(), b"<html>", job, SHA256, 1, small=False)
 

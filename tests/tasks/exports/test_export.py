@@ -15,10 +15,8 @@ from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.lake import FolderLake
 from lookbook.tasks.datasets.manifest import require_published
 from lookbook.tasks.exports import build as building
-from lookbook.tasks.exports import samples
-from lookbook.tasks.exports.build import Place
+from lookbook.tasks.exports.build import PackedFile, Place
 from lookbook.tasks.exports.export import build, count_rows
-from lookbook.tasks.exports.packing import PackedFile
 from lookbook.tasks.runs import progress
 from tests.support.exports import SPLIT, digests, exported, place_in, prepared
 from tests.support.pipeline import photo, row, write_collection
@@ -39,7 +37,7 @@ def test_the_same_request_gives_the_same_bytes(
     sample_lake: FolderLake, tmp_path: Path, request_: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     books = exported(sample_lake, tmp_path / "one", **request_)
-    monkeypatch.setattr(samples, "AHEAD", 1)  # in another order, and with other neighbours
+    monkeypatch.setattr(building, "AHEAD", 1)  # in another order, and with other neighbours
     monkeypatch.setenv("LOOKBOOK_THREADS", "1")
     exported(sample_lake, tmp_path / "other", **request_)
     assert digests(tmp_path / "one") == digests(tmp_path / "other")
@@ -91,13 +89,13 @@ class Killed(BaseException):
 def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The images that were read, by their keys."""
     read: list[str] = []
-    whole = samples.read_checked
+    whole = building.read_checked
 
     def noted(lake: FolderLake, key: str, sha256: str) -> bytes:
         read.append(key)
         return whole(lake, key, sha256)
 
-    monkeypatch.setattr(samples, "read_checked", noted)
+    monkeypatch.setattr(building, "read_checked", noted)
     return iter([read])
 
 

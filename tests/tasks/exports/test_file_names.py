@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lookbook.tasks.exports.file_names import LONGEST, ImageRow, balanced, file_name, names_by_hash, names_by_id
+from lookbook.tasks.exports.copy import LONGEST, ImageRow, balanced, file_name, names_by_hash, names_by_id
 
 KEYS = st.text(min_size=1, max_size=12).map(lambda text: text.strip("/") or "x")
 ROWS = st.lists(

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from lookbook.blocks.errors import UsageError
 from lookbook.tasks.exports.filter_columns import columns_of, fitted, matches
-from lookbook.tasks.exports.filter_text import read_condition, read_conditions
 from lookbook.tasks.exports.filters import (
     MOST_CONDITIONS,
     MOST_LEVELS,
@@ -24,6 +23,8 @@ from lookbook.tasks.exports.filters import (
     as_document,
     canonical,
     filter_json_schema,
+    read_condition,
+    read_conditions,
     read_filter,
 )
 

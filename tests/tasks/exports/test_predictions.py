@@ -16,8 +16,7 @@ from lookbook.blocks.errors import LookbookError, UsageError
 from lookbook.blocks.lake import FolderLake
 from lookbook.tasks.exports import predictions
 from lookbook.tasks.exports.export import count_rows
-from lookbook.tasks.exports.models import Model, load_model
-from lookbook.tasks.exports.predictions import folder_of, predict, read_predictions
+from lookbook.tasks.exports.predictions import Model, folder_of, load_model, predict, read_predictions
 from lookbook.tasks.exports.request import ExportRequest, read_request
 from tests.support.exports import digests, exported, prepared
 from tests.support.onnx_models import LABELS, write_model

@@ -10,11 +10,10 @@ import pytest
 from lookbook.blocks.errors import UsageError
 from lookbook.blocks.lake import FolderLake
 from lookbook.tasks.datasets.manifest import require_published
+from lookbook.tasks.exports.plan import NAME, Resolved, find_snapshot, resolve, select
 from lookbook.tasks.exports.recipes import built_in
 from lookbook.tasks.exports.request import read_request
-from lookbook.tasks.exports.resolve import Resolved, find_snapshot, resolve
 from lookbook.tasks.exports.rows import read_rows
-from lookbook.tasks.exports.select import NAME, select
 
 
 def resolved(lake: FolderLake, **values: Any) -> Resolved:

@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lookbook.blocks.errors import UsageError
-from lookbook.tasks.exports.groups import colourless, find_groups
+from lookbook.tasks.exports.request import read_shares
 from lookbook.tasks.exports.rows import Rows
-from lookbook.tasks.exports.shares import read_shares
-from lookbook.tasks.exports.splits import choose_sides, position, stratum_counts
+from lookbook.tasks.exports.splits import choose_sides, colourless, find_groups, position, stratum_counts
 from tests.support.export_rows import image, product, rows_of
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}

@@ -13,8 +13,7 @@ import dlt.destinations  # noqa: F401 - taken up before the clock starts, as by 
 from benchmarks.feed_rows import BASE, files
 from benchmarks.peers import clock
 from lookbook.blocks.workspace import local_workspace
-from lookbook.tasks.tables.batches import stage_batch
-from lookbook.tasks.tables.context import Context, Staged
+from lookbook.tasks.tables.context import Context, Staged, stage_batch
 from lookbook.tasks.tables.load import load
 from lookbook.tasks.tables.load.duckdb_tables import DuckDBTables
 from lookbook.tasks.tables.load.postgres_tables import PostgresTables

@@ -16,7 +16,7 @@ from benchmarks.processes import say
 from lookbook.blocks.workspace import Workspace, local_workspace
 from lookbook.tasks.tables.context import Context, Staged
 from lookbook.tasks.tables.graph import GraphResult, build
-from lookbook.tasks.tables.graph.terms import Terms
+from lookbook.tasks.tables.graph.entities import Terms
 from lookbook.tasks.tables.spec.pipeline import Pipeline
 from lookbook.tasks.tables.staging import StageWriter
 

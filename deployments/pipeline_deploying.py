@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from lookbook.blocks.settings import read_settings
 from lookbook.deployments.applying import Wanted, apply, by_name, remove
 from lookbook.tasks.tables.orchestrations import orchestrate_file, read_orchestrations
+from lookbook.tasks.tables.planning import ANCHOR
 from lookbook.tasks.tables.spec.problems import SpecError
 from lookbook.tasks.tables.spec.reading import read_spec, specs
-from lookbook.tasks.tables.ticks import ANCHOR
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
     from lookbook.deployments.deploying import Deployed
-    from lookbook.tasks.tables.spec.orchestration import Orchestration
-    from lookbook.tasks.tables.spec.pipeline import Pipeline
-    from lookbook.tasks.tables.spec.schedules import Schedule
+    from lookbook.tasks.tables.spec.pipeline import Orchestration, Pipeline, Schedule
 
 POOL = "lookbook"
 #: The flows whose deployments specs make; prefect.yaml names none of them.

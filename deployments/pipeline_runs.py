@@ -21,7 +21,7 @@ def run(
     name: str, date: str | None, params: Sequence[str], workspace: str, *, again: bool, debug: bool
 ) -> dict[str, Any]:
     """Run a pipeline in this process; returns its summary."""
-    from lookbook.tasks.tables.ticks import read_date
+    from lookbook.tasks.tables.planning import read_date
 
     spec = read_named(name)
     given = read_date(date, spec.schedule) if date is not None else None
@@ -43,8 +43,7 @@ def backfill(
     """
     from lookbook.blocks.workspace import load_workspace
     from lookbook.tasks.tables.ledger import done_dates, params_digest
-    from lookbook.tasks.tables.planning import merged_params
-    from lookbook.tasks.tables.ticks import span, ticks
+    from lookbook.tasks.tables.planning import merged_params, span, ticks
 
     spec = read_named(name)
     first, last = span(*dates, spec.schedule)
@@ -77,9 +76,9 @@ def _stopped(name: str, tick: datetime, done: int, wanted: int, error: Exception
 
 def import_table(parameters: dict[str, Any], date: str | None, *, debug: bool) -> dict[str, Any]:
     """Run the flow `import-table` in this process; returns its summary. A path is made absolute."""
-    from lookbook.tasks.tables.importing import import_pipeline
-    from lookbook.tasks.tables.spec.orchestration import ImportSettings
-    from lookbook.tasks.tables.ticks import read_date
+    from lookbook.tasks.tables.orchestrations import import_pipeline
+    from lookbook.tasks.tables.planning import read_date
+    from lookbook.tasks.tables.spec.pipeline import ImportSettings
 
     source = _absolute(parameters["source"])
     given = {name: value for name, value in parameters.items() if name in ImportSettings.model_fields}
@@ -105,7 +104,7 @@ def _absolute(source: str) -> str:
 def orchestrate(name: str, date: str | None, workspace: str, *, debug: bool) -> dict[str, Any]:
     """Run an orchestration in this process; returns the outcome of each step."""
     from lookbook.tasks.tables.orchestrations import find_orchestration
-    from lookbook.tasks.tables.ticks import read_date
+    from lookbook.tasks.tables.planning import read_date
 
     spec = find_orchestration(read_settings().pipelines, name)
     given = read_date(date, spec.schedule) if date is not None else None
@@ -122,7 +121,7 @@ def read_params(given: Sequence[str], spec: Pipeline) -> dict[str, Any]:
     Raises:
         UsageError: one has no ``=``, or its value is no YAML.
     """
-    from lookbook.tasks.tables.spec.yaml_text import YamlProblemError, read_yaml
+    from lookbook.tasks.tables.spec.problems import YamlProblemError, read_yaml
 
     found: dict[str, Any] = {}
     for one in given:

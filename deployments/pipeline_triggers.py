@@ -11,13 +11,13 @@ from lookbook.deployments import automations
 from lookbook.deployments.applying import Wanted, apply, read, remove
 from lookbook.deployments.automation_rules import Rule, started_by
 from lookbook.tasks.runs.announcements import FILES_ARRIVED, TABLE_LOADED
-from lookbook.tasks.tables.ticks import ANCHOR
+from lookbook.tasks.tables.planning import ANCHOR
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
     from lookbook.deployments.deploying import Deployed
-    from lookbook.tasks.tables.spec.schedules import Trigger
+    from lookbook.tasks.tables.spec.pipeline import Trigger
 
 #: Seconds between looks at the files that a spec waits for.
 LOOK = 60

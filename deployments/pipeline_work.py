@@ -14,8 +14,7 @@ from lookbook.deployments import prefect_environment, progress
 
 if TYPE_CHECKING:
     from lookbook.deployments.deploying import Deployed
-    from lookbook.tasks.tables.spec.pipeline import Pipeline
-    from lookbook.tasks.tables.spec.schedules import Schedule, Trigger
+    from lookbook.tasks.tables.spec.pipeline import Pipeline, Schedule, Trigger
 
 EDITORS = "schema.json"
 
@@ -134,7 +133,7 @@ def replay(workspace: str, name: str) -> list[dict[str, Any]]:
     from lookbook.tasks.runs.lease import lease
     from lookbook.tasks.tables.load import replay as take_up
     from lookbook.tasks.tables.planning import logical_date
-    from lookbook.tasks.tables.results import replay_context, replayed
+    from lookbook.tasks.tables.steps import replay_context, replayed
 
     spec, folder = read_named(name), read_settings().pipelines
     place = load_workspace(workspace)
@@ -147,8 +146,8 @@ def replay(workspace: str, name: str) -> list[dict[str, Any]]:
 
 def schema() -> str:
     """Return the JSON Schema of specs."""
-    from lookbook.tasks.tables.spec.json_schema import schema_text
     from lookbook.tasks.tables.spec.pipeline import Pipeline as Model
+    from lookbook.tasks.tables.spec.reading import schema_text
 
     return schema_text(Model, "A pipeline of Lookbook")
 
@@ -156,8 +155,8 @@ def schema() -> str:
 def write_schemas() -> list[Path]:
     """Write the JSON Schemas beside the files that they are for."""
     from lookbook.tasks.tables.orchestrations import orchestrate_file
-    from lookbook.tasks.tables.spec.json_schema import schema_text
-    from lookbook.tasks.tables.spec.orchestration import Orchestrations
+    from lookbook.tasks.tables.spec.pipeline import Orchestrations
+    from lookbook.tasks.tables.spec.reading import schema_text
 
     folder = read_settings().pipelines
     texts = {

@@ -21,7 +21,7 @@ def tables(*, workspace: WorkspaceName = "local", json: Json = False, debug: Deb
     from lookbook.deployments.output import print_json, print_rows
 
     place = _workspace(workspace, debug)
-    from lookbook.tasks.tables.catalogue_listing import list_tables
+    from lookbook.tasks.tables.catalogue import list_tables
 
     rows = list_tables(place)
     if json:
@@ -39,7 +39,7 @@ def describe(
     from lookbook.deployments.output import print_json
 
     place = _workspace(workspace, debug)
-    from lookbook.tasks.tables.describing import describe as look_up
+    from lookbook.tasks.tables.catalogue import describe as look_up
 
     found = look_up(place, table)
     print_json(found) if json else _print(found)

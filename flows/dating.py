@@ -11,7 +11,7 @@ from prefect.context import FlowRunContext
 from lookbook.blocks.registry import Registry
 from lookbook.tasks.tables.ledger import date_of_run
 from lookbook.tasks.tables.planning import logical_date
-from lookbook.tasks.tables.spec.schedules import Schedule
+from lookbook.tasks.tables.spec.pipeline import Schedule
 
 
 def is_scheduled() -> bool:

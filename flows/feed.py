@@ -25,10 +25,9 @@ from lookbook.tasks.runs.lease import lease
 from lookbook.tasks.tables import ledger
 from lookbook.tasks.tables.context import Context
 from lookbook.tasks.tables.planning import merged_params
-from lookbook.tasks.tables.report import Report
-from lookbook.tasks.tables.results import closing_writes, entries, states_of
-from lookbook.tasks.tables.spec.files import read_config
 from lookbook.tasks.tables.spec.pipeline import Pipeline
+from lookbook.tasks.tables.spec.problems import read_config
+from lookbook.tasks.tables.steps import Report, closing_writes, entries, states_of
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,8 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from lookbook.flows.retrying import is_worth_another_try
 from lookbook.tasks.tables.context import Context
-from lookbook.tasks.tables.order import Order
-from lookbook.tasks.tables.report import Outcome, Report
-from lookbook.tasks.tables.results import outcome_of
-from lookbook.tasks.tables.steps import run_step
+from lookbook.tasks.tables.planning import Order
+from lookbook.tasks.tables.steps import Outcome, Report, outcome_of, run_step
 
 #: Tasks of one run that are under way at the same time.
 AT_ONCE = 4

@@ -12,9 +12,9 @@ from prefect.client.schemas.objects import State
 from lookbook.flows.feed import Feed, run_feed
 from lookbook.flows.feed_endings import end_feed
 from lookbook.tasks.runs.parameters import RejectLimit, WorkspaceName, described
-from lookbook.tasks.tables.importing import import_date, import_pipeline
-from lookbook.tasks.tables.spec.orchestration import ImportSettings
-from lookbook.tasks.tables.spec.sources import DecimalSign, FileFormat
+from lookbook.tasks.tables.orchestrations import import_date, import_pipeline
+from lookbook.tasks.tables.spec.pipeline import ImportSettings
+from lookbook.tasks.tables.spec.tasks import DecimalSign, FileFormat
 from lookbook.tasks.tables.spec.values import Target, TaskName, WriteDisposition
 
 TableSource = Annotated[

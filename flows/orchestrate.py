@@ -22,7 +22,7 @@ from lookbook.tasks.runs.lease import lease
 from lookbook.tasks.runs.parameters import LogicalDate, WorkspaceName, described
 from lookbook.tasks.tables import ledger
 from lookbook.tasks.tables.orchestrations import find_orchestration
-from lookbook.tasks.tables.spec.orchestration import GraphStep, ImportStep, IngestStep, OrchestrationStep, PipelineStep
+from lookbook.tasks.tables.spec.pipeline import GraphStep, ImportStep, IngestStep, OrchestrationStep, PipelineStep
 
 OrchestrationName = Annotated[
     str,

@@ -9,10 +9,10 @@ from pathlib import Path
 from lookbook.blocks.errors import UsageError
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets.watching import NOTHING
-from lookbook.tasks.tables.extract.places import find_files
+from lookbook.tasks.tables.extract.file_sources import find_files
 from lookbook.tasks.tables.orchestrations import find_orchestration
 from lookbook.tasks.tables.spec.reading import find_spec, read_spec
-from lookbook.tasks.tables.spec.templates import render
+from lookbook.tasks.tables.spec.values import render
 
 
 def waited_for(pipelines: Path, starts: str) -> tuple[Path, str]:

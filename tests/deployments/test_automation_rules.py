@@ -17,7 +17,7 @@ from lookbook.deployments import automations, pipeline_triggers
 from lookbook.deployments.automation_rules import rules
 from lookbook.deployments.deploying import Deployed
 from lookbook.tasks.runs.announcements import TABLE_LOADED
-from lookbook.tasks.tables.spec.schedules import Trigger
+from lookbook.tasks.tables.spec.pipeline import Trigger
 
 SILENCE = timedelta(minutes=5)
 DEPLOYMENTS = {"ingest/local": uuid.UUID(int=1), "verify/local": uuid.UUID(int=2)}

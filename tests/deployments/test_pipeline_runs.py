@@ -15,8 +15,7 @@ from lookbook.blocks.errors import UsageError
 from lookbook.blocks.workspace import Workspace
 from lookbook.deployments import pipeline_runs
 from lookbook.deployments.pipeline_runs import _absolute, read_params
-from lookbook.tasks.tables.spec.pipeline import Pipeline
-from lookbook.tasks.tables.spec.schedules import Schedule
+from lookbook.tasks.tables.spec.pipeline import Pipeline, Schedule
 
 SPEC = Pipeline.model_validate(
     {

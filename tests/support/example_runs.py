@@ -12,13 +12,11 @@ from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.runs.catalogue import register
 from lookbook.tasks.tables import ledger
 from lookbook.tasks.tables.context import Context
-from lookbook.tasks.tables.order import Order
+from lookbook.tasks.tables.planning import Order
 from lookbook.tasks.tables.query import query
-from lookbook.tasks.tables.report import Report
-from lookbook.tasks.tables.results import closing_writes, entries, outcome_of, states_of
-from lookbook.tasks.tables.spec.files import read_config
+from lookbook.tasks.tables.spec.problems import read_config
 from lookbook.tasks.tables.spec.reading import find_spec, read_spec
-from lookbook.tasks.tables.steps import run_step
+from lookbook.tasks.tables.steps import Report, closing_writes, entries, outcome_of, run_step, states_of
 
 SHIPPED = Path(__file__).parents[2] / "deployments" / "pipelines"
 

@@ -13,8 +13,7 @@ import pyarrow as pa
 from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.blocks.registry import Registry, feeds_schema
 from lookbook.blocks.workspace import Workspace
-from lookbook.tasks.tables.batches import stage_batch
-from lookbook.tasks.tables.context import Context, Staged
+from lookbook.tasks.tables.context import Context, Staged, stage_batch
 from lookbook.tasks.tables.load import LoadResult, load
 from lookbook.tasks.tables.spec.pipeline import Pipeline
 from lookbook.tasks.tables.staging import INPUT, LINE, REJECT_SCHEMA, Stage, StageWriter, stage_folder

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lookbook.blocks.lake import Lake
-from lookbook.tasks.tables.lake_manifest import require_table
-from lookbook.tasks.tables.lake_views import relation
+from lookbook.tasks.tables.lake.files import relation
+from lookbook.tasks.tables.lake.manifest import require_table
 from lookbook.tasks.tables.load.job import LOAD_ID, LOADED_AT, TAG_COLUMNS, LoadJob
-from lookbook.tasks.tables.spec.loading import LoadSettings
+from lookbook.tasks.tables.spec.tasks import LoadSettings
 
 ARROW = {
     "BIGINT": pa.int64(),

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lookbook.blocks.errors import LookbookError
-from lookbook.tasks.tables.batches import incremental_of, is_stateful, stage_batch
-from lookbook.tasks.tables.context import Context, Staged
+from lookbook.tasks.tables.context import Context, Staged, incremental_of, is_stateful, stage_batch
 from lookbook.tasks.tables.extract.cursor import Cursor
 from lookbook.tasks.tables.extract.file_sources import read_files, read_objects
-from lookbook.tasks.tables.extract.inputs import commit_inputs, taken_inputs
 from lookbook.tasks.tables.extract.pieces import Notes, Piece, TakenInput
-from lookbook.tasks.tables.extract.stage_rows import Plan, stage_pieces, staged_before
-from lookbook.tasks.tables.spec.sources import FileSource, HttpSource, ObjectsSource
-from lookbook.tasks.tables.spec.tasks import ExtractTask
+from lookbook.tasks.tables.extract.stage_rows import Plan, commit_inputs, stage_pieces, staged_before, taken_inputs
+from lookbook.tasks.tables.spec.tasks import ExtractTask, FileSource, HttpSource, ObjectsSource
 
 __all__ = ["TakenInput", "commit_inputs", "extract", "extract_plan", "taken_inputs"]
 

@@ -11,9 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lookbook.tasks.tables.extract.arrays import text_of, to_array
-from lookbook.tasks.tables.extract.json_values import SEPARATOR
-from lookbook.tasks.tables.extract.pieces import Piece, UnreadableError, located
+from lookbook.tasks.tables.extract.pieces import SEPARATOR, Piece, UnreadableError, located, text_of, to_array
 
 #: Rows that are read at a time, and bytes.
 ROWS, BUFFER = 32_768, 2**20

@@ -1,20 +1,364 @@
-"""Reading CSV and TSV: every value as text, exactly as it stands; what is no record becomes a reject with its line."""
+"""Reading CSV: records found in blocks of text, their columns, and rows that do not fit."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
+from numpy.typing import NDArray
 
 from lookbook.blocks.errors import LookbookError
-from lookbook.tasks.tables.extract.csv_blocks import Records, Splitter, in_order, whole_lines
-from lookbook.tasks.tables.extract.csv_records import UNFINISHED, Record, record_at, value_of
-from lookbook.tasks.tables.extract.pieces import MAX_RECORD, Piece, UnreadableError, located, unique_names
-from lookbook.tasks.tables.extract.text import Readable, utf8_blocks
-from lookbook.tasks.tables.spec.sources import Delimited
+from lookbook.tasks.tables.extract.pieces import (
+    MAX_RECORD,
+    Piece,
+    Reject,
+    UnreadableError,
+    located,
+    shortened,
+    unique_names,
+)
+from lookbook.tasks.tables.extract.text import Readable, shown_bytes, utf8_blocks
+from lookbook.tasks.tables.spec.tasks import Delimited
+
+Array: TypeAlias = NDArray[Any]
+_NEWLINE, _RETURN, _QUOTE = b'\n\r"'
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The lines of some data.
+
+    Attributes:
+        starts: where each begins.
+        ends: where its text ends: before the line's end.
+        fields: how many it has, if it is a record of its own.
+        special: it has quotes that are not well-formed within the line, or a carriage return in its midst.
+        damaged: it is no UTF-8.
+    """
+
+    starts: Array
+    ends: Array
+    fields: Array
+    special: Array
+    damaged: Array
+
+
+def scan(data: bytes, delimiter: bytes) -> Lines:
+    """Look at data that end with a line's end."""
+    signs = np.frombuffer(data, np.uint8)
+    newlines = np.flatnonzero(signs == _NEWLINE)
+    starts = np.concatenate([[0], newlines[:-1] + 1])
+    returns = (newlines > starts) & (signs[newlines - 1] == _RETURN)
+    ends = newlines - returns
+    delimiters = np.flatnonzero(signs == delimiter[0])
+    special = np.zeros(len(starts), bool)
+    if b'"' in data:
+        quotes = np.flatnonzero(signs == _QUOTE)
+        first = np.searchsorted(quotes, starts)
+        special |= _badly_quoted(signs, quotes, first, starts, ends, delimiter)
+        delimiters = delimiters[~_quoted(delimiters, quotes, first, starts)]
+    lines_of_delimiters = np.searchsorted(starts, delimiters, "right") - 1
+    fields = np.bincount(lines_of_delimiters, minlength=len(starts)) + 1
+    if data.count(b"\r") != int(returns.sum()):
+        inner = np.flatnonzero(signs == _RETURN)
+        inner = inner[signs[inner + 1] != _NEWLINE]
+        special[np.searchsorted(starts, inner, "right") - 1] = True
+    return Lines(starts, ends, fields, special, _damaged(data, signs, starts))
+
+
+def _badly_quoted(signs: Array, quotes: Array, first: Array, starts: Array, ends: Array, delimiter: bytes) -> Array:
+    """Lines whose quotes are not all where a field begins or ends, in pairs.
+
+    Args:
+        signs: the data.
+        quotes: places of all quotes.
+        first: for each line, the number of its first quote.
+        starts: of lines.
+        ends: of lines.
+        delimiter: between fields.
+    """
+    lines = np.searchsorted(starts, quotes, "right") - 1
+    opening = (np.arange(len(quotes)) - first[lines]) % 2 == 0
+    before, after = signs[np.maximum(quotes - 1, 0)], signs[quotes + 1]
+    # A doubled quote closes its field and opens it again.
+    opens_well = (quotes == starts[lines]) | (before == delimiter[0]) | (before == _QUOTE)
+    closes_well = (quotes + 1 == ends[lines]) | (after == delimiter[0]) | (after == _QUOTE)
+    bad = np.where(opening, ~opens_well, ~closes_well)
+    special = np.zeros(len(starts), bool)
+    special[lines[bad]] = True
+    special[np.diff(np.concatenate([first, [len(quotes)]])) % 2 == 1] = True
+    return special
+
+
+def _quoted(places: Array, quotes: Array, first: Array, starts: Array) -> Array:
+    """Return whether an odd number of quotes stands before each place in its line."""
+    lines = np.searchsorted(starts, places, "right") - 1
+    inside: Array = (np.searchsorted(quotes, places) - first[lines]) % 2 == 1
+    return inside
+
+
+def _damaged(data: bytes, signs: Array, starts: Array) -> Array:
+    damaged = np.zeros(len(starts), bool)
+    if data.isascii() or _is_utf8(data):
+        return damaged
+    borders = [*starts.tolist(), len(data)]
+    high = np.flatnonzero(signs >= 128)  # noqa: PLR2004 - what is no ASCII
+    for line in np.unique(np.searchsorted(starts, high, "right") - 1).tolist():
+        damaged[line] = not _is_utf8(data[borders[line] : borders[line + 1]])
+    return damaged
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+#: A quote that opens a field and is not closed as RFC 4180 says; a record that goes on behind what was read.
+BROKEN, UNFINISHED = "broken", "unfinished"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record.
+
+    Attributes:
+        fields: as they stand between the delimiters, quotes included.
+        end: where the next one begins.
+    """
+
+    fields: Sequence[bytes]
+    end: int
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """What fields look like with a delimiter."""
+
+    quoted: re.Pattern[bytes]
+    unclosed: re.Pattern[bytes]
+    plain: re.Pattern[bytes]
+
+
+@lru_cache
+def patterns(delimiter: bytes) -> Patterns:
+    """Return the patterns of fields. Possessive repeats: a field is looked through once, whatever quotes are in it."""
+    stop = re.escape(delimiter)
+    return Patterns(
+        re.compile(rb'"[^"]*+(?:""[^"]*+)*+"(?=%b|\r?\n)' % stop),
+        re.compile(rb'"[^"]*+(?:""[^"]*+)*+'),
+        re.compile(rb"[^%b\n]*" % stop),
+    )
+
+
+def record_at(data: bytes, start: int, delimiter: bytes, *, final: bool) -> Record | str:
+    """Return the record that starts at `start` of the data, which end with a line's end if they are final.
+
+    A quote within a field that does not start with one is text, as pandas, Arrow and Python's csv take it.
+
+    Returns:
+        The record; `BROKEN`: a field starts with a quote and is not well-formed; `UNFINISHED`: more data tell.
+    """
+    known = patterns(delimiter)
+    fields: list[bytes] = []
+    position = start
+    while True:
+        if data.startswith(b'"', position):
+            match = known.quoted.match(data, position)
+            if match is None:
+                return _why(data, start, position, known, final=final)
+            field, position = match[0], match.end()
+        else:
+            match = known.plain.match(data, position)
+            assert match is not None  # noqa: S101 - it matches nothing at all, too
+            field, position = match[0], match.end()
+            if position == len(data):
+                return UNFINISHED
+            if data.startswith(b"\n", position):
+                field = field.removesuffix(b"\r")
+        fields.append(field)
+        if data.startswith(delimiter, position):
+            position += 1
+            continue
+        return Record(fields, data.index(b"\n", position) + 1)
+
+
+def _why(data: bytes, start: int, position: int, known: Patterns, *, final: bool) -> str:
+    """Return whether a quoted field that does not match is broken, or may end behind the data."""
+    if final or len(data) - start > MAX_RECORD:
+        return BROKEN
+    match = known.unclosed.match(data, position)
+    assert match is not None  # noqa: S101 - it starts with a quote
+    # Behind the closing quote come a delimiter, a line's end of two bytes, or another quote.
+    return UNFINISHED if match.end() + 3 > len(data) else BROKEN
+
+
+def value_of(field: bytes) -> bytes:
+    """Return what a field says: without its quotes."""
+    return field[1:-1].replace(b'""', b'"') if field.startswith(b'"') else field
+
+
+def requoted(fields: Sequence[bytes], delimiter: bytes) -> bytes:
+    """Return a record as a reader of plain RFC 4180 takes it: fields with a carriage return or a quote get quotes."""
+    return delimiter.join(map(_requoted, fields)) + b"\n"
+
+
+def _requoted(field: bytes) -> bytes:
+    if field.startswith(b'"') or not (b"\r" in field or b'"' in field):
+        return field
+    return b'"' + field.replace(b'"', b'""') + b'"'
+
+
+#: Rules with why they hold.
+BAD_ENCODING = ("bad_encoding", "bytes that the encoding has no character for")
+BROKEN_QUOTES = ("broken_quotes", "a field starts with a quote that is not closed where a field ends")
+
+
+@dataclass
+class Records:
+    """Records of a block.
+
+    Attributes:
+        parts: their text, each with the number of its first line in the block, in plain RFC 4180.
+        lines: for each record, the line that it starts on.
+        rejects: what is no record of the right width.
+        rest: where in the data the records of the next block begin.
+    """
+
+    parts: list[tuple[int, bytes]] = field(default_factory=list)
+    lines: list[Array] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    rest: int = 0
+
+
+class Splitter:
+    """Splits the data of one file into records.
+
+    Args:
+        address: of the file.
+        delimiter: one ASCII character.
+        width: fields of a record.
+        line: number of the first line that it gets.
+    """
+
+    def __init__(self, address: str, delimiter: bytes, width: int, line: int) -> None:
+        self._address, self._delimiter, self._width, self._line = address, delimiter, width, line
+
+    def split(self, data: bytes, *, final: bool) -> Records:
+        """Return the records of data that end with a line's end; but for the last, one may go on behind it."""
+        found = Records(rest=len(data))
+        if not data:
+            return found
+        lines = scan(data, self._delimiter)
+        swallowed, stop = self._special(data, lines, found, final=final)
+        found.rest = int(lines.starts[stop]) if stop < len(lines.starts) else len(data)
+        kept = (lines.ends > lines.starts) & ~swallowed
+        kept[stop:] = False
+        fits = kept & ~lines.damaged & (lines.fields == self._width)
+        self._take(data, lines, fits, found)
+        for number in np.flatnonzero(kept & ~fits).tolist():
+            raw = data[int(lines.starts[number]) : int(lines.ends[number])]
+            why = BAD_ENCODING if lines.damaged[number] else self._ragged(int(lines.fields[number]))
+            found.rejects.append(self._reject(raw, number, *why))
+        self._line += stop
+        return found
+
+    def _special(self, data: bytes, lines: Lines, found: Records, *, final: bool) -> tuple[Array, int]:
+        """Read the records that start on a special line.
+
+        Returns:
+            For each line, whether it was read here, and the number of lines that are to be read at all.
+        """
+        swallowed = np.zeros(len(lines.starts), bool)
+        behind = 0
+        for number in np.flatnonzero(lines.special).tolist():
+            if number < behind:
+                continue
+            start = int(lines.starts[number])
+            record = record_at(data, start, self._delimiter, final=final)
+            if record == UNFINISHED:
+                return swallowed, number
+            behind = number + 1
+            if isinstance(record, Record):
+                behind += data.count(b"\n", start, record.end - 1)
+                self._take_one(data[start : record.end], record, number, found)
+            else:
+                raw = data[start : int(lines.ends[number])]
+                why = BAD_ENCODING if lines.damaged[number] else BROKEN_QUOTES
+                found.rejects.append(self._reject(raw, number, *why))
+            swallowed[number:behind] = True
+        return swallowed, len(lines.starts)
+
+    def _take(self, data: bytes, lines: Lines, fits: Array, found: Records) -> None:
+        """Take lines that are records, in runs."""
+        numbers = np.flatnonzero(fits)
+        if not len(numbers):
+            return
+        found.lines.append(numbers + self._line)
+        breaks = np.flatnonzero(np.diff(numbers) > 1)
+        firsts = numbers[np.concatenate([[0], breaks + 1])].tolist()
+        lasts = numbers[np.concatenate([breaks, [len(numbers) - 1]])].tolist()
+        borders = [*lines.starts.tolist(), len(data)] if len(firsts) > 1 else None
+        for first, last in zip(firsts, lasts, strict=True):
+            if borders is not None:
+                begin, end = borders[first], borders[last + 1]
+            else:
+                begin = int(lines.starts[first])
+                end = int(lines.starts[last + 1]) if last + 1 < len(lines.starts) else len(data)
+            found.parts.append((first, data[begin:end]))
+
+    def _take_one(self, raw: bytes, record: Record, number: int, found: Records) -> None:
+        text = requoted(record.fields, self._delimiter)
+        try:
+            text.decode()
+        except UnicodeDecodeError:
+            found.rejects.append(self._reject(raw, number, *BAD_ENCODING))
+            return
+        if len(record.fields) != self._width:
+            found.rejects.append(self._reject(raw, number, *self._ragged(len(record.fields))))
+            return
+        found.parts.append((number, text))
+        found.lines.append(np.array([number + self._line]))
+
+    def _ragged(self, fields: int) -> tuple[str, str]:
+        return "ragged_row", f"{fields} fields where the header has {self._width}"
+
+    def _reject(self, raw: bytes, number: int, rule: str, why: str) -> Reject:
+        text = shortened(shown_bytes(raw.rstrip(b"\r\n")))
+        return Reject(rule, why, text, self._address, number + self._line)
+
+    def too_long(self, raw: bytes) -> Reject:
+        """Return a reject of a line whose end is out of reach, which counts as a line."""
+        why = f"a line of more than {MAX_RECORD} bytes, of which the first are kept"
+        reject = Reject("too_long", why, shortened(shown_bytes(raw[:MAX_RECORD])), self._address, self._line)
+        self._line += 1
+        return reject
+
+
+def whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the blocks with line feeds where a file knows carriage returns only."""
+    first = next(blocks, b"")
+    while first.endswith(b"\r") and (more := next(blocks, b"")):  # half of a line's end tells nothing
+        first += more
+    lone = b"\r" in first and b"\n" not in first
+    if first:
+        yield first.replace(b"\r", b"\n") if lone else first
+    for block in blocks:
+        yield block.replace(b"\r", b"\n") if lone else block
+
+
+def in_order(parts: Sequence[tuple[int, bytes]]) -> bytes:
+    """Return the text of records in the order of their lines."""
+    return b"".join(text for _, text in sorted(parts))
+
 
 #: What separates fields where nothing else is said, and how many lines are asked.
 DELIMITERS, ASKED_LINES = ",;\t|", 20

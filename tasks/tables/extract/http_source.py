@@ -1,25 +1,425 @@
-"""A file behind an address as a source."""
+"""A file behind an address as a source: public addresses only, resumed where the connection broke, within a size."""
 
 from __future__ import annotations
 
+import contextvars
+import errno
 import hashlib
+import ipaddress
+import logging
+import re
+import socket
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx
 
-from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.errors import LookbookError, TransientError
 from lookbook.tasks.datasets.sources.downloading import Patience
 from lookbook.tasks.tables.context import Context
-from lookbook.tasks.tables.extract.files import Reading, read_file
-from lookbook.tasks.tables.extract.http_answers import shown
-from lookbook.tasks.tables.extract.http_fetch import Asked, Fetched, fetch
-from lookbook.tasks.tables.extract.kinds import kind_of_media_type, kind_of_name
+from lookbook.tasks.tables.extract.files import Reading, kind_of_media_type, kind_of_name, read_file
 from lookbook.tasks.tables.extract.pieces import Notes, Piece, UnreadableError
-from lookbook.tasks.tables.spec.sources import HttpSource
-from lookbook.tasks.tables.spec.templates import render
+from lookbook.tasks.tables.spec.tasks import HttpSource
+from lookbook.tasks.tables.spec.values import render
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+#: IPv6 addresses of public translators: each ends with the IPv4 address that is meant (RFC 6052).
+_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
+#: What `ipaddress` takes for public and is not: site-local addresses (RFC 3879), relays of 6to4 (RFC 7526), and
+#: addresses for documentation (RFC 9637).
+_SPECIAL = [ipaddress.ip_network(each) for each in ("fec0::/10", "192.88.99.0/24", "3fff::/20")]
+
+
+def is_public(address: Address) -> bool:
+    """Return whether this is a public address: none of a private network, of this machine, of a group."""
+    return all(
+        each.is_global
+        and not (each.is_multicast or each.is_reserved)
+        and not any(each in network for network in _SPECIAL)
+        for each in _meant(address)
+    )
+
+
+def _meant(address: Address) -> Iterator[Address]:
+    """Yield the address, and those that it stands for."""
+    if isinstance(address, ipaddress.IPv4Address):
+        yield address
+        return
+    if address.ipv4_mapped is not None or address in _TRANSLATED:
+        yield ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        return
+    yield address
+    if address.sixtofour is not None:
+        yield address.sixtofour
+    if address.teredo is not None:
+        yield from address.teredo
+
+
+def resolve(host: str, port: int) -> list[Address]:
+    """Return the addresses of a host, all of them public.
+
+    Raises:
+        LookbookError: one of them is not.
+        TransientError: it has none, at the moment.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise TransientError(f"{host}: its address cannot be found ({type(error).__name__})") from error
+    except UnicodeError as error:
+        raise LookbookError(f"{host!r} is no name of a host.", "Correct the address.") from error
+    addresses = [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
+    for address in addresses:
+        if not is_public(address):
+            raise LookbookError(
+                f"{host} has the address {address}, which is not public.",
+                "If it is meant to be asked, say allow_private: true in the source.",
+            )
+    return list(dict.fromkeys(addresses))
+
+
+class PublicTransport(httpx.BaseTransport):
+    """Connects to the address that was checked, so that a name which resolves otherwise a moment later is no way in."""
+
+    def __init__(self) -> None:
+        self._transport = httpx.HTTPTransport()  # a client with a transport of its own asks no proxy
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """See `httpx.BaseTransport`. Host header and certificate stay those of the name."""
+        host = request.url.host
+        port = request.url.port or (443 if request.url.scheme == "https" else 80)
+        addresses = resolve(host, port)
+        for number, address in enumerate(addresses, 1):
+            try:
+                return self._transport.handle_request(_to(request, address, host))
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                if number == len(addresses):
+                    raise
+        raise TransientError(f"{host}: it has no address")
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._transport.close()
+
+
+def _to(request: httpx.Request, address: Address, host: str) -> httpx.Request:
+    return httpx.Request(
+        request.method,
+        request.url.copy_with(host=str(address)),
+        headers=request.headers,
+        stream=request.stream,
+        extensions={**request.extensions, "sni_hostname": host},
+    )
+
+
+NOT_MODIFIED, PARTIAL, BAD_RANGE = 304, 206, 416
+#: Too many requests, a request that took too long, and server errors: worth another try.
+_PASSING = frozenset([408, 425, 429, 500, 502, 503, 504])
+_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+
+
+def shown(url: httpx.URL) -> str:
+    """Return an address without what may be secret in it: user, password, query."""
+    return str(url.copy_with(userinfo=b"", query=None, fragment=None))
+
+
+def refuse(response: httpx.Response, address: str) -> None:
+    """Raise what an answer means that brings no file.
+
+    Raises:
+        TransientError: it may pass.
+        LookbookError: it does not.
+    """
+    status = response.status_code
+    if status in _PASSING:
+        raise TransientError(f"{address} answers {status}", _wait(response))
+    ways_out = {401: "It asks for a login.", 403: "It does not let us.", 404: "See that the address is right."}
+    raise LookbookError(f"{address} answers {status}.", ways_out.get(status, "Open it in a browser to see why."))
+
+
+def start_of(response: httpx.Response, wanted: int) -> int | None:
+    """Return the byte that the answer begins with; None: not the one that was wanted, nor the first."""
+    if response.status_code != PARTIAL:
+        return 0
+    found = _RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+    return wanted if found and int(found[1]) == wanted else None
+
+
+def size_of(response: httpx.Response, start: int) -> int | None:
+    """Return bytes of the whole file; None: the server does not say."""
+    length = response.headers.get("Content-Length", "")
+    return start + int(length) if length.isdigit() else None
+
+
+def validators(response: httpx.Response) -> dict[str, str]:
+    """Return what tells whether the file is the same next time."""
+    named = {"etag": response.headers.get("ETag"), "modified": response.headers.get("Last-Modified")}
+    return {name: value for name, value in named.items() if value}
+
+
+def strong(known: dict[str, str]) -> str | None:
+    """Return the validator by which a download can go on (RFC 9110, 13.1.5): no weak one."""
+    etag = known.get("etag")
+    if etag is not None:
+        return None if etag.startswith("W/") else etag
+    return known.get("modified")
+
+
+def _wait(response: httpx.Response) -> float | None:
+    """Return seconds of a Retry-After header, which holds them or a date (RFC 9110, 10.2.3)."""
+    said = response.headers.get("Retry-After", "")
+    if said.isdigit():
+        return float(said)
+    try:
+        return max(0.0, (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+#: Seconds for a connection, and between two pieces of an answer.
+TIMEOUT = 30.0
+MAX_REDIRECTS = 5
+_PIECE = 2**18
+
+_fetching: contextvars.ContextVar[bool] = contextvars.ContextVar("fetching", default=False)
+
+
+class _Unlogged(logging.Filter):
+    """Holds back what httpx logs of our requests: whole addresses, with the secrets that their queries may hold."""
+
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002
+        return not _fetching.get()
+
+
+logging.getLogger("httpx").addFilter(_Unlogged())
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be fetched.
+
+    Attributes:
+        url: the address, with credentials if it has any.
+        max_bytes: a larger file is refused.
+        allow_private: ask private addresses, too, and the proxy that the environment names.
+        max_seconds: the fetch fails if all its tries together take longer.
+    """
+
+    url: httpx.URL
+    max_bytes: int
+    allow_private: bool
+    max_seconds: float
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A file that was fetched.
+
+    Attributes:
+        url: where it was, behind all redirects.
+        media_type: its Content-Type.
+        validators: by which to ask whether it changed.
+    """
+
+    url: httpx.URL
+    media_type: str
+    validators: dict[str, str]
+
+
+def fetch(asked: Asked, path: Path, known: Mapping[str, str], patience: Patience | None = None) -> Fetched | None:
+    """Write the file to `path`.
+
+    Args:
+        asked: which.
+        path: of a new file.
+        known: validators of what is known already; empty: nothing is.
+        patience: with faults.
+
+    Returns:
+        None: it is still the one that is known.
+
+    Raises:
+        LookbookError: it is too large, takes too long, or the server refuses.
+        OutOfReachError: the server, or the way to it, failed too often in a row.
+    """
+    download = _Download(asked, path, dict(known))
+    faults, patience = 0, patience or Patience()
+    with _client(asked) as client, download.time:
+        while True:
+            before = download.here
+            try:
+                fetched = download.go_on(client)
+            except (TransientError, httpx.TransportError) as error:
+                download.time.check(asked.url)
+                if "location header" in str(error):  # what httpx says of a redirect that it cannot parse
+                    raise _no_address(asked.url) from None
+                faults = 1 if download.here > before else faults + 1
+                patience.wait(_transient(error, asked.url), faults)
+            else:
+                download.time.check(asked.url)  # an answer without a length seems to end where it is cut off
+                return fetched
+
+
+def _transient(error: Exception, url: httpx.URL) -> TransientError:
+    if isinstance(error, TransientError):
+        return error
+    return TransientError(f"{shown(url)} does not answer ({type(error).__name__})")
+
+
+@contextmanager
+def _client(asked: Asked) -> Iterator[httpx.Client]:
+    transport = None if asked.allow_private else PublicTransport()
+    token = _fetching.set(True)
+    try:
+        with httpx.Client(transport=transport, timeout=TIMEOUT, follow_redirects=False) as client:
+            yield client
+    finally:
+        _fetching.reset(token)
+
+
+class _Time:
+    """Ends what takes too long, also where a server sends a byte now and then: its connections are shut down."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._over = seconds, False
+        self._sockets: list[socket.socket] = []
+        self._lock = threading.Lock()
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        with self._lock:
+            for each in self._sockets:
+                each.close()
+            self._sockets.clear()
+
+    def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Hear of a new connection: httpcore's extension ``trace``."""
+        if event.endswith("connect_tcp.complete"):
+            with self._lock:  # a second handle, which is the same connection behind TLS, too
+                self._sockets.append(info["return_value"].get_extra_info("socket").dup())
+            if self._over:
+                self._end()
+
+    def check(self, url: httpx.URL) -> None:
+        """Raises LookbookError where the time is over."""
+        if self._over:
+            raise LookbookError(
+                f"{shown(url)} took longer than max_seconds ({self._seconds:g}).",
+                "Raise it if you trust the server.",
+            )
+
+    def _end(self) -> None:
+        self._over = True
+        with self._lock:
+            for each in self._sockets:
+                with suppress(OSError):  # it has ended already
+                    each.shutdown(socket.SHUT_RDWR)
+
+
+class _Download:
+    def __init__(self, asked: Asked, path: Path, known: dict[str, str]) -> None:
+        self._asked, self._path, self._known = asked, path, known
+        self._validators: dict[str, str] = {}
+        self.here = 0
+        self.time = _Time(asked.max_seconds)
+
+    def go_on(self, client: httpx.Client) -> Fetched | None:
+        """Fetch the rest of the file, or all of it where the rest would not fit."""
+        url = self._asked.url
+        for _ in range(MAX_REDIRECTS + 1):
+            with self._request(client, url) as response:
+                if response.has_redirect_location:
+                    url = _redirected(url, response)
+                    continue
+                if response.status_code == NOT_MODIFIED and self._known:
+                    return None
+                return self._take(response, url)
+        raise LookbookError(
+            f"{shown(self._asked.url)} redirects more than {MAX_REDIRECTS} times.", "Name the last address."
+        )
+
+    @contextmanager
+    def _request(self, client: httpx.Client, url: httpx.URL) -> Iterator[httpx.Response]:
+        bare = url.copy_with(userinfo=b"")
+        auth = httpx.BasicAuth(url.username, url.password) if url.userinfo else None
+        told = {"trace": self.time.trace}
+        with client.stream("GET", bare, headers=self._headers(), auth=auth, extensions=told) as response:
+            yield response
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"Accept-Encoding": "identity", "User-Agent": "lookbook"}
+        if self.here and (validator := strong(self._validators)):
+            return headers | {"Range": f"bytes={self.here}-", "If-Range": validator}
+        names = {"etag": "If-None-Match", "modified": "If-Modified-Since"}
+        return headers | {names[name]: value for name, value in self._known.items() if name in names}
+
+    def _take(self, response: httpx.Response, url: httpx.URL) -> Fetched:
+        address = shown(url)
+        start = start_of(response, self.here)
+        if response.status_code == BAD_RANGE or start is None:
+            self.here, self._validators = 0, {}
+            raise TransientError(f"{address} does not go on where it broke off")
+        if not response.is_success:
+            refuse(response, address)
+        if response.headers.get("Content-Encoding", "identity").lower() not in ("identity", "gzip", "x-gzip"):
+            raise LookbookError(f"{address} packs its answer in a way that was not asked for.", "Ask its owner.")
+        self._check_size(size_of(response, start), address)
+        self.here, self._validators = start, validators(response) or (self._validators if start else {})
+        self._write(response, address)
+        return Fetched(url, response.headers.get("Content-Type", ""), self._validators)
+
+    def _write(self, response: httpx.Response, address: str) -> None:
+        try:
+            with self._path.open("r+b" if self.here else "wb") as file:
+                file.seek(self.here)
+                file.truncate()
+                for piece in response.iter_raw(_PIECE):
+                    self._check_size(self.here + len(piece), address)
+                    file.write(piece)
+                    self.here += len(piece)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise LookbookError(
+                f"No space left in {self._path.parent} for {address}.",
+                "Free some, or point LOOKBOOK_HOME to another disk.",
+            ) from error
+
+    def _check_size(self, size: int | None, address: str) -> None:
+        if size is not None and size > self._asked.max_bytes:
+            raise LookbookError(
+                f"{address} has more than max_bytes ({self._asked.max_bytes}).", "Raise it if you trust the server."
+            )
+
+
+def _redirected(url: httpx.URL, response: httpx.Response) -> httpx.URL:
+    """Return where an answer points to. Credentials go along to the same server only."""
+    try:
+        target = url.join(response.headers["Location"])
+    except httpx.InvalidURL:
+        raise _no_address(url) from None
+    if target.scheme not in ("http", "https") or not target.host:
+        raise LookbookError(f"{shown(url)} redirects to an address that is neither http nor https.", "Ask its owner.")
+    same = (target.scheme, target.host, target.port) == (url.scheme, url.host, url.port)
+    return target.copy_with(userinfo=url.userinfo if same else b"")
+
+
+def _no_address(url: httpx.URL) -> LookbookError:
+    return LookbookError(f"{shown(url)} redirects to no address.", "Ask its owner.")
+
 
 #: With faults of servers; tests have none.
 PATIENCE = Patience()

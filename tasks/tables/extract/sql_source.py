@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -10,20 +11,230 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
+from prefect_sqlalchemy import AsyncSqlAlchemyConnector, ConnectionComponents, SqlAlchemyConnector
 from pydantic import JsonValue
-from sqlalchemy.engine import Connection, CursorResult
-from sqlalchemy.exc import DBAPIError, InterfaceError, NoSuchTableError, OperationalError, SQLAlchemyError
+from sqlalchemy import Column, create_engine, event, inspect
+from sqlalchemy.engine import URL, Connection, CursorResult, Engine, make_url
+from sqlalchemy.exc import (
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    NoSuchTableError,
+    OperationalError,
+    SAWarning,
+    SQLAlchemyError,
+)
+from sqlalchemy.pool import NullPool
+from sqlalchemy.types import TypeEngine
 
 from lookbook.blocks.errors import LookbookError, OutOfReachError
 from lookbook.tasks.tables.context import Context
-from lookbook.tasks.tables.extract.arrays import to_array
-from lookbook.tasks.tables.extract.cursor import Cursor
-from lookbook.tasks.tables.extract.cursor_keys import Exact
-from lookbook.tasks.tables.extract.names import column_named
-from lookbook.tasks.tables.extract.pieces import Notes, Piece, located, unique_names
-from lookbook.tasks.tables.extract.sql_connect import opened
-from lookbook.tasks.tables.extract.sql_types import query_types, table_types
-from lookbook.tasks.tables.spec.sources import SqlSource
+from lookbook.tasks.tables.extract.cursor import Cursor, Exact
+from lookbook.tasks.tables.extract.pieces import Notes, Piece, column_named, located, to_array, unique_names
+from lookbook.tasks.tables.spec.tasks import SqlSource
+
+#: PyMySQL's and psycopg2's numbers of the decimal types.
+_DECIMALS = {"mysql": (0, 246), "mariadb": (0, 246), "postgresql": (1700,)}
+_DIGITS = 38
+_TYPES = {
+    "text": pa.string(),
+    "json": pa.string(),
+    "bigint": pa.int64(),
+    "double": pa.float64(),
+    "bool": pa.bool_(),
+    "date": pa.date32(),
+    "time": pa.time64("us"),
+    "binary": pa.binary(),
+}
+#: PostgreSQL's numbers of types with those of their arrays (pg_type.dat), and what psycopg2 makes of their values.
+_LOSSY = {
+    "DATE": (1082, 1182, "PYDATE"),
+    "TIMESTAMP": (1114, 1115, "PYDATETIME"),
+    "TIMESTAMPTZ": (1184, 1185, "PYDATETIMETZ"),
+    "TIME": (1083, 1183, "PYTIME"),
+    "TIMETZ": (1266, 1270, None),  # Arrow's times have no zone
+    "INTERVAL": (1186, 1187, None),  # Python's know no months
+    "TSRANGE": (3908, 3909, None),
+    "TSTZRANGE": (3910, 3911, None),
+    "DATERANGE": (3912, 3913, None),
+}
+#: psycopg2 takes these for the last and the first day that Python knows, and for midnight at the day's beginning.
+_TAKEN_FOR_OTHERS = ("infinity", "-infinity", "24:00")
+
+Cast = Callable[[str | None, Any], Any]
+
+
+def table_types(connection: Connection, table: str, schema: str | None) -> dict[str, pa.DataType]:
+    """Return the types of a table's columns as far as they are known.
+
+    SQLite knows none: a column takes whatever it is given.
+
+    Raises:
+        NoSuchTableError: there is no such table.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SAWarning)  # of types that SQLAlchemy does not know
+        columns = inspect(connection).get_columns(table, schema)
+    if connection.dialect.name == "sqlite":
+        return {}
+    known = {column["name"]: arrow_type(column["type"]) for column in columns}
+    return {name: kind for name, kind in known.items() if kind is not None}
+
+
+def arrow_type(kind: TypeEngine[Any]) -> pa.DataType | None:
+    """Return the type that dlt gives to one of SQLAlchemy, as Arrow's; None: the values tell."""
+    from dlt.sources.sql_database.schema_types import sqla_col_to_column_schema  # noqa: PLC0415 - takes a second
+
+    hint = sqla_col_to_column_schema(Column("c", kind), "full") or {"name": "c"}
+    if hint.get("data_type") == "timestamp":
+        return pa.timestamp("us", "UTC" if hint.get("timezone") else None)
+    if hint.get("data_type") == "decimal":
+        return _decimal(hint.get("precision"), hint.get("scale"))
+    return _TYPES.get(hint.get("data_type") or "")
+
+
+def query_types(dialect: str, description: Sequence[Sequence[Any]] | None) -> list[pa.DataType | None]:
+    """Return the types of a result's columns: those of decimals, which values do not tell.
+
+    Args:
+        dialect: name of the database's.
+        description: of the columns, by PEP 249.
+    """
+    known = _DECIMALS.get(dialect, ())
+    return [_decimal(entry[4], entry[5]) if entry[1] in known else None for entry in description or ()]
+
+
+def _decimal(precision: int | None, scale: int | None) -> pa.DataType | None:
+    if not precision or precision > _DIGITS or not 0 <= (scale or 0) <= precision:
+        return None
+    return pa.decimal128(precision, scale or 0)
+
+
+def keep_exact(connection: Any, _record: object = None) -> None:  # noqa: ANN401 - psycopg2 has no types
+    """Let a connection of psycopg2 give dates, times and intervals that Python cannot hold as their text."""
+    from psycopg2 import DataError, extensions  # noqa: PLC0415 - only PostgreSQL needs it
+
+    faults = (DataError, ValueError, OverflowError)  # before the year 1, after 9999
+    for name, (number, array, known) in _LOSSY.items():
+        cast = _exact(getattr(extensions, known), faults) if known else _as_written
+        one = extensions.new_type((number,), name, cast)
+        for kind in (one, extensions.new_array_type((array,), f"{name}[]", one)):
+            extensions.register_type(kind, connection)
+
+
+def _as_written(value: str | None, _cursor: object) -> str | None:
+    return value
+
+
+def _exact(known: Cast, faults: tuple[type[Exception], ...]) -> Cast:
+    def cast(value: str | None, cursor: object) -> Any:  # noqa: ANN401 - a date, a time, or text
+        if value is None or value.startswith(_TAKEN_FOR_OTHERS):
+            return value
+        try:
+            return known(value, cursor)
+        except faults:
+            return value
+
+    return cast
+
+
+#: Drivers that wait in an event loop, each with one of the same database that does not.
+SYNC_DRIVERS = {
+    "postgresql+asyncpg": "postgresql+psycopg2",
+    "mysql+aiomysql": "mysql+pymysql",
+    "mysql+asyncmy": "mysql+pymysql",
+    "mariadb+aiomysql": "mariadb+pymysql",
+    "sqlite+aiosqlite": "sqlite",
+    "oracle+oracledb_async": "oracle+oracledb",
+    "mssql+aioodbc": "mssql+pyodbc",
+}
+#: Dialects that give JSON as its text, if they are told so.
+_JSON_AS_TEXT = ("postgresql", "mysql", "mariadb", "sqlite", "mssql")
+
+
+@contextmanager
+def opened(connector: str) -> Iterator[Engine]:
+    """Yield an engine for the database that a saved block names, while the block runs.
+
+    Raises:
+        LookbookError: no such block is saved, or its driver is not installed.
+    """
+    url, arguments = _told(connector, load_connector(connector))
+    engine = engine_of(connector, url, arguments)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def load_connector(name: str) -> SqlAlchemyConnector | AsyncSqlAlchemyConnector:
+    """Return the saved block of that name, of either kind.
+
+    Raises:
+        LookbookError: none is saved.
+    """
+    for kind in (SqlAlchemyConnector, AsyncSqlAlchemyConnector):
+        try:
+            return kind.load(name, _sync=True)
+        except ValueError as error:
+            if "Unable to find block document" not in str(error):
+                raise LookbookError(f"The connector {name} cannot be used: {type(error).__name__}.", _MEND) from None
+        except RuntimeError:  # what Prefect makes of a ValidationError, which holds what was given
+            raise LookbookError(f"The connector {name} cannot be used.", _MEND) from None
+    raise LookbookError(
+        f"No SQLAlchemy Connector of the name {name} is saved.",
+        "Save one in Prefect's UI under Blocks (SQLAlchemy Connector), with the parts of its address.",
+    )
+
+
+def engine_of(connector: str, url: URL, arguments: dict[str, Any]) -> Engine:
+    """Return an engine that keeps no connection."""
+    options: dict[str, Any] = {"poolclass": NullPool, "connect_args": arguments}
+    if url.get_backend_name() in _JSON_AS_TEXT:
+        options["json_deserializer"] = _as_it_is
+    try:
+        engine = create_engine(url, **options)
+    except (ModuleNotFoundError, NoSuchModuleError) as error:
+        raise LookbookError(
+            f"The connector {connector} is of the driver {url.drivername}, which is not installed here.",
+            "Install it beside Lookbook, in the worker's image as well.",
+        ) from error
+    if engine.driver == "psycopg2":
+        event.listen(engine, "connect", keep_exact)
+    return engine
+
+
+def _as_it_is(text: str) -> str:
+    return text
+
+
+def _told(connector: str, block: SqlAlchemyConnector | AsyncSqlAlchemyConnector) -> tuple[URL, dict[str, Any]]:
+    """Return the address of a block for a driver that does not wait in an event loop, and what its driver is told."""
+    info = block.connection_info
+    url: URL = info.create_url() if isinstance(info, ConnectionComponents) else make_url(str(info))
+    arguments = dict(block.connect_args or {})
+    driver = SYNC_DRIVERS.get(url.drivername)
+    if driver is None:
+        return url, arguments
+    if arguments:
+        raise LookbookError(
+            f"The connector {connector} tells {url.drivername} {', '.join(sorted(arguments))} (connect_args), and "
+            f"feeds read with {driver}.",
+            "Save a SQLAlchemy Connector for them, of a driver that is not async.",
+        )
+    return _for_driver(url, driver), arguments
+
+
+def _for_driver(url: URL, driver: str) -> URL:
+    """Return the address with another driver; asyncpg's ``ssl`` is libpq's ``sslmode``."""
+    query = dict(url.query)
+    if driver == "postgresql+psycopg2" and "ssl" in query:
+        query["sslmode"] = query.pop("ssl")
+    return url.set(drivername=driver, query=query)
+
+
+_MEND = "Mend its block in Prefect's UI."
+
 
 #: Dialects that know times with a zone; the others get the clock of the logical date's zone.
 _ZONED = ("postgresql", "mssql", "oracle")

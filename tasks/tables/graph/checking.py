@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
-from lookbook.tasks.tables.spec.graphs import Entity
-from lookbook.tasks.tables.spec.tasks import GraphTask
+from lookbook.tasks.tables.spec.tasks import Entity, GraphTask
 
 #: The tables of a dataset's snapshot lie in the lake as lake.DATASET.TABLE.
 _TABLE = re.compile(r"(feeds|warehouse|lake)\.[A-Za-z_]\w*|lake\.[A-Za-z0-9_-]+\.[A-Za-z_]\w*")

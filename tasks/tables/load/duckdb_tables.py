@@ -9,8 +9,7 @@ from lookbook.blocks.warehouse import FEEDS_SCHEMA
 from lookbook.tasks.runs.catalogue import TableState
 from lookbook.tasks.tables.engine import memory_for, quoted, text
 from lookbook.tasks.tables.load import statements as sql
-from lookbook.tasks.tables.load.counts import check_written
-from lookbook.tasks.tables.load.job import LoadJob
+from lookbook.tasks.tables.load.job import LoadJob, check_written
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -1,4 +1,4 @@
-"""What a load hands to the place where a table lives, and what such a place can do."""
+"""What a load hands to the place where a table lives, what such a place can do, and the counts of one write."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.warehouse import FEEDS_SCHEMA
 from lookbook.tasks.runs.catalogue import TableState
-from lookbook.tasks.tables.spec.loading import LoadSettings
+from lookbook.tasks.tables.spec.tasks import LoadSettings
 
 #: What every row of a feed's table carries: which load brought it, and when (UTC).
 LOAD_ID, LOADED_AT = "_load_id", "_loaded_at"
@@ -69,3 +70,20 @@ class Destination(Protocol):
             LeaseLostError: another run has taken a lease that is held here, and written.
             LookbookError: the place refuses; what stood there before still stands.
         """
+
+
+def check_written(job: LoadJob, written: int, wanted: int, *, fewer: bool = False) -> None:
+    """Raises LookbookError, so that the transaction is given up, where a database took another number of rows.
+
+    Args:
+        job: the load.
+        written: rows that the database says it took.
+        wanted: rows that it was given.
+        fewer: it may be fewer, since rows of one key become one; but not none of many.
+    """
+    if written == wanted or (fewer and min(1, wanted) <= written <= wanted):
+        return
+    raise LookbookError(
+        f"{job.table}: {wanted} rows were to be written, and the database took {written}.",
+        "Nothing was loaded. This is a fault of Lookbook: please report it.",
+    )

@@ -25,8 +25,7 @@ from lookbook.tasks.tables.load.column_types import (
     TEXT,
     TIME,
 )
-from lookbook.tasks.tables.load.counts import check_written
-from lookbook.tasks.tables.load.job import LoadJob
+from lookbook.tasks.tables.load.job import LoadJob, check_written
 
 if TYPE_CHECKING:
     import asyncpg

@@ -1,27 +1,437 @@
-"""Rows as they are staged become rows that fit their table, or rejects; in bounded memory."""
+"""Rows as they are staged become rows that fit their table, or rejects: names, types, what the contract says."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
 from lookbook.blocks.errors import LookbookError
-from lookbook.tasks.tables.engine import engine, make_view, memory_for, quoted, text
-from lookbook.tasks.tables.load.contract import Shape, raw_row, shape_rows
-from lookbook.tasks.tables.load.incoming import ROWS, incoming_columns
+from lookbook.tasks.tables.engine import engine, make_view, memory_for, quoted, text, told_apart
+from lookbook.tasks.tables.load.column_types import (
+    FLOAT,
+    INFERRED,
+    TEXT,
+    as_canonical,
+    canonical,
+    dlt_name,
+    fitted,
+    is_fraction,
+    padded,
+    scale,
+)
 from lookbook.tasks.tables.load.job import LOAD_ID, LOADED_AT, TAG_COLUMNS
-from lookbook.tasks.tables.load.naming import column_names
-from lookbook.tasks.tables.spec.loading import LoadSettings
+from lookbook.tasks.tables.spec.tasks import LoadSettings
 from lookbook.tasks.tables.staging import INPUT, LINE, REJECT_SCHEMA
 
 if TYPE_CHECKING:
+    from dlt.common.normalizers.naming.snake_case import NamingConvention
     from duckdb import DuckDBPyConnection
+
+#: PostgreSQL's bound; dlt cuts a longer name and puts a hash into it.
+LONGEST = 63
+
+
+def snake_case(name: str) -> str:
+    """Return a column's name in a table: productDisplayName becomes product_display_name; ``__`` stays between levels.
+
+    Raises:
+        LookbookError: it has no letter, digit or sign of which a name could be made.
+    """
+    try:
+        return str(_convention().normalize_path(name))
+    except ValueError as error:
+        raise LookbookError(f"A column is called {name!r}, of which no name can be made.", _RENAME) from error
+
+
+def column_names(columns: Collection[str], taken: Iterable[str] = ()) -> dict[str, str]:
+    """Return for each column of the rows, its name in the table.
+
+    Args:
+        columns: as the rows have them.
+        taken: names that the table has for other ends.
+
+    Raises:
+        LookbookError: two columns would get one name, or one gets a name that is taken.
+    """
+    names: dict[str, str] = {}
+    owners = dict.fromkeys(taken, "")
+    for column in columns:
+        name = snake_case(column)
+        owner = owners.get(name)
+        if owner is not None:
+            other = f"as {owner!r} does" if owner else "which every row carries for its load"
+            seen = told_apart(columns)
+            shown = [each for each in (owner, column) if seen.get(each, each) != each]
+            numbered = f"; there they are {' and '.join(map(seen.__getitem__, shown))}" if shown else ""
+            raise LookbookError(
+                f"The column {column!r} would get the name {name}, {other}.", f"{_RENAME[:-1]}{numbered}."
+            )
+        owners[name] = column
+        names[column] = name
+    return names
+
+
+def named(settings: LoadSettings) -> LoadSettings:
+    """Return the settings with the columns that they name as the table names them."""
+    update: dict[str, Any] = {
+        "primary_key": tuple(map(snake_case, settings.primary_key)),
+        "partition_by": tuple(map(snake_case, settings.partition_by)),
+        "dedup_sort": _keys(settings.dedup_sort),
+        "fields": _keys(settings.fields),
+        "hard_delete": snake_case(settings.hard_delete) if settings.hard_delete else None,
+    }
+    return settings.model_copy(update=update)
+
+
+def _keys(values: Mapping[str, Any]) -> dict[str, Any]:
+    names = column_names(values)
+    return {names[name]: value for name, value in values.items()}
+
+
+@lru_cache(maxsize=1)
+def _convention() -> NamingConvention:
+    from dlt.common.normalizers.naming.snake_case import NamingConvention  # noqa: PLC0415 - late: dlt takes its time
+
+    return NamingConvention(LONGEST)
+
+
+_RENAME = "Give it another name in a sql task between extract and load."
+
+
+#: The view over the staged files.
+ROWS = "rows"
+#: So many rows tell first which types a column can not have; they stand in a table.
+SAMPLE, SAMPLED = 2000, "sampled"
+#: Conditions that one statement counts: the engine plans them in time that grows with their square, deaf to signals.
+CONDITIONS = 100
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A column of the rows.
+
+    Attributes:
+        raw: its name in the view of the rows.
+        name: its name in the table.
+        type: its canonical type.
+        value: SQL for its value, of that type.
+        decimal: the decimal sign of the delimited files in which its texts stood: these have no types, and the values
+            tell it; empty: its source has types.
+    """
+
+    raw: str
+    name: str
+    type: str
+    value: str
+    decimal: str = ""
+
+    def text_for(self, kind: str) -> str:
+        """SQL for its text as it is read for a type: of a number with a decimal comma, with a point."""
+        if self.decimal != "," or not is_fraction(kind):
+            return self.value
+        return f"CASE WHEN NOT contains({self.value}, '.') THEN replace({self.value}, ',', '.') END"
+
+
+def incoming_columns(
+    connection: DuckDBPyConnection, names: Mapping[str, str], delimited: Mapping[str, str]
+) -> list[Incoming]:
+    """Return the columns of the view `ROWS` that have a name in the table.
+
+    Args:
+        connection: with the view.
+        names: for columns of the view, their names in the table.
+        delimited: columns of the view whose texts stood in delimited files, with their decimal sign.
+    """
+    described = connection.execute(f"DESCRIBE {ROWS}").fetchall()
+    return [
+        Incoming(raw, names[raw], canonical(found), as_canonical(quoted(raw), found), delimited.get(raw, ""))
+        for raw, found, *_ in described
+        if raw in names
+    ]
+
+
+def count(connection: DuckDBPyConnection, conditions: Iterable[str], source: str = ROWS) -> list[int]:
+    """Return for each condition, how many rows meet it: `CONDITIONS` of them are counted in one look at the rows."""
+    waiting, numbers = iter(conditions), []
+    while some := list(islice(waiting, CONDITIONS)):
+        counts = ", ".join(f"count(*) FILTER (WHERE {condition})" for condition in some)
+        found = connection.execute(f"SELECT {counts} FROM {source}").fetchone()  # noqa: S608 - names are quoted
+        numbers += [int(number) for number in found or ()]
+    return numbers
+
+
+def filled(connection: DuckDBPyConnection, columns: Iterable[Incoming]) -> dict[str, int]:
+    """Return how many values each of some columns has that are not null."""
+    asked = list(columns)
+    found = count(connection, [f"{quoted(column.raw)} IS NOT NULL" for column in asked])
+    return {column.name: number for column, number in zip(asked, found, strict=True)}
+
+
+def inferred_types(
+    connection: DuckDBPyConnection, columns: Iterable[Incoming], keys: Collection[str] = ()
+) -> dict[str, str]:
+    """Return the type of each of some columns; of delimited text, the one that all its values have.
+
+    Args:
+        connection: with the rows.
+        columns: of the rows.
+        keys: columns, as the table names them, that name a row: no double, since several texts are one double.
+    """
+    asked = list(columns)
+    texts = [column for column in asked if column.type == TEXT and column.decimal]
+    connection.execute(f"CREATE TEMP TABLE {SAMPLED} AS FROM {ROWS} LIMIT {SAMPLE}")
+    sure = _possible(connection, dict.fromkeys(texts, INFERRED), SAMPLED)
+    if count(connection, ["true"], SAMPLED) == [SAMPLE]:
+        sure = _possible(connection, sure, ROWS)
+    connection.execute(f"DROP TABLE {SAMPLED}")
+    found = {column: kinds[0] for column, kinds in sure.items() if kinds}
+    doubles = [column for column, kind in found.items() if kind == FLOAT]
+    no_doubles = {*_padded(connection, doubles), *(column for column in doubles if column.name in keys)}
+    types = {column.name: column.type for column in asked}
+    return types | {column.name: kind for column, kind in found.items() if column not in no_doubles}
+
+
+def _padded(connection: DuckDBPyConnection, columns: list[Incoming]) -> list[Incoming]:
+    """Find the columns with texts such as 1.10 beside 1.1: two of them would be one double.
+
+    Where all have as many digits behind the point, as prices do, they are one number each.
+    """
+    waiting, padded_ones = iter(columns), list[Incoming]()
+    while some := list(islice(waiting, CONDITIONS)):
+        texts = [column.text_for(FLOAT) for column in some]
+        tests = ", ".join(f"bool_or({padded(text)}) AND count(DISTINCT {scale(text)}) > 1" for text in texts)
+        found = connection.execute(f"SELECT {tests} FROM {ROWS}").fetchone() or ()  # noqa: S608 - names are quoted
+        padded_ones += [column for column, several in zip(some, found, strict=True) if several]
+    return padded_ones
+
+
+def _possible(
+    connection: DuckDBPyConnection, kinds: Mapping[Incoming, tuple[str, ...]], source: str
+) -> dict[Incoming, tuple[str, ...]]:
+    """Of the types that columns may have, those that no value contradicts."""
+    pairs = [(column, kind) for column, possible in kinds.items() for kind in possible]
+    against = [
+        f"{quoted(column.raw)} IS NOT NULL AND {fitted(column.text_for(kind), TEXT, kind, strict=True)} IS NULL"
+        for column, kind in pairs
+    ]
+    left: dict[Incoming, tuple[str, ...]] = dict.fromkeys(kinds, ())
+    for (column, kind), number in zip(pairs, count(connection, against, source), strict=True):
+        if not number:
+            left[column] += (kind,)
+    return left
+
+
+#: The rules by which a row is set aside.
+NEW_COLUMN, DATA_TYPE, NOT_NULL = "new_column", "data_type", "not_null"
+#: A value in a message is cut here.
+SHOWN = 200
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Rows that are set aside: by which rule, and SQL for the condition (never null) and the message."""
+
+    name: str
+    condition: str
+    message: str
+
+
+@dataclass
+class Shape:
+    """How rows become those of the table.
+
+    Attributes:
+        columns: for each of the table's columns that the rows fill, SQL for its value.
+        types: of the same.
+        rules: by which rows are set aside, the first that holds counts.
+        discarded: how many values were dropped, by column, where the contract says discard_value.
+    """
+
+    columns: dict[str, str] = field(default_factory=dict)
+    types: dict[str, str] = field(default_factory=dict)
+    rules: list[Rule] = field(default_factory=list)
+    discarded: dict[str, int] = field(default_factory=dict)
+
+    def add(self, name: str, type_: str, value: str) -> None:
+        """Add a column."""
+        self.columns[name], self.types[name] = value, type_
+
+    def discard(self, name: str, values: int) -> None:
+        """Note values that are dropped."""
+        if values:
+            self.discarded[name] = values
+
+
+def shape_rows(
+    connection: DuckDBPyConnection,
+    columns: list[Incoming],
+    settings: LoadSettings,
+    standing: Mapping[str, str] | None,
+) -> Shape:
+    """Return how the rows of the view `ROWS` become those of the table.
+
+    Args:
+        connection: with the view.
+        columns: of the rows.
+        settings: of the load, with names as the table has them.
+        standing: the table's columns as it stands, with their types; None: there is no table.
+
+    Raises:
+        LookbookError: the contract freezes what does not fit, or the spec contradicts the table or the rows.
+    """
+    declared = {name: spec.sql_type for name, spec in settings.fields.items()}
+    _check(settings, declared, standing, {column.name for column in columns})
+    known = dict(standing or {}) | declared
+    new = [column for column in columns if column.name not in known]
+    shape = Shape()
+    types = known | _new_types(connection, new, shape, settings, brand_new=standing is None)
+    misfits = {
+        column.name: f"({quoted(column.raw)} IS NOT NULL AND {_value(column, types, declared)} IS NULL)"
+        for column in columns
+        if known.get(column.name, TEXT) not in (TEXT, column.type)
+    }
+    found = dict(zip(misfits, count(connection, misfits.values()), strict=True))
+    for column in columns:
+        if column.name in types:
+            shape.add(column.name, types[column.name], _value(column, types, declared))
+        if found.get(column.name):
+            _misfit(connection, shape, settings, column, misfits[column.name], found[column.name])
+    for name, type_ in declared.items():
+        if name not in shape.columns:
+            shape.add(name, type_, f"CAST(NULL AS {type_})")
+    _not_null(connection, shape, settings)
+    return shape
+
+
+def mandatory(settings: LoadSettings) -> set[str]:
+    """Return the columns that no row may lack."""
+    return {*settings.primary_key, *(name for name, spec in settings.fields.items() if not spec.nullable)}
+
+
+def _value(column: Incoming, types: Mapping[str, str], declared: Mapping[str, str]) -> str:
+    wanted = types[column.name]
+    value = column.text_for(wanted) if column.type == TEXT else column.value
+    return fitted(value, column.type, wanted, strict=column.name not in declared)
+
+
+def _check(
+    settings: LoadSettings, declared: Mapping[str, str], standing: Mapping[str, str] | None, present: set[str]
+) -> None:
+    """Raises LookbookError where the spec contradicts the table, or names what is nowhere."""
+    if standing is None and settings.contract.tables == "freeze":
+        raise LookbookError(
+            f"There is no table {settings.table}, and its schema_contract says tables: freeze.",
+            "Make the table, or let the contract say tables: evolve.",
+        )
+    for name, type_ in declared.items():
+        if standing and standing.get(name, type_) != type_:
+            raise LookbookError(
+                f"The table {settings.table} has the column {name} as {dlt_name(standing[name])}; "
+                f"its fields say {settings.fields[name].type}.",
+                "A column's type is not changed in silence: load into another table, or correct fields.",
+            )
+    for what, names in {"primary_key": settings.primary_key, "dedup_sort": settings.dedup_sort}.items():
+        for name in names:
+            if name not in present and (what == "primary_key" or name not in {**(standing or {}), **declared}):
+                raise LookbookError(
+                    f"The rows for {settings.table} have no column {name}, which {what} names.",
+                    f"They have {', '.join(sorted(present))}.",
+                )
+
+
+def _new_types(
+    connection: DuckDBPyConnection, new: list[Incoming], shape: Shape, settings: LoadSettings, *, brand_new: bool
+) -> dict[str, str]:
+    """Return the types of columns that the table does not have and is to get. One without any value is none."""
+    values = filled(connection, new)
+    some = [column for column in new if values[column.name]]
+    mode = "evolve" if brand_new else settings.contract.columns
+    if mode == "evolve":
+        return inferred_types(connection, some, settings.primary_key)
+    for column in some:
+        condition = f"({quoted(column.raw)} IS NOT NULL)"
+        if mode == "freeze":
+            _freeze(connection, settings, column, condition, "is a column that the table does not have")
+        elif mode == "discard_row":
+            shape.rules.append(Rule(NEW_COLUMN, condition, text(f"{column.name}: the table has no such column")))
+        else:
+            shape.discard(column.name, values[column.name])
+    return {}
+
+
+def _misfit(
+    connection: DuckDBPyConnection, shape: Shape, settings: LoadSettings, column: Incoming, condition: str, values: int
+) -> None:
+    """Apply the contract to values that their column cannot take."""
+    wanted = dlt_name(shape.types[column.name])
+    mode = settings.contract.data_type
+    if mode == "freeze":
+        _freeze(connection, settings, column, condition, f"is no {wanted}")
+    elif mode == "discard_row" or column.name in mandatory(settings):
+        shown = f"left(CAST({quoted(column.raw)} AS VARCHAR), {SHOWN})"
+        message = f"concat({text(column.name + ': ')}, {shown}, {text(f' is no {wanted}')})"
+        shape.rules.append(Rule(DATA_TYPE, condition, message))
+    elif mode == "discard_value":
+        shape.discard(column.name, values)
+    else:
+        name = f"{column.name}__v_{dlt_name(column.type)}"
+        if name in shape.columns:
+            raise LookbookError(
+                f"Values of {column.name} that are no {wanted} would go to the column {name}, which the rows have.",
+                "Give that column another name in a sql task between extract and load.",
+            )
+        shape.add(name, column.type, f"CASE WHEN {condition} THEN {column.value} END")
+
+
+def _freeze(
+    connection: DuckDBPyConnection, settings: LoadSettings, column: Incoming, condition: str, fault: str
+) -> None:
+    """Raises LookbookError with the first value that the contract does not let in."""
+    described = {name for name, *_ in connection.execute(f"DESCRIBE {ROWS}").fetchall()}
+    place = ", ".join(quoted(name) if name in described else "NULL" for name in (INPUT, LINE))
+    found = connection.execute(
+        f"SELECT left(CAST({quoted(column.raw)} AS VARCHAR), {SHOWN}), {place} FROM {ROWS}"  # noqa: S608 - quoted
+        f" WHERE {condition} LIMIT 1"
+    ).fetchone()
+    value, source, line = found or ("", None, None)
+    where = f" in {source}" + (f" line {line}" if line is not None else "") if source else ""
+    subject = (
+        f"the value {value!r} of {column.name} {fault}"
+        if fault.startswith("is no ")
+        else (f"{column.name} {fault}; its first value is {value!r}")
+    )
+    raise LookbookError(
+        f"{settings.table}: {subject}{where}, and its schema_contract freezes that.",
+        "Correct the source, or let the contract evolve or discard; nothing was loaded.",
+    )
+
+
+def _not_null(connection: DuckDBPyConnection, shape: Shape, settings: LoadSettings) -> None:
+    """Set rows aside that lack what no row may lack."""
+    asked = [name for name in shape.columns if name in mandatory(settings)]
+    conditions = [f"({shape.columns[name]} IS NULL)" for name in asked]
+    for name, condition, number in zip(asked, conditions, count(connection, conditions), strict=True):
+        if number:
+            shape.rules.append(Rule(NOT_NULL, condition, text(f"{name}: no value, and the column needs one")))
+
+
+def raw_row(columns: Mapping[str, str]) -> str:
+    """SQL for a row as it stood, as JSON.
+
+    Args:
+        columns: of the rows, each with its name in the view.
+    """
+    pairs = ", ".join(f"{text(column)}, {quoted(name)}" for column, name in columns.items())
+    return f"CAST(json_object({pairs}) AS VARCHAR)"
+
 
 #: Megabytes that the engine may hold, and more for each column; it is one of two in this process.
 MEMORY = 256

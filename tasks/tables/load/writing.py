@@ -19,7 +19,7 @@ from lookbook.tasks.tables.engine import local_files
 from lookbook.tasks.tables.load.books import Entry
 from lookbook.tasks.tables.load.job import Destination, LoadJob
 from lookbook.tasks.tables.load.prepare import Batch, Prepared, balance, prepare
-from lookbook.tasks.tables.spec.loading import LoadSettings
+from lookbook.tasks.tables.spec.tasks import LoadSettings
 from lookbook.tasks.tables.spec.values import Target
 from lookbook.tasks.tables.staging import Stage, delimited_columns
 
@@ -153,7 +153,7 @@ def writing(workspace: Workspace, entry: Entry) -> Iterator[None]:
 def destination(workspace: Workspace, target: Target) -> Destination:
     """Return the place with the tables of a target."""
     if target == "lake":
-        from lookbook.tasks.tables.lake_tables import LakeTables  # noqa: PLC0415 - each place brings libraries of its own
+        from lookbook.tasks.tables.lake.commit import LakeTables  # noqa: PLC0415 - each place brings libraries of its own
 
         found: Destination = LakeTables(workspace.lake, workspace.scratch)
         return found

@@ -11,9 +11,8 @@ from pathlib import Path
 from lookbook.blocks import sql_text
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.models import FeedModel, Reference, check_columns
-from lookbook.tasks.tables.spec.models import ModelSpec
 from lookbook.tasks.tables.spec.pipeline import Pipeline
-from lookbook.tasks.tables.spec.tasks import LoadTask, ModelsTask
+from lookbook.tasks.tables.spec.tasks import LoadTask, ModelSpec, ModelsTask
 
 _READS = "a model reads feeds.NAME, warehouse.NAME and models of its own task"
 

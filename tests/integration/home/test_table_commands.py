@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lookbook.blocks.lake import FolderLake
-from lookbook.tasks.tables.lake_tables import LakeTables
+from lookbook.tasks.tables.lake.commit import LakeTables
 from tests.support.command import lookbook, lookbook_json
 from tests.support.lake_tables import lake_job
 from tests.support.pipeline import photo, row, write_collection

@@ -23,7 +23,7 @@ from lookbook.tasks.datasets.watching import Watch, read_watch, write_watch
 from lookbook.tasks.runs.lease import LeaseHeldError, lease, living_owners, this_process, warehouse_lease
 from lookbook.tasks.runs.records import list_runs, start_run
 from lookbook.tasks.tables import ledger
-from lookbook.tasks.tables.catalogue_listing import list_tables
+from lookbook.tasks.tables.catalogue import list_tables
 from lookbook.tasks.tables.load.duckdb_tables import DuckDBTables
 from tests.support.feeds import context, load_rows, table_rows
 from tests.support.pipeline import photo, request, row, run, write_collection

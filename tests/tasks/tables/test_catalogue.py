@@ -23,10 +23,9 @@ from lookbook.tasks.datasets.follow import load
 from lookbook.tasks.datasets.manifest import require_published
 from lookbook.tasks.datasets.schemas import load_models
 from lookbook.tasks.runs.catalogue import TableEntry, TableState, loaded_entry, register, registered, sql_name
-from lookbook.tasks.tables.catalogue_listing import list_tables
-from lookbook.tasks.tables.describing import describe
-from lookbook.tasks.tables.lake_manifest import current_key
-from lookbook.tasks.tables.lake_tables import LakeTables
+from lookbook.tasks.tables.catalogue import describe, list_tables
+from lookbook.tasks.tables.lake.commit import LakeTables
+from lookbook.tasks.tables.lake.manifest import current_key
 from lookbook.tasks.tables.query import query
 from tests.support.bigquery_server import BigQueryServer
 from tests.support.gcp_credentials import AnonymousGcpCredentials
@@ -203,7 +202,7 @@ def test_what_is_gone_or_damaged_is_said_so(workspace: Workspace, tmp_path: Path
 def test_a_warehouse_that_is_being_written_to_is_not_waited_for(
     workspace: Workspace, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lookbook.tasks.tables.catalogue_listing.PATIENCE", 0.1)
+    monkeypatch.setattr("lookbook.tasks.tables.catalogue.PATIENCE", 0.1)
     run(request(workspace, source))
     assert isinstance(workspace.warehouse, DuckDBWarehouse)
     with duckdb.connect(str(workspace.warehouse.path)):

@@ -18,7 +18,7 @@ from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.tables.context import Context, Staged
 from lookbook.tasks.tables.extract import extract
 from lookbook.tasks.tables.load import LoadResult, load, open_rejects, replay
-from lookbook.tasks.tables.results import outcome_of
+from lookbook.tasks.tables.steps import outcome_of
 from lookbook.tasks.tables.transform import run_python, run_sql
 from tests.support.extracting import context_of
 from tests.support.feeds import table_rows

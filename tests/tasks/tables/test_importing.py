@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from lookbook.blocks.errors import UsageError
-from lookbook.tasks.tables.importing import UNDATED, import_date, import_pipeline
-from lookbook.tasks.tables.spec.orchestration import ImportSettings
-from lookbook.tasks.tables.spec.pipeline import Pipeline
+from lookbook.tasks.tables.orchestrations import UNDATED, import_date, import_pipeline
+from lookbook.tasks.tables.spec.pipeline import ImportSettings, Pipeline
 from lookbook.tasks.tables.spec.tasks import ExtractTask, LoadTask
 
 NOW = datetime(2026, 3, 4, 5, 6, tzinfo=UTC)

@@ -18,8 +18,9 @@ import pytest
 from lookbook.blocks.errors import LeaseLostError, LookbookError, SwapConflictError
 from lookbook.blocks.gcs import GcsLake
 from lookbook.blocks.lake import FolderLake, Lake
-from lookbook.tasks.tables import lake_changes, lake_commit, lake_tables
-from lookbook.tasks.tables.lake_manifest import (
+from lookbook.tasks.tables.lake import commit as lake_commit
+from lookbook.tasks.tables.lake.commit import LakeTables
+from lookbook.tasks.tables.lake.manifest import (
     NO_VALUE,
     current_key,
     data_key,
@@ -27,7 +28,6 @@ from lookbook.tasks.tables.lake_manifest import (
     read_manifest,
     require_table,
 )
-from lookbook.tasks.tables.lake_tables import LakeTables
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import serving_gcs
 from tests.support.lake_tables import data_files, in_order, lake_job, lake_rows
@@ -321,12 +321,12 @@ def test_a_load_that_lost_the_race_takes_what_is_there_now(
     def beaten(*arguments: Any) -> None:
         if (number := next(races, None)) is not None:
             with monkeypatch.context() as quick:
-                quick.setattr(lake_tables, "commit_change", commit)
+                quick.setattr(lake_commit, "commit_change", commit)
                 other = numbered(2, number + 10, name=f"other {number}")
                 tables.load(lake_job(tmp_path / "jobs", other, COLUMNS, f"o{number}", **merging))
         commit(*arguments)
 
-    monkeypatch.setattr(lake_tables, "commit_change", beaten)
+    monkeypatch.setattr(lake_commit, "commit_change", beaten)
     tables.load(lake_job(tmp_path / "jobs", numbered(2, 3, name="mine"), COLUMNS, "mine", **merging))
     expected = [*numbered(1), *numbered(2, 3, name="mine")]
     expected += [{"id": number + 10, "name": f"other {number}"} for number in range(3)]
@@ -351,7 +351,7 @@ def test_a_load_that_lost_the_race_and_its_lease_gives_up(
                 tables.load(lake_job(tmp_path / "jobs", numbered(2), COLUMNS, "b"))
         commit(*arguments)
 
-    monkeypatch.setattr(lake_tables, "commit_change", overtaken)
+    monkeypatch.setattr(lake_commit, "commit_change", overtaken)
     with holding(1), pytest.raises(LeaseLostError, match="warehouse: this run stood still"):
         tables.load(lake_job(tmp_path / "jobs", numbered(3), COLUMNS, "b"))
     assert lake_rows(lake, tmp_path) == in_order(numbered(1, 2))
@@ -482,9 +482,9 @@ def test_a_damaged_table_is_named_with_the_way_out(
 def test_large_rows_are_cut_into_files_of_bounded_size(
     folder_lake: FolderLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lookbook.tasks.tables.lake_files.FILE_ROWS", 2048)
-    monkeypatch.setattr("lookbook.tasks.tables.lake_files.BATCH_ROWS", 2048)
-    monkeypatch.setattr(lake_changes, "LARGEST", 10)
+    monkeypatch.setattr("lookbook.tasks.tables.lake.files.FILE_ROWS", 2048)
+    monkeypatch.setattr("lookbook.tasks.tables.lake.files.BATCH_ROWS", 2048)
+    monkeypatch.setattr(lake_commit, "LARGEST", 10)
     rows = numbered(*range(10_000))
     LakeTables(folder_lake, tmp_path / "scratch").load(lake_job(tmp_path / "jobs", rows, COLUMNS))
     assert [file.rows for file in require_table(folder_lake, "trips").files] == [2048] * 4 + [1808]

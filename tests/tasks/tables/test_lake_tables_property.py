@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lookbook.blocks.lake import FolderLake
-from lookbook.tasks.tables.lake_tables import LakeTables
+from lookbook.tasks.tables.lake.commit import LakeTables
 from tests.support.lake_tables import in_order, lake_job, lake_rows
 
 COLUMNS = {"key": "BIGINT", "part": "VARCHAR", "rank": "BIGINT", "gone": "BOOLEAN"}

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lookbook.tasks.tables.order import Order
+from lookbook.tasks.tables.planning import Order
 from lookbook.tasks.tables.spec.pipeline import Pipeline
 
 

@@ -9,8 +9,7 @@ import pytest
 
 from lookbook.blocks.errors import UsageError
 from lookbook.tasks.tables.planning import MOST_DATES, logical_date, merged_params, missed_dates
-from lookbook.tasks.tables.spec.pipeline import Pipeline
-from lookbook.tasks.tables.spec.schedules import Schedule
+from lookbook.tasks.tables.spec.pipeline import Pipeline, Schedule
 
 DAILY = Schedule.model_validate({"cron": "0 9 * * *", "timezone": "Europe/Berlin"})
 NOW = datetime(2026, 7, 3, 10, 30, tzinfo=UTC)

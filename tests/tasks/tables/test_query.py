@@ -18,11 +18,10 @@ from lookbook.blocks.gcs import GcsLake
 from lookbook.blocks.lake import FolderLake
 from lookbook.blocks.warehouse import QueryCost
 from lookbook.blocks.workspace import Workspace, local_workspace
-from lookbook.tasks.tables import lake_query
-from lookbook.tasks.tables.lake_manifest import read_table
-from lookbook.tasks.tables.lake_tables import LakeTables
-from lookbook.tasks.tables.query import dry_run, query
-from lookbook.tasks.tables.reading import tables_named
+from lookbook.tasks.tables import query as querying
+from lookbook.tasks.tables.lake.commit import LakeTables
+from lookbook.tasks.tables.lake.manifest import read_table
+from lookbook.tasks.tables.query import dry_run, query, tables_named
 from tests.support.bigquery_server import BigQueryServer
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import serving_gcs
@@ -178,7 +177,7 @@ def test_queries_at_once_do_not_disturb_each_other(place: Workspace) -> None:
 def test_files_that_loads_take_away_are_looked_up_anew(
     place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look, loads = lake_query.lake_views, iter(range(2))
+    look, loads = querying.lake_views, iter(range(2))
 
     def late(*arguments: Any) -> Any:
         views = look(*arguments)

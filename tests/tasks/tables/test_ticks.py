@@ -10,9 +10,9 @@ from prefect.server.schemas.schedules import CronSchedule, IntervalSchedule
 
 from lookbook.blocks.errors import UsageError
 from lookbook.deployments.pipeline_deploying import api_schedule
-from lookbook.tasks.tables.spec.schedules import Schedule
+from lookbook.tasks.tables.planning import last_tick, read_date, span, ticks
+from lookbook.tasks.tables.spec.pipeline import Schedule
 from lookbook.tasks.tables.spec.values import read_length
-from lookbook.tasks.tables.ticks import last_tick, read_date, span, ticks
 
 SPANS = [
     (datetime(2026, 3, 6, tzinfo=UTC), datetime(2026, 4, 7, tzinfo=UTC)),

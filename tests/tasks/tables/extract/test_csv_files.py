@@ -14,7 +14,7 @@ from lookbook.blocks.errors import LookbookError
 from lookbook.tasks.tables.extract import csv_files, text
 from lookbook.tasks.tables.extract.csv_files import read_csv
 from lookbook.tasks.tables.extract.pieces import Reject, UnreadableError
-from lookbook.tasks.tables.spec.sources import Delimited
+from lookbook.tasks.tables.spec.tasks import Delimited
 
 AS_IT_STANDS = Delimited(nulls=())
 

@@ -16,13 +16,12 @@ from hypothesis import strategies as st
 
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.workspace import Workspace
-from lookbook.tasks.tables.batches import load_id
+from lookbook.tasks.tables.context import load_id
 from lookbook.tasks.tables.extract import cursor as cursors
 from lookbook.tasks.tables.extract import extract
-from lookbook.tasks.tables.extract.cursor import Cursor
-from lookbook.tasks.tables.extract.cursor_keys import exact_of, exact_value
+from lookbook.tasks.tables.extract.cursor import Cursor, exact_of, exact_value
 from lookbook.tasks.tables.extract.pieces import Piece, located
-from lookbook.tasks.tables.spec.loading import Incremental
+from lookbook.tasks.tables.spec.tasks import Incremental
 from tests.support.extracting import context_of, load_task, rejects_of, run_and_commit, values_of
 from tests.support.sets import sampled
 

@@ -14,7 +14,7 @@ import pytest
 
 from lookbook.blocks.errors import LookbookError, OutOfReachError
 from lookbook.blocks.workspace import Workspace
-from lookbook.tasks.tables.batches import load_id
+from lookbook.tasks.tables.context import load_id
 from lookbook.tasks.tables.extract import extract, file_sources, files, taken_inputs
 from lookbook.tasks.tables.extract.csv_files import read_csv
 from tests.support.extracting import context_of, kill_extract, load_task, rejects_of, run_and_commit, values_of
@@ -183,7 +183,7 @@ def test_objects_of_the_lake_are_taken_once(workspace: Workspace, tmp_path: Path
 
 
 def test_many_objects_are_remembered(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lookbook.tasks.tables.extract.inputs.CHUNK", 7)
+    monkeypatch.setattr("lookbook.tasks.tables.extract.stage_rows.CHUNK", 7)
     for number in range(30):
         write(tmp_path, f"in/{number:02}.json", json.dumps({"n": number}))
     tasks = {"extract": OBJECTS}

@@ -21,9 +21,8 @@ import pytest
 from lookbook.blocks.errors import LookbookError, OutOfReachError, TransientError
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets.sources.downloading import Patience
-from lookbook.tasks.tables.extract import addresses, extract, http_source
-from lookbook.tasks.tables.extract.addresses import is_public
-from lookbook.tasks.tables.extract.http_fetch import Asked, fetch
+from lookbook.tasks.tables.extract import extract, http_source
+from lookbook.tasks.tables.extract.http_source import Asked, fetch, is_public
 from tests.support.extracting import context_of, run_and_commit, values_of
 from tests.support.loopback import Fault, Request, Response, Route, serving
 
@@ -379,7 +378,7 @@ def test_the_name_is_told_to_the_server_that_was_checked(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And redirects are checked like the first address: here to one that is private."""
-    monkeypatch.setattr(addresses, "is_public", lambda address: str(address) == "127.0.0.1")
+    monkeypatch.setattr(http_source, "is_public", lambda address: str(address) == "127.0.0.1")
     Names(monkeypatch, shop=[["127.0.0.1"]], inside=[["10.0.0.1"]])
     hosts: list[str] = []
 
@@ -404,7 +403,7 @@ def test_a_name_without_address_may_have_one_later(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(socket, "getaddrinfo", fails)
     with pytest.raises(TransientError, match="nowhere"):
-        addresses.resolve("nowhere", 80)
+        http_source.resolve("nowhere", 80)
 
 
 def test_json_that_is_no_file_of_the_format_says_so(workspace: Workspace, tmp_path: Path) -> None:
@@ -426,7 +425,7 @@ def certificate(folder: Path, name: str) -> tuple[Path, Path]:
 def test_the_certificate_is_that_of_the_name_and_not_of_the_address(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, trusted: bool
 ) -> None:
-    monkeypatch.setattr(addresses, "is_public", lambda address: str(address) == "127.0.0.1")
+    monkeypatch.setattr(http_source, "is_public", lambda address: str(address) == "127.0.0.1")
     Names(monkeypatch, **{"shop.test": [["127.0.0.1"]], "other.test": [["127.0.0.1"]]})
     signed, key = certificate(tmp_path, "shop.test")
     monkeypatch.setenv("SSL_CERT_FILE", str(signed))

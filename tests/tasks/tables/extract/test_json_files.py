@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lookbook.blocks.errors import LookbookError
-from lookbook.tasks.tables.extract import json_files, json_stream, text
+from lookbook.tasks.tables.extract import json_files, text
 from lookbook.tasks.tables.extract.json_files import read_json, read_json_lines
 from lookbook.tasks.tables.extract.pieces import Reject
 
@@ -194,7 +194,7 @@ def test_a_line_of_json_lines_without_end_is_a_reject(monkeypatch: pytest.Monkey
 
 
 def test_a_record_without_end_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_stream, "MAX_RECORD", 1000)
+    monkeypatch.setattr(json_files, "MAX_RECORD", 1000)
     monkeypatch.setattr(text, "BLOCK", 100)
     read_so_far = 0
 

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from lookbook.tasks.datasets.sources.local import ArchiveBounds
-from lookbook.tasks.tables.extract import packed
+from lookbook.tasks.tables.extract import files
 from lookbook.tasks.tables.extract.files import Reading, read_file, read_or_reject
 from lookbook.tasks.tables.extract.pieces import UnreadableError
-from lookbook.tasks.tables.spec.sources import Delimited, FileFormat
+from lookbook.tasks.tables.spec.tasks import Delimited, FileFormat
 
 CSV = b"a,b\n1,2\n"
 SMALL = ArchiveBounds(max_entries=3, max_ratio=2, ratio_free_bytes=1000)
@@ -138,7 +138,7 @@ def test_an_encrypted_member_is_a_reject_and_the_others_are_read(tmp_path: Path)
 def test_bombs_are_refused_before_they_fill_anything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(packed, "BOUNDS", SMALL)
+    monkeypatch.setattr(files, "BOUNDS", SMALL)
     bomb = b"a,b\n" + b"0,0\n" * 100_000
     data = {
         "f.csv.gz": gzip.compress(bomb, mtime=0),
@@ -155,6 +155,6 @@ def test_bombs_are_refused_before_they_fill_anything(
 
 
 def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed, "BOUNDS", SMALL)
+    monkeypatch.setattr(files, "BOUNDS", SMALL)
     with pytest.raises(UnreadableError, match="3 files"):
         read(write(tmp_path, "f.zip", zipped({f"{number}.csv": CSV for number in range(4)})))

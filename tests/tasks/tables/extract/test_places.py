@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.gcs import GcsLake
 from lookbook.blocks.lake import FolderLake
-from lookbook.tasks.tables.extract.globs import compiled, matching
-from lookbook.tasks.tables.extract.places import find_files, local
+from lookbook.tasks.tables.extract.file_sources import compiled, find_files, local, matching
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import serving_gcs
 

@@ -21,8 +21,8 @@ from pydantic import SecretStr
 from lookbook.blocks.errors import LookbookError, OutOfReachError
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.tables.context import Staged
-from lookbook.tasks.tables.extract import extract, sql_connect
-from lookbook.tasks.tables.extract.sql_connect import engine_of, opened
+from lookbook.tasks.tables.extract import extract, sql_source
+from lookbook.tasks.tables.extract.sql_source import engine_of, opened
 from tests.support import mariadb
 from tests.support.debian_postgres import PASSWORD
 from tests.support.extracting import context_of, load_task, run_and_commit, values_of
@@ -44,7 +44,7 @@ def databases() -> Iterator[dict[str, Any]]:
 def blocks(monkeypatch: pytest.MonkeyPatch) -> Blocks:
     """Blocks by name, as if they were saved."""
     saved: Blocks = {}
-    monkeypatch.setattr(sql_connect, "load_connector", saved.__getitem__)
+    monkeypatch.setattr(sql_source, "load_connector", saved.__getitem__)
     return saved
 
 

@@ -15,7 +15,7 @@ import pytest
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.tables.extract import extract, file_sources, stage_rows
-from lookbook.tasks.tables.extract.json_values import as_json
+from lookbook.tasks.tables.extract.pieces import as_json
 from lookbook.tasks.tables.staging import read_stage
 from tests.support.extracting import context_of, kill_extract, load_task, rejects_of, rows_of, run_and_commit, values_of
 

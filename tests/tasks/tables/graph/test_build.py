@@ -17,7 +17,7 @@ import pytest
 from lookbook.blocks.errors import LookbookError, UsageError
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.tables.graph import GraphResult, build, check_graph
-from lookbook.tasks.tables.lake_tables import LakeTables
+from lookbook.tasks.tables.lake.commit import LakeTables
 from lookbook.tasks.tables.load import open_rejects
 from lookbook.tasks.tables.spec.tasks import GraphTask
 from tests.support.lake_tables import lake_job

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lookbook.tasks.tables.graph.folding import END, START, fold, marked
-from lookbook.tasks.tables.graph.terms import Terms
+from lookbook.tasks.tables.graph.entities import END, START, Terms, fold, marked
 
 #: Letters that fold to themselves, to two, to a letter with a mark; marks; digits; what stands between words.
 ALPHABET = "aAbBsSßẞİiI\u0131éÉﬁŉς\u0301\u0307_1 -+.*?[\\(|$^,\u2019≠❤\ufe0f\x02\x03\ufffd각가\u200d"

@@ -16,13 +16,12 @@ from lookbook.blocks.registry import Registry, unfenced
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.runs.lease import lease
 from lookbook.tasks.tables.context import Staged
-from lookbook.tasks.tables.importing import import_pipeline
 from lookbook.tasks.tables.load import load, loading, open_rejects, writing
 from lookbook.tasks.tables.load.books import write_books
-from lookbook.tasks.tables.load.naming import column_names, snake_case
+from lookbook.tasks.tables.load.prepare import column_names, snake_case
 from lookbook.tasks.tables.load.writing import destination, prepare_rows
-from lookbook.tasks.tables.spec.orchestration import ImportSettings
-from lookbook.tasks.tables.spec.pipeline import Pipeline
+from lookbook.tasks.tables.orchestrations import import_pipeline
+from lookbook.tasks.tables.spec.pipeline import ImportSettings, Pipeline
 from lookbook.tasks.tables.spec.values import Target
 from tests.support.feeds import Row, context, load_rows, stage, table_rows
 from tests.support.lake_tables import lake_rows

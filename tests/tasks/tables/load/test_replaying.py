@@ -92,7 +92,7 @@ def test_a_replay_that_was_killed_before_its_books_is_done_again(
 ) -> None:
     load_rows(strict(workspace), ROWS)
     with monkeypatch.context() as patch:
-        patch.setattr("lookbook.tasks.tables.load.replaying._settle", lambda *_: 1 / 0)
+        patch.setattr("lookbook.tasks.tables.load.loading._settle", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             replay(context(workspace, **WIDER))
     replay(context(workspace, **WIDER))

@@ -13,9 +13,8 @@ import yaml
 from lookbook.blocks.settings import read_settings
 from lookbook.deployments.pipeline_work import schema
 from lookbook.tasks.tables.orchestrations import orchestrate_file
-from lookbook.tasks.tables.spec.json_schema import schema_text
-from lookbook.tasks.tables.spec.orchestration import Orchestrations
-from lookbook.tasks.tables.spec.reading import specs
+from lookbook.tasks.tables.spec.pipeline import Orchestrations
+from lookbook.tasks.tables.spec.reading import schema_text, specs
 from tests.support.pipelines import problems
 from tests.tasks.tables.spec.test_reading import FAULTS, GOOD, write
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lookbook.blocks.errors import LookbookError
-from lookbook.tasks.tables.spec.templates import placeholders, render
+from lookbook.tasks.tables.spec.values import placeholders, render
 
 DATE = datetime(2026, 3, 1, 4, 5, tzinfo=UTC)
 

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lookbook.tasks.tables.spec.yaml_text import MOST_BYTES, MOST_DEPTH, MOST_VALUES, Place, YamlProblemError, read_yaml
+from lookbook.tasks.tables.spec.problems import MOST_BYTES, MOST_DEPTH, MOST_VALUES, Place, YamlProblemError, read_yaml
 
 SCALARS = st.none() | st.booleans() | st.integers(-(10**15), 10**15) | st.floats(allow_nan=False, allow_infinity=False)
 TEXTS = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=12)

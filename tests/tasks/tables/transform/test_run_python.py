@@ -15,7 +15,7 @@ from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.tables.context import Context, Staged
 from lookbook.tasks.tables.extract import extract
 from lookbook.tasks.tables.transform import run_python
-from lookbook.tasks.tables.transform.returned import MAX_VALUE
+from lookbook.tasks.tables.transform.python_tasks import MAX_VALUE
 from tests.support.extracting import context_of, load_task, rows_of, run_and_commit, values_of
 
 CSV = {"source": {"type": "file", "path": "a.csv"}}
@@ -271,7 +271,7 @@ def test_without_rows_it_is_not_called(workspace: Workspace, tmp_path: Path) -> 
 def test_a_function_streams_in_bounded_batches(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lookbook.tasks.tables.transform.given.ROWS", 1000)
+    monkeypatch.setattr("lookbook.tasks.tables.transform.python_tasks.ROWS", 1000)
     (tmp_path / "a.csv").write_text("n\n" + "".join(f"{n}\n" for n in range(10_000)))
     code = """
 def f(a: Iterator[pa.RecordBatch]):

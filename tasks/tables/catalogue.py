@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -11,13 +12,14 @@ import asyncpg
 from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.lake import Lake
-from lookbook.blocks.registry import feeds_schema
+from lookbook.blocks.registry import Registry, feeds_schema
 from lookbook.blocks.warehouse import FEEDS_SCHEMA, Warehouse, WarehouseTable
 from lookbook.blocks.workspace import Workspace
-from lookbook.tasks.datasets.follow import snapshot_entries
+from lookbook.tasks.datasets.follow import parquet_columns, snapshot_entries
 from lookbook.tasks.datasets.manifest import read_published
 from lookbook.tasks.runs.catalogue import SCHEMAS, TableEntry, read_entries, sql_name
-from lookbook.tasks.tables.lake_manifest import FOLDER, TableManifest, read_current
+from lookbook.tasks.tables.lake.manifest import FOLDER, TableManifest, read_current
+from lookbook.tasks.tables.query import lake_views, name_parts
 
 #: So long the list waits for a warehouse that somebody is writing to; then it says what was registered.
 PATIENCE = 2.0
@@ -188,3 +190,82 @@ def as_document(entry: TableEntry) -> dict[str, Any]:
     """Return an entry as plain values."""
     fresh = entry.fresh_at.isoformat(timespec="seconds") if entry.fresh_at else None
     return asdict(entry) | {"fresh_at": fresh}
+
+
+#: So many loads of a table are told, the newest first.
+MOST_LOADS = 20
+
+
+def describe(workspace: Workspace, name: str) -> dict[str, Any]:
+    """Return a table: name, place, kind, columns with types, partitions, rows, bytes, fresh_at, note, lineage.
+
+    Its lineage is the run that made it, its last load, its inputs, and its last loads with theirs.
+
+    Args:
+        workspace: where it is.
+        name: as `list_tables` says, or only its last part where no other table has it.
+
+    Raises:
+        LookbookError: there is no such table, or several.
+    """
+    listed = _chosen(found_tables(workspace), name)
+    entry = _completed(workspace, listed)
+    told = as_document(entry)
+    lineage = {"run_id": told.pop("run_id"), "load_id": told.pop("load_id"), "inputs": told.pop("inputs")}
+    columns = [{"name": column, "type": type_} for column, type_ in told.pop("columns").items()]
+    loads = _loads(workspace.registry, entry) if entry.kind != "dataset" else []
+    return told | {"columns": columns, "note": listed.note, "lineage": lineage | {"loads": loads}}
+
+
+def _chosen(tables: list[Listed], name: str) -> Listed:
+    parts = _parts(name)
+    exact = [each for each in tables if _parts(each.entry.name) == parts]
+    found = exact or [each for each in tables if parts and _parts(each.entry.name)[-len(parts) :] == parts]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise LookbookError(f"{name}: no such table.", '"lookbook tables" names those that there are.')
+    named = ", ".join(each.entry.name for each in found)
+    raise LookbookError(f"{name}: {len(found)} tables have this name.", f"Name one of them in full: {named}.")
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    return tuple(part.lower() for part in name_parts(name))
+
+
+def _completed(workspace: Workspace, listed: Listed) -> TableEntry:
+    """Return an entry with its columns and rows, where the list left them out because they cost something."""
+    entry = listed.entry
+    if listed.note == GONE:
+        return entry
+    if entry.place == "lake" and entry.kind == "dataset" and not entry.columns:
+        (view,) = lake_views(workspace.lake, [name_parts(entry.name)])
+        entry = replace(entry, columns=parquet_columns(workspace.lake, view.keys[0]))
+    if entry.place == "warehouse" and entry.rows is None and isinstance(workspace.warehouse, DuckDBWarehouse):
+        counted = workspace.warehouse.query(f"SELECT count(*) AS rows FROM {entry.name}")  # noqa: S608 - quoted
+        entry = replace(entry, rows=counted["rows"][0].as_py())
+    return entry
+
+
+def _loads(registry: Registry, entry: TableEntry) -> list[dict[str, Any]]:
+    """Return the last loads of a feed's table."""
+    table = _parts(entry.name)[-1]
+
+    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> list[dict[str, Any]]:
+        rows = await connection.fetch(
+            "SELECT load_id, pipeline, task, run_id, rows, rejected, inputs, loaded_at FROM feed_loads"
+            " WHERE place = $1 AND table_name = $2 ORDER BY loaded_at DESC LIMIT $3",
+            entry.place,
+            table,
+            MOST_LOADS,
+        )
+        return [
+            dict(row)
+            | {
+                "inputs": json.loads(row["inputs"]),
+                "loaded_at": row["loaded_at"].isoformat(timespec="seconds"),
+            }
+            for row in rows
+        ]
+
+    return registry.run(work)

@@ -1,0 +1,1 @@
+"""Tables in the lake: Parquet files in folders by partition, with one object that says which of them count."""

@@ -43,8 +43,8 @@ SOON = f"""
 from datetime import timedelta
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentUpdate
-from lookbook.deployments.automations import install
-from lookbook.deployments.deploying import Deployed
+from lookbook.deployments.server.automations import install
+from lookbook.deployments.server.deploying import Deployed
 with get_client(sync_client=True) as client:
     install(client, Deployed(), timedelta(seconds={SILENCE}))
     ingest = client.read_deployment_by_name("ingest/local")

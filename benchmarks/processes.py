@@ -15,7 +15,7 @@ from typing import Any
 from lookbook.blocks.embedded import postgres, prefect_server
 
 ROOT = Path(__file__).parents[1]
-COMMAND = [sys.executable, "-c", "from lookbook.deployments.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from lookbook.deployments.command.cli import main; main()"]
 
 
 class ContenderError(Exception):

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.peers import clock
-from lookbook.deployments.prefect_environment import prepare_server
+from lookbook.deployments.server.environment import prepare_server
 
 
 def server_seconds(home: Path) -> float:

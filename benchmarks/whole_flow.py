@@ -7,7 +7,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from benchmarks.peers import clock
-from lookbook.deployments.prefect_environment import prepare_server
+from lookbook.deployments.server.environment import prepare_server
 
 
 def main(source: str, home: Path) -> None:

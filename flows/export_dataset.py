@@ -16,8 +16,8 @@ from prefect.artifacts import (
 )
 
 from lookbook.blocks.workspace import load_workspace
+from lookbook.flows.endings import is_no_interruption, is_worth_another_try
 from lookbook.flows.fan_out import telling
-from lookbook.flows.retrying import is_no_interruption, is_worth_another_try
 from lookbook.tasks.exports.export import prepare
 from lookbook.tasks.exports.places import Exported, export_to_folder, export_to_lake
 from lookbook.tasks.exports.predictions import load_model, predict

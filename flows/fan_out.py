@@ -20,7 +20,7 @@ from lookbook.blocks.settings import Settings, read_settings
 from lookbook.blocks.workspace import load_workspace
 from lookbook.flows import process_batch as subflow  # the module: Dask sends it by its name, and a flow by its value
 from lookbook.flows.dispatch import dispatch
-from lookbook.flows.retrying import is_worth_another_try
+from lookbook.flows.endings import is_worth_another_try
 from lookbook.tasks.images.batch import finished_counts
 from lookbook.tasks.images.locators import land, needs_landing
 from lookbook.tasks.images.pacing import stoppable

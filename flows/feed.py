@@ -1,33 +1,147 @@
-"""One run of a feed for one date: its tasks in their order, then the one commit of what it knows."""
+"""One run of a pipeline's tasks: each in its turn or beside others, its books, its artifacts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Literal
 
 from prefect import get_run_logger, runtime, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
 from prefect.states import Completed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import JsonValue
 
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.workspace import Workspace, load_workspace
-from lookbook.flows.feed_artifacts import describe
-from lookbook.flows.feed_tasks import TaskRuns
-from lookbook.flows.retrying import is_no_interruption
-from lookbook.flows.waiting import patience
+from lookbook.flows.endings import is_no_interruption, is_worth_another_try, patience
 from lookbook.tasks.runs.announcements import announce_table
 from lookbook.tasks.runs.lease import lease
 from lookbook.tasks.tables import ledger
 from lookbook.tasks.tables.context import Context
-from lookbook.tasks.tables.planning import merged_params
+from lookbook.tasks.tables.planning import Order, merged_params
 from lookbook.tasks.tables.spec.pipeline import Pipeline
 from lookbook.tasks.tables.spec.problems import read_config
-from lookbook.tasks.tables.steps import Report, closing_writes, entries, states_of
+from lookbook.tasks.tables.steps import Outcome, Report, closing_writes, entries, outcome_of, run_step, states_of
+
+#: Columns of the two tables.
+TASKS = ("task", "kind", "outcome", "rows_in", "rows_out", "rejected", "seconds")
+
+
+def describe(summary: Mapping[str, Any]) -> None:
+    """Make the artifacts of a run."""
+    key = f"pipeline-{summary['pipeline']}".replace("_", "-")
+    create_markdown_artifact(markdown(summary), key=f"{key}-report", description="The run in short")
+    create_table_artifact(list(summary["tasks"]), key=f"{key}-tasks", description="Rows of each task")
+    if summary["tables"]:
+        create_table_artifact(list(summary["tables"]), key=f"{key}-tables", description="Tables that were loaded")
+
+
+def markdown(summary: Mapping[str, Any]) -> str:
+    """Return a run in short."""
+    lines = [f"# {summary['pipeline']}, {summary['date']}", "", summary["why"] or "All tasks are done.", ""]
+    lines += _table(TASKS, summary["tasks"])
+    if summary["tables"]:
+        lines += ["", *_table(tuple(summary["tables"][0]), summary["tables"])]
+    return "\n".join(lines)
+
+
+def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> list[str]:
+    head = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+    return head + [f"| {' | '.join(_cell(row.get(column)) for column in columns)} |" for row in rows]
+
+
+def _cell(value: Any) -> str:  # noqa: ANN401 - any value of a summary
+    text = "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+#: Tasks of one run that are under way at the same time.
+AT_ONCE = 4
+
+
+class TaskRuns:
+    """The tasks of a run that wait, are under way, and are done.
+
+    Args:
+        context: of the run.
+        again: go on with what is unchanged, too.
+    """
+
+    def __init__(self, context: Context, *, again: bool = False) -> None:
+        self._context, self._again = context, again
+        self._order = Order(context.pipeline)
+        self._report = Report(context.pipeline)
+        self._futures: dict[str, PrefectFuture[Any]] = {}
+        self._ended: SimpleQueue[str] = SimpleQueue()
+        self._faults: list[Exception] = []
+
+    def to_end(self) -> Report:
+        """Run all that is to be run. After a fault nothing more is started; what is under way ends first."""
+        under_way = 0
+        runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=AT_ONCE)
+        with runner:
+            while True:
+                starting = [] if self._faults else self._order.ready()
+                for name in starting:
+                    self._start(name, runner)
+                under_way += len(starting)
+                if not under_way:
+                    break
+                self._finish(self._ended.get())
+                under_way -= 1
+        if self._faults:
+            raise self._faults[0]
+        self._report.left = self._order.left
+        return self._report
+
+    def _start(self, name: str, runner: TaskRunner[Any]) -> None:
+        step = self._context.pipeline.tasks[name]
+        made = task(
+            name=name,
+            task_run_name=name,
+            retries=step.retries,
+            retry_delay_seconds=step.retry_delay.total_seconds() if step.retry_delay is not None else 0,
+            timeout_seconds=step.timeout.total_seconds() if step.timeout is not None else None,
+            retry_condition_fn=is_worth_another_try,
+            persist_result=False,
+            cache_policy=NO_CACHE,
+        )(self._work(name))
+        future = runner.submit(made, parameters={}, wait_for=[self._futures[before] for before in step.after])
+        self._futures[name] = future
+        future.add_done_callback(lambda _: self._ended.put(name))
+
+    def _work(self, name: str) -> Callable[[], Outcome]:
+        context, results = self._context, self._report.results
+        inputs = {before: results[before] for before in context.pipeline.tasks[name].after}
+
+        def work() -> Outcome:  # results stay in this process: a closure hands them on, and no parameter
+            began = time.monotonic()
+            result = run_step(context, name, inputs, results)
+            outcome = outcome_of(context, name, inputs, result, time.monotonic() - began)
+            if self._again:
+                outcome = replace(outcome, unchanged=False)
+            get_run_logger().info("%s", outcome.line)
+            return outcome
+
+        return work
+
+    def _finish(self, name: str) -> None:
+        try:
+            outcome: Outcome = self._futures[name].result()
+        except Exception as fault:  # noqa: BLE001 - raised at the end, once the other tasks have ended
+            self._faults.append(fault)
+            return
+        self._report.outcomes[name] = outcome
+        self._order.done(name, unchanged=outcome.unchanged)
 
 
 @dataclass(frozen=True)

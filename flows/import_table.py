@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from lookbook.flows.endings import end_feed
 from lookbook.flows.feed import Feed, run_feed
-from lookbook.flows.feed_endings import end_feed
 from lookbook.tasks.runs.parameters import RejectLimit, WorkspaceName, described
 from lookbook.tasks.tables.orchestrations import import_date, import_pipeline
 from lookbook.tasks.tables.spec.pipeline import ImportSettings

@@ -13,9 +13,8 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.workspace import load_workspace
-from lookbook.flows.cancellation import end_children_of_earlier_try, end_family
+from lookbook.flows.endings import end_children_of_earlier_try, end_family, is_no_interruption, is_worth_another_try
 from lookbook.flows.fan_out import draw, warn_of_sqlite
-from lookbook.flows.retrying import is_no_interruption, is_worth_another_try
 from lookbook.tasks.datasets import follow
 from lookbook.tasks.datasets.follow import note_announced, unannounced_snapshot
 from lookbook.tasks.datasets.inventory import Request, clear_batches, take_stock

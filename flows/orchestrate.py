@@ -13,11 +13,9 @@ from prefect.artifacts import create_table_artifact
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.settings import read_settings
 from lookbook.blocks.workspace import load_workspace
-from lookbook.flows.dating import date_of_earlier_try, date_of_this_run
-from lookbook.flows.feed_endings import end_feed, telling
+from lookbook.flows.endings import end_feed, patience, telling
 from lookbook.flows.import_table import import_table
-from lookbook.flows.pipeline import pipeline
-from lookbook.flows.waiting import patience
+from lookbook.flows.pipeline import date_of_earlier_try, date_of_this_run, pipeline
 from lookbook.tasks.runs.lease import lease
 from lookbook.tasks.runs.parameters import LogicalDate, WorkspaceName, described
 from lookbook.tasks.tables import ledger

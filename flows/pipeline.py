@@ -1,26 +1,45 @@
-"""The flow of a pipeline: what its YAML says, for one date."""
+"""The flow of a pipeline: one run for one date."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from prefect import flow, get_run_logger, runtime
 from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
 from prefect.states import Completed
 
 from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.registry import Registry
 from lookbook.blocks.settings import read_settings
 from lookbook.blocks.workspace import Workspace, load_workspace
-from lookbook.flows.dating import date_of_earlier_try, date_of_this_run, is_scheduled
+from lookbook.flows.endings import end_feed, tell_crash, telling
 from lookbook.flows.feed import Feed, run_feed
-from lookbook.flows.feed_endings import end_feed, tell_crash, telling
 from lookbook.tasks.runs.parameters import Again, LogicalDate, Params, PipelineName, WorkspaceName
-from lookbook.tasks.tables.ledger import done_dates, params_digest
-from lookbook.tasks.tables.planning import MOST_DATES, missed_dates
-from lookbook.tasks.tables.spec.pipeline import Pipeline
+from lookbook.tasks.tables.ledger import date_of_run, done_dates, params_digest
+from lookbook.tasks.tables.planning import MOST_DATES, logical_date, missed_dates
+from lookbook.tasks.tables.spec.pipeline import Pipeline, Schedule
 from lookbook.tasks.tables.spec.reading import find_spec, read_spec
+
+
+def is_scheduled() -> bool:
+    """Return whether a schedule started this run."""
+    run = FlowRunContext.get()
+    return bool(run is not None and run.flow_run is not None and run.flow_run.auto_scheduled)
+
+
+def date_of_this_run(schedule: Schedule | None, given: datetime | None) -> datetime:
+    """Return the date that this run is about, by what it was given and when it was to start."""
+    planned = datetime.fromisoformat(runtime.flow_run.scheduled_start_time.isoformat())  # Prefect's class is its own
+    return logical_date(schedule, given, planned, scheduled=is_scheduled())
+
+
+def date_of_earlier_try(registry: Registry) -> datetime | None:
+    """Return a run that is started once more is about the same date, whenever that is; None for one that is not."""
+    return date_of_run(registry, str(UUID(runtime.flow_run.id))) if runtime.flow_run.run_count > 1 else None
 
 
 def _run_name() -> str:

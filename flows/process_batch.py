@@ -11,7 +11,7 @@ from prefect.states import Cancelled
 
 from lookbook.blocks.settings import read_settings, this_host
 from lookbook.blocks.workspace import load_workspace
-from lookbook.flows.cancellation import ends_as_cancelled
+from lookbook.flows.endings import ends_as_cancelled
 from lookbook.tasks.images import batch as data_plane
 from lookbook.tasks.images.pacing import StoppedError
 from lookbook.tasks.runs.parameters import WorkspaceName, described

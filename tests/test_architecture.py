@@ -56,17 +56,20 @@ def test_the_data_plane_imports_no_prefect_and_no_database() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["lookbook.deployments.cli", "lookbook.deployments.exporting", "lookbook.tasks.exports.request"]
+    "module",
+    ["lookbook.deployments.command.cli", "lookbook.deployments.command.exports", "lookbook.tasks.exports.request"],
 )
 def test_the_command_line_imports_no_prefect_before_it_runs(module: str) -> None:
-    loaded = modules_after(f"import lookbook.deployments.cli, {module}")
+    loaded = modules_after(f"import lookbook.deployments.command.cli, {module}")
     assert "cyclopts" in loaded
     assert not loaded & {"prefect", "asyncpg", "sqlalchemy", "duckdb", "pandas"}
 
 
 def test_specs_are_read_before_prefect_is_imported() -> None:
     """Prefect's settings are those of the environment when it is imported, and a command sets them after that."""
-    reading = "import lookbook.blocks.settings; from lookbook.deployments.pipeline_work import validate; validate([])"
+    reading = (
+        "import lookbook.blocks.settings; from lookbook.deployments.command.pipeline_work import validate; validate([])"
+    )
     loaded = modules_after(reading)
     assert "sqlglot" in loaded
     assert not loaded & {"prefect", "asyncpg", "sqlalchemy", "duckdb", "pandas"}

@@ -1,21 +1,40 @@
-"""Errors as problem documents (RFC 9457): what is wrong, the way out, and nothing of the inside."""
+"""Errors as problem documents (RFC 9457), parameters and cursors that are checked, methods that an address takes."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from lookbook.blocks.errors import LookbookError, OutOfReachError, StatementTimeoutError, TransientError, UsageError
-from lookbook.deployments.api.methods import allowed_methods
+
+_ASKED = ("DELETE", "GET", "PATCH", "POST", "PUT")
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """Return the methods of all routes that match a request's path, sorted."""
+    found = {
+        method
+        for method in _ASKED
+        for route in request.app.routes
+        if route.matches({**request.scope, "method": method})[0] is Match.FULL
+    }
+    return sorted(found | ({"HEAD"} if "GET" in found else set()))
+
 
 MEDIA_TYPE = "application/problem+json"
 TYPE = "urn:lookbook:problem:"
@@ -180,3 +199,123 @@ def _plain(request: Request, error: HTTPException) -> Problem:
     if error.status_code == HTTPStatus.BAD_REQUEST:
         return Problem(400, "no-json", "The body cannot be read as JSON.", "Send one JSON document in UTF-8.")
     return Problem(error.status_code, "refused", str(error.detail))
+
+
+_NO_CONTROL = r"^[^\x00-\x1f\x7f]*$"
+
+DatasetPath = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="Name of a dataset.")]
+SnapshotPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$", description="Id of a snapshot.")]
+Sha256Path = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of an original.")]
+OutputPath = Annotated[
+    str, Path(pattern=r"^[a-z][a-z0-9_-]{0,62}$", description="original, or the name of an output such as standard.")
+]
+ProductPath = Annotated[str, Path(min_length=1, max_length=1000, description="Key of a product.")]
+SnapshotQuery = Annotated[
+    str | None,
+    Query(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$", description="Id of a snapshot. Without: the current one."),
+]
+CursorQuery = Annotated[
+    str | None, Query(max_length=400, pattern=r"^[A-Za-z0-9_-]*$", description="The `next` of the page before.")
+]
+LimitQuery = Annotated[int, Query(ge=0, le=500, description="Rows of a page, at the most; 0 for counts alone.")]
+ListLimit = Annotated[int, Query(ge=1, le=500, description="Entries of a page, at the most.")]
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the errors of an endpoint, for the document; those that any may have are added."""
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
+    listed = sorted({401, 403, 421, 422, 429, 500, 503, *statuses})
+    return {status: {"description": _MEANINGS[status], "content": content} for status in listed}
+
+
+_MEANINGS = {
+    400: "What was sent cannot be read.",
+    401: "A key is needed.",
+    403: "The key has no such scope, or another site asks.",
+    404: "There is no such thing, or it is another key's.",
+    409: "It is in no state for this.",
+    410: "It was there, and is gone.",
+    413: "The body is too large.",
+    415: "The body is of another type.",
+    416: "There are no such bytes.",
+    421: "The Host header names another server.",
+    422: "It cannot be meant; errors names the fields.",
+    429: "Too many requests; Retry-After says when.",
+    500: "A fault of Lookbook.",
+    503: "A service that is needed does not answer.",
+}
+
+#: Documented by reference: FastAPI would name it with `application/json`.
+PROBLEM_SCHEMA = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+
+
+# A snapshot never changes, so that a place in its order is enough, and pages fit together while others are published.
+
+LONGEST = 400
+_SNAPSHOT = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """A place in the results of a query.
+
+    Attributes:
+        snapshot_id: that is asked.
+        query: digest of the query.
+        offset: rows before the place.
+    """
+
+    snapshot_id: str
+    query: str
+    offset: int
+
+    def text(self) -> str:
+        """As it is given out."""
+        plain = json.dumps([self.snapshot_id, self.query, self.offset], separators=(",", ":"))
+        return base64.urlsafe_b64encode(plain.encode()).decode().rstrip("=")
+
+
+def read_cursor(text: str) -> Cursor:
+    """Return the place that a cursor names. It may be made up: whoever does that finds a page that there is, or none.
+
+    Raises:
+        Problem: it is none.
+    """
+    found = _decoded(text) if len(text) <= LONGEST else None
+    if found is None or not (_is_text(found[0]) and _is_text(found[1]) and type(found[2]) is int):
+        raise Problem(400, "bad-cursor", "The cursor is none of ours.", "Begin again without one.")
+    if not 0 <= found[2] < 2**53:
+        raise Problem(400, "bad-cursor", "The cursor names no place.", "Begin again without one.")
+    return Cursor(*found)
+
+
+def _decoded(text: str) -> list[Any] | None:
+    try:
+        found = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, list) and len(found) == 3 else None  # noqa: PLR2004 - see Cursor.text
+
+
+def query_digest(*parts: Any) -> str:  # noqa: ANN401 - any JSON
+    """Return what tells one query from another."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def start_of(cursor: Cursor | None, digest: str) -> int:
+    """Return the first row of a page.
+
+    Raises:
+        Problem: the cursor is one of another query.
+    """
+    if cursor is None:
+        return 0
+    if cursor.query != digest:
+        raise Problem(
+            400, "bad-cursor", "The cursor belongs to another query.", "Keep filter and sort the same, or begin again."
+        )
+    return cursor.offset
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and _SNAPSHOT.fullmatch(value) is not None

@@ -10,9 +10,9 @@ from uvicorn.config import LOGGING_CONFIG
 
 from lookbook.blocks.errors import UsageError
 from lookbook.blocks.workspace import load_workspace
+from lookbook.deployments.api.access import list_keys
 from lookbook.deployments.api.app import make_app
 from lookbook.deployments.api.config import ApiConfig
-from lookbook.deployments.api.keys import list_keys
 from lookbook.deployments.api.runs import PrefectRuns
 
 #: Connections that may wait, and seconds that an idle one stays open and that requests under way have at the end.

@@ -11,9 +11,7 @@ from fastapi import Depends, Request
 from lookbook.blocks.workspace import Workspace
 from lookbook.deployments.api.access import Gate, KeyRing
 from lookbook.deployments.api.config import ApiConfig
-from lookbook.deployments.api.health import Readiness
-from lookbook.deployments.api.metrics import Metrics
-from lookbook.deployments.api.queue import Queue
+from lookbook.deployments.api.health import Metrics, Queue, Readiness
 from lookbook.deployments.api.runs import Runs
 from lookbook.deployments.api.snapshots import Snapshots
 

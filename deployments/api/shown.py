@@ -12,8 +12,8 @@ from fastapi import Response
 from numpy.typing import NDArray
 
 from lookbook.blocks.errors import UsageError
-from lookbook.deployments.api.loaded import LoadedSnapshot
 from lookbook.deployments.api.problems import encoded
+from lookbook.deployments.api.snapshots import LoadedSnapshot
 from lookbook.tasks.datasets.manifest import Manifest
 from lookbook.tasks.exports.recipes import ORIGINALS
 

@@ -34,7 +34,7 @@ def waited_for(pipelines: Path, starts: str) -> tuple[Path, str]:
     return pipelines, trigger.arrival
 
 
-def look(place: Workspace, folder: Path, pattern: str) -> str:
+def look_for_files(place: Workspace, folder: Path, pattern: str) -> str:
     """Return the digest of the files of a pattern: names, sizes and times; nothing is read.
 
     Args:

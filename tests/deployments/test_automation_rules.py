@@ -13,9 +13,9 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.server.events.schemas.automations import EventTrigger, Posture
 from prefect.server.events.schemas.events import ReceivedEvent
 
-from lookbook.deployments import automations, pipeline_triggers
-from lookbook.deployments.automation_rules import rules
-from lookbook.deployments.deploying import Deployed
+from lookbook.deployments.server import automations, pipeline_triggers
+from lookbook.deployments.server.applying import Deployed
+from lookbook.deployments.server.automation_rules import rules
 from lookbook.tasks.runs.announcements import TABLE_LOADED
 from lookbook.tasks.tables.spec.pipeline import Trigger
 

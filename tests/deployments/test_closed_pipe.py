@@ -9,7 +9,7 @@ from pathlib import Path
 
 SCRIPT = """
 import sys
-import lookbook.deployments.cli as cli
+import lookbook.deployments.command.cli as cli
 
 def app(**_):
     while True:

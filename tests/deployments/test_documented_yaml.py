@@ -14,7 +14,7 @@ from prefect.cli.deploy._models import PrefectYamlModel
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
-from lookbook.deployments.receiver_config import read_config
+from lookbook.deployments.receiver import read_config
 from tests.support.command import ROOT
 
 OWN = (ROOT / "prefect.yaml").read_text(encoding="utf-8")

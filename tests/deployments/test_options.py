@@ -9,7 +9,7 @@ import pytest
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
-from lookbook.deployments.options import with_checked_options
+from lookbook.deployments.command.options import with_checked_options
 from lookbook.tasks.runs.parameters import BatchSize, DatasetName, Limit, RejectLimit
 
 app = App(name="try", help_format="plaintext")

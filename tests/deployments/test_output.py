@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from lookbook.blocks.warehouse import QueryCost
-from lookbook.deployments.output import print_json, print_query_cost, print_rows, print_summary, printable, unique_names
+from lookbook.deployments.command.output import (
+    print_json,
+    print_query_cost,
+    print_rows,
+    print_summary,
+    printable,
+    unique_names,
+)
 
 SUMMARY = {
     "dataset": "fashion",

@@ -13,8 +13,8 @@ import lookbook.blocks.workspace
 import lookbook.flows.pipeline
 from lookbook.blocks.errors import UsageError
 from lookbook.blocks.workspace import Workspace
-from lookbook.deployments import pipeline_runs
-from lookbook.deployments.pipeline_runs import _absolute, read_params
+from lookbook.deployments.command import pipeline_work
+from lookbook.deployments.command.pipeline_work import _absolute, read_params
 from lookbook.tasks.tables.spec.pipeline import Pipeline, Schedule
 
 SPEC = Pipeline.model_validate(
@@ -60,12 +60,12 @@ def test_a_backfill_ends_with_the_last_date_that_has_come(
         ran.append(date)
         return {}
 
-    monkeypatch.setattr(pipeline_runs, "read_named", lambda _: spec)
-    monkeypatch.setattr(pipeline_runs, "_prefect", lambda *_: nullcontext(lambda _: None))
+    monkeypatch.setattr(pipeline_work, "read_named", lambda _: spec)
+    monkeypatch.setattr(pipeline_work, "_prefect", lambda *_: nullcontext(lambda _: None))
     monkeypatch.setattr(lookbook.blocks.workspace, "load_workspace", lambda _: workspace)
     monkeypatch.setattr(lookbook.flows.pipeline, "pipeline", run)
     today = datetime.now(UTC).date()
     dates = (str(today - timedelta(days=2)), str(today + timedelta(days=2)))
-    told = pipeline_runs.backfill("p", dates, [], "local", again=False, debug=False)
+    told = pipeline_work.backfill("p", dates, [], "local", again=False, debug=False)
     assert [tick.date() for tick in ran] == [today - timedelta(days=2), today - timedelta(days=1), today]
     assert told["dates"] == 3

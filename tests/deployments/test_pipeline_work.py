@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lookbook.blocks.errors import LookbookError
-from lookbook.deployments.pipeline_work import validate
+from lookbook.deployments.command.pipeline_work import validate
 from tests.support.pipelines import write_spec
 
 EXTRACT = "tasks: {extract: {source: {type: file, path: a.csv}}}"

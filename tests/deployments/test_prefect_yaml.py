@@ -18,8 +18,8 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
 from lookbook.blocks.settings import read_settings
-from lookbook.deployments.deploying import POOLS, environment, job_template
-from lookbook.deployments.pipeline_deploying import FLOWS as BY_SPECS
+from lookbook.deployments.server.deploying import POOLS, environment, job_template
+from lookbook.deployments.server.pipeline_deploying import FLOWS as BY_SPECS
 from lookbook.tasks.datasets.sources.opening import local_path
 from tests.support.command import ROOT
 

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from lookbook.deployments import progress as bars
+from lookbook.deployments.command import progress as bars
 from lookbook.tasks.runs import progress
 
 

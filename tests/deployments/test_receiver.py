@@ -19,9 +19,8 @@ from pydantic import SecretStr
 
 from lookbook.blocks.embedded.prefect_server import free_port
 from lookbook.blocks.errors import LookbookError, UsageError
-from lookbook.deployments.receiver import make_app
-from lookbook.deployments.receiver_config import ReceiverConfig, WatchedPrefix, check_guarded, read_config
-from lookbook.deployments.receiving import receive
+from lookbook.deployments.command.api import receive
+from lookbook.deployments.receiver import ReceiverConfig, WatchedPrefix, check_guarded, make_app, read_config
 
 TOKEN = "trömbone"  # noqa: S105 - not one of anybody
 SPRING = WatchedPrefix(bucket="my-photos", prefix="spring/", dataset="spring", workspace="production")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lookbook.deployments.deploying import Deployed
-from lookbook.deployments.server_commands import _print_deployed, _print_served
-from lookbook.deployments.serving import Served
+from lookbook.deployments.command.server import _print_deployed, _print_served
+from lookbook.deployments.server.applying import Deployed
+from lookbook.deployments.server.serving import Served
 
 API = "http://127.0.0.1:4200/api"
 

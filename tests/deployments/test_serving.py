@@ -18,9 +18,9 @@ import pytest
 from prefect.client import orchestration
 
 from lookbook.blocks.embedded import prefect_server
-from lookbook.deployments import deploying, serving, worker_process
-from lookbook.deployments.api_process import ApiProcess
-from lookbook.deployments.worker_process import CHECK_INTERVAL, FAILED_CHECKS, MARK, WorkerProcess
+from lookbook.deployments.server import deploying, processes, serving
+from lookbook.deployments.server.applying import Deployed
+from lookbook.deployments.server.processes import CHECK_INTERVAL, FAILED_CHECKS, MARK, ApiProcess, WorkerProcess
 from lookbook.tasks.runs import lease
 
 
@@ -134,7 +134,7 @@ def test_a_worker_hangs_when_it_fails_its_checks_in_a_row(tmp_path: Path, monkey
     answers = [False] * (FAILED_CHECKS - 1) + [True] + [False] * FAILED_CHECKS
     given = iter(answers)
     clock = iter(range(0, 10_000, CHECK_INTERVAL))
-    monkeypatch.setattr(worker_process, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(processes, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     worker = WorkerProcess("lookbook", tmp_path, tmp_path / "log")
     monkeypatch.setattr(worker, "is_healthy", lambda: next(given))
     assert [worker.hangs() for _ in answers] == [False] * (len(answers) - 1) + [True]
@@ -184,7 +184,7 @@ def test_only_the_homes_own_server_gets_the_workspace_with_this_machines_paths(
     api, saved = "http://127.0.0.1:4200/api", list[Path]()
     monkeypatch.setattr(serving, "_start_registry", lambda *_: None)
     monkeypatch.setattr(serving, "_start_server", lambda *_, **__: api)
-    monkeypatch.setattr(deploying, "deploy", deploying.Deployed)
+    monkeypatch.setattr(deploying, "deploy", Deployed)
     monkeypatch.setattr(prefect_server, "running", lambda _: api if own else None)
     monkeypatch.setattr(serving, "save_local_workspace", saved.append)
     monkeypatch.setattr(WorkerProcess, "start", lambda _: None)

@@ -10,7 +10,7 @@ import pytest
 
 from lookbook.blocks.lake import IDENTITY, FolderLake
 from lookbook.blocks.workspace import Workspace, local_workspace
-from lookbook.deployments import workspaces
+from lookbook.deployments.command import workspaces
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from prefect.states import Cancelling, Crashed, Pending, Running
 
-from lookbook.flows import cancellation
+from lookbook.flows import endings
 
 DIED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 PARENT = uuid.uuid4()
@@ -55,18 +55,18 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[Api], list[str]]:
             assert sync_client
             yield api
 
-        monkeypatch.setattr(cancellation, "get_client", client)
+        monkeypatch.setattr(endings, "get_client", client)
         return noted
 
-    monkeypatch.setattr(cancellation, "load_workspace", lambda name: SimpleNamespace(registry=name))
-    monkeypatch.setattr(cancellation, "end_lost_run", lambda registry, run_id, error: noted.append(error))  # noqa: ARG005
-    monkeypatch.setattr(cancellation, "get_run_logger", lambda: logging.getLogger("test"))
+    monkeypatch.setattr(endings, "load_workspace", lambda name: SimpleNamespace(registry=name))
+    monkeypatch.setattr(endings, "end_lost_run", lambda registry, run_id, error: noted.append(error))  # noqa: ARG005
+    monkeypatch.setattr(endings, "get_run_logger", lambda: logging.getLogger("test"))
     return use
 
 
 def end(state: Any) -> None:
     run: Any = SimpleNamespace(id=PARENT, parameters={})
-    cancellation.end_family(None, run, state)  # type: ignore[arg-type]
+    endings.end_family(None, run, state)  # type: ignore[arg-type]
 
 
 def test_a_run_that_crashed_takes_its_children_along(use: Callable[[Api], list[str]]) -> None:
@@ -99,10 +99,10 @@ def test_a_second_try_first_ends_what_is_left_of_the_first(
     use: Callable[[Api], list[str]], monkeypatch: pytest.MonkeyPatch, run_count: int, ended: list[float]
 ) -> None:
     run = SimpleNamespace(id=str(PARENT), run_count=run_count)
-    monkeypatch.setattr(cancellation, "runtime", SimpleNamespace(flow_run=run))
+    monkeypatch.setattr(endings, "runtime", SimpleNamespace(flow_run=run))
     api = Api(Running(), -60, 2)
     use(api)
-    cancellation.end_children_of_earlier_try()
+    endings.end_children_of_earlier_try()
     assert api.cancelled == ended
     use(Api(Running(), -60, away=True))
-    cancellation.end_children_of_earlier_try()
+    endings.end_children_of_earlier_try()

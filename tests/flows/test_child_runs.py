@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lookbook.blocks.errors import LookbookError, OutOfReachError
-from lookbook.flows.child_runs import (
+from lookbook.flows.dispatch import (
     CANCELLING,
     CROWDED,
     NEVER_HEARD,

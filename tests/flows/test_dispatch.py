@@ -15,7 +15,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Running, Scheduled
 
 from lookbook.blocks.errors import LookbookError, OutOfReachError, UsageError
-from lookbook.flows import child_runs, dispatch
+from lookbook.flows import dispatch
 from lookbook.tasks.images.pacing import StoppedError
 
 BATCH = "batches/things/b"
@@ -157,30 +157,30 @@ def test_a_run_that_falls_silent_is_marked_as_crashed_and_sent_again() -> None:
     with used(api):
         dispatch.dispatch("local", BATCH)
     assert api.told == [(1, "CRASHED")]
-    assert child_runs.SILENT < api.now - 1000 < child_runs.SILENT + 60
+    assert dispatch.SILENT < api.now - 1000 < dispatch.SILENT + 60
 
 
 def test_a_run_that_gives_signs_of_life_may_take_long() -> None:
     with used(Api([*[Running()] * 1000, Completed()])) as api:
         dispatch.dispatch("local", BATCH)
-    assert api.now - 1000 > 10 * child_runs.SILENT
+    assert api.now - 1000 > 10 * dispatch.SILENT
     assert api.told == []
 
 
 def test_without_workers_it_says_so_and_with_busy_ones_it_waits() -> None:
     with used(Api([Scheduled()], workers=False)) as api, pytest.raises(LookbookError, match="No worker takes"):
         dispatch.dispatch("local", BATCH)
-    assert child_runs.UNTAKEN < api.now - 1000 < child_runs.UNTAKEN + 60
+    assert dispatch.UNTAKEN < api.now - 1000 < dispatch.UNTAKEN + 60
     assert api.told == [(1, "CANCELLING")], "a worker that comes later must not do it"
     with used(Api([*[Scheduled()] * 500, Completed()])) as api:
         dispatch.dispatch("local", BATCH)
-    assert api.now - 1000 > 2 * child_runs.CROWDED
+    assert api.now - 1000 > 2 * dispatch.CROWDED
 
 
 def test_workers_that_are_busy_with_no_batch_are_not_waited_for_for_ever() -> None:
     with used(Api([Scheduled()], others=False)) as api, pytest.raises(LookbookError, match="busy with other runs"):
         dispatch.dispatch("local", BATCH)
-    assert child_runs.CROWDED < api.now - 1000 < child_runs.CROWDED + 60
+    assert dispatch.CROWDED < api.now - 1000 < dispatch.CROWDED + 60
     assert api.told == [(1, "CANCELLING")]
 
 

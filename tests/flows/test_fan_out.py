@@ -24,8 +24,8 @@ from lookbook.blocks.errors import LookbookError, OutOfReachError, UsageError
 from lookbook.blocks.lake import FolderLake
 from lookbook.blocks.settings import Settings
 from lookbook.flows import fan_out
+from lookbook.flows.endings import is_worth_another_try
 from lookbook.flows.fan_out import runner_for
-from lookbook.flows.retrying import is_worth_another_try
 from lookbook.tasks.runs.parameters import Executor
 
 BATCHES = [f"batches/things/{number}" for number in range(5)]

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 import lookbook.flows.feed
-import lookbook.flows.feed_tasks
 from lookbook.blocks.errors import LeaseLostError, LookbookError
 from lookbook.blocks.registry import unfenced
 from lookbook.blocks.workspace import Workspace
@@ -115,9 +114,9 @@ def parts(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Par
     monkeypatch.setitem(sys.modules, "lookbook.tasks.tables.extract", extract)
     monkeypatch.setitem(sys.modules, "lookbook.tasks.runs.catalogue", catalogue)
     for module, name, value in (
-        (lookbook.flows.feed_tasks, "ThreadPoolTaskRunner", Runner),
-        (lookbook.flows.feed_tasks, "run_step", found.run),
-        (lookbook.flows.feed_tasks, "get_run_logger", lambda: logging.getLogger("tests")),
+        (lookbook.flows.feed, "ThreadPoolTaskRunner", Runner),
+        (lookbook.flows.feed, "run_step", found.run),
+        (lookbook.flows.feed, "get_run_logger", lambda: logging.getLogger("tests")),
         (lookbook.flows.feed, "get_run_logger", lambda: logging.getLogger("tests")),
         (lookbook.flows.feed, "load_workspace", lambda _: workspace),
         (lookbook.flows.feed, "describe", lambda _: None),
@@ -260,7 +259,7 @@ def test_a_run_that_lost_its_lease_while_it_stood_still_commits_nothing(
     async def expire(connection: Any) -> None:
         await connection.execute("UPDATE lookbook.leases SET expires_at = now() - interval '1 second'")
 
-    monkeypatch.setattr(lookbook.flows.feed_tasks, "run_step", stand_still)
+    monkeypatch.setattr(lookbook.flows.feed, "run_step", stand_still)
     with pytest.raises(LeaseLostError, match="pipeline/prices: this run stood still"):
         run()
     assert ran[0]["status"] == "completed"

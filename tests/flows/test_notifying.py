@@ -10,7 +10,7 @@ import prefect.blocks.core
 import pytest
 
 from lookbook.blocks.errors import LookbookError
-from lookbook.flows import feed_endings, notifying
+from lookbook.flows import endings
 
 
 @pytest.fixture
@@ -22,14 +22,14 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
             raise ConnectionError("https://hooks.example/secret-token refused")
         found.append((name, subject, body))
 
-    monkeypatch.setattr(notifying, "_send", send)
+    monkeypatch.setattr(endings, "_send", send)
     run = SimpleNamespace(name="pipeline-prices", ui_url="http://ui/runs/1")
-    monkeypatch.setattr(feed_endings, "runtime", SimpleNamespace(flow_run=run))
+    monkeypatch.setattr(endings, "runtime", SimpleNamespace(flow_run=run))
     return found
 
 
 def fail(error: Exception, *blocks: str) -> None:
-    with pytest.raises(type(error)), feed_endings.telling("prices", blocks):
+    with pytest.raises(type(error)), endings.telling("prices", blocks):
         raise error
 
 
@@ -92,8 +92,8 @@ def test_blocks_that_know_one_way_only_are_called_in_that(monkeypatch: pytest.Mo
 
         def __exit__(self, *_: object) -> None: ...
 
-    monkeypatch.setattr(notifying, "get_client", lambda **_: Client())
-    monkeypatch.setattr(notifying, "load_prefect_collections", lambda: None)
+    monkeypatch.setattr(endings, "get_client", lambda **_: Client())
+    monkeypatch.setattr(endings, "load_prefect_collections", lambda: None)
     loaded: list[str] = []
 
     def load(name: str, **_: Any) -> Block:
@@ -101,5 +101,5 @@ def test_blocks_that_know_one_way_only_are_called_in_that(monkeypatch: pytest.Mo
         return Block()
 
     monkeypatch.setattr(prefect.blocks.core.Block, "load", load)
-    notifying.notify(["mine"], "subject", "body")
+    endings.notify(["mine"], "subject", "body")
     assert (loaded, heard) == (["chat/mine"], [("body", "subject")])

@@ -9,7 +9,7 @@ from prefect_gcp import GcpCredentials
 from prefect_gcp.models.cloud_run_v2 import SecretKeySelector
 from prefect_gcp.workers.cloud_run_v2 import CloudRunWorkerJobV2Configuration
 
-from lookbook.deployments.deploying import job_template
+from lookbook.deployments.server.deploying import job_template
 
 NETWORK = {"networkInterfaces": [{"network": "lookbook", "subnetwork": "runs"}], "egress": "PRIVATE_RANGES_ONLY"}
 KEY = {"secret": "lookbook-staging-prefect", "version": "latest"}

@@ -20,8 +20,8 @@ from lookbook.blocks.embedded import guarded_server
 from lookbook.blocks.embedded.guarded_server import Guard
 from lookbook.blocks.embedded.prefect_server import UPKEEP
 from lookbook.blocks.settings import Settings
-from lookbook.deployments.deploying import POOLS, job_template
-from lookbook.deployments.worker_process import RUNS_AT_ONCE
+from lookbook.deployments.server.deploying import POOLS, job_template
+from lookbook.deployments.server.processes import RUNS_AT_ONCE
 from tests.support import debian_postgres
 from tests.support.command import ROOT
 

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from infra.checks.kubernetes_job import job_manifest
-from lookbook.deployments.deploying import POOLS
+from lookbook.deployments.server.deploying import POOLS
 from tests.support.command import ROOT
 
 DOCUMENTS: list[dict[str, Any]] = list(

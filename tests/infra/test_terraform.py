@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from lookbook.deployments.deploying import POOLS, environment, job_template
-from lookbook.deployments.worker_process import RUNS_AT_ONCE
+from lookbook.deployments.server.deploying import POOLS, environment, job_template
+from lookbook.deployments.server.processes import RUNS_AT_ONCE
 from tests.support.command import ROOT
 
 FOLDER = ROOT / "infra" / "terraform"

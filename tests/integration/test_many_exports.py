@@ -20,8 +20,8 @@ from datetime import timedelta
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentUpdate
 from lookbook.deployments import automations
-from lookbook.deployments.deploying import deploy
-from lookbook.deployments.deploying import Deployed
+from lookbook.deployments.server.deploying import deploy
+from lookbook.deployments.server.applying import Deployed
 deploy()
 with get_client(sync_client=True) as client:
     automations.install(client, Deployed(), timedelta(seconds=100))

@@ -21,8 +21,8 @@ SECRET = "tr0mbone-secret"  # noqa: S105 - not one of anybody
 INSTALL = """
 from datetime import timedelta
 from prefect.client.orchestration import get_client
-from lookbook.deployments.automations import HEARTBEAT_SILENCE, install
-from lookbook.deployments.deploying import Deployed
+from lookbook.deployments.server.automations import HEARTBEAT_SILENCE, install
+from lookbook.deployments.server.applying import Deployed
 done = Deployed()
 with get_client(sync_client=True) as client:
     install(client, done, {silence})

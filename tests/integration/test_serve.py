@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from lookbook.blocks.embedded import postgres, prefect_server
-from lookbook.deployments.prefect_deploy import deployment_names
+from lookbook.deployments.server.deploying import deployment_names
 from tests.support import debian_postgres
 from tests.support.command import COMMAND, environment, lookbook
 from tests.support.homes import remove_home

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from lookbook.deployments.deploying import POOLS
+from lookbook.deployments.server.deploying import POOLS
 from tests.support.command import ROOT
 from tests.support.homes import remove_home
 
@@ -102,7 +102,8 @@ def test_a_project_with_flows_and_tasks_of_its_own_keeps_them(
         if packages:
             (tmp_path / folder / "__init__.py").touch()
     own = "import flows.ingest, tasks.ingest, lookbook.flows.ingest as ours; print(flows.ingest.MINE, ours.ingest.name)"
-    run = "from lookbook.deployments.cli import main; main()"  # as of "python -m", with this folder before all others
+    # As of "python -m", with this folder before all others.
+    run = "from lookbook.deployments.command.cli import main; main()"
     assert done([installed / "python", "-c", own], home, tmp_path).split() == ["flows", "ingest"]
     arguments = ("ingest", "sample://8", "--dataset", f"theirs-{packages:d}", "--json")
     told = done([installed / "python", "-c", run, *arguments], home, tmp_path)

@@ -15,7 +15,7 @@ COMMAND = [
     sys.executable,
     "-c",
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-    "from lookbook.deployments.cli import main; main()",
+    "from lookbook.deployments.command.cli import main; main()",
 ]
 
 

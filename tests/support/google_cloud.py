@@ -110,7 +110,7 @@ def save_workspace(cloud: Cloud) -> None:
     who = ("--credentials", "cloud", "--kaggle", "cloud")
     saved = cloud.prefect.python(
         "-c",
-        "from lookbook.deployments.cli import main; main()",
+        "from lookbook.deployments.command.cli import main; main()",
         "workspace",
         "save",
         "cloud",

@@ -10,14 +10,22 @@ from fastapi import APIRouter, Response
 from lookbook.blocks.errors import LookbookError
 from lookbook.deployments.api import models
 from lookbook.deployments.api.access import Reader
-from lookbook.deployments.api.cursors import Cursor, query_digest, read_cursor, start_of
-from lookbook.deployments.api.loaded import LoadedSnapshot
-from lookbook.deployments.api.parameters import CursorQuery, DatasetPath, ListLimit, SnapshotPath, problems
-from lookbook.deployments.api.problems import Problem
-from lookbook.deployments.api.queries import is_facet
+from lookbook.deployments.api.problems import (
+    Cursor,
+    CursorQuery,
+    DatasetPath,
+    ListLimit,
+    Problem,
+    SnapshotPath,
+    problems,
+    query_digest,
+    read_cursor,
+    start_of,
+)
+from lookbook.deployments.api.products import is_facet
 from lookbook.deployments.api.services import Shared
 from lookbook.deployments.api.shown import dataset_path, json_answer
-from lookbook.deployments.api.snapshots import Snapshots
+from lookbook.deployments.api.snapshots import LoadedSnapshot, Snapshots
 from lookbook.tasks.datasets.manifest import Manifest
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])

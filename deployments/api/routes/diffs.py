@@ -9,10 +9,18 @@ from fastapi import APIRouter, Query, Response
 
 from lookbook.deployments.api import models
 from lookbook.deployments.api.access import Reader
-from lookbook.deployments.api.changes import Changes
-from lookbook.deployments.api.cursors import Cursor, query_digest, read_cursor, start_of
-from lookbook.deployments.api.parameters import CursorQuery, DatasetPath, LimitQuery, problems
-from lookbook.deployments.api.problems import Problem
+from lookbook.deployments.api.problems import (
+    Cursor,
+    CursorQuery,
+    DatasetPath,
+    LimitQuery,
+    Problem,
+    problems,
+    query_digest,
+    read_cursor,
+    start_of,
+)
+from lookbook.deployments.api.products import Changes
 from lookbook.deployments.api.services import Shared
 from lookbook.deployments.api.shown import json_answer
 

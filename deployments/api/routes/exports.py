@@ -8,25 +8,26 @@ import anyio.to_thread
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from lookbook.deployments.api import models_runs as models
-from lookbook.deployments.api import submissions
+from lookbook.deployments.api import models, submissions
 from lookbook.deployments.api.access import ExportReader, ExportSubmitter, Reader
-from lookbook.deployments.api.export_requests import (
-    DEPLOYMENT,
-    counted,
-    finished_already,
-    prepared_request,
-    run_parameters,
-)
-from lookbook.deployments.api.objects import object_answer
-from lookbook.deployments.api.parameters import ListLimit, problems
-from lookbook.deployments.api.problems import Problem
-from lookbook.deployments.api.ranges import is_known, wanted_part
+from lookbook.deployments.api.objects import is_known, object_answer, wanted_part
+from lookbook.deployments.api.problems import ListLimit, Problem, problems
 from lookbook.deployments.api.runs import FINAL, RunState
 from lookbook.deployments.api.services import Services, Shared
 from lookbook.deployments.api.shown import ROOT, json_answer
-from lookbook.deployments.api.submissions import Submission
-from lookbook.deployments.api.submitting import IdempotencyKey, noted, owned, started, state_of
+from lookbook.deployments.api.submissions import (
+    DEPLOYMENT,
+    IdempotencyKey,
+    Submission,
+    counted,
+    finished_already,
+    noted,
+    owned,
+    prepared_request,
+    run_parameters,
+    started,
+    state_of,
+)
 from lookbook.tasks.exports.finished import Finished, find_finished
 from lookbook.tasks.exports.request import ExportRequest
 

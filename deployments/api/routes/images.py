@@ -9,12 +9,11 @@ import anyio.to_thread
 from fastapi import APIRouter, Query, Request, Response
 
 from lookbook.deployments.api.access import Reader
-from lookbook.deployments.api.loaded import LoadedSnapshot
 from lookbook.deployments.api.objects import object_answer
-from lookbook.deployments.api.parameters import DatasetPath, OutputPath, Sha256Path, SnapshotQuery, problems
-from lookbook.deployments.api.problems import Problem
+from lookbook.deployments.api.problems import DatasetPath, OutputPath, Problem, Sha256Path, SnapshotQuery, problems
 from lookbook.deployments.api.services import Services, Shared
 from lookbook.deployments.api.shown import is_original
+from lookbook.deployments.api.snapshots import LoadedSnapshot
 from lookbook.tasks.datasets.report.pictures import MEDIA_TYPES
 
 router = APIRouter(prefix="/datasets/{name}/images", tags=["images"])

@@ -7,16 +7,22 @@ from typing import Annotated, Any
 import anyio.to_thread
 from fastapi import APIRouter, Path, Response
 
-from lookbook.deployments.api import models_runs as models
-from lookbook.deployments.api import submissions
+from lookbook.deployments.api import models, submissions
 from lookbook.deployments.api.access import ANYBODY, IngestReader, IngestSubmitter
-from lookbook.deployments.api.parameters import problems
+from lookbook.deployments.api.problems import problems
 from lookbook.deployments.api.runs import FINAL
 from lookbook.deployments.api.services import Services, Shared
 from lookbook.deployments.api.shown import ROOT, dataset_path, json_answer
-from lookbook.deployments.api.sources import check_source, run_roots
-from lookbook.deployments.api.submissions import Submission
-from lookbook.deployments.api.submitting import IdempotencyKey, noted, owned, started, state_of
+from lookbook.deployments.api.submissions import (
+    IdempotencyKey,
+    Submission,
+    check_source,
+    noted,
+    owned,
+    run_roots,
+    started,
+    state_of,
+)
 
 router = APIRouter(prefix="/ingests", tags=["ingests"])
 

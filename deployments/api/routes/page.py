@@ -8,8 +8,8 @@ from importlib import resources
 
 from fastapi import APIRouter, Request, Response
 
+from lookbook.deployments.api.objects import is_known
 from lookbook.deployments.api.problems import Problem
-from lookbook.deployments.api.ranges import is_known
 
 router = APIRouter(include_in_schema=False)
 

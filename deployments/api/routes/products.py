@@ -11,24 +11,26 @@ from fastapi import APIRouter, Query, Request, Response
 from lookbook.blocks.errors import UsageError
 from lookbook.deployments.api import models
 from lookbook.deployments.api.access import Reader
-from lookbook.deployments.api.bodies import is_deeper
 from lookbook.deployments.api.config import ApiConfig
-from lookbook.deployments.api.cursors import Cursor, read_cursor, start_of
-from lookbook.deployments.api.loaded import LoadedSnapshot
-from lookbook.deployments.api.parameters import (
+from lookbook.deployments.api.middleware import is_deeper
+from lookbook.deployments.api.problems import (
+    Cursor,
     CursorQuery,
     DatasetPath,
     LimitQuery,
+    Problem,
     ProductPath,
     SnapshotQuery,
+    encoded,
     problems,
+    read_cursor,
+    start_of,
 )
-from lookbook.deployments.api.problems import Problem, encoded
-from lookbook.deployments.api.product_page import product_detail
-from lookbook.deployments.api.queries import Query as Asked
-from lookbook.deployments.api.queries import count_values, find, make_query
+from lookbook.deployments.api.products import Query as Asked
+from lookbook.deployments.api.products import count_values, find, make_query, product_detail
 from lookbook.deployments.api.services import Services, Shared
 from lookbook.deployments.api.shown import json_answer, product_rows, wanted_columns
+from lookbook.deployments.api.snapshots import LoadedSnapshot
 from lookbook.tasks.exports.filters import Filter, read_conditions, read_filter
 
 router = APIRouter(prefix="/datasets/{name}/products", tags=["products"])

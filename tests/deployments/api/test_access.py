@@ -11,8 +11,7 @@ from starlette.types import Message
 
 from lookbook.blocks.errors import UsageError
 from lookbook.blocks.workspace import Workspace
-from lookbook.deployments.api.keys import KEY, create_key, find_key, list_keys, revoke_key
-from lookbook.deployments.api.limits import Buckets
+from lookbook.deployments.api.access import KEY, Buckets, create_key, find_key, list_keys, revoke_key
 from tests.deployments.api.conftest import forget_keys
 from tests.support.api import Api, problem, running
 

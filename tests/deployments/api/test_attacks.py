@@ -17,10 +17,10 @@ import pytest
 
 from lookbook.blocks.errors import UsageError
 from lookbook.blocks.hosts import host_name
-from lookbook.deployments.api import bodies
+from lookbook.deployments.api import middleware
 from lookbook.deployments.api.app import make_app
-from lookbook.deployments.api.bodies import has_lone_surrogates, is_deeper
 from lookbook.deployments.api.config import ApiConfig
+from lookbook.deployments.api.middleware import has_lone_surrogates, is_deeper
 from lookbook.tasks.datasets.inventory import take_stock
 from tests.deployments.api.conftest import forget_keys
 from tests.support.api import Api, FakeRuns, problem, running, serving
@@ -245,7 +245,7 @@ def test_only_named_sources_are_ingested(api: Api, source: str, status: int) -> 
 
 def test_folders_are_ingested_below_the_roots_alone(shoes: Any) -> None:
     from lookbook.deployments.api.problems import Problem  # noqa: PLC0415
-    from lookbook.deployments.api.sources import check_source, run_roots  # noqa: PLC0415
+    from lookbook.deployments.api.submissions import check_source, run_roots  # noqa: PLC0415
 
     rooted, bare = ApiConfig(source_roots=("/srv/photos",)), ApiConfig()
     assert check_source("/srv/photos/new", rooted, is_open=True) == "/srv/photos/new"
@@ -291,7 +291,7 @@ def test_others_are_answered_while_a_body_is_looked_through(api: Api, monkeypatc
         looking.set()
         return not done.wait(HANG)
 
-    monkeypatch.setattr(bodies, "has_lone_surrogates", look)
+    monkeypatch.setattr(middleware, "has_lone_surrogates", look)
     with serving(api.app) as url, ThreadPoolExecutor(1) as pool:
         sent = pool.submit(httpx.post, f"{url}/api/v1/exports", json={}, timeout=HANG)
         assert looking.wait(HANG)

@@ -13,8 +13,8 @@ import pytest
 
 from lookbook.blocks.errors import OutOfReachError
 from lookbook.blocks.workspace import Workspace
-from lookbook.deployments.api.keys import create_key
-from lookbook.deployments.api.models_runs import Export
+from lookbook.deployments.api.access import create_key
+from lookbook.deployments.api.models import Export
 from lookbook.deployments.api.runs import RunState
 from lookbook.tasks.exports.export import prepare
 from lookbook.tasks.exports.places import export_to_lake

@@ -17,9 +17,9 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from lookbook.blocks.registry import Registry
 from lookbook.blocks.workspace import Workspace, local_workspace
+from lookbook.deployments.api.access import create_key
 from lookbook.deployments.api.app import make_app
 from lookbook.deployments.api.config import ApiConfig
-from lookbook.deployments.api.keys import create_key
 from lookbook.deployments.api.runs import RunState
 from tests.deployments.api.conftest import forget_keys
 from tests.support import pipeline

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 DIES_AT_CURRENT = """
 import os, signal, sys
 from lookbook.blocks.settings import read_settings
-from lookbook.deployments import prefect_environment
+from lookbook.deployments.server import environment as prefect_environment
 prefect_environment.prepare_server(read_settings().home, debug=False)  # before anything imports Prefect
 from lookbook.blocks.lake import FolderLake
 moment = sys.argv.pop(1)
@@ -32,7 +32,7 @@ def dying_swap(self, *arguments):
         swap(self, *arguments)
     os.kill(os.getpid(), signal.SIGKILL)
 FolderLake.swap = dying_swap
-from lookbook.deployments.cli import main
+from lookbook.deployments.command.cli import main
 main()
 """
 

@@ -12,7 +12,7 @@ import pytest
 
 from lookbook.blocks.embedded import prefect_server
 from lookbook.blocks.workspace import local_workspace
-from lookbook.deployments.cli import app
+from lookbook.deployments.command.cli import app
 from tests.support.command import environment
 from tests.support.prefect_processes import HANG
 from tests.support.sets import sampled
@@ -27,7 +27,7 @@ def tell(event, given):
         with open(os.environ["STARTED"], "a") as file:
             print(given[1], file=file)
 sys.addaudithook(tell)
-from lookbook.deployments.cli import main
+from lookbook.deployments.command.cli import main
 main()
 """
 PIPELINE = """

@@ -15,9 +15,9 @@ import yaml
 from prefect.client.orchestration import get_client
 from prefect.settings import temporary_settings
 
-from lookbook.deployments import prefect_deploy
-from lookbook.deployments.deploying import POOLS, Deployed, environment
-from lookbook.deployments.prefect_deploy import deployment_names
+from lookbook.deployments.server import deploying
+from lookbook.deployments.server.applying import Deployed
+from lookbook.deployments.server.deploying import POOLS, deployment_names, environment
 from lookbook.deployments.shipped import prefect_file
 from tests.support.command import lookbook
 from tests.support.prefect_processes import Server, deploy, wait_for
@@ -115,7 +115,7 @@ def test_a_schedule_that_is_taken_out_is_gone_and_deploying_again_doubles_no_tic
     file = yaml.safe_load(prefect_file().read_text(encoding="utf-8"))
     (entry,) = [entry for entry in file["deployments"] if entry["entrypoint"].endswith(".verify")]
     file["deployments"] = [entry]
-    monkeypatch.setattr(prefect_deploy, "prefect_file", lambda: tmp_path / "prefect.yaml")
+    monkeypatch.setattr(deploying, "prefect_file", lambda: tmp_path / "prefect.yaml")
     for name, value in prefect.access.items():
         monkeypatch.setenv(name, value)
 
@@ -123,7 +123,7 @@ def test_a_schedule_that_is_taken_out_is_gone_and_deploying_again_doubles_no_tic
         entry["schedules"] = schedules
         (tmp_path / "prefect.yaml").write_text(yaml.safe_dump(file), encoding="utf-8")
         with temporary_settings(prefect.settings), get_client(sync_client=True) as client:
-            prefect_deploy.deploy_all(client, Deployed(), environment())
+            deploying.deploy_file(client, Deployed(), environment())
         return {schedule["slug"] for schedule in prefect.deployment("verify/local")["schedules"]}
 
     def ticks() -> list[str]:

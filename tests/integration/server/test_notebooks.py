@@ -69,7 +69,7 @@ def test_from_a_filter_to_a_data_loader(served: Server, tmp_path: Path, monkeypa
 def test_ask_the_warehouse(served: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = tmp_path / "bin" / "lookbook"
     command.parent.mkdir()
-    command.write_text("#!/bin/sh\nexec python -c 'from lookbook.deployments.cli import main; main()' \"$@\"\n")
+    command.write_text("#!/bin/sh\nexec python -c 'from lookbook.deployments.command.cli import main; main()' \"$@\"\n")
     command.chmod(0o755)
     own = environment(served.home, PREFECT_API_URL=served.url)
     settings = {name: own[name] for name in ("LOOKBOOK_HOME", "PYTHONPATH", "PREFECT_API_URL")}

@@ -19,7 +19,7 @@ from lookbook.blocks.errors import UsageError
 from lookbook.blocks.lake import FolderLake
 from lookbook.blocks.registry import PostgresRegistry
 from lookbook.blocks.workspace import load_workspace
-from lookbook.deployments import workspaces
+from lookbook.deployments.command import workspaces
 from tests.support.command import lookbook, lookbook_json
 from tests.support.gcp_credentials import private_key
 from tests.support.prefect_processes import Server

@@ -15,7 +15,7 @@ from lookbook.blocks.errors import LeaseLostError
 from lookbook.blocks.lake import FolderLake
 from lookbook.blocks.registry import Registry, unfenced
 from lookbook.blocks.workspace import Workspace, local_workspace
-from lookbook.deployments.api.keys import create_key, list_keys
+from lookbook.deployments.api.access import create_key, list_keys
 from lookbook.tasks.datasets.follow import catch_up, indexed_snapshot
 from lookbook.tasks.datasets.manifest import require_published
 from lookbook.tasks.datasets.verify import verify

@@ -9,7 +9,7 @@ import pytest
 from prefect.server.schemas.schedules import CronSchedule, IntervalSchedule
 
 from lookbook.blocks.errors import UsageError
-from lookbook.deployments.pipeline_deploying import api_schedule
+from lookbook.deployments.server.pipeline_deploying import api_schedule
 from lookbook.tasks.tables.planning import last_tick, read_date, span, ticks
 from lookbook.tasks.tables.spec.pipeline import Schedule
 from lookbook.tasks.tables.spec.values import read_length

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from lookbook.blocks.settings import read_settings
-from lookbook.deployments.pipeline_work import schema
+from lookbook.deployments.command.pipeline_work import schema
 from lookbook.tasks.tables.orchestrations import orchestrate_file
 from lookbook.tasks.tables.spec.pipeline import Orchestrations
 from lookbook.tasks.tables.spec.reading import schema_text, specs

@@ -1,0 +1,321 @@
+"""The ``lookbook`` command. What is slow is imported inside the commands: help and usage errors come at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.deployments.command.api import api, api_key
+from lookbook.deployments.command.options import Debug, Json, with_checked_options
+from lookbook.deployments.command.pipelines import pipeline as pipeline_commands
+from lookbook.deployments.command.server import deploy, serve
+from lookbook.deployments.command.workspace import workspace as workspace_commands
+from lookbook.tasks.runs.parameters import (
+    BATCH_SIZE,
+    BatchSize,
+    DatasetName,
+    DropDownload,
+    Executor,
+    Limit,
+    RejectLimit,
+    SourceUri,
+    WorkspaceName,
+)
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+app = App(
+    name="lookbook",
+    help="Turn an image collection with its catalogue into a verified, versioned, queryable dataset.\n\n"
+    "Start with: lookbook ingest photos/ --dataset shoes. Everything lies in LOOKBOOK_HOME, by default .lookbook "
+    "in the current folder.",
+    help_format="plaintext",
+    version=lambda: version("lookbook-datasets"),
+    version_flags=["--version"],
+    suppress_keyboard_interrupt=False,  # main says what an interrupt leaves behind
+)
+for command in (deploy, serve):
+    app.command(with_checked_options(command))
+
+
+def main() -> None:
+    """Entry of the console script: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    debug = "--debug" in sys.argv
+    try:
+        sys.exit(app(exit_on_error=False, print_error=False) or 0)
+    except CycloptsError as error:
+        command = " ".join(("lookbook", *(error.command_chain or ())))
+        _complain(f"{error}", f'See "{command} --help".')
+        sys.exit(EXIT_USAGE)
+    except LookbookError as error:
+        if debug:
+            raise
+        _complain(error.problem, error.way_out)
+        sys.exit(EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED)
+    except BrokenPipeError:  # whoever read what is printed has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)
+    except OSError as error:
+        if debug:
+            raise
+        _complain(
+            _disk_fault(error), "See that it is there, that you may read it, and that nobody changes it; run again."
+        )
+        sys.exit(EXIT_FAILED)
+    except KeyboardInterrupt:
+        _complain("Interrupted. Nothing half done was published; the same command goes on from here.", "")
+        sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:
+        if debug:
+            raise
+        _complain(
+            f"{type(error).__name__}: {error}",
+            "This is a fault of Lookbook: please report it. --debug shows where.",
+        )
+        sys.exit(EXIT_FAILED)
+
+
+def _disk_fault(error: OSError) -> str:
+    name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+    return f"{name}: {error.strerror}." if name and error.strerror else f"{error}"
+
+
+def _complain(problem: str, way_out: str) -> None:
+    from lookbook.deployments.command.output import print_json, printable
+
+    lines = [line for line in (*problem.splitlines(), *way_out.splitlines()) if line.strip()]
+    sys.stderr.write("".join(f"{printable(line)}\n" for line in lines))
+    if "--json" in sys.argv:
+        print_json({"error": problem, "way_out": way_out})
+
+
+@app.command
+@with_checked_options
+def ingest(
+    source: SourceUri,
+    /,
+    *,
+    dataset: DatasetName,
+    workspace: WorkspaceName = "local",
+    recipe: Annotated[Path | None, Parameter(help="YAML or JSON file: outputs, sizes, formats, limits.")] = None,
+    limit: Limit = None,
+    batch_size: BatchSize = BATCH_SIZE,
+    reject_limit: RejectLimit = 0.1,
+    executor: Executor = "threads",
+    drop_download: DropDownload = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Ingest SOURCE: draw, measure, check and publish a snapshot of DATASET."""
+    from lookbook.blocks.settings import read_settings
+    from lookbook.deployments.command import datasets
+    from lookbook.deployments.command.output import print_json, print_summary
+
+    home = read_settings().home
+    summary = datasets.ingest(
+        home,
+        debug,
+        {
+            "source": datasets.check_source(home, source),
+            "dataset": dataset,
+            "workspace": workspace,
+            "recipe": datasets.recipe_from(recipe),
+            "limit": limit,
+            "batch_size": batch_size,
+            "reject_limit": reject_limit,
+            "executor": executor,
+            "drop_download": drop_download,
+        },
+    )
+    print_json(summary) if json else print_summary(summary)
+    return 0
+
+
+@app.command
+@with_checked_options
+def verify(
+    name: DatasetName,
+    /,
+    *,
+    workspace: WorkspaceName = "local",
+    repair: Annotated[bool, Parameter(negative="", help="Mend what can be mended, then verify again.")] = False,
+    everything: Annotated[
+        bool, Parameter(name="--all", negative="", help="Read older snapshots and finished exports, too.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Read NAME's snapshot, objects, registry and warehouse again; one line per difference."""
+    from lookbook.deployments.command.output import print_json, printable
+
+    result = _commands(debug).verify(workspace, name, repair, everything)
+    if json:
+        print_json(result)
+    else:
+        for line in [*result["repairs"], *result["differences"]]:
+            sys.stdout.write(printable(line) + "\n")
+        if not result["differences"]:
+            sys.stdout.write(f"{name}: {result['snapshot']} is clean, {result['objects']} objects read.\n")
+    return EXIT_FAILED if result["differences"] else 0
+
+
+@app.command
+@with_checked_options
+def rejects(
+    name: DatasetName, /, *, workspace: WorkspaceName = "local", json: Json = False, debug: Debug = False
+) -> None:
+    """Show what was refused of NAME: which rule, where."""
+    rows = _commands(debug).rejects(workspace, name)
+    _print(rows, ["reject_id", "kind", "locator", "rule", "message"], json, "No rejects.")
+
+
+@app.command
+@with_checked_options
+def datasets(*, workspace: WorkspaceName = "local", json: Json = False, debug: Debug = False) -> None:
+    """List the datasets of a workspace."""
+    rows = _commands(debug).datasets(workspace)
+    faults = ["fault"] if any(row["fault"] for row in rows) else []
+    empty = f"No datasets yet in workspace {workspace}{_home_of(workspace)}."
+    _print(rows, ["dataset", "snapshot", "created_at", "images", "rows", *faults], json, empty)
+
+
+@app.command
+@with_checked_options
+def snapshots(
+    name: DatasetName, /, *, workspace: WorkspaceName = "local", json: Json = False, debug: Debug = False
+) -> None:
+    """List the snapshots of NAME, newest first."""
+    rows = _commands(debug).snapshots(workspace, name)
+    _print(rows, ["snapshot", "current", "created_at", "source", "images", "rows"], json, "No snapshots.")
+
+
+@app.command
+@with_checked_options
+def runs(
+    name: DatasetName | None = None,
+    /,
+    *,
+    workspace: WorkspaceName = "local",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List the runs of NAME, or of all datasets: when, what, counts, how they ended."""
+    rows = _commands(debug).runs(workspace, name)
+    if not json:  # the way out is for whoever ran it; a table has room for the problem
+        rows = [row | {"error": (row["error"] or "").partition("\n")[0]} for row in rows]
+    columns = ["started_at", "dataset", "source", "status", "counts", "snapshot_id", "error"]
+    _print(rows, columns, json, f"No runs of {name}." if name else "No runs yet.")
+
+
+@app.command
+@with_checked_options
+def query(
+    sql: Annotated[str, Parameter(help='One SELECT over tables that "lookbook tables" names.')],
+    /,
+    *,
+    workspace: WorkspaceName = "local",
+    json: Json = False,
+    csv: Annotated[bool, Parameter(negative="", help="Print CSV.")] = False,
+    dry_run: Annotated[bool, Parameter(negative="", help="Check it, and print the bytes that it would bill.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Ask the tables of warehouse and lake."""
+    from lookbook.deployments.command.output import print_query_cost, unique_names
+
+    if dry_run:
+        print_query_cost(_commands(debug).query_cost(workspace, sql), as_json=json)
+        return
+    if json and csv:
+        raise UsageError("--json and --csv: only one of them can be printed.", "Give one or none.")
+    table = _commands(debug).query(workspace, sql)
+    if csv:
+        import pyarrow.csv
+
+        pyarrow.csv.write_csv(table, sys.stdout.buffer)
+    else:
+        table = table.rename_columns(unique_names(table.column_names))
+        _print(table.to_pylist(), table.column_names, json, "No rows.")
+
+
+@app.command(name="open")
+@with_checked_options
+def open_report(
+    name: DatasetName, /, *, workspace: WorkspaceName = "local", json: Json = False, debug: Debug = False
+) -> None:
+    """Print where NAME's report lies, and open it where there is a display."""
+    from lookbook.deployments.command.output import print_json
+
+    path = _commands(debug).open_report(workspace, name)
+    print_json({"report": path}) if json else sys.stdout.write(path + "\n")
+
+
+@app.command
+def stop(*, json: Json = False, debug: Debug = False) -> None:
+    """End the embedded servers of this home."""
+    from lookbook.blocks.settings import read_settings
+    from lookbook.deployments.command.output import print_json
+
+    ended = _commands(debug).stop(read_settings().home)
+    if json:
+        print_json(ended)
+    else:
+        names = " and ".join(name for name, was in ended.items() if was)
+        sys.stdout.write(f"Ended {names}.\n" if names else "No server was running.\n")
+
+
+app.command(
+    "lookbook.deployments.command.exports:copy",
+    name="copy",
+    help="Copy a dataset's images and tables to a folder or a bucket.",
+)
+app.command(
+    "lookbook.deployments.command.exports:export", name="export", help="Export images and metadata, ready to train on."
+)
+app.command(
+    "lookbook.deployments.command.tables:tables", name="tables", help="List the tables of warehouse, lake and registry."
+)
+app.command("lookbook.deployments.command.tables:describe", name="describe", help="Show what is known of TABLE.")
+app.command(workspace_commands)
+app.command(api)
+app.command(api_key)
+app.command(pipeline_commands)
+app.command("lookbook.deployments.command.imports:import_", name="import", help="Import a table once, without a spec.")
+app.command(
+    "lookbook.deployments.command.imports:orchestrate", name="orchestrate", help="Run the steps of an orchestration."
+)
+app.command(
+    "lookbook.deployments.command.api:receive", name="receive", help="Take Pub/Sub's messages and announce changes."
+)
+
+
+def _home_of(workspace: str) -> str:
+    from lookbook.blocks.settings import read_settings
+
+    return f" ({read_settings().home})" if workspace == "local" else ""
+
+
+def _commands(debug: bool) -> Any:  # noqa: ANN401 - a module
+    """Return the commands' work, with Prefect's settings in place before anything imports Prefect."""
+    from lookbook.blocks.settings import read_settings
+    from lookbook.deployments.command import datasets
+    from lookbook.deployments.server import environment
+
+    environment.prepare(read_settings().home, debug=debug)
+    return datasets
+
+
+def _print(rows: list[dict[str, Any]], columns: list[str], json: bool, empty: str) -> None:
+    from lookbook.deployments.command.output import print_json, print_rows
+
+    if json:
+        print_json(rows)
+    else:
+        print_rows(columns, ([row[column] for column in columns] for row in rows), empty)

@@ -1,0 +1,201 @@
+"""What the commands do, returned as plain values. Prefect is imported inside: its settings come first."""
+
+from __future__ import annotations
+
+import os
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.deployments.command import progress
+from lookbook.deployments.server import environment
+from lookbook.tasks.images.recipe import Recipe, read_recipe
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from lookbook.blocks.lake import Lake
+    from lookbook.blocks.warehouse import QueryCost
+
+
+def check_source(home: Path, source: str) -> str:
+    """Refuse a source that can't be meant, before anything is started; a path is made absolute.
+
+    The snapshot remembers its source, and a later repair may be started from another folder.
+
+    Raises:
+        UsageError: no such folder or archive, or a scheme that is not known.
+    """
+    from lookbook.tasks.datasets.sources.opening import open_source
+
+    try:
+        source.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"SOURCE {source!r}: its path is not UTF-8, and the books could not name it.", "Link or move it."
+        ) from error
+    open_source(source, home / "scratch")
+    return source if "://" in source else os.path.abspath(Path(source).expanduser())  # noqa: PTH100 - links stay
+
+
+def recipe_from(path: Path | None) -> Recipe:
+    """Return the recipe in a file, or the default one."""
+    return read_recipe(path) if path else Recipe()
+
+
+def ingest(home: Path, debug: bool, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Run the flow `ingest` in this process; returns its summary."""
+    with progress.shown() as say:
+        say("starting Prefect")
+        environment.prepare_server(home, debug=debug)
+        from lookbook.flows.ingest import ingest as flow
+
+        source = parameters["source"]
+        say("drawing the sample catalogue" if source.startswith("sample://") else f"listing {source}")
+        summary: dict[str, Any] = flow(**parameters)
+    return summary
+
+
+def verify(workspace: str, dataset: str, repair: bool, everything: bool) -> dict[str, Any]:
+    """Verify a dataset; with `repair`, mend what can be mended and verify once more."""
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.tasks.datasets.verify import verify_or_repair
+    from lookbook.tasks.exports.finished import compare_exports
+
+    found, repairs = verify_or_repair(
+        load_workspace(workspace), dataset, repair, everything=compare_exports if everything else None
+    )
+    return {
+        "dataset": dataset,
+        "snapshot": found.snapshot_id,
+        "objects": found.objects,
+        "repairs": repairs,
+        "differences": [difference.line for difference in found.differences],
+    }
+
+
+def rejects(workspace: str, dataset: str) -> list[dict[str, Any]]:
+    """Return the rejects of a dataset's current snapshot."""
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.tasks.datasets.manifest import read_table, require_published
+
+    lake = load_workspace(workspace).lake
+    rows: list[dict[str, Any]] = read_table(lake, require_published(lake, dataset).manifest, "rejects").to_pylist()
+    return rows
+
+
+def datasets(workspace: str) -> list[dict[str, Any]]:
+    """Return the datasets of a workspace, with their current snapshots."""
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.tasks.datasets.manifest import list_datasets
+
+    lake = load_workspace(workspace).lake
+    return [_dataset_row(lake, name) for name in list_datasets(lake)]
+
+
+def _dataset_row(lake: Lake, name: str) -> dict[str, Any]:
+    """Return one dataset; a damaged one is listed with its fault and hides no other."""
+    from lookbook.tasks.datasets.manifest import require_published
+
+    row: dict[str, Any] = dict.fromkeys(("snapshot", "created_at", "images", "rows", "fault"))
+    try:
+        manifest = require_published(lake, name).manifest
+    except LookbookError as error:
+        return {"dataset": name} | row | {"fault": error.problem}
+    return (
+        {"dataset": name}
+        | row
+        | {
+            "snapshot": manifest.snapshot_id,
+            "created_at": manifest.created_at.isoformat(timespec="seconds"),
+            "images": manifest.summary["images"]["found"],
+            "rows": manifest.summary["rows"]["found"],
+        }
+    )
+
+
+def snapshots(workspace: str, dataset: str) -> list[dict[str, Any]]:
+    """Return the snapshots of a dataset, newest first."""
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.tasks.datasets.manifest import list_snapshots, require_published
+
+    lake = load_workspace(workspace).lake
+    current = require_published(lake, dataset).manifest.snapshot_id
+    return [
+        {
+            "snapshot": manifest.snapshot_id,
+            "current": manifest.snapshot_id == current,
+            "created_at": manifest.created_at.isoformat(timespec="seconds"),
+            "source": manifest.source,
+            "images": manifest.summary["images"]["found"],
+            "rows": manifest.summary["rows"]["found"],
+            "digest": manifest.digest,
+        }
+        for manifest in list_snapshots(lake, dataset)
+    ]
+
+
+def runs(workspace: str, dataset: str | None) -> list[dict[str, Any]]:
+    """Return the runs in the registry, newest first."""
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.tasks.runs.records import list_runs
+
+    return [
+        run | {"counts": _short_counts(run["summary"])}
+        for run in list_runs(load_workspace(workspace).registry, dataset)
+    ]
+
+
+def _short_counts(summary: dict[str, Any] | None) -> str:
+    counts = (summary or {}).get("images", {})
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+
+def stop(home: Path) -> dict[str, bool]:
+    """End the servers of a home; says which of them ran.
+
+    Raises:
+        LookbookError: a run is at work, and would hang without them.
+    """
+    from lookbook.blocks.embedded import postgres, prefect_server
+
+    if postgres.running(home) is not None:
+        from lookbook.blocks.registry import PostgresRegistry
+        from lookbook.tasks.runs.lease import living_owners
+
+        for name, owner in living_owners(PostgresRegistry(home=home), of_all_lakes=True).items():
+            raise LookbookError(
+                f"{name}: a run is at work on it (process {owner.pid} on {owner.host}).",
+                "Wait for it, or end it first.",
+            )
+    return {"prefect": prefect_server.stop(home), "postgres": postgres.stop(home)}
+
+
+def query(workspace: str, sql: str) -> pa.Table:
+    """Return what a SELECT over lake and warehouse gives."""
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.tasks.tables.query import query as ask
+
+    return ask(load_workspace(workspace), sql)
+
+
+def query_cost(workspace: str, sql: str) -> QueryCost:
+    """Return what a SELECT would cost; it is checked, and not run."""
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.tasks.tables.query import dry_run
+
+    return dry_run(load_workspace(workspace), sql)
+
+
+def open_report(workspace: str, dataset: str) -> str:
+    """Return where a dataset's report lies; opened in a browser where there is a display."""
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.tasks.datasets.manifest import require_published
+
+    place = load_workspace(workspace)
+    report = f"{require_published(place.lake, dataset).manifest.folder}/report.html"
+    path = str(place.lake.local_copy(report, place.scratch / "reports"))
+    if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        webbrowser.open(Path(path).as_uri())
+    return path

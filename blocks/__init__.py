@@ -1,1 +1,1 @@
-"""What Lookbook talks to: typed connections and settings. Imports nothing of ours."""
+"""What Lookbook talks to: lake, registry, warehouses, Kaggle, settings, a home's servers. Imports nothing of ours."""

@@ -1,4 +1,4 @@
-"""What runs: one file per deployable flow; orchestration only."""
+"""What runs: one deployable flow a module, read as a table of contents. Logic lives in `tasks`."""
 
 from __future__ import annotations
 

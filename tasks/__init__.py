@@ -1,1 +1,1 @@
-"""What is done: pure functions, with thin task wrappers where a step deserves them."""
+"""What is done: pure functions in wings, of which each imports those below it alone. No flows, no commands."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.figures import circles, read_modules
 
 ROOT = Path(__file__).parents[1]
 #: Each floor, with those that it may import.
@@ -17,6 +20,15 @@ BELOW = {
     "flows": {"blocks", "tasks"},
     "deployments": {"blocks", "tasks", "flows"},
 }
+#: The wings of tasks, each with those that it may import.
+WINGS = {
+    "runs": set(),
+    "images": {"runs"},
+    "datasets": {"runs", "images"},
+    "exports": {"runs", "images", "datasets"},
+    "tables": {"runs", "images", "datasets"},
+}
+WING = re.compile(r"lookbook\.tasks\.(\w+)")
 
 
 def imported_floors(path: Path) -> set[str]:
@@ -41,6 +53,23 @@ def test_imports_run_one_way(floor: str) -> None:
         if (wrong := imported_floors(path) - {floor} - BELOW[floor])
     }
     assert not upward
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert circles(read_modules(), wings=False) == []
+
+
+@pytest.mark.parametrize("wing", WINGS)
+def test_wings_import_those_below_them_alone(wing: str) -> None:
+    within = {
+        target.group(1)
+        for module in read_modules().values()
+        if (own := WING.match(module.name)) and own.group(1) == wing
+        for name in module.imports()
+        if (target := WING.match(name))
+    }
+    assert wing in within or not WINGS[wing]
+    assert within - {wing} <= WINGS[wing]
 
 
 def modules_after(statement: str) -> set[str]:

@@ -1,1 +1,1 @@
-"""The warehouse in BigQuery. Needs the extra gcp."""
+"""The warehouse in BigQuery, by the extra gcp. The same files as in `duckdb`; nothing of other stores."""

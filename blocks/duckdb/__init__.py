@@ -1,1 +1,1 @@
-"""The embedded warehouse: one DuckDB file."""
+"""The embedded warehouse: one DuckDB file. The same files as in `bigquery`; nothing of other stores."""

@@ -1,1 +1,1 @@
-"""Sources, catalogue, inventory and plan, duplicates, snapshot and publish, report."""
+"""Datasets: sources, catalogue, plan, snapshot, publishing, verifying, report. No exports, no pipelines."""

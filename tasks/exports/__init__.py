@@ -1,1 +1,1 @@
-"""What leaves the lake: copies for people and programs that know nothing of it."""
+"""Subsets on request: filters, splits, recipes, formats, copies, predictions. Changes no dataset; no pipelines."""

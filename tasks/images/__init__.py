@@ -1,1 +1,1 @@
-"""The data plane: recipe, decode, draw, measure, batch. Knows no database and no Prefect run."""
+"""The data plane: recipe, decode, draw, measure, one batch. Knows no database, no Prefect run, no dataset."""

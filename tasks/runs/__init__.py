@@ -1,1 +1,1 @@
-"""What every run has, whatever its work: lease, record, progress, announcements, parameters, catalogue of tables."""
+"""What every run has: lease, records, progress, announcements, parameters. No work on images or rows."""

@@ -1,1 +1,1 @@
-"""Tables: the SQL models of the warehouse and what loads them."""
+"""Pipelines in YAML and their tables: sources, transforms, loads, models, graphs, queries. No exports."""

@@ -1,1 +1,1 @@
-"""Tables in the lake: Parquet files in folders by partition, with one object that says which of them count."""
+"""Tables in the lake: Parquet in folders by partition, and one object that says which files count. No databases."""

@@ -1,1 +1,1 @@
-"""The YAML of a pipeline as models: what a spec may say, with bounds and descriptions."""
+"""The YAML of a pipeline as models, with bounds and descriptions. Reads files, and runs nothing."""

@@ -331,6 +331,31 @@ class Registry(Block, ABC):
             with ThreadPoolExecutor(1) as thread:  # a notebook or an async caller has a loop running here
                 return thread.submit(asyncio.run, self._run(address, fenced)).result()
 
+    def execute(self, statement: str, *arguments: object) -> str:
+        """Execute one statement as `run` does; returns PostgreSQL's word for it, as ``UPDATE 1``."""
+
+        async def work(connection: asyncpg.Connection[asyncpg.Record]) -> str:
+            return await connection.execute(statement, *arguments)
+
+        return self.run(work)
+
+    def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        """Return the rows of one query, as `run` does."""
+
+        async def work(connection: asyncpg.Connection[asyncpg.Record]) -> list[asyncpg.Record]:
+            return await connection.fetch(query, *arguments)
+
+        return self.run(work)
+
+    def fetchrow(self, query: str, *arguments: object) -> asyncpg.Record | None:
+        """Return the first row of one query, as `run` does; None where it has none."""
+        return next(iter(self.fetch(query, *arguments)), None)
+
+    def fetchval(self, query: str, *arguments: object) -> Any:  # noqa: ANN401 - any value of PostgreSQL
+        """Return the first value of the first row of one query, as `run` does; None where it has no row."""
+        row = self.fetchrow(query, *arguments)
+        return row[0] if row is not None else None
+
     async def _run(
         self, address: Address, work: Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[Result]]
     ) -> Result:

@@ -113,14 +113,10 @@ def create_key(registry: Registry, name: str, scopes: Collection[str]) -> str:
 
 def list_keys(registry: Registry) -> list[StoredKey]:
     """Return all keys, revoked ones with them, oldest first."""
-
-    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> list[StoredKey]:
-        rows = await connection.fetch(
-            "SELECT key_id, name, hash, scopes, created_at, revoked_at FROM api_keys ORDER BY created_at, key_id"
-        )
-        return [_stored(dict(row)) for row in rows]
-
-    return registry.run(work)
+    rows = registry.fetch(
+        "SELECT key_id, name, hash, scopes, created_at, revoked_at FROM api_keys ORDER BY created_at, key_id"
+    )
+    return [_stored(dict(row)) for row in rows]
 
 
 def revoke_key(registry: Registry, name: str) -> None:
@@ -129,15 +125,9 @@ def revoke_key(registry: Registry, name: str) -> None:
     Raises:
         UsageError: there is no key of that name that was not revoked.
     """
-
-    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        done = await connection.execute(
-            "UPDATE api_keys SET revoked_at = now() WHERE name = $1 AND revoked_at IS NULL", name
-        )
-        if done.endswith(" 0"):
-            raise UsageError(f"{name}: there is no such key.", 'See "lookbook api-key list".')
-
-    registry.run(work)
+    done = registry.execute("UPDATE api_keys SET revoked_at = now() WHERE name = $1 AND revoked_at IS NULL", name)
+    if done.endswith(" 0"):
+        raise UsageError(f"{name}: there is no such key.", 'See "lookbook api-key list".')
 
 
 def hash_of(secret: str) -> str:

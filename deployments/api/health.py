@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 
 import anyio
 import anyio.to_thread
-import asyncpg
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from lookbook.blocks.errors import LookbookError
@@ -140,10 +139,7 @@ class Readiness:
         return True
 
     async def _registry(self) -> bool:
-        async def work(connection: asyncpg.Connection[asyncpg.Record]) -> bool:
-            return await connection.fetchval("SELECT true")  # type: ignore[no-any-return]
-
-        return await anyio.to_thread.run_sync(lambda: self._workspace.registry.run(work))
+        return bool(await anyio.to_thread.run_sync(lambda: self._workspace.registry.fetchval("SELECT true")))
 
 
 async def _answers(name: str, ask: Callable[[], Awaitable[bool]]) -> bool:

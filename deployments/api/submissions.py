@@ -194,65 +194,45 @@ def _text(request: dict[str, Any]) -> str:
 
 def note_run(registry: Registry, submission_id: str, run_id: str) -> None:
     """Note the run that a request became."""
-
-    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        await connection.execute("UPDATE api_runs SET run_id = $2 WHERE id = $1", submission_id, run_id)
-
-    registry.run(work)
+    registry.execute("UPDATE api_runs SET run_id = $2 WHERE id = $1", submission_id, run_id)
 
 
 def forget(registry: Registry, submission_id: str) -> None:
     """Remove a request that became nothing, and that nobody can ask for again."""
-
-    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        await connection.execute("DELETE FROM api_runs WHERE id = $1 AND idempotency_key IS NULL", submission_id)
-
-    registry.run(work)
+    registry.execute("DELETE FROM api_runs WHERE id = $1 AND idempotency_key IS NULL", submission_id)
 
 
 def find(registry: Registry, kind: Kind, key_id: str, submission_id: str) -> Submission | None:
     """Return a request of a key; None where there is none, or it is another key's."""
-
-    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> Submission | None:
-        row = await connection.fetchrow(
-            f"SELECT {_COLUMNS} FROM api_runs WHERE id = $1 AND kind = $2 AND key_id = $3",  # noqa: S608
-            submission_id,
-            kind,
-            key_id,
-        )
-        return _read(row) if row is not None else None
-
-    return registry.run(work)
+    row = registry.fetchrow(
+        f"SELECT {_COLUMNS} FROM api_runs WHERE id = $1 AND kind = $2 AND key_id = $3",  # noqa: S608
+        submission_id,
+        kind,
+        key_id,
+    )
+    return _read(row) if row is not None else None
 
 
 def newest(registry: Registry, kind: Kind, key_id: str, limit: int, before: str | None = None) -> list[Submission]:
     """Return the requests of a key, newest first, those before one of them."""
-
-    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> list[Submission]:
-        rows = await connection.fetch(
-            f"SELECT {_COLUMNS} FROM api_runs WHERE kind = $1 AND key_id = $2"  # noqa: S608
-            " AND ($3::text IS NULL OR (created_at, id) <"
-            " (SELECT created_at, id FROM api_runs WHERE id = $3 AND key_id = $2))"
-            " ORDER BY created_at DESC, id DESC LIMIT $4",
-            kind,
-            key_id,
-            before,
-            limit,
-        )
-        return [_read(row) for row in rows]
-
-    return registry.run(work)
+    rows = registry.fetch(
+        f"SELECT {_COLUMNS} FROM api_runs WHERE kind = $1 AND key_id = $2"  # noqa: S608
+        " AND ($3::text IS NULL OR (created_at, id) <"
+        " (SELECT created_at, id FROM api_runs WHERE id = $3 AND key_id = $2))"
+        " ORDER BY created_at DESC, id DESC LIMIT $4",
+        kind,
+        key_id,
+        before,
+        limit,
+    )
+    return [_read(row) for row in rows]
 
 
 def ingest_summary(registry: Registry, run_id: str) -> dict[str, Any] | None:
     """Return what the books say of an ingest's run, once it has ended."""
-
-    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> dict[str, Any] | None:
-        text = await connection.fetchval("SELECT summary FROM runs WHERE run_id = $1", run_id)
-        found: dict[str, Any] | None = json.loads(text) if text else None
-        return found
-
-    return registry.run(work)
+    text = registry.fetchval("SELECT summary FROM runs WHERE run_id = $1", run_id)
+    found: dict[str, Any] | None = json.loads(text) if text else None
+    return found
 
 
 def _read(row: asyncpg.Record) -> Submission:

@@ -47,13 +47,9 @@ INDEXED: dict[str, tuple[str, list[str], int]] = {
 
 def indexed_snapshot(registry: Registry, dataset: str) -> str | None:
     """Return the snapshot of `dataset` that the registry holds."""
-
-    async def work(connection: Any) -> str | None:  # noqa: ANN401
-        return await connection.fetchval(  # type: ignore[no-any-return]
-            "SELECT snapshot_id FROM current_snapshots WHERE dataset = $1", dataset
-        )
-
-    return registry.run(work)
+    return registry.fetchval(  # type: ignore[no-any-return]
+        "SELECT snapshot_id FROM current_snapshots WHERE dataset = $1", dataset
+    )
 
 
 def index_snapshot(registry: Registry, manifest: Manifest, tables: Mapping[str, pa.Table]) -> None:
@@ -91,23 +87,15 @@ async def _note_snapshot(connection: Any, manifest: Manifest, tables: Mapping[st
 
 def unannounced_snapshot(registry: Registry, dataset: str) -> str | None:
     """Return the snapshot that the registry holds, where it was not announced yet: its run was killed before."""
-
-    async def work(connection: Any) -> str | None:  # noqa: ANN401
-        return await connection.fetchval(  # type: ignore[no-any-return]
-            "SELECT snapshot_id FROM current_snapshots WHERE dataset = $1 AND announced IS DISTINCT FROM snapshot_id",
-            dataset,
-        )
-
-    return registry.run(work)
+    return registry.fetchval(  # type: ignore[no-any-return]
+        "SELECT snapshot_id FROM current_snapshots WHERE dataset = $1 AND announced IS DISTINCT FROM snapshot_id",
+        dataset,
+    )
 
 
 def note_announced(registry: Registry, dataset: str, snapshot_id: str) -> None:
     """Note that a snapshot was announced."""
-
-    async def work(connection: Any) -> None:  # noqa: ANN401
-        await connection.execute("UPDATE current_snapshots SET announced = $2 WHERE dataset = $1", dataset, snapshot_id)
-
-    registry.run(work)
+    registry.execute("UPDATE current_snapshots SET announced = $2 WHERE dataset = $1", dataset, snapshot_id)
 
 
 def registry_differences(registry: Registry, manifest: Manifest, tables: Mapping[str, pa.Table]) -> list[str]:
@@ -330,15 +318,11 @@ def snapshot_tables(workspace: Workspace, manifest: Manifest) -> dict[str, pa.Ta
 
 def note_load(registry: Registry, job: SnapshotLoad, rows: Mapping[str, int | None]) -> None:
     """Note in the registry what was loaded."""
-
-    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        await connection.execute(
-            "INSERT INTO loads (load_id, dataset, snapshot_id, rows) VALUES ($1, $2, $3, $4::jsonb)"
-            " ON CONFLICT (load_id) DO UPDATE SET loaded_at = now(), rows = excluded.rows",
-            job.load_id,
-            job.dataset,
-            job.snapshot_id,
-            json.dumps(dict(rows)),
-        )
-
-    registry.run(work)
+    registry.execute(
+        "INSERT INTO loads (load_id, dataset, snapshot_id, rows) VALUES ($1, $2, $3, $4::jsonb)"
+        " ON CONFLICT (load_id) DO UPDATE SET loaded_at = now(), rows = excluded.rows",
+        job.load_id,
+        job.dataset,
+        job.snapshot_id,
+        json.dumps(dict(rows)),
+    )

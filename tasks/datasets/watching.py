@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import asyncpg
-
 from lookbook.blocks.registry import Registry
 from lookbook.tasks.datasets.sources.kaggle import KaggleSource
 from lookbook.tasks.datasets.sources.opening import local_path, open_source
@@ -84,28 +82,20 @@ def _digest(lines: list[str]) -> str:
 
 def read_watch(registry: Registry, source: str, dataset: str) -> Watch:
     """Return what is remembered of a source that is watched for a dataset."""
-
-    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> Watch:
-        row = await connection.fetchrow(
-            "SELECT seen, announced FROM watches WHERE dataset = $1 AND md5(source) = md5($2)", dataset, source
-        )
-        return Watch(row["seen"], row["announced"]) if row else Watch()
-
-    return registry.run(work)
+    row = registry.fetchrow(
+        "SELECT seen, announced FROM watches WHERE dataset = $1 AND md5(source) = md5($2)", dataset, source
+    )
+    return Watch(row["seen"], row["announced"]) if row else Watch()
 
 
 def write_watch(registry: Registry, source: str, dataset: str, watch: Watch) -> None:
     """Remember what a look found and what was announced."""
-
-    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        await connection.execute(
-            "INSERT INTO watches (dataset, source, seen, announced, changed_at) VALUES ($1, $2, $3, $4, now())"
-            " ON CONFLICT (dataset, md5(source)) DO UPDATE SET seen = excluded.seen, announced = excluded.announced,"
-            " changed_at = excluded.changed_at",
-            dataset,
-            source,
-            watch.seen,
-            watch.announced,
-        )
-
-    registry.run(work)
+    registry.execute(
+        "INSERT INTO watches (dataset, source, seen, announced, changed_at) VALUES ($1, $2, $3, $4, now())"
+        " ON CONFLICT (dataset, md5(source)) DO UPDATE SET seen = excluded.seen, announced = excluded.announced,"
+        " changed_at = excluded.changed_at",
+        dataset,
+        source,
+        watch.seen,
+        watch.announced,
+    )

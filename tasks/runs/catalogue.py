@@ -124,11 +124,7 @@ def loaded_entry(
 
 def register(registry: Registry, entries: Iterable[TableEntry]) -> None:
     """Write entries into the catalogue, in place of those of the same tables."""
-
-    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        await write_entries(connection, entries)
-
-    registry.run(work)
+    registry.run(lambda connection: write_entries(connection, entries))
 
 
 async def write_entries(connection: asyncpg.Connection[asyncpg.Record], entries: Iterable[TableEntry]) -> None:

@@ -218,16 +218,10 @@ def _take(registry: Registry, name: str, owner: str) -> Held:
 
 
 def _renew(registry: Registry, name: str, owner: str, ended: threading.Event) -> None:
-    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        await connection.execute(RENEW, name, owner, float(LIFETIME))
-
     while not ended.wait(RENEWAL):
         with suppress(LookbookError):  # out of reach for a while: whoever commits asks again
-            registry.run(work)
+            registry.execute(RENEW, name, owner, float(LIFETIME))
 
 
 def _give_back(registry: Registry, name: str, owner: str) -> None:
-    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        await connection.execute(GIVE_BACK, name, owner)
-
-    registry.run(work)
+    registry.execute(GIVE_BACK, name, owner)

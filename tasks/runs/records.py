@@ -39,9 +39,8 @@ def start_run(registry: Registry, run_id: str, dataset: str, source: str) -> Non
 
 def end_run(registry: Registry, run_id: str, summary: dict[str, Any] | None, error: str | None) -> None:
     """Note how a run ended: with a summary, or with an error."""
-
-    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        await connection.execute(
+    with unfenced():
+        registry.execute(
             "UPDATE runs SET status = $2, ended_at = now(), snapshot_id = $3, published = $4,"
             " summary = $5::jsonb, error = $6 WHERE run_id = $1",
             run_id,
@@ -52,40 +51,29 @@ def end_run(registry: Registry, run_id: str, summary: dict[str, Any] | None, err
             error.replace("\x00", "\ufffd") if error else None,
         )
 
-    with unfenced():
-        registry.run(work)
-
 
 def end_lost_run(registry: Registry, run_id: str, error: str) -> None:
     """Note how a run ended that can't do so any more itself; one that did keeps what it said."""
-
-    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        await connection.execute(
-            "UPDATE runs SET status = 'failed', ended_at = now(), error = $2 WHERE run_id = $1 AND status = 'running'",
-            run_id,
-            error,
-        )
-
-    registry.run(work)
+    registry.execute(
+        "UPDATE runs SET status = 'failed', ended_at = now(), error = $2 WHERE run_id = $1 AND status = 'running'",
+        run_id,
+        error,
+    )
 
 
 def list_runs(registry: Registry, dataset: str | None) -> list[dict[str, Any]]:
     """Return the runs of a dataset, or of all, newest first."""
-
-    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> list[dict[str, Any]]:
-        rows = await connection.fetch(
-            "SELECT run_id, dataset, source, status, started_at, ended_at, snapshot_id, published, summary, error"
-            " FROM runs WHERE $1::text IS NULL OR dataset = $1 ORDER BY started_at DESC",
-            dataset,
-        )
-        return [
-            dict(row)
-            | {
-                "started_at": row["started_at"].isoformat(timespec="seconds"),
-                "ended_at": row["ended_at"].isoformat(timespec="seconds") if row["ended_at"] else None,
-                "summary": json.loads(row["summary"]) if row["summary"] else None,
-            }
-            for row in rows
-        ]
-
-    return registry.run(work)
+    rows = registry.fetch(
+        "SELECT run_id, dataset, source, status, started_at, ended_at, snapshot_id, published, summary, error"
+        " FROM runs WHERE $1::text IS NULL OR dataset = $1 ORDER BY started_at DESC",
+        dataset,
+    )
+    return [
+        dict(row)
+        | {
+            "started_at": row["started_at"].isoformat(timespec="seconds"),
+            "ended_at": row["ended_at"].isoformat(timespec="seconds") if row["ended_at"] else None,
+            "summary": json.loads(row["summary"]) if row["summary"] else None,
+        }
+        for row in rows
+    ]

@@ -251,21 +251,18 @@ def _loads(registry: Registry, entry: TableEntry) -> list[dict[str, Any]]:
     """Return the last loads of a feed's table."""
     table = _parts(entry.name)[-1]
 
-    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> list[dict[str, Any]]:
-        rows = await connection.fetch(
-            "SELECT load_id, pipeline, task, run_id, rows, rejected, inputs, loaded_at FROM feed_loads"
-            " WHERE place = $1 AND table_name = $2 ORDER BY loaded_at DESC LIMIT $3",
-            entry.place,
-            table,
-            MOST_LOADS,
-        )
-        return [
-            dict(row)
-            | {
-                "inputs": json.loads(row["inputs"]),
-                "loaded_at": row["loaded_at"].isoformat(timespec="seconds"),
-            }
-            for row in rows
-        ]
-
-    return registry.run(work)
+    rows = registry.fetch(
+        "SELECT load_id, pipeline, task, run_id, rows, rejected, inputs, loaded_at FROM feed_loads"
+        " WHERE place = $1 AND table_name = $2 ORDER BY loaded_at DESC LIMIT $3",
+        entry.place,
+        table,
+        MOST_LOADS,
+    )
+    return [
+        dict(row)
+        | {
+            "inputs": json.loads(row["inputs"]),
+            "loaded_at": row["loaded_at"].isoformat(timespec="seconds"),
+        }
+        for row in rows
+    ]

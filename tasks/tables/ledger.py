@@ -144,91 +144,60 @@ def commit_run(
 
 def fail_run(registry: Registry, run_id: str, error: str) -> None:
     """Note that the dates that a run was at work on have failed; those that have ended keep what they said."""
-
-    async def work(connection: Connection) -> None:
-        await connection.execute(
+    with unfenced():
+        registry.execute(
             "UPDATE feed_runs SET status = 'failed', ended_at = now(), error = $2"
             " WHERE run_id = $1 AND status = 'running'",
             run_id,
             error.replace("\x00", "\ufffd"),
         )
 
-    with unfenced():
-        registry.run(work)
-
 
 def note_progress(registry: Registry, entry: Entry, summary: Mapping[str, Any]) -> None:
     """Keep what a run has done so far, for the one that goes on if it is killed."""
-
-    async def work(connection: Connection) -> None:
-        await connection.execute(
-            "UPDATE feed_runs SET summary = $5::jsonb"
-            " WHERE pipeline = $1 AND logical_date = $2 AND params = $3 AND run_id = $4",
-            *(entry.pipeline, entry.logical_date, entry.params, entry.run_id, _json(summary)),
-        )
-
-    registry.run(work)
+    registry.execute(
+        "UPDATE feed_runs SET summary = $5::jsonb"
+        " WHERE pipeline = $1 AND logical_date = $2 AND params = $3 AND run_id = $4",
+        *(entry.pipeline, entry.logical_date, entry.params, entry.run_id, _json(summary)),
+    )
 
 
 def read_run(registry: Registry, pipeline: str, logical_date: datetime, params: str) -> dict[str, Any] | None:
     """Return what the ledger says of a date; None where it was never run."""
-
-    async def work(connection: Connection) -> dict[str, Any] | None:
-        row = await connection.fetchrow(
-            "SELECT * FROM feed_runs WHERE pipeline = $1 AND logical_date = $2 AND params = $3",
-            *(pipeline, logical_date, params),
-        )
-        return _plain(row) if row else None
-
-    return registry.run(work)
+    row = registry.fetchrow(
+        "SELECT * FROM feed_runs WHERE pipeline = $1 AND logical_date = $2 AND params = $3",
+        *(pipeline, logical_date, params),
+    )
+    return _plain(row) if row else None
 
 
 def read_states(registry: Registry, pipeline: str) -> dict[str, dict[str, Any]]:
     """Return what each extract of a pipeline knew at its last committed load, by the name of its task."""
-
-    async def work(connection: Connection) -> dict[str, dict[str, Any]]:
-        rows = await connection.fetch("SELECT task, state FROM feed_states WHERE pipeline = $1", pipeline)
-        return {row["task"]: json.loads(row["state"]) for row in rows}
-
-    return registry.run(work)
+    rows = registry.fetch("SELECT task, state FROM feed_states WHERE pipeline = $1", pipeline)
+    return {row["task"]: json.loads(row["state"]) for row in rows}
 
 
 def done_dates(registry: Registry, pipeline: str, params: str = "") -> set[datetime]:
     """Return the dates that were completed, or skipped because there was nothing to do."""
-
-    async def work(connection: Connection) -> set[datetime]:
-        rows = await connection.fetch(
-            "SELECT logical_date FROM feed_runs"
-            " WHERE pipeline = $1 AND params = $2 AND status IN ('completed', 'skipped')",
-            *(pipeline, params),
-        )
-        return {row["logical_date"] for row in rows}
-
-    return registry.run(work)
+    rows = registry.fetch(
+        "SELECT logical_date FROM feed_runs WHERE pipeline = $1 AND params = $2 AND status IN ('completed', 'skipped')",
+        *(pipeline, params),
+    )
+    return {row["logical_date"] for row in rows}
 
 
 def date_of_run(registry: Registry, run_id: str) -> datetime | None:
     """Return the date that a run was at work on when it was ended; None where it began none."""
-
-    async def work(connection: Connection) -> datetime | None:
-        found: datetime | None = await connection.fetchval(
-            "SELECT logical_date FROM feed_runs WHERE run_id = $1 ORDER BY started_at DESC LIMIT 1", run_id
-        )
-        return found
-
-    return registry.run(work)
+    found: datetime | None = registry.fetchval(
+        "SELECT logical_date FROM feed_runs WHERE run_id = $1 ORDER BY started_at DESC LIMIT 1", run_id
+    )
+    return found
 
 
 def last_runs(registry: Registry) -> dict[str, dict[str, Any]]:
     """Return the latest run of each pipeline; one whose process died without a word is shown as killed."""
-
-    async def work(connection: Connection) -> dict[str, dict[str, Any]]:
-        rows = await connection.fetch(
-            "SELECT DISTINCT ON (pipeline) * FROM feed_runs ORDER BY pipeline, started_at DESC"
-        )
-        return {row["pipeline"]: _plain(row) for row in rows}
-
-    return registry.run(work)
+    rows = registry.fetch("SELECT DISTINCT ON (pipeline) * FROM feed_runs ORDER BY pipeline, started_at DESC")
+    return {row["pipeline"]: _plain(row) for row in rows}
 
 
 def _plain(row: asyncpg.Record) -> dict[str, Any]:

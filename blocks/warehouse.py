@@ -86,7 +86,7 @@ class SnapshotLoad:
 
 
 @dataclass(frozen=True)
-class Model:
+class StarModel:
     """A table made from the tables of one snapshot.
 
     Attributes:
@@ -164,7 +164,7 @@ class Warehouse(Block, ABC):
         return FEEDS_SCHEMA
 
     @abstractmethod
-    def load_snapshot(self, load: SnapshotLoad, models: list[Model]) -> None:
+    def load_snapshot(self, load: SnapshotLoad, models: list[StarModel]) -> None:
         """Make a snapshot the current one of its dataset, in place of the one before.
 
         A reader sees the former snapshot or this one, never a mixture. Loading the same one again renews its rows.
@@ -207,7 +207,7 @@ class Warehouse(Block, ABC):
         """
 
     @abstractmethod
-    def differences(self, load: SnapshotLoad, models: list[Model]) -> list[str]:
+    def differences(self, load: SnapshotLoad, models: list[StarModel]) -> list[str]:
         """Return how the warehouse differs from a snapshot's files and from the models made of them.
 
         Returns:

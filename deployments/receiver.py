@@ -181,7 +181,7 @@ class Message(BaseModel):
     attributes: Notification
 
 
-class Envelope(BaseModel):
+class PushMessage(BaseModel):
     """What Pub/Sub posts to a push endpoint."""
 
     message: Message
@@ -249,7 +249,7 @@ async def _body(request: Request) -> bytes:
 
 def _read(body: bytes) -> Notification:
     try:
-        return Envelope.model_validate_json(body).message.attributes
+        return PushMessage.model_validate_json(body).message.attributes
     except ValidationError as error:
         fault = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(map(str, fault["loc"])) or "the body"

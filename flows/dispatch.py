@@ -46,7 +46,7 @@ CANCELLING = 120.0
 
 
 @dataclass(frozen=True)
-class Child:
+class ChildRun:
     """What is seen of a run.
 
     Attributes:
@@ -78,7 +78,7 @@ class Verdict(Enum):
     GIVE_UP = "give up"
 
 
-def judge(child: Child) -> tuple[Verdict, str]:
+def judge(child: ChildRun) -> tuple[Verdict, str]:
     """Return what to do about a run, and why."""
     match child.state:
         case "COMPLETED":
@@ -95,7 +95,7 @@ def judge(child: Child) -> tuple[Verdict, str]:
             return _judge_unfinished(child)
 
 
-def _judge_unfinished(child: Child) -> tuple[Verdict, str]:
+def _judge_unfinished(child: ChildRun) -> tuple[Verdict, str]:
     if child.state == "SCHEDULED":
         return _judge_waiting(child)
     if child.state == "PENDING" and child.unchanged > PENDING:
@@ -110,7 +110,7 @@ def _judge_unfinished(child: Child) -> tuple[Verdict, str]:
     return Verdict.WAIT, ""
 
 
-def _judge_waiting(child: Child) -> tuple[Verdict, str]:
+def _judge_waiting(child: ChildRun) -> tuple[Verdict, str]:
     if not child.workers and child.unchanged > UNTAKEN:
         return Verdict.GIVE_UP, "no worker takes it"
     if child.workers and child.crowded > CROWDED:  # runs that wait for batches may have taken all places
@@ -118,7 +118,7 @@ def _judge_waiting(child: Child) -> tuple[Verdict, str]:
     return Verdict.WAIT, ""
 
 
-def fault_of(child: Child, why: str, batch: str) -> LookbookError:
+def fault_of(child: ChildRun, why: str, batch: str) -> LookbookError:
     """Return the error to raise for a run that was given up."""
     if child.state == "SCHEDULED" and child.workers:
         return LookbookError(
@@ -274,7 +274,7 @@ class _Watched:
     def __init__(self, client: SyncPrefectClient, run: FlowRun) -> None:
         self.client = client
         self.run = run
-        self.seen = Child("SCHEDULED")
+        self.seen = ChildRun("SCHEDULED")
         self._state: Any = None
         self._beat: UUID | None = None
         self._changed = self._heard = self._moved = time.monotonic()
@@ -282,7 +282,7 @@ class _Watched:
         self._workers = True
         self._told = False
 
-    def look(self) -> Child:
+    def look(self) -> ChildRun:
         """Return what is seen of it now."""
         now = time.monotonic()
         self.run = self.client.read_flow_run(self.run.id)
@@ -294,7 +294,7 @@ class _Watched:
         if now - self._slow_look > SLOW:
             self._slow_look = now
             self._look_closer(state.type.value, now)
-        self.seen = Child(
+        self.seen = ChildRun(
             state.type.value,
             state.message or "",
             now - self._changed,

@@ -30,7 +30,7 @@ from lookbook.tasks.tables.context import Context
 from lookbook.tasks.tables.planning import Order, merged_params
 from lookbook.tasks.tables.spec.pipeline import Pipeline
 from lookbook.tasks.tables.spec.problems import read_config
-from lookbook.tasks.tables.steps import Outcome, Report, closing_writes, entries, outcome_of, run_step, states_of
+from lookbook.tasks.tables.steps import Report, TaskOutcome, closing_writes, entries, outcome_of, run_step, states_of
 
 #: Columns of the two tables.
 TASKS = ("task", "kind", "outcome", "rows_in", "rows_out", "rejected", "seconds")
@@ -119,11 +119,11 @@ class TaskRuns:
         self._futures[name] = future
         future.add_done_callback(lambda _: self._ended.put(name))
 
-    def _work(self, name: str) -> Callable[[], Outcome]:
+    def _work(self, name: str) -> Callable[[], TaskOutcome]:
         context, results = self._context, self._report.results
         inputs = {before: results[before] for before in context.pipeline.tasks[name].after}
 
-        def work() -> Outcome:  # results stay in this process: a closure hands them on, and no parameter
+        def work() -> TaskOutcome:  # results stay in this process: a closure hands them on, and no parameter
             began = time.monotonic()
             result = run_step(context, name, inputs, results)
             outcome = outcome_of(context, name, inputs, result, time.monotonic() - began)
@@ -136,7 +136,7 @@ class TaskRuns:
 
     def _finish(self, name: str) -> None:
         try:
-            outcome: Outcome = self._futures[name].result()
+            outcome: TaskOutcome = self._futures[name].result()
         except Exception as fault:  # noqa: BLE001 - raised at the end, once the other tasks have ended
             self._faults.append(fault)
             return
@@ -193,7 +193,7 @@ def _alone(place: Workspace, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _recorded(place: Workspace, feed: Feed) -> Iterator[ledger.Entry]:
+def _recorded(place: Workspace, feed: Feed) -> Iterator[ledger.RunEntry]:
     """Note the run in the ledger, and that it failed where the body raises; else the body notes how it ended."""
     run_id, digest = str(runtime.flow_run.id), ledger.params_digest(feed.params)
     entry = ledger.start_run(place.registry, feed.spec.name, feed.date, digest, run_id)
@@ -206,7 +206,7 @@ def _recorded(place: Workspace, feed: Feed) -> Iterator[ledger.Entry]:
     # One that is interrupted or killed says nothing more, and the next one goes on with what it staged.
 
 
-def _context(place: Workspace, feed: Feed, entry: ledger.Entry) -> Context:
+def _context(place: Workspace, feed: Feed, entry: ledger.RunEntry) -> Context:
     spec = feed.spec
     return Context(
         workspace=place,

@@ -13,7 +13,7 @@ from lookbook.blocks.bigquery.client import REQUEST_SECONDS, Store, at_once
 from lookbook.blocks.bigquery.sql import Relation
 from lookbook.blocks.bigquery.staging import CURRENT, Landed, VanishedError, commit_fenced, define_fenced
 from lookbook.blocks.errors import LookbookError, needs_extra
-from lookbook.blocks.warehouse import MOST_ROWS, STAGING_KEYS, Model, SnapshotLoad, row_fault
+from lookbook.blocks.warehouse import MOST_ROWS, STAGING_KEYS, SnapshotLoad, StarModel, row_fault
 
 with needs_extra("gcp", "A warehouse in BigQuery"):
     from google.api_core import exceptions as api
@@ -54,7 +54,7 @@ def current_version(store: Store, dataset: str) -> int | None:
     return version
 
 
-def load_snapshot(store: Store, load: SnapshotLoad, models: Sequence[Model]) -> None:
+def load_snapshot(store: Store, load: SnapshotLoad, models: Sequence[StarModel]) -> None:
     """Load a snapshot and make it current.
 
     Raises:
@@ -77,7 +77,7 @@ def load_snapshot(store: Store, load: SnapshotLoad, models: Sequence[Model]) -> 
     )
 
 
-def _load(store: Store, load: SnapshotLoad, models: Sequence[Model], version: int) -> None:
+def _load(store: Store, load: SnapshotLoad, models: Sequence[StarModel], version: int) -> None:
     landed = staging.land(store, load, f"{version:016x}")
     moment = datetime.now(UTC)
     tags = sql.tag_values(load, version, moment)
@@ -99,7 +99,7 @@ def _load(store: Store, load: SnapshotLoad, models: Sequence[Model], version: in
 
 
 def _made_ready(
-    store: Store, load: SnapshotLoad, models: Sequence[Model], landed: Mapping[str, Landed], version: int
+    store: Store, load: SnapshotLoad, models: Sequence[StarModel], landed: Mapping[str, Landed], version: int
 ) -> tuple[dict[str, dict[str, str]], dict[str, Relation]]:
     """Staging tables that can take the snapshot, and what they are to hold of it."""
     found = store.tables(store.staging, [*landed, *(model.name for model in models)])
@@ -171,7 +171,7 @@ class _Comparison:
     expected: Sequence[str]
 
 
-def find_differences(store: Store, load: SnapshotLoad, models: Sequence[Model]) -> list[str]:
+def find_differences(store: Store, load: SnapshotLoad, models: Sequence[StarModel]) -> list[str]:
     """See `Warehouse.differences`. The files are loaded once more, beside what stands there, and dropped again.
 
     A warehouse at another snapshot gets one line for that alone.
@@ -197,7 +197,7 @@ def find_differences(store: Store, load: SnapshotLoad, models: Sequence[Model]) 
 
 def _comparisons(
     landed: Mapping[str, staging.Landed],
-    models: Sequence[Model],
+    models: Sequence[StarModel],
     shapes: Mapping[str, Mapping[str, str]],
     relations: Mapping[str, Relation],
 ) -> list[_Comparison]:

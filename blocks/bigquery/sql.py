@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from lookbook.blocks.sql_text import tables_read, translate
-from lookbook.blocks.warehouse import STANDING_COLUMNS, TAGS, Model, SnapshotLoad, free_names
+from lookbook.blocks.warehouse import STANDING_COLUMNS, TAGS, SnapshotLoad, StarModel, free_names
 
 _TYPES = {"BIGINT": "INT64", "VARCHAR": "STRING", "BOOLEAN": "BOOL", "TIMESTAMP": "TIMESTAMP"}
 
@@ -53,7 +53,9 @@ def literal(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def version_of(load: SnapshotLoad, models: Sequence[Model], staging: str, replaces: int | None, attempt: int) -> int:
+def version_of(
+    load: SnapshotLoad, models: Sequence[StarModel], staging: str, replaces: int | None, attempt: int
+) -> int:
     """Return a number for an attempt at a load: the same for the same load until it has become current.
 
     Args:
@@ -118,7 +120,7 @@ def landed_relation(
     return Relation(f"SELECT {', '.join(values)} FROM {source}", columns)  # noqa: S608 - quoted
 
 
-def model_relation(model: Model, columns: Mapping[str, str]) -> Relation:
+def model_relation(model: StarModel, columns: Mapping[str, str]) -> Relation:
     """Return a model as a relation; its columns are known once the service was asked (a dry run tells them)."""
     return Relation(translate(model.sql, "bigquery"), columns, tables_read(model.sql))
 

@@ -16,7 +16,7 @@ from lookbook.blocks.bigquery.client import REQUEST_SECONDS, JobFailedError, Sto
 from lookbook.blocks.bigquery.sql import PARTITION_COLUMN, STAGING_TAGS, Relation, literal
 from lookbook.blocks.errors import LookbookError, needs_extra
 from lookbook.blocks.registry import held_counters, raised
-from lookbook.blocks.warehouse import STAGING_KEYS, Model, SnapshotLoad
+from lookbook.blocks.warehouse import STAGING_KEYS, SnapshotLoad, StarModel
 
 with needs_extra("gcp", "A warehouse in BigQuery"):
     from google.api_core import exceptions as api
@@ -203,7 +203,7 @@ def drop_landed(store: Store, landed: Mapping[str, Landed]) -> None:
 def lay_out(
     store: Store,
     load: SnapshotLoad,
-    models: Sequence[Model],
+    models: Sequence[StarModel],
     landed: Mapping[str, Landed],
     shapes: Mapping[str, dict[str, str]],
 ) -> dict[str, Relation]:
@@ -290,7 +290,7 @@ def _field(name: str, type_: str) -> SchemaField:
     return SchemaField(name, repeated[1], mode="REPEATED") if repeated else SchemaField(name, type_)
 
 
-def key_of(table: str, models: Sequence[Model]) -> tuple[str, ...]:
+def key_of(table: str, models: Sequence[StarModel]) -> tuple[str, ...]:
     """Return the columns that name one of a table's rows."""
     return STAGING_KEYS.get(table) or next(model.key for model in models if model.name == table)
 

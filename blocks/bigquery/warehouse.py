@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 
 from lookbook.blocks.errors import LookbookError, needs_extra
 from lookbook.blocks.models import BuiltModel, FeedModel
-from lookbook.blocks.warehouse import STAGING_KEYS, Model, QueryCost, SnapshotLoad, Warehouse, WarehouseTable
+from lookbook.blocks.warehouse import STAGING_KEYS, QueryCost, SnapshotLoad, StarModel, Warehouse, WarehouseTable
 
 with needs_extra("gcp", "A warehouse in BigQuery"):
     from prefect_gcp import GcpCredentials
@@ -69,7 +69,7 @@ class BigQueryWarehouse(Warehouse):
                 raise ValueError(f"label {name}: {value}: lower-case letters, digits, _ and -, at most 63 characters")
         return labels
 
-    def load_snapshot(self, load: SnapshotLoad, models: list[Model]) -> None:
+    def load_snapshot(self, load: SnapshotLoad, models: list[StarModel]) -> None:
         """See `Warehouse.load_snapshot`. A load that was killed is taken up where it was, by whoever repeats it."""
         absent = sorted(STAGING_KEYS.keys() ^ load.tables.keys())
         if absent:
@@ -118,7 +118,7 @@ class BigQueryWarehouse(Warehouse):
                         found[f"{dataset}.{name}"] = WarehouseTable(columns_of(table.schema), *counted)
             return found
 
-    def differences(self, load: SnapshotLoad, models: list[Model]) -> list[str]:
+    def differences(self, load: SnapshotLoad, models: list[StarModel]) -> list[str]:
         """See `Warehouse.differences`."""
         with self._store() as store:
             return find_differences(store, load, models)

@@ -11,8 +11,8 @@ from lookbook.blocks.warehouse import (
     STAGING_KEYS,
     STANDING_COLUMNS,
     TAGS,
-    Model,
     SnapshotLoad,
+    StarModel,
     free_names,
     row_fault,
 )
@@ -93,7 +93,7 @@ def wider(one: str, other: str) -> str:
     return "VARCHAR"
 
 
-def lay_out(connection: DuckDBPyConnection, load: SnapshotLoad, models: list[Model]) -> None:
+def lay_out(connection: DuckDBPyConnection, load: SnapshotLoad, models: list[StarModel]) -> None:
     """Make a temporary view of each file of a snapshot, shaped like its staging table, and a table of each model."""
     for table, uri in load.tables.items():
         standing = staging_columns(connection, table) or {}
@@ -188,7 +188,7 @@ def _converted(value: str, before: str, after: str) -> str:
     return f"CAST({value} AS {after})"
 
 
-def find_differences(connection: DuckDBPyConnection, load: SnapshotLoad, models: list[Model]) -> list[str]:
+def find_differences(connection: DuckDBPyConnection, load: SnapshotLoad, models: list[StarModel]) -> list[str]:
     """See `Warehouse.differences`. Both sides are recomputed from the files, so one fault gives one line.
 
     A warehouse at another snapshot gets one line for that alone.

@@ -18,7 +18,7 @@ from lookbook.blocks.duckdb.queries import Views, answer, attach, readable_table
 from lookbook.blocks.duckdb.staging import find_differences
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.models import BuiltModel, FeedModel
-from lookbook.blocks.warehouse import STAGING_KEYS, Model, QueryCost, SnapshotLoad, Warehouse, WarehouseTable
+from lookbook.blocks.warehouse import STAGING_KEYS, QueryCost, SnapshotLoad, StarModel, Warehouse, WarehouseTable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,7 +64,7 @@ class DuckDBWarehouse(Warehouse):
             )
         return path
 
-    def load_snapshot(self, load: SnapshotLoad, models: list[Model]) -> None:
+    def load_snapshot(self, load: SnapshotLoad, models: list[StarModel]) -> None:
         """See `Warehouse.load_snapshot`. It is one transaction: a crash leaves the former snapshot."""
         absent = sorted(STAGING_KEYS.keys() ^ load.tables.keys())
         if absent:
@@ -168,7 +168,7 @@ class DuckDBWarehouse(Warehouse):
         with self._opened(read_only=True, config=_SEALED) as connection:
             return readable_tables(connection)
 
-    def differences(self, load: SnapshotLoad, models: list[Model]) -> list[str]:
+    def differences(self, load: SnapshotLoad, models: list[StarModel]) -> list[str]:
         """See `Warehouse.differences`.
 
         Raises:

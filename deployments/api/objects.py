@@ -22,7 +22,7 @@ _TAGS = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 
 
 @dataclass(frozen=True)
-class Part:
+class ByteRange:
     """Bytes that are sent.
 
     Attributes:
@@ -54,13 +54,13 @@ def is_known(headers: Headers, etag: str) -> bool:
     return given.strip() == "*" or etag in {tag.removeprefix("W/") for tag in _TAGS.findall(given)}
 
 
-def wanted_part(headers: Headers, size: int, etag: str) -> Part:
+def wanted_part(headers: Headers, size: int, etag: str) -> ByteRange:
     """Return the bytes that are asked for. Several ranges, or what is no range of bytes, ask for the whole.
 
     Raises:
         Problem: there are no such bytes.
     """
-    whole = Part(0, size, size)
+    whole = ByteRange(0, size, size)
     found = _RANGE.fullmatch(headers.get("range", ""))
     condition = headers.get("if-range")
     if found is None or (condition is not None and condition.strip() != etag):
@@ -76,7 +76,7 @@ def wanted_part(headers: Headers, size: int, etag: str) -> Part:
             return whole
     if start >= size or start >= end:
         raise Problem(416, "no-range", f"There are {size} bytes.", headers={"Content-Range": f"bytes */{size}"})
-    return Part(start, end, size, True)
+    return ByteRange(start, end, size, True)
 
 
 #: Bytes of one piece; what is no longer goes in one.
@@ -117,7 +117,7 @@ async def object_answer(
     return StreamingResponse(_pieces(path, part), status, common)
 
 
-def _read(lake: Lake, key: str, part: Part) -> bytes:
+def _read(lake: Lake, key: str, part: ByteRange) -> bytes:
     if isinstance(lake, FolderLake):
         with _checked_path(lake, key, part).open("rb") as file:
             file.seek(part.start)
@@ -133,7 +133,7 @@ def _read(lake: Lake, key: str, part: Part) -> bytes:
     return data
 
 
-def _checked_path(lake: FolderLake, key: str, part: Part) -> Path:
+def _checked_path(lake: FolderLake, key: str, part: ByteRange) -> Path:
     try:
         path = lake.local_copy(key, lake.root)
     except ObjectNotFoundError as error:
@@ -143,7 +143,7 @@ def _checked_path(lake: FolderLake, key: str, part: Part) -> Path:
     return path
 
 
-async def _pieces(path: Path, part: Part) -> AsyncIterator[bytes]:
+async def _pieces(path: Path, part: ByteRange) -> AsyncIterator[bytes]:
     async with await anyio.open_file(path, "rb") as file:
         await file.seek(part.start)
         left = part.end - part.start

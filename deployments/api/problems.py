@@ -256,7 +256,7 @@ _SNAPSHOT = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 @dataclass(frozen=True)
-class Cursor:
+class PageCursor:
     """A place in the results of a query.
 
     Attributes:
@@ -275,7 +275,7 @@ class Cursor:
         return base64.urlsafe_b64encode(plain.encode()).decode().rstrip("=")
 
 
-def read_cursor(text: str) -> Cursor:
+def read_cursor(text: str) -> PageCursor:
     """Return the place that a cursor names. It may be made up: whoever does that finds a page that there is, or none.
 
     Raises:
@@ -286,7 +286,7 @@ def read_cursor(text: str) -> Cursor:
         raise Problem(400, "bad-cursor", "The cursor is none of ours.", "Begin again without one.")
     if not 0 <= found[2] < 2**53:
         raise Problem(400, "bad-cursor", "The cursor names no place.", "Begin again without one.")
-    return Cursor(*found)
+    return PageCursor(*found)
 
 
 def _decoded(text: str) -> list[Any] | None:
@@ -302,7 +302,7 @@ def query_digest(*parts: Any) -> str:  # noqa: ANN401 - any JSON
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def start_of(cursor: Cursor | None, digest: str) -> int:
+def start_of(cursor: PageCursor | None, digest: str) -> int:
     """Return the first row of a page.
 
     Raises:

@@ -30,7 +30,7 @@ MOST_VALUES = 200
 
 
 @dataclass(frozen=True)
-class Query:
+class ProductQuery:
     """What is asked, with names found in the snapshot and values of its columns' types.
 
     Attributes:
@@ -52,7 +52,7 @@ class Query:
 
 def make_query(
     loaded: LoadedSnapshot, base: Filter | None, values: Mapping[str, Sequence[str]], sort: str | None
-) -> Query:
+) -> ProductQuery:
     """Return a query of what was asked.
 
     Args:
@@ -66,7 +66,7 @@ def make_query(
     """
     table, name = loaded.table, loaded.rows.display_name
     conditions = {column: fitted(_one_of(column, wanted), table, name) for column, wanted in values.items()}
-    return Query(fitted(base, table, name) if base else None, conditions, _read_sort(sort, table.schema))
+    return ProductQuery(fitted(base, table, name) if base else None, conditions, _read_sort(sort, table.schema))
 
 
 def _one_of(column: str, values: Sequence[str]) -> Filter:
@@ -89,7 +89,7 @@ def _read_sort(sort: str | None, schema: pa.Schema) -> tuple[tuple[str, bool], .
     return tuple(found.items())
 
 
-def find(loaded: LoadedSnapshot, query: Query) -> Matches:
+def find(loaded: LoadedSnapshot, query: ProductQuery) -> Matches:
     """Return the rows that a query finds, in its order."""
 
     def make() -> Matches:
@@ -102,7 +102,7 @@ def find(loaded: LoadedSnapshot, query: Query) -> Matches:
     return loaded.kept(("found", query.digest), make)
 
 
-def count_values(loaded: LoadedSnapshot, query: Query, column: str) -> dict[str, Any]:
+def count_values(loaded: LoadedSnapshot, query: ProductQuery, column: str) -> dict[str, Any]:
     """Return how many rows have each value of a column, by number; without the query's own condition on that column.
 
     Raises:
@@ -111,7 +111,7 @@ def count_values(loaded: LoadedSnapshot, query: Query, column: str) -> dict[str,
     check_column(column, loaded.table.schema, "facets")
     if not is_facet(loaded.table.schema.field(column).type):
         raise UsageError(f"facets: {column} is a measure: its values are too many.", "Filter it by < and >.")
-    without = Query(query.base, {name: each for name, each in query.by_column.items() if name != column}, ())
+    without = ProductQuery(query.base, {name: each for name, each in query.by_column.items() if name != column}, ())
 
     def make() -> dict[str, Any]:
         codes, values = loaded.kept(("codes", column), lambda: _codes(loaded.table[column]))
@@ -150,7 +150,7 @@ def _order(loaded: LoadedSnapshot, sort: tuple[tuple[str, bool], ...]) -> Matche
     return loaded.kept(("order", sort), make)
 
 
-def _chosen(loaded: LoadedSnapshot, query: Query) -> Mask | None:
+def _chosen(loaded: LoadedSnapshot, query: ProductQuery) -> Mask | None:
     """Return which rows a query finds; None for all."""
     masks = [_mask(loaded, each) for each in ([query.base] if query.base else []) + list(query.by_column.values())]
     return None if not masks else np.logical_and.reduce(masks)
@@ -257,7 +257,7 @@ COMPARED = ("sha256", "row_outcome", "image_outcome", "missing_reason", "rule", 
 _MISSING = "\0"
 
 
-class Changes:
+class ProductChanges:
     """The differences, as places in the rows of the two snapshots (-1 where there is none)."""
 
     def __init__(self, before: LoadedSnapshot, after: LoadedSnapshot) -> None:

@@ -20,7 +20,7 @@ from lookbook.blocks.lake import Lake
 from lookbook.deployments.api.problems import Problem
 from lookbook.tasks.datasets.manifest import Manifest, list_datasets, read_published, read_table, snapshot_folder
 from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA
-from lookbook.tasks.exports.rows import Rows, read_rows
+from lookbook.tasks.exports.rows import DatasetRows, read_rows
 
 Places = NDArray[np.int64]
 Kept = TypeVar("Kept")
@@ -48,7 +48,7 @@ class LoadedSnapshot:
         """
         self.manifest, self._lake = manifest, lake
         rows = read_rows(lake, manifest)
-        self.rows = Rows(rows.table.combine_chunks(), rows.catalogue, rows.display_name, rows.label)
+        self.rows = DatasetRows(rows.table.combine_chunks(), rows.catalogue, rows.display_name, rows.label)
         self.outputs: pa.Table = read_table(lake, manifest, "outputs").combine_chunks()
         self._kept: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._kept_bytes = 0
@@ -151,7 +151,7 @@ def bisect(values: pa.Array, wanted: str, length: int, *, right: bool) -> int:
 _COLUMNS = ("product_key", "outcome", "missing_reason", "sha256")
 
 
-class Past:
+class PastOutcomes:
     """The outcomes of a snapshot's catalogue rows, sorted by product."""
 
     def __init__(self, lake: Lake, manifest: Manifest) -> None:
@@ -231,7 +231,7 @@ class Snapshots:
         self._datasets: _Remembered[list[str]] = _Remembered(DATASETS_SECONDS)
         self._manifests: OrderedDict[tuple[str, str], Manifest] = OrderedDict()
         self._loaded: OrderedDict[tuple[str, str], LoadedSnapshot] = OrderedDict()
-        self._pasts: OrderedDict[tuple[str, str], Past] = OrderedDict()
+        self._pasts: OrderedDict[tuple[str, str], PastOutcomes] = OrderedDict()
         self._loading: dict[tuple[str, str], threading.Lock] = {}
         self._guard = threading.Lock()
 
@@ -304,13 +304,13 @@ class Snapshots:
         with self._guard:
             return [loaded for (name, _), loaded in reversed(self._loaded.items()) if name == dataset]
 
-    def past(self, manifest: Manifest) -> Past:
+    def past(self, manifest: Manifest) -> PastOutcomes:
         """Return what became of the products of a snapshot; raises `DamagedSnapshotError`."""
         key = (manifest.dataset, manifest.snapshot_id)
         with self._guard:
             found = self._pasts.get(key)
         if found is None:
-            found = Past(self.lake, manifest)
+            found = PastOutcomes(self.lake, manifest)
         with self._guard:
             self._pasts[key] = found
             self._pasts.move_to_end(key)

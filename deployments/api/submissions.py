@@ -23,7 +23,7 @@ from lookbook.deployments.api.problems import RETRY_SECONDS, Problem
 from lookbook.deployments.api.runs import RunState
 from lookbook.deployments.api.services import Services
 from lookbook.deployments.api.snapshots import LoadedSnapshot, Snapshots
-from lookbook.tasks.exports.export import Prepared, count_rows, prepare
+from lookbook.tasks.exports.export import PreparedExport, count_rows, prepare
 from lookbook.tasks.exports.filter_columns import columns_of
 from lookbook.tasks.exports.finished import Finished, find_finished
 from lookbook.tasks.exports.plan import resolve
@@ -74,7 +74,7 @@ DEPLOYMENT = "export-dataset/local"
 MOST_FILES, MOST_BYTES = 10_000, 256 * 1024 * 1024
 
 
-def prepared_request(snapshots: Snapshots, request: ExportRequest) -> Prepared:
+def prepared_request(snapshots: Snapshots, request: ExportRequest) -> PreparedExport:
     """Return a request that names its snapshot, with its columns and values found there.
 
     Raises:
@@ -87,10 +87,10 @@ def prepared_request(snapshots: Snapshots, request: ExportRequest) -> Prepared:
     named |= columns_of(pinned.filter, None) if pinned.filter else set()
     if EXIF in named or pinned.predictions:
         return prepare(snapshots.lake, pinned)
-    return Prepared(resolve(pinned, loaded.manifest, loaded.rows, loaded.table), loaded.rows)
+    return PreparedExport(resolve(pinned, loaded.manifest, loaded.rows, loaded.table), loaded.rows)
 
 
-def counted(loaded: LoadedSnapshot, prepared: Prepared) -> dict[str, Any]:
+def counted(loaded: LoadedSnapshot, prepared: PreparedExport) -> dict[str, Any]:
     """Return what an export would hold; counted once for equal requests."""
     return loaded.kept(("count", prepared.id), lambda: count_rows(prepared))
 

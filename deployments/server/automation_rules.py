@@ -47,14 +47,14 @@ BODY = """{{ flow_run.name }} of {{ flow.name }} is {{ flow_run.state.name }}: {
 
 
 @dataclass(frozen=True)
-class Rule:
+class AutomationRule:
     """An automation by its name; None where there shall be none."""
 
     name: str
     automation: AutomationCore | None
 
 
-def rules(deployments: Mapping[str, UUID], block: UUID | None, silence: timedelta) -> list[Rule]:
+def rules(deployments: Mapping[str, UUID], block: UUID | None, silence: timedelta) -> list[AutomationRule]:
     """Return all automations of this package.
 
     Args:
@@ -105,14 +105,14 @@ def rules(deployments: Mapping[str, UUID], block: UUID | None, silence: timedelt
     ]
 
 
-def started_by(name: str, trigger: EventTrigger, deployment: UUID) -> Rule:
+def started_by(name: str, trigger: EventTrigger, deployment: UUID) -> AutomationRule:
     """Return an automation that starts a deployment as it stands whenever an event comes."""
     return _rule(name, trigger, RunDeployment(deployment_id=deployment, parameters={}))
 
 
-def _rule(name: str, trigger: TriggerTypes, action: ActionTypes) -> Rule:
+def _rule(name: str, trigger: TriggerTypes, action: ActionTypes) -> AutomationRule:
     description = 'Made by "make deploy"; what is changed here is set back by the next. Switched off it stays off.'
-    return Rule(name, AutomationCore(name=name, description=description, trigger=trigger, actions=[action]))
+    return AutomationRule(name, AutomationCore(name=name, description=description, trigger=trigger, actions=[action]))
 
 
 def _start(deployment: UUID, *names: str) -> RunDeployment:
@@ -189,9 +189,9 @@ def _again() -> ChangeFlowRunState:
     )
 
 
-def _notification(name: str, flows: list[str], quiet: timedelta, block: UUID | None) -> Rule:
+def _notification(name: str, flows: list[str], quiet: timedelta, block: UUID | None) -> AutomationRule:
     if block is None:
-        return Rule(name, None)
+        return AutomationRule(name, None)
     trigger = EventTrigger(
         expect={f"prefect.flow-run.{state}" for state in ("Failed", "Crashed", "TimedOut")},
         match={"prefect.resource.id": "prefect.flow-run.*"},

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from prefect.events.schemas.automations import AutomationCore
 
     from lookbook.deployments.server.applying import Deployed
-    from lookbook.deployments.server.automation_rules import Rule
+    from lookbook.deployments.server.automation_rules import AutomationRule
 
 #: A run whose heartbeats stop for so long has crashed. Five of those that deployed runs send, and more than one of
 #: Prefect's own default (180 s): a lost heartbeat, a laptop asleep or a server that restarts must not crash a run.
@@ -46,7 +46,7 @@ def install(client: SyncPrefectClient, done: Deployed, silence: timedelta = HEAR
         )
 
 
-def put(client: SyncPrefectClient, rule: Rule, done: Deployed) -> None:
+def put(client: SyncPrefectClient, rule: AutomationRule, done: Deployed) -> None:
     """Bring one automation into line: make it, change it, leave it, or remove it."""
     from prefect.events.schemas.automations import AutomationCore
 

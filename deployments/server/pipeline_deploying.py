@@ -26,7 +26,7 @@ FLOWS = ("pipeline", "orchestrate", "watch-files")
 
 
 @dataclass
-class Found:
+class FoundSpecs:
     """What the folder of pipelines says.
 
     Attributes:
@@ -60,9 +60,9 @@ def deploy_all(client: SyncPrefectClient, done: Deployed, *, prune: bool = False
     _settle_gone(client, found, done, prune=prune)
 
 
-def read_all(folder: Path) -> Found:
+def read_all(folder: Path) -> FoundSpecs:
     """Return all pipelines and orchestrations of a folder."""
-    found = Found()
+    found = FoundSpecs()
     for name, path in specs(folder).items():
         try:
             found.deployed[f"pipeline/{name}"] = read_spec(path)
@@ -99,7 +99,7 @@ def api_schedule(schedule: Schedule) -> dict[str, Any]:
     return {"interval": schedule.every.total_seconds(), "anchor_date": ANCHOR.isoformat(), "timezone": "UTC"}
 
 
-def _settle_gone(client: SyncPrefectClient, found: Found, done: Deployed, *, prune: bool) -> None:
+def _settle_gone(client: SyncPrefectClient, found: FoundSpecs, done: Deployed, *, prune: bool) -> None:
     """Name, or remove, what was deployed of specs that are gone."""
     from lookbook.deployments.server import pipeline_triggers
 

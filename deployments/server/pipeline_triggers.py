@@ -9,7 +9,7 @@ from prefect.events.schemas.automations import EventTrigger
 
 from lookbook.deployments.server import automations
 from lookbook.deployments.server.applying import Wanted, apply, read, remove
-from lookbook.deployments.server.automation_rules import Rule, started_by
+from lookbook.deployments.server.automation_rules import AutomationRule, started_by
 from lookbook.tasks.runs.announcements import FILES_ARRIVED, TABLE_LOADED
 from lookbook.tasks.tables.planning import ANCHOR
 
@@ -44,8 +44,8 @@ def install(
         done.removed.append(f"watch-files/{watch_of(name).name}")
     arrivals = f"lookbook: files arrived → {name}"
     events = f"lookbook: event → {name}"
-    automations.put(client, _on_files(arrivals, name, deployment) if arrival else Rule(arrivals, None), done)
-    automations.put(client, _on_event(events, name, event, deployment) if event else Rule(events, None), done)
+    automations.put(client, _on_files(arrivals, name, deployment) if arrival else AutomationRule(arrivals, None), done)
+    automations.put(client, _on_event(events, name, event, deployment) if event else AutomationRule(events, None), done)
 
 
 def watch_of(name: str) -> Wanted:
@@ -63,14 +63,14 @@ def watch_of(name: str) -> Wanted:
     )
 
 
-def _on_files(rule: str, name: str, deployment: UUID | None) -> Rule:
+def _on_files(rule: str, name: str, deployment: UUID | None) -> AutomationRule:
     trigger = EventTrigger(
         expect={FILES_ARRIVED}, match={"prefect.resource.id": f"lookbook.files.{name.replace('/', '.')}"}
     )
     return started_by(rule, trigger, _known(deployment))
 
 
-def _on_event(rule: str, name: str, event: str | None, deployment: UUID | None) -> Rule:
+def _on_event(rule: str, name: str, event: str | None, deployment: UUID | None) -> AutomationRule:
     # A pipeline that waits for tables does not start itself by those that it loads.
     own = {"lookbook.pipeline": f"!{name.partition('/')[2]}"} if event == TABLE_LOADED else {}
     return started_by(rule, EventTrigger(expect={event or ""}, match=own), _known(deployment))

@@ -52,7 +52,7 @@ class Served:
     logs: Path
 
 
-class Child(Protocol):
+class ServedProcess(Protocol):
     """A process that is started, watched and ended."""
 
     label: str
@@ -116,7 +116,7 @@ def _start(
     api_port: int | None = None,
     *,
     sign_in: bool = True,
-) -> tuple[list[Child], Served]:
+) -> tuple[list[ServedProcess], Served]:
     """Start all, in the order of need; what was started is put on `ending`, which ends it in reverse."""
     say("starting PostgreSQL")
     _start_registry(home, ending, say)
@@ -198,7 +198,7 @@ def _stop_unless_used(stop: Callable[[Path], bool], home: Path, say: Say) -> Non
         say(f"{name}: process {owner.pid} is at work on it; servers keep running, and lookbook stop ends them")
 
 
-def _watch(children: Sequence[Child], home: Path, *, own: bool, say: Say) -> None:
+def _watch(children: Sequence[ServedProcess], home: Path, *, own: bool, say: Say) -> None:
     """Start each anew whenever it ends or hangs; pause longer and longer while it ends at once."""
     kept = [_Kept(child) for child in children]
     while True:
@@ -212,7 +212,7 @@ def _watch(children: Sequence[Child], home: Path, *, own: bool, say: Say) -> Non
 class _Kept:
     """A process that is kept alive."""
 
-    def __init__(self, child: Child) -> None:
+    def __init__(self, child: ServedProcess) -> None:
         self._child, self._pause, self._since = child, 1, time.monotonic()
 
     def tend(self, say: Say) -> None:

@@ -24,7 +24,7 @@ from lookbook.tasks.datasets.catalogue_csv import (
 )
 from lookbook.tasks.datasets.catalogue_types import (
     OWN_FIELDS,
-    Reject,
+    SourceReject,
     clean_names,
     clean_text,
     infer_column,
@@ -47,7 +47,7 @@ class Sheet:
     """
 
     table: pa.Table = field(default_factory=lambda: pa.schema(OWN_FIELDS).empty_table())
-    rejects: list[Reject] = field(default_factory=list)
+    rejects: list[SourceReject] = field(default_factory=list)
     found: int = 0
 
 
@@ -57,7 +57,7 @@ def csv_sheet(key: str, data: bytes, *, is_styles: bool) -> Sheet | None:
     In a `styles.csv` (`is_styles`) id and year are whole numbers, the rest is text, and there have to be ids.
     """
     file = read_delimited(key, data, "row")
-    if isinstance(file, Reject):
+    if isinstance(file, SourceReject):
         return Sheet(rejects=[file]) if is_styles or file.rule != "empty_file" else None
     id_column, name_column = find_column(file.names, ID_NAMES), find_column(file.names, FILE_NAMES)
     if is_styles and id_column is None:
@@ -129,13 +129,13 @@ def parquet_sheet(key: str, data: bytes) -> Sheet | None:
             return None
         table = file.read(columns=names)
     except (pa.ArrowException, OSError) as error:
-        return Sheet(rejects=[Reject("file", key, "bad_parquet", f"it cannot be read as Parquet: {error}")])
+        return Sheet(rejects=[SourceReject("file", key, "bad_parquet", f"it cannot be read as Parquet: {error}")])
     present = [value is not None and str(value).strip() != "" for value in table.column(place).to_pylist()]
     rejects = []
     for row, there in enumerate(present):
         if not there:
             raw = json.dumps(_row(table, row), default=str)
-            rejects.append(Reject("row", f"{key}:{row + 1}", "bad_id", f"it has no {names[place]}", raw))
+            rejects.append(SourceReject("row", f"{key}:{row + 1}", "bad_id", f"it has no {names[place]}", raw))
     columns = [plain_column(column) for column in table.filter(pa.array(present, pa.bool_())).columns]
     lines = [row + 1 for row, there in enumerate(present) if there]
     return Sheet(_table(key, lines, [False] * len(lines), names, columns), rejects, table.num_rows)
@@ -169,11 +169,11 @@ def _keys(ids: pa.Array) -> pa.Array:
     return pa.array([str(value).strip() for value in whole], pa.string())
 
 
-def _without_ids(file: DelimitedFile) -> Reject:
+def _without_ids(file: DelimitedFile) -> SourceReject:
     shown = file.delimiter.join(file.names)
     if any(parse_integer(name) is not None for name in file.names):
-        return Reject("file", file.key, "no_header", "its first line is no header but a record", shown)
-    return Reject("file", file.key, "no_id_column", "its header has no column id", shown)
+        return SourceReject("file", file.key, "no_header", "its first line is no header but a record", shown)
+    return SourceReject("file", file.key, "no_id_column", "its header has no column id", shown)
 
 
 LINK_SCHEMA = pa.schema(
@@ -196,15 +196,15 @@ STYLE_FIELDS: list[pa.Field] = [
 RAW_CHARACTERS = 2000
 
 
-def read_links(key: str, data: bytes) -> tuple[pa.Table, list[Reject]]:
+def read_links(key: str, data: bytes) -> tuple[pa.Table, list[SourceReject]]:
     """Return the rows of an `images.csv` that name a file, and the rejects."""
     file = read_delimited(key, data, "link")
-    if isinstance(file, Reject):
+    if isinstance(file, SourceReject):
         return LINK_SCHEMA.empty_table(), [file]
     name_column, link_column = find_column(file.names, ("filename", "file_name")), find_column(file.names, ("link",))
     if name_column is None or link_column is None:
         shown = file.delimiter.join(file.names)
-        reject = Reject("file", key, "no_link_columns", "its header lacks filename or link", shown)
+        reject = SourceReject("file", key, "no_link_columns", "its header lacks filename or link", shown)
         return LINK_SCHEMA.empty_table(), [reject]
     return _link_table(file, name_column, link_column), file.rejects
 
@@ -220,7 +220,7 @@ def _link_table(file: DelimitedFile, name_column: int, link_column: int) -> pa.T
     return pa.Table.from_pylist(rows, LINK_SCHEMA)
 
 
-def read_style(key: str, data: bytes) -> dict[str, Any] | Reject:
+def read_style(key: str, data: bytes) -> dict[str, Any] | SourceReject:
     """Return the values of `STYLE_FIELDS` in a product's JSON file: Kaggle's layout, or one flat object."""
     try:
         document = json.loads(data, parse_constant=_no_number)
@@ -234,7 +234,7 @@ def read_style(key: str, data: bytes) -> dict[str, Any] | Reject:
         }
     except (ValueError, RecursionError) as error:
         raw = data[:RAW_CHARACTERS].decode("utf-8", "backslashreplace").replace("\0", r"\x00")
-        return Reject("style", key, "bad_json", str(error) or "nested too deep", raw)
+        return SourceReject("style", key, "bad_json", str(error) or "nested too deep", raw)
 
 
 def _product(document: object) -> Mapping[str, Any]:
@@ -309,7 +309,7 @@ class Catalogue:
 
     rows: pa.Table
     links: pa.Table
-    rejects: list[Reject]
+    rejects: list[SourceReject]
     rows_found: int
     files: list[str]
 
@@ -332,7 +332,7 @@ def read_catalogue(files: Sequence[SourceFile]) -> Catalogue:
         ),
         key=_place,
     )
-    rejects: list[Reject] = []
+    rejects: list[SourceReject] = []
     keys: list[str] = []
     links = _read_all_links([file for file in tables if _LINKS.fullmatch(_name(file))], rejects, keys)
     sheets = list(_sheets(tables, links is not None))
@@ -340,7 +340,7 @@ def read_catalogue(files: Sequence[SourceFile]) -> Catalogue:
         rejects.extend(sheet.rejects)
         keys.append(file.key)
     if not keys:  # a table that nobody could take is told: the user may think that it is the catalogue
-        rejects.extend(Reject("file", file.key, "no_id_column", _NO_CATALOGUE) for file in tables)
+        rejects.extend(SourceReject("file", file.key, "no_id_column", _NO_CATALOGUE) for file in tables)
     rows = stack_tables([pa.schema(OWN_FIELDS).empty_table(), *[sheet.table for _, sheet in sheets]])
     rows = _with_outcomes(_with_product_keys(rows))
     if links is not None:
@@ -361,20 +361,22 @@ def _name(file: SourceFile) -> str:
     return posixpath.basename(file.key)
 
 
-def _read(file: SourceFile) -> bytes | Reject:
+def _read(file: SourceFile) -> bytes | SourceReject:
     if file.refused is not None:
-        return Reject("file", file.key, *file.refused)
+        return SourceReject("file", file.key, *file.refused)
     try:
         return read_bytes(file.locator)
     except UnreadableMemberError as error:
-        return Reject("file", file.key, error.rule, error.message)
+        return SourceReject("file", file.key, error.rule, error.message)
 
 
-def _read_all_links(files: list[SourceFile], rejects: list[Reject], keys: list[str]) -> pa.Table | None:
+def _read_all_links(files: list[SourceFile], rejects: list[SourceReject], keys: list[str]) -> pa.Table | None:
     tables = []
     for file in files:
         data = _read(file)
-        table, faults = (LINK_SCHEMA.empty_table(), [data]) if isinstance(data, Reject) else read_links(file.key, data)
+        table, faults = (
+            (LINK_SCHEMA.empty_table(), [data]) if isinstance(data, SourceReject) else read_links(file.key, data)
+        )
         if any(fault.rule == "no_link_columns" for fault in faults):
             continue  # Not the links but perhaps a catalogue that is called images.csv.
         tables.append(table)
@@ -388,7 +390,7 @@ def _sheets(tables: list[SourceFile], has_links: bool) -> Iterator[tuple[SourceF
     others = [file for file in tables if not (has_links and _LINKS.fullmatch(_name(file)))]
     for file in styles or others:
         data = _read(file)
-        if isinstance(data, Reject):
+        if isinstance(data, SourceReject):
             yield file, Sheet(rejects=[data])
             continue
         if file.key.lower().endswith(".parquet"):
@@ -437,7 +439,7 @@ def _with_links(rows: pa.Table, links: pa.Table) -> pa.Table:
     return rows.append_column(column, pa.array([link for _, link in found], pa.string()))
 
 
-def _with_styles(rows: pa.Table, files: Sequence[SourceFile], rejects: list[Reject]) -> pa.Table:
+def _with_styles(rows: pa.Table, files: Sequence[SourceFile], rejects: list[SourceReject]) -> pa.Table:
     """Add the values of the products' JSON files, read one at a time. Files of unknown products are not read."""
     keys = rows["product_key"].to_pylist()
     wanted = set(keys)
@@ -451,9 +453,9 @@ def _with_styles(rows: pa.Table, files: Sequence[SourceFile], rejects: list[Reje
     values = {}
     for key, file in sorted(chosen.items()):
         data = _read(file)
-        value = data if isinstance(data, Reject) else read_style(file.key, data)
-        if isinstance(value, Reject):
-            rejects.append(Reject("style", value.locator, value.rule, value.message, value.raw))
+        value = data if isinstance(data, SourceReject) else read_style(file.key, data)
+        if isinstance(value, SourceReject):
+            rejects.append(SourceReject("style", value.locator, value.rule, value.message, value.raw))
         else:
             values[key] = value
     names = clean_names([field.name for field in STYLE_FIELDS], rows.column_names)

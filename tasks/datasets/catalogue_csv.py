@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from lookbook.tasks.datasets.catalogue_types import Reject, RejectKind, parse_integer
+from lookbook.tasks.datasets.catalogue_types import RejectKind, SourceReject, parse_integer
 from lookbook.tasks.datasets.sources.base import IMAGE_EXTENSIONS
 
 # A quote that does not belong to a well-formed field is taken as text, so that it cannot swallow the lines after it.
@@ -21,7 +21,7 @@ LooksLikeRecord = Callable[[str], bool]
 
 
 @dataclass(frozen=True)
-class Record:
+class CatalogueRecord:
     """One record.
 
     Attributes:
@@ -72,7 +72,7 @@ def guess_delimiter(text: str) -> str:
     return max(",;\t|", key=(header[0] if header else "").count)
 
 
-def read_records(text: str, delimiter: str, looks_like_record: LooksLikeRecord) -> Iterator[Record]:
+def read_records(text: str, delimiter: str, looks_like_record: LooksLikeRecord) -> Iterator[CatalogueRecord]:
     """Yield the records of `text`; empty lines are none."""
     position, line = 0, 1
     while position < len(text):
@@ -87,12 +87,12 @@ def read_records(text: str, delimiter: str, looks_like_record: LooksLikeRecord) 
         if "\0" in raw:
             values, mended = [value.replace("\0", "") for value in values], True
         if raw:
-            yield Record(line, raw, values, mended)
+            yield CatalogueRecord(line, raw, values, mended)
         line += 1 + len(_LINE_END.findall(raw))
         position = end + (2 if text.startswith("\r\n", end) else 1)
 
 
-def join_overflow(record: Record, delimiter: str, column: int, width: int) -> list[str]:
+def join_overflow(record: CatalogueRecord, delimiter: str, column: int, width: int) -> list[str]:
     """Return the values of a record of too many fields, the overflow joined into `column` as its text stands."""
     fields = list(_fields(record.raw, 0, delimiter, lambda _: False))
     last = column + len(fields) - width
@@ -164,27 +164,27 @@ class DelimitedFile:
     key: str
     delimiter: str
     names: list[str]
-    records: list[Record] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
+    records: list[CatalogueRecord] = field(default_factory=list)
+    rejects: list[SourceReject] = field(default_factory=list)
     found: int = 0
 
-    def reject(self, kind: RejectKind, record: Record, rule: str, why: str) -> None:
+    def reject(self, kind: RejectKind, record: CatalogueRecord, rule: str, why: str) -> None:
         """Keep `record` as a reject."""
         locator = f"{self.key}:{record.line}"
-        self.rejects.append(Reject(kind, locator, rule, why, record.raw.replace("\0", r"\x00")))
+        self.rejects.append(SourceReject(kind, locator, rule, why, record.raw.replace("\0", r"\x00")))
 
 
-def read_delimited(key: str, data: bytes, kind: RejectKind) -> DelimitedFile | Reject:
+def read_delimited(key: str, data: bytes, kind: RejectKind) -> DelimitedFile | SourceReject:
     """Read a CSV or TSV file; a reject if not even its header can be read."""
     try:
         text = decode(data)
     except UnicodeDecodeError as error:
-        return Reject("file", key, "bad_encoding", f"its byte order mark says {error.encoding}, but it is not")
+        return SourceReject("file", key, "bad_encoding", f"its byte order mark says {error.encoding}, but it is not")
     text = text.removeprefix("\ufeff")
     delimiter = guess_delimiter(text)
     header = next(read_records(text, delimiter, lambda _: True), None)
     if header is None:
-        return Reject("file", key, "empty_file", "it is empty")
+        return SourceReject("file", key, "empty_file", "it is empty")
     file = DelimitedFile(key, delimiter, header.fields)
     width = len(header.fields)
     column = find_column(header.fields, (*ID_NAMES, *FILE_NAMES)) or 0
@@ -204,7 +204,9 @@ def read_delimited(key: str, data: bytes, kind: RejectKind) -> DelimitedFile | R
     return file
 
 
-def mend_overflow(file: DelimitedFile, column: int | None, kind: RejectKind) -> list[tuple[Record, list[str], bool]]:
+def mend_overflow(
+    file: DelimitedFile, column: int | None, kind: RejectKind
+) -> list[tuple[CatalogueRecord, list[str], bool]]:
     """Return records with as many values as the header has names, and whether they were repaired.
 
     The overflow goes into `column`, the last one of text; without one such records are rejected.

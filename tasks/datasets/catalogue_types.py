@@ -16,7 +16,7 @@ RejectKind = Literal["image", "row", "link", "style", "file"]
 
 
 @dataclass(frozen=True)
-class Reject:
+class SourceReject:
     """Something of a source that was refused, kept whole.
 
     Attributes:

@@ -19,7 +19,7 @@ from lookbook.tasks.datasets.books import UnbalancedBooksError, check_reject_lim
 from lookbook.tasks.datasets.inventory import Request, Survey, clear_batches
 from lookbook.tasks.datasets.manifest import Current, Manifest, Published, SnapshotFile, current_key, read_published
 from lookbook.tasks.datasets.report.page import ReportData, render_report, report_markdown
-from lookbook.tasks.datasets.snapshot import Snapshot, build_snapshot, changes_between, logical_digest
+from lookbook.tasks.datasets.snapshot import SnapshotTables, build_snapshot, changes_between, logical_digest
 from lookbook.tasks.images.batch import read_part
 from lookbook.tasks.images.parquet import to_parquet
 from lookbook.tasks.images.recipe import codec_versions
@@ -115,7 +115,7 @@ def _refuse_changed_archives(request: Request, survey: Survey) -> None:
         raise
 
 
-def _balanced_snapshot(request: Request, survey: Survey) -> Snapshot:
+def _balanced_snapshot(request: Request, survey: Survey) -> SnapshotTables:
     lake = request.workspace.lake
     parts = [_part(lake, key) for key in survey.batches]
     try:
@@ -136,7 +136,7 @@ def _part(lake: Lake, key: str) -> pa.Table:
     return part
 
 
-def _rules(snapshot: Snapshot) -> dict[str, str]:
+def _rules(snapshot: SnapshotTables) -> dict[str, str]:
     """Return the rule by which each rejected image was refused, by key."""
     rejected = snapshot.images.filter(pc.equal(snapshot.images.column("outcome"), "rejected"))
     return dict(zip(rejected.column("key").to_pylist(), rejected.column("rule").to_pylist(), strict=True))
@@ -156,7 +156,7 @@ def _reason_to_keep(request: Request, survey: Survey, digest: str) -> str:
 
 
 def _summary(
-    request: Request, survey: Survey, snapshot: Snapshot, snapshot_id: str, published: bool, seconds: float
+    request: Request, survey: Survey, snapshot: SnapshotTables, snapshot_id: str, published: bool, seconds: float
 ) -> dict[str, Any]:
     lake = request.workspace.lake
     return {
@@ -175,7 +175,7 @@ def _summary(
 
 
 def _report_data(
-    request: Request, survey: Survey, snapshot: Snapshot, digest: str, summary: dict[str, Any], now: datetime
+    request: Request, survey: Survey, snapshot: SnapshotTables, digest: str, summary: dict[str, Any], now: datetime
 ) -> ReportData:
     before = survey.published.manifest.snapshot_id if survey.published else None
     return ReportData(
@@ -195,7 +195,7 @@ def _report_data(
     )
 
 
-def _publish(request: Request, survey: Survey, snapshot: Snapshot, data: ReportData) -> None:
+def _publish(request: Request, survey: Survey, snapshot: SnapshotTables, data: ReportData) -> None:
     lake = request.workspace.lake
     manifest = Manifest(
         dataset=request.dataset,

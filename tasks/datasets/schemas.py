@@ -6,7 +6,7 @@ from importlib import resources
 
 import pyarrow as pa
 
-from lookbook.blocks.warehouse import Model
+from lookbook.blocks.warehouse import StarModel
 from lookbook.tasks.images.items import ASSET_FIELDS
 
 #: One row per image file of the source. `width` and `height` are pixels of the recipe's first output. The asset's
@@ -126,7 +126,9 @@ MODEL_KEYS: dict[str, tuple[str, ...]] = {
 }
 
 
-def load_models() -> list[Model]:
+def load_models() -> list[StarModel]:
     """Return the models, each after the models that it reads."""
     folder = resources.files("lookbook.tasks.datasets") / "models"
-    return [Model(name, (folder / f"{name}.sql").read_text(encoding="utf-8"), key) for name, key in MODEL_KEYS.items()]
+    return [
+        StarModel(name, (folder / f"{name}.sql").read_text(encoding="utf-8"), key) for name, key in MODEL_KEYS.items()
+    ]

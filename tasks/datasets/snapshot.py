@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lookbook.tasks.datasets.books import check_images, check_outputs, check_rows
 from lookbook.tasks.datasets.catalogue import Catalogue
-from lookbook.tasks.datasets.catalogue_types import Reject
+from lookbook.tasks.datasets.catalogue_types import SourceReject
 from lookbook.tasks.datasets.links import CatalogueName, canonical_order, link
 from lookbook.tasks.datasets.near_duplicates import duplicate_columns
 from lookbook.tasks.datasets.plan import Known, Plan, recipe_digest
@@ -259,7 +259,7 @@ def _first_of_content(states: pa.Table, product_of: dict[str, str]) -> dict[str,
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class SnapshotTables:
     """The tables of a snapshot, and the counts of the run that made them."""
 
     images: pa.Table
@@ -291,7 +291,7 @@ def build_snapshot(
     new_parts: Sequence[pa.Table],
     known: Known,
     recipe: Recipe,
-) -> Snapshot:
+) -> SnapshotTables:
     """Join what was found with what became of it.
 
     Args:
@@ -318,7 +318,7 @@ def build_snapshot(
     products = product_table(catalogue.rows, linked, images)
     row_counts = _row_counts(catalogue, products)
     check_rows(row_counts)
-    return Snapshot(
+    return SnapshotTables(
         images=images,
         outputs=outputs,
         products=products,
@@ -331,11 +331,11 @@ def build_snapshot(
     )
 
 
-def _rejects(images: pa.Table, of_catalogue: Sequence[Reject]) -> pa.Table:
+def _rejects(images: pa.Table, of_catalogue: Sequence[SourceReject]) -> pa.Table:
     """Everything that was refused: image files, and what the catalogue could not take."""
     refused = images.filter(pc.equal(images.column("outcome"), "rejected"))
     of_images = [
-        Reject("image", row["key"], row["rule"], row["error_message"], row["original_key"] or "")
+        SourceReject("image", row["key"], row["rule"], row["error_message"], row["original_key"] or "")
         for row in refused.to_pylist()
     ]
     rows = {
@@ -395,7 +395,7 @@ OUTPUT_COLUMNS = ["sha256", "output", "output_digest", "width", "height"]
 REJECT_COLUMNS = ["kind", "locator", "rule", "raw"]
 
 
-def logical_digest(snapshot: Snapshot, recipe: Recipe) -> str:
+def logical_digest(snapshot: SnapshotTables, recipe: Recipe) -> str:
     """SHA-256 over the sorted keys, contents, outcomes and catalogue values; no times, ids or file bytes."""
     # The first output gives the images their width and height.
     made = hashlib.sha256(f"{next(iter(recipe.outputs))};{recipe_digest(recipe)}".encode())
@@ -419,7 +419,7 @@ def _lines(table: pa.Table) -> Iterable[bytes]:
 
 
 @dataclass(frozen=True)
-class Changes:
+class ImageChanges:
     """The image keys that differ from the last snapshot, each list in the order of its names.
 
     Attributes:
@@ -435,7 +435,7 @@ class Changes:
     changed: list[str]
 
 
-def changes_between(previous: pa.Table | None, current: pa.Table, previous_id: str | None) -> Changes:
+def changes_between(previous: pa.Table | None, current: pa.Table, previous_id: str | None) -> ImageChanges:
     """Compare the images of two snapshots.
 
     Args:
@@ -451,7 +451,7 @@ def changes_between(previous: pa.Table | None, current: pa.Table, previous_id: s
         pc.not_equal(both["sha256"], both["sha256_before"]),
         pc.not_equal(both["outcome"], both["outcome_before"]),
     )
-    return Changes(
+    return ImageChanges(
         previous_id if previous is not None else None,
         added=_keys(both, pc.invert(was_there)),
         removed=_keys(both, pc.invert(is_new)),

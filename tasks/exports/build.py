@@ -30,8 +30,8 @@ from lookbook.tasks.exports.plan import (
     NAME,
     SIDE,
     SIZE,
+    ExportPlan,
     Part,
-    Plan,
     Resolved,
     class_of,
     copies_of,
@@ -80,7 +80,7 @@ class Metadata:
     copies: bool
 
 
-def describe(resolved: Resolved, plan: Plan) -> Metadata:
+def describe(resolved: Resolved, plan: ExportPlan) -> Metadata:
     """Return what is told of an export's files: the columns asked for, or all in which an image has a value."""
     table, asked = plan.table, resolved.request.columns
     columns = [
@@ -95,7 +95,7 @@ def describe(resolved: Resolved, plan: Plan) -> Metadata:
     return Metadata([each for each in columns if each != name], label, name, label_classes(table, label), copies)
 
 
-def metadata_rows(metadata: Metadata, plan: Plan, samples: pa.Table) -> pa.Table:
+def metadata_rows(metadata: Metadata, plan: ExportPlan, samples: pa.Table) -> pa.Table:
     """Return the metadata of some samples.
 
     Args:
@@ -125,7 +125,7 @@ def class_numbers(metadata: Metadata, classes: pa.ChunkedArray) -> pa.Array:
     return pc.index_in(classes, value_set=pa.array(metadata.classes, pa.string())).cast(pa.int64())
 
 
-def sample_names(plan: Plan, rows: Sequence[int], copies: Sequence[int], most: int) -> list[str]:
+def sample_names(plan: ExportPlan, rows: Sequence[int], copies: Sequence[int], most: int) -> list[str]:
     """Return the names of files without folder and extension: with the number of the copy where there are several."""
     names = plan.table[NAME].take(pa.array(rows, pa.int64())).to_pylist()
     digits = len(str(most - 1))
@@ -172,7 +172,7 @@ class RowResult:
 
 
 def make_samples(
-    lake: Lake, resolved: Resolved, plan: Plan, parts: Iterable[Part]
+    lake: Lake, resolved: Resolved, plan: ExportPlan, parts: Iterable[Part]
 ) -> Iterator[tuple[Part, list[RowResult]]]:
     """Yield the samples of parts, part by part, many images at a time.
 
@@ -213,7 +213,7 @@ def in_order(
 class _Maker:
     """What makes the samples of a row."""
 
-    def __init__(self, lake: Lake, resolved: Resolved, plan: Plan) -> None:
+    def __init__(self, lake: Lake, resolved: Resolved, plan: ExportPlan) -> None:
         self._lake = lake
         self._resolved = resolved
         self._job = Job(recipe=resolved.recipe, limits=resolved.manifest.recipe, seed=resolved.request.seed)
@@ -312,7 +312,7 @@ class Packer:
 
     lake: Lake
     resolved: Resolved
-    plan: Plan
+    plan: ExportPlan
     metadata: Metadata
 
     def pack(self, part: Part, samples: Sequence[Sample]) -> tuple[list[PackedFile], pa.Table]:
@@ -428,7 +428,7 @@ THUMBNAIL = "thumbnail"
 
 
 @dataclass(frozen=True)
-class Place:
+class ExportFolder:
     """A folder of a lake in which an export is built: its files, and a table for each part.
 
     Attributes:
@@ -463,7 +463,7 @@ class DonePart:
     refused: list[dict[str, Any]]
 
 
-def build_parts(place: Place, source: Lake, packer: Packer) -> tuple[int, int]:
+def build_parts(place: ExportFolder, source: Lake, packer: Packer) -> tuple[int, int]:
     """Do the parts that are not done yet.
 
     Args:
@@ -484,14 +484,16 @@ def build_parts(place: Place, source: Lake, packer: Packer) -> tuple[int, int]:
     return packer.plan.table.num_rows - there, there
 
 
-def read_parts(place: Place, parts: Sequence[Part]) -> Iterator[DonePart]:
+def read_parts(place: ExportFolder, parts: Sequence[Part]) -> Iterator[DonePart]:
     """Yield what became of the parts, one after the other."""
     for part in parts:
         table, metadata = from_parquet(place.lake.get(place.part(part.number)))
         yield DonePart(table, json.loads(metadata["files"]), json.loads(metadata["refused"]))
 
 
-def _write(place: Place, packer: Packer, part: Part, results: Sequence[RowResult], pool: ThreadPoolExecutor) -> None:
+def _write(
+    place: ExportFolder, packer: Packer, part: Part, results: Sequence[RowResult], pool: ThreadPoolExecutor
+) -> None:
     samples = [sample for result in results for sample in result.samples]
     files, packed = packer.pack(part, samples)
     for _ in in_order(pool, lambda file: _put(place, file), files, AHEAD):
@@ -511,11 +513,11 @@ def _write(place: Place, packer: Packer, part: Part, results: Sequence[RowResult
     progress.wrote(sum(len(file.data) for file in files))
 
 
-def _put(place: Place, file: PackedFile) -> None:
+def _put(place: ExportFolder, file: PackedFile) -> None:
     place.lake.replace(place.file(file.name), file.data)
 
 
-def _is_there(place: Place, part: Part) -> bool:
+def _is_there(place: ExportFolder, part: Part) -> bool:
     """Tell whether a part is done and its files have the bytes that were noted."""
     try:
         _, metadata = from_parquet(place.lake.get(place.part(part.number)))

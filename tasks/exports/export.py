@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from lookbook.blocks.lake import Lake
 from lookbook.tasks.exports.build import (
     SAMPLES_SCHEMA,
+    ExportFolder,
     Packer,
-    Place,
     build_parts,
     describe,
     extension_of,
@@ -33,7 +33,7 @@ from lookbook.tasks.exports.plan import (
 )
 from lookbook.tasks.exports.predictions import check_predicted, looks_at_predictions, read_predictions, with_predictions
 from lookbook.tasks.exports.request import ExportRequest
-from lookbook.tasks.exports.rows import EXIF, Rows, read_rows
+from lookbook.tasks.exports.rows import EXIF, DatasetRows, read_rows
 from lookbook.tasks.exports.sidecars import (
     Counts,
     Papers,
@@ -51,11 +51,11 @@ EXPORT_JSON = "export.json"
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedExport:
     """An export whose request is understood and whose rows are known; nothing is selected or made yet."""
 
     resolved: Resolved
-    rows: Rows
+    rows: DatasetRows
 
     @property
     def id(self) -> str:
@@ -63,7 +63,7 @@ class Prepared:
         return self.resolved.id
 
 
-def prepare(lake: Lake, request: ExportRequest) -> Prepared:
+def prepare(lake: Lake, request: ExportRequest) -> PreparedExport:
     """Find a request's names in its snapshot.
 
     Raises:
@@ -78,10 +78,10 @@ def prepare(lake: Lake, request: ExportRequest) -> Prepared:
         rows = with_predictions(rows, read_predictions(lake, request.dataset, request.predictions))
         if looks_at_predictions(request):
             check_predicted(rows.table, request.predictions)
-    return Prepared(resolve(request, manifest, rows, rows.table), rows)
+    return PreparedExport(resolve(request, manifest, rows, rows.table), rows)
 
 
-def count_rows(prepared: Prepared) -> dict[str, Any]:
+def count_rows(prepared: PreparedExport) -> dict[str, Any]:
     """Return what an export would hold, without making anything: ``selected`` rows, ``exported`` and ``left_out``."""
     selection = select(prepared.rows, prepared.resolved)
     return {
@@ -91,7 +91,7 @@ def count_rows(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def build(lake: Lake, prepared: Prepared, place: Place, scratch: Path | None = None) -> dict[str, Any]:
+def build(lake: Lake, prepared: PreparedExport, place: ExportFolder, scratch: Path | None = None) -> dict[str, Any]:
     """Make an export in a place: its parts that are not there yet, then its papers.
 
     Args:
@@ -120,7 +120,7 @@ def build(lake: Lake, prepared: Prepared, place: Place, scratch: Path | None = N
     return books | {"made": made, "there": there}
 
 
-def _write_papers(papers: Papers, place: Place, packer: Packer, selection: Selection) -> dict[str, Any]:
+def _write_papers(papers: Papers, place: ExportFolder, packer: Packer, selection: Selection) -> dict[str, Any]:
     counts, told_sha256 = write_metadata(papers, place, packer)
     if packer.resolved.request.format == "coco":
         write_annotations(papers, place, packer)

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from lookbook.blocks.errors import LookbookError, ObjectNotFoundError, UsageError
 from lookbook.blocks.lake import Lake, compare_objects, fault_of, read_object
-from lookbook.tasks.exports.build import Place
+from lookbook.tasks.exports.build import ExportFolder
 from lookbook.tasks.images.parquet import from_parquet
 
 # Members are stored, not compressed (images are), with one fixed time: equal exports give equal bytes. The format is
@@ -145,7 +145,7 @@ FOLDER = "exports"
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
-def place_of(lake: Lake, export_id: str) -> Place:
+def place_of(lake: Lake, export_id: str) -> ExportFolder:
     """Return where an export lies in a lake.
 
     Raises:
@@ -153,7 +153,7 @@ def place_of(lake: Lake, export_id: str) -> Place:
     """
     if not _ID.fullmatch(export_id):
         raise UsageError(f"{export_id!r} is no id of an export.", "An id has 32 hex digits.")
-    return Place(lake, f"{FOLDER}/{export_id}/")
+    return ExportFolder(lake, f"{FOLDER}/{export_id}/")
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class Finished:
 
     id: str
     dataset: str
-    place: Place
+    place: ExportFolder
     books: dict[str, Any]
     files_sha256: str
 

@@ -16,8 +16,8 @@ import fasteners
 
 from lookbook.blocks.errors import LookbookError, UsageError
 from lookbook.blocks.lake import FolderLake, Lake
-from lookbook.tasks.exports.build import Place
-from lookbook.tasks.exports.export import EXPORT_JSON, Prepared, build
+from lookbook.tasks.exports.build import ExportFolder
+from lookbook.tasks.exports.export import EXPORT_JSON, PreparedExport, build
 from lookbook.tasks.exports.finished import Finished, find_finished, place_of, require_finished, wrong_files
 
 _entering = threading.Lock()
@@ -41,7 +41,7 @@ class Exported:
     books: dict[str, Any]
 
 
-def export_to_lake(lake: Lake, prepared: Prepared, scratch: Path | None = None) -> Exported:
+def export_to_lake(lake: Lake, prepared: PreparedExport, scratch: Path | None = None) -> Exported:
     """Export into the lake, under ``exports/<id>``; the manifest comes last.
 
     Args:
@@ -61,13 +61,13 @@ def export_to_lake(lake: Lake, prepared: Prepared, scratch: Path | None = None) 
     return Exported(prepared.id, lake.uri(place.folder.rstrip("/")), False, books)
 
 
-def export_to_archive(lake: Lake, prepared: Prepared, scratch: Path | None = None) -> tuple[Exported, Finished]:
+def export_to_archive(lake: Lake, prepared: PreparedExport, scratch: Path | None = None) -> tuple[Exported, Finished]:
     """Export into the lake, to be streamed from there as one archive."""
     exported = export_to_lake(lake, prepared, scratch)
     return exported, require_finished(lake, prepared.id)
 
 
-def export_to_folder(lake: Lake, prepared: Prepared, out: Path) -> Exported:
+def export_to_folder(lake: Lake, prepared: PreparedExport, out: Path) -> Exported:
     """Export into a folder. It is built beside it, and appears there when it is complete.
 
     Args:
@@ -86,7 +86,7 @@ def export_to_folder(lake: Lake, prepared: Prepared, out: Path) -> Exported:
         aside = out.with_name(f".{out.name}.{prepared.id}.partial")
         aside.mkdir(parents=True, exist_ok=True)
         with _alone(aside, out):
-            books = build(lake, prepared, Place(FolderLake(root=aside), ""), aside / "scratch")
+            books = build(lake, prepared, ExportFolder(FolderLake(root=aside), ""), aside / "scratch")
             _move(prepared, aside / "files", out)
             shutil.rmtree(aside, ignore_errors=True)
     return Exported(prepared.id, str(out), False, books)
@@ -118,7 +118,7 @@ def _checked(lake: Lake, out: Path) -> Path:
     return root
 
 
-def _holds(prepared: Prepared, out: Path) -> bool:
+def _holds(prepared: PreparedExport, out: Path) -> bool:
     """Return whether a folder holds this export.
 
     Raises:
@@ -152,7 +152,7 @@ def _books_in(out: Path) -> dict[str, Any]:
     return {name: value for name, value in document.items() if name not in {"id", "request", "snapshot", "versions"}}
 
 
-def _move(prepared: Prepared, files: Path, out: Path) -> None:
+def _move(prepared: PreparedExport, files: Path, out: Path) -> None:
     try:
         files.rename(out)
     except OSError as error:

@@ -20,7 +20,7 @@ from lookbook.tasks.exports.filter_columns import check_column, fitted, matches
 from lookbook.tasks.exports.filters import Filter, as_document, canonical
 from lookbook.tasks.exports.recipes import ORIGINALS, Crop, ExportRecipe, Resize, built_in, pixel_versions
 from lookbook.tasks.exports.request import ExportRequest
-from lookbook.tasks.exports.rows import Rows
+from lookbook.tasks.exports.rows import DatasetRows
 from lookbook.tasks.exports.splits import COLOURS, choose_sides, find_groups, stratum_counts
 
 #: Raise it when the files of an export change for the same request: its readers' papers, packing, names, order.
@@ -69,7 +69,7 @@ def find_snapshot(lake: Lake, request: ExportRequest) -> Manifest:
     )
 
 
-def resolve(request: ExportRequest, manifest: Manifest, rows: Rows, table: pa.Table) -> Resolved:
+def resolve(request: ExportRequest, manifest: Manifest, rows: DatasetRows, table: pa.Table) -> Resolved:
     """Find the names of a request in a snapshot.
 
     Args:
@@ -153,7 +153,7 @@ class Selection:
     strata: dict[str, Any]
 
 
-def select(rows: Rows, resolved: Resolved) -> Selection:
+def select(rows: DatasetRows, resolved: Resolved) -> Selection:
     """Return the rows of a snapshot that an export takes.
 
     A content is exported once: of several rows that show it, the first one.
@@ -301,21 +301,21 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExportPlan:
     """What is to be done: the rows with where their bytes lie, and the parts."""
 
     table: pa.Table
     parts: list[Part]
 
 
-def plan_export(lake: Lake, resolved: Resolved, selection: Selection) -> Plan:
+def plan_export(lake: Lake, resolved: Resolved, selection: Selection) -> ExportPlan:
     """Plan an export: of equal selections it is the same, whatever is done already.
 
     Raises:
         LookbookError: the snapshot has no object of an image that it should have.
     """
     table = with_objects(lake, resolved.manifest, selection.table, stored_output(resolved))
-    return Plan(table, list(_parts(table, resolved)))
+    return ExportPlan(table, list(_parts(table, resolved)))
 
 
 def stored_output(resolved: Resolved) -> str:

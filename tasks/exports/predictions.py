@@ -28,7 +28,7 @@ from lookbook.tasks.exports.filter_columns import columns_of
 from lookbook.tasks.exports.plan import DIGEST, KEY, find_snapshot, resolve, select, with_objects
 from lookbook.tasks.exports.recipes import ORIGINALS, ExportRecipe, Step, pixel_versions, told
 from lookbook.tasks.exports.request import ExportRequest
-from lookbook.tasks.exports.rows import Rows, read_rows
+from lookbook.tasks.exports.rows import DatasetRows, read_rows
 from lookbook.tasks.images.decode import Rejected
 from lookbook.tasks.images.pacing import check_not_stopped, stoppable
 from lookbook.tasks.images.parquet import from_parquet, to_parquet
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 PREDICTING_VERSION = 1
 
 
-class ModelSpec(BaseModel):
+class OnnxModelSpec(BaseModel):
     """How a model takes images, and what its outputs are: a YAML file of the model's name beside it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -74,7 +74,7 @@ class Answers:
     embeddings: NDArray[np.float32] | None
 
 
-class Model:
+class OnnxModel:
     """A model, ready to be asked.
 
     Args:
@@ -87,7 +87,7 @@ class Model:
         UsageError: ONNX Runtime can't load it, or it has no such inputs and outputs.
     """
 
-    def __init__(self, name: str, data: bytes, spec: ModelSpec) -> None:
+    def __init__(self, name: str, data: bytes, spec: OnnxModelSpec) -> None:
         with needs_extra("onnx", "--predict"):
             import onnxruntime  # noqa: PLC0415 - slow, and an extra
         self.name = name
@@ -181,7 +181,7 @@ class Model:
         return shape[0] if shape and isinstance(shape[0], int) else self.spec.batch_size
 
 
-def load_model(path: Path) -> Model:
+def load_model(path: Path) -> OnnxModel:
     """Return a model from its file, with the YAML file of the same name beside it.
 
     Raises:
@@ -191,14 +191,14 @@ def load_model(path: Path) -> Model:
     beside = path.with_suffix(".yaml")
     try:
         data, text = path.read_bytes(), beside.read_text(encoding="utf-8")
-        spec = ModelSpec.model_validate(yaml.safe_load(text))
+        spec = OnnxModelSpec.model_validate(yaml.safe_load(text))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise UsageError(
             f"--predict {path}: {error}.", f"Its preprocessing is declared in {beside.name}: docs/exports.md."
         ) from error
     except ValidationError as error:
         raise UsageError(f"--predict {beside}: {told(error)}.", "docs/exports.md shows the fields.") from error
-    return Model(path.name, data, spec)
+    return OnnxModel(path.name, data, spec)
 
 
 LABEL, SCORE, EMBEDDING = "predicted_label", "predicted_score", "embedding"
@@ -243,7 +243,7 @@ def read_predictions(lake: Lake, dataset: str, digest: str) -> pa.Table:
     return table.take(pa.array(np.sort(first), pa.int64()))
 
 
-def with_predictions(rows: Rows, found: pa.Table) -> Rows:
+def with_predictions(rows: DatasetRows, found: pa.Table) -> DatasetRows:
     """Return the rows with the columns `LABEL`, `SCORE`, `EMBEDDING` and `PREDICTED`."""
     places = pc.index_in(rows.table["sha256"], value_set=found["sha256"])
     table = rows.table.append_column(PREDICTED, pc.is_valid(places))
@@ -272,7 +272,7 @@ def looks_at_predictions(request: ExportRequest) -> bool:
     return request.filter is not None and bool(columns_of(request.filter, None) & {LABEL, SCORE, EMBEDDING})
 
 
-def predict(lake: Lake, request: ExportRequest, model: Model) -> ExportRequest:
+def predict(lake: Lake, request: ExportRequest, model: OnnxModel) -> ExportRequest:
     """Ask a model about the images that a request may need it for, and store what it says.
 
     That are all images of the snapshot if its filter looks at predictions, else those that it chooses.
@@ -293,7 +293,7 @@ def predict(lake: Lake, request: ExportRequest, model: Model) -> ExportRequest:
     return asked
 
 
-def _predict_rows(lake: Lake, manifest: Manifest, table: pa.Table, model: Model) -> None:
+def _predict_rows(lake: Lake, manifest: Manifest, table: pa.Table, model: OnnxModel) -> None:
     """Predict the contents of some rows, in the order of their hashes, and store them chunk by chunk."""
     table = with_objects(lake, manifest, table, ORIGINALS)
     named = {row["sha256"]: row for row in table.select(["sha256", KEY, DIGEST]).to_pylist()}
@@ -308,7 +308,7 @@ def _predict_rows(lake: Lake, manifest: Manifest, table: pa.Table, model: Model)
 
 
 def _batches(
-    lake: Lake, places: Sequence[tuple[str, str, str]], job: Job, model: Model, pool: ThreadPoolExecutor
+    lake: Lake, places: Sequence[tuple[str, str, str]], job: Job, model: OnnxModel, pool: ThreadPoolExecutor
 ) -> Iterator[pa.Table]:
     renderers = processes()
 

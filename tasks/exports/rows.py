@@ -42,7 +42,7 @@ _ORDER = [
 
 
 @dataclass(frozen=True)
-class Rows:
+class DatasetRows:
     """The rows that a filter chooses from.
 
     Attributes:
@@ -59,7 +59,7 @@ class Rows:
     label: str | None
 
 
-def read_rows(lake: Lake, manifest: Manifest, *, with_exif: bool = False) -> Rows:
+def read_rows(lake: Lake, manifest: Manifest, *, with_exif: bool = False) -> DatasetRows:
     """Return the rows of a snapshot.
 
     Args:
@@ -74,7 +74,7 @@ def read_rows(lake: Lake, manifest: Manifest, *, with_exif: bool = False) -> Row
     return join_rows(images, read_table(lake, manifest, "products"))
 
 
-def join_rows(images: pa.Table, products: pa.Table) -> Rows:
+def join_rows(images: pa.Table, products: pa.Table) -> DatasetRows:
     """Return the rows of an images table and a products table.
 
     A column of the catalogue that is named like one of an image's, or of an export's, is called ``catalogue_<name>``.
@@ -91,7 +91,7 @@ def join_rows(images: pa.Table, products: pa.Table) -> Rows:
     table = table.take(pc.sort_indices(table, sort_keys=_ORDER))
     names = {old: new for old, new in renamed.items() if old not in OF_PRODUCT.values()}
     name, label = (named_column(products, columns) for columns in (NAME_COLUMNS, GROUP_COLUMNS))
-    return Rows(table, list(names.values()), names.get(name or ""), names.get(label or ""))
+    return DatasetRows(table, list(names.values()), names.get(name or ""), names.get(label or ""))
 
 
 def _first_product(images: pa.Table, products: pa.Table) -> pa.Array:

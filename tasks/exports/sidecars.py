@@ -31,9 +31,9 @@ from lookbook.tasks.exports.build import (
     SHEET,
     THUMBNAIL,
     DonePart,
+    ExportFolder,
     Metadata,
     Packer,
-    Place,
     class_numbers,
     metadata_rows,
     read_parts,
@@ -62,7 +62,7 @@ class Papers:
         scratch: a folder for files that grow.
     """
 
-    def __init__(self, place: Place, scratch: Path) -> None:
+    def __init__(self, place: ExportFolder, scratch: Path) -> None:
         self._place = place
         self._scratch = scratch
         self._sums = (scratch / "SHA256SUMS").open("w", encoding="utf-8", newline="\n")
@@ -119,7 +119,7 @@ class Papers:
         self._waiting = []
 
 
-def move_into(place: Place, path: Path, key: str) -> None:
+def move_into(place: ExportFolder, path: Path, key: str) -> None:
     """Move a file into a place: in a folder without reading it."""
     if not isinstance(place.lake, FolderLake):
         place.lake.replace(key, path.read_bytes())
@@ -163,7 +163,7 @@ class Counts:
     thumbnails: list[bytes] = field(default_factory=list)
 
 
-def write_metadata(papers: Papers, place: Place, packer: Packer) -> tuple[Counts, str]:
+def write_metadata(papers: Papers, place: ExportFolder, packer: Packer) -> tuple[Counts, str]:
     """Write ``metadata.csv``; for an image folder ``metadata.parquet`` beside the images of each side as well.
 
     Hugging Face's datasets guess the types of a CSV's columns from each file and each ten thousand lines, and refuse
@@ -242,7 +242,7 @@ def _count(counts: Counts, side: str, done: DonePart) -> None:
     counts.thumbnails += done.samples[THUMBNAIL].drop_null().to_pylist()
 
 
-def write_left_out(papers: Papers, place: Place, packer: Packer, left_out: pa.Table) -> None:
+def write_left_out(papers: Papers, place: ExportFolder, packer: Packer, left_out: pa.Table) -> None:
     """Write ``left_out.csv``: each row that was chosen and is not exported, with the reason."""
     plan = packer.plan
     told = _without_formula if packer.resolved.request.quote_formulas else lambda value: value
@@ -355,7 +355,7 @@ def _text(resolved: Resolved, metadata: Metadata, books: dict[str, Any], shards:
     return "\n".join(lines) + "\n"
 
 
-def write_annotations(papers: Papers, place: Place, packer: Packer) -> None:
+def write_annotations(papers: Papers, place: ExportFolder, packer: Packer) -> None:
     """Write ``annotations/instances_<side>.json`` for each side, image by image."""
     number = 1
     for side in packer.resolved.request.sides:
@@ -384,7 +384,9 @@ def _write_all(file: IO[bytes], documents: Iterator[dict[str, Any]], number: int
     return number
 
 
-def _described(place: Place, packer: Packer, side: str, number: int) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+def _described(
+    place: ExportFolder, packer: Packer, side: str, number: int
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yield each image of a side, and its annotation."""
     for done in read_parts(place, [part for part in packer.plan.parts if part.side == side]):
         rows = metadata_rows(packer.metadata, packer.plan, done.samples)

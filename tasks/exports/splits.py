@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lookbook.tasks.exports.filter_columns import words_of
-from lookbook.tasks.exports.rows import Rows
+from lookbook.tasks.exports.rows import DatasetRows
 
 # In one group are all images of one product, equal and near-equal images, and the colourways of one product:
 # catalogue rows whose display names are equal but for words of colour, of one gender and article type.
@@ -52,7 +52,7 @@ class Groups:
         return int(np.bincount(self.labels).max()) if len(self.labels) else 0
 
 
-def find_groups(rows: Rows) -> Groups:
+def find_groups(rows: DatasetRows) -> Groups:
     """Return the groups of all rows, whatever a filter chooses of them."""
     table = rows.table
     atoms, atom_of = _atoms(rows)
@@ -86,7 +86,7 @@ def _codes(column: pa.ChunkedArray) -> Labels:
     return np.asarray(pc.fill_null(coded, -1).to_numpy(zero_copy_only=False), np.int64)
 
 
-def _atoms(rows: Rows) -> tuple[list[str], Labels]:
+def _atoms(rows: DatasetRows) -> tuple[list[str], Labels]:
     """What the rows' groups are named by, each once, and for each row which: a colourway, a product, or an image."""
     table = rows.table
     folded = {name.replace("_", "").lower(): name for name in rows.catalogue}

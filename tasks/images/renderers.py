@@ -151,7 +151,7 @@ MOST_THREADS = 256
 SECONDS_TO_ANSWER = 30.0
 
 
-class Asked(Protocol):
+class RenderRequest(Protocol):
     """What is to be drawn, as the process is told it: a recipe, or what another module takes."""
 
     @property
@@ -175,7 +175,7 @@ class Renderers:
         self._places = threading.BoundedSemaphore(most)
         self._idle: list[Renderer] = []
 
-    def render(self, data: bytes, recipe: Asked, outputs: Collection[str]) -> Rendered:
+    def render(self, data: bytes, recipe: RenderRequest, outputs: Collection[str]) -> Rendered:
         """As `render.render`, in another process. Many threads may call this; they wait for a free one.
 
         Raises:
@@ -258,7 +258,7 @@ _making = threading.Lock()
 os.register_at_fork(after_in_child=_forget)
 
 
-def _culprit(code: int, recipe: Asked) -> Rejected:
+def _culprit(code: int, recipe: RenderRequest) -> Rejected:
     if code == -signal.SIGALRM:
         return Rejected("timeout", f"Not drawn within {recipe.max_seconds:g} s, the recipe's max_seconds.")
     if code == OUT_OF_MEMORY:

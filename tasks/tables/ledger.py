@@ -25,7 +25,7 @@ Write = Callable[[Connection], Awaitable[object]]
 
 
 @dataclass(frozen=True)
-class Entry:
+class RunEntry:
     """A run of one date, as a key of the ledger.
 
     Attributes:
@@ -51,7 +51,7 @@ def params_digest(params: Mapping[str, JsonValue]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def start_run(registry: Registry, pipeline: str, logical_date: datetime, params: str, run_id: str) -> Entry:
+def start_run(registry: Registry, pipeline: str, logical_date: datetime, params: str, run_id: str) -> RunEntry:
     """Note that a run of a date begins. The caller holds the lease of the pipeline.
 
     One that was killed, or that Prefect starts again, goes on in its generation, and finds what it has staged; any
@@ -78,7 +78,7 @@ def start_run(registry: Registry, pipeline: str, logical_date: datetime, params:
         )
         return generation
 
-    return Entry(pipeline, logical_date, params, run_id, registry.run(work))
+    return RunEntry(pipeline, logical_date, params, run_id, registry.run(work))
 
 
 def _next_generation(row: asyncpg.Record, run_id: str) -> int:
@@ -88,7 +88,7 @@ def _next_generation(row: asyncpg.Record, run_id: str) -> int:
 
 def commit_run(
     registry: Registry,
-    entry: Entry,
+    entry: RunEntry,
     status: Literal["completed", "skipped"],
     summary: Mapping[str, Any],
     states: Mapping[str, Mapping[str, Any]],
@@ -153,7 +153,7 @@ def fail_run(registry: Registry, run_id: str, error: str) -> None:
         )
 
 
-def note_progress(registry: Registry, entry: Entry, summary: Mapping[str, Any]) -> None:
+def note_progress(registry: Registry, entry: RunEntry, summary: Mapping[str, Any]) -> None:
     """Keep what a run has done so far, for the one that goes on if it is killed."""
     registry.execute(
         "UPDATE feed_runs SET summary = $5::jsonb"

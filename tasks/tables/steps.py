@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaskOutcome:
     """What a task did.
 
     Attributes:
@@ -79,7 +79,7 @@ class Report:
     """
 
     pipeline: Pipeline
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    outcomes: dict[str, TaskOutcome] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
 
     @property
@@ -146,7 +146,7 @@ def rows_in(inputs: Mapping[str, Any]) -> int | None:
     return sum(counts) if counts else None
 
 
-def outcome_of(context: Context, name: str, inputs: Mapping[str, Any], result: Any, seconds: float) -> Outcome:  # noqa: ANN401 - results of all kinds
+def outcome_of(context: Context, name: str, inputs: Mapping[str, Any], result: Any, seconds: float) -> TaskOutcome:  # noqa: ANN401 - results of all kinds
     """Return what a task did, in numbers.
 
     Raises:
@@ -158,17 +158,17 @@ def outcome_of(context: Context, name: str, inputs: Mapping[str, Any], result: A
         _balance(context, name, taken, tables)
         loaded, rejected = (sum(table[key] for table in tables) for key in ("loaded", "rejected"))
         note = ", ".join(told for one in result for told in _changed(one))
-        return Outcome(name, kind, result, taken, loaded, rejected, seconds, tables, note)
+        return TaskOutcome(name, kind, result, taken, loaded, rejected, seconds, tables, note)
     if kind == "models":
         tables = tuple({"place": "warehouse", "table": one.name, "rows": one.rows} for one in result)
-        return Outcome(name, kind, result, None, sum(one.rows for one in result), 0, seconds, tables)
+        return TaskOutcome(name, kind, result, None, sum(one.rows for one in result), 0, seconds, tables)
     if kind == "graph":
         counts = [*result.nodes.items(), *((f"{edge} edges", count) for edge, count in result.edges.items())]
         note = "; ".join([", ".join(f"{count:,} {what}" for what, count in counts), *result.problems])
-        return Outcome(name, kind, result, taken, None, result.left_out, seconds, (), note)
+        return TaskOutcome(name, kind, result, taken, None, result.left_out, seconds, (), note)
     rejected = sum(stage.rejected for stage in result.groups.values()) if isinstance(result, Staged) else 0
     unchanged = _is_unchanged(context, name, result, rejected)
-    return Outcome(name, kind, result, taken, rows_of(result), rejected, seconds, unchanged=unchanged)
+    return TaskOutcome(name, kind, result, taken, rows_of(result), rejected, seconds, unchanged=unchanged)
 
 
 def _is_unchanged(context: Context, name: str, result: Any, rejected: int) -> bool:  # noqa: ANN401 - results of all kinds

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lookbook.blocks.errors import LookbookError
-from lookbook.blocks.warehouse import MOST_ROWS, STAGING_KEYS, STANDING_COLUMNS, Model, SnapshotLoad, Warehouse
+from lookbook.blocks.warehouse import MOST_ROWS, STAGING_KEYS, STANDING_COLUMNS, SnapshotLoad, StarModel, Warehouse
 from lookbook.tasks.datasets.schemas import load_models
 from tests.support.sets import sampled
 from tests.support.snapshots import products_with, snapshot_load
@@ -169,7 +169,7 @@ def test_a_snapshot_without_one_of_its_tables_is_refused(warehouse: Warehouse, t
 def test_a_load_that_fails_leaves_the_former_snapshot(rig: Rig, loaded: SnapshotLoad, tmp_path: Path) -> None:
     before = content(rig.warehouse)
     later = snapshot_load(tmp_path, snapshot_id="s2", products=products_with({"year": pa.array(["a"])}))
-    broken = Model("broken", "SELECT error('boom') AS x FROM images", ("x",))
+    broken = StarModel("broken", "SELECT error('boom') AS x FROM images", ("x",))
     with pytest.raises(LookbookError, match="boom"):
         rig.warehouse.load_snapshot(later, [*MODELS, broken])
     assert rig.warehouse.current_snapshots() == {"fashion": "s1"}

@@ -15,7 +15,7 @@ import lookbook.flows.ingest
 from lookbook.blocks.errors import LeaseLostError, LookbookError, OutOfReachError
 from lookbook.blocks.lake import Lake
 from lookbook.blocks.registry import Registry, unfenced
-from lookbook.blocks.warehouse import Model
+from lookbook.blocks.warehouse import StarModel
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets import follow, publish
 from lookbook.tasks.datasets.manifest import read_published, require_published
@@ -140,7 +140,7 @@ def test_a_run_that_is_overtaken_while_it_loads_makes_no_older_snapshot_current(
         write_collection(source, {"3.jpg": photo(3)})
         others.append(ingest(source))
 
-    def stand_still() -> list[Model]:
+    def stand_still() -> list[StarModel]:
         monkeypatch.setattr(follow, "load_models", load_models)
         overtake(workspace.registry, change)
         return load_models()

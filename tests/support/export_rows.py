@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA, PRODUCTS_SCHEMA, STYLES_FIELDS
-from lookbook.tasks.exports.rows import Rows, join_rows
+from lookbook.tasks.exports.rows import DatasetRows, join_rows
 
 
 def sha256_of(name: object) -> str:
@@ -29,7 +29,7 @@ def product(number: int, name: str | None = None, **values: Any) -> dict[str, An
     return row | values
 
 
-def rows_of(products: Sequence[Mapping[str, Any]], images: Sequence[Mapping[str, Any]] | None = None) -> Rows:
+def rows_of(products: Sequence[Mapping[str, Any]], images: Sequence[Mapping[str, Any]] | None = None) -> DatasetRows:
     """The rows of these products, each with an image where no images are given."""
     if images is None:
         images = [image(f"{each['product_key']}.jpg", product_key=each["product_key"]) for each in products]

@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from lookbook.blocks.lake import FolderLake, Lake
-from lookbook.tasks.exports.build import Place
-from lookbook.tasks.exports.export import Prepared, build, prepare
+from lookbook.tasks.exports.build import ExportFolder
+from lookbook.tasks.exports.export import PreparedExport, build, prepare
 from lookbook.tasks.exports.request import read_request
 
 SPLIT = {"train": 0.6, "validation": 0.2, "test": 0.2}
 
 
-def prepared(lake: Lake, **values: Any) -> Prepared:
+def prepared(lake: Lake, **values: Any) -> PreparedExport:
     """The export that a request for the dataset ``things`` asks for."""
     return prepare(lake, read_request({"dataset": "things"} | values))
 
 
-def place_in(folder: Path) -> Place:
+def place_in(folder: Path) -> ExportFolder:
     """A place in a folder."""
-    return Place(FolderLake(root=folder), "")
+    return ExportFolder(FolderLake(root=folder), "")
 
 
 def exported(lake: Lake, folder: Path, **values: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from lookbook.tasks.datasets.schemas import (
     REJECTS_SCHEMA,
     STYLES_FIELDS,
 )
-from lookbook.tasks.datasets.snapshot import Changes
+from lookbook.tasks.datasets.snapshot import ImageChanges
 from lookbook.tasks.images.recipe import Recipe
 
 CATEGORIES = ("Shirts", "Shoes", "Watches")
@@ -125,7 +125,7 @@ def data(
         "recipe": Recipe().model_dump(mode="json"), "versions": {"pillow": "13.0.0"}, "digest": "d1" * 32,
         "images": table(images, IMAGES_SCHEMA), "products": table(products, PRODUCTS),
         "outputs": table([output_row(number) for number in loaded], OUTPUTS_SCHEMA),
-        "rejects": table(rejects or [], REJECTS_SCHEMA), "changes": Changes(None, [], [], []),
+        "rejects": table(rejects or [], REJECTS_SCHEMA), "changes": ImageChanges(None, [], [], []),
     }  # fmt: skip
     return ReportData(**(made | values))
 

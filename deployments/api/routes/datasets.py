@@ -11,10 +11,10 @@ from lookbook.blocks.errors import LookbookError
 from lookbook.deployments.api import models
 from lookbook.deployments.api.access import Reader
 from lookbook.deployments.api.problems import (
-    Cursor,
     CursorQuery,
     DatasetPath,
     ListLimit,
+    PageCursor,
     Problem,
     SnapshotPath,
     problems,
@@ -56,7 +56,7 @@ def list_snapshots(
         chain = _from(chain, given.snapshot_id)
     page = chain[start : start + limit]
     more = len(chain) > start + limit
-    following = Cursor(chain[0].snapshot_id, digest, start + limit).text() if more else None
+    following = PageCursor(chain[0].snapshot_id, digest, start + limit).text() if more else None
     return json_answer({"items": [_snapshot(each, current) for each in page], "next": following})
 
 

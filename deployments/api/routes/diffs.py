@@ -10,17 +10,17 @@ from fastapi import APIRouter, Query, Response
 from lookbook.deployments.api import models
 from lookbook.deployments.api.access import Reader
 from lookbook.deployments.api.problems import (
-    Cursor,
     CursorQuery,
     DatasetPath,
     LimitQuery,
+    PageCursor,
     Problem,
     problems,
     query_digest,
     read_cursor,
     start_of,
 )
-from lookbook.deployments.api.products import Changes
+from lookbook.deployments.api.products import ProductChanges
 from lookbook.deployments.api.services import Shared
 from lookbook.deployments.api.shown import json_answer
 
@@ -53,7 +53,7 @@ async def show_diff(
             raise Problem(400, "bad-cursor", "The cursor belongs to another snapshot.", "Give the same from and to.")
         loaded = shared.snapshots.loaded(new)
         older = shared.snapshots.loaded(old)
-        changes = loaded.kept(("diff", old.snapshot_id), lambda: Changes(older, loaded))
+        changes = loaded.kept(("diff", old.snapshot_id), lambda: ProductChanges(older, loaded))
         start = start_of(given, digest)
         more = limit and changes.total > start + limit
         return json_answer(
@@ -62,7 +62,7 @@ async def show_diff(
                 "to": new.snapshot_id,
                 "counts": changes.counts,
                 "items": changes.page(older, loaded, start, limit),
-                "next": Cursor(new.snapshot_id, digest, start + limit).text() if more else None,
+                "next": PageCursor(new.snapshot_id, digest, start + limit).text() if more else None,
             }
         )
 

@@ -14,10 +14,10 @@ from lookbook.deployments.api.access import Reader
 from lookbook.deployments.api.config import ApiConfig
 from lookbook.deployments.api.middleware import is_deeper
 from lookbook.deployments.api.problems import (
-    Cursor,
     CursorQuery,
     DatasetPath,
     LimitQuery,
+    PageCursor,
     Problem,
     ProductPath,
     SnapshotQuery,
@@ -26,7 +26,7 @@ from lookbook.deployments.api.problems import (
     read_cursor,
     start_of,
 )
-from lookbook.deployments.api.products import Query as Asked
+from lookbook.deployments.api.products import ProductQuery as Asked
 from lookbook.deployments.api.products import count_values, find, make_query, product_detail
 from lookbook.deployments.api.services import Services, Shared
 from lookbook.deployments.api.shown import json_answer, product_rows, wanted_columns
@@ -127,7 +127,7 @@ def _page(
         "total": len(places),
         "items": product_rows(loaded, places[start : start + limit], wanted_columns(loaded, columns)),
         "facets": {column: count_values(loaded, query, column) for column in facets},
-        "next": Cursor(loaded.manifest.snapshot_id, query.digest, start + limit).text() if more else None,
+        "next": PageCursor(loaded.manifest.snapshot_id, query.digest, start + limit).text() if more else None,
     }
 
 
@@ -143,7 +143,7 @@ def _filter(text: str | None, config: ApiConfig) -> Filter | None:
     return read_filter(document)
 
 
-def _snapshot_of(shared: Services, name: str, snapshot: str | None, given: Cursor | None) -> LoadedSnapshot:
+def _snapshot_of(shared: Services, name: str, snapshot: str | None, given: PageCursor | None) -> LoadedSnapshot:
     """Return the snapshot that is asked; a cursor names it."""
     if given is None:
         return shared.snapshots.load(name, snapshot)

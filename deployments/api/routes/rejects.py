@@ -11,10 +11,10 @@ from fastapi import APIRouter, Query, Response
 from lookbook.deployments.api import models
 from lookbook.deployments.api.access import Reader
 from lookbook.deployments.api.problems import (
-    Cursor,
     CursorQuery,
     DatasetPath,
     LimitQuery,
+    PageCursor,
     Problem,
     SnapshotQuery,
     problems,
@@ -63,7 +63,7 @@ def list_rejects(
             "total": found.num_rows,
             "items": [row | {"raw": row["raw"][:LONGEST_RAW]} for row in page],
             "facets": {column: _counts(_only(table, wanted, column), column) for column in ("kind", "rule")},
-            "next": Cursor(loaded.manifest.snapshot_id, digest, start + limit).text() if more else None,
+            "next": PageCursor(loaded.manifest.snapshot_id, digest, start + limit).text() if more else None,
         }
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lookbook.tasks.datasets.snapshot import ISSUES, Changes
+from lookbook.tasks.datasets.snapshot import ISSUES, ImageChanges
 
 #: Columns of the products table that Lookbook adds; all others are the catalogue's own.
 PRODUCT_FIELDS = frozenset(
@@ -49,7 +49,7 @@ class ReportData:
     products: pa.Table
     outputs: pa.Table
     rejects: pa.Table
-    changes: Changes
+    changes: ImageChanges
 
 
 @dataclass(frozen=True)

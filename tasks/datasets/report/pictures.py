@@ -168,7 +168,7 @@ MOST_PICTURES = 6
 
 
 @dataclass(frozen=True)
-class Member:
+class GroupImage:
     """One image of a group: its key, its thumbnail as a data URI, "" where there is none, and its score.
 
     The canonical image has no score: the others have theirs by comparison with it.
@@ -183,7 +183,7 @@ class Member:
 class NearGroup:
     """Images that look the same: the canonical one, then those nearest to it; and how many there are in all."""
 
-    members: list[Member]
+    members: list[GroupImage]
     total: int
 
 
@@ -213,7 +213,7 @@ def near_duplicates(data: ReportData, read_object: ReadObject) -> NearDuplicates
     pictures = _pictures(data, [key for shown in scores.values() for key in shown], read_object)
     shown = [
         NearGroup(
-            [Member(key, pictures.get(key, ""), score) for key, score in scores[row["near_duplicate_of"]].items()],
+            [GroupImage(key, pictures.get(key, ""), score) for key, score in scores[row["near_duplicate_of"]].items()],
             row["key_count"] + 1,
         )
         for row in largest

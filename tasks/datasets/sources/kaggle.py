@@ -35,7 +35,7 @@ Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
-class Address:
+class KaggleAddress:
     """What ``kaggle://`` names. Version 0: whichever is the newest; file "": the whole dataset."""
 
     owner: str
@@ -48,7 +48,7 @@ class Address:
         return f"kaggle://{self.owner}/{self.name}{version}" + (f"/{quote(self.file)}" if self.file else "")
 
 
-def parse_address(uri: str) -> Address:
+def parse_address(uri: str) -> KaggleAddress:
     """Return what a ``kaggle://`` address names.
 
     Raises:
@@ -58,10 +58,10 @@ def parse_address(uri: str) -> Address:
     file = unquote(found["file"] or "").rstrip("/") if found else ""
     if found is None or {"", ".", ".."} & set(file.split("/") if file else ()):
         raise UsageError(f"SOURCE {uri}: no dataset of Kaggle.", TAKES)
-    return Address(found["owner"], found["name"], int(found["version"] or 0), file)
+    return KaggleAddress(found["owner"], found["name"], int(found["version"] or 0), file)
 
 
-def _folder(scratch: Path, address: Address) -> Path:
+def _folder(scratch: Path, address: KaggleAddress) -> Path:
     """Each file of each version has a folder of its own: another version is another download."""
     kind = f"file-{hashlib.sha256(address.file.encode()).hexdigest()[:16]}" if address.file else "whole"
     return scratch / "kaggle" / address.owner.lower() / address.name.lower() / str(address.version) / kind
@@ -112,7 +112,7 @@ class KaggleSource:
         """
         yield from self._downloaded().files()
 
-    def pin(self) -> Address:
+    def pin(self) -> KaggleAddress:
         """Return the address with its version; asks Kaggle for the newest, where none is named.
 
         Raises:

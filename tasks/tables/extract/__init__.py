@@ -9,7 +9,13 @@ from lookbook.tasks.tables.context import Context, Staged, incremental_of, is_st
 from lookbook.tasks.tables.extract.cursor import Cursor
 from lookbook.tasks.tables.extract.file_sources import read_files, read_objects
 from lookbook.tasks.tables.extract.pieces import Notes, Piece, TakenInput
-from lookbook.tasks.tables.extract.stage_rows import Plan, commit_inputs, stage_pieces, staged_before, taken_inputs
+from lookbook.tasks.tables.extract.stage_rows import (
+    StagingPlan,
+    commit_inputs,
+    stage_pieces,
+    staged_before,
+    taken_inputs,
+)
 from lookbook.tasks.tables.spec.tasks import ExtractTask, FileSource, HttpSource, ObjectsSource
 
 __all__ = ["TakenInput", "commit_inputs", "extract", "extract_plan", "taken_inputs"]
@@ -41,11 +47,11 @@ def extract(context: Context, name: str) -> Staged:
     return stage_pieces(context, name, plan, _read(context, name, task, plan, notes), notes)
 
 
-def extract_plan(context: Context, name: str, *, skip_unchanged: bool, split_by: str | None = None) -> Plan:
+def extract_plan(context: Context, name: str, *, skip_unchanged: bool, split_by: str | None = None) -> StagingPlan:
     """Return how the rows of a task that extracts are staged."""
     incremental = incremental_of(context, name)
     cursor = Cursor(incremental, context.states.get(name, {})) if incremental else None
-    return Plan(
+    return StagingPlan(
         "raw",
         stage_batch(context, name),
         skip_unchanged=skip_unchanged,
@@ -55,7 +61,7 @@ def extract_plan(context: Context, name: str, *, skip_unchanged: bool, split_by:
     )
 
 
-def _read(context: Context, name: str, task: ExtractTask, plan: Plan, notes: Notes) -> Iterator[Piece]:
+def _read(context: Context, name: str, task: ExtractTask, plan: StagingPlan, notes: Notes) -> Iterator[Piece]:
     context.workspace.scratch.mkdir(parents=True, exist_ok=True)
     source = task.source
     if isinstance(source, FileSource):

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from lookbook.blocks.errors import LookbookError
 from lookbook.tasks.tables.extract.pieces import (
     MAX_RECORD,
+    InputReject,
     Piece,
-    Reject,
     UnreadableError,
     located,
     shortened,
@@ -127,7 +127,7 @@ BROKEN, UNFINISHED = "broken", "unfinished"
 
 
 @dataclass(frozen=True)
-class Record:
+class CsvRecord:
     """One record.
 
     Attributes:
@@ -159,7 +159,7 @@ def patterns(delimiter: bytes) -> Patterns:
     )
 
 
-def record_at(data: bytes, start: int, delimiter: bytes, *, final: bool) -> Record | str:
+def record_at(data: bytes, start: int, delimiter: bytes, *, final: bool) -> CsvRecord | str:
     """Return the record that starts at `start` of the data, which end with a line's end if they are final.
 
     A quote within a field that does not start with one is text, as pandas, Arrow and Python's csv take it.
@@ -188,7 +188,7 @@ def record_at(data: bytes, start: int, delimiter: bytes, *, final: bool) -> Reco
         if data.startswith(delimiter, position):
             position += 1
             continue
-        return Record(fields, data.index(b"\n", position) + 1)
+        return CsvRecord(fields, data.index(b"\n", position) + 1)
 
 
 def _why(data: bytes, start: int, position: int, known: Patterns, *, final: bool) -> str:
@@ -235,7 +235,7 @@ class Records:
 
     parts: list[tuple[int, bytes]] = field(default_factory=list)
     lines: list[Array] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
+    rejects: list[InputReject] = field(default_factory=list)
     rest: int = 0
 
 
@@ -287,7 +287,7 @@ class Splitter:
             if record == UNFINISHED:
                 return swallowed, number
             behind = number + 1
-            if isinstance(record, Record):
+            if isinstance(record, CsvRecord):
                 behind += data.count(b"\n", start, record.end - 1)
                 self._take_one(data[start : record.end], record, number, found)
             else:
@@ -315,7 +315,7 @@ class Splitter:
                 end = int(lines.starts[last + 1]) if last + 1 < len(lines.starts) else len(data)
             found.parts.append((first, data[begin:end]))
 
-    def _take_one(self, raw: bytes, record: Record, number: int, found: Records) -> None:
+    def _take_one(self, raw: bytes, record: CsvRecord, number: int, found: Records) -> None:
         text = requoted(record.fields, self._delimiter)
         try:
             text.decode()
@@ -331,14 +331,14 @@ class Splitter:
     def _ragged(self, fields: int) -> tuple[str, str]:
         return "ragged_row", f"{fields} fields where the header has {self._width}"
 
-    def _reject(self, raw: bytes, number: int, rule: str, why: str) -> Reject:
+    def _reject(self, raw: bytes, number: int, rule: str, why: str) -> InputReject:
         text = shortened(shown_bytes(raw.rstrip(b"\r\n")))
-        return Reject(rule, why, text, self._address, number + self._line)
+        return InputReject(rule, why, text, self._address, number + self._line)
 
-    def too_long(self, raw: bytes) -> Reject:
+    def too_long(self, raw: bytes) -> InputReject:
         """Return a reject of a line whose end is out of reach, which counts as a line."""
         why = f"a line of more than {MAX_RECORD} bytes, of which the first are kept"
-        reject = Reject("too_long", why, shortened(shown_bytes(raw[:MAX_RECORD])), self._address, self._line)
+        reject = InputReject("too_long", why, shortened(shown_bytes(raw[:MAX_RECORD])), self._address, self._line)
         self._line += 1
         return reject
 
@@ -483,7 +483,7 @@ def _header(buffer: _Buffer, delimiter: bytes, *, header: bool) -> tuple[list[st
         if not text:
             return [], line
         break
-    if not isinstance(record, Record):
+    if not isinstance(record, CsvRecord):
         raise UnreadableError("bad_header", "the quotes of its first line are broken, or it has no end")
     line += buffer.data.count(b"\n", 0, blank)
     if not header:
@@ -493,7 +493,7 @@ def _header(buffer: _Buffer, delimiter: bytes, *, header: bool) -> tuple[list[st
     return _names(record), line + text.count(b"\n", 0, record.end)
 
 
-def _names(record: Record) -> list[str]:
+def _names(record: CsvRecord) -> list[str]:
     try:
         names = [value_of(field).decode().strip() for field in record.fields]
     except UnicodeDecodeError:

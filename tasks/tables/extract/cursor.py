@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lookbook.blocks.errors import LookbookError
-from lookbook.tasks.tables.extract.pieces import Piece, Reject, as_json, column_named, raw_of, shortened, text_of
+from lookbook.tasks.tables.extract.pieces import InputReject, Piece, as_json, column_named, raw_of, shortened, text_of
 from lookbook.tasks.tables.spec.tasks import Incremental
 from lookbook.tasks.tables.staging import INPUT, LINE
 
@@ -342,7 +342,7 @@ def _exact(mark: Watermark) -> Any:  # noqa: ANN401 - of one kind in both
     return exact_of(mark.exact) if mark.exact else None
 
 
-def _rejects(rows: pa.Table, cursor: str) -> list[Reject]:
+def _rejects(rows: pa.Table, cursor: str) -> list[InputReject]:
     why = f"the value of {cursor}, by which new rows are told, is no number, date or time like the others"
     told = rows.to_pylist()
-    return [Reject("bad_cursor", why, shortened(raw_of(row)), str(row[INPUT]), row[LINE]) for row in told]
+    return [InputReject("bad_cursor", why, shortened(raw_of(row)), str(row[INPUT]), row[LINE]) for row in told]

@@ -110,7 +110,7 @@ LAKE, INBOX = "lake://", "inbox://"
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundFile:
     """A file of a source.
 
     Attributes:
@@ -130,7 +130,7 @@ class Found:
     key: str = ""
 
 
-def find_files(lake: Lake, folder: Path, path: str) -> list[Found]:
+def find_files(lake: Lake, folder: Path, path: str) -> list[FoundFile]:
     """Return the files that a path of a spec names, in the order of their addresses.
 
     Args:
@@ -152,7 +152,7 @@ def find_files(lake: Lake, folder: Path, path: str) -> list[Found]:
     return sorted(_on_machine(folder, path), key=lambda found: found.address)
 
 
-def _on_machine(root: Path, path: str) -> Iterator[Found]:
+def _on_machine(root: Path, path: str) -> Iterator[FoundFile]:
     below, prefix = path, ""
     if path.startswith(INBOX):
         root, below, prefix = read_settings().home / "inbox", path.removeprefix(INBOX), INBOX
@@ -185,10 +185,10 @@ def _inside(inbox: Path, path: Path, address: str) -> Path:
     return real
 
 
-def described(path: Path, address: str) -> Found:
+def described(path: Path, address: str) -> FoundFile:
     """Return a file of this machine as it stands now."""
     status = path.stat()
-    return Found(
+    return FoundFile(
         os.fsencode(address).decode("utf-8", "backslashreplace"),
         path.name,
         f"mtime:{status.st_mtime_ns}:{status.st_size}",
@@ -197,7 +197,7 @@ def described(path: Path, address: str) -> Found:
     )
 
 
-def _in_lake(lake: Lake, path: str) -> Iterator[Found]:
+def _in_lake(lake: Lake, path: str) -> Iterator[FoundFile]:
     key = path.removeprefix(LAKE)
     folder, pattern = split_pattern(key)
     if not folder or key.startswith("/"):
@@ -210,11 +210,11 @@ def _in_lake(lake: Lake, path: str) -> Iterator[Found]:
         if wanted.fullmatch(relative) if is_pattern(pattern) else relative == pattern:
             name = info.key.rpartition("/")[2]
             fingerprint = f"object:{info.version}:{info.size}"
-            yield Found(LAKE + info.key, name, fingerprint, info.modified, key=info.key)
+            yield FoundFile(LAKE + info.key, name, fingerprint, info.modified, key=info.key)
 
 
 @contextmanager
-def local(found: Found, lake: Lake, scratch: Path) -> Iterator[Path]:
+def local(found: FoundFile, lake: Lake, scratch: Path) -> Iterator[Path]:
     """Yield the file on this machine; an object of a bucket is there while the block runs."""
     if found.path is not None:
         yield found.path
@@ -295,7 +295,7 @@ def state_after(before: Mapping[str, Any], taken: Sequence[TakenInput]) -> dict[
     }
 
 
-def settled(files: Sequence[Found]) -> list[Found]:
+def settled(files: Sequence[FoundFile]) -> list[FoundFile]:
     """Return the files that nobody is writing: the others are left to the next run."""
     border = datetime.now(UTC) - SETTLE
     young = [file for file in files if file.path and file.modified and file.modified > border]
@@ -305,14 +305,14 @@ def settled(files: Sequence[Found]) -> list[Found]:
     return [file for file in files if file.address not in moving]
 
 
-def _rests(file: Found) -> bool:
+def _rests(file: FoundFile) -> bool:
     try:
         return file.path is not None and described(file.path, file.address).fingerprint == file.fingerprint
     except FileNotFoundError:
         return False
 
 
-def _removed(file: Found) -> OutOfReachError:
+def _removed(file: FoundFile) -> OutOfReachError:
     return OutOfReachError(f"{file.address} was removed while it was read.", "Run it again.")
 
 

@@ -22,7 +22,7 @@ from lookbook.tasks.datasets.sources.local import ArchiveBounds
 from lookbook.tasks.tables.extract.arrow_files import read_parquet
 from lookbook.tasks.tables.extract.csv_files import read_csv
 from lookbook.tasks.tables.extract.json_files import read_json, read_json_lines
-from lookbook.tasks.tables.extract.pieces import Piece, Reject, UnreadableError
+from lookbook.tasks.tables.extract.pieces import InputReject, Piece, UnreadableError
 from lookbook.tasks.tables.spec.tasks import Delimited, FileFormat
 
 Kind: TypeAlias = Literal["csv", "tsv", "json", "jsonl", "parquet"]
@@ -290,7 +290,7 @@ def read_or_reject(path: Path, name: str, address: str, reading: Reading) -> Ite
 
 
 def _rejected(error: UnreadableError, address: str) -> Piece:
-    return Piece(rejects=[Reject(error.rule, error.message, address, address)])
+    return Piece(rejects=[InputReject(error.rule, error.message, address, address)])
 
 
 @contextmanager

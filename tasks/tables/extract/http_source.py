@@ -203,7 +203,7 @@ logging.getLogger("httpx").addFilter(_Unlogged())
 
 
 @dataclass(frozen=True)
-class Asked:
+class FetchRequest:
     """What is to be fetched.
 
     Attributes:
@@ -234,7 +234,9 @@ class Fetched:
     validators: dict[str, str]
 
 
-def fetch(asked: Asked, path: Path, known: Mapping[str, str], patience: Patience | None = None) -> Fetched | None:
+def fetch(
+    asked: FetchRequest, path: Path, known: Mapping[str, str], patience: Patience | None = None
+) -> Fetched | None:
     """Write the file to `path`.
 
     Args:
@@ -275,7 +277,7 @@ def _transient(error: Exception, url: httpx.URL) -> TransientError:
 
 
 @contextmanager
-def _client(asked: Asked) -> Iterator[httpx.Client]:
+def _client(asked: FetchRequest) -> Iterator[httpx.Client]:
     transport = None if asked.allow_private else PublicTransport()
     token = _fetching.set(True)
     try:
@@ -330,7 +332,7 @@ class _Time:
 
 
 class _Download:
-    def __init__(self, asked: Asked, path: Path, known: dict[str, str]) -> None:
+    def __init__(self, asked: FetchRequest, path: Path, known: dict[str, str]) -> None:
         self._asked, self._path, self._known = asked, path, known
         self._validators: dict[str, str] = {}
         self.here = 0
@@ -440,7 +442,9 @@ def read_http(
     context.workspace.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=context.workspace.scratch, prefix="http-") as folder:
         path = Path(folder, "file")
-        fetched = fetch(Asked(url, source.max_bytes, source.allow_private, source.max_seconds), path, known, PATIENCE)
+        fetched = fetch(
+            FetchRequest(url, source.max_bytes, source.allow_private, source.max_seconds), path, known, PATIENCE
+        )
         if fetched is None:
             notes.unchanged = True
             return

@@ -15,8 +15,8 @@ import pyarrow as pa
 from lookbook.tasks.tables.extract.pieces import (
     MAX_RECORD,
     AmbiguousNameError,
+    InputReject,
     Piece,
-    Reject,
     as_json,
     check_width,
     flat,
@@ -50,7 +50,7 @@ _decode = json.JSONDecoder(parse_float=_number).raw_decode
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundRecord:
     """A record, or what stands in place of one.
 
     Attributes:
@@ -98,7 +98,7 @@ class JsonStream:
         self._arrays = 0
         self._marks = False
 
-    def __iter__(self) -> Iterator[Found]:
+    def __iter__(self) -> Iterator[FoundRecord]:
         while self._next_sign():
             sign = self._text[self._at]
             if sign == "[" and not self._arrays:
@@ -108,7 +108,7 @@ class JsonStream:
             elif (found := self._record()) is not None:
                 yield found
         if self._arrays:
-            yield Found(raw="", fault=("bad_json", "the file ends within its array"))
+            yield FoundRecord(raw="", fault=("bad_json", "the file ends within its array"))
 
     def _next_sign(self) -> bool:
         """Go to the next sign that is no blank and no comma; whether there is one."""
@@ -135,7 +135,7 @@ class JsonStream:
         self._marks = has_marks(self._text)
         return got > 0
 
-    def _record(self) -> Found | None:
+    def _record(self) -> FoundRecord | None:
         """Return the record that begins here; None where more was read first."""
         try:
             value, end = parse(self._text, self._at)
@@ -148,22 +148,22 @@ class JsonStream:
         size = end - self._at
         raw, self._at = self._text[self._at : end] if self._marks else "", end
         if has_marks(raw):
-            return Found(raw=raw, fault=("bad_encoding", "bytes that the encoding has no character for"))
-        return Found(value, size=size)
+            return FoundRecord(raw=raw, fault=("bad_encoding", "bytes that the encoding has no character for"))
+        return FoundRecord(value, size=size)
 
     def _may_go_on(self, error: Exception) -> bool:
         if self._ended or len(self._text) - self._at > MAX_RECORD or not isinstance(error, json.JSONDecodeError):
             return False
         return error.msg.startswith("Unterminated string") or error.pos >= len(self._text) - _NEAR
 
-    def _skip(self, fault: tuple[str, str]) -> Found:
+    def _skip(self, fault: tuple[str, str]) -> FoundRecord:
         """Go behind what cannot be parsed: to where its brackets are closed, else to a line that begins like it."""
         while (end := self._closed()) is None and (end := self._next_like_it()) is None:
             if len(self._text) - self._at > MAX_RECORD or not self._more(len(self._text) - self._at):
                 end = len(self._text)
                 break
         raw, self._at = self._text[self._at : end], end
-        return Found(raw=raw.rstrip(), fault=fault)
+        return FoundRecord(raw=raw.rstrip(), fault=fault)
 
     def _closed(self) -> int | None:
         """Return where the brackets that open here are closed, all strings being whole."""
@@ -207,12 +207,12 @@ def read_json_lines(file: Readable, address: str, encoding: str) -> Iterator[Pie
     yield from _pieces(_of_lines(text_blocks(file, encoding)), address)
 
 
-def _of_lines(blocks: Iterator[str]) -> Iterator[tuple[int, Found]]:
+def _of_lines(blocks: Iterator[str]) -> Iterator[tuple[int, FoundRecord]]:
     for number, line in enumerate(_lines(blocks), 1):
         text = line.strip()
         if len(line) > MAX_RECORD:
             why = f"a line of more than {MAX_RECORD} characters, of which the first are kept"
-            yield number, Found(raw=line, fault=("too_long", why))
+            yield number, FoundRecord(raw=line, fault=("too_long", why))
         elif text:
             yield number, _of_line(text)
 
@@ -230,19 +230,19 @@ def _lines(blocks: Iterator[str]) -> Iterator[str]:
         yield rest
 
 
-def _of_line(text: str) -> Found:
+def _of_line(text: str) -> FoundRecord:
     if has_marks(text):
-        return Found(raw=text, fault=("bad_encoding", "bytes that the encoding has no character for"))
+        return FoundRecord(raw=text, fault=("bad_encoding", "bytes that the encoding has no character for"))
     try:
         value, end = parse(text)
     except (ValueError, RecursionError) as error:
-        return Found(raw=text, fault=fault_of(error))
+        return FoundRecord(raw=text, fault=fault_of(error))
     if end < len(text):
-        return Found(raw=text, fault=("bad_json", f"more than one value on its line (column {end + 1})"))
-    return Found(value, size=len(text))
+        return FoundRecord(raw=text, fault=("bad_json", f"more than one value on its line (column {end + 1})"))
+    return FoundRecord(value, size=len(text))
 
 
-def _pieces(records: Iterator[tuple[int, Found]], address: str) -> Iterator[Piece]:
+def _pieces(records: Iterator[tuple[int, FoundRecord]], address: str) -> Iterator[Piece]:
     batch = _Batch(address)
     for number, found in records:
         batch.add(number, found)
@@ -258,12 +258,12 @@ class _Batch:
 
     def __init__(self, address: str) -> None:
         self.rows: list[tuple[int, dict[str, Any]]] = []
-        self.rejects: list[Reject] = []
+        self.rejects: list[InputReject] = []
         self._address = address
         self._names: dict[str, None] = {}
         self._characters = 0
 
-    def add(self, number: int, found: Found) -> None:
+    def add(self, number: int, found: FoundRecord) -> None:
         """Take a record, or what stands in place of one."""
         fault, raw = found.fault, found.raw
         if fault is None:
@@ -310,7 +310,7 @@ class _Batch:
                 self._names.update(dict.fromkeys(row))
 
     def _reject(self, fault: tuple[str, str], raw: str, number: int) -> None:
-        self.rejects.append(Reject(*fault, shortened(shown(raw)), self._address, number))
+        self.rejects.append(InputReject(*fault, shortened(shown(raw)), self._address, number))
 
 
 def _row(value: Any) -> dict[str, Any] | tuple[str, str]:  # noqa: ANN401 - any JSON

@@ -198,7 +198,7 @@ MAX_RAW = 64 * 2**10
 
 
 @dataclass(frozen=True)
-class Reject:
+class InputReject:
     """What could not be read.
 
     Attributes:
@@ -228,7 +228,7 @@ class Piece:
     """
 
     rows: pa.Table | None = None
-    rejects: Sequence[Reject] = ()
+    rejects: Sequence[InputReject] = ()
     group: str = ""
     delimited: Mapping[str, str] = field(default_factory=dict)
 
@@ -285,7 +285,7 @@ class UnreadableError(Exception):
         )
 
 
-def rejects_table(rejects: Sequence[Reject]) -> pa.Table:
+def rejects_table(rejects: Sequence[InputReject]) -> pa.Table:
     """Return rejects as rows of `REJECT_SCHEMA`."""
     columns = [
         [reject.rule for reject in rejects],
@@ -355,7 +355,7 @@ def check_width(what: str, names: Collection[str]) -> None:
         )
 
 
-class Shape:
+class ColumnTypes:
     """Columns and their types so far; types only get wider.
 
     Args:
@@ -396,7 +396,7 @@ class Shape:
         return pa.chunked_array([pa.array([text_of(value) for value in column.to_pylist()], pa.string())])
 
 
-def split(piece: Piece, by: str) -> tuple[dict[str, pa.Table], list[Reject]]:
+def split(piece: Piece, by: str) -> tuple[dict[str, pa.Table], list[InputReject]]:
     """Return the rows by the table that their value names; columns without any value there are left out.
 
     Values that make the same name share a table. Rows without a value, or with one that makes no name of a table,
@@ -428,7 +428,7 @@ def _without_empty(rows: pa.Table) -> pa.Table:
     return rows.select(kept)
 
 
-def _rejects(rows: pa.Table, by: str, *, known: bool) -> list[Reject]:
+def _rejects(rows: pa.Table, by: str, *, known: bool) -> list[InputReject]:
     rule = "bad_group" if known else "no_group"
     why = f"its {by} makes no name of a table" if known else f"it has no {by}, by which rows are split"
-    return [Reject(rule, why, shortened(raw_of(row)), str(row[INPUT]), row[LINE]) for row in rows.to_pylist()]
+    return [InputReject(rule, why, shortened(raw_of(row)), str(row[INPUT]), row[LINE]) for row in rows.to_pylist()]

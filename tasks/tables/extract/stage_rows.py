@@ -18,7 +18,15 @@ from lookbook.blocks.lake import Lake
 from lookbook.blocks.registry import Registry
 from lookbook.tasks.tables.context import Context, Staged
 from lookbook.tasks.tables.extract.cursor import Cursor
-from lookbook.tasks.tables.extract.pieces import Notes, Piece, Reject, Shape, TakenInput, rejects_table, split
+from lookbook.tasks.tables.extract.pieces import (
+    ColumnTypes,
+    InputReject,
+    Notes,
+    Piece,
+    TakenInput,
+    rejects_table,
+    split,
+)
 from lookbook.tasks.tables.staging import Stage, StageWriter, read_stage, stage_folder, without
 
 #: Inputs that one statement asks or writes.
@@ -110,7 +118,7 @@ MAX_INPUTS = 1000
 
 
 @dataclass(frozen=True)
-class Plan:
+class StagingPlan:
     """How the rows of a task are staged.
 
     Attributes:
@@ -130,7 +138,7 @@ class Plan:
     cursor: Cursor | None = None
 
 
-def staged_before(context: Context, name: str, plan: Plan) -> Staged | None:
+def staged_before(context: Context, name: str, plan: StagingPlan) -> Staged | None:
     """Return what the task staged before in this batch; None where it did not, or was killed."""
     lake = context.workspace.lake
     root = read_stage(lake, stage_folder(plan.kind, context.pipeline.name, name, plan.batch))
@@ -142,7 +150,7 @@ def staged_before(context: Context, name: str, plan: Plan) -> Staged | None:
     return _staged(context, name, plan, {"": root} | {group: stage for group, stage in groups.items() if stage})
 
 
-def stage_pieces(context: Context, name: str, plan: Plan, pieces: Iterator[Piece], notes: Notes) -> Staged:
+def stage_pieces(context: Context, name: str, plan: StagingPlan, pieces: Iterator[Piece], notes: Notes) -> Staged:
     """Write the rows of a task.
 
     Raises:
@@ -156,11 +164,11 @@ def stage_pieces(context: Context, name: str, plan: Plan, pieces: Iterator[Piece
         return _staged(context, name, plan, writing.close(notes))
 
 
-def _staged(context: Context, name: str, plan: Plan, groups: Mapping[str, Stage]) -> Staged:
+def _staged(context: Context, name: str, plan: StagingPlan, groups: Mapping[str, Stage]) -> Staged:
     return Staged(groups, unchanged=plan.skip_unchanged and _is_unchanged(context, name, plan, groups))
 
 
-def _is_unchanged(context: Context, name: str, plan: Plan, groups: Mapping[str, Stage]) -> bool:
+def _is_unchanged(context: Context, name: str, plan: StagingPlan, groups: Mapping[str, Stage]) -> bool:
     before = context.states.get(name, {})
     now = groups[""].state
     same = now.get("digest") is not None and now.get("digest") == before.get("digest")
@@ -175,7 +183,7 @@ def _is_unchanged(context: Context, name: str, plan: Plan, groups: Mapping[str, 
 class _Writing:
     """The stages of a task while they are written."""
 
-    def __init__(self, context: Context, name: str, plan: Plan, folder: str, stack: ExitStack) -> None:
+    def __init__(self, context: Context, name: str, plan: StagingPlan, folder: str, stack: ExitStack) -> None:
         self._context, self._name, self._plan, self._folder, self._stack = context, name, plan, folder, stack
         self._groups: dict[str, _Group] = {}
         self._rejected = self._rejected_characters = self._rejects_digest = 0
@@ -231,10 +239,10 @@ class _Writing:
             folder = f"{self._folder}/{name}" if name else self._folder
             workspace = self._context.workspace
             writer = StageWriter(workspace.lake, folder, workspace.scratch, digest=self._plan.skip_unchanged)
-            self._groups[name] = _Group(self._stack.enter_context(writer), Shape(self._name))
+            self._groups[name] = _Group(self._stack.enter_context(writer), ColumnTypes(self._name))
         return self._groups[name]
 
-    def _reject(self, rejects: list[Reject]) -> None:
+    def _reject(self, rejects: list[InputReject]) -> None:
         if not rejects:
             return
         self._rejected += len(rejects)
@@ -254,7 +262,7 @@ class _Writing:
 class _Group:
     """The rows of one group, written when they are enough."""
 
-    def __init__(self, writer: StageWriter, shape: Shape) -> None:
+    def __init__(self, writer: StageWriter, shape: ColumnTypes) -> None:
         self.writer, self._shape = writer, shape
         self._tables: list[pa.Table] = []
         self._delimited: dict[str, str] = {}
@@ -292,7 +300,7 @@ class _Group:
         return self.writer.close(state, inputs, groups, without(self._delimited, self._typed))
 
 
-def _digest(reject: Reject) -> int:
+def _digest(reject: InputReject) -> int:
     return int.from_bytes(hashlib.sha256(f"{reject.rule}\0{reject.raw}".encode()).digest()[:16], "big")
 
 

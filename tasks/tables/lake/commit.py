@@ -118,7 +118,7 @@ MEMORY = 256
 
 
 @dataclass(frozen=True)
-class Change:
+class TableChange:
     """The next snapshot of a table.
 
     Attributes:
@@ -147,7 +147,9 @@ class Change:
         )
 
 
-def plan_change(job: LoadJob, before: TableManifest | None, copy: Callable[[DataFile], Path], folder: Path) -> Change:
+def plan_change(
+    job: LoadJob, before: TableManifest | None, copy: Callable[[DataFile], Path], folder: Path
+) -> TableChange:
     """Make the files of the next snapshot.
 
     Args:
@@ -224,7 +226,7 @@ class _Planner:
     def _rows(self) -> JobRows:
         return JobRows(self.job, self.table)
 
-    def plan(self) -> Change:
+    def plan(self) -> TableChange:
         disposition = self.job.settings.write_disposition
         if disposition == "merge":
             return self._merged() if self.job.rows else self._change(self.table.files, [])
@@ -234,8 +236,8 @@ class _Planner:
         mixed = {file.key: self.copy(file) for file in kept if file.load_id is None}
         return self._without_load(kept, mixed) if mixed else self._change(kept, self._written())
 
-    def _change(self, kept: Iterable[DataFile], added: list[NewFile], superseded: int = 0) -> Change:
-        return Change(self.table.columns, self.table.partition_by, list(kept), added, superseded)
+    def _change(self, kept: Iterable[DataFile], added: list[NewFile], superseded: int = 0) -> TableChange:
+        return TableChange(self.table.columns, self.table.partition_by, list(kept), added, superseded)
 
     def _engine(
         self, files: Mapping[str, Path] | None = None
@@ -255,7 +257,7 @@ class _Planner:
         with self._engine() as (connection, _):
             return self._write(connection, self._rows.select())
 
-    def _without_load(self, kept: Sequence[DataFile], mixed: Mapping[str, Path]) -> Change:
+    def _without_load(self, kept: Sequence[DataFile], mixed: Mapping[str, Path]) -> TableChange:
         """Append where a merge put rows of several loads into one file: those of this load are taken out of it."""
         load_id = quoted(LOAD_ID)
         ours = f"({load_id} = {text(self.job.load_id)} OR starts_with({load_id}, {text(self.job.load_id + '.')}))"
@@ -267,7 +269,7 @@ class _Planner:
             rows = f"{rest} UNION ALL {self._rows.select()}" if concerned else self._rows.select()
             return self._change((f for f in kept if f.key not in concerned), self._write(connection, rows))
 
-    def _merged(self) -> Change:
+    def _merged(self) -> TableChange:
         """Merge: files with a key that the job has are written anew, without those rows; then come the job's."""
         candidates = {file.key: self.copy(file) for file in self._candidates()}
         with self._engine(candidates) as (connection, _):
@@ -332,7 +334,7 @@ class Writing(BaseModel):
     keys: list[str]
 
 
-def commit_change(lake: Lake, job: LoadJob, current: CurrentSnapshot | None, change: Change) -> None:
+def commit_change(lake: Lake, job: LoadJob, current: CurrentSnapshot | None, change: TableChange) -> None:
     """Make a change the table that readers see.
 
     Raises:
@@ -364,7 +366,7 @@ def commit_change(lake: Lake, job: LoadJob, current: CurrentSnapshot | None, cha
 
 
 def _manifest(
-    lake: Lake, job: LoadJob, current: CurrentSnapshot | None, change: Change, snapshot_id: str, now: datetime
+    lake: Lake, job: LoadJob, current: CurrentSnapshot | None, change: TableChange, snapshot_id: str, now: datetime
 ) -> TableManifest:
     """Write the new files, and list them with those that stay."""
     layouts = list(current.manifest.layouts) if current and change.kept else []

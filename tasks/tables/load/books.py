@@ -35,7 +35,7 @@ CHUNK = 5_000
 
 
 @dataclass(frozen=True)
-class Entry:
+class LoadEntry:
     """One load of one table, as the books name it."""
 
     pipeline: str
@@ -52,7 +52,7 @@ class Entry:
         return f"rejects/{self.pipeline}/{self.task}/{self.load_id}-{table}.parquet"
 
 
-def collect_rejects(entry: Entry, files: Sequence[Path], path: Path, scratch: Path) -> int:
+def collect_rejects(entry: LoadEntry, files: Sequence[Path], path: Path, scratch: Path) -> int:
     """Put rejects of several files into one that names them; the number of rows.
 
     A reject's id is the same for the same row of the same batch; of rows that are alike, each has its own.
@@ -75,7 +75,7 @@ def collect_rejects(entry: Entry, files: Sequence[Path], path: Path, scratch: Pa
 
 def write_books(
     workspace: Workspace,
-    entry: Entry,
+    entry: LoadEntry,
     rows: int,
     rejects: Path | None,
     rejected: int,
@@ -111,7 +111,7 @@ def write_books(
     workspace.registry.run(work)
 
 
-def put_in_lake(workspace: Workspace, entry: Entry, rejects: bytes | None) -> None:
+def put_in_lake(workspace: Workspace, entry: LoadEntry, rejects: bytes | None) -> None:
     """Write the rejects of a load to the lake, in place of those that it had; None: it has none."""
     if rejects is None:
         workspace.lake.remove(entry.key)
@@ -119,7 +119,7 @@ def put_in_lake(workspace: Workspace, entry: Entry, rejects: bytes | None) -> No
         workspace.lake.replace(entry.key, rejects)
 
 
-async def note_load(connection: Connection, entry: Entry, rows: int, rejected: int, inputs: Sequence[str]) -> None:
+async def note_load(connection: Connection, entry: LoadEntry, rows: int, rejected: int, inputs: Sequence[str]) -> None:
     """Note a load that is committed."""
     named = (entry.load_id, entry.place, entry.table, entry.pipeline, entry.task, entry.run_id)
     await connection.execute(NOTE_LOAD, *named, rows, rejected, json.dumps(list(inputs)))
@@ -158,7 +158,7 @@ def _chunks(path: Path | None) -> Iterator[pa.RecordBatch]:
         yield from stack.enter_context(pq.ParquetFile(path)).iter_batches(CHUNK)
 
 
-def _records(entry: Entry, chunk: pa.RecordBatch) -> Iterator[tuple[Any, ...]]:
+def _records(entry: LoadEntry, chunk: pa.RecordBatch) -> Iterator[tuple[Any, ...]]:
     own = (entry.pipeline, entry.task, entry.place, entry.table, entry.load_id)
     for row in chunk.to_pylist():
         yield (row["reject_id"], *own, row["rule"], row["message"], row["raw"], row[INPUT], row[LINE])

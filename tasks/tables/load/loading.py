@@ -21,7 +21,7 @@ from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.tables.context import LENGTH, Context, Staged, load_id
 from lookbook.tasks.tables.extract.files import is_delimited
 from lookbook.tasks.tables.load.books import (
-    Entry,
+    LoadEntry,
     collect_rejects,
     note_load,
     open_rejects,
@@ -32,7 +32,7 @@ from lookbook.tasks.tables.load.books import (
 from lookbook.tasks.tables.load.prepare import named
 from lookbook.tasks.tables.load.writing import (
     LoadResult,
-    Rows,
+    LoadRows,
     destination,
     local_batch,
     of_rejects,
@@ -83,11 +83,11 @@ def load(context: Context, name: str, inputs: Sequence[Staged], extracted: Seque
     read = sum(stage.rows + stage.rejected for staged in partly for stage in staged.groups.values())
     results = []
     if EVENT in settings.table:  # a row that cannot be read, or is of no group, is none of any group's table
-        entry = Entry(context.pipeline.name, name, settings.target, settings.table, batch, context.run_id)
+        entry = LoadEntry(context.pipeline.name, name, settings.target, settings.table, batch, context.run_id)
         results += _set_aside(context.workspace, entry, settings, further, read)
         further, read = [], 0
     for table, stages in table_stages(settings.table, inputs).items():
-        entry = Entry(context.pipeline.name, name, settings.target, table, batch, context.run_id)
+        entry = LoadEntry(context.pipeline.name, name, settings.target, table, batch, context.run_id)
         taken = {stage.rejects for stage in stages}
         others = [stage for stage in further if stage.rejects not in taken]
         with local_batch(context.workspace, stages, others) as rows:
@@ -98,7 +98,7 @@ def load(context: Context, name: str, inputs: Sequence[Staged], extracted: Seque
 
 
 def _set_aside(
-    workspace: Workspace, entry: Entry, settings: LoadSettings, stages: Sequence[Stage], read: int
+    workspace: Workspace, entry: LoadEntry, settings: LoadSettings, stages: Sequence[Stage], read: int
 ) -> list[LoadResult]:
     """Return the books of rejects that no table can be named for; they stand under the pattern of the tables' names."""
     whole = settings.write_disposition == "replace"
@@ -139,7 +139,9 @@ def table_stages(pattern: str, inputs: Sequence[Staged]) -> dict[str, list[Stage
     }
 
 
-def load_rows(workspace: Workspace, entry: Entry, settings: LoadSettings, rows: Rows, read: int = 0) -> LoadResult:
+def load_rows(
+    workspace: Workspace, entry: LoadEntry, settings: LoadSettings, rows: LoadRows, read: int = 0
+) -> LoadResult:
     """Load the rows of one table, and write the books.
 
     Args:
@@ -249,7 +251,7 @@ def replay(context: Context, name: str | None = None) -> list[LoadResult]:
         if not isinstance(spec, LoadTask):
             continue  # the spec has lost this task; its rejects stay
         settings = settings_of(spec).model_copy(update={"table": table})
-        entry = Entry(context.pipeline.name, task, settings.target, table, batch, context.run_id)
+        entry = LoadEntry(context.pipeline.name, task, settings.target, table, batch, context.run_id)
         if EVENT in table:
             results.append(_of_no_table(entry, list(rejects)))
         else:
@@ -262,7 +264,7 @@ def _batch(reject: Reject) -> tuple[str, str, str]:
     return reject["task"], reject["load_id"], reject["table_name"]
 
 
-def _of_no_table(entry: Entry, rejects: Sequence[Reject]) -> LoadResult:
+def _of_no_table(entry: LoadEntry, rejects: Sequence[Reject]) -> LoadResult:
     """Return rows that were of no group stay rejects: nothing says which table is theirs."""
     inputs = sorted({reject["input"] for reject in rejects if reject["input"]})
     return of_rejects(entry, len(rejects), inputs, _places(rejects))
@@ -281,7 +283,7 @@ def _decimal_sign(context: Context, load: str) -> str:
 
 
 def _replay_batch(
-    workspace: Workspace, entry: Entry, settings: LoadSettings, rejects: list[Reject], decimal: str
+    workspace: Workspace, entry: LoadEntry, settings: LoadSettings, rejects: list[Reject], decimal: str
 ) -> LoadResult:
     """Take up the rejects of one batch and table."""
     if settings.strategy == "scd2":
@@ -300,7 +302,7 @@ def _replay_batch(
         inputs = sorted({reject["input"] for reject in rejects if reject["input"]})
         columns = pq.read_schema(staged).names if inputs and all(map(is_delimited, inputs)) else []
         delimited = dict.fromkeys(columns, decimal)
-        taken = Rows([staged], len(readable), [], inputs, folder, delimited)
+        taken = LoadRows([staged], len(readable), [], inputs, folder, delimited)
         with writing(workspace, entry):
             place = destination(workspace, settings.target)
             prepared, loaded_at = prepare_rows(place, own, settings, taken)
@@ -354,8 +356,8 @@ def _column(values: list[Any]) -> pa.Array:
 
 def _settle(
     workspace: Workspace,
-    entry: Entry,
-    own: Entry,
+    entry: LoadEntry,
+    own: LoadEntry,
     result: LoadResult,
     rejects: Sequence[Reject],
     still: dict[str, dict[str, Any]],

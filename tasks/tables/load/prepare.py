@@ -236,7 +236,7 @@ SHOWN = 200
 
 
 @dataclass(frozen=True)
-class Rule:
+class RejectRule:
     """Rows that are set aside: by which rule, and SQL for the condition (never null) and the message."""
 
     name: str
@@ -245,7 +245,7 @@ class Rule:
 
 
 @dataclass
-class Shape:
+class RowShape:
     """How rows become those of the table.
 
     Attributes:
@@ -257,7 +257,7 @@ class Shape:
 
     columns: dict[str, str] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
-    rules: list[Rule] = field(default_factory=list)
+    rules: list[RejectRule] = field(default_factory=list)
     discarded: dict[str, int] = field(default_factory=dict)
 
     def add(self, name: str, type_: str, value: str) -> None:
@@ -275,7 +275,7 @@ def shape_rows(
     columns: list[Incoming],
     settings: LoadSettings,
     standing: Mapping[str, str] | None,
-) -> Shape:
+) -> RowShape:
     """Return how the rows of the view `ROWS` become those of the table.
 
     Args:
@@ -291,7 +291,7 @@ def shape_rows(
     _check(settings, declared, standing, {column.name for column in columns})
     known = dict(standing or {}) | declared
     new = [column for column in columns if column.name not in known]
-    shape = Shape()
+    shape = RowShape()
     types = known | _new_types(connection, new, shape, settings, brand_new=standing is None)
     misfits = {
         column.name: f"({quoted(column.raw)} IS NOT NULL AND {_value(column, types, declared)} IS NULL)"
@@ -348,7 +348,7 @@ def _check(
 
 
 def _new_types(
-    connection: DuckDBPyConnection, new: list[Incoming], shape: Shape, settings: LoadSettings, *, brand_new: bool
+    connection: DuckDBPyConnection, new: list[Incoming], shape: RowShape, settings: LoadSettings, *, brand_new: bool
 ) -> dict[str, str]:
     """Return the types of columns that the table does not have and is to get. One without any value is none."""
     values = filled(connection, new)
@@ -361,14 +361,19 @@ def _new_types(
         if mode == "freeze":
             _freeze(connection, settings, column, condition, "is a column that the table does not have")
         elif mode == "discard_row":
-            shape.rules.append(Rule(NEW_COLUMN, condition, text(f"{column.name}: the table has no such column")))
+            shape.rules.append(RejectRule(NEW_COLUMN, condition, text(f"{column.name}: the table has no such column")))
         else:
             shape.discard(column.name, values[column.name])
     return {}
 
 
 def _misfit(
-    connection: DuckDBPyConnection, shape: Shape, settings: LoadSettings, column: Incoming, condition: str, values: int
+    connection: DuckDBPyConnection,
+    shape: RowShape,
+    settings: LoadSettings,
+    column: Incoming,
+    condition: str,
+    values: int,
 ) -> None:
     """Apply the contract to values that their column cannot take."""
     wanted = dlt_name(shape.types[column.name])
@@ -378,7 +383,7 @@ def _misfit(
     elif mode == "discard_row" or column.name in mandatory(settings):
         shown = f"left(CAST({quoted(column.raw)} AS VARCHAR), {SHOWN})"
         message = f"concat({text(column.name + ': ')}, {shown}, {text(f' is no {wanted}')})"
-        shape.rules.append(Rule(DATA_TYPE, condition, message))
+        shape.rules.append(RejectRule(DATA_TYPE, condition, message))
     elif mode == "discard_value":
         shape.discard(column.name, values)
     else:
@@ -414,13 +419,13 @@ def _freeze(
     )
 
 
-def _not_null(connection: DuckDBPyConnection, shape: Shape, settings: LoadSettings) -> None:
+def _not_null(connection: DuckDBPyConnection, shape: RowShape, settings: LoadSettings) -> None:
     """Set rows aside that lack what no row may lack."""
     asked = [name for name in shape.columns if name in mandatory(settings)]
     conditions = [f"({shape.columns[name]} IS NULL)" for name in asked]
     for name, condition, number in zip(asked, conditions, count(connection, conditions), strict=True):
         if number:
-            shape.rules.append(Rule(NOT_NULL, condition, text(f"{name}: no value, and the column needs one")))
+            shape.rules.append(RejectRule(NOT_NULL, condition, text(f"{name}: no value, and the column needs one")))
 
 
 def raw_row(columns: Mapping[str, str]) -> str:
@@ -455,7 +460,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedRows:
     """Rows that fit their table, and those that do not.
 
     Attributes:
@@ -476,7 +481,7 @@ class Prepared:
     replaced: Mapping[str, int] = field(default_factory=dict)
 
 
-def prepare(batch: Batch, standing: Mapping[str, str] | None, scratch: Path) -> Prepared:
+def prepare(batch: Batch, standing: Mapping[str, str] | None, scratch: Path) -> PreparedRows:
     """Make rows fit their table.
 
     Args:
@@ -490,7 +495,7 @@ def prepare(batch: Batch, standing: Mapping[str, str] | None, scratch: Path) -> 
     """
     files = [path for path in batch.files if pq.ParquetFile(path).metadata.num_rows]
     if not files:
-        return Prepared(columns=_columns_of_no_rows(batch.settings, standing))
+        return PreparedRows(columns=_columns_of_no_rows(batch.settings, standing))
     columns = {name for path in files for name in pq.read_schema(path).names if name not in (INPUT, LINE)}
     if len(columns) > MOST_COLUMNS:
         raise LookbookError(
@@ -507,7 +512,7 @@ def prepare(batch: Batch, standing: Mapping[str, str] | None, scratch: Path) -> 
         rows = _write_accepted(connection, shape, batch, folder / "accepted")
         accepted = _moved(folder / "accepted", scratch) if rows else []
         rejected = _write_rejects(connection, shape, own, scratch / "rejects.parquet") if shape.rules else 0
-    return Prepared(
+    return PreparedRows(
         columns=shape.types | TAG_COLUMNS,
         files=accepted,
         rows=rows,
@@ -529,7 +534,7 @@ def _columns_of_no_rows(settings: LoadSettings, standing: Mapping[str, str] | No
     return known | declared | TAG_COLUMNS
 
 
-def _write_accepted(connection: DuckDBPyConnection, shape: Shape, batch: Batch, folder: Path) -> int:
+def _write_accepted(connection: DuckDBPyConnection, shape: RowShape, batch: Batch, folder: Path) -> int:
     """Write the rows that no rule sets aside, and say how many they are."""
     tags = {LOAD_ID: text(batch.load_id), LOADED_AT: f"TIMESTAMPTZ {text(batch.loaded_at.isoformat())}"}
     selected = ", ".join(f"{value} AS {quoted(name)}" for name, value in (shape.columns | tags).items())
@@ -551,7 +556,7 @@ def _moved(folder: Path, scratch: Path) -> list[Path]:
     return [path.rename(scratch / f"{number:05}.parquet") for number, path in enumerate(files)]
 
 
-def _write_rejects(connection: DuckDBPyConnection, shape: Shape, columns: Mapping[str, str], path: Path) -> int:
+def _write_rejects(connection: DuckDBPyConnection, shape: RowShape, columns: Mapping[str, str], path: Path) -> int:
     """Write the rows that a rule sets aside, and say how many they are."""
     present = {name for name, *_ in connection.execute(f"DESCRIBE {ROWS}").fetchall()}
     place = ", ".join(f"{quoted(name) if name in present else 'NULL'} AS {quoted(name)}" for name in (INPUT, LINE))
@@ -570,11 +575,11 @@ def _write_rejects(connection: DuckDBPyConnection, shape: Shape, columns: Mappin
     return rows
 
 
-def _any_rule(shape: Shape) -> str:
+def _any_rule(shape: RowShape) -> str:
     return " OR ".join(rule.condition for rule in shape.rules)
 
 
-def balance(staged: int, prepared: Prepared, table: str) -> None:
+def balance(staged: int, prepared: PreparedRows, table: str) -> None:
     """Raises LookbookError unless every staged row is accepted or rejected."""
     if staged != prepared.rows + prepared.rejected:
         raise LookbookError(

@@ -16,9 +16,9 @@ from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.runs.catalogue import TableState
 from lookbook.tasks.runs.lease import confirm, lease, warehouse_lease
 from lookbook.tasks.tables.engine import local_files
-from lookbook.tasks.tables.load.books import Entry
+from lookbook.tasks.tables.load.books import LoadEntry
 from lookbook.tasks.tables.load.job import Destination, LoadJob
-from lookbook.tasks.tables.load.prepare import Batch, Prepared, balance, prepare
+from lookbook.tasks.tables.load.prepare import Batch, PreparedRows, balance, prepare
 from lookbook.tasks.tables.spec.tasks import LoadSettings
 from lookbook.tasks.tables.spec.values import Target
 from lookbook.tasks.tables.staging import Stage, delimited_columns
@@ -62,7 +62,7 @@ class LoadResult:
 
 
 @dataclass(frozen=True)
-class Rows:
+class LoadRows:
     """The rows of one load on this machine.
 
     Attributes:
@@ -83,7 +83,7 @@ class Rows:
 
 
 @contextmanager
-def local_batch(workspace: Workspace, stages: Sequence[Stage], others: Sequence[Stage] = ()) -> Iterator[Rows]:
+def local_batch(workspace: Workspace, stages: Sequence[Stage], others: Sequence[Stage] = ()) -> Iterator[LoadRows]:
     """Yield the rows of stages on this machine, and the rejects of theirs and of others."""
     with working_folder(workspace) as folder:
         found = [(stage, local_files(workspace.lake, stage, folder / "staged")) for stage in stages]
@@ -92,7 +92,7 @@ def local_batch(workspace: Workspace, stages: Sequence[Stage], others: Sequence[
         rejects = [workspace.lake.local_copy(key, folder / "staged") for key in dict.fromkeys(keys)]
         inputs = tuple(dict.fromkeys(name for stage in (*stages, *others) for name in stage.inputs))
         delimited, _ = delimited_columns(found)
-        yield Rows(files, sum(stage.rows for stage in stages), rejects, inputs, folder, delimited)
+        yield LoadRows(files, sum(stage.rows for stage in stages), rejects, inputs, folder, delimited)
 
 
 @contextmanager
@@ -103,7 +103,9 @@ def working_folder(workspace: Workspace) -> Iterator[Path]:
         yield Path(folder)
 
 
-def prepare_rows(place: Destination, entry: Entry, settings: LoadSettings, rows: Rows) -> tuple[Prepared, datetime]:
+def prepare_rows(
+    place: Destination, entry: LoadEntry, settings: LoadSettings, rows: LoadRows
+) -> tuple[PreparedRows, datetime]:
     """Make rows fit their table as it stands; every one of them must be accepted or rejected."""
     loaded_at = datetime.now(UTC)
     standing = place.state(settings.table)
@@ -122,8 +124,8 @@ def prepare_rows(place: Destination, entry: Entry, settings: LoadSettings, rows:
 def write(
     workspace: Workspace,
     place: Destination,
-    prepared: Prepared,
-    entry: Entry,
+    prepared: PreparedRows,
+    entry: LoadEntry,
     settings: LoadSettings,
     loaded_at: datetime,
 ) -> int:
@@ -142,7 +144,7 @@ def write(
 
 
 @contextmanager
-def writing(workspace: Workspace, entry: Entry) -> Iterator[None]:
+def writing(workspace: Workspace, entry: LoadEntry) -> Iterator[None]:
     """Loads into one table wait for each other, from the look at its columns to the commit."""
     name = f"feeds:{entry.place}:{entry.table}"
     shared = entry.place == "warehouse"
@@ -173,7 +175,7 @@ def destination(workspace: Workspace, target: Target) -> Destination:
     return BigQueryTables(workspace.warehouse, workspace.scratch)
 
 
-def of_rejects(entry: Entry, rejected: int, inputs: Sequence[str], unreadable: Sequence[str] = ()) -> LoadResult:
+def of_rejects(entry: LoadEntry, rejected: int, inputs: Sequence[str], unreadable: Sequence[str] = ()) -> LoadResult:
     """Return what became of rows that are all rejects, and of no table."""
     return LoadResult(
         place=entry.place,
@@ -191,7 +193,9 @@ def of_rejects(entry: Entry, rejected: int, inputs: Sequence[str], unreadable: S
     )
 
 
-def result_of(place: Destination, entry: Entry, prepared: Prepared, superseded: int, rows: Rows) -> LoadResult:
+def result_of(
+    place: Destination, entry: LoadEntry, prepared: PreparedRows, superseded: int, rows: LoadRows
+) -> LoadResult:
     """Return what became of the rows."""
     state = place.state(entry.table)
     return LoadResult(

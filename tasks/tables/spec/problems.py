@@ -30,7 +30,7 @@ _MERGE = f"{_TAG}merge"
 
 
 @dataclass(frozen=True)
-class Place:
+class Position:
     """Where something stands: line and column, the first is 1."""
 
     line: int
@@ -40,7 +40,7 @@ class Place:
 class YamlProblemError(ValueError):
     """Text that is no YAML, or none that specs are written in."""
 
-    def __init__(self, message: str, place: Place) -> None:
+    def __init__(self, message: str, place: Position) -> None:
         super().__init__(message)
         self.place = place
 
@@ -55,13 +55,13 @@ class Document:
     """
 
     value: Any
-    places: dict[SpecPath, Place] = field(default_factory=dict)
+    places: dict[SpecPath, Position] = field(default_factory=dict)
 
-    def place(self, path: SpecPath) -> Place:
+    def place(self, path: SpecPath) -> Position:
         """Return where a value stands; of one that is missing, where the one around it does."""
         while path and path not in self.places:
             path = path[:-1]
-        return self.places.get(path, Place(1, 1))
+        return self.places.get(path, Position(1, 1))
 
 
 class _Loader(yaml.SafeLoader):
@@ -99,7 +99,7 @@ def read_yaml(data: bytes) -> Document:
     except yaml.MarkedYAMLError as error:
         raise _named(error) from None
     if not nodes:
-        raise YamlProblemError("it is empty", Place(1, 1))
+        raise YamlProblemError("it is empty", Position(1, 1))
     if len(nodes) > 1:
         raise YamlProblemError("a second document begins here; one is asked for", _place(nodes[1]))
     document = Document(None)
@@ -109,7 +109,7 @@ def read_yaml(data: bytes) -> Document:
 
 def _text(data: bytes) -> str:
     if len(data) > MOST_BYTES:
-        raise YamlProblemError(f"it has more than {MOST_BYTES:,} bytes", Place(1, 1))
+        raise YamlProblemError(f"it has more than {MOST_BYTES:,} bytes", Position(1, 1))
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -117,17 +117,17 @@ def _text(data: bytes) -> str:
         raise YamlProblemError("this is not UTF-8", _place_of(before, len(before))) from None
 
 
-def _place_of(text: str, position: int) -> Place:
+def _place_of(text: str, position: int) -> Position:
     before = text[:position]
-    return Place(before.count("\n") + 1, position - (before.rfind("\n") + 1) + 1)
+    return Position(before.count("\n") + 1, position - (before.rfind("\n") + 1) + 1)
 
 
-def _place(node: yaml.Node) -> Place:
+def _place(node: yaml.Node) -> Position:
     return _at(node.start_mark)
 
 
-def _at(mark: Any) -> Place:  # noqa: ANN401 - PyYAML has two classes of them
-    return Place(mark.line + 1, mark.column + 1) if mark is not None else Place(1, 1)
+def _at(mark: Any) -> Position:  # noqa: ANN401 - PyYAML has two classes of them
+    return Position(mark.line + 1, mark.column + 1) if mark is not None else Position(1, 1)
 
 
 def _named(error: yaml.MarkedYAMLError) -> YamlProblemError:
@@ -268,7 +268,7 @@ _ASKED_FOR = {
 
 
 @dataclass(frozen=True, order=True)
-class Problem:
+class SpecProblem:
     """One fault.
 
     Attributes:
@@ -293,10 +293,10 @@ class SpecError(LookbookError):
         problems: all that was found.
     """
 
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[SpecProblem, ...] = ()
 
     @classmethod
-    def of(cls, problems: Iterable[Problem]) -> SpecError:
+    def of(cls, problems: Iterable[SpecProblem]) -> SpecError:
         """Return the error of these problems, a line each."""
         found = tuple(sorted(set(problems)))
         error = cls("\n".join(map(str, found)), "Mend it; lookbook pipeline validate checks it again.")
@@ -311,18 +311,18 @@ class Finder:
     file: FilePath
     document: Document
 
-    def at(self, path: SpecPath, message: str) -> Problem:
+    def at(self, path: SpecPath, message: str) -> SpecProblem:
         """Return a problem of what stands under a path."""
         return problem(self.file, self.document.place(path), ".".join(map(str, path)), message)
 
-    def of_model(self, error: ValidationError, model: type[BaseModel]) -> Iterator[Problem]:
+    def of_model(self, error: ValidationError, model: type[BaseModel]) -> Iterator[SpecProblem]:
         """Yield the problems that pydantic found."""
         for fault in error.errors(include_input=False, include_url=False):
             path, known = self._path(fault["loc"], model)
             for message in _messages(fault, known):
                 yield self.told(path, message)
 
-    def told(self, path: SpecPath, message: str) -> Problem:
+    def told(self, path: SpecPath, message: str) -> SpecProblem:
         """Return a problem of what stands under a path; its message may name a path below that first, and a colon."""
         said = _OWN_PATH.match(message)
         named = tuple(said["path"].split(".")) if said else ()
@@ -353,9 +353,9 @@ class Finder:
         return path, known
 
 
-def problem(file: FilePath, place: Place, field: str, message: str) -> Problem:
+def problem(file: FilePath, place: Position, field: str, message: str) -> SpecProblem:
     """Return a problem at a place of a file."""
-    return Problem(file.name, place.line, place.column, field, message)
+    return SpecProblem(file.name, place.line, place.column, field, message)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

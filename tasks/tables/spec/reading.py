@@ -20,9 +20,9 @@ from lookbook.blocks.errors import LookbookError, UsageError
 from lookbook.tasks.tables.spec.pipeline import Pipeline
 from lookbook.tasks.tables.spec.problems import (
     Finder,
-    Problem,
     SpecError,
     SpecPath,
+    SpecProblem,
     did_you_mean,
     open_yaml,
     read_config,
@@ -208,7 +208,7 @@ def _place(text: str, word: str) -> tuple[int, int]:
 Check = Callable[[str], Iterator[tuple[int, int, str]]]
 
 
-def check_references(pipeline: Pipeline, folder: FilePath, finder: Finder) -> Iterator[Problem]:
+def check_references(pipeline: Pipeline, folder: FilePath, finder: Finder) -> Iterator[SpecProblem]:
     """Yield all that is wrong with what a pipeline names.
 
     Args:
@@ -224,7 +224,7 @@ def check_references(pipeline: Pipeline, folder: FilePath, finder: Finder) -> It
         yield from _task(pipeline, name, task, folder, finder)
 
 
-def _task(pipeline: Pipeline, name: str, task: Task, folder: FilePath, finder: Finder) -> Iterator[Problem]:
+def _task(pipeline: Pipeline, name: str, task: Task, folder: FilePath, finder: Finder) -> Iterator[SpecProblem]:
     path: SpecPath = ("tasks", name)
     match task:
         case ExtractTask():
@@ -247,7 +247,7 @@ def _task(pipeline: Pipeline, name: str, task: Task, folder: FilePath, finder: F
             yield from _split(pipeline, name, task, path, finder)
 
 
-def _config(name: str, folder: FilePath, finder: Finder) -> Iterator[Problem]:
+def _config(name: str, folder: FilePath, finder: Finder) -> Iterator[SpecProblem]:
     if not (folder / name).is_file():
         yield finder.at(("config",), f"there is no file {name} beside the spec")
         return
@@ -257,7 +257,7 @@ def _config(name: str, folder: FilePath, finder: Finder) -> Iterator[Problem]:
         yield from error.problems
 
 
-def _source(pipeline: Pipeline, task: ExtractTask, path: SpecPath, finder: Finder) -> Iterator[Problem]:
+def _source(pipeline: Pipeline, task: ExtractTask, path: SpecPath, finder: Finder) -> Iterator[SpecProblem]:
     match task.source:
         case FileSource() | ObjectsSource():
             yield from _placeholders(pipeline, task.source.path, (*path, "source", "path"), finder)
@@ -265,7 +265,7 @@ def _source(pipeline: Pipeline, task: ExtractTask, path: SpecPath, finder: Finde
             yield from _placeholders(pipeline, task.source.url, (*path, "source", "url"), finder)
 
 
-def _placeholders(pipeline: Pipeline, text: str, path: SpecPath, finder: Finder) -> Iterator[Problem]:
+def _placeholders(pipeline: Pipeline, text: str, path: SpecPath, finder: Finder) -> Iterator[SpecProblem]:
     known = [*DATE_PARTS, *pipeline.params]
     try:
         names = placeholders(text)
@@ -278,7 +278,7 @@ def _placeholders(pipeline: Pipeline, text: str, path: SpecPath, finder: Finder)
             yield finder.at(path, f"nothing is known of {{{name}}}{nearest}")
 
 
-def _sql(name: str, folder: FilePath, path: SpecPath, finder: Finder, check: Check) -> Iterator[Problem]:
+def _sql(name: str, folder: FilePath, path: SpecPath, finder: Finder, check: Check) -> Iterator[SpecProblem]:
     file = folder / name
     try:
         text = file.read_text(encoding="utf-8")
@@ -289,10 +289,10 @@ def _sql(name: str, folder: FilePath, path: SpecPath, finder: Finder, check: Che
         yield finder.at(path, f"{name} cannot be read: {error}")
         return
     for line, column, message in check(text):
-        yield Problem(name, line, column, ".".join(map(str, path)), message)
+        yield SpecProblem(name, line, column, ".".join(map(str, path)), message)
 
 
-def _split(pipeline: Pipeline, name: str, task: LoadTask, path: SpecPath, finder: Finder) -> Iterator[Problem]:
+def _split(pipeline: Pipeline, name: str, task: LoadTask, path: SpecPath, finder: Finder) -> Iterator[SpecProblem]:
     if "{event}" not in task.table:
         return
     before = [pipeline.tasks[each] for each in pipeline.upstream(name)]

@@ -29,8 +29,8 @@ from lookbook.tasks.tables.context import Context, Staged, groups_of, stage_batc
 from lookbook.tasks.tables.engine import local_files, unified_files
 from lookbook.tasks.tables.extract import extract_plan
 from lookbook.tasks.tables.extract.arrow_files import plain
-from lookbook.tasks.tables.extract.pieces import Notes, Piece, Shape, group_of, located, to_array
-from lookbook.tasks.tables.extract.stage_rows import Plan, stage_pieces, staged_before
+from lookbook.tasks.tables.extract.pieces import ColumnTypes, Notes, Piece, group_of, located, to_array
+from lookbook.tasks.tables.extract.stage_rows import StagingPlan, stage_pieces, staged_before
 from lookbook.tasks.tables.spec.tasks import ExtractTask, PythonTask, SqlTask
 from lookbook.tasks.tables.staging import INPUT, LINE, Stage, delimited_columns, delimited_result
 
@@ -235,7 +235,7 @@ def _tables(context: Context, stage: Stage | None) -> Iterator[pa.Table]:
     workspace = context.workspace
     paths = local_files(workspace.lake, stage, workspace.scratch / "copies")
     kinds = {name: kind or pa.string() for name, kind in unified_files(paths).items()}
-    shape = Shape(stage.folder, {name: kind for name, kind in kinds.items() if name not in (INPUT, LINE)})
+    shape = ColumnTypes(stage.folder, {name: kind for name, kind in kinds.items() if name not in (INPUT, LINE)})
     last = {name: kinds[name] for name in (INPUT, LINE) if name in kinds}
     for path in paths:
         with pq.ParquetFile(path) as file:
@@ -432,9 +432,9 @@ def run_python(context: Context, name: str, inputs: Mapping[str, Any]) -> Staged
         return stage_pieces(context, name, plan, calls.pieces(places=not task.after), notes)
 
 
-def _plan(context: Context, name: str, task: PythonTask) -> Plan:
+def _plan(context: Context, name: str, task: PythonTask) -> StagingPlan:
     if task.after:
-        return Plan("transformed", stage_batch(context, name))
+        return StagingPlan("transformed", stage_batch(context, name))
     return extract_plan(context, name, skip_unchanged=task.skip_unchanged)
 
 

@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lookbook.tasks.datasets.catalogue import Catalogue, read_catalogue
-from lookbook.tasks.datasets.catalogue_types import Reject
+from lookbook.tasks.datasets.catalogue_types import SourceReject
 from lookbook.tasks.datasets.sources.local import FolderSource, ZipSource
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "fashion-small-1000.zip"
@@ -415,11 +415,11 @@ def test_books_balance_for_a_damaged_file_and_other_lines_stay(data: st.DataObje
 
 
 def test_reject_ids_depend_on_what_and_where() -> None:
-    reject = Reject("row", "styles.csv:3", "ragged_row", "why", "1,2")
-    assert reject.reject_id == Reject("row", "styles.csv:3", "ragged_row", "another reason", "1,2").reject_id
+    reject = SourceReject("row", "styles.csv:3", "ragged_row", "why", "1,2")
+    assert reject.reject_id == SourceReject("row", "styles.csv:3", "ragged_row", "another reason", "1,2").reject_id
     others = [
-        Reject("link", "styles.csv:3", "ragged_row", "", "1,2"),
-        Reject("row", "styles.csv:4", "ragged_row", "", "1,2"),
+        SourceReject("link", "styles.csv:3", "ragged_row", "", "1,2"),
+        SourceReject("row", "styles.csv:4", "ragged_row", "", "1,2"),
     ]
     assert len({reject.reject_id, *[other.reject_id for other in others]}) == 3
     assert reject.reject_id.startswith("r-")

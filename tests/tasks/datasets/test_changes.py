@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from lookbook.tasks.datasets.snapshot import Changes, changes_between
+from lookbook.tasks.datasets.snapshot import ImageChanges, changes_between
 
 
 def images(*rows: tuple[str, str | None, str]) -> pa.Table:
@@ -24,7 +24,7 @@ def test_each_kind_of_change_is_told_apart() -> None:
         ("same.jpg", "a2", "loaded"),
         ("new_1.jpg", "a6", "duplicate"),
     )
-    assert changes_between(before, after, "s1") == Changes(
+    assert changes_between(before, after, "s1") == ImageChanges(
         previous="s1",
         added=["new_1.jpg", "new_2.jpg"],
         removed=["gone.jpg"],
@@ -34,12 +34,12 @@ def test_each_kind_of_change_is_told_apart() -> None:
 
 def test_in_a_first_snapshot_all_is_new() -> None:
     after = images(("b.jpg", "2", "loaded"), ("a.jpg", "1", "loaded"))
-    assert changes_between(None, after, None) == Changes(None, ["a.jpg", "b.jpg"], [], [])
+    assert changes_between(None, after, None) == ImageChanges(None, ["a.jpg", "b.jpg"], [], [])
 
 
 def test_content_that_was_never_read_is_no_change() -> None:
     refused = images(("bad.jpg", None, "rejected"))
-    assert changes_between(refused, images(("bad.jpg", "", "rejected")), "s1") == Changes("s1", [], [], [])
+    assert changes_between(refused, images(("bad.jpg", "", "rejected")), "s1") == ImageChanges("s1", [], [], [])
 
 
 def test_an_emptied_dataset_lists_all_as_removed() -> None:

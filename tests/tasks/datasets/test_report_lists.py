@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 
 from lookbook.tasks.datasets.report.page import render_report
-from lookbook.tasks.datasets.snapshot import Changes
+from lookbook.tasks.datasets.snapshot import ImageChanges
 from tests.support.reports import Page, data, fashion, image_row, picture, product_row, read_object, reject_row, sha
 
 
@@ -49,7 +49,9 @@ def test_missing_images_and_orphans_are_named() -> None:
 
 
 def test_changes_are_counted_and_the_first_named() -> None:
-    made = replace(fashion(), changes=Changes("s-before", [f"new/{n:04}.jpg" for n in range(1500)], ["old.jpg"], []))
+    made = replace(
+        fashion(), changes=ImageChanges("s-before", [f"new/{n:04}.jpg" for n in range(1500)], ["old.jpg"], [])
+    )
     body = Page(render_report(made, read_object)).body
     assert "Against s-before ." in body
     assert re.search(r"added 1,500 new/0000\.jpg .* … and 1,476 more removed 1 old\.jpg changed 0 none", body)

@@ -15,7 +15,7 @@ from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.lake import FolderLake
 from lookbook.tasks.datasets.manifest import require_published
 from lookbook.tasks.exports import build as building
-from lookbook.tasks.exports.build import PackedFile, Place
+from lookbook.tasks.exports.build import ExportFolder, PackedFile
 from lookbook.tasks.exports.export import build, count_rows
 from lookbook.tasks.runs import progress
 from tests.support.exports import SPLIT, digests, exported, place_in, prepared
@@ -109,7 +109,7 @@ def test_a_killed_export_goes_on_and_gives_the_same_bytes(
     written: list[str] = []
     put = building._put
 
-    def put_until(place: Place, file: PackedFile) -> None:
+    def put_until(place: ExportFolder, file: PackedFile) -> None:
         if len(written) == after:
             raise Killed
         written.append(file.name)

@@ -16,14 +16,14 @@ from lookbook.blocks.errors import LookbookError, UsageError
 from lookbook.blocks.lake import FolderLake
 from lookbook.tasks.exports import predictions
 from lookbook.tasks.exports.export import count_rows
-from lookbook.tasks.exports.predictions import Model, folder_of, load_model, predict, read_predictions
+from lookbook.tasks.exports.predictions import OnnxModel, folder_of, load_model, predict, read_predictions
 from lookbook.tasks.exports.request import ExportRequest, read_request
 from tests.support.exports import digests, exported, prepared
 from tests.support.onnx_models import LABELS, write_model
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Model:
+def model(tmp_path: Path) -> OnnxModel:
     folder = tmp_path / "model"
     folder.mkdir()
     return load_model(write_model(folder))
@@ -38,7 +38,7 @@ def plain(asked: ExportRequest) -> dict[str, Any]:
 
 
 def test_labels_scores_and_embeddings_are_those_that_numpy_finds(
-    small_dataset: FolderLake, tmp_path: Path, model: Model
+    small_dataset: FolderLake, tmp_path: Path, model: OnnxModel
 ) -> None:
     asked = predict(small_dataset, request(), model)
     exported(small_dataset, tmp_path / "out", **plain(asked))
@@ -54,7 +54,7 @@ def test_labels_scores_and_embeddings_are_those_that_numpy_finds(
 
 
 def test_predictions_are_stored_with_the_dataset_and_made_once(
-    small_dataset: FolderLake, model: Model, monkeypatch: pytest.MonkeyPatch
+    small_dataset: FolderLake, model: OnnxModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predict(small_dataset, request(filter={"ids": ["2"]}), model)
     stored = read_predictions(small_dataset, "things", model.digest)
@@ -70,7 +70,7 @@ def test_predictions_are_stored_with_the_dataset_and_made_once(
     predict(small_dataset, request(), model)
 
 
-def test_what_a_model_says_does_not_depend_on_what_else_it_is_asked(model: Model) -> None:
+def test_what_a_model_says_does_not_depend_on_what_else_it_is_asked(model: OnnxModel) -> None:
     images = [np.random.default_rng(seed).random((3, 8, 8), np.float32) for seed in range(11)]
     together = model.ask(images)
     alone = [model.ask([image]) for image in images]
@@ -82,7 +82,9 @@ def test_what_a_model_says_does_not_depend_on_what_else_it_is_asked(model: Model
 
 
 @pytest.mark.parametrize("where", ["label", "score"])
-def test_images_are_chosen_by_what_a_model_says_of_them(small_dataset: FolderLake, model: Model, where: str) -> None:
+def test_images_are_chosen_by_what_a_model_says_of_them(
+    small_dataset: FolderLake, model: OnnxModel, where: str
+) -> None:
     conditions = {
         "label": {"column": "predicted_label", "op": "=", "value": "green"},
         "score": {"column": "predicted_score", "op": ">=", "value": 0.9},
@@ -95,7 +97,7 @@ def test_images_are_chosen_by_what_a_model_says_of_them(small_dataset: FolderLak
 
 
 def test_the_same_bytes_whether_predictions_were_there_or_not(
-    small_dataset: FolderLake, tmp_path: Path, model: Model
+    small_dataset: FolderLake, tmp_path: Path, model: OnnxModel
 ) -> None:
     asked = predict(small_dataset, request(recipe="square-8", format="parquet"), model)
     exported(small_dataset, tmp_path / "one", **plain(asked))
@@ -114,7 +116,7 @@ def test_the_same_bytes_whether_predictions_were_there_or_not(
 
 
 def test_a_filter_on_predictions_that_are_not_stored_is_no_empty_export(
-    small_dataset: FolderLake, model: Model
+    small_dataset: FolderLake, model: OnnxModel
 ) -> None:
     wanted = {"column": "predicted_label", "op": "=", "value": "red"}
     with pytest.raises(LookbookError, match="no stored prediction"):
@@ -124,7 +126,7 @@ def test_a_filter_on_predictions_that_are_not_stored_is_no_empty_export(
 
 
 def test_killed_predictions_go_on_chunk_by_chunk(
-    small_dataset: FolderLake, model: Model, monkeypatch: pytest.MonkeyPatch
+    small_dataset: FolderLake, model: OnnxModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(predictions, "CHUNK", 1)
     asked: list[int] = []
@@ -145,7 +147,7 @@ def test_killed_predictions_go_on_chunk_by_chunk(
     assert len(read_predictions(small_dataset, "things", model.digest)) == 4
 
 
-def test_a_model_of_another_spec_has_another_digest(tmp_path: Path, model: Model) -> None:
+def test_a_model_of_another_spec_has_another_digest(tmp_path: Path, model: OnnxModel) -> None:
     other = tmp_path / "other"
     other.mkdir()
     assert load_model(write_model(other)).digest == model.digest

@@ -13,21 +13,21 @@ from hypothesis import strategies as st
 
 from lookbook.blocks.errors import UsageError
 from lookbook.tasks.exports.request import read_shares
-from lookbook.tasks.exports.rows import Rows
+from lookbook.tasks.exports.rows import DatasetRows
 from lookbook.tasks.exports.splits import choose_sides, colourless, find_groups, position, stratum_counts
 from tests.support.export_rows import image, product, rows_of
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 
-def sides_by_key(rows: Rows, seed: int = 0, strata: str | None = None) -> dict[str, int]:
+def sides_by_key(rows: DatasetRows, seed: int = 0, strata: str | None = None) -> dict[str, int]:
     chosen = np.ones(rows.table.num_rows, np.bool_)
     values = rows.table[strata].to_pylist() if strata else None
     sides = choose_sides(find_groups(rows), chosen, SHARES, seed, values)
     return dict(zip(rows.table["image_key"].to_pylist(), sides.tolist(), strict=True))
 
 
-def groups_by_key(rows: Rows) -> dict[str, str]:
+def groups_by_key(rows: DatasetRows) -> dict[str, str]:
     groups = find_groups(rows)
     names = [groups.identities[label] for label in groups.labels]
     return dict(zip(rows.table["image_key"].to_pylist(), names, strict=True))
@@ -124,7 +124,7 @@ def test_shares_are_met_within_what_chance_allows_and_another_seed_draws_others(
 
 @pytest.mark.parametrize("count", [100, 1000])
 def test_exact_shares_hold_in_each_stratum_and_growth_moves_few(count: int) -> None:
-    def catalogue(size: int) -> Rows:
+    def catalogue(size: int) -> DatasetRows:
         return rows_of([product(n, f"Thing {n}", gender="Men" if n % 4 else "Women") for n in range(size)])
 
     rows, grown = catalogue(count), catalogue(count + count // 10)

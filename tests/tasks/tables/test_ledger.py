@@ -26,7 +26,7 @@ def books(workspace: Workspace) -> Registry:
     return workspace.registry
 
 
-def begin(books: Registry, run_id: str = "run-1", date: datetime = DATE) -> ledger.Entry:
+def begin(books: Registry, run_id: str = "run-1", date: datetime = DATE) -> ledger.RunEntry:
     return ledger.start_run(books, "prices", date, "", run_id)
 
 
@@ -131,6 +131,6 @@ def test_progress_is_kept_for_whoever_goes_on_and_gone_for_a_new_run(books: Regi
     ledger.fail_run(books, "run-1", "no")
     begin(books, "run-2")
     assert (ledger.read_run(books, "prices", DATE, "") or {})["summary"] == {"steps": {"a": "done"}}
-    ledger.commit_run(books, ledger.Entry("prices", DATE, "", "run-2"), "completed", {"steps": {}}, {})
+    ledger.commit_run(books, ledger.RunEntry("prices", DATE, "", "run-2"), "completed", {"steps": {}}, {})
     begin(books, "run-3")
     assert (ledger.read_run(books, "prices", DATE, "") or {})["summary"] is None

@@ -13,7 +13,7 @@ from sqlglot import exp
 
 from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.blocks.sql_text import translate
-from lookbook.blocks.warehouse import STAGING_KEYS, STANDING_COLUMNS, Model, SnapshotLoad
+from lookbook.blocks.warehouse import STAGING_KEYS, STANDING_COLUMNS, SnapshotLoad, StarModel
 from lookbook.tasks.datasets.schemas import (
     IMAGES_SCHEMA,
     LINKS_SCHEMA,
@@ -246,14 +246,14 @@ def test_catalogues_whose_columns_are_of_other_types_get_a_star(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
-def test_rows_have_the_key_that_the_model_names(tables: dict[str, pd.DataFrame], model: Model) -> None:
+def test_rows_have_the_key_that_the_model_names(tables: dict[str, pd.DataFrame], model: StarModel) -> None:
     table = tables[model.name]
     assert len(table) > 0
     assert not table.duplicated(list(model.key)).any()
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
-def test_each_model_is_one_select_that_bigquery_can_parse(model: Model) -> None:
+def test_each_model_is_one_select_that_bigquery_can_parse(model: StarModel) -> None:
     translated = translate(model.sql, "bigquery")
     assert isinstance(sqlglot.parse_one(translated, read="bigquery"), exp.Query)
     assert "VARCHAR" not in translated.upper()

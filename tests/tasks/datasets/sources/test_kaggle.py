@@ -21,7 +21,7 @@ import pytest
 from lookbook.blocks.errors import LookbookError, OutOfReachError, UsageError
 from lookbook.tasks.datasets.sources import kaggle, local, opening
 from lookbook.tasks.datasets.sources.downloading import LOCK, Patience
-from lookbook.tasks.datasets.sources.kaggle import Address, KaggleSource, drop, parse_address
+from lookbook.tasks.datasets.sources.kaggle import KaggleAddress, KaggleSource, drop, parse_address
 from lookbook.tasks.datasets.sources.opening import open_source, version_of
 from lookbook.tasks.datasets.watching import look
 from lookbook.tasks.images.locators import read_bytes
@@ -85,14 +85,14 @@ def part_of(scratch: Path) -> Path:
 @pytest.mark.parametrize(
     ("uri", "address"),
     [
-        ("kaggle://ann/shoes", Address("ann", "shoes")),
-        ("kaggle://ann/shoes/", Address("ann", "shoes")),
-        ("KAGGLE://Ann/my-shoes_2@12", Address("Ann", "my-shoes_2", 12)),
-        ("kaggle://ann/shoes@3/a%20b/c.zip", Address("ann", "shoes", 3, "a b/c.zip")),
-        ("kaggle://ann/shoes/c@2.zip", Address("ann", "shoes", 0, "c@2.zip")),
+        ("kaggle://ann/shoes", KaggleAddress("ann", "shoes")),
+        ("kaggle://ann/shoes/", KaggleAddress("ann", "shoes")),
+        ("KAGGLE://Ann/my-shoes_2@12", KaggleAddress("Ann", "my-shoes_2", 12)),
+        ("kaggle://ann/shoes@3/a%20b/c.zip", KaggleAddress("ann", "shoes", 3, "a b/c.zip")),
+        ("kaggle://ann/shoes/c@2.zip", KaggleAddress("ann", "shoes", 0, "c@2.zip")),
     ],
 )
-def test_addresses_name_owner_dataset_version_and_file(uri: str, address: Address) -> None:
+def test_addresses_name_owner_dataset_version_and_file(uri: str, address: KaggleAddress) -> None:
     assert parse_address(uri) == address
     assert parse_address(str(address)) == address
 

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from lookbook.blocks.errors import LookbookError
 from lookbook.tasks.tables.extract import csv_files, text
 from lookbook.tasks.tables.extract.csv_files import read_csv
-from lookbook.tasks.tables.extract.pieces import Reject, UnreadableError
+from lookbook.tasks.tables.extract.pieces import InputReject, UnreadableError
 from lookbook.tasks.tables.spec.tasks import Delimited
 
 AS_IT_STANDS = Delimited(nulls=())
 
 
-def read(data: bytes, settings: Delimited = AS_IT_STANDS) -> tuple[list[dict[str, Any]], list[Reject]]:
+def read(data: bytes, settings: Delimited = AS_IT_STANDS) -> tuple[list[dict[str, Any]], list[InputReject]]:
     rows: list[dict[str, Any]] = []
-    rejects: list[Reject] = []
+    rejects: list[InputReject] = []
     for piece in read_csv(io.BytesIO(data), "f.csv", settings):
         rows += piece.rows.to_pylist() if piece.rows is not None else []
         rejects += piece.rejects

@@ -22,7 +22,7 @@ from lookbook.blocks.errors import LookbookError, OutOfReachError, TransientErro
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets.sources.downloading import Patience
 from lookbook.tasks.tables.extract import extract, http_source
-from lookbook.tasks.tables.extract.http_source import Asked, fetch, is_public
+from lookbook.tasks.tables.extract.http_source import FetchRequest, fetch, is_public
 from tests.support.extracting import context_of, run_and_commit, values_of
 from tests.support.loopback import Fault, Request, Response, Route, serving
 
@@ -325,7 +325,7 @@ def test_a_server_that_never_comes_to_an_end_is_left(tmp_path: Path, told: bytes
         threading.Thread(target=serve, daemon=True).start()
         url = httpx.URL(f"http://127.0.0.1:{listener.getsockname()[1]}/f.csv?token=secret")
         with pytest.raises(LookbookError, match=r"/f.csv took longer than max_seconds \(0.2\)") as raised:
-            fetch(Asked(url, 1000, True, 0.2), tmp_path / "file", {})
+            fetch(FetchRequest(url, 1000, True, 0.2), tmp_path / "file", {})
     assert "secret" not in str(raised.value)
 
 

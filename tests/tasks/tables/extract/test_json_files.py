@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from lookbook.blocks.errors import LookbookError
 from lookbook.tasks.tables.extract import json_files, text
 from lookbook.tasks.tables.extract.json_files import read_json, read_json_lines
-from lookbook.tasks.tables.extract.pieces import Reject
+from lookbook.tasks.tables.extract.pieces import InputReject
 
 
-def read(data: bytes | str, *, by_lines: bool = False, encoding: str = "utf-8") -> tuple[list[Any], list[Reject]]:
+def read(data: bytes | str, *, by_lines: bool = False, encoding: str = "utf-8") -> tuple[list[Any], list[InputReject]]:
     rows: list[dict[str, Any]] = []
-    rejects: list[Reject] = []
+    rejects: list[InputReject] = []
     source = io.BytesIO(data.encode() if isinstance(data, str) else data)
     for piece in (read_json_lines if by_lines else read_json)(source, "f.json", encoding):
         rows += piece.rows.to_pylist() if piece.rows is not None else []

@@ -11,7 +11,14 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lookbook.tasks.tables.spec.problems import MOST_BYTES, MOST_DEPTH, MOST_VALUES, Place, YamlProblemError, read_yaml
+from lookbook.tasks.tables.spec.problems import (
+    MOST_BYTES,
+    MOST_DEPTH,
+    MOST_VALUES,
+    Position,
+    YamlProblemError,
+    read_yaml,
+)
 
 SCALARS = st.none() | st.booleans() | st.integers(-(10**15), 10**15) | st.floats(allow_nan=False, allow_infinity=False)
 TEXTS = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=12)
@@ -26,7 +33,7 @@ def value(text: str) -> Any:
     return read_yaml(text.encode()).value
 
 
-def fault(text: str | bytes) -> tuple[str, Place]:
+def fault(text: str | bytes) -> tuple[str, Position]:
     with pytest.raises(YamlProblemError) as caught:
         read_yaml(text if isinstance(text, bytes) else text.encode())
     return str(caught.value), caught.value.place
@@ -63,37 +70,37 @@ def test_anchors_and_merge_keys_work_and_what_stands_there_wins() -> None:
 
 def test_each_key_and_value_has_its_place() -> None:
     document = read_yaml(b"a: 1\nb:\n  - c: 2\n  - {d: 3}\n")
-    assert document.place(("b", 0, "c")) == Place(3, 5)
-    assert document.place(("b", 1, "d")) == Place(4, 6)
-    assert document.place(("b", 1, "gone")) == Place(4, 5), "of what is missing, the place around it"
+    assert document.place(("b", 0, "c")) == Position(3, 5)
+    assert document.place(("b", 1, "d")) == Position(4, 6)
+    assert document.place(("b", 1, "gone")) == Position(4, 5), "of what is missing, the place around it"
 
 
 def test_a_key_twice_is_refused_where_it_stands_again() -> None:
-    assert fault("a: 1\nb: {c: 1, c: 2}") == ("the key c is there twice", Place(2, 11))
+    assert fault("a: 1\nb: {c: 1, c: 2}") == ("the key c is there twice", Position(2, 11))
 
 
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("a: [1", Place(1, 6)),
-        ("a: 1\n  b: 2", Place(2, 4)),
-        ("a: *gone", Place(1, 4)),
-        ("a: !!python/object:os.system x", Place(1, 4)),
-        ("a: !own {b: 1}", Place(1, 4)),
-        ("a: !!int one", Place(1, 4)),
-        ("? [a]\n: 1", Place(1, 3)),
-        ("a: 1\n---\nb: 2", Place(3, 1)),
-        ("a: &a [*a]", Place(1, 4)),
-        ("a: &a\n  <<: *a", Place(1, 4)),
-        ("a: 1e999", Place(1, 4)),
-        ('a: "\\ud800"', Place(1, 4)),
-        (b"a: 1\nb: \xff", Place(2, 4)),
-        ("a: \x00", Place(1, 4)),
-        ("", Place(1, 1)),
-        ("# nothing", Place(1, 1)),
+        ("a: [1", Position(1, 6)),
+        ("a: 1\n  b: 2", Position(2, 4)),
+        ("a: *gone", Position(1, 4)),
+        ("a: !!python/object:os.system x", Position(1, 4)),
+        ("a: !own {b: 1}", Position(1, 4)),
+        ("a: !!int one", Position(1, 4)),
+        ("? [a]\n: 1", Position(1, 3)),
+        ("a: 1\n---\nb: 2", Position(3, 1)),
+        ("a: &a [*a]", Position(1, 4)),
+        ("a: &a\n  <<: *a", Position(1, 4)),
+        ("a: 1e999", Position(1, 4)),
+        ('a: "\\ud800"', Position(1, 4)),
+        (b"a: 1\nb: \xff", Position(2, 4)),
+        ("a: \x00", Position(1, 4)),
+        ("", Position(1, 1)),
+        ("# nothing", Position(1, 1)),
     ],
 )
-def test_what_is_no_yaml_of_a_spec_has_a_place(text: str | bytes, place: Place) -> None:
+def test_what_is_no_yaml_of_a_spec_has_a_place(text: str | bytes, place: Position) -> None:
     assert fault(text)[1] == place
 
 

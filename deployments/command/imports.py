@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from lookbook.deployments.command.options import Debug, Json, with_checked_options
-from lookbook.deployments.command.pipelines import EXIT_FAILED, RUNS, Date, _work
+from lookbook.deployments.command.pipelines import EXIT_FAILED, Date, work_with
 from lookbook.tasks.runs.parameters import PipelineName, RejectLimit, WorkspaceName
 
 orchestrate = App(name="orchestrate", help="Run the steps of an orchestration: pipelines, ingests and imports.")
@@ -63,7 +63,7 @@ def import_(
         "reject_limit": reject_limit,
         "workspace": workspace,
     }
-    summary = _work(debug, RUNS).import_table(parameters, date, debug=debug)
+    summary = work_with(debug).import_table(parameters, date, debug=debug)
     print_json(summary) if json else print_feed(summary)
 
 
@@ -72,7 +72,7 @@ def validate(*, json: Json = False, debug: Debug = False) -> int:
     """Check orchestrate.yaml: one line per fault, with file, line and column."""
     from lookbook.deployments.command.output import print_json, printable
 
-    found = _work(debug).validate_orchestrations()
+    found = work_with(debug).validate_orchestrations()
     if json:
         print_json(found)
     else:
@@ -97,7 +97,7 @@ def run(
     """Run the orchestration NAME; run again for the same date, it goes on where it failed."""
     from lookbook.deployments.command.output import print_json, print_rows
 
-    summary = _work(debug, RUNS).orchestrate(name, date, workspace, debug=debug)
+    summary = work_with(debug).orchestrate(name, date, workspace, debug=debug)
     if json:
         print_json(summary)
     else:

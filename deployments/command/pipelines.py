@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from types import ModuleType
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
@@ -24,7 +25,6 @@ Param = Annotated[
     Parameter(name="--param", negative="", help="key=value, in place of what the spec says under params; repeatable."),
 ]
 EXIT_FAILED = 1
-RUNS = "pipeline_runs"
 
 
 @pipeline.command(name="list")
@@ -33,7 +33,7 @@ def list_pipelines(*, workspace: WorkspaceName = "local", json: Json = False, de
     """List the pipelines: what starts them, and how their last run ended."""
     from lookbook.deployments.command.output import print_json, print_rows
 
-    rows = _work(debug).list_pipelines(workspace)
+    rows = work_with(debug).list_pipelines(workspace)
     if json:
         print_json(rows)
         return
@@ -46,7 +46,7 @@ def validate(*files: Path, json: Json = False, debug: Debug = False) -> int:
     """Check specs, by default all of the folder: one line per fault, with file, line and column."""
     from lookbook.deployments.command.output import print_json, printable
 
-    found = _work(debug).validate(list(files))
+    found = work_with(debug).validate(list(files))
     if json:
         print_json(found)
     else:
@@ -73,7 +73,7 @@ def run(
     """Run the pipeline NAME for one date."""
     from lookbook.deployments.command.output import print_feed, print_json
 
-    summary = _work(debug, RUNS).run(name, date, param or [], workspace, again=again, debug=debug)
+    summary = work_with(debug).run(name, date, param or [], workspace, again=again, debug=debug)
     print_json(summary) if json else print_feed(summary)
 
 
@@ -99,7 +99,7 @@ def backfill(
     """
     from lookbook.deployments.command.output import print_backfill, print_json
 
-    done = _work(debug, RUNS).backfill(name, (from_, to), param or [], workspace, again=again, debug=debug)
+    done = work_with(debug).backfill(name, (from_, to), param or [], workspace, again=again, debug=debug)
     print_json(done) if json else print_backfill(name, done)
 
 
@@ -116,7 +116,7 @@ def deploy(
     from lookbook.deployments.command.output import print_json
     from lookbook.deployments.command.server import print_changes
 
-    api, done = _work(debug).deploy(prune=prune, debug=debug)
+    api, done = work_with(debug).deploy(prune=prune, debug=debug)
     print_json({"server": api} | asdict(done)) if json else print_changes(done)
     return EXIT_FAILED if done.broken else 0
 
@@ -129,7 +129,7 @@ def rejects(
     """Show the rows of NAME that were set aside: which rule, where they stand, and the row itself."""
     from lookbook.deployments.command.output import print_json, print_rows
 
-    rows = _work(debug).rejects(workspace, name)
+    rows = work_with(debug).rejects(workspace, name)
     if json:
         print_json(rows)
         return
@@ -145,7 +145,7 @@ def replay(
     """Take up the rejects of NAME again, with its spec as it stands now: those that fit are loaded."""
     from lookbook.deployments.command.output import print_json, print_replay
 
-    done = _work(debug).replay(workspace, name)
+    done = work_with(debug).replay(workspace, name)
     print_json(done) if json else print_replay(done)
 
 
@@ -156,7 +156,7 @@ def schema(
     debug: Debug = False,
 ) -> None:
     """Print the JSON Schema of specs."""
-    work = _work(debug)
+    work = work_with(debug)
     if write:
         for path in work.write_schemas():
             sys.stdout.write(f"{path}\n")
@@ -164,12 +164,12 @@ def schema(
         sys.stdout.write(work.schema())
 
 
-def _work(debug: bool, module: str = "pipeline_work") -> Any:  # noqa: ANN401 - a module
-    """Return the commands' work, with Prefect's settings in place before anything imports Prefect."""
-    from importlib import import_module
-
+def work_with(debug: bool) -> ModuleType:
+    """Return `pipeline_work` with Prefect's settings in place before anything imports Prefect."""
     from lookbook.blocks.settings import read_settings
     from lookbook.deployments.server import environment
 
     environment.prepare(read_settings().home, debug=debug)
-    return import_module(f"lookbook.deployments.{module}")
+    from lookbook.deployments.command import pipeline_work
+
+    return pipeline_work

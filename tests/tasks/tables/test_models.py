@@ -273,7 +273,7 @@ def test_models_read_the_snapshot_and_models_before_them() -> None:
 
 
 def test_each_file_is_a_model_and_says_what_a_row_is() -> None:
-    folder = resources.files("lookbook.tasks.tables") / "models"
+    folder = resources.files("lookbook.tasks.datasets") / "models"
     assert {entry.name for entry in folder.iterdir()} == {f"{model.name}.sql" for model in MODELS}
     for model in MODELS:
         assert model.sql.startswith("-- One row: "), model.name

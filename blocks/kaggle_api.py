@@ -79,7 +79,7 @@ def _read_json(path: Path) -> Mapping[str, Any]:
 
 
 def _token_of_browser_login() -> str:
-    """The token of ``kaggle auth login``, renewed where it has run out; "" where nobody logged in or it is refused."""
+    """Return the token of ``kaggle auth login``, renewed where it ran out; "" for none or a refused one."""
     try:
         saved = KaggleCredentials.load(client=KaggleClient())
         return (saved.get_access_token() if saved else None) or ""
@@ -267,7 +267,7 @@ class KaggleDatasets:
             yield _described(rest, what, start, found.size) if rest.status_code == PARTIAL else _described(rest, what)
 
     def _continued(self, whole: requests.Response, what: str, start: int, validator: str) -> requests.Response:
-        """The rest of a file, from the signed address that it was read from: without credentials, like any other."""
+        """Read the rest of a file from the signed address that it was read from: without credentials."""
         asked = {"Range": f"bytes={start}-", "If-Range": validator}
 
         def get(address: str) -> requests.Response:

@@ -203,7 +203,7 @@ async def _standing(connection: Connection) -> asyncpg.Record | None:
 
 
 async def _choose(connection: Connection, lake: Lake) -> str:
-    """The schema that is a lake's already; else `FIRST`, if it is nobody's and may be its; else one of its own."""
+    """Return the schema that is a lake's already; else `FIRST`, if it may be its; else one of its own."""
     owners = {}
     for schema in _schemas(lake):
         await connection.execute(entering(schema))
@@ -381,7 +381,7 @@ class Registry(Block, ABC):
 
     @asynccontextmanager
     async def _transaction(self, connection: asyncpg.Connection[asyncpg.Record], schema: str) -> AsyncIterator[None]:
-        """A transaction with time-out and schema: a pooler takes no such settings when it is connected to."""
+        """Open a transaction with time-out and schema: a pooler takes no such settings when it is connected to."""
         async with connection.transaction():
             await connection.execute(f"SET LOCAL statement_timeout = '{self.statement_seconds}s'; {entering(schema)}")
             yield

@@ -96,7 +96,7 @@ def load_workspace(name: str) -> Workspace:
 
 
 def _check_home_of_worker() -> None:
-    """A worker runs flows in a folder that it removes afterwards: a home is not looked for there.
+    """Refuse a home in the folder where a worker runs flows: it is removed afterwards.
 
     Raises:
         UsageError: this is a worker's run, and LOOKBOOK_HOME names no folder of its machine.

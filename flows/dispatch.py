@@ -220,7 +220,7 @@ def _follow(child: _Watched) -> tuple[Verdict, str]:
     wait = FIRST_PAUSE
     try:
         while True:
-            verdict, why = judge(_patiently(child.look, child.forgive))
+            verdict, why = judge(_patiently(child.look, child.reset_timers))
             if verdict is not Verdict.WAIT:
                 return verdict, why
             child.say_if_it_waits()
@@ -231,8 +231,8 @@ def _follow(child: _Watched) -> tuple[Verdict, str]:
         raise
 
 
-def _patiently(ask: Callable[[], Answer], forgive: Callable[[], None] = lambda: None) -> Answer:
-    """Ask Prefect's API again and again while it is out of reach; `forgive` is called each time that it was.
+def _patiently(ask: Callable[[], Answer], reset_timers: Callable[[], None] = lambda: None) -> Answer:
+    """Ask Prefect's API again and again while it is out of reach; `reset_timers` is called each time that it was.
 
     Raises:
         OutOfReachError: it was for `OUT_OF_REACH` seconds.
@@ -246,7 +246,7 @@ def _patiently(ask: Callable[[], Answer], forgive: Callable[[], None] = lambda: 
         except httpx.HTTPError as error:
             if isinstance(error, httpx.HTTPStatusError) and error.response.is_client_error:
                 raise
-            forgive()
+            reset_timers()
             if time.monotonic() - since > OUT_OF_REACH:
                 raise OutOfReachError(
                     f"Prefect's API is out of reach: {error}.", "See that its server runs."
@@ -326,8 +326,8 @@ class _Watched:
                 "%s waits: the workers of the pool %s have no free place.", self.run.name, self.seen.pool
             )
 
-    def forgive(self) -> None:
-        """The API is out of reach: what was not heard meanwhile may have been said."""
+    def reset_timers(self) -> None:
+        """Start all timers anew: the API was out of reach, and what was not heard may have been said."""
         self._changed = self._heard = self._moved = time.monotonic()
 
 

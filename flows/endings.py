@@ -58,7 +58,7 @@ def patience() -> float:
 
 
 def end_family(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001 - a hook's form
-    """Hook for `on_cancellation` and `on_crashed`: cancel the children, and close the books on the run.
+    """Cancel the children, and close the books on the run: a hook for `on_cancellation` and `on_crashed`.
 
     It may be called by the worker, seconds after the run's process was killed: it goes by what the API knows. A
     crashed run may have been started again by then: what the second try began is left alone.
@@ -196,7 +196,7 @@ def _body(name: str, error: Exception) -> str:
 
 
 def tell_crash(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001 - a hook's form
-    """Hook for `on_crashed`: the process of a run has died. The ledger stays: the next run goes on from there."""
+    """Tell of a run whose process has died: a hook for `on_crashed`. The next run goes on from the ledger."""
     try:
         spec = read_spec(find_spec(read_settings().pipelines, flow_run.parameters["pipeline"]))
     except (LookbookError, KeyError):
@@ -206,7 +206,7 @@ def tell_crash(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> No
 
 
 def end_feed(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001 - a hook's form
-    """Hook for `on_cancellation`: cancel the runs below, and close the ledger on the run."""
+    """Cancel the runs below, and close the ledger on the run: a hook for `on_cancellation`."""
     with get_client(sync_client=True) as client:
         cancel_children(client, UUID(str(flow_run.id)))
     place = load_workspace(flow_run.parameters.get("workspace") or "local")

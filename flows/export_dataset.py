@@ -169,7 +169,7 @@ class _Tenths:
 
 
 def _describe(summary: dict[str, Any]) -> None:
-    """What was exported, as artifacts that the UI shows with the run."""
+    """Make the artifacts that the UI shows with the run: what was exported."""
     key = summary["dataset"].replace("_", "-")
     answered = " It was there, and nothing was made." if summary["answered"] else ""
     text = f"Export `{summary['export']}` of `{summary['snapshot']}` in `{summary['uri']}`.{answered}"

@@ -115,7 +115,7 @@ def runner_for(executor: Executor, settings: Settings) -> tuple[TaskRunner[Any],
 
 
 def _local_cluster(settings: Settings) -> dict[str, Any]:
-    """Processes of this machine, which share its processors as batches in threads do; nothing listens to others."""
+    """Return the settings of a cluster of this machine's processes, which listens to nobody else."""
     return {
         "n_workers": settings.batches_at_once,
         "threads_per_worker": 1,

@@ -186,7 +186,7 @@ def run_feed(feed: Feed) -> dict[str, Any] | State[Any]:
 
 @contextmanager
 def _alone(place: Workspace, name: str) -> Iterator[None]:
-    """The lease on the pipeline: a scheduled run waits for it, somebody who waits is told at once."""
+    """Hold the lease on the pipeline: a scheduled run waits for it, somebody who waits is told at once."""
     say = get_run_logger().info
     with lease(place.registry, f"pipeline/{name}", patience(), lambda who: say("Waiting: %s", who)):
         yield

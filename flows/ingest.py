@@ -172,7 +172,7 @@ def _catch_up(request: Request, workspace: str) -> None:
 
 
 def _describe(conclusion: Conclusion, dataset: str) -> None:
-    """The report in short and the outcomes, as artifacts that the UI shows with the run."""
+    """Make the artifacts that the UI shows with the run: the report in short and the outcomes."""
     key = dataset.replace("_", "-")
     create_markdown_artifact(conclusion.markdown, key=f"{key}-report", description="The report in short")
     outcomes = [

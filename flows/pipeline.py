@@ -88,7 +88,7 @@ def _again(name: str, **parameters: Any) -> None:  # noqa: ANN401 - of the flow
 def _missed(
     spec: Pipeline, place: Workspace, own: datetime, params: dict[str, Any] | None
 ) -> Iterator[datetime | None]:
-    """The dates to run before a scheduled run's own one; None at the end where there are more than one run takes."""
+    """Return the dates to run before a scheduled run's own; None at the end where there are too many for one run."""
     if spec.schedule is None or not spec.schedule.catch_up or not is_scheduled():
         return
     missed = missed_dates(spec.schedule, done_dates(place.registry, spec.name, params_digest(params or {})), own)

@@ -72,7 +72,7 @@ def _verified(place: Workspace, name: str, mend: bool, everything: bool) -> dict
 
 
 def _describe(found: list[dict[str, Any]], lines: list[tuple[str, str]], key: str) -> None:
-    """What was read, and each difference, as artifacts that the UI shows with the run."""
+    """Make the artifacts that the UI shows with the run: what was read, and each difference."""
     for each in found:
         get_run_logger().info(
             "%s: %s, %d objects read, %d repairs, %d differences",

@@ -79,7 +79,7 @@ def _fenced(store: Store, script: Callable[[list[str]], list[str]], name: str | 
 
 
 def _raising_sql(fences: str, held: Mapping[str, int]) -> str:
-    """The statement that raises the fences to the counters that are held, and fails where one of them is higher."""
+    """Return the statement that raises the fences to the counters held, and fails where one of them is higher."""
     given = " UNION ALL ".join(
         f"SELECT {literal(name)} AS name, {counter} AS counter" for name, counter in held.items()
     )

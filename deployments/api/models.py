@@ -25,7 +25,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Dataset(BaseModel):
-    """A dataset with its current snapshot."""
+    """Show a dataset with its current snapshot."""
 
     name: str
     snapshot: str | None

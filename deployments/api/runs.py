@@ -191,7 +191,7 @@ class PrefectRuns:
 
     @asynccontextmanager
     async def _asked(self) -> AsyncIterator[PrefectClient]:
-        """The client, with its faults named."""
+        """Yield the client, with its faults named."""
         if self._client is None:
             raise LookbookError("The connection to Prefect is not open.")
         try:

@@ -137,7 +137,7 @@ def _unheard(silence: timedelta) -> EventTrigger:
 
 
 def _unended(silence: timedelta) -> EventTrigger:
-    """A run is being cancelled, and its worker has died with it: nobody says that it has ended."""
+    """Watch for a run that is being cancelled and whose worker has died: nobody says that it has ended."""
     return _missing("Cancelling", ENDED, silence)
 
 
@@ -203,7 +203,7 @@ def _notification(name: str, flows: list[str], quiet: timedelta, block: UUID | N
 
 
 def _deployed(flows: list[str]) -> list[Related]:
-    """Runs of these flows, started from deployments that carry the tag of this package."""
+    """Match runs of these flows, started from deployments that carry the tag of this package."""
     return [
         {"prefect.resource.role": "flow", "prefect.resource.name": flows},
         {"prefect.resource.role": "deployment", "prefect.resource.id": "prefect.deployment.*"},

@@ -47,7 +47,7 @@ def _said(command: list[str]) -> str:
 
 
 def image() -> str:
-    """The image, by hadolint."""
+    """Check the image, by hadolint."""
     return tool("hadolint", "infra/docker/Dockerfile")
 
 
@@ -67,7 +67,7 @@ def checkov() -> str:
 
 
 def workflows() -> str:
-    """The workflows, by zizmor."""
+    """Check the workflows, by zizmor."""
     return tool("zizmor", "--offline", "--persona", "pedantic", "--no-progress", "--quiet", ".github")
 
 
@@ -77,7 +77,7 @@ def schemas() -> str:
 
 
 def kubernetes() -> str:
-    """The worker in a cluster, and the jobs that it makes from the template of the work pool."""
+    """Check the worker in a cluster, and the jobs that it makes from the template of the work pool."""
     with tempfile.TemporaryDirectory() as folder:
         job = Path(folder, "job.yaml")
         job.write_text(yaml.safe_dump(job_manifest()), encoding="utf-8")

@@ -22,7 +22,7 @@ _PLACEHOLDER = re.compile(r"{{ (\w+) }}")
 
 
 def job_manifest() -> dict[str, Any]:
-    """The manifest, as Prefect's worker would send it."""
+    """Return the manifest as Prefect's worker would send it."""
     template = json.loads(TEMPLATE.read_text(encoding="utf-8"))
     properties = template["variables"]["properties"]
     defaults = {name: said["default"] for name, said in properties.items() if "default" in said}

@@ -65,7 +65,7 @@ def _schema(archive: tarfile.TarFile, prefix: str, resource: str) -> dict[str, A
 
 
 def _block(interfaces: dict[str, str], name: str) -> dict[str, Any]:
-    """The arguments of a block: for each its type, or the block that it is, and whether it is required."""
+    """Return the arguments of a block: for each its type, or the block that it is, and whether it is required."""
     fields: dict[str, Any] = {}
     for field in _FIELD.finditer(interfaces[name]):
         named = re.findall(r"docs/[\w-]+/\w+#(\w+) ", field["said"])

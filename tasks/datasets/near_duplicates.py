@@ -428,7 +428,7 @@ def _fixed(column: pa.ChunkedArray, width: int) -> NDArray[np.uint8]:
 
 
 def _bytes(values: pa.Array) -> NDArray[np.uint8]:
-    """The bytes of all values of an array of strings, one after the other (a null has none), as they lie there."""
+    """Return the bytes of all values of an array of strings, one after the other (a null has none), without a copy."""
     _, offsets, held = values.buffers()
     places = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
     return np.frombuffer(held or b"", np.uint8)[places[0] : places[-1]]

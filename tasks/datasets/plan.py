@@ -78,7 +78,7 @@ def batch_digest(items: Sequence[Item], recipe: Recipe) -> str:
 
 
 def recipe_digest(recipe: Recipe) -> str:
-    """Changes when anything that the recipe makes or says of an image may change."""
+    """Return a digest that changes when anything that the recipe makes or says of an image may change."""
     outputs = sorted(f"{name}={output.digest()}" for name, output in recipe.outputs.items())
     return ";".join([recipe.rules_digest(), *outputs])
 

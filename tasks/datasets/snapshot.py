@@ -161,7 +161,7 @@ def _with_status(published: pa.Table) -> pa.Table:
 
 
 def _still_the_same(same: pa.Table, published: pa.Table) -> pa.Table:
-    """Published rows for images whose content is a published one, under their own keys and fingerprints."""
+    """Return published rows for images of published content, under their own keys and fingerprints."""
     row_of = {sha256: row for row, sha256 in enumerate(published.column("sha256").to_pylist())}
     rows = published.take([row_of[sha256] for sha256 in same.column("sha256").to_pylist()]).select(COMMON)
     for name in ("key", "fingerprint"):

@@ -256,7 +256,7 @@ def _older(workspace: Workspace, current: Manifest) -> Iterator[Difference | Non
 
 
 def _ask_again() -> None:
-    """Raises LookbookError: only who asked for an export can say what it is to hold."""
+    """Raise LookbookError: only who asked for an export can say what it is to hold."""
     raise LookbookError("ask for the export again; it is made anew")
 
 

@@ -87,7 +87,7 @@ def _codes(column: pa.ChunkedArray) -> Labels:
 
 
 def _atoms(rows: DatasetRows) -> tuple[list[str], Labels]:
-    """What the rows' groups are named by, each once, and for each row which: a colourway, a product, or an image."""
+    """Return the names of the rows' groups (colourway, product or image), each once, and each row's place in them."""
     table = rows.table
     folded = {name.replace("_", "").lower(): name for name in rows.catalogue}
     colour = next((folded[name.lower()] for name in COLOUR_COLUMNS if name.lower() in folded), None)

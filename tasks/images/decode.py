@@ -160,7 +160,7 @@ def count_frames(data: bytes, image: ImageFile.ImageFile) -> int | None:
 
 
 def _countable(frames: int) -> int | None:
-    """A header may claim any number; beyond 31 bits it is no count."""
+    """Return a count of frames; None beyond 31 bits: a header may claim any number."""
     return int(frames) if 0 < frames < 2**31 else None
 
 
@@ -177,7 +177,7 @@ def _kind(data: bytes) -> str:
 
 
 def _check_announced(data: bytes, kind: str, recipe: Recipe) -> None:
-    """What a file says of its length and size, where the decoder takes memory or a long time before it tells."""
+    """Check what a file says of its length and size, where the decoder would take memory or long to tell."""
     announced = len(data)
     if kind == "WEBP":
         announced = formats.webp_length(data)

@@ -246,7 +246,7 @@ def dominant_colour(image: Image.Image) -> str:
 
 
 def _bins(pixels: NDArray[np.uint32]) -> NDArray[np.intp]:
-    """The bin of each packed pixel (red in the lowest byte): the highest three bits of red, of green and of blue."""
+    """Return each packed pixel's bin (red in the lowest byte): the highest three bits of red, green and blue."""
     high = pixels & _BIN
     return (high << 1 & 0o700 | high >> 10 & 0o70 | high >> 21).astype(np.intp)
 

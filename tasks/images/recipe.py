@@ -133,7 +133,7 @@ class Recipe(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _outputs_take_the_recipes_speed(cls, values: object) -> object:
-        """An output that does not say how exact it is to be takes what the recipe says."""
+        """Fill in the recipe's speed for outputs that do not say their own."""
         if not isinstance(values, dict) or "speed" not in values:
             return values
         outputs = values.get("outputs", _default_outputs())

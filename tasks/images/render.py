@@ -137,7 +137,7 @@ class _Picture:
         return base.resize(draw.geometry(self.size, _MEASURED).drawn, Image.Resampling.BILINEAR)
 
     def sampled(self, edge: int, speed: Speed) -> Image.Image:
-        """Decoded pixels as they are, evenly picked, at most `edge` along the longer edge; as stored, in sRGB.
+        """Return decoded pixels, evenly picked, at most `edge` along the longer edge; as stored, in sRGB.
 
         They come from the decode that the base needs, whatever else was drawn.
         """

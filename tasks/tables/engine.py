@@ -187,7 +187,7 @@ def _folded(name: str) -> bytes:
 
 
 def scan(paths: Sequence[Path], columns: Sequence[str], names: Mapping[str, str]) -> str:
-    """SQL for Parquet files of the same columns, under the `names` that tell them apart.
+    """Return SQL for Parquet files of the same columns, under the `names` that tell them apart.
 
     DuckDB finds columns by their names without case: where that would find another one, a file is read by places.
     """

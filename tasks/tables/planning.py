@@ -120,7 +120,7 @@ def _next(walls: croniter) -> datetime:
 
 
 def _instant(wall: datetime, zone: ZoneInfo) -> datetime:
-    """A clock's time as an instant: of two, the first; one that the clock skips counts as if it were set already."""
+    """Return a clock's time as an instant: of two, the first; one that is skipped counts as if the clock were set."""
     found = wall.replace(tzinfo=zone).astimezone(UTC)
     skipped = found.astimezone(zone).replace(tzinfo=None) != wall
     return wall.replace(tzinfo=zone, fold=1).astimezone(UTC) if skipped else found
@@ -150,7 +150,7 @@ class Order:
         return found
 
     def done(self, name: str, *, unchanged: bool = False) -> None:
-        """A task has ended; `unchanged`: what it brought is what the last run brought."""
+        """Note that a task has ended; `unchanged`: what it brought is what the last run brought."""
         self._done.add(name)
         if not unchanged and not self._after(name):
             self._want_what_follows(name)

@@ -198,7 +198,7 @@ def _changed(result: Any) -> Iterator[str]:  # noqa: ANN401 - a LoadResult
 
 
 def _balance(context: Context, name: str, taken: int | None, tables: tuple[dict[str, Any], ...]) -> None:
-    """The books of a load: each row that was staged is in a table, set aside, or gave way to another of its key."""
+    """Check a load's books: each staged row is in a table, set aside, or gave way to another of its key."""
     ended = sum(table["loaded"] + table["rejected"] + table["superseded"] for table in tables)
     if taken is not None and ended < taken:
         raise LookbookError(
@@ -333,7 +333,7 @@ def _of_groups(staged: Staged, *, split: bool) -> Staged:
 
 
 def _own_extracts(pipeline: Pipeline, load: str, results: Mapping[str, Any]) -> list[Staged]:
-    """The results of extracts whose unreadable rows stand in the books of this load: the first that takes from them."""
+    """Return the extracts whose unreadable rows stand in this load's books: it is the first that takes from them."""
     loads = [name for name in pipeline.in_order() if isinstance(pipeline.tasks[name], LoadTask)]
     found = []
     for extract in pipeline.extracts(load):

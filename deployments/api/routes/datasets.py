@@ -33,13 +33,13 @@ router = APIRouter(prefix="/datasets", tags=["datasets"])
 
 @router.get("", response_model=models.Datasets, responses=problems())
 def list_datasets(shared: Shared, _: Reader) -> Response:
-    """The datasets of the workspace, by name."""
+    """List the datasets of the workspace, by name."""
     return json_answer({"items": [_dataset(shared.snapshots, name) for name in shared.snapshots.datasets()]})
 
 
 @router.get("/{name}", response_model=models.Dataset, responses=problems(404))
 def show_dataset(name: DatasetPath, shared: Shared, _: Reader) -> Response:
-    """A dataset with its current snapshot."""
+    """Show a dataset with its current snapshot."""
     shared.snapshots.current(name)
     return json_answer(_dataset(shared.snapshots, name))
 
@@ -48,7 +48,7 @@ def show_dataset(name: DatasetPath, shared: Shared, _: Reader) -> Response:
 def list_snapshots(
     name: DatasetPath, shared: Shared, _: Reader, cursor: CursorQuery = None, limit: ListLimit = 50
 ) -> Response:
-    """The snapshots of a dataset, newest first."""
+    """List the snapshots of a dataset, newest first."""
     given, digest = read_cursor(cursor) if cursor else None, query_digest("snapshots", name)
     chain = shared.snapshots.chain(name)
     current, start = chain[0].snapshot_id, start_of(given, digest)
@@ -62,7 +62,7 @@ def list_snapshots(
 
 @router.get("/{name}/snapshots/{snapshot}", response_model=models.SnapshotDetail, responses=problems(404))
 def show_snapshot(name: DatasetPath, snapshot: SnapshotPath, shared: Shared, _: Reader) -> Response:
-    """A snapshot with its recipe, its columns and what they are called. ``current`` is the one that holds."""
+    """Show a snapshot with its recipe and columns. ``current`` is the one that readers see."""
     loaded = shared.snapshots.load(name, None if snapshot == "current" else snapshot)
     return json_answer(_detail(loaded, shared.snapshots.current(name).snapshot_id))
 

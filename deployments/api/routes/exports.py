@@ -57,7 +57,7 @@ async def ask_for_export(
 
 @router.post("/count", response_model=models.ExportCount, responses=problems(400, 404, 413, 415))
 async def count_export(body: models.ExportBody, shared: Shared, _: Reader) -> Response:
-    """What an export would hold, without making it."""
+    """Count what an export would hold, without making it."""
     request = body.request()
 
     def work() -> dict[str, Any]:
@@ -79,7 +79,7 @@ async def list_exports(
     ] = None,
     limit: ListLimit = 20,
 ) -> Response:
-    """The exports that this key asked for, newest first."""
+    """List the exports that this key asked for, newest first."""
     registry, key_id = shared.workspace.registry, principal.key_id
     found = await anyio.to_thread.run_sync(submissions.newest, registry, "export", key_id, limit + 1, cursor)
     items = [await _told(shared, submission) for submission in found[:limit]]
@@ -111,7 +111,7 @@ async def cancel_export(id: IdPath, shared: Shared, principal: ExportReader) -> 
 
 @router.get("/{id}/metadata.csv", response_class=Response, responses=_FILE | problems(404, 409, 410, 416))
 async def show_metadata(id: IdPath, request: Request, shared: Shared, principal: ExportReader) -> Response:  # noqa: A002
-    """The table of a finished export: a row for each image."""
+    """Send the table of a finished export: a row for each image."""
     finished = await _finished(shared, await owned(shared, "export", principal, id))
 
     def listed() -> dict[str, Any]:

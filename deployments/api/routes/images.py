@@ -64,7 +64,7 @@ async def show_image(
         str | None, Query(pattern=r"^[0-9a-f]{8,64}$", description="Start of the digest of what drew the output.")
     ] = None,
 ) -> Response:
-    """An image's bytes: the untouched file, or an output of it.
+    """Send an image's bytes: the untouched file, or an output of it.
 
     An output's address with `v`, as products list it, never changes its bytes; without `v` it shows how the current
     snapshot draws it. An image that only an older snapshot has needs `snapshot`.

@@ -41,7 +41,7 @@ FILES = _read()
 
 @router.get("/")
 async def show_page(request: Request) -> Response:
-    """The page itself; what it shows stands behind the #, which no server sees."""
+    """Send the page itself; what it shows stands behind the #, which no server sees."""
     return _answer(request, INDEX)
 
 

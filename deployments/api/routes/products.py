@@ -108,7 +108,7 @@ async def list_products(
 async def show_product(
     name: DatasetPath, key: ProductPath, shared: Shared, _: Reader, snapshot: SnapshotQuery = None
 ) -> Response:
-    """A product: catalogue rows, images with measures, EXIF, outputs and near duplicates, and its history."""
+    """Show a product: catalogue rows, images with measures, EXIF, outputs and near duplicates, and its history."""
 
     def work() -> Response:
         loaded = shared.snapshots.load(name, snapshot)

@@ -47,7 +47,7 @@ def list_rejects(
     cursor: CursorQuery = None,
     limit: LimitQuery = 50,
 ) -> Response:
-    """The rejects of a snapshot, in the order in which they were found."""
+    """List the rejects of a snapshot, in the order in which they were found."""
     given, digest = read_cursor(cursor) if cursor else None, query_digest("rejects", kind, rule)
     if given is not None and snapshot not in {None, given.snapshot_id}:
         raise Problem(400, "bad-cursor", "The cursor belongs to another snapshot.", "Leave out one of the two.")

@@ -70,7 +70,7 @@ def contact_sheet(data: ReportData, read_object: ReadObject) -> list[Contact]:
 
 
 def thumbnails(outputs: pa.Table, hashes: Iterable[str], read_object: ReadObject) -> dict[str, str]:
-    """Data URIs of originals by their hash: of the output `thumb` if there is one, else of the smallest.
+    """Return data URIs of originals by their hash: of the output `thumb` if there is one, else of the smallest.
 
     Raises:
         ObjectNotFoundError: the lake lacks an object that the outputs name.

@@ -207,7 +207,7 @@ def _fault(path: Path, note: Note) -> str:
 
 
 def _damage_of_zip(path: Path) -> str:
-    """The first member that cannot be read to its end; "" for what is no zip: a tar says itself where it is cut off.
+    """Name the first member that cannot be read to its end; "" for what is no zip: a tar says where it is cut off.
 
     Members that are encrypted or packed in a way unknown here are passed over: they are rejected by name when read.
     """

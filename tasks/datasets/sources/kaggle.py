@@ -142,7 +142,7 @@ class KaggleSource:
         return self._kaggle.opened(address.owner, address.name, address.version, address.file, start, validator)
 
     def _with_names(self, error: MissingError) -> LookbookError:
-        """The error about a file that is not there tells which ones are."""
+        """Return the error about a file that is not there, which names those that are."""
         if not self.address.file:
             return error
         where = (self.address.owner, self.address.name, self.address.version)

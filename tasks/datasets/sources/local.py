@@ -94,7 +94,7 @@ class FolderSource:
 
 
 def readable_name(path: bytes) -> str:
-    r"""A path as text: UTF-8, and ``\xff`` for each byte that is not."""
+    r"""Return a path as text: UTF-8, and ``\xff`` for each byte that is not."""
     return path.decode("utf-8", "backslashreplace")
 
 

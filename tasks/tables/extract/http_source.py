@@ -316,7 +316,7 @@ class _Time:
                 self._end()
 
     def check(self, url: httpx.URL) -> None:
-        """Raises LookbookError where the time is over."""
+        """Raise LookbookError where the time is over."""
         if self._over:
             raise LookbookError(
                 f"{shown(url)} took longer than max_seconds ({self._seconds:g}).",

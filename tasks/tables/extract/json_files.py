@@ -38,7 +38,7 @@ _SHORT = 15
 
 
 def _number(text: str) -> float | Decimal:
-    """A number with a fraction or power of ten: a float, or a decimal where no float is written with its digits."""
+    """Read a number with a fraction or exponent: a float, or a decimal where no float is written with its digits."""
     found = float(text)
     if (len(text) <= _SHORT and "e" not in text and "E" not in text) or repr(found) == text:
         return found

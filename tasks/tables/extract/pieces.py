@@ -120,7 +120,7 @@ def _inferred(values: Sequence[Any], kinds: set[type]) -> pa.Array:
 
 
 def _of_times(values: Sequence[datetime | None]) -> pa.Array:
-    """Times of one kind: without a zone, or in UTC."""
+    """Return times of one kind: without a zone, or in UTC."""
     zoned = {value.tzinfo is not None for value in values if value is not None}
     if len(zoned) > 1:
         raise TypeError("times with and without a zone")
@@ -147,7 +147,7 @@ def text_of(value: Any) -> str | None:  # noqa: ANN401, PLR0911 - any value, a l
 
 
 def _clock(value: timedelta) -> str:
-    """A time as MySQL writes it, whose times reach from -838 hours to 838: ``-100:00:01``, ``10:11:12.345000``."""
+    """Write a time as MySQL does, whose times reach from -838 hours to 838: ``-100:00:01``, ``10:11:12.345000``."""
     seconds, fraction = divmod(abs(value) // timedelta(microseconds=1), 1_000_000)
     hours, minutes = seconds // 3600, seconds // 60 % 60
     text = f"{'-' if value < timedelta() else ''}{hours:02}:{minutes:02}:{seconds % 60:02}"

@@ -317,7 +317,7 @@ def _newer(
 
 
 def _lowest(cursor: Cursor | None, dialect: str) -> Exact | None:
-    """The lowest value that is new, where the database compares it as we do: no fractions, and no times of SQLite."""
+    """Return the lowest new value, where the database compares it as we do: no fractions, and no times of SQLite."""
     lowest = None if cursor is None else cursor.lowest
     if isinstance(lowest, float) or (dialect == "sqlite" and not isinstance(lowest, int)):
         return None

@@ -86,7 +86,7 @@ def _with_marks(found: re.Match[str]) -> str:
 
 @cache
 def _between_words() -> re.Pattern[str]:
-    """A character that is no part of a word, with the combining marks behind it; or marks that nothing precedes."""
+    """Match a character that is no part of a word, with the combining marks behind it; or marks behind nothing."""
     marks = combining_marks()
     return re.compile(rf"[^\w{marks}][{marks}]*|^[{marks}]+")
 
@@ -251,7 +251,7 @@ def _fetched(table: pa.Table) -> Batches:
 
 
 def _staged(lake: Lake, name: str, columns: Sequence[str], staged: Staged, scratch: Path) -> Batches:
-    """The rows of all groups of a result, with where they come from; a file that lacks a column has nulls there."""
+    """Yield the rows of all groups of a result, with where they come from; a column that a file lacks is null."""
     keys = [file.key for _, stage in sorted(staged.groups.items()) for file in stage.files]
     paths = [lake.local_copy(key, scratch) for key in keys]
     present = list(dict.fromkeys(column for path in paths for column in pq.read_schema(path).names))

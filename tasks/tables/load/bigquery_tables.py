@@ -142,7 +142,7 @@ _INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}:\d{2}(\.\d+)?\+00:00")
 
 @contextmanager
 def landing(store: Store, job: LoadJob, scratch: Path) -> Iterator[LandedRows]:
-    """The rows of a job in a table of staging whose columns have the types of the job's table; gone at the end."""
+    """Yield the rows of a job in a table of staging that has the types of the job's table; gone at the end."""
     wanted = sql.table_columns(job)
     with engine(scratch, job.files) as (connection, folder):
         connection.execute(

@@ -145,7 +145,7 @@ def _from_text(value: str, after: str, *, strict: bool) -> str:
 
 
 def _same_number(text: str, double: str) -> str:
-    """A condition: a text is the number that a double is written as; so no digit is lost, and 12E5 is no number."""
+    """Return a condition: a text is the number that a double is written as; so no digit is lost, and 12E5 is none."""
     plain = rf"regexp_full_match({text}, '-?\d+(\.\d{{1,{_SCALE}}})?')"
     exact = f"DECIMAL(38, {_SCALE})"
     same = f"coalesce(TRY_CAST({text} AS {exact}) = TRY_CAST(CAST({double} AS VARCHAR) AS {exact}), false)"

@@ -73,7 +73,7 @@ class Destination(Protocol):
 
 
 def check_written(job: LoadJob, written: int, wanted: int, *, fewer: bool = False) -> None:
-    """Raises LookbookError, so that the transaction is given up, where a database took another number of rows.
+    """Raise LookbookError, so that the transaction is given up, where a database took another number of rows.
 
     Args:
         job: the load.

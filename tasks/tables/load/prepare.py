@@ -134,7 +134,7 @@ class Incoming:
     decimal: str = ""
 
     def text_for(self, kind: str) -> str:
-        """SQL for its text as it is read for a type: of a number with a decimal comma, with a point."""
+        """Return SQL for its text as it is read for a type: of a number with a decimal comma, with a point."""
         if self.decimal != "," or not is_fraction(kind):
             return self.value
         return f"CASE WHEN NOT contains({self.value}, '.') THEN replace({self.value}, ',', '.') END"
@@ -325,7 +325,7 @@ def _value(column: Incoming, types: Mapping[str, str], declared: Mapping[str, st
 def _check(
     settings: LoadSettings, declared: Mapping[str, str], standing: Mapping[str, str] | None, present: set[str]
 ) -> None:
-    """Raises LookbookError where the spec contradicts the table, or names what is nowhere."""
+    """Raise LookbookError where the spec contradicts the table, or names what is nowhere."""
     if standing is None and settings.contract.tables == "freeze":
         raise LookbookError(
             f"There is no table {settings.table}, and its schema_contract says tables: freeze.",
@@ -399,7 +399,7 @@ def _misfit(
 def _freeze(
     connection: DuckDBPyConnection, settings: LoadSettings, column: Incoming, condition: str, fault: str
 ) -> None:
-    """Raises LookbookError with the first value that the contract does not let in."""
+    """Raise LookbookError with the first value that the contract does not let in."""
     described = {name for name, *_ in connection.execute(f"DESCRIBE {ROWS}").fetchall()}
     place = ", ".join(quoted(name) if name in described else "NULL" for name in (INPUT, LINE))
     found = connection.execute(
@@ -429,7 +429,7 @@ def _not_null(connection: DuckDBPyConnection, shape: RowShape, settings: LoadSet
 
 
 def raw_row(columns: Mapping[str, str]) -> str:
-    """SQL for a row as it stood, as JSON.
+    """Return SQL for a row as it stood, as JSON.
 
     Args:
         columns: of the rows, each with its name in the view.
@@ -580,7 +580,7 @@ def _any_rule(shape: RowShape) -> str:
 
 
 def balance(staged: int, prepared: PreparedRows, table: str) -> None:
-    """Raises LookbookError unless every staged row is accepted or rejected."""
+    """Raise LookbookError unless every staged row is accepted or rejected."""
     if staged != prepared.rows + prepared.rejected:
         raise LookbookError(
             f"{table}: of {staged} rows, {prepared.rows} fit and {prepared.rejected} do not: the books do not balance.",

@@ -145,7 +145,7 @@ def write(
 
 @contextmanager
 def writing(workspace: Workspace, entry: LoadEntry) -> Iterator[None]:
-    """Loads into one table wait for each other, from the look at its columns to the commit."""
+    """Let loads into one table wait for each other, from the look at its columns to the commit."""
     name = f"feeds:{entry.place}:{entry.table}"
     shared = entry.place == "warehouse"
     with warehouse_lease(workspace.registry, name) if shared else lease(workspace.registry, name, math.inf):

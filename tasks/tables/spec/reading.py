@@ -175,7 +175,7 @@ def _parse_fault(said: Mapping[str, Any]) -> Fault:
 
 
 def _tables(select: exp.Query) -> Iterator[tuple[str, str]]:
-    """The tables that a SELECT reads, each once, with their schemas; what it defines itself and functions are none."""
+    """Return the tables that a SELECT reads, each once, with their schemas; what it defines itself is none."""
     from sqlglot import exp  # noqa: PLC0415
 
     own = {each.alias.casefold() for each in select.find_all(exp.CTE)}

@@ -93,7 +93,7 @@ ContractMode = Literal["evolve", "freeze", "discard_row", "discard_value"]
 
 
 def read_field(value: Any) -> Any:  # noqa: ANN401 - whatever stands in the YAML
-    """A type alone stands for a field of that type."""
+    """Read a type alone as a field of that type."""
     return {"type": value} if isinstance(value, str) else value
 
 

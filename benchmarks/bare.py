@@ -13,7 +13,7 @@ from benchmarks.peers import clock
 from lookbook.blocks.lake import Lake
 from lookbook.blocks.settings import read_settings
 from lookbook.blocks.workspace import Workspace, local_workspace
-from lookbook.tasks.datasets.inventory import Request, take_stock
+from lookbook.tasks.datasets.inventory import Request, take_inventory
 from lookbook.tasks.images.batch import process_batch
 from lookbook.tasks.images.recipe import Recipe
 from lookbook.tasks.images.renderers import shared
@@ -22,7 +22,7 @@ from lookbook.tasks.runs.parameters import BATCH_SIZE
 
 def prepared(source: str, workspace: Workspace) -> list[str]:
     """The batches of a source, their manifests written."""
-    return take_stock(Request(workspace, source, "bare", Recipe(), None, BATCH_SIZE, 1.0)).batches
+    return take_inventory(Request(workspace, source, "bare", Recipe(), None, BATCH_SIZE, 1.0)).batches
 
 
 def draw(lake: Lake, batches: list[str]) -> int:

@@ -68,7 +68,7 @@ class ChildRun:
     pool: str = ""
 
 
-class Verdict(Enum):
+class Action(Enum):
     """What to do: wait on; it is done; start it again (it is dead: note that first); or give up."""
 
     WAIT = "wait"
@@ -78,44 +78,44 @@ class Verdict(Enum):
     GIVE_UP = "give up"
 
 
-def judge(child: ChildRun) -> tuple[Verdict, str]:
+def next_action(child: ChildRun) -> tuple[Action, str]:
     """Return what to do about a run, and why."""
     match child.state:
         case "COMPLETED":
-            return Verdict.DONE, ""
+            return Action.DONE, ""
         case "FAILED":
             error = own_error(child.message)
             passes = error is None or isinstance(error, OutOfReachError)
-            return (Verdict.AGAIN if passes else Verdict.GIVE_UP), child.message
+            return (Action.AGAIN if passes else Action.GIVE_UP), child.message
         case "CRASHED":
-            return Verdict.AGAIN, child.message or "its process died"
+            return Action.AGAIN, child.message or "its process died"
         case "CANCELLED":
-            return Verdict.GIVE_UP, "it was cancelled"
+            return Action.GIVE_UP, "it was cancelled"
         case _:
-            return _judge_unfinished(child)
+            return _action_for_unfinished(child)
 
 
-def _judge_unfinished(child: ChildRun) -> tuple[Verdict, str]:
+def _action_for_unfinished(child: ChildRun) -> tuple[Action, str]:
     if child.state == "SCHEDULED":
-        return _judge_waiting(child)
+        return _action_for_waiting(child)
     if child.state == "PENDING" and child.unchanged > PENDING:
-        return Verdict.DEAD, f"its worker did not start it within {PENDING:.0f} s"
+        return Action.DEAD, f"its worker did not start it within {PENDING:.0f} s"
     if child.state == "CANCELLING" and child.unchanged > CANCELLING:
-        return Verdict.GIVE_UP, "it was cancelled"
+        return Action.GIVE_UP, "it was cancelled"
     if child.state == "RUNNING":
         if child.silent is None and child.unchanged > NEVER_HEARD:
-            return Verdict.DEAD, f"no heartbeat within {NEVER_HEARD:.0f} s of its start"
+            return Action.DEAD, f"no heartbeat within {NEVER_HEARD:.0f} s of its start"
         if child.silent is not None and child.silent > SILENT:
-            return Verdict.DEAD, f"no heartbeat for {child.silent:.0f} s"
-    return Verdict.WAIT, ""
+            return Action.DEAD, f"no heartbeat for {child.silent:.0f} s"
+    return Action.WAIT, ""
 
 
-def _judge_waiting(child: ChildRun) -> tuple[Verdict, str]:
+def _action_for_waiting(child: ChildRun) -> tuple[Action, str]:
     if not child.workers and child.unchanged > UNTAKEN:
-        return Verdict.GIVE_UP, "no worker takes it"
+        return Action.GIVE_UP, "no worker takes it"
     if child.workers and child.crowded > CROWDED:  # runs that wait for batches may have taken all places
-        return Verdict.GIVE_UP, "the workers are busy with other runs"
-    return Verdict.WAIT, ""
+        return Action.GIVE_UP, "the workers are busy with other runs"
+    return Action.WAIT, ""
 
 
 def fault_of(child: ChildRun, why: str, batch: str) -> LookbookError:
@@ -180,14 +180,14 @@ def dispatch(workspace: str, batch: str) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         with get_client(sync_client=True) as client:
             child = _Watched(client, _patiently(lambda: _start(workspace, batch, attempt)))  # noqa: B023 - called here
-            verdict, why = _follow(child)
-            if verdict is Verdict.DONE:
+            action, why = _follow(child)
+            if action is Action.DONE:
                 return
-            if verdict is Verdict.GIVE_UP:
+            if action is Action.GIVE_UP:
                 if child.seen.state == "SCHEDULED":  # or a worker that comes later would do it
                     _cancel(child)
                 raise fault_of(child.seen, why, batch)
-            if verdict is Verdict.DEAD:
+            if action is Action.DEAD:
                 _bury(child, why)
         get_run_logger().warning("%s, attempt %d: %s", batch, attempt, why)
     raise LookbookError(
@@ -215,14 +215,14 @@ def _start(workspace: str, batch: str, attempt: int) -> FlowRun:
         ) from error
 
 
-def _follow(child: _Watched) -> tuple[Verdict, str]:
+def _follow(child: _Watched) -> tuple[Action, str]:
     """Look at a run until something is to be done about it."""
     wait = FIRST_PAUSE
     try:
         while True:
-            verdict, why = judge(_patiently(child.look, child.reset_timers))
-            if verdict is not Verdict.WAIT:
-                return verdict, why
+            action, why = next_action(_patiently(child.look, child.reset_timers))
+            if action is not Action.WAIT:
+                return action, why
             child.say_if_it_waits()
             pause(wait)
             wait = min(LONGEST_PAUSE, wait * 1.2)

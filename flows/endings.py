@@ -48,7 +48,7 @@ def is_no_interruption(task: Task[Any, Any], run: TaskRun, state: State[Any]) ->
     return not isinstance(state.result(raise_on_failure=False), CancelledRun)
 
 
-def patience() -> float:
+def max_wait() -> float:
     """Return seconds that a run waits for another one of what it works on.
 
     A run that a worker started waits as long as the other one renews its lease; somebody who waits is told at once.

@@ -22,7 +22,7 @@ from pydantic import JsonValue
 
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.workspace import Workspace, load_workspace
-from lookbook.flows.endings import is_no_interruption, is_worth_another_try, patience
+from lookbook.flows.endings import is_no_interruption, is_worth_another_try, max_wait
 from lookbook.tasks.runs.announcements import announce_table
 from lookbook.tasks.runs.lease import lease
 from lookbook.tasks.tables import ledger
@@ -188,7 +188,7 @@ def run_feed(feed: Feed) -> dict[str, Any] | State[Any]:
 def _alone(place: Workspace, name: str) -> Iterator[None]:
     """Hold the lease on the pipeline: a scheduled run waits for it, somebody who waits is told at once."""
     say = get_run_logger().info
-    with lease(place.registry, f"pipeline/{name}", patience(), lambda who: say("Waiting: %s", who)):
+    with lease(place.registry, f"pipeline/{name}", max_wait(), lambda who: say("Waiting: %s", who)):
         yield
 
 

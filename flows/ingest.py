@@ -17,9 +17,9 @@ from lookbook.flows.endings import end_children_of_earlier_try, end_family, is_n
 from lookbook.flows.fan_out import draw, warn_of_sqlite
 from lookbook.tasks.datasets import follow
 from lookbook.tasks.datasets.follow import note_announced, unannounced_snapshot
-from lookbook.tasks.datasets.inventory import Request, clear_batches, take_stock
+from lookbook.tasks.datasets.inventory import Request, clear_batches, take_inventory
 from lookbook.tasks.datasets.manifest import require_published
-from lookbook.tasks.datasets.publish import Conclusion, conclude
+from lookbook.tasks.datasets.publish import FinishedRun, finalize
 from lookbook.tasks.datasets.sources.kaggle import drop
 from lookbook.tasks.images.recipe import Recipe, RecipeOrDefault
 from lookbook.tasks.runs.announcements import announce_snapshot
@@ -41,7 +41,7 @@ from lookbook.tasks.runs.records import end_run, start_run
 
 #: A run of a deployment waits for another run of its dataset as long as that renews its lease: the change that asked
 #: for this one is announced only once. One whose process died keeps its lease for 90 seconds.
-PATIENCE = math.inf
+MAX_WAIT = math.inf
 
 
 @task(name="index in registry", retries=2, retry_delay_seconds=2, retry_condition_fn=is_worth_another_try)
@@ -101,24 +101,24 @@ def ingest(
         _catch_up(request, workspace)
         get_run_logger().info("Listing %s", source)
         with listening(download=_download_log()):
-            survey = take_stock(request)
-        get_run_logger().info("%d images found; batches to do: %d", len(survey.images), len(survey.batches))
-        announce(sum(len(items) for items in survey.plan.batches))
-        draw(place.lake, workspace, survey.batches, executor)
-        conclusion = conclude(request, survey, started)
-        record.update(conclusion.summary)
-        if conclusion.published:
+            inventory = take_inventory(request)
+        get_run_logger().info("%d images found; batches to do: %d", len(inventory.images), len(inventory.batches))
+        announce(sum(len(items) for items in inventory.plan.batches))
+        draw(place.lake, workspace, inventory.batches, executor)
+        finished = finalize(request, inventory, started)
+        record.update(finished.summary)
+        if finished.published:
             index_in_registry(workspace, dataset)
             load_warehouse(workspace, dataset)
             clear_batches(place.lake, dataset)
     if drop_download:
-        drop(survey.source, place.scratch)
-    if conclusion.published:  # after the lease is given back: what follows may want it
+        drop(inventory.source, place.scratch)
+    if finished.published:  # after the lease is given back: what follows may want it
         announce_published(workspace, dataset)
-    _describe(conclusion, dataset)
-    if conclusion.note:
-        get_run_logger().warning("Not published: %s.", conclusion.note)
-    return conclusion.summary
+    _describe(finished, dataset)
+    if finished.note:
+        get_run_logger().warning("Not published: %s.", finished.note)
+    return finished.summary
 
 
 def _download_log() -> Callable[[int, int], None]:
@@ -136,10 +136,10 @@ def _download_log() -> Callable[[int, int], None]:
 
 def _alone(request: Request) -> AbstractContextManager[None]:
     """Return the lease on the dataset: a scheduled run waits for it, somebody who waits is told at once."""
-    patience = PATIENCE if runtime.deployment.id else 0
+    max_wait = MAX_WAIT if runtime.deployment.id else 0
     say = get_run_logger().info
     return lease(
-        request.workspace.registry, f"dataset/{request.dataset}", patience, lambda who: say("Waiting: %s", who)
+        request.workspace.registry, f"dataset/{request.dataset}", max_wait, lambda who: say("Waiting: %s", who)
     )
 
 
@@ -171,13 +171,13 @@ def _catch_up(request: Request, workspace: str) -> None:
         announce_published(workspace, request.dataset)
 
 
-def _describe(conclusion: Conclusion, dataset: str) -> None:
+def _describe(finished: FinishedRun, dataset: str) -> None:
     """Make the artifacts that the UI shows with the run: the report in short and the outcomes."""
     key = dataset.replace("_", "-")
-    create_markdown_artifact(conclusion.markdown, key=f"{key}-report", description="The report in short")
+    create_markdown_artifact(finished.markdown, key=f"{key}-report", description="The report in short")
     outcomes = [
         {"of": kind, "outcome": outcome, "count": count}
         for kind in ("images", "rows", "outputs")
-        for outcome, count in conclusion.summary[kind].items()
+        for outcome, count in finished.summary[kind].items()
     ]
     create_table_artifact(outcomes, key=f"{key}-outcomes", description="The books: found, and each outcome")

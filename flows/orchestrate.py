@@ -13,7 +13,7 @@ from prefect.artifacts import create_table_artifact
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.settings import read_settings
 from lookbook.blocks.workspace import load_workspace
-from lookbook.flows.endings import end_feed, patience, telling
+from lookbook.flows.endings import end_feed, max_wait, telling
 from lookbook.flows.import_table import import_table
 from lookbook.flows.pipeline import date_of_earlier_try, date_of_this_run, pipeline
 from lookbook.tasks.runs.lease import lease
@@ -48,7 +48,7 @@ def orchestrate(
     run_id = str(runtime.flow_run.id)
     own = date_of_earlier_try(place.registry) or date_of_this_run(spec.schedule, date)
     say = get_run_logger().info
-    with telling(name, spec.notify), lease(place.registry, name, patience(), lambda who: say("Waiting: %s", who)):
+    with telling(name, spec.notify), lease(place.registry, name, max_wait(), lambda who: say("Waiting: %s", who)):
         entry = ledger.start_run(place.registry, name, own, "", run_id)
         before = (ledger.read_run(place.registry, name, own, "") or {}).get("summary") or {}
         done: dict[str, str] = dict(before.get("steps", {}))

@@ -20,7 +20,7 @@ DatasetOrAll = Annotated[DatasetName | None, described("Dataset", "Name of the d
 Repair = Annotated[bool, described("Repair", "Mend what can be mended, then verify again.")]
 Everything = Annotated[bool, described("Everything", "Read older snapshots and finished exports, too.")]
 #: Seconds that a run which publishes meanwhile is waited for.
-PATIENCE = 300.0
+MAX_WAIT = 300.0
 #: Lines in the artifact, and in the message of the failed run.
 LISTED = 1000
 NAMED = 3
@@ -61,7 +61,7 @@ def _verified(place: Workspace, name: str, mend: bool, everything: bool) -> dict
             place,
             name,
             mend,
-            PATIENCE,
+            MAX_WAIT,
             lambda why: say("Waiting: %s", why),
             everything=compare_exports if everything else None,
         )

@@ -96,7 +96,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Survey:
+class Inventory:
     """The stock of a run.
 
     Attributes:
@@ -142,7 +142,7 @@ def _state(path: bytes) -> tuple[int, int]:
     return found.st_mtime_ns, found.st_size
 
 
-def take_stock(request: Request) -> Survey:
+def take_inventory(request: Request) -> Inventory:
     """List the source, read its catalogue, compare with what is known, and write the batches' manifests.
 
     Raises:
@@ -168,7 +168,7 @@ def take_stock(request: Request) -> Survey:
     paths = {image.locator.path for image in images if image.locator.store != "file" and image.refused is None}
     archives = {path: _state(path) for path in paths}
     listed = version_of(source) or request.source
-    return Survey(listed, images, beyond, catalogue, published, damaged, known, plan, batches, archives)
+    return Inventory(listed, images, beyond, catalogue, published, damaged, known, plan, batches, archives)
 
 
 def _is_intact(lake: Lake, manifest: Manifest) -> bool:

@@ -16,7 +16,7 @@ from lookbook.blocks.errors import LookbookError, SwapConflictError
 from lookbook.blocks.lake import Lake
 from lookbook.blocks.registry import raised
 from lookbook.tasks.datasets.books import UnbalancedBooksError, check_reject_limit
-from lookbook.tasks.datasets.inventory import Request, Survey, clear_batches
+from lookbook.tasks.datasets.inventory import Inventory, Request, clear_batches
 from lookbook.tasks.datasets.manifest import Current, Manifest, Published, SnapshotFile, current_key, read_published
 from lookbook.tasks.datasets.report.page import ReportData, render_report, report_markdown
 from lookbook.tasks.datasets.snapshot import SnapshotTables, build_snapshot, changes_between, logical_digest
@@ -69,7 +69,7 @@ def commit(lake: Lake, manifest: Manifest, before: Published | None) -> None:
 
 
 @dataclass(frozen=True)
-class Conclusion:
+class FinishedRun:
     """How a run ended: the summary, whether a snapshot was published, and its report in short.
 
     Attributes:
@@ -82,45 +82,51 @@ class Conclusion:
     markdown: str
 
 
-def conclude(request: Request, survey: Survey, started: datetime) -> Conclusion:
+def finalize(request: Request, inventory: Inventory, started: datetime) -> FinishedRun:
     """Put the snapshot together, check it, and publish it unless it says what the published one says.
 
     Raises:
         LookbookError: the books don't balance, too much was rejected, or another run published meanwhile.
     """
-    _refuse_changed_archives(request, survey)
-    snapshot = _balanced_snapshot(request, survey)
+    _refuse_changed_archives(request, inventory)
+    snapshot = _balanced_snapshot(request, inventory)
     check_reject_limit(snapshot.image_counts, _rules(snapshot), request.reject_limit)
     digest = logical_digest(snapshot, request.recipe)
-    note = _reason_to_keep(request, survey, digest)
+    note = _reason_to_keep(request, inventory, digest)
     now = datetime.now(UTC)
-    before = survey.published.manifest if survey.published else None
+    before = inventory.published.manifest if inventory.published else None
     name = (
         f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}Z-{digest[:8]}"
         if not note or before is None
         else before.snapshot_id
     )
-    summary = _summary(request, survey, snapshot, name, not note, (now - started).total_seconds())
-    data = _report_data(request, survey, snapshot, digest, summary, now)
+    summary = _summary(request, inventory, snapshot, name, not note, (now - started).total_seconds())
+    data = _report_data(request, inventory, snapshot, digest, summary, now)
     if not note:
-        _publish(request, survey, snapshot, data)
-    return Conclusion(summary, not note, note, report_markdown(data))
+        _publish(request, inventory, snapshot, data)
+    return FinishedRun(summary, not note, note, report_markdown(data))
 
 
-def _refuse_changed_archives(request: Request, survey: Survey) -> None:
+def _refuse_changed_archives(request: Request, inventory: Inventory) -> None:
     try:
-        survey.check_archives()
+        inventory.check_archives()
     except LookbookError:
         clear_batches(request.workspace.lake, request.dataset)  # what they hold may be other images' bytes
         raise
 
 
-def _balanced_snapshot(request: Request, survey: Survey) -> SnapshotTables:
+def _balanced_snapshot(request: Request, inventory: Inventory) -> SnapshotTables:
     lake = request.workspace.lake
-    parts = [_part(lake, key) for key in survey.batches]
+    parts = [_part(lake, key) for key in inventory.batches]
     try:
         return build_snapshot(
-            survey.images, survey.beyond, survey.catalogue, survey.plan, parts, survey.known, request.recipe
+            inventory.images,
+            inventory.beyond,
+            inventory.catalogue,
+            inventory.plan,
+            parts,
+            inventory.known,
+            request.recipe,
         )
     except UnbalancedBooksError:
         clear_batches(lake, request.dataset)  # a part is wrong: the next run must not take it up again
@@ -142,26 +148,26 @@ def _rules(snapshot: SnapshotTables) -> dict[str, str]:
     return dict(zip(rejected.column("key").to_pylist(), rejected.column("rule").to_pylist(), strict=True))
 
 
-def _reason_to_keep(request: Request, survey: Survey, digest: str) -> str:
+def _reason_to_keep(request: Request, inventory: Inventory, digest: str) -> str:
     """Why the published snapshot stays, or "" where this one takes its place."""
-    if survey.published is None or (survey.damaged and not request.limit):
+    if inventory.published is None or (inventory.damaged and not request.limit):
         return ""
-    manifest = survey.published.manifest
+    manifest = inventory.published.manifest
     if manifest.digest == digest:
         return f"nothing changed: {manifest.snapshot_id} says the same"
     fuller = manifest.summary["images"]["found"]
-    if request.limit is not None and fuller > len(survey.images):
+    if request.limit is not None and fuller > len(inventory.images):
         return f"{manifest.snapshot_id} is fuller: {fuller} images, and this run was limited to {request.limit}"
     return ""
 
 
 def _summary(
-    request: Request, survey: Survey, snapshot: SnapshotTables, snapshot_id: str, published: bool, seconds: float
+    request: Request, inventory: Inventory, snapshot: SnapshotTables, snapshot_id: str, published: bool, seconds: float
 ) -> dict[str, Any]:
     lake = request.workspace.lake
     return {
         "dataset": request.dataset,
-        "source": survey.source,
+        "source": inventory.source,
         "snapshot": snapshot_id,
         "published": published,
         "images": snapshot.image_counts,
@@ -175,13 +181,18 @@ def _summary(
 
 
 def _report_data(
-    request: Request, survey: Survey, snapshot: SnapshotTables, digest: str, summary: dict[str, Any], now: datetime
+    request: Request,
+    inventory: Inventory,
+    snapshot: SnapshotTables,
+    digest: str,
+    summary: dict[str, Any],
+    now: datetime,
 ) -> ReportData:
-    before = survey.published.manifest.snapshot_id if survey.published else None
+    before = inventory.published.manifest.snapshot_id if inventory.published else None
     return ReportData(
         dataset=request.dataset,
         snapshot_id=summary["snapshot"],
-        source=survey.source,
+        source=inventory.source,
         created_at=now,
         summary=summary,
         recipe=request.recipe.model_dump(mode="json"),
@@ -191,17 +202,17 @@ def _report_data(
         products=snapshot.products,
         outputs=snapshot.outputs,
         rejects=snapshot.rejects,
-        changes=changes_between(survey.known.images, snapshot.images, before),
+        changes=changes_between(inventory.known.images, snapshot.images, before),
     )
 
 
-def _publish(request: Request, survey: Survey, snapshot: SnapshotTables, data: ReportData) -> None:
+def _publish(request: Request, inventory: Inventory, snapshot: SnapshotTables, data: ReportData) -> None:
     lake = request.workspace.lake
     manifest = Manifest(
         dataset=request.dataset,
         snapshot_id=data.snapshot_id,
         created_at=data.created_at,
-        source=survey.source,
+        source=inventory.source,
         digest=data.digest,
         previous=data.changes.previous,
         recipe=request.recipe,
@@ -214,4 +225,4 @@ def _publish(request: Request, survey: Survey, snapshot: SnapshotTables, data: R
     manifest.files = write_tables(lake, manifest.folder, snapshot.tables())
     manifest.files.append(write_file(lake, manifest.folder, "report.html", render_report(data, lake.get).encode()))
     confirm(request.workspace.registry)
-    commit(lake, manifest, survey.published)
+    commit(lake, manifest, inventory.published)

@@ -157,7 +157,7 @@ def verify_or_repair(
     workspace: Workspace,
     dataset: str,
     mend: bool,
-    patience: float = 0,
+    max_wait: float = 0,
     waiting: Callable[[str], object] = lambda _: None,
     *,
     everything: CompareExports | None = None,
@@ -168,7 +168,7 @@ def verify_or_repair(
         workspace: where it lives.
         dataset: its name.
         mend: whether to mend.
-        patience: seconds to wait for a run that is at work on the dataset, where that is in the way.
+        max_wait: seconds to wait for a run that is at work on the dataset, where that is in the way.
         waiting: told what is waited for.
         everything: read older snapshots too, and the finished exports by this.
 
@@ -179,9 +179,9 @@ def verify_or_repair(
         LookbookError: as `verify`; or another run is at work on the dataset that is to be mended.
     """
     if not mend:
-        return _verify_beside_runs(workspace, dataset, patience, waiting, everything), []
+        return _verify_beside_runs(workspace, dataset, max_wait, waiting, everything), []
     with lease(
-        workspace.registry, f"dataset/{dataset}", patience, waiting
+        workspace.registry, f"dataset/{dataset}", max_wait, waiting
     ):  # a run that publishes meanwhile would be set back
         repairs = repair(verify(workspace, dataset, everything=everything))
         return verify(workspace, dataset, everything=everything), repairs
@@ -190,16 +190,16 @@ def verify_or_repair(
 def _verify_beside_runs(
     workspace: Workspace,
     dataset: str,
-    patience: float,
+    max_wait: float,
     waiting: Callable[[str], object],
     everything: CompareExports | None,
 ) -> Verified:
     """Verify; where registry or warehouse differ while a run may be publishing, wait for it and verify again.
 
-    Objects of the lake never change, so what differs there counts at once. What differs after `patience` seconds
+    Objects of the lake never change, so what differs there counts at once. What differs after `max_wait` seconds
     counts, whoever is at work.
     """
-    name, deadline = f"dataset/{dataset}", time.monotonic() + patience
+    name, deadline = f"dataset/{dataset}", time.monotonic() + max_wait
     while True:
         busy = name in living_owners(workspace.registry)
         found = verify(workspace, dataset, everything=everything)

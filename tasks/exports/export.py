@@ -36,7 +36,7 @@ from lookbook.tasks.exports.request import ExportRequest
 from lookbook.tasks.exports.rows import EXIF, DatasetRows, read_rows
 from lookbook.tasks.exports.sidecars import (
     Counts,
-    Papers,
+    Sidecars,
     check_books,
     contact_sheet,
     croissant,
@@ -92,7 +92,7 @@ def count_rows(prepared: PreparedExport) -> dict[str, Any]:
 
 
 def build(lake: Lake, prepared: PreparedExport, place: ExportFolder, scratch: Path | None = None) -> dict[str, Any]:
-    """Make an export in a place: its parts that are not there yet, then its papers.
+    """Make an export in a place: its parts that are not there yet, then its sidecar files.
 
     Args:
         lake: of the dataset.
@@ -115,26 +115,26 @@ def build(lake: Lake, prepared: PreparedExport, place: ExportFolder, scratch: Pa
     packer = Packer(lake, resolved, plan, describe(resolved, plan))
     made, there = build_parts(place, lake, packer)
     with scratch_folder(scratch) as folder:
-        books = _write_papers(Papers(place, Path(folder)), place, packer, selection)
+        books = _write_sidecars(Sidecars(place, Path(folder)), place, packer, selection)
     place.lake.settle()
     return books | {"made": made, "there": there}
 
 
-def _write_papers(papers: Papers, place: ExportFolder, packer: Packer, selection: Selection) -> dict[str, Any]:
-    counts, told_sha256 = write_metadata(papers, place, packer)
+def _write_sidecars(sidecars: Sidecars, place: ExportFolder, packer: Packer, selection: Selection) -> dict[str, Any]:
+    counts, told_sha256 = write_metadata(sidecars, place, packer)
     if packer.resolved.request.format == "coco":
-        write_annotations(papers, place, packer)
+        write_annotations(sidecars, place, packer)
     check_books(selection.selected, selection.left_out.num_rows, packer.plan.table.num_rows, counts)
-    write_left_out(papers, place, packer, selection.left_out)
-    papers.write("contact-sheet.jpg", contact_sheet(counts.thumbnails))
+    write_left_out(sidecars, place, packer, selection.left_out)
+    sidecars.write("contact-sheet.jpg", contact_sheet(counts.thumbnails))
     books = _books(selection, counts)
     shards = {part.side: part.shards for part in packer.plan.parts}
-    papers.write("README.md", dataset_card(packer.resolved, packer.metadata, books, shards))
+    sidecars.write("README.md", dataset_card(packer.resolved, packer.metadata, books, shards))
     schema = metadata_rows(packer.metadata, packer.plan, SAMPLES_SCHEMA.empty_table()).schema
-    papers.write("croissant.json", croissant(packer.resolved, schema, told_sha256, _extensions(packer)))
+    sidecars.write("croissant.json", croissant(packer.resolved, schema, told_sha256, _extensions(packer)))
     document = {"id": packer.resolved.id} | packer.resolved.document() | books
-    papers.write(EXPORT_JSON, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
-    listed = papers.close()
+    sidecars.write(EXPORT_JSON, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+    listed = sidecars.close()
     place.lake.settle()  # the manifest says that all of it is there, and would say so after a power cut
     manifest = {"id": packer.resolved.id, "dataset": packer.resolved.request.dataset, "books": books}
     manifest["files_sha256"] = hashlib.sha256(listed).hexdigest()

@@ -23,7 +23,7 @@ from lookbook.tasks.exports.request import ExportRequest
 from lookbook.tasks.exports.rows import DatasetRows
 from lookbook.tasks.exports.splits import COLOURS, choose_sides, find_groups, stratum_counts
 
-#: Raise it when the files of an export change for the same request: its readers' papers, packing, names, order.
+#: Raise it when the files of an export change for the same request: its sidecar files, packing, names, order.
 EXPORT_VERSION = 1
 
 

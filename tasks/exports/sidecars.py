@@ -54,8 +54,8 @@ FILES_SCHEMA = pa.schema(
 _CHUNK = 2**20
 
 
-class Papers:
-    """Writes papers into an export's folder, and notes the checksum of every file of the export.
+class Sidecars:
+    """Writes sidecar files into an export's folder, and notes the checksum of every file of the export.
 
     Args:
         place: where the export is built.
@@ -163,7 +163,7 @@ class Counts:
     thumbnails: list[bytes] = field(default_factory=list)
 
 
-def write_metadata(papers: Papers, place: ExportFolder, packer: Packer) -> tuple[Counts, str]:
+def write_metadata(sidecars: Sidecars, place: ExportFolder, packer: Packer) -> tuple[Counts, str]:
     """Write ``metadata.csv``; for an image folder ``metadata.parquet`` beside the images of each side as well.
 
     Hugging Face's datasets guess the types of a CSV's columns from each file and each ten thousand lines, and refuse
@@ -176,24 +176,24 @@ def write_metadata(papers: Papers, place: ExportFolder, packer: Packer) -> tuple
     beside = packer.resolved.request.format == "imagefolder"
     tables: dict[str, pq.ParquetWriter] = {}
     with ExitStack() as stack:
-        file = stack.enter_context(papers.open("metadata.csv"))
+        file = stack.enter_context(sidecars.open("metadata.csv"))
         told = partial(_write_csv, file, quote=packer.resolved.request.quote_formulas)
         told(_rows(packer, SAMPLES_SCHEMA.empty_table()), header=True)
         for part, done in zip(packer.plan.parts, read_parts(place, packer.plan.parts), strict=True):
             _count(counts, part.side, done)
-            papers.note(done.files)
+            sidecars.note(done.files)
             rows = _rows(packer, done.samples)
             told(rows, header=False)
             if beside and rows.num_rows:
                 below = _below(rows, part.side)
                 name = f"{part.side}/metadata.parquet"
                 if name not in tables:
-                    sink = stack.enter_context(papers.open(name))
+                    sink = stack.enter_context(sidecars.open(name))
                     tables[name] = stack.enter_context(pq.ParquetWriter(sink, below.schema, compression="zstd"))
                 tables[name].write_table(below)
     for name in tables:
-        papers.take(name)
-    return counts, papers.take("metadata.csv")
+        sidecars.take(name)
+    return counts, sidecars.take("metadata.csv")
 
 
 def _rows(packer: Packer, samples: pa.Table) -> pa.Table:
@@ -242,11 +242,11 @@ def _count(counts: Counts, side: str, done: DonePart) -> None:
     counts.thumbnails += done.samples[THUMBNAIL].drop_null().to_pylist()
 
 
-def write_left_out(papers: Papers, place: ExportFolder, packer: Packer, left_out: pa.Table) -> None:
+def write_left_out(sidecars: Sidecars, place: ExportFolder, packer: Packer, left_out: pa.Table) -> None:
     """Write ``left_out.csv``: each row that was chosen and is not exported, with the reason."""
     plan = packer.plan
     told = _without_formula if packer.resolved.request.quote_formulas else lambda value: value
-    with papers.open("left_out.csv") as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="") as file:
+    with sidecars.open("left_out.csv") as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*left_out.column_names, "message"])
         for row in left_out.to_pylist():
@@ -255,7 +255,7 @@ def write_left_out(papers: Papers, place: ExportFolder, packer: Packer, left_out
             for refused in done.refused:
                 row = plan.table.slice(refused["row"], 1).select(left_out.column_names[:-1]).to_pylist()[0]
                 writer.writerow(map(told, [*row.values(), refused["rule"], refused["message"]]))
-    papers.take("left_out.csv")
+    sidecars.take("left_out.csv")
 
 
 def _without_formula(value: Any) -> Any:  # noqa: ANN401 - the value of a cell
@@ -355,12 +355,12 @@ def _text(resolved: Resolved, metadata: Metadata, books: dict[str, Any], shards:
     return "\n".join(lines) + "\n"
 
 
-def write_annotations(papers: Papers, place: ExportFolder, packer: Packer) -> None:
+def write_annotations(sidecars: Sidecars, place: ExportFolder, packer: Packer) -> None:
     """Write ``annotations/instances_<side>.json`` for each side, image by image."""
     number = 1
     for side in packer.resolved.request.sides:
         name = f"annotations/instances_{side}.json"
-        with papers.open(name) as file:
+        with sidecars.open(name) as file:
             start = number
             file.write(b'{"images": [\n')
             number = _write_all(file, (image for image, _ in _described(place, packer, side, start)), start)
@@ -368,7 +368,7 @@ def write_annotations(papers: Papers, place: ExportFolder, packer: Packer) -> No
             _write_all(file, (annotation for _, annotation in _described(place, packer, side, start)), start)
             categories = [{"id": at, "name": each, "supercategory": ""} for at, each in enumerate(_names(packer), 1)]
             file.write(b'], "categories": ' + json.dumps(categories, ensure_ascii=False).encode() + b"}\n")
-        papers.take(name)
+        sidecars.take(name)
 
 
 def _names(packer: Packer) -> list[str]:

@@ -87,7 +87,7 @@ class LeaseHeldError(LookbookError):
 
 @contextmanager
 def lease(
-    registry: Registry, name: str, patience: float = 0, waiting: Callable[[str], object] = lambda _: None
+    registry: Registry, name: str, max_wait: float = 0, waiting: Callable[[str], object] = lambda _: None
 ) -> Iterator[None]:
     """Hold the lease `name` while the block runs; renewed by a thread, given back at the end.
 
@@ -100,7 +100,7 @@ def lease(
     Args:
         registry: where leases are kept.
         name: what it is for.
-        patience: seconds to wait while another run holds it; infinite: as long as that renews it.
+        max_wait: seconds to wait while another run holds it; infinite: as long as that renews it.
         waiting: told once for each run that is waited for, who holds it.
 
     Raises:
@@ -108,7 +108,7 @@ def lease(
         LookbookError: the registry fails, at the first look or for long.
     """
     owner = f"{this_process()}#{uuid.uuid4().hex}"  # two runs of one process are two owners
-    held = _take_in_time(registry, name, owner, patience, waiting)
+    held = _take_in_time(registry, name, owner, max_wait, waiting)
     ended = threading.Event()
     renewal = threading.Thread(target=_renew, args=(registry, name, owner, ended), daemon=True)
     renewal.start()
@@ -165,9 +165,9 @@ def living_owners(registry: Registry, *, of_all_lakes: bool = False) -> dict[str
     return registry.run(work)
 
 
-def wait_until_free(registry: Registry, name: str, patience: float) -> None:
-    """Wait until nobody alive holds the lease `name`, for no longer than `patience` seconds."""
-    deadline = time.monotonic() + patience
+def wait_until_free(registry: Registry, name: str, max_wait: float) -> None:
+    """Wait until nobody alive holds the lease `name`, for no longer than `max_wait` seconds."""
+    deadline = time.monotonic() + max_wait
     pauses = _pauses()
     while time.monotonic() < deadline and name in living_owners(registry):
         time.sleep(next(pauses))
@@ -181,8 +181,8 @@ def _pauses() -> Iterator[float]:
         pause = min(2 * pause, LOOK)
 
 
-def _take_in_time(registry: Registry, name: str, owner: str, patience: float, waiting: Callable[[str], object]) -> Held:
-    deadline, told = time.monotonic() + patience, ""
+def _take_in_time(registry: Registry, name: str, owner: str, max_wait: float, waiting: Callable[[str], object]) -> Held:
+    deadline, told = time.monotonic() + max_wait, ""
     pauses = _pauses()
     answered = -math.inf  # a registry that fails at the first look is told at once
     while True:

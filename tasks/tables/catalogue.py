@@ -22,7 +22,7 @@ from lookbook.tasks.tables.lake.manifest import FOLDER, TableManifest, read_curr
 from lookbook.tasks.tables.query import lake_views, name_parts
 
 #: So long the list waits for a warehouse that somebody is writing to; then it says what was registered.
-PATIENCE = 2.0
+MAX_WAIT = 2.0
 NOT_REGISTERED, GONE = "not registered", "gone"
 
 Key = tuple[str, str]
@@ -181,8 +181,8 @@ def _unregistered(name: str, table: WarehouseTable, readers_schema: str) -> Tabl
 
 
 def _patient(warehouse: Warehouse) -> Warehouse:
-    if isinstance(warehouse, DuckDBWarehouse) and warehouse.lock_timeout_seconds > PATIENCE:
-        return warehouse.model_copy(update={"lock_timeout_seconds": PATIENCE})
+    if isinstance(warehouse, DuckDBWarehouse) and warehouse.lock_timeout_seconds > MAX_WAIT:
+        return warehouse.model_copy(update={"lock_timeout_seconds": MAX_WAIT})
     return warehouse
 
 

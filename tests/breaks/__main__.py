@@ -27,7 +27,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 #: Seconds for the tests of one break; one that makes them hang is caught, too.
-PATIENCE = 900
+MAX_WAIT = 900
 #: pytest's exit codes: some failed, interrupted by an error while collecting; all passed, none was there to run.
 FAILED, PASSED = {1, 2}, {0, 5}
 #: By this variable all is found that tests of a copy started.
@@ -124,7 +124,7 @@ def run_tests(copy: Path, marks: str, tests: Sequence[str]) -> str | None:
         errors="replace",
     ) as process:
         try:
-            printed, _ = process.communicate(timeout=PATIENCE)
+            printed, _ = process.communicate(timeout=MAX_WAIT)
         except subprocess.TimeoutExpired:
             process.kill()
             return "one that hangs"

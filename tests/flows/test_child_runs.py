@@ -12,10 +12,10 @@ from lookbook.flows.dispatch import (
     PENDING,
     SILENT,
     UNTAKEN,
+    Action,
     ChildRun,
-    Verdict,
     fault_of,
-    judge,
+    next_action,
     own_error,
 )
 from lookbook.tasks.images.locators import SourceElsewhereError
@@ -24,36 +24,36 @@ FAILED = "Flow run encountered an exception: "
 
 
 @pytest.mark.parametrize(
-    ("child", "verdict"),
+    ("child", "action"),
     [
-        (ChildRun("COMPLETED"), Verdict.DONE),
-        (ChildRun("SCHEDULED", unchanged=UNTAKEN * 100), Verdict.WAIT),  # all workers are busy
-        (ChildRun("SCHEDULED", unchanged=UNTAKEN - 1, workers=False), Verdict.WAIT),  # one may be starting
-        (ChildRun("SCHEDULED", unchanged=UNTAKEN + 1, workers=False), Verdict.GIVE_UP),
-        (ChildRun("SCHEDULED", unchanged=CROWDED * 9, crowded=CROWDED - 1), Verdict.WAIT),  # some batch was under way
-        (ChildRun("SCHEDULED", unchanged=CROWDED + 1, crowded=CROWDED + 1), Verdict.GIVE_UP),
-        (ChildRun("SCHEDULED", unchanged=UNTAKEN - 1, crowded=CROWDED + 1, workers=False), Verdict.WAIT),
-        (ChildRun("PENDING", unchanged=PENDING - 1, workers=False), Verdict.WAIT),
-        (ChildRun("PENDING", unchanged=PENDING + 1), Verdict.DEAD),
-        (ChildRun("RUNNING", unchanged=10 * NEVER_HEARD, silent=SILENT - 1), Verdict.WAIT),  # a long batch
-        (ChildRun("RUNNING", unchanged=SILENT + 1, silent=SILENT + 1), Verdict.DEAD),
-        (ChildRun("RUNNING", unchanged=NEVER_HEARD - 1), Verdict.WAIT),
-        (ChildRun("RUNNING", unchanged=NEVER_HEARD + 1), Verdict.DEAD),
-        (ChildRun("RUNNING", silent=1, workers=False), Verdict.WAIT),  # its process outlives its worker
-        (ChildRun("CRASHED", "Flow run infrastructure exited with non-zero status code -9."), Verdict.AGAIN),
-        (ChildRun("FAILED", FAILED + "OSError: [Errno 5] Input/output error"), Verdict.AGAIN),
-        (ChildRun("FAILED", FAILED + "OutOfReachError: Prefect's API\nSee to it."), Verdict.AGAIN),
-        (ChildRun("FAILED", FAILED + "LookbookError: no space\nFree some."), Verdict.GIVE_UP),
-        (ChildRun("FAILED", FAILED + "ObjectNotFoundError: k: not in the lake"), Verdict.GIVE_UP),
-        (ChildRun("CANCELLING", unchanged=CANCELLING - 1), Verdict.WAIT),
-        (ChildRun("CANCELLING", unchanged=CANCELLING + 1), Verdict.GIVE_UP),  # its worker is gone
-        (ChildRun("CANCELLED", "Flow run was cancelled successfully."), Verdict.GIVE_UP),
-        (ChildRun("PAUSED", unchanged=10**6), Verdict.WAIT),
+        (ChildRun("COMPLETED"), Action.DONE),
+        (ChildRun("SCHEDULED", unchanged=UNTAKEN * 100), Action.WAIT),  # all workers are busy
+        (ChildRun("SCHEDULED", unchanged=UNTAKEN - 1, workers=False), Action.WAIT),  # one may be starting
+        (ChildRun("SCHEDULED", unchanged=UNTAKEN + 1, workers=False), Action.GIVE_UP),
+        (ChildRun("SCHEDULED", unchanged=CROWDED * 9, crowded=CROWDED - 1), Action.WAIT),  # some batch was under way
+        (ChildRun("SCHEDULED", unchanged=CROWDED + 1, crowded=CROWDED + 1), Action.GIVE_UP),
+        (ChildRun("SCHEDULED", unchanged=UNTAKEN - 1, crowded=CROWDED + 1, workers=False), Action.WAIT),
+        (ChildRun("PENDING", unchanged=PENDING - 1, workers=False), Action.WAIT),
+        (ChildRun("PENDING", unchanged=PENDING + 1), Action.DEAD),
+        (ChildRun("RUNNING", unchanged=10 * NEVER_HEARD, silent=SILENT - 1), Action.WAIT),  # a long batch
+        (ChildRun("RUNNING", unchanged=SILENT + 1, silent=SILENT + 1), Action.DEAD),
+        (ChildRun("RUNNING", unchanged=NEVER_HEARD - 1), Action.WAIT),
+        (ChildRun("RUNNING", unchanged=NEVER_HEARD + 1), Action.DEAD),
+        (ChildRun("RUNNING", silent=1, workers=False), Action.WAIT),  # its process outlives its worker
+        (ChildRun("CRASHED", "Flow run infrastructure exited with non-zero status code -9."), Action.AGAIN),
+        (ChildRun("FAILED", FAILED + "OSError: [Errno 5] Input/output error"), Action.AGAIN),
+        (ChildRun("FAILED", FAILED + "OutOfReachError: Prefect's API\nSee to it."), Action.AGAIN),
+        (ChildRun("FAILED", FAILED + "LookbookError: no space\nFree some."), Action.GIVE_UP),
+        (ChildRun("FAILED", FAILED + "ObjectNotFoundError: k: not in the lake"), Action.GIVE_UP),
+        (ChildRun("CANCELLING", unchanged=CANCELLING - 1), Action.WAIT),
+        (ChildRun("CANCELLING", unchanged=CANCELLING + 1), Action.GIVE_UP),  # its worker is gone
+        (ChildRun("CANCELLED", "Flow run was cancelled successfully."), Action.GIVE_UP),
+        (ChildRun("PAUSED", unchanged=10**6), Action.WAIT),
     ],
     ids=lambda value: f"{value.state.lower()}-{value.unchanged:.0f}" if isinstance(value, ChildRun) else value.name,
 )
-def test_the_verdict(child: ChildRun, verdict: Verdict) -> None:
-    assert judge(child)[0] is verdict
+def test_the_verdict(child: ChildRun, action: Action) -> None:
+    assert next_action(child)[0] is action
 
 
 def test_a_heartbeat_is_missed_three_times_before_its_run_counts_as_dead() -> None:
@@ -75,21 +75,21 @@ def test_another_error_is_none_of_ours() -> None:
 
 def test_a_run_that_nobody_takes_says_how_to_start_a_worker() -> None:
     child = ChildRun("SCHEDULED", unchanged=UNTAKEN + 1, workers=False, pool="lookbook")
-    fault = fault_of(child, judge(child)[1], "batches/things/b")
+    fault = fault_of(child, next_action(child)[1], "batches/things/b")
     assert "No worker takes runs of the work pool lookbook" in fault.problem
     assert "prefect worker start --pool lookbook" in fault.way_out
 
 
 def test_a_run_for_which_workers_have_no_place_says_so() -> None:
     child = ChildRun("SCHEDULED", crowded=CROWDED + 1, pool="lookbook")
-    fault = fault_of(child, judge(child)[1], "batches/things/b")
+    fault = fault_of(child, next_action(child)[1], "batches/things/b")
     assert "busy with other runs" in fault.problem
     assert "--limit" in fault.way_out
 
 
 def test_a_run_that_was_given_up_fails_with_its_own_error() -> None:
     child = ChildRun("FAILED", FAILED + "LookbookError: No space left.\nFree some.")
-    fault = fault_of(child, judge(child)[1], "batches/things/b")
+    fault = fault_of(child, next_action(child)[1], "batches/things/b")
     assert (fault.problem, fault.way_out) == ("No space left.", "Free some.")
     cancelled = ChildRun("CANCELLED")
-    assert "cancelled" in fault_of(cancelled, judge(cancelled)[1], "batches/things/b").problem
+    assert "cancelled" in fault_of(cancelled, next_action(cancelled)[1], "batches/things/b").problem

@@ -120,7 +120,7 @@ def parts(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Par
         (lookbook.flows.feed, "get_run_logger", lambda: logging.getLogger("tests")),
         (lookbook.flows.feed, "load_workspace", lambda _: workspace),
         (lookbook.flows.feed, "describe", lambda _: None),
-        (lookbook.flows.feed, "patience", lambda: 0.0),
+        (lookbook.flows.feed, "max_wait", lambda: 0.0),
         (lookbook.flows.feed, "announce_tables", lambda *_: found.announced.extend(table["table"] for table in _[3])),
         (lookbook.flows.feed, "entries", lambda *_: ["entries"]),
     ):

@@ -14,9 +14,9 @@ from PIL import Image
 
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets import follow
-from lookbook.tasks.datasets.inventory import Request, Survey, clear_batches, take_stock
+from lookbook.tasks.datasets.inventory import Inventory, Request, clear_batches, take_inventory
 from lookbook.tasks.datasets.manifest import require_published
-from lookbook.tasks.datasets.publish import conclude
+from lookbook.tasks.datasets.publish import finalize
 from lookbook.tasks.images.batch import process_batch
 from lookbook.tasks.images.recipe import OutputDefinition, Recipe
 
@@ -44,19 +44,19 @@ def request(workspace: Workspace, source: Path | str, **changes: Any) -> Request
     return Request(**(values | changes))
 
 
-def run(asked: Request, between: Callable[[Survey], None] = lambda _: None) -> dict[str, Any]:
+def run(asked: Request, between: Callable[[Inventory], None] = lambda _: None) -> dict[str, Any]:
     """Run the main job; `between` is called when all batches are done and nothing is concluded yet."""
-    survey = take_stock(asked)
-    for batch in survey.batches:
+    inventory = take_inventory(asked)
+    for batch in inventory.batches:
         process_batch(asked.workspace.lake, batch, threads=2)
-    between(survey)
-    conclusion = conclude(asked, survey, datetime.now(UTC))
-    if conclusion.published:
+    between(inventory)
+    finished = finalize(asked, inventory, datetime.now(UTC))
+    if finished.published:
         manifest = require_published(asked.workspace.lake, asked.dataset).manifest
         follow.index(asked.workspace, manifest)
         follow.load(asked.workspace, manifest)
         clear_batches(asked.workspace.lake, asked.dataset)
-    return conclusion.summary
+    return finished.summary
 
 
 def photo(number: int, size: tuple[int, int] = (24, 32)) -> bytes:

@@ -41,7 +41,7 @@ LATER = "Run it again later: what is downloaded already is kept, and it goes on 
 
 
 @dataclass(frozen=True)
-class Patience:
+class Retries:
     """How often a fault is borne, and how long is waited after it.
 
     Attributes:
@@ -80,14 +80,14 @@ class Note(BaseModel):
 class Download:
     """One file of a server, in the folder `folder`: ``note.json``, ``download.part``, at last ``content/<name>``."""
 
-    def __init__(self, folder: Path, name: str, what: str, opened: Opened, patience: Patience) -> None:
+    def __init__(self, folder: Path, name: str, what: str, opened: Opened, retries: Retries) -> None:
         self.folder = folder
         self.path = folder / "content" / name
         self._what = what
         self._part = folder / "download.part"
         self._note = folder / "note.json"
         self._opened = opened
-        self._patience = patience
+        self._patience = retries
 
     def fetch(self) -> Path:
         """Return where the file lies, downloaded unless it was. Processes that want the same one take turns.

@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 
 from lookbook.blocks.errors import INSTALL, LookbookError, MissingError, TransientError, UsageError
 from lookbook.tasks.datasets.sources.base import Source, SourceFile
-from lookbook.tasks.datasets.sources.downloading import Download, Patience, remove
+from lookbook.tasks.datasets.sources.downloading import Download, Retries, remove
 from lookbook.tasks.datasets.sources.local import open_path
 
 if TYPE_CHECKING:
@@ -85,16 +85,16 @@ class KaggleSource:
         uri: its address.
         scratch: the workspace's folder for downloads.
         credentials: None: what the machine is logged in with.
-        patience: for servers and connections that fail.
+        retries: for servers and connections that fail.
     """
 
     def __init__(
-        self, uri: str, scratch: Path, credentials: KaggleCredentials | None = None, patience: Patience | None = None
+        self, uri: str, scratch: Path, credentials: KaggleCredentials | None = None, retries: Retries | None = None
     ) -> None:
         self.address = parse_address(uri)
         self._scratch = scratch.absolute()
         self._credentials = credentials
-        self._patience = patience or Patience()
+        self._patience = retries or Retries()
         if find_spec("kagglesdk") is None:
             raise LookbookError(f"SOURCE {uri} needs the extra kaggle, which is not installed.", INSTALL)
 

@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 import httpx
 
 from lookbook.blocks.errors import LookbookError, TransientError
-from lookbook.tasks.datasets.sources.downloading import Patience
+from lookbook.tasks.datasets.sources.downloading import Retries
 from lookbook.tasks.tables.context import Context
 from lookbook.tasks.tables.extract.files import Reading, kind_of_media_type, kind_of_name, read_file
 from lookbook.tasks.tables.extract.pieces import Notes, Piece, UnreadableError
@@ -234,16 +234,14 @@ class Fetched:
     validators: dict[str, str]
 
 
-def fetch(
-    asked: FetchRequest, path: Path, known: Mapping[str, str], patience: Patience | None = None
-) -> Fetched | None:
+def fetch(asked: FetchRequest, path: Path, known: Mapping[str, str], retries: Retries | None = None) -> Fetched | None:
     """Write the file to `path`.
 
     Args:
         asked: which.
         path: of a new file.
         known: validators of what is known already; empty: nothing is.
-        patience: with faults.
+        retries: with faults.
 
     Returns:
         None: it is still the one that is known.
@@ -253,7 +251,7 @@ def fetch(
         OutOfReachError: the server, or the way to it, failed too often in a row.
     """
     download = _Download(asked, path, dict(known))
-    faults, patience = 0, patience or Patience()
+    faults, retries = 0, retries or Retries()
     with _client(asked) as client, download.time:
         while True:
             before = download.here
@@ -264,7 +262,7 @@ def fetch(
                 if "location header" in str(error):  # what httpx says of a redirect that it cannot parse
                     raise _no_address(asked.url) from None
                 faults = 1 if download.here > before else faults + 1
-                patience.wait(_transient(error, asked.url), faults)
+                retries.wait(_transient(error, asked.url), faults)
             else:
                 download.time.check(asked.url)  # an answer without a length seems to end where it is cut off
                 return fetched
@@ -424,7 +422,7 @@ def _no_address(url: httpx.URL) -> LookbookError:
 
 
 #: With faults of servers; tests have none.
-PATIENCE = Patience()
+RETRIES = Retries()
 
 
 def read_http(
@@ -443,7 +441,7 @@ def read_http(
     with tempfile.TemporaryDirectory(dir=context.workspace.scratch, prefix="http-") as folder:
         path = Path(folder, "file")
         fetched = fetch(
-            FetchRequest(url, source.max_bytes, source.allow_private, source.max_seconds), path, known, PATIENCE
+            FetchRequest(url, source.max_bytes, source.allow_private, source.max_seconds), path, known, RETRIES
         )
         if fetched is None:
             notes.unchanged = True

@@ -21,7 +21,7 @@ from lookbook.deployments.api import middleware
 from lookbook.deployments.api.app import make_app
 from lookbook.deployments.api.config import ApiConfig
 from lookbook.deployments.api.middleware import has_lone_surrogates, is_deeper
-from lookbook.tasks.datasets.inventory import take_stock
+from lookbook.tasks.datasets.inventory import take_inventory
 from tests.deployments.api.conftest import forget_keys
 from tests.support.api import Api, FakeRuns, problem, running, serving
 from tests.support.pipeline import request
@@ -272,7 +272,7 @@ def test_the_run_is_told_the_roots_and_follows_the_links(shoes: Any, tmp_path: P
     (tmp_path / "new").symlink_to("/")
     assert parameters["within"] == [str(tmp_path)]
     with pytest.raises(UsageError, match="leads out of them by a link"):
-        take_stock(request(shoes, parameters["source"], within=parameters["within"]))
+        take_inventory(request(shoes, parameters["source"], within=parameters["within"]))
 
 
 def test_depth_is_counted_outside_of_texts() -> None:

@@ -13,9 +13,9 @@ import pytest
 from lookbook.blocks.errors import SwapConflictError
 from lookbook.blocks.gcs import GcsLake
 from lookbook.blocks.workspace import Workspace
-from lookbook.tasks.datasets.inventory import clear_batches, take_stock
+from lookbook.tasks.datasets.inventory import clear_batches, take_inventory
 from lookbook.tasks.datasets.manifest import read_table, require_published
-from lookbook.tasks.datasets.publish import conclude
+from lookbook.tasks.datasets.publish import finalize
 from lookbook.tasks.images.batch import process_batch
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import GcsServer, serving_gcs
@@ -46,10 +46,10 @@ def source(tmp_path: Path) -> Path:
 def ingest(workspace: Workspace, source: Path) -> dict[str, object]:
     """The main job up to CURRENT."""
     asked = request(workspace, source)
-    survey = take_stock(asked)
-    for batch in survey.batches:
+    inventory = take_inventory(asked)
+    for batch in inventory.batches:
         process_batch(workspace.lake, batch, threads=2)
-    return conclude(asked, survey, datetime.now(UTC)).summary
+    return finalize(asked, inventory, datetime.now(UTC)).summary
 
 
 def test_a_bucket_gives_the_dataset_that_a_folder_gives(
@@ -70,9 +70,9 @@ def test_a_bucket_gives_the_dataset_that_a_folder_gives(
 def test_an_image_is_one_write_for_itself_and_one_for_each_output(
     elsewhere: Workspace, server: GcsServer, source: Path
 ) -> None:
-    survey = take_stock(request(elsewhere, source, batch_size=100))
+    inventory = take_inventory(request(elsewhere, source, batch_size=100))
     server.calls.clear()
-    process_batch(elsewhere.lake, survey.batches[0], threads=2)
+    process_batch(elsewhere.lake, inventory.batches[0], threads=2)
     contents, rejects, outputs, the_part = 8, 1, 3, 1
     assert server.calls["objects.insert"] == contents * (1 + outputs) + rejects + the_part
     assert server.calls["objects.download"] == 2, "the manifest, and whether there is a part"
@@ -107,13 +107,13 @@ def test_with_faults_in_a_fifth_of_all_requests_the_dataset_is_the_same(
 
 def test_of_two_runs_that_publish_at_once_one_is_told(elsewhere: Workspace, source: Path) -> None:
     asked = request(elsewhere, source)
-    surveys = [take_stock(asked), take_stock(asked)]
+    surveys = [take_inventory(asked), take_inventory(asked)]
     for batch in surveys[0].batches + surveys[1].batches:
         process_batch(elsewhere.lake, batch, threads=2)
 
     def published(number: int) -> bool:
         try:
-            conclude(asked, surveys[number], datetime.now(UTC))
+            finalize(asked, surveys[number], datetime.now(UTC))
         except SwapConflictError:
             return False
         return True

@@ -352,7 +352,7 @@ def test_who_has_patience_waits_and_is_told_for_whom(
         other.kill()
         other.wait(20)
 
-    with lease(books, NAME, patience=60, waiting=end):
+    with lease(books, NAME, max_wait=60, waiting=end):
         assert Owner.parse(held(books)[NAME][0]).pid == os.getpid()
     assert len(told) == 1
     assert f"process {other.pid}" in told[0]
@@ -371,7 +371,7 @@ def test_the_first_looks_follow_each_other_sooner(
 
     monkeypatch.setattr(lookbook.tasks.runs.lease, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=sleep))
     give(books, owner_of(other), 3600)
-    with lease(books, NAME, patience=60):
+    with lease(books, NAME, max_wait=60):
         assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.0, 3.0]
 
 
@@ -379,7 +379,7 @@ def test_patience_has_an_end(books: Registry, other: psutil.Process, monkeypatch
     monkeypatch.setattr(lookbook.tasks.runs.lease, "LOOK", 0.01)
     give(books, owner_of(other), 3600)
     told: list[str] = []
-    with pytest.raises(LeaseHeldError), lease(books, NAME, patience=0.05, waiting=told.append):
+    with pytest.raises(LeaseHeldError), lease(books, NAME, max_wait=0.05, waiting=told.append):
         pytest.fail("two hold it")
     assert len(told) <= 1, "once for each that is waited for"
 
@@ -418,7 +418,7 @@ def test_who_waits_without_end_outwaits_a_holder_that_lives_for_hours(
             other.wait(20)
 
     faulty.ends = end
-    with lease(books, NAME, patience=math.inf):
+    with lease(books, NAME, max_wait=math.inf):
         assert faulty.now >= 20 * 3600
 
 
@@ -435,7 +435,7 @@ def test_who_waits_also_waits_for_a_registry_that_is_out_of_reach_for_some_minut
 
     faulty.ends = end
     told: list[str] = []
-    with lease(books, NAME, patience=math.inf, waiting=told.append):
+    with lease(books, NAME, max_wait=math.inf, waiting=told.append):
         assert Owner.parse(held(books)[NAME][0]).pid == os.getpid()
     assert [line.startswith("The registry") for line in told] == [number % 2 == 1 for number in range(len(told))]
     assert len(told) >= 4
@@ -447,7 +447,7 @@ def test_a_registry_that_stays_out_of_reach_is_told_at_the_first_look_or_after_s
 ) -> None:
     give(books, owner_of(other), 3600)
     faulty = Faulty(monkeypatch, lambda seconds: seconds >= first, pause=60)
-    with pytest.raises(LookbookError, match="cannot be reached"), lease(books, NAME, patience=math.inf):
+    with pytest.raises(LookbookError, match="cannot be reached"), lease(books, NAME, max_wait=math.inf):
         pytest.fail("nobody knows who holds it")
     assert faulty.now - 1000.0 == (300 if first else 0)
 
@@ -461,6 +461,6 @@ def test_who_waits_without_end_can_be_stopped(
         raise TerminationSignal(signal=15)
 
     Faulty(monkeypatch, lambda _: False, pause=3).ends = stop
-    with pytest.raises(TerminationSignal), lease(books, NAME, patience=math.inf):
+    with pytest.raises(TerminationSignal), lease(books, NAME, max_wait=math.inf):
         pytest.fail("two hold it")
     assert held(books)[NAME][0] == str(owner_of(other))

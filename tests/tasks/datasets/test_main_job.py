@@ -19,9 +19,9 @@ from PIL import Image
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets import follow
-from lookbook.tasks.datasets.inventory import Survey, take_stock
+from lookbook.tasks.datasets.inventory import Inventory, take_inventory
 from lookbook.tasks.datasets.manifest import read_published, read_table, require_published
-from lookbook.tasks.datasets.publish import conclude
+from lookbook.tasks.datasets.publish import finalize
 from lookbook.tasks.datasets.verify import verify
 from lookbook.tasks.images.batch import process_batch
 from lookbook.tasks.images.parquet import from_parquet, to_parquet
@@ -179,8 +179,8 @@ def test_too_many_rejects_publish_nothing_and_name_the_rules(workspace: Workspac
 
 
 def test_a_row_taken_out_of_a_part_fails_the_run_and_is_named(workspace: Workspace, source: Path) -> None:
-    def lose_a_row(survey: Survey) -> None:
-        key = f"{survey.batches[0]}/part.parquet"
+    def lose_a_row(inventory: Inventory) -> None:
+        key = f"{inventory.batches[0]}/part.parquet"
         part, metadata = from_parquet(workspace.lake.get(key))
         lost.append(part.column("key").to_pylist()[0])
         workspace.lake.replace(key, to_parquet(part.slice(1), metadata))
@@ -194,8 +194,8 @@ def test_a_row_taken_out_of_a_part_fails_the_run_and_is_named(workspace: Workspa
 
 
 def test_a_row_doubled_in_a_part_fails_the_run_and_is_named(workspace: Workspace, source: Path) -> None:
-    def double_a_row(survey: Survey) -> None:
-        key = f"{survey.batches[0]}/part.parquet"
+    def double_a_row(inventory: Inventory) -> None:
+        key = f"{inventory.batches[0]}/part.parquet"
         part, metadata = from_parquet(workspace.lake.get(key))
         workspace.lake.replace(key, to_parquet(pa.concat_tables([part, part.slice(0, 1)]), metadata))
 
@@ -204,8 +204,8 @@ def test_a_row_doubled_in_a_part_fails_the_run_and_is_named(workspace: Workspace
 
 
 def test_a_part_that_lost_an_output_fails_the_run(workspace: Workspace, source: Path) -> None:
-    def lose_an_output(survey: Survey) -> None:
-        for batch in survey.batches:
+    def lose_an_output(inventory: Inventory) -> None:
+        for batch in inventory.batches:
             key = f"{batch}/part.parquet"
             part, metadata = from_parquet(workspace.lake.get(key))
             rows = part.to_pylist()
@@ -221,12 +221,12 @@ def test_a_part_that_lost_an_output_fails_the_run(workspace: Workspace, source: 
 def test_batches_that_an_earlier_run_finished_are_not_done_again(workspace: Workspace, tmp_path: Path) -> None:
     sizes = {f"{edge}.jpg": photo(edge, (edge, edge)) for edge in range(20, 220, 20)}
     source = write_collection(tmp_path / "source", sizes)
-    stopped = take_stock(request(workspace, source, batch_size=4))
+    stopped = take_inventory(request(workspace, source, batch_size=4))
     assert [len(batch) for batch in stopped.plan.batches] == [4, 4, 2]
     process_batch(workspace.lake, stopped.batches[1], threads=1)
     for batch_size in (2, 5):  # whatever the borders of the new batches
-        survey = take_stock(request(workspace, source, batch_size=batch_size))
-        assert sum(len(batch) for batch in survey.plan.batches) == 6
+        inventory = take_inventory(request(workspace, source, batch_size=batch_size))
+        assert sum(len(batch) for batch in inventory.plan.batches) == 6
     summary = run(request(workspace, source))
     assert summary["images"]["loaded"] == 10
     assert summary["outputs"] == {"standard": 6, "grey": 6, "thumb": 6}
@@ -234,18 +234,18 @@ def test_batches_that_an_earlier_run_finished_are_not_done_again(workspace: Work
 
 
 def test_a_half_written_part_is_no_part(workspace: Workspace, source: Path) -> None:
-    survey = take_stock(request(workspace, source))
-    process_batch(workspace.lake, survey.batches[0], threads=1)
-    key = f"{survey.batches[0]}/part.parquet"
+    inventory = take_inventory(request(workspace, source))
+    process_batch(workspace.lake, inventory.batches[0], threads=1)
+    key = f"{inventory.batches[0]}/part.parquet"
     workspace.lake.replace(key, workspace.lake.get(key)[:-10])
-    again = take_stock(request(workspace, source))
+    again = take_inventory(request(workspace, source))
     assert sum(len(batch) for batch in again.plan.batches) == 5
 
 
 def test_parts_made_with_another_recipe_do_not_count(workspace: Workspace, source: Path) -> None:
-    survey = take_stock(request(workspace, source))
-    process_batch(workspace.lake, survey.batches[0], threads=1)
-    again = take_stock(request(workspace, source, recipe=Recipe()))
+    inventory = take_inventory(request(workspace, source))
+    process_batch(workspace.lake, inventory.batches[0], threads=1)
+    again = take_inventory(request(workspace, source, recipe=Recipe()))
     assert sum(len(batch) for batch in again.plan.batches) == 5
 
 
@@ -321,19 +321,19 @@ def as_png(data: bytes) -> bytes:
 
 
 def test_a_damaged_part_or_manifest_of_a_batch_is_written_anew(workspace: Workspace, source: Path) -> None:
-    survey = take_stock(request(workspace, source))
-    process_batch(workspace.lake, survey.batches[0], threads=1)
+    inventory = take_inventory(request(workspace, source))
+    process_batch(workspace.lake, inventory.batches[0], threads=1)
     for name in ("part", "manifest"):
-        key = f"{survey.batches[0]}/{name}.parquet"
+        key = f"{inventory.batches[0]}/{name}.parquet"
         workspace.lake.replace(key, workspace.lake.get(key)[:-10])
     assert run(request(workspace, source))["published"] is True
     assert verify(workspace, "things").differences == []
 
 
 def test_empty_files_that_a_power_cut_left_in_the_lake_are_written_anew(workspace: Workspace, source: Path) -> None:
-    survey = take_stock(request(workspace, source))
-    process_batch(workspace.lake, survey.batches[0], threads=1)
-    workspace.lake.remove(f"{survey.batches[0]}/part.parquet")
+    inventory = take_inventory(request(workspace, source))
+    process_batch(workspace.lake, inventory.batches[0], threads=1)
+    workspace.lake.remove(f"{inventory.batches[0]}/part.parquet")
     for prefix in ("originals", "derived", "rejected"):
         for info in list(workspace.lake.list(prefix)):
             workspace.lake.replace(info.key, b"")
@@ -345,9 +345,9 @@ def test_a_copy_that_was_removed_before_the_next_run_takes_no_drawing_with_it(
     workspace: Workspace, tmp_path: Path
 ) -> None:
     source = write_collection(tmp_path / "source", {"a.jpg": photo(1), "b.jpg": photo(1)})
-    survey = take_stock(request(workspace, source))
-    process_batch(workspace.lake, survey.batches[0], threads=1)
-    part = from_parquet(workspace.lake.get(f"{survey.batches[0]}/part.parquet"))[0].to_pylist()
+    inventory = take_inventory(request(workspace, source))
+    process_batch(workspace.lake, inventory.batches[0], threads=1)
+    part = from_parquet(workspace.lake.get(f"{inventory.batches[0]}/part.parquet"))[0].to_pylist()
     drew = next(outcome["key"] for outcome in part if outcome["drawn"])
     (source / drew).unlink()
     summary = run(request(workspace, source))
@@ -374,7 +374,7 @@ def test_touched_files_are_read_once_and_then_known_again(workspace: Workspace, 
     for path in (source / "images").iterdir():
         path.touch()
     run(request(workspace, source))
-    assert take_stock(request(workspace, source)).batches == []
+    assert take_inventory(request(workspace, source)).batches == []
 
 
 def test_names_of_any_length_and_kind_reach_every_book(workspace: Workspace, tmp_path: Path) -> None:
@@ -469,10 +469,10 @@ def test_an_archive_that_is_rewritten_while_it_is_read_publishes_nothing(workspa
 
 def test_a_run_killed_after_its_commit_leaves_images_that_are_unchanged(workspace: Workspace, source: Path) -> None:
     asked = request(workspace, source)
-    survey = take_stock(asked)
-    for batch in survey.batches:
+    inventory = take_inventory(asked)
+    for batch in inventory.batches:
         process_batch(workspace.lake, batch, threads=1)
-    conclude(asked, survey, datetime.now(UTC))  # CURRENT is swapped; nothing follows, no batch is cleared
+    finalize(asked, inventory, datetime.now(UTC))  # CURRENT is swapped; nothing follows, no batch is cleared
     assert follow.catch_up(workspace, "things") == ["registry", "warehouse"]
     assert run(asked)["images"]["unchanged"] == 3
     assert verify(workspace, "things").differences == []
@@ -483,10 +483,10 @@ def test_a_damaged_snapshot_that_registry_and_warehouse_never_saw_is_replaced(
     workspace: Workspace, source: Path, same_size: bool
 ) -> None:
     asked = request(workspace, source)
-    survey = take_stock(asked)
-    for batch in survey.batches:
+    inventory = take_inventory(asked)
+    for batch in inventory.batches:
         process_batch(workspace.lake, batch, threads=1)
-    conclude(asked, survey, datetime.now(UTC))
+    finalize(asked, inventory, datetime.now(UTC))
     folder = require_published(workspace.lake, "things").manifest.folder
     if same_size:
         path = Path(workspace.lake.uri(f"{folder}/products.parquet"))

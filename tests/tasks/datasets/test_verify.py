@@ -17,9 +17,9 @@ from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets import follow
 from lookbook.tasks.datasets.follow import registry_differences
-from lookbook.tasks.datasets.inventory import take_stock
+from lookbook.tasks.datasets.inventory import take_inventory
 from lookbook.tasks.datasets.manifest import read_table, require_published
-from lookbook.tasks.datasets.publish import conclude
+from lookbook.tasks.datasets.publish import finalize
 from lookbook.tasks.datasets.verify import verify_or_repair
 from lookbook.tasks.exports.export import prepare
 from lookbook.tasks.exports.finished import compare_exports
@@ -68,14 +68,14 @@ def publish_without_followers(workspace: Workspace, source: Path) -> None:
     """A new snapshot that registry and warehouse have not seen."""
     write_collection(source, {"2.jpg": photo(2)})
     asked = request(workspace, source)
-    survey = take_stock(asked)
-    for batch in survey.batches:
+    inventory = take_inventory(asked)
+    for batch in inventory.batches:
         process_batch(workspace.lake, batch, threads=1)
-    conclude(asked, survey, datetime.now(UTC))
+    finalize(asked, inventory, datetime.now(UTC))
 
 
-def lines(workspace: Workspace, patience: float, told: list[str]) -> list[str]:
-    found, _ = verify_or_repair(workspace, "things", mend=False, patience=patience, waiting=told.append)
+def lines(workspace: Workspace, max_wait: float, told: list[str]) -> list[str]:
+    found, _ = verify_or_repair(workspace, "things", mend=False, max_wait=max_wait, waiting=told.append)
     return [difference.line for difference in found.differences]
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from lookbook.blocks.lake import FolderLake
 from lookbook.blocks.workspace import local_workspace
-from lookbook.tasks.datasets.inventory import take_stock
-from lookbook.tasks.datasets.publish import conclude
+from lookbook.tasks.datasets.inventory import take_inventory
+from lookbook.tasks.datasets.publish import finalize
 from lookbook.tasks.images.batch import process_batch
 from tests.support.pipeline import photo, request, row, write_collection
 
@@ -34,10 +34,10 @@ def publish(tmp_path: Path, source: Path | str) -> FolderLake:
     """The main job up to CURRENT: registry and warehouse have no part in copies."""
     place = local_workspace(tmp_path / "home")
     asked = request(place, source)
-    survey = take_stock(asked)
-    for batch in survey.batches:
+    inventory = take_inventory(asked)
+    for batch in inventory.batches:
         process_batch(place.lake, batch, threads=2)
-    conclude(asked, survey, datetime.now(UTC))
+    finalize(asked, inventory, datetime.now(UTC))
     assert isinstance(place.lake, FolderLake)
     return place.lake
 

@@ -202,7 +202,7 @@ def test_what_is_gone_or_damaged_is_said_so(workspace: Workspace, tmp_path: Path
 def test_a_warehouse_that_is_being_written_to_is_not_waited_for(
     workspace: Workspace, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lookbook.tasks.tables.catalogue.PATIENCE", 0.1)
+    monkeypatch.setattr("lookbook.tasks.tables.catalogue.MAX_WAIT", 0.1)
     run(request(workspace, source))
     assert isinstance(workspace.warehouse, DuckDBWarehouse)
     with duckdb.connect(str(workspace.warehouse.path)):

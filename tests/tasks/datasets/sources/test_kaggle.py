@@ -20,7 +20,7 @@ import pytest
 
 from lookbook.blocks.errors import LookbookError, OutOfReachError, UsageError
 from lookbook.tasks.datasets.sources import kaggle, local, opening
-from lookbook.tasks.datasets.sources.downloading import LOCK, Patience
+from lookbook.tasks.datasets.sources.downloading import LOCK, Retries
 from lookbook.tasks.datasets.sources.kaggle import KaggleAddress, KaggleSource, drop, parse_address
 from lookbook.tasks.datasets.sources.opening import open_source, version_of
 from lookbook.tasks.datasets.watching import look
@@ -66,12 +66,12 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[KaggleSe
 class Waits(list[float]):
     """Notes what would be waited."""
 
-    def patience(self, **changes: int) -> Patience:
-        return Patience(sleep=self.append, **changes)
+    def retries(self, **changes: int) -> Retries:
+        return Retries(sleep=self.append, **changes)
 
 
 def source(uri: str, scratch: Path, waits: Waits | None = None, **changes: int) -> KaggleSource:
-    return KaggleSource(uri, scratch, patience=(Waits() if waits is None else waits).patience(**changes))
+    return KaggleSource(uri, scratch, retries=(Waits() if waits is None else waits).retries(**changes))
 
 
 def keys(found: KaggleSource) -> list[str]:

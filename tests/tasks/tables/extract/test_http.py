@@ -20,7 +20,7 @@ import pytest
 
 from lookbook.blocks.errors import LookbookError, OutOfReachError, TransientError
 from lookbook.blocks.workspace import Workspace
-from lookbook.tasks.datasets.sources.downloading import Patience
+from lookbook.tasks.datasets.sources.downloading import Retries
 from lookbook.tasks.tables.extract import extract, http_source
 from lookbook.tasks.tables.extract.http_source import FetchRequest, fetch, is_public
 from tests.support.extracting import context_of, run_and_commit, values_of
@@ -31,10 +31,10 @@ Answer = Callable[[Request], Response]
 
 
 @pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def retries(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Nothing waits; what would have been waited."""
     waited: list[float] = []
-    monkeypatch.setattr(http_source, "PATIENCE", Patience(tries=3, sleep=waited.append))
+    monkeypatch.setattr(http_source, "RETRIES", Retries(tries=3, sleep=waited.append))
     return waited
 
 
@@ -161,7 +161,7 @@ def test_the_same_content_under_another_validator_is_unchanged(workspace: Worksp
 
 @pytest.mark.parametrize("validator", [{"ETag": '"v1"'}, {"Last-Modified": "Sun, 01 Mar 2026 00:00:00 GMT"}])
 def test_a_download_that_is_cut_goes_on_where_it_broke_off(
-    workspace: Workspace, tmp_path: Path, validator: Any, patience: list[float]
+    workspace: Workspace, tmp_path: Path, validator: Any, retries: list[float]
 ) -> None:
     with one_route(file_answer(CSV, **validator)) as server:
         for cut in (900_000, 500_000, 300_000):
@@ -169,7 +169,7 @@ def test_a_download_that_is_cut_goes_on_where_it_broke_off(
         staged = extract(context(workspace, tmp_path, f"{server.url}/f.csv"), "extract")
         assert (staged.groups[""].rows, server.calls["file"]) == (200_000, 4)
         assert server.moved["file"] < 1.2 * len(CSV), "what was there is not sent again"
-    assert patience == [1.0, 1.0, 1.0]
+    assert retries == [1.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize("validator", [{}, {"ETag": 'W/"weak"'}])
@@ -208,12 +208,12 @@ def test_a_wrong_range_starts_anew(workspace: Workspace, tmp_path: Path, wrong: 
     assert staged.groups[""].rows == 200_000
 
 
-def test_faults_that_may_pass_are_borne_so_often(workspace: Workspace, tmp_path: Path, patience: list[float]) -> None:
+def test_faults_that_may_pass_are_borne_so_often(workspace: Workspace, tmp_path: Path, retries: list[float]) -> None:
     with one_route(file_answer(b"a\n1\n")) as server:
         server.inject(Fault("file", status=503, count=1))
         server.inject(Fault("file", status=429, count=1, headers={"Retry-After": "7"}))
         assert extract(context(workspace, tmp_path, f"{server.url}/f.csv"), "extract").groups[""].rows == 1
-        assert patience == [1.0, 7.0]
+        assert retries == [1.0, 7.0]
         server.inject(Fault("file", status=503))
         with pytest.raises(OutOfReachError, match="503; 3 tries"):
             extract(context(workspace, tmp_path, f"{server.url}/g.csv?key=hunter2"), "extract")
@@ -359,7 +359,7 @@ def test_a_name_that_resolves_otherwise_a_moment_later_is_no_way_in(
         raise OSError("no way there")
 
     monkeypatch.setattr(socket, "create_connection", connect)
-    monkeypatch.setattr(http_source, "PATIENCE", Patience(tries=1))
+    monkeypatch.setattr(http_source, "RETRIES", Retries(tries=1))
     with pytest.raises(OutOfReachError):
         extract(context(workspace, tmp_path, "http://rebinding/f.csv", allow_private=False), "extract")
     assert connected == ["203.0.114.7"]

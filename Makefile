@@ -57,6 +57,7 @@ lint: .venv/ready-for-tests  ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m deptry .
 	$(LOOKBOOK) pipeline validate
 
 schema: .venv/ready  ## Write the JSON Schemas of pipelines, for editors

@@ -121,7 +121,7 @@ that. Seconds of the load, {RUNS} runs, one behind the other; MB of the whole pr
 {newline.join(lines)}
 
 {aims_table(aims)}
-Which way to merge: `delete-insert` is DELETE and INSERT, `upsert` the engine's MERGE; both statements are dlt's.
+Which way to merge: `delete-insert` is DELETE and INSERT, `upsert` the engine's MERGE.
 
 | place | by | strategy | seconds |
 |---|---|---|---|

@@ -8,8 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
@@ -18,10 +17,8 @@ import simplejson
 
 from lookbook.blocks.errors import LookbookError
 from lookbook.tasks.tables.engine import unified
+from lookbook.tasks.tables.spec.values import snake_case
 from lookbook.tasks.tables.staging import INPUT, LINE, REJECT_SCHEMA
-
-if TYPE_CHECKING:
-    from dlt.common.normalizers.naming.snake_case import NamingConvention
 
 SEPARATOR = "__"
 
@@ -154,19 +151,8 @@ def _clock(value: timedelta) -> str:
     return f"{text}.{fraction:06}" if fraction else text
 
 
-#: PostgreSQL's bound; dlt cuts a longer name and puts a hash into it.
-LONGEST = 63
 _SIGN = re.compile("[A-Za-z0-9]")
 _TABLE = re.compile(r"[a-z][a-z0-9_]{0,62}")
-
-
-@lru_cache(maxsize=100_000)
-def snake_case(name: str) -> str:
-    """Return a name in dlt's snake case: ``Post Created`` is ``post_created``. Empty, where nothing is left of it."""
-    try:
-        return str(_convention().normalize_path(name))
-    except ValueError:
-        return ""
 
 
 def column_named(columns: Sequence[str], wanted: str) -> str | None:
@@ -179,16 +165,9 @@ def column_named(columns: Sequence[str], wanted: str) -> str | None:
 def group_of(value: str) -> str | None:
     """Return the name of the table for a value that rows are split by; None: it makes none."""
     if not _SIGN.search(value):
-        return None  # dlt would call it x
+        return None  # it would be called x
     name = snake_case(value)
     return name if _TABLE.fullmatch(name) else None
-
-
-@lru_cache(maxsize=1)
-def _convention() -> NamingConvention:
-    from dlt.common.normalizers.naming.snake_case import NamingConvention  # noqa: PLC0415 - takes a second
-
-    return NamingConvention(LONGEST)
 
 
 #: A record of a text file has no more bytes: what is longer is a reject.

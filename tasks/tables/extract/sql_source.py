@@ -13,7 +13,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 from prefect_sqlalchemy import AsyncSqlAlchemyConnector, ConnectionComponents, SqlAlchemyConnector
 from pydantic import JsonValue
-from sqlalchemy import Column, create_engine, event, inspect
+from sqlalchemy import create_engine, event, inspect
 from sqlalchemy.engine import URL, Connection, CursorResult, Engine, make_url
 from sqlalchemy.exc import (
     DBAPIError,
@@ -25,6 +25,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 from sqlalchemy.pool import NullPool
+from sqlalchemy.sql import sqltypes
 from sqlalchemy.types import TypeEngine
 
 from lookbook.blocks.errors import LookbookError, OutOfReachError
@@ -36,16 +37,17 @@ from lookbook.tasks.tables.spec.tasks import SqlSource
 #: PyMySQL's and psycopg2's numbers of the decimal types.
 _DECIMALS = {"mysql": (0, 246), "mariadb": (0, 246), "postgresql": (1700,)}
 _DIGITS = 38
-_TYPES = {
-    "text": pa.string(),
-    "json": pa.string(),
-    "bigint": pa.int64(),
-    "double": pa.float64(),
-    "bool": pa.bool_(),
-    "date": pa.date32(),
-    "time": pa.time64("us"),
-    "binary": pa.binary(),
-}
+_TYPES: tuple[tuple[type[TypeEngine[Any]], pa.DataType], ...] = (
+    (sqltypes.Uuid, pa.string()),
+    (sqltypes.Integer, pa.int64()),
+    (sqltypes.String, pa.string()),
+    (sqltypes._Binary, pa.binary()),
+    (sqltypes.Date, pa.date32()),
+    (sqltypes.Time, pa.time64("us")),
+    (sqltypes.JSON, pa.string()),
+    (sqltypes.ARRAY, pa.string()),
+    (sqltypes.Boolean, pa.bool_()),
+)
 #: PostgreSQL's numbers of types with those of their arrays (pg_type.dat), and what psycopg2 makes of their values.
 _LOSSY = {
     "DATE": (1082, 1182, "PYDATE"),
@@ -82,15 +84,14 @@ def table_types(connection: Connection, table: str, schema: str | None) -> dict[
 
 
 def arrow_type(kind: TypeEngine[Any]) -> pa.DataType | None:
-    """Return the type that dlt gives to one of SQLAlchemy, as Arrow's; None: the values tell."""
-    from dlt.sources.sql_database.schema_types import sqla_col_to_column_schema  # noqa: PLC0415 - takes a second
-
-    hint = sqla_col_to_column_schema(Column("c", kind), "full") or {"name": "c"}
-    if hint.get("data_type") == "timestamp":
-        return pa.timestamp("us", "UTC" if hint.get("timezone") else None)
-    if hint.get("data_type") == "decimal":
-        return _decimal(hint.get("precision"), hint.get("scale"))
-    return _TYPES.get(hint.get("data_type") or "")
+    """Return a type of SQLAlchemy as Arrow's, as dlt's source of databases reads it; None: the values tell."""
+    if isinstance(kind, sqltypes.Numeric):  # before integers: those of Oracle are both
+        if not kind.asdecimal:
+            return pa.float64()
+        return _decimal(kind.precision, kind.decimal_return_scale if kind.scale is None else kind.scale)
+    if isinstance(kind, sqltypes.DateTime):
+        return pa.timestamp("us", "UTC" if kind.timezone else None)
+    return next((found for known, found in _TYPES if isinstance(kind, known)), None)
 
 
 def query_types(dialect: str, description: Sequence[Sequence[Any]] | None) -> list[pa.DataType | None]:

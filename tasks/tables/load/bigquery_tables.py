@@ -120,7 +120,7 @@ class BigQueryTables:
 
     def _merge(self, job: LoadJob, landed: LandedRows | None) -> list[str]:
         """Return the statements of a merge."""
-        return sql.merge_statements("duckdb", job, LANDING) if landed is not None else []
+        return sql.merge_statements(job, LANDING) if landed is not None else []
 
     def _placed(self, store: Store, statement: str, landed: LandedRows | None) -> str:
         """Return a statement in BigQuery's words, with its tables where they lie and its times as what they are."""
@@ -136,7 +136,7 @@ class BigQueryTables:
         return _wide_decimals(tree).sql("bigquery", unsupported_level=sqlglot.ErrorLevel.RAISE, comments=False)
 
 
-#: How dlt writes the time at which a version of a row begins or ends.
+#: How a merge writes the time at which a version of a row begins or ends.
 _INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}:\d{2}(\.\d+)?\+00:00")
 
 

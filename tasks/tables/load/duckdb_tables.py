@@ -28,7 +28,7 @@ class DuckDBTables:
     """
 
     place = "warehouse"
-    #: dlt's, of an upsert.
+    #: Of an upsert: ``delete-insert`` or ``upsert``.
     strategy = "delete-insert"
 
     def __init__(self, warehouse: DuckDBWarehouse) -> None:
@@ -78,7 +78,7 @@ def _merge(connection: DuckDBPyConnection, job: LoadJob, strategy: str) -> int:
     rows = sql.landed_rows(job, _files(job, ", filename = true, file_row_number = true"))
     landed = _number(connection, f"CREATE TEMP TABLE {quoted(job.table)} AS {rows}")
     check_written(job, landed, job.rows, fewer=True)
-    for statement in sql.merge_statements("duckdb", job, LANDING, strategy):
+    for statement in sql.merge_statements(job, LANDING, strategy):
         connection.execute(statement)
     connection.execute(f"DROP TABLE {quoted(LANDING)}.{quoted(job.table)}")
     return landed

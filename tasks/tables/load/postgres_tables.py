@@ -64,7 +64,7 @@ class PostgresTables:
     """
 
     place = "registry"
-    #: dlt's, of an upsert.
+    #: Of an upsert: ``delete-insert`` or ``upsert``.
     strategy = "delete-insert"
 
     def __init__(self, registry: Registry, scratch: Path) -> None:
@@ -151,7 +151,7 @@ async def _merge(connection: Connection, job: LoadJob, scratch: Path, strategy: 
     landed = await _copy(connection, job, [sql.landed_rows(job, source)], columns, scratch, LANDING)
     check_written(job, landed, job.rows, fewer=True)
     await connection.execute(f"ANALYZE {LANDING}.{quoted(job.table)}")
-    for statement in sql.merge_statements("postgres", job, LANDING, strategy):
+    for statement in sql.merge_statements(job, LANDING, strategy):
         await connection.execute(statement)
     return landed
 

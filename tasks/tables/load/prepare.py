@@ -6,7 +6,6 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,26 +28,23 @@ from lookbook.tasks.tables.load.column_types import (
 )
 from lookbook.tasks.tables.load.job import LOAD_ID, LOADED_AT, TAG_COLUMNS
 from lookbook.tasks.tables.spec.tasks import LoadSettings
+from lookbook.tasks.tables.spec.values import snake_case
 from lookbook.tasks.tables.staging import INPUT, LINE, REJECT_SCHEMA
 
 if TYPE_CHECKING:
-    from dlt.common.normalizers.naming.snake_case import NamingConvention
     from duckdb import DuckDBPyConnection
 
-#: PostgreSQL's bound; dlt cuts a longer name and puts a hash into it.
-LONGEST = 63
 
-
-def snake_case(name: str) -> str:
+def column_name(name: str) -> str:
     """Return a column's name in a table: productDisplayName becomes product_display_name; ``__`` stays between levels.
 
     Raises:
         LookbookError: it has no letter, digit or sign of which a name could be made.
     """
-    try:
-        return str(_convention().normalize_path(name))
-    except ValueError as error:
-        raise LookbookError(f"A column is called {name!r}, of which no name can be made.", _RENAME) from error
+    made = snake_case(name)
+    if not made:
+        raise LookbookError(f"A column is called {name!r}, of which no name can be made.", _RENAME)
+    return made
 
 
 def column_names(columns: Collection[str], taken: Iterable[str] = ()) -> dict[str, str]:
@@ -64,7 +60,7 @@ def column_names(columns: Collection[str], taken: Iterable[str] = ()) -> dict[st
     names: dict[str, str] = {}
     owners = dict.fromkeys(taken, "")
     for column in columns:
-        name = snake_case(column)
+        name = column_name(column)
         owner = owners.get(name)
         if owner is not None:
             other = f"as {owner!r} does" if owner else "which every row carries for its load"
@@ -82,11 +78,11 @@ def column_names(columns: Collection[str], taken: Iterable[str] = ()) -> dict[st
 def named(settings: LoadSettings) -> LoadSettings:
     """Return the settings with the columns that they name as the table names them."""
     update: dict[str, Any] = {
-        "primary_key": tuple(map(snake_case, settings.primary_key)),
-        "partition_by": tuple(map(snake_case, settings.partition_by)),
+        "primary_key": tuple(map(column_name, settings.primary_key)),
+        "partition_by": tuple(map(column_name, settings.partition_by)),
         "dedup_sort": _keys(settings.dedup_sort),
         "fields": _keys(settings.fields),
-        "hard_delete": snake_case(settings.hard_delete) if settings.hard_delete else None,
+        "hard_delete": column_name(settings.hard_delete) if settings.hard_delete else None,
     }
     return settings.model_copy(update=update)
 
@@ -94,13 +90,6 @@ def named(settings: LoadSettings) -> LoadSettings:
 def _keys(values: Mapping[str, Any]) -> dict[str, Any]:
     names = column_names(values)
     return {names[name]: value for name, value in values.items()}
-
-
-@lru_cache(maxsize=1)
-def _convention() -> NamingConvention:
-    from dlt.common.normalizers.naming.snake_case import NamingConvention  # noqa: PLC0415 - late: dlt takes its time
-
-    return NamingConvention(LONGEST)
 
 
 _RENAME = "Give it another name in a sql task between extract and load."

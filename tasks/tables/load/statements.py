@@ -1,16 +1,13 @@
-"""The SQL by which a batch gets into a table of a database: its merges are dlt's.
+"""The SQL by which a batch gets into a table of a database, within the one transaction that also writes its rows.
 
-dlt's load packages are not used: their files are committed one by one and apart from its state. Its destinations say
-how types are called, and its merge job says how rows get from a landing table into the table; both run within the one
-transaction that also writes the rows.
+Merges do what dlt's do: https://dlthub.com/docs/general-usage/merge-loading. A test holds the statements against dlt's.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Literal, TypeAlias
 
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.warehouse import FEEDS_SCHEMA
@@ -30,31 +27,25 @@ from lookbook.tasks.tables.load.column_types import (
 from lookbook.tasks.tables.load.job import LOAD_ID, LoadJob
 from lookbook.tasks.tables.load.prepare import ROW_HASH, VALID_FROM, VALID_TO
 
-if TYPE_CHECKING:
-    from dlt.destinations.sql_client import SqlClientBase
-
 #: Which batches a table holds, in the transaction that wrote them: a load looks here before it looks for its rows.
 LOADS = "_loads"
 LOADS_COLUMNS = {"table_name": TEXT, "load_id": TEXT, "rows": INTEGER, "loaded_at": INSTANT}
 #: What the table lacks for its history.
 HISTORY = {ROW_HASH: TEXT, VALID_FROM: INSTANT, VALID_TO: INSTANT}
 
-_HISTORY_HINTS: dict[str, dict[str, Any]] = {
-    ROW_HASH: {"x-row-version": True},
-    VALID_FROM: {"x-valid-from": True},
-    VALID_TO: {"x-valid-to": True, "x-active-record-timestamp": None},
-}
-_DLT_TYPES: dict[str, dict[str, Any]] = {
-    TEXT: {"data_type": "text"},
-    INTEGER: {"data_type": "bigint"},
-    FLOAT: {"data_type": "double"},
-    BOOL: {"data_type": "bool"},
-    INSTANT: {"data_type": "timestamp"},
-    DATETIME: {"data_type": "timestamp", "timezone": False},
-    DATE: {"data_type": "date"},
-    TIME: {"data_type": "time"},
-    JSON: {"data_type": "json"},
-    BINARY: {"data_type": "binary"},
+Engine: TypeAlias = Literal["duckdb", "postgres"]
+#: Canonical types in PostgreSQL's words; DuckDB's are the canonical ones.
+_POSTGRES = {
+    TEXT: "varchar",
+    INTEGER: "bigint",
+    FLOAT: "double precision",
+    BOOL: "boolean",
+    INSTANT: "timestamp with time zone",
+    DATETIME: "timestamp without time zone",
+    DATE: "date",
+    TIME: "time without time zone",
+    JSON: "jsonb",
+    BINARY: "bytea",
 }
 
 
@@ -63,13 +54,15 @@ def qualified(table: str, schema: str = FEEDS_SCHEMA) -> str:
     return f"{quoted(schema)}.{quoted(table)}"
 
 
-def destination_type(engine: str, type_: str) -> str:
-    """Return a type of a column in the words of ``duckdb``, ``postgres`` or ``bigquery``."""
-    mapper = _destination(engine).capabilities().get_type_mapper()
-    return str(mapper.to_destination_type({"name": "column"} | _dlt_type(type_), {"name": "table"}))
+def destination_type(engine: Engine, type_: str) -> str:
+    """Return a type of a column in the words of an engine."""
+    if engine == "duckdb":
+        return type_
+    found = re.fullmatch(r"DECIMAL\((\d+), ?(\d+)\)", type_)
+    return f"numeric({found[1]},{found[2]})" if found else _POSTGRES[type_]
 
 
-def create_table(engine: str, table: str, columns: Mapping[str, str], schema: str = FEEDS_SCHEMA) -> str:
+def create_table(engine: Engine, table: str, columns: Mapping[str, str], schema: str = FEEDS_SCHEMA) -> str:
     """Return the statement that makes a table."""
     described = ", ".join(f"{quoted(name)} {destination_type(engine, type_)}" for name, type_ in columns.items())
     return f"CREATE TABLE {qualified(table, schema)} ({described})"
@@ -80,7 +73,7 @@ def table_columns(job: LoadJob) -> dict[str, str]:
     return dict(job.columns) | (HISTORY if job.settings.strategy == "scd2" else {})
 
 
-def evolve_table(engine: str, job: LoadJob, standing: Mapping[str, str] | None) -> list[str]:
+def evolve_table(engine: Engine, job: LoadJob, standing: Mapping[str, str] | None) -> list[str]:
     """Return the statements after which the table has the columns of a job.
 
     Raises:
@@ -169,66 +162,59 @@ def _hashable(name: str, type_: str) -> str:
     return f"CAST({quoted(name)} AS VARCHAR)" if type_ == JSON or type_.startswith("DECIMAL") else quoted(name)
 
 
-def merge_statements(engine: str, job: LoadJob, landing: str, strategy: str = "delete-insert") -> list[str]:
-    """Dlt's statements that merge the rows of a landing table into the table.
+def merge_statements(job: LoadJob, landing: str, strategy: str = "delete-insert") -> list[str]:
+    """Return the statements that merge the rows of a landing table into the table.
 
     Args:
-        engine: ``duckdb``, ``postgres`` or ``bigquery``.
         job: the load.
         landing: the schema of the landing table, which is called as the table.
-        strategy: of dlt, for an upsert: ``delete-insert``, or ``upsert`` for the engine's MERGE.
+        strategy: of an upsert: ``delete-insert``, or ``upsert`` for the engine's MERGE.
     """
-    from dlt.common.schema.utils import new_table  # noqa: PLC0415 - late: dlt takes its time
-    from dlt.destinations.sql_jobs import SqlMergeFollowupJob  # noqa: PLC0415
-
-    history = job.settings.strategy == "scd2"
-    columns = [_hinted(job, name, type_) for name, type_ in table_columns(job).items()]
-    hints = {
-        "x-merge-strategy": "scd2" if history else strategy,
-        "x-boundary-timestamp": job.loaded_at.isoformat(),
-        "x-stage-data-deduplicated": True,
-    }
-    table: Any = new_table(job.table, write_disposition="merge", columns=columns) | hints  # type: ignore[arg-type]
-    found = SqlMergeFollowupJob.generate_sql([table], _sql_client(engine, job.schema, landing))
-    return [" ".join(statement.split()).rstrip(";") for statement in found]
-
-
-def _hinted(job: LoadJob, name: str, type_: str) -> dict[str, Any]:
-    """Return a column with what dlt is told of it."""
-    column = {"name": name, "nullable": True} | _dlt_type(type_)
+    target, source = qualified(job.table, job.schema), qualified(job.table, landing)
+    names = [quoted(name) for name in table_columns(job)]
     if job.settings.strategy == "scd2":
-        return column | _HISTORY_HINTS.get(name, {})
-    return column | {"primary_key": name in _key(job), "hard_delete": name == job.settings.hard_delete}
+        return _history(job, target, source, names)
+    same = " AND ".join(f"d.{quoted(name)} = s.{quoted(name)}" for name in _key(job))
+    columns = ", ".join(names)
+    if strategy == "upsert":
+        gone = _is_gone(job, "s.")
+        removed = f" WHEN MATCHED AND {gone} THEN DELETE" if gone else ""
+        updated = ", ".join(f"{name} = s.{name}" for name in names)
+        inserted = ", ".join(f"s.{name}" for name in names)
+        return [
+            f"MERGE INTO {target} d USING {source} s ON {same}{removed} WHEN MATCHED THEN UPDATE SET {updated}"  # noqa: S608
+            f" WHEN NOT MATCHED THEN INSERT ({columns}) VALUES ({inserted})"
+        ]
+    gone = _is_gone(job)
+    return [
+        f"DELETE FROM {target} AS d WHERE EXISTS (SELECT 1 FROM {source} AS s WHERE {same})",  # noqa: S608 - quoted
+        f"INSERT INTO {target} ({columns}) SELECT {columns} FROM {source}"  # noqa: S608
+        + (f" WHERE ({gone}) IS NOT TRUE" if gone else ""),
+    ]
+
+
+def _history(job: LoadJob, target: str, source: str, names: list[str]) -> list[str]:
+    """Return the statements that end the versions which are gone, and begin those that are new."""
+    now, hashed, end = text(job.loaded_at.isoformat(" ", "microseconds")), quoted(ROW_HASH), quoted(VALID_TO)
+    values = {quoted(VALID_FROM): now, end: "NULL"}
+    chosen = ", ".join(values.get(name, name) for name in names)
+    return [
+        f"UPDATE {target} SET {end} = {now}"  # noqa: S608 - names and texts are quoted
+        f" WHERE {hashed} NOT IN (SELECT {hashed} FROM {source}) AND {end} IS NULL",
+        f"INSERT INTO {target} ({', '.join(names)}) SELECT {chosen} FROM {source}"  # noqa: S608
+        f" WHERE {hashed} NOT IN (SELECT {hashed} FROM {target} WHERE {end} IS NULL)",
+    ]
+
+
+def _is_gone(job: LoadJob, of: str = "") -> str:
+    """Return the condition under which a row says that its key is gone: true, or of other types any value; or ""."""
+    name = job.settings.hard_delete
+    if name is None or name not in job.columns:
+        return ""
+    return f"{of}{quoted(name)} = TRUE" if job.columns[name] == BOOL else f"{of}{quoted(name)} IS NOT NULL"
 
 
 def _key(job: LoadJob) -> tuple[str, ...]:
-    """Return the key; without one, dlt would append."""
+    """Return the key that a merge goes by."""
     assert job.settings.primary_key, "a merge needs a key"  # noqa: S101 - the spec's validation refuses it
     return job.settings.primary_key
-
-
-def _dlt_type(type_: str) -> dict[str, Any]:
-    if found := re.fullmatch(r"DECIMAL\((\d+), ?(\d+)\)", type_):
-        return {"data_type": "decimal", "precision": int(found[1]), "scale": int(found[2])}
-    return _DLT_TYPES[type_]
-
-
-@lru_cache(maxsize=3)
-def _destination(engine: str) -> Any:  # noqa: ANN401 - dlt's factories have no common type that says enough
-    import dlt.destinations  # noqa: PLC0415 - late: dlt takes its time
-
-    return getattr(dlt.destinations, engine)()
-
-
-def _sql_client(engine: str, schema: str, landing: str) -> SqlClientBase[Any]:
-    """Dlt's client of a database as far as it knows names: it is never connected, and knows no credentials."""
-    capabilities = _destination(engine).capabilities()
-    if engine == "duckdb":
-        from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials  # noqa: PLC0415
-        from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient  # noqa: PLC0415
-
-        return DuckDbSqlClient(schema, landing, DuckDbCredentials(), capabilities)
-    from dlt.destinations.impl.postgres.configuration import PostgresCredentials  # noqa: PLC0415
-    from dlt.destinations.impl.postgres.sql_client import Psycopg2SqlClient  # noqa: PLC0415
-
-    return Psycopg2SqlClient(schema, landing, PostgresCredentials(), capabilities)

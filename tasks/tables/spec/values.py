@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import lru_cache
 from string import Formatter
 from typing import Annotated, Any, Literal
 
@@ -217,3 +220,44 @@ def _parts(template: str) -> list[tuple[str, str | None]]:
             raise LookbookError(f"{template}: {{{name}}} is no placeholder.", "One is a name in braces: {year}.")
         parts.append((literal, name))
     return parts
+
+
+#: PostgreSQL's bound of a name; a longer one is cut, and gets a hash.
+LONGEST = 63
+_SIGNS = str.maketrans("+-*@|", "x_xal")
+_OTHER_SIGNS = re.compile(r"[^a-zA-Z\d_]+")
+_WORDS = (re.compile(r"([^_])([A-Z][a-z]+)"), re.compile(r"([a-z0-9])([A-Z])"))
+
+
+@lru_cache(maxsize=100_000)
+def snake_case(name: str) -> str:
+    """Return a name in snake case: productDisplayName is product_display_name; ``__`` stays between levels.
+
+    The rules are those of dlt's naming convention ``snake_case``, so that its tables and ours have the same columns;
+    https://dlthub.com/docs/general-usage/naming-convention. Empty, where nothing of the name is left.
+    """
+    levels = [level for level in name.split("__") if level.strip()]
+    return _bounded("__".join(filter(str.strip, map(_level, levels))), name)
+
+
+def _level(name: str) -> str:
+    """Return one level of a name in snake case: signs that no name has become ``_``, and those at its end ``x``."""
+    name = name.strip()
+    made = _OTHER_SIGNS.sub("_", name.translate(_SIGNS))
+    for words in _WORDS:
+        made = words.sub(r"\1_\2", made)
+    made = made.lower()
+    if re.match(r"\d", made):
+        made = f"_{made}"
+    bare = made.rstrip("_")
+    return _bounded(re.sub("__+", "_", bare + "x" * (len(made) - len(bare))), name)
+
+
+def _bounded(made: str, name: str) -> str:
+    """Return a name of at most `LONGEST` characters: of a longer one the ends, and between them a hash of all."""
+    if len(made) <= LONGEST:
+        return made
+    digest = hashlib.shake_128(name.encode("utf-8", "backslashreplace")).digest(4)
+    mark = base64.b64encode(digest, b"ba").decode("ascii").rstrip("=").lower()
+    kept = LONGEST - len(mark)
+    return made[: kept - kept // 2] + mark + made[len(made) - kept // 2 :]

@@ -18,7 +18,7 @@ from lookbook.tasks.runs.lease import lease
 from lookbook.tasks.tables.context import Staged
 from lookbook.tasks.tables.load import load, loading, open_rejects, writing
 from lookbook.tasks.tables.load.books import write_books
-from lookbook.tasks.tables.load.prepare import column_names, snake_case
+from lookbook.tasks.tables.load.prepare import column_name, column_names
 from lookbook.tasks.tables.load.writing import destination, prepare_rows
 from lookbook.tasks.tables.orchestrations import import_pipeline
 from lookbook.tasks.tables.spec.pipeline import ImportSettings, Pipeline
@@ -165,7 +165,7 @@ def test_a_column_that_is_named_as_a_tag(workspace: Workspace) -> None:
     [("productDisplayName", "product_display_name"), ("user__id", "user__id"), ("User Name", "user_name")],
 )
 def test_names_are_dlts(raw: str, name: str) -> None:
-    assert snake_case(raw) == name
+    assert column_name(raw) == name
     assert column_names([raw]) == {raw: name}
 
 
@@ -248,7 +248,7 @@ def _words() -> None:
     socket.socket.connect = refuse  # type: ignore[method-assign]
     from lookbook.tasks.tables.load.statements import destination_type  # noqa: PLC0415
 
-    assert snake_case("aB") == "a_b"
+    assert column_name("aB") == "a_b"
     assert destination_type("postgres", "BLOB") == "bytea"
     assert destination_type("duckdb", "DECIMAL(10, 2)").replace(" ", "") == "DECIMAL(10,2)"
 

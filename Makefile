@@ -44,6 +44,8 @@ PROCESSES ?= 3
 test: .venv/ready-for-tests  ## Run the fast set of the tests, or a part of it: K=expression
 	$(pytest) -m 'not full'
 
+# Half of its time is waiting: for heartbeats that stay away, for workers.
+test-full: PROCESSES = 4
 test-full: .venv/ready-for-tests  ## Run the rest of the tests, or a part of it: K=expression
 	$(pytest) -m full
 

@@ -14,7 +14,7 @@ def rules_of_the_code() -> Iterator[str]:
     for path in sorted((ROOT / "tasks" / "tables" / "extract").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
-                case ast.Call(func=ast.Name(id="UnreadableError" | "Reject"), args=[rule, *_]):
+                case ast.Call(func=ast.Name(id="UnreadableError" | "InputReject"), args=[rule, *_]):
                     yield from _texts(rule)
                 case ast.Assign(targets=[ast.Name(id="rule")], value=rule):
                     yield from _texts(rule)

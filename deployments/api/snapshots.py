@@ -36,7 +36,7 @@ class LoadedSnapshot:
 
     Attributes:
         manifest: of it.
-        rows: see `lookbook.tasks.exports.rows.Rows`.
+        rows: see `lookbook.tasks.exports.rows.DatasetRows`.
         outputs: a row for each content and output, in their order.
     """
 

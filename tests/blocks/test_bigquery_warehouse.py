@@ -233,14 +233,14 @@ def test_killed_anywhere_readers_see_the_former_or_the_new_one_and_the_next_run_
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from lookbook.blocks import bigquery_sql
+from lookbook.blocks.bigquery import sql
 from lookbook.tasks.datasets.schemas import load_models
 from tests.support.snapshots import snapshot_load
 from tests.support.warehouses import PROJECT
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from lookbook.blocks.bigquery.warehouse import BigQueryWarehouse
 
-bigquery_sql.flipping = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+sql.flipping = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 warehouse = BigQueryWarehouse(project=PROJECT, credentials=AnonymousGcpCredentials(endpoint=sys.argv[1]))
 later = snapshot_load(Path(sys.argv[2]), snapshot_id="s2", brightness=0.1)
 warehouse.load_snapshot(later, load_models()[:2])

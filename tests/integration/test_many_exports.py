@@ -19,7 +19,7 @@ SOON = """
 from datetime import timedelta
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentUpdate
-from lookbook.deployments import automations
+from lookbook.deployments.server import automations
 from lookbook.deployments.server.deploying import deploy
 from lookbook.deployments.server.applying import Deployed
 deploy()

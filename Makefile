@@ -17,7 +17,7 @@ LOOKBOOK := $(BIN)/lookbook
 install = $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python $(1) || \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(1)
 
-.PHONY: demo serve deploy test test-full breaks figures lint schema format bench pins check-pins check-infra clean help
+.PHONY: demo serve deploy test test-full coverage breaks figures lint schema format bench pins check-pins check-infra clean help
 
 help:  ## Show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,12 @@ test: .venv/ready-for-tests  ## Run the fast set of the tests, or a part of it: 
 test-full: PROCESSES = 4
 test-full: .venv/ready-for-tests  ## Run the rest of the tests, or a part of it: K=expression
 	$(pytest) -m full
+
+coverage: .venv/ready-for-tests  ## Run both sets under coverage, by lines and branches: an hour
+	$(BIN)/python -m coverage erase
+	-$(BIN)/python -m coverage run -m pytest --numprocesses $(PROCESSES) --dist loadscope --timeout 1200
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --skip-covered --skip-empty
 
 breaks: .venv/ready-for-tests  ## Break the code on purpose, and see which tests notice; or one break: ONLY=text
 	$(BIN)/python -m tests.breaks --only "$$ONLY"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.sql_text import literal, quoted
 
 Value = str | int | float | bool
 
@@ -171,16 +172,8 @@ def worst(failing: str) -> str:
     )
 
 
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _text(column: str) -> str:
-    return f"CAST(m.{_quoted(column)} AS VARCHAR)"
+    return f"CAST(m.{quoted(column)} AS VARCHAR)"
 
 
 def _shown(names: Iterator[str] | tuple[str, ...] | list[str]) -> str:
@@ -188,10 +181,10 @@ def _shown(names: Iterator[str] | tuple[str, ...] | list[str]) -> str:
 
 
 def _duplicates(model: str, names: tuple[str, ...]) -> str:
-    there = " AND ".join(f"m.{_quoted(name)} IS NOT NULL" for name in names)
+    there = " AND ".join(f"m.{quoted(name)} IS NOT NULL" for name in names)
     return (
-        f"SELECT {_shown(names)} AS example, COUNT(*) AS row_count FROM {_quoted(model)} AS m"  # noqa: S608 - quoted
-        f" WHERE {there} GROUP BY {', '.join(f'm.{_quoted(name)}' for name in names)} HAVING COUNT(*) > 1"
+        f"SELECT {_shown(names)} AS example, COUNT(*) AS row_count FROM {quoted(model)} AS m"  # noqa: S608 - quoted
+        f" WHERE {there} GROUP BY {', '.join(f'm.{quoted(name)}' for name in names)} HAVING COUNT(*) > 1"
     )
 
 
@@ -201,11 +194,11 @@ def _nulls(model: FeedModel, column: str, columns: Mapping[str, str]) -> str:
     others = others or [
         name for name in columns if name.lower() not in {column.lower(), (model.surrogate_key or "").lower()}
     ]
-    told = [f"{_literal(name + '=')} || COALESCE({_text(name)}, 'NULL')" for name in others[:_TOLD_COLUMNS]]
+    told = [f"{literal(name + '=')} || COALESCE({_text(name)}, 'NULL')" for name in others[:_TOLD_COLUMNS]]
     example = " || ', ' || ".join(told) or "'NULL'"
     return (
-        f"SELECT {example} AS example, COUNT(*) AS row_count FROM {_quoted(model.name)} AS m"  # noqa: S608 - quoted
-        f" WHERE m.{_quoted(column)} IS NULL GROUP BY 1"
+        f"SELECT {example} AS example, COUNT(*) AS row_count FROM {quoted(model.name)} AS m"  # noqa: S608 - quoted
+        f" WHERE m.{quoted(column)} IS NULL GROUP BY 1"
     )
 
 
@@ -213,8 +206,8 @@ def _collisions(model: FeedModel, surrogate: str) -> str:
     key = _shown(model.key)
     return (
         f"SELECT MIN({key}) || ' and ' || MAX({key}) AS example, COUNT(*) AS row_count"  # noqa: S608 - quoted
-        f" FROM {_quoted(model.name)} AS m WHERE m.{_quoted(surrogate)} IS NOT NULL"
-        f" GROUP BY m.{_quoted(surrogate)} HAVING COUNT(DISTINCT {key}) > 1"
+        f" FROM {quoted(model.name)} AS m WHERE m.{quoted(surrogate)} IS NOT NULL"
+        f" GROUP BY m.{quoted(surrogate)} HAVING COUNT(DISTINCT {key}) > 1"
     )
 
 
@@ -224,13 +217,13 @@ def _unknown_values(model: str, column: str, values: tuple[Value, ...]) -> str:
     numbers = [repr(float(value)) for value in values if _is_number(value)]
     accepted = []
     if texts:
-        accepted.append(f"{_text(column)} IN ({', '.join(_literal(str(text)) for text in texts)})")
+        accepted.append(f"{_text(column)} IN ({', '.join(literal(str(text)) for text in texts)})")
     if numbers:
         accepted.append(f"COALESCE(TRY_CAST({_text(column)} AS DOUBLE) IN ({', '.join(numbers)}), FALSE)")
     known = " OR ".join(accepted) or "FALSE"
     return (
-        f"SELECT {_text(column)} AS example, COUNT(*) AS row_count FROM {_quoted(model)} AS m"  # noqa: S608 - quoted
-        f" WHERE m.{_quoted(column)} IS NOT NULL AND NOT ({known}) GROUP BY 1"
+        f"SELECT {_text(column)} AS example, COUNT(*) AS row_count FROM {quoted(model)} AS m"  # noqa: S608 - quoted
+        f" WHERE m.{quoted(column)} IS NOT NULL AND NOT ({known}) GROUP BY 1"
     )
 
 
@@ -239,12 +232,12 @@ def _is_number(value: Value) -> bool:
 
 
 def _dangling(model: str, reference: Reference) -> str:
-    to = ".".join(_quoted(part) for part in reference.to.split("."))
-    field = _quoted(reference.field)
+    to = ".".join(quoted(part) for part in reference.to.split("."))
+    field = quoted(reference.field)
     return (
-        f"SELECT {_text(reference.column)} AS example, COUNT(*) AS row_count FROM {_quoted(model)} AS m"  # noqa: S608
-        f" LEFT JOIN (SELECT DISTINCT {field} AS field FROM {to}) AS t ON m.{_quoted(reference.column)} = t.field"
-        f" WHERE m.{_quoted(reference.column)} IS NOT NULL AND t.field IS NULL GROUP BY 1"
+        f"SELECT {_text(reference.column)} AS example, COUNT(*) AS row_count FROM {quoted(model)} AS m"  # noqa: S608
+        f" LEFT JOIN (SELECT DISTINCT {field} AS field FROM {to}) AS t ON m.{quoted(reference.column)} = t.field"
+        f" WHERE m.{quoted(reference.column)} IS NOT NULL AND t.field IS NULL GROUP BY 1"
     )
 
 

@@ -19,6 +19,16 @@ _WRITES = (exp.DML, exp.DDL, exp.Drop, exp.Command, exp.Into, exp.Alter, exp.Set
 Place = Callable[[str, str], tuple[str, ...]]
 
 
+def quoted(name: str) -> str:
+    """Return a name as SQL takes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Return a text as a literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def read_select(sql: str) -> exp.Query:
     """Return a model's SELECT.
 

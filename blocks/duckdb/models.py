@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lookbook.blocks import sql_text
-from lookbook.blocks.duckdb.staging import columns_of, quoted
+from lookbook.blocks.duckdb.staging import columns_of
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.models import (
     BuiltModel,
@@ -19,6 +19,7 @@ from lookbook.blocks.models import (
     tests_of,
     worst,
 )
+from lookbook.blocks.sql_text import quoted
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lookbook.blocks.duckdb.staging import literal, quoted
 from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.sql_text import literal, quoted
 from lookbook.blocks.warehouse import FEEDS_SCHEMA, WarehouseTable
 
 if TYPE_CHECKING:

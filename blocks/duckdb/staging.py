@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lookbook.blocks.registry import held_counters, raised
+from lookbook.blocks.sql_text import literal, quoted
 from lookbook.blocks.warehouse import (
     MOST_ROWS,
     STAGING_KEYS,
@@ -25,16 +26,6 @@ if TYPE_CHECKING:
 
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
 _FLOATS = ("FLOAT", "DOUBLE")
-
-
-def quoted(name: str) -> str:
-    """Return a name as an SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """Return a text as an SQL literal: a view takes no parameters."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def columns_of(connection: DuckDBPyConnection, relation: str) -> dict[str, str]:

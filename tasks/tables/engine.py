@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lookbook.blocks.lake import Lake
+from lookbook.blocks.sql_text import literal, quoted
 from lookbook.tasks.tables.staging import INPUT, LINE, Stage
 
 if TYPE_CHECKING:
@@ -70,16 +71,6 @@ def engine(
 def memory_for(megabytes: int, columns: int) -> str:
     """Give the memory limit of a statement over so many columns, as DuckDB writes it."""
     return f"{megabytes + int(COLUMN_MEMORY * columns)}MB"
-
-
-def quoted(name: str) -> str:
-    """Return a name as SQL takes it."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def text(value: str) -> str:
-    """Return a text as a literal of SQL."""
-    return "'" + value.replace("'", "''") + "'"
 
 
 def local_files(lake: Lake, stage: Stage, scratch: Path) -> list[Path]:
@@ -192,9 +183,9 @@ def scan(paths: Sequence[Path], columns: Sequence[str], names: Mapping[str, str]
     DuckDB finds columns by their names without case: where that would find another one, a file is read by places.
     """
     if all(names[column] == column for column in columns):
-        return f"read_parquet([{', '.join(text(str(path)) for path in paths)}], {_BY_NAME})"
+        return f"read_parquet([{', '.join(literal(str(path)) for path in paths)}], {_BY_NAME})"
     shown = ", ".join(quoted(names[column]) for column in columns)
-    files = [f"FROM read_parquet({text(str(path))}, hive_partitioning = false) AS file({shown})" for path in paths]
+    files = [f"FROM read_parquet({literal(str(path))}, hive_partitioning = false) AS file({shown})" for path in paths]
     return f"({' UNION ALL '.join(files)})"
 
 

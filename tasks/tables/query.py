@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lookbook.blocks.duckdb.queries import Views, answer, attach
-from lookbook.blocks.duckdb.staging import literal, quoted
 from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.blocks.errors import LookbookError, ObjectNotFoundError
 from lookbook.blocks.lake import Lake
+from lookbook.blocks.sql_text import literal, quoted
 from lookbook.blocks.warehouse import QueryCost
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets.manifest import Manifest, read_published

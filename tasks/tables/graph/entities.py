@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 from lookbook.blocks.errors import LookbookError, UsageError
 from lookbook.blocks.lake import Lake
 from lookbook.blocks.registry import copy_rows
+from lookbook.blocks.sql_text import quoted
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.tables.context import Context, Staged
-from lookbook.tasks.tables.engine import quoted
 from lookbook.tasks.tables.load.books import COLUMNS
 from lookbook.tasks.tables.spec.tasks import Entity, Link, Mention
 from lookbook.tasks.tables.staging import INPUT, LINE

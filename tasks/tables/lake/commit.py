@@ -17,8 +17,9 @@ from pydantic import BaseModel, ValidationError
 from lookbook.blocks.errors import LookbookError, ObjectNotFoundError, SwapConflictError
 from lookbook.blocks.lake import Lake
 from lookbook.blocks.registry import raised
+from lookbook.blocks.sql_text import literal, quoted
 from lookbook.tasks.runs.catalogue import TableState
-from lookbook.tasks.tables.engine import engine, memory_for, quoted, text
+from lookbook.tasks.tables.engine import engine, memory_for
 from lookbook.tasks.tables.lake.files import (
     FILE,
     NewFile,
@@ -101,7 +102,7 @@ class JobRows:
             f"CAST({quoted(name) if name in self.job.columns else 'NULL'} AS {type_}) AS {quoted(name)}"
             for name, type_ in self.table.columns.items()
         ]
-        files = f"[{', '.join(text(str(path)) for path in self.job.files)}]"
+        files = f"[{', '.join(literal(str(path)) for path in self.job.files)}]"
         if numbered:
             columns += [f"list_position({files}, __file) AS __file_number", "file_row_number AS __row_number"]
         if not self.job.files:
@@ -260,7 +261,7 @@ class _Planner:
     def _without_load(self, kept: Sequence[DataFile], mixed: Mapping[str, Path]) -> TableChange:
         """Append where a merge put rows of several loads into one file: those of this load are taken out of it."""
         load_id = quoted(LOAD_ID)
-        ours = f"({load_id} = {text(self.job.load_id)} OR starts_with({load_id}, {text(self.job.load_id + '.')}))"
+        ours = f"({load_id} = {literal(self.job.load_id)} OR starts_with({load_id}, {literal(self.job.load_id + '.')}))"
         with self._engine(mixed) as (connection, _):
             everything = relation(self.table, mixed, with_file=True)
             paths = _paths(connection, f"SELECT DISTINCT {FILE} FROM ({everything}) WHERE {ours}")  # noqa: S608 - ours

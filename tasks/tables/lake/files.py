@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.lake import Lake
-from lookbook.tasks.tables.engine import quoted, text
+from lookbook.blocks.sql_text import literal, quoted
 from lookbook.tasks.tables.lake.manifest import DataFile, TableManifest, data_key
 from lookbook.tasks.tables.load.job import LOAD_ID
 from lookbook.tasks.tables.staging import FILE_BYTES, FILE_ROWS
@@ -174,7 +174,7 @@ def _of_layout(
     columns += [f"f.{FILE}"] if with_file else []
     partitioned = bool(manifest.partition_by)
     named = f", filename = '{FILE}'" if with_file or partitioned else ""
-    source = f"read_parquet([{', '.join(text(str(paths[f.key])) for f in files)}], hive_partitioning = false{named})"
+    source = f"read_parquet([{', '.join(literal(str(paths[f.key])) for f in files)}], hive_partitioning = false{named})"
     if partitioned:
         values = ", ".join(f"({', '.join(map(_literal, (str(paths[f.key]), *f.partition)))})" for f in files)
         names = ", ".join(f"p{position}" for position in range(len(manifest.partition_by)))
@@ -185,7 +185,7 @@ def _of_layout(
 
 
 def _literal(value: str | None) -> str:
-    return "NULL::VARCHAR" if value is None else text(value)
+    return "NULL::VARCHAR" if value is None else literal(value)
 
 
 def checked_types(connection: DuckDBPyConnection, table: str, columns: Mapping[str, str]) -> dict[str, str]:

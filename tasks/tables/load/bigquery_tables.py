@@ -20,10 +20,11 @@ from sqlglot import exp
 from lookbook.blocks.bigquery.sql import literal, quoted
 from lookbook.blocks.bigquery.staging import LEFTOVERS_STAND, LandedRows, commit_fenced, landed_files
 from lookbook.blocks.bigquery.warehouse import BigQueryWarehouse
+from lookbook.blocks.sql_text import literal as duckdb_literal
+from lookbook.blocks.sql_text import quoted as duckdb_name
 from lookbook.blocks.warehouse import FEEDS_SCHEMA
 from lookbook.tasks.runs.catalogue import TableState
-from lookbook.tasks.tables.engine import engine, text
-from lookbook.tasks.tables.engine import quoted as duckdb_name
+from lookbook.tasks.tables.engine import engine
 from lookbook.tasks.tables.load import statements as sql
 from lookbook.tasks.tables.load.column_types import (
     BINARY,
@@ -146,7 +147,7 @@ def landing(store: Store, job: LoadJob, scratch: Path) -> Iterator[LandedRows]:
     wanted = sql.table_columns(job)
     with engine(scratch, job.files) as (connection, folder):
         connection.execute(
-            f"COPY (SELECT {_plain(wanted)} FROM ({_source(job)})) TO {text(str(folder / 'upload'))}"  # noqa: S608 - quoted
+            f"COPY (SELECT {_plain(wanted)} FROM ({_source(job)})) TO {duckdb_literal(str(folder / 'upload'))}"  # noqa: S608 - quoted
             f" (FORMAT parquet, FILE_SIZE_BYTES {FILE_BYTES}, FILENAME_PATTERN 'rows_{{i}}')"
         )
         with (
@@ -210,7 +211,7 @@ def _plain(columns: Mapping[str, str]) -> str:
 
 def _source(job: LoadJob) -> str:
     """Return a SELECT of the rows to be landed."""
-    files = ", ".join(text(str(path)) for path in job.files)
+    files = ", ".join(duckdb_literal(str(path)) for path in job.files)
     if job.settings.write_disposition != "merge":
         return f"SELECT * FROM read_parquet([{files}], hive_partitioning = false)"  # noqa: S608 - quoted
     options = "hive_partitioning = false, filename = true, file_row_number = true"

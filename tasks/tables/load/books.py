@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lookbook.blocks.registry import Registry, copy_rows
+from lookbook.blocks.sql_text import literal
 from lookbook.blocks.workspace import Workspace
-from lookbook.tasks.tables.engine import engine, text
+from lookbook.tasks.tables.engine import engine
 from lookbook.tasks.tables.staging import INPUT, LINE
 
 if TYPE_CHECKING:
@@ -59,15 +60,15 @@ def collect_rejects(entry: LoadEntry, files: Sequence[Path], path: Path, scratch
     """
     if not files:
         return 0
-    listed = ", ".join(text(str(file)) for file in files)
+    listed = ", ".join(literal(str(file)) for file in files)
     place = f"{INPUT}, {LINE}, raw"
-    own = f"{text(entry.load_id)}, {text(entry.table)}, row_number() OVER (PARTITION BY {place})"
+    own = f"{literal(entry.load_id)}, {literal(entry.table)}, row_number() OVER (PARTITION BY {place})"
     with engine(scratch, readable=files) as (connection, folder):
         written = connection.execute(
             f"COPY (SELECT 'r-' || left(md5(concat_ws('|', {own}, coalesce({INPUT}, ''),"  # noqa: S608 - of ours, or quoted
             f" coalesce({LINE}, -1), raw)), 20) AS reject_id, rule, message, {place}"
             f" FROM read_parquet([{listed}], hive_partitioning = false))"
-            f" TO {text(f'{folder}/rejects.parquet')} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {CHUNK})"
+            f" TO {literal(f'{folder}/rejects.parquet')} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {CHUNK})"
         ).fetchone()
         (folder / "rejects.parquet").rename(path)
     return int(written[0]) if written else 0

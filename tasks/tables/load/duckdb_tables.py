@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
+from lookbook.blocks.sql_text import literal, quoted
 from lookbook.blocks.warehouse import FEEDS_SCHEMA
 from lookbook.tasks.runs.catalogue import TableState
-from lookbook.tasks.tables.engine import memory_for, quoted, text
+from lookbook.tasks.tables.engine import memory_for
 from lookbook.tasks.tables.load import statements as sql
 from lookbook.tasks.tables.load.job import LoadJob, check_written
 
@@ -85,7 +86,7 @@ def _merge(connection: DuckDBPyConnection, job: LoadJob, strategy: str) -> int:
 
 
 def _files(job: LoadJob, options: str = "") -> str:
-    paths = ", ".join(text(str(path)) for path in job.files)
+    paths = ", ".join(literal(str(path)) for path in job.files)
     return f"read_parquet([{paths}], hive_partitioning = false{options})"
 
 

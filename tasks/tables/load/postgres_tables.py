@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lookbook.blocks.registry import Registry, feeds_schema
+from lookbook.blocks.sql_text import literal, quoted
 from lookbook.tasks.runs.catalogue import TableState
-from lookbook.tasks.tables.engine import engine, memory_for, quoted, text
+from lookbook.tasks.tables.engine import engine, memory_for
 from lookbook.tasks.tables.load import statements as sql
 from lookbook.tasks.tables.load.column_types import (
     BINARY,
@@ -133,7 +134,7 @@ async def _insert(connection: Connection, job: LoadJob, scratch: Path) -> int:
     """Append, or replace; the number of rows."""
     for statement in sql.delete_before(job, await connection.fetchval(sql.listed_loads(job))):
         await connection.execute(statement)
-    selects = [f"SELECT * FROM read_parquet([{text(str(path))}], hive_partitioning = false)" for path in job.files]  # noqa: S608
+    selects = [f"SELECT * FROM read_parquet([{literal(str(path))}], hive_partitioning = false)" for path in job.files]  # noqa: S608
     written = await _copy(connection, job, selects, job.columns, scratch, job.schema)
     check_written(job, written, job.rows)
     return written
@@ -143,7 +144,7 @@ async def _merge(connection: Connection, job: LoadJob, scratch: Path, strategy: 
     """Merge; the number of rows after those of one key became one."""
     if not job.files:
         return 0
-    paths = ", ".join(text(str(path)) for path in job.files)
+    paths = ", ".join(literal(str(path)) for path in job.files)
     source = f"read_parquet([{paths}], hive_partitioning = false, filename = true, file_row_number = true)"
     columns = sql.table_columns(job)
     described = ", ".join(f"{quoted(n)} {sql.destination_type('postgres', t)}" for n, t in columns.items())
@@ -198,7 +199,7 @@ def _started(duckdb: DuckDBPyConnection, select: str, columns: Mapping[str, str]
 def _write_csv(duckdb: DuckDBPyConnection, select: str, columns: Mapping[str, str], path: Path) -> None:
     """Write rows as PostgreSQL reads them."""
     values = ", ".join(f"{_csv_value(name, type_)} AS {quoted(name)}" for name, type_ in columns.items())
-    duckdb.execute(f"COPY (SELECT {values} FROM ({select})) TO {text(str(path))} (FORMAT csv, HEADER false)")  # noqa: S608 - names are quoted
+    duckdb.execute(f"COPY (SELECT {values} FROM ({select})) TO {literal(str(path))} (FORMAT csv, HEADER false)")  # noqa: S608 - names are quoted
 
 
 def values_with_nul(columns: Mapping[str, str], files: Sequence[Path], scratch: Path) -> dict[str, int]:
@@ -207,7 +208,7 @@ def values_with_nul(columns: Mapping[str, str], files: Sequence[Path], scratch: 
     if not texts or not files:
         return {}
     with engine(scratch, files, memory_for(MEMORY, len(texts))) as (duckdb, _):
-        source = f"read_parquet([{', '.join(text(str(path)) for path in files)}], hive_partitioning = false)"
+        source = f"read_parquet([{', '.join(literal(str(path)) for path in files)}], hive_partitioning = false)"
         counted = ", ".join(
             f"count(*) FILTER (WHERE {_nul_in(name, type_)}"
             f" AND {_csv_value(name, type_)} <> CAST({quoted(name)} AS VARCHAR))"

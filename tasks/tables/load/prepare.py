@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from lookbook.blocks.errors import LookbookError
-from lookbook.tasks.tables.engine import engine, make_view, memory_for, quoted, text, told_apart
+from lookbook.blocks.sql_text import literal, quoted
+from lookbook.tasks.tables.engine import engine, make_view, memory_for, told_apart
 from lookbook.tasks.tables.load.column_types import (
     FLOAT,
     INFERRED,
@@ -350,7 +351,9 @@ def _new_types(
         if mode == "freeze":
             _freeze(connection, settings, column, condition, "is a column that the table does not have")
         elif mode == "discard_row":
-            shape.rules.append(RejectRule(NEW_COLUMN, condition, text(f"{column.name}: the table has no such column")))
+            shape.rules.append(
+                RejectRule(NEW_COLUMN, condition, literal(f"{column.name}: the table has no such column"))
+            )
         else:
             shape.discard(column.name, values[column.name])
     return {}
@@ -371,7 +374,7 @@ def _misfit(
         _freeze(connection, settings, column, condition, f"is no {wanted}")
     elif mode == "discard_row" or column.name in mandatory(settings):
         shown = f"left(CAST({quoted(column.raw)} AS VARCHAR), {SHOWN})"
-        message = f"concat({text(column.name + ': ')}, {shown}, {text(f' is no {wanted}')})"
+        message = f"concat({literal(column.name + ': ')}, {shown}, {literal(f' is no {wanted}')})"
         shape.rules.append(RejectRule(DATA_TYPE, condition, message))
     elif mode == "discard_value":
         shape.discard(column.name, values)
@@ -414,7 +417,7 @@ def _not_null(connection: DuckDBPyConnection, shape: RowShape, settings: LoadSet
     conditions = [f"({shape.columns[name]} IS NULL)" for name in asked]
     for name, condition, number in zip(asked, conditions, count(connection, conditions), strict=True):
         if number:
-            shape.rules.append(RejectRule(NOT_NULL, condition, text(f"{name}: no value, and the column needs one")))
+            shape.rules.append(RejectRule(NOT_NULL, condition, literal(f"{name}: no value, and the column needs one")))
 
 
 def raw_row(columns: Mapping[str, str]) -> str:
@@ -423,7 +426,7 @@ def raw_row(columns: Mapping[str, str]) -> str:
     Args:
         columns: of the rows, each with its name in the view.
     """
-    pairs = ", ".join(f"{text(column)}, {quoted(name)}" for column, name in columns.items())
+    pairs = ", ".join(f"{literal(column)}, {quoted(name)}" for column, name in columns.items())
     return f"CAST(json_object({pairs}) AS VARCHAR)"
 
 
@@ -525,14 +528,14 @@ def _columns_of_no_rows(settings: LoadSettings, standing: Mapping[str, str] | No
 
 def _write_accepted(connection: DuckDBPyConnection, shape: RowShape, batch: Batch, folder: Path) -> int:
     """Write the rows that no rule sets aside, and say how many they are."""
-    tags = {LOAD_ID: text(batch.load_id), LOADED_AT: f"TIMESTAMPTZ {text(batch.loaded_at.isoformat())}"}
+    tags = {LOAD_ID: literal(batch.load_id), LOADED_AT: f"TIMESTAMPTZ {literal(batch.loaded_at.isoformat())}"}
     selected = ", ".join(f"{value} AS {quoted(name)}" for name, value in (shape.columns | tags).items())
     kept = f" WHERE NOT ({_any_rule(shape)})" if shape.rules else ""
-    target, files = text(str(folder)), f", FILE_SIZE_BYTES {FILE_BYTES}, FILENAME_PATTERN 'rows_{{i}}'"
+    target, files = literal(str(folder)), f", FILE_SIZE_BYTES {FILE_BYTES}, FILENAME_PATTERN 'rows_{{i}}'"
     if batch.settings.write_disposition == "merge":
         # Of rows with one key the last wins: into several files threads write as they come, into one in order.
         folder.mkdir()
-        target, files = text(str(folder / "rows_0.parquet")), ""
+        target, files = literal(str(folder / "rows_0.parquet")), ""
     written = connection.execute(
         f"COPY (SELECT {selected} FROM {ROWS}{kept}) TO {target} (FORMAT parquet, COMPRESSION snappy{files})"  # noqa: S608 - names are quoted
     ).fetchone()
@@ -549,7 +552,7 @@ def _write_rejects(connection: DuckDBPyConnection, shape: RowShape, columns: Map
     """Write the rows that a rule sets aside, and say how many they are."""
     present = {name for name, *_ in connection.execute(f"DESCRIBE {ROWS}").fetchall()}
     place = ", ".join(f"{quoted(name) if name in present else 'NULL'} AS {quoted(name)}" for name in (INPUT, LINE))
-    rules = " ".join(f"WHEN {rule.condition} THEN {text(rule.name)}" for rule in shape.rules)
+    rules = " ".join(f"WHEN {rule.condition} THEN {literal(rule.name)}" for rule in shape.rules)
     messages = " ".join(f"WHEN {rule.condition} THEN {rule.message}" for rule in shape.rules)
     found = connection.sql(
         f"SELECT CASE {rules} END AS rule, CASE {messages} END AS message, {raw_row(columns)} AS raw, {place}"  # noqa: S608 - names are quoted

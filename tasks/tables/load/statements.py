@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.sql_text import literal, quoted
 from lookbook.blocks.warehouse import FEEDS_SCHEMA
-from lookbook.tasks.tables.engine import quoted, text
 from lookbook.tasks.tables.load.column_types import (
     BINARY,
     BOOL,
@@ -97,22 +97,22 @@ def evolve_table(engine: Engine, job: LoadJob, standing: Mapping[str, str] | Non
 
 def same_batch(load_id: str, column: str = LOAD_ID) -> str:
     """Return a condition: a row is of a batch, or of a replay of its rejects (``batch.digest``)."""
-    return f"({column} = {text(load_id)} OR starts_with({column}, {text(load_id + '.')}))"
+    return f"({column} = {literal(load_id)} OR starts_with({column}, {literal(load_id + '.')}))"
 
 
 def listed_loads(job: LoadJob) -> str:
     """Return a SELECT that counts the loads that brought this batch into the table before."""
-    return (
-        f"SELECT count(*) FROM {qualified(LOADS, job.schema)} WHERE table_name = {text(job.table)} AND {_listed(job)}"  # noqa: S608
-    )
+    listed = f"table_name = {literal(job.table)} AND {_listed(job)}"
+    return f"SELECT count(*) FROM {qualified(LOADS, job.schema)} WHERE {listed}"  # noqa: S608 - quoted
 
 
 def list_load(job: LoadJob, rows: int) -> list[str]:
     """Return the statements that note the load in place of all that it replaces."""
     everything = job.settings.write_disposition == "replace"
-    old = f"table_name = {text(job.table)}" + ("" if everything else f" AND {_listed(job)}")
+    old = f"table_name = {literal(job.table)}" + ("" if everything else f" AND {_listed(job)}")
     columns = ", ".join(map(quoted, LOADS_COLUMNS))
-    values = f"{text(job.table)}, {text(job.load_id)}, {rows}, CAST({text(job.loaded_at.isoformat())} AS TIMESTAMPTZ)"
+    loaded_at = f"CAST({literal(job.loaded_at.isoformat())} AS TIMESTAMPTZ)"
+    values = f"{literal(job.table)}, {literal(job.load_id)}, {rows}, {loaded_at}"
     return [
         f"DELETE FROM {qualified(LOADS, job.schema)} WHERE {old}",  # noqa: S608 - names and texts are quoted
         f"INSERT INTO {qualified(LOADS, job.schema)} ({columns}) VALUES ({values})",  # noqa: S608
@@ -141,7 +141,7 @@ def landed_rows(job: LoadJob, source: str) -> str:
     if job.settings.strategy == "scd2":
         # A column that was added holds nothing for rows that stayed as they were: nulls do not count.
         own = sorted(name for name in job.columns if name not in ("_load_id", "_loaded_at"))
-        pairs = ", ".join(f"{text(name)}: {_hashable(name, job.columns[name])}" for name in own)
+        pairs = ", ".join(f"{literal(name)}: {_hashable(name, job.columns[name])}" for name in own)
         hashed = f"md5(CAST(json_merge_patch('{{}}', to_json({{{pairs}}})) AS VARCHAR))"
         return (
             f"SELECT {columns}, {hashed} AS {quoted(ROW_HASH)}, NULL::TIMESTAMPTZ AS {quoted(VALID_FROM)},"  # noqa: S608
@@ -195,7 +195,7 @@ def merge_statements(job: LoadJob, landing: str, strategy: str = "delete-insert"
 
 def _history(job: LoadJob, target: str, source: str, names: list[str]) -> list[str]:
     """Return the statements that end the versions which are gone, and begin those that are new."""
-    now, hashed, end = text(job.loaded_at.isoformat(" ", "microseconds")), quoted(ROW_HASH), quoted(VALID_TO)
+    now, hashed, end = literal(job.loaded_at.isoformat(" ", "microseconds")), quoted(ROW_HASH), quoted(VALID_TO)
     values = {quoted(VALID_FROM): now, end: "NULL"}
     chosen = ", ".join(values.get(name, name) for name in names)
     return [

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.sql_text import literal, quoted
 from lookbook.tasks.tables import staging
 from lookbook.tasks.tables.context import Context, Staged, groups_of, stage_batch, tables_of
-from lookbook.tasks.tables.engine import engine, local_files, make_view, quoted, text
+from lookbook.tasks.tables.engine import engine, local_files, make_view
 from lookbook.tasks.tables.query import check_reads_only
 from lookbook.tasks.tables.spec.tasks import SqlTask
 from lookbook.tasks.tables.staging import (
@@ -241,7 +242,7 @@ def _copy(
         raise
     types = [(str(column[0]), str(column[1])) for column in described or []]
     connection.execute(
-        f"COPY ({storable(select.sql, types)}\n) TO {text(str(target))}"
+        f"COPY ({storable(select.sql, types)}\n) TO {literal(str(target))}"
         f" (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROWS})",
         values,
     )

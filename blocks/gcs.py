@@ -533,7 +533,7 @@ class GcsLake(Lake):
             aside.unlink(missing_ok=True)
 
     def _write(self, key: str, data: bytes, cache_control: str, writer: str, generation: int) -> bool:
-        """Whether the object was written: it is not where another generation stands, our own of a lost answer, too."""
+        """Tell whether the object was written: not where another generation stands, be it our own of a lost answer."""
         try:
             write_object(
                 self._bucket(), self._name(key), data, cache_control=cache_control, writer=writer, generation=generation

@@ -189,7 +189,7 @@ async def feeds_schema(connection: Connection) -> str:
 
 
 def _schemas(lake: Lake | None) -> list[str]:
-    """Where the books of a lake may stand. Only hexadecimal digits get into a name: `Lake.id` lets in no others."""
+    """Return where the books of a lake may stand. A name takes hexadecimal digits alone: `Lake.id` has no others."""
     return [FIRST] if lake is None or lake.id is None else [FIRST, f"{FIRST}_{lake.id[:16]}"]
 
 
@@ -222,7 +222,7 @@ async def _choose(connection: Connection, lake: Lake) -> str:
 
 
 async def _may_be_of(connection: Connection, lake: Lake) -> bool:
-    """Whether books that no lake has claimed can be this lake's: they list no snapshot, or one that the lake holds."""
+    """Tell whether unclaimed books can be this lake's: they list no snapshot, or one that the lake holds."""
     try:
         async with connection.transaction():
             rows = await connection.fetch("SELECT dataset, array_agg(snapshot_id) FROM snapshots GROUP BY dataset")

@@ -66,7 +66,7 @@ class JobFailedError(Exception):
 
     @property
     def may_pass(self) -> bool:
-        """Whether the same job may succeed if run again: the service was busy, or another load changed the table."""
+        """Tell whether a job may succeed if run again: the service was busy, or another load changed the table."""
         return self.reason in PASSING or any(words in self.message for words in _CONCURRENT)
 
 

@@ -34,7 +34,7 @@ class Views:
 
     @property
     def config(self) -> dict[str, str]:
-        """What a connection needs before it is opened; no two are alike, so that it is nobody else's as well."""
+        """Return the settings that a connection is opened with; no two are alike, so that nobody shares it."""
         return {"temp_directory": str(self.file.with_suffix(".spill"))}
 
 

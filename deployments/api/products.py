@@ -315,7 +315,7 @@ class ProductChanges:
 
 
 def _differ(columns: list[str], *sides: tuple[LoadedSnapshot, Places]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which of these pairs of rows differ, compared as texts: a column may have another type in the other snapshot."""
+    """Find the pairs of rows that differ, compared as texts: a column may have another type in each snapshot."""
     differ = np.zeros(len(sides[0][1]), np.bool_)
     for name in columns:
         old, new = (_texts(loaded, name, places) for loaded, places in sides)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,70 @@ def marked(name: str) -> list[psutil.Process]:
     return found
 
 
-class WorkerProcess:
+class Supervised(ABC):
+    """A process of a home that is started anew by `start` as often as it ends.
+
+    Args:
+        home: LOOKBOOK_HOME of it.
+        mark: that all which it starts carries.
+        log: file that gets what it prints.
+    """
+
+    label: str
+
+    def __init__(self, home: Path, mark: str, log: Path) -> None:
+        """Start nothing yet."""
+        self.log, self._mark = log, mark
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(SERVERS_OWN)}
+        self._environment = kept | {"LOOKBOOK_HOME": str(home), MARK: mark}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._checked, self._failed = time.monotonic(), 0
+
+    @abstractmethod
+    def is_healthy(self) -> bool:
+        """Return whether its health check answers as it should."""
+
+    def is_ready(self) -> bool:
+        """Return whether it has started."""
+        return self.is_healthy()
+
+    def exit_code(self) -> int | None:
+        """Return how it ended; None while it runs."""
+        return self._process.poll() if self._process else None
+
+    def hangs(self) -> bool:
+        """Return whether it failed its last health checks; to be asked often, it checks when one is due."""
+        if time.monotonic() - self._checked >= CHECK_INTERVAL:
+            self._failed = 0 if self.is_healthy() else self._failed + 1
+            self._checked = time.monotonic()
+        return self._failed >= FAILED_CHECKS
+
+    def _run(self, command: list[str], **more: str) -> None:
+        """Start a command with more variables, and wait until it is ready.
+
+        Raises:
+            LookbookError: it ends, or is not ready in time; the message names its log.
+        """
+        self._checked, self._failed = time.monotonic(), 0
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
+                [sys.executable, *command],
+                env=self._environment | more,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_TIMEOUT
+        while not self.is_ready():
+            if self.exit_code() is not None or time.monotonic() > deadline:
+                raise LookbookError(
+                    f"{self.label[0].upper()}{self.label[1:]} does not start.", f"Its log is {self.log}."
+                )
+            time.sleep(0.2)
+
+
+class WorkerProcess(Supervised):
     """The one worker of a home, started anew by `start` as often as it ends."""
 
     label = "the worker"
@@ -75,12 +139,9 @@ class WorkerProcess:
             home: LOOKBOOK_HOME of its runs.
             log: file that gets what the worker and its runs print.
         """
-        self.pool, self.name, self.log = pool, name_of(home), log
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(SERVERS_OWN)}
-        self._environment = kept | {"LOOKBOOK_HOME": str(home), MARK: self.name}
-        self._process: subprocess.Popen[bytes] | None = None
+        self.pool, self.name = pool, name_of(home)
+        super().__init__(home, self.name, log)
         self._port = 0
-        self._checked, self._failed = time.monotonic(), 0
 
     def start(self) -> None:
         """Start it and wait until it is healthy.
@@ -89,27 +150,16 @@ class WorkerProcess:
             LookbookError: it ends, or is not healthy in time; the message names its log.
         """
         self._port = free_port()
-        self._checked, self._failed = time.monotonic(), 0
-        webserver = {"PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1", "PREFECT_WORKER_WEBSERVER_PORT": str(self._port)}
-        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", self.pool, "--name", self.name]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
-                [*command, "--limit", str(RUNS_AT_ONCE), "--with-healthcheck"],
-                env=self._environment | webserver,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + START_TIMEOUT
-        while not (self.is_healthy() and self._is_online()):
-            if self.exit_code() is not None or time.monotonic() > deadline:
-                raise LookbookError("The worker does not start.", f"Its log is {self.log}.")
-            time.sleep(0.2)
+        command = ["-m", "prefect", "worker", "start", "--pool", self.pool, "--name", self.name]
+        self._run(
+            [*command, "--limit", str(RUNS_AT_ONCE), "--with-healthcheck"],
+            PREFECT_WORKER_WEBSERVER_HOST="127.0.0.1",
+            PREFECT_WORKER_WEBSERVER_PORT=str(self._port),
+        )
 
-    def exit_code(self) -> int | None:
-        """Return how it ended; None while it runs."""
-        return self._process.poll() if self._process else None
+    def is_ready(self) -> bool:
+        """Return whether it is healthy and the server knows it."""
+        return self.is_healthy() and self._is_online()
 
     def is_healthy(self) -> bool:
         """Return whether its health check says that it polls for runs."""
@@ -117,13 +167,6 @@ class WorkerProcess:
             return httpx.get(f"http://127.0.0.1:{self._port}/health", timeout=2).is_success
         except httpx.HTTPError:
             return False
-
-    def hangs(self) -> bool:
-        """Return whether it failed its last health checks; to be asked often, it checks when one is due."""
-        if time.monotonic() - self._checked >= CHECK_INTERVAL:
-            self._failed = 0 if self.is_healthy() else self._failed + 1
-            self._checked = time.monotonic()
-        return self._failed >= FAILED_CHECKS
 
     def stop(self) -> None:
         """End its runs, then it, then what is left of them: within a minute, and also of a worker that was lost."""
@@ -190,7 +233,7 @@ def _unended_runs(client: SyncPrefectClient) -> list[dict[str, Any]]:
         found += page
 
 
-class ApiProcess:
+class ApiProcess(Supervised):
     """The API of a home, on this machine alone, started anew by `start` as often as it ends."""
 
     label = "the API"
@@ -204,15 +247,11 @@ class ApiProcess:
             log: file that gets what it says, a line for each request.
         """
         self.port = port or (PORT if is_free(PORT) else free_port())
-        self.log, self._mark = log, f"{name_of(home)}-api"
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(SERVERS_OWN)}
-        self._environment = kept | {"LOOKBOOK_HOME": str(home), MARK: self._mark}
-        self._process: subprocess.Popen[bytes] | None = None
-        self._checked, self._failed = time.monotonic(), 0
+        super().__init__(home, f"{name_of(home)}-api", log)
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Return the address where it listens."""
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
@@ -221,33 +260,8 @@ class ApiProcess:
         Raises:
             LookbookError: it ends, or does not answer in time; the message names its log.
         """
-        self._checked, self._failed = time.monotonic(), 0
-        command = [
-            sys.executable,
-            "-c",
-            "from lookbook.deployments.command.cli import main; main()",
-            "api",
-            "--port",
-            str(self.port),
-        ]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
-                command,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + START_TIMEOUT
-        while not self.is_healthy():
-            if self.exit_code() is not None or time.monotonic() > deadline:
-                raise LookbookError("The API does not start.", f"Its log is {self.log}.")
-            time.sleep(0.2)
-
-    def exit_code(self) -> int | None:
-        """Return how it ended; None while it runs."""
-        return self._process.poll() if self._process else None
+        main = "from lookbook.deployments.command.cli import main; main()"
+        self._run(["-c", main, "api", "--port", str(self.port)])
 
     def is_healthy(self) -> bool:
         """Return whether it answers."""
@@ -255,13 +269,6 @@ class ApiProcess:
             return httpx.get(f"{self.url}/health", timeout=2).is_success
         except httpx.HTTPError:
             return False
-
-    def hangs(self) -> bool:
-        """Return whether it failed its last health checks; to be asked often, it checks when one is due."""
-        if time.monotonic() - self._checked >= CHECK_INTERVAL:
-            self._failed = 0 if self.is_healthy() else self._failed + 1
-            self._checked = time.monotonic()
-        return self._failed >= FAILED_CHECKS
 
     def stop(self) -> None:
         """End it, also one that was lost."""

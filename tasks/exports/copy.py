@@ -303,7 +303,7 @@ def _bucket(uri: str, lake: Lake, threads: int) -> Target:
 
 
 def _within(folder: str, lake: str) -> bool:
-    """Whether a folder of a bucket is a lake's; in a lake that is the whole bucket only those that it uses are."""
+    """Tell whether a folder of a bucket is a lake's; of a lake that is the whole bucket, only those that it uses."""
     if lake:
         return f"{folder}/".startswith(f"{lake}/")
     return not folder or folder.partition("/")[0] in LAKE_FOLDERS

@@ -379,7 +379,7 @@ def draw_image(data: bytes, job: Job, sha256: str, copies: int, *, small: bool) 
 
 
 def ask(renderers: Renderers, data: bytes, job: Job, sha256: str, copies: int, *, small: bool) -> Drawing:
-    """As `draw`, in a disposable process."""
+    """Draw as `draw_image` does, in a disposable process."""
     names = (sha256, str(copies), "small" if small else "")
     return cast("Drawing", renderers.render(data, job, names))
 

@@ -286,7 +286,7 @@ def _holds(wanted: Comparison | Membership | Emptiness | Containment, column: pa
 
 
 def _has_words(column: pa.ChunkedArray, text: str) -> pa.ChunkedArray:
-    """Whether all words of a text stand in a column's values as whole words. Words are letters and digits alone."""
+    """Find the values in which all words of a text stand as whole words. Words are letters and digits alone."""
     values = pc.utf8_normalize(column, form="NFC")
     found = [
         pc.match_substring_regex(values, pattern=rf"(?:^|[^\pL\pM\pN]){word}(?:[^\pL\pM\pN]|$)", ignore_case=True)

@@ -245,7 +245,7 @@ def find_finished(lake: Lake, export_id: str) -> Finished | None:
 
 
 def require_finished(lake: Lake, export_id: str) -> Finished:
-    """As `find_finished`.
+    """Find a finished export as `find_finished` does.
 
     Raises:
         LookbookError: it is not there, or not yet complete.

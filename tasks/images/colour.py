@@ -95,7 +95,7 @@ def matrix_profile(primaries: Primaries, curve: tuple[float, ...]) -> bytes | No
 
 @lru_cache(maxsize=32)
 def grey_profile(curve: tuple[float, ...]) -> bytes:
-    """As `matrix_profile`, of greys."""
+    """Return a profile as `matrix_profile` does, of greys."""
     return _profile(b"GRAY", {b"kTRC": _curve(curve)})
 
 

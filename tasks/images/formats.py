@@ -131,7 +131,7 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _codestream_end(data: bytes, start: int) -> int:
-    """One past the marker that ends the codestream: segment by segment, then by the lengths of its tile-parts."""
+    """Return where the codestream ends: segment by segment, then by the lengths of its tile-parts."""
     at = start + len(_EOC)
     while not data.startswith(_EOC, at):
         if at + _TILE_PART_HEADER > len(data):

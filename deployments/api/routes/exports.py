@@ -88,7 +88,7 @@ async def list_exports(
 
 @router.get("/{id}", response_model=models.Export, responses=problems(404))
 async def show_export(id: IdPath, shared: Shared, principal: ExportReader) -> Response:  # noqa: A002
-    """How far an export is."""
+    """Show how far an export is."""
     submission = await owned(shared, "export", principal, id)
     return json_answer(await _told(shared, await _started(shared, submission)))
 
@@ -129,7 +129,7 @@ async def show_metadata(id: IdPath, request: Request, shared: Shared, principal:
 
 @router.get("/{id}/archive", response_class=Response, responses=_FILE | problems(404, 409, 410, 416))
 async def show_archive(id: IdPath, request: Request, shared: Shared, principal: ExportReader) -> Response:  # noqa: A002
-    """All files of a finished export as one ZIP archive, streamed; a broken download goes on by a range."""
+    """Send all files of a finished export as one ZIP archive; a broken download goes on by a range."""
     finished = await _finished(shared, await owned(shared, "export", principal, id))
     size = await anyio.to_thread.run_sync(lambda: finished.archive.size)
     etag = f'"{finished.files_sha256[:32]}-zip"'

@@ -16,13 +16,13 @@ router = APIRouter(tags=["service"])
 
 @router.get("/health", response_model=dict[str, str])
 async def health() -> Response:
-    """Whether it lives. Asks nobody."""
+    """Say whether it lives. Asks nobody."""
     return json_answer({"status": "ok"})
 
 
 @router.get("/ready", response_model=dict[str, Any], responses={503: {"description": "Something is out of reach."}})
 async def ready(shared: Shared) -> Response:
-    """Whether lake, registry and Prefect answer. Says which does not, and not why."""
+    """Say whether lake, registry and Prefect answer: which does not, and not why."""
     parts = await shared.readiness.parts()
     good = all(parts.values())
     document = {"status": "ready" if good else "not ready", "parts": parts}

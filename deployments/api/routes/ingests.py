@@ -45,7 +45,7 @@ async def ask_for_ingest(
 
 @router.get("/{id}", response_model=models.Ingest, responses=problems(404))
 async def show_ingest(id: IdPath, shared: Shared, principal: IngestReader) -> Response:  # noqa: A002
-    """How far an ingest is."""
+    """Show how far an ingest is."""
     submission = await owned(shared, "ingest", principal, id)
     return json_answer(await _told(shared, await _started(shared, submission)))
 

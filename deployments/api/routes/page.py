@@ -47,7 +47,7 @@ async def show_page(request: Request) -> Response:
 
 @router.get("/static/{name}")
 async def show_file(request: Request, name: str) -> Response:
-    """Its styles and scripts."""
+    """Send the styles and scripts of the page."""
     return _answer(request, name)
 
 

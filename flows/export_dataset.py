@@ -113,9 +113,8 @@ def export_dataset(
     Returns:
         The export's id, where it lies, whether it was there, and its books.
     """
-    asked = {name: value for name, value in locals().items() if name not in {"dataset", "workspace", "model", "out"}}
+    request = request_of(dataset, locals())
     check_out(out)
-    request = request_of(dataset, asked)
     exported, snapshot_id = export_images(workspace, request, out, model)
     announce_finished(workspace, dataset, snapshot_id, exported.id, exported.uri)
     summary = {

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from lookbook.blocks.errors import LookbookError, UsageError
 from lookbook.deployments.command.options import Debug, Json, with_checked_options
 from lookbook.tasks.exports.request import (
+    PARAMETERS,
     Augment,
     Copies,
     ExactShares,
@@ -110,29 +111,11 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Export NAME's images and metadata as a dataset that loads in one line."""
+    given = locals() | {"columns": column}
     from lookbook.deployments.command.output import print_json
 
-    parameters: dict[str, Any] = {
-        "snapshot": snapshot,
-        "where": where,
-        "text": text,
-        "ids": [*id, *_ids_in(ids_from)],
-        "filter": _filter_in(filter),
-        "recipe": _recipe(recipe),
-        "format": format,
-        "split": split,
-        "stratify": stratify,
-        "exact_shares": exact_shares,
-        "label": label,
-        "columns": column,
-        "copies": copies,
-        "augment": augment,
-        "seed": seed,
-        "shuffle": shuffle,
-        "shard_size": shard_size,
-        "quote_formulas": quote_formulas,
-        "predictions": predictions,
-    }
+    given |= {"ids": [*id, *_ids_in(ids_from)], "filter": _filter_in(filter), "recipe": _recipe(recipe)}
+    parameters = {each: given[each] for each in PARAMETERS}
     if count:
         counts = _counted(workspace, name, parameters, debug=debug)
         print_json(counts) if json else _print_books(counts)

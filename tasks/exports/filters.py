@@ -31,9 +31,9 @@ MOST_CONDITIONS = 500
 MOST_VALUES = 100_000
 MOST_CHARACTERS = 1000
 
-Column = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,128}$"), Field(description="A column of the snapshot.")
-]
+#: What names a column of a snapshot.
+COLUMN = r"^[A-Za-z0-9_]{1,128}$"
+Column = Annotated[str, StringConstraints(pattern=COLUMN), Field(description="A column of the snapshot.")]
 Word = Annotated[str, StringConstraints(max_length=MOST_CHARACTERS)]
 Scalar = bool | int | Annotated[float, Field(allow_inf_nan=False)] | Word
 

@@ -6,10 +6,10 @@ import asyncio
 import inspect
 import math
 import os
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import httpx
@@ -30,11 +30,15 @@ from prefect.states import Cancelled, Cancelling
 from prefect.tasks import Task
 
 from lookbook.blocks.errors import LookbookError, OutOfReachError
+from lookbook.blocks.registry import Registry
 from lookbook.blocks.settings import read_settings
 from lookbook.blocks.workspace import load_workspace
+from lookbook.tasks.runs.lease import lease
 from lookbook.tasks.runs.records import end_lost_run
 from lookbook.tasks.tables.ledger import fail_run
 from lookbook.tasks.tables.spec.reading import find_spec, read_spec
+
+Entry = TypeVar("Entry")
 
 
 def is_worth_another_try(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001
@@ -55,6 +59,32 @@ def max_wait() -> float:
     """
     deployed = bool(runtime.deployment.id) or "PREFECT__FLOW_RUN_ID" in os.environ
     return math.inf if deployed else 0.0
+
+
+@contextmanager
+def recorded_run(
+    registry: Registry, name: str, start: Callable[[], Entry], failed: Callable[[str], object], *, goes_on: bool = False
+) -> Iterator[Entry]:
+    """Hold a lease while the block runs, and note that the run began, and how it failed where the block raises.
+
+    Args:
+        registry: where leases are kept.
+        name: of the lease.
+        start: notes that the run began; what it returns is handed to the block, which notes how the run ended.
+        failed: is told why the block raised.
+        goes_on: a run that is interrupted says nothing, and the next one goes on with what it staged.
+    """
+    say = get_run_logger().info
+    with lease(registry, name, max_wait(), lambda who: say("Waiting: %s", who)):
+        entry = start()
+        try:
+            yield entry
+        except BaseException as error:
+            interrupted = not isinstance(error, Exception)  # Ctrl-C, or Prefect's word that the run is to end
+            if not (interrupted and goes_on):
+                with suppress(LookbookError):  # a registry that fails too must not hide why the run failed
+                    failed("interrupted" if interrupted else str(error) or type(error).__name__)
+            raise
 
 
 def end_family(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001 - a hook's form

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -20,11 +19,9 @@ from prefect.states import Completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import JsonValue
 
-from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.workspace import Workspace, load_workspace
-from lookbook.flows.endings import is_no_interruption, is_worth_another_try, max_wait
+from lookbook.flows.endings import is_no_interruption, is_worth_another_try, recorded_run
 from lookbook.tasks.runs.announcements import announce_table
-from lookbook.tasks.runs.lease import lease
 from lookbook.tasks.tables import ledger
 from lookbook.tasks.tables.context import Context
 from lookbook.tasks.tables.planning import Order, merged_params
@@ -169,41 +166,26 @@ def run_feed(feed: Feed) -> dict[str, Any] | State[Any]:
     """Run a feed for its date, within a flow; returns its summary, or a state that says that nothing was new."""
     place = load_workspace(feed.workspace)
     merged_params(feed.spec, feed.params)
-    with _alone(place, feed.spec.name), _recorded(place, feed) as entry:
+    registry, run_id, digest = place.registry, str(runtime.flow_run.id), ledger.params_digest(feed.params)
+    with recorded_run(
+        registry,
+        f"pipeline/{feed.spec.name}",
+        lambda: ledger.start_run(registry, feed.spec.name, feed.date, digest, run_id),
+        lambda why: ledger.fail_run(registry, run_id, why),
+        goes_on=True,
+    ) as entry:
         context = _context(place, feed, entry)
         report = TaskRuns(context, again=feed.again).to_end()
         _publish(context, feed, report)
         summary = report.summary(context)
         status: Literal["completed", "skipped"] = "completed" if report.worked else "skipped"
         states, writes = states_of(report), closing_writes(context, report)
-        ledger.commit_run(place.registry, entry, status, summary, states, writes, context.states)
+        ledger.commit_run(registry, entry, status, summary, states, writes, context.states)
     describe(summary)
     if not report.worked:
         get_run_logger().info("Skipped: %s", report.why)
         return Completed(name="Skipped", message=report.why, data=summary)
     return summary
-
-
-@contextmanager
-def _alone(place: Workspace, name: str) -> Iterator[None]:
-    """Hold the lease on the pipeline: a scheduled run waits for it, somebody who waits is told at once."""
-    say = get_run_logger().info
-    with lease(place.registry, f"pipeline/{name}", max_wait(), lambda who: say("Waiting: %s", who)):
-        yield
-
-
-@contextmanager
-def _recorded(place: Workspace, feed: Feed) -> Iterator[ledger.RunEntry]:
-    """Note the run in the ledger, and that it failed where the body raises; else the body notes how it ended."""
-    run_id, digest = str(runtime.flow_run.id), ledger.params_digest(feed.params)
-    entry = ledger.start_run(place.registry, feed.spec.name, feed.date, digest, run_id)
-    try:
-        yield entry
-    except Exception as error:
-        with suppress(LookbookError):  # a registry that fails too must not hide why the run failed
-            ledger.fail_run(place.registry, run_id, str(error) or type(error).__name__)
-        raise
-    # One that is interrupted or killed says nothing more, and the next one goes on with what it staged.
 
 
 def _context(place: Workspace, feed: Feed, entry: ledger.RunEntry) -> Context:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from prefect import flow, get_run_logger, runtime, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.workspace import load_workspace
-from lookbook.flows.endings import end_children_of_earlier_try, end_family, is_no_interruption, is_worth_another_try
+from lookbook.flows.endings import (
+    end_children_of_earlier_try,
+    end_family,
+    is_no_interruption,
+    is_worth_another_try,
+    recorded_run,
+)
 from lookbook.flows.fan_out import draw, warn_of_sqlite
 from lookbook.tasks.datasets import follow
 from lookbook.tasks.datasets.follow import note_announced, unannounced_snapshot
@@ -23,7 +26,6 @@ from lookbook.tasks.datasets.publish import FinishedRun, finalize
 from lookbook.tasks.datasets.sources.kaggle import drop
 from lookbook.tasks.images.recipe import Recipe, RecipeOrDefault
 from lookbook.tasks.runs.announcements import announce_snapshot
-from lookbook.tasks.runs.lease import lease
 from lookbook.tasks.runs.parameters import (
     BATCH_SIZE,
     BatchSize,
@@ -38,10 +40,6 @@ from lookbook.tasks.runs.parameters import (
 )
 from lookbook.tasks.runs.progress import announce, listening
 from lookbook.tasks.runs.records import end_run, start_run
-
-#: A run of a deployment waits for another run of its dataset as long as that renews its lease: the change that asked
-#: for this one is announced only once. One whose process died keeps its lease for 90 seconds.
-MAX_WAIT = math.inf
 
 
 @task(name="index in registry", retries=2, retry_delay_seconds=2, retry_condition_fn=is_worth_another_try)
@@ -97,7 +95,14 @@ def ingest(
     started = datetime.now(UTC)
     place = load_workspace(workspace)
     request = Request(place, source, dataset, recipe or Recipe(), limit, batch_size, reject_limit, within)
-    with _alone(request), _recorded(request) as record:
+    registry, run_id = place.registry, str(runtime.flow_run.id)
+    record: dict[str, Any] = {}
+    with recorded_run(
+        registry,
+        f"dataset/{dataset}",
+        lambda: start_run(registry, run_id, dataset, source),
+        lambda why: end_run(registry, run_id, record or None, why),
+    ):
         _catch_up(request, workspace)
         get_run_logger().info("Listing %s", source)
         with listening(download=_download_log()):
@@ -111,6 +116,7 @@ def ingest(
             index_in_registry(workspace, dataset)
             load_warehouse(workspace, dataset)
             clear_batches(place.lake, dataset)
+        end_run(registry, run_id, record, None)
     if drop_download:
         drop(inventory.source, place.scratch)
     if finished.published:  # after the lease is given back: what follows may want it
@@ -132,32 +138,6 @@ def _download_log() -> Callable[[int, int], None]:
             logger.info("Downloading: %d of %d MB", done // 10**6, total // 10**6)
 
     return log
-
-
-def _alone(request: Request) -> AbstractContextManager[None]:
-    """Return the lease on the dataset: a scheduled run waits for it, somebody who waits is told at once."""
-    max_wait = MAX_WAIT if runtime.deployment.id else 0
-    say = get_run_logger().info
-    return lease(
-        request.workspace.registry, f"dataset/{request.dataset}", max_wait, lambda who: say("Waiting: %s", who)
-    )
-
-
-@contextmanager
-def _recorded(request: Request) -> Iterator[dict[str, Any]]:
-    """Note the run in the registry, and how it ended: the body fills in the summary."""
-    registry, run_id = request.workspace.registry, str(runtime.flow_run.id)
-    start_run(registry, run_id, request.dataset, request.source)
-    summary: dict[str, Any] = {}
-    try:
-        yield summary
-    except BaseException as error:
-        interrupted = not isinstance(error, Exception)  # Ctrl-C, or Prefect's word that the run is to end
-        with suppress(LookbookError):  # a registry that fails too must not hide why the run failed
-            said = "interrupted" if interrupted else str(error) or type(error).__name__
-            end_run(registry, run_id, summary or None, said)
-        raise
-    end_run(registry, run_id, summary, None)
 
 
 def _catch_up(request: Request, workspace: str) -> None:

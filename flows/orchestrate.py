@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any
 
 from prefect import flow, get_run_logger, runtime
 from prefect.artifacts import create_table_artifact
 
-from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.settings import read_settings
 from lookbook.blocks.workspace import load_workspace
-from lookbook.flows.endings import end_feed, max_wait, telling
+from lookbook.flows.endings import end_feed, recorded_run, telling
 from lookbook.flows.import_table import import_table
 from lookbook.flows.pipeline import date_of_earlier_try, date_of_this_run, pipeline
-from lookbook.tasks.runs.lease import lease
 from lookbook.tasks.runs.parameters import LogicalDate, WorkspaceName, described
 from lookbook.tasks.tables import ledger
 from lookbook.tasks.tables.orchestrations import find_orchestration
@@ -45,27 +42,29 @@ def orchestrate(
     """
     spec = find_orchestration(read_settings().pipelines, orchestration)
     name, place = f"orchestrate/{orchestration}", load_workspace(workspace)
-    run_id = str(runtime.flow_run.id)
-    own = date_of_earlier_try(place.registry) or date_of_this_run(spec.schedule, date)
+    registry, run_id = place.registry, str(runtime.flow_run.id)
+    own = date_of_earlier_try(registry) or date_of_this_run(spec.schedule, date)
     say = get_run_logger().info
-    with telling(name, spec.notify), lease(place.registry, name, max_wait(), lambda who: say("Waiting: %s", who)):
-        entry = ledger.start_run(place.registry, name, own, "", run_id)
-        before = (ledger.read_run(place.registry, name, own, "") or {}).get("summary") or {}
+    with (
+        telling(name, spec.notify),
+        recorded_run(
+            registry,
+            name,
+            lambda: ledger.start_run(registry, name, own, "", run_id),
+            lambda why: ledger.fail_run(registry, run_id, why),
+        ) as entry,
+    ):
+        before = (ledger.read_run(registry, name, own, "") or {}).get("summary") or {}
         done: dict[str, str] = dict(before.get("steps", {}))
-        try:
-            for step in spec.in_order():
-                if step in done:
-                    say("%s was done by an earlier run of this date.", step)
-                    continue
-                say("Step %s", step)
-                done[step] = _run_step(spec.steps[step], own, workspace)
-                ledger.note_progress(place.registry, entry, {"steps": done})
-        except BaseException as error:
-            with suppress(LookbookError):  # it must not hide why the step failed
-                ledger.fail_run(place.registry, run_id, str(error) or type(error).__name__)
-            raise
+        for step in spec.in_order():
+            if step in done:
+                say("%s was done by an earlier run of this date.", step)
+                continue
+            say("Step %s", step)
+            done[step] = _run_step(spec.steps[step], own, workspace)
+            ledger.note_progress(registry, entry, {"steps": done})
         summary = {"orchestration": orchestration, "date": own.isoformat(), "steps": done}
-        ledger.commit_run(place.registry, entry, "completed", summary, {})
+        ledger.commit_run(registry, entry, "completed", summary, {})
     rows = [{"step": step, "outcome": outcome} for step, outcome in done.items()]
     create_table_artifact(rows, key=name.replace("/", "-").replace("_", "-"), description="The steps")
     return summary

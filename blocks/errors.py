@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -77,6 +78,25 @@ class TransientError(Exception):
 
 class StatementTimeoutError(LookbookError):
     """The registry took too long for one statement."""
+
+
+def raise_if_full(
+    error: OSError,
+    problem: str,
+    way_out: str = "Free some, or point LOOKBOOK_HOME to another disk; then run again.",
+) -> None:
+    """Say in words that a disk is full, or somebody's share of it.
+
+    Args:
+        error: what the disk raised; another fault is left to the caller.
+        problem: what there is no space for.
+        way_out: what to do about it.
+
+    Raises:
+        LookbookError: it is full.
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise LookbookError(problem, way_out) from error
 
 
 #: How all extras are installed, at tested versions. Never by Lookbook's name: on PyPI it is another project's.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import errno
 import json
 import os
 import re
@@ -26,6 +25,7 @@ from lookbook.blocks.errors import (
     OutOfReachError,
     SwapConflictError,
     needs_extra,
+    raise_if_full,
 )
 from lookbook.blocks.lake import Lake, ObjectInfo, checked_key
 
@@ -523,12 +523,8 @@ class GcsLake(Lake):
             download_object(self._bucket(), self._name(key), aside)
             return aside.replace(path)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise LookbookError(
-                f"No space left in {folder} for a copy of {self.uri(key)}.",
-                "Free some, or point LOOKBOOK_HOME to another disk; then run again.",
-            ) from error
+            raise_if_full(error, f"No space left in {folder} for a copy of {self.uri(key)}.")
+            raise
         finally:
             aside.unlink(missing_ok=True)
 

@@ -27,6 +27,7 @@ from lookbook.blocks.errors import (
     ObjectNotFoundError,
     OutOfReachError,
     SwapConflictError,
+    raise_if_full,
 )
 
 #: The object that names the lake: what a registry holds is kept apart by it.
@@ -321,11 +322,7 @@ def _disk_faults(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise LookbookError(
-                f"No space left for the lake in {root}.",
-                "Free some, or point LOOKBOOK_HOME to another disk; then run again.",
-            ) from error
+        raise_if_full(error, f"No space left for the lake in {root}.")
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise LookbookError(
                 f"The lake in {root} cannot be written: {error.strerror}.",

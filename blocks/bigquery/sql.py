@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from lookbook.blocks.sql_text import tables_read, translate
+from lookbook.blocks.sql_text import names_read, needed, read_select, said
 from lookbook.blocks.warehouse import STANDING_COLUMNS, TAGS, SnapshotLoad, StarModel, free_names
 
 _TYPES = {"BIGINT": "INT64", "VARCHAR": "STRING", "BOOLEAN": "BOOL", "TIMESTAMP": "TIMESTAMP"}
@@ -122,19 +122,13 @@ def landed_relation(
 
 def model_relation(model: StarModel, columns: Mapping[str, str]) -> Relation:
     """Return a model as a relation; its columns are known once the service was asked (a dry run tells them)."""
-    return Relation(translate(model.sql, "bigquery"), columns, tables_read(model.sql))
+    return Relation(said(read_select(model.sql), "bigquery"), columns, frozenset(names_read(model.sql)))
 
 
 def with_relations(select: str, names: Iterable[str], relations: Mapping[str, Relation]) -> str:
     """Return a SELECT that may name relations, with the definitions of those `names` and of all that they read."""
-    needed: set[str] = set()
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop()
-        if name not in needed:
-            needed.add(name)
-            waiting += relations[name].reads
-    parts = [f"{quoted(name)} AS ({relations[name].select})" for name in relations if name in needed]
+    wanted = needed(list(names), {name: relation.reads for name, relation in relations.items()})
+    parts = [f"{quoted(name)} AS ({relations[name].select})" for name in relations if name in wanted]
     return f"WITH {', '.join(parts)} {select}"
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from lookbook.deployments.command.options import Debug, Json, with_checked_options
-from lookbook.deployments.command.pipelines import EXIT_FAILED, Date, work_with
+from lookbook.deployments.command.pipelines import Date, print_problems, work_with
 from lookbook.tasks.runs.parameters import PipelineName, RejectLimit, WorkspaceName
 
 orchestrate = App(name="orchestrate", help="Run the steps of an orchestration: pipelines, ingests and imports.")
@@ -70,17 +69,7 @@ def import_(
 @orchestrate.command
 def validate(*, json: Json = False, debug: Debug = False) -> int:
     """Check orchestrate.yaml: one line per fault, with file, line and column."""
-    from lookbook.deployments.command.output import print_json, printable
-
-    found = work_with(debug).validate_orchestrations()
-    if json:
-        print_json(found)
-    else:
-        for one in found["problems"]:
-            sys.stdout.write(printable(one["text"]) + "\n")
-        if not found["problems"]:
-            sys.stdout.write(f"{', '.join(found['valid']) or 'No orchestrations yet'}: nothing is wrong.\n")
-    return EXIT_FAILED if found["problems"] else 0
+    return print_problems(work_with(debug).validate_orchestrations(), "No orchestrations yet", json=json)
 
 
 @orchestrate.command

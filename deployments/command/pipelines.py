@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
@@ -44,17 +44,7 @@ def list_pipelines(*, workspace: WorkspaceName = "local", json: Json = False, de
 @pipeline.command
 def validate(*files: Path, json: Json = False, debug: Debug = False) -> int:
     """Check specs, by default all of the folder: one line per fault, with file, line and column."""
-    from lookbook.deployments.command.output import print_json, printable
-
-    found = work_with(debug).validate(list(files))
-    if json:
-        print_json(found)
-    else:
-        for one in found["problems"]:
-            sys.stdout.write(printable(one["text"]) + "\n")
-        if not found["problems"]:
-            sys.stdout.write(f"{', '.join(found['valid']) or 'No pipelines yet'}: nothing is wrong.\n")
-    return EXIT_FAILED if found["problems"] else 0
+    return print_problems(work_with(debug).validate(list(files)), "No pipelines yet", json=json)
 
 
 @pipeline.command
@@ -162,6 +152,20 @@ def schema(
             sys.stdout.write(f"{path}\n")
     else:
         sys.stdout.write(work.schema())
+
+
+def print_problems(found: dict[str, Any], none_yet: str, *, json: bool) -> int:
+    """Print what is wrong with specs, a line each; returns the command's exit code."""
+    from lookbook.deployments.command.output import print_json, printable
+
+    if json:
+        print_json(found)
+    else:
+        for one in found["problems"]:
+            sys.stdout.write(printable(one["text"]) + "\n")
+        if not found["problems"]:
+            sys.stdout.write(f"{', '.join(found['valid']) or none_yet}: nothing is wrong.\n")
+    return EXIT_FAILED if found["problems"] else 0
 
 
 def work_with(debug: bool) -> ModuleType:

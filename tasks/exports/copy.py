@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import re
 import unicodedata
@@ -18,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.blocks.errors import LookbookError, UsageError, raise_if_full
 from lookbook.blocks.lake import FolderLake, Lake
 from lookbook.tasks.datasets.links import key_order
 from lookbook.tasks.datasets.manifest import TABLES, Manifest, read_table, require_published
@@ -205,10 +204,7 @@ def _disk_faults(to: str) -> Iterator[None]:
         cause = error if isinstance(error, OSError) else error.__cause__
         if not isinstance(cause, OSError):
             raise
-        if cause.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise LookbookError(
-                f"--to {to}: no space left.", "Free some, then copy again: what is copied already stays."
-            ) from cause
+        raise_if_full(cause, f"--to {to}: no space left.", "Free some, then copy again: what is copied already stays.")
         raise LookbookError(
             f"--to {to} cannot be written: {cause.strerror or cause}.", "Name a folder that you may write to."
         ) from cause

@@ -14,7 +14,7 @@ from typing import Any
 
 import fasteners
 
-from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.blocks.errors import LookbookError, UsageError, raise_if_full
 from lookbook.blocks.lake import FolderLake, Lake
 from lookbook.tasks.exports.build import ExportFolder
 from lookbook.tasks.exports.export import EXPORT_JSON, PreparedExport, build
@@ -169,9 +169,9 @@ def _disk_faults(out: Path) -> Iterator[None]:
         cause = error if isinstance(error, OSError) else error.__cause__
         if not isinstance(cause, OSError) or isinstance(cause, FileNotFoundError):
             raise
-        if cause.errno in (errno.ENOSPC, errno.EDQUOT):
-            way_out = "Free some, then export again: what is done already stays."
-            raise LookbookError(f"--out {out}: no space left.", way_out) from cause
+        raise_if_full(
+            cause, f"--out {out}: no space left.", "Free some, then export again: what is done already stays."
+        )
         raise LookbookError(
             f"--out {out} cannot be written: {cause.strerror or cause}.", "Name a folder that you may write to."
         ) from cause

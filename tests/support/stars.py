@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import sqlglot
 
 from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.blocks.models import FeedModel, Reference
-from lookbook.blocks.sql_text import translate
 from tests.support.warehouses import RIGS, Rig
 
 ZONES = pd.DataFrame(
@@ -96,7 +96,7 @@ def put(rig: Rig, name: str, frame: pd.DataFrame) -> None:
     create = f"CREATE TABLE feeds.{name} AS " + " UNION ALL ".join(f"SELECT {row}" for row in rows)
     duckdb = isinstance(rig.warehouse, DuckDBWarehouse)
     rig.change(f"DROP TABLE IF EXISTS feeds.{name}")
-    rig.change(create if duckdb else translate(create, "bigquery"))
+    rig.change(create if duckdb else sqlglot.transpile(create, read="duckdb", write="bigquery")[0])
 
 
 def _rows(frame: pd.DataFrame) -> Sequence[tuple[Any, ...]]:

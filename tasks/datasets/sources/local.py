@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bz2
-import errno
 import gzip
 import hashlib
 import lzma
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.blocks.errors import LookbookError, UsageError, raise_if_full
 from lookbook.tasks.datasets.sources.base import Source, SourceFile
 from lookbook.tasks.images.items import Locator
 
@@ -194,8 +193,7 @@ def _unpack(packed: Packed, path: Path, plain: Path, byte_limit: int) -> None:
             os.fsync(target.fileno())
         aside.replace(plain)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _no_space(path, plain.parent) from error
+        raise_if_full(error, *_no_space(path, plain.parent))
         raise LookbookError(
             f"{plain.parent} cannot be written to unpack {path.name}: {error.strerror}.",
             "Point LOOKBOOK_HOME to a folder that you may write to.",
@@ -216,7 +214,7 @@ def _copy(packed: Packed, target: IO[bytes], path: Path, byte_limit: int) -> Non
                 "If you trust it, unpack it yourself and give the folder as SOURCE.",
             )
         if shutil.disk_usage(plain_folder := Path(target.name).parent).free < RESERVE_BYTES + len(chunk):
-            raise _no_space(path, plain_folder)
+            raise LookbookError(*_no_space(path, plain_folder))
         target.write(chunk)
 
 
@@ -230,8 +228,8 @@ def _read_chunk(packed: Packed, path: Path) -> bytes:
         raise damaged(path, error.strerror or error) from error
 
 
-def _no_space(path: Path, scratch: Path) -> LookbookError:
-    return LookbookError(
+def _no_space(path: Path, scratch: Path) -> tuple[str, str]:
+    return (
         f"No space left in {scratch} to unpack {path.name}.",
         "Free some, or point LOOKBOOK_HOME to another disk; or unpack it yourself and give the folder as SOURCE.",
     )

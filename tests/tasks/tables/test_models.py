@@ -12,7 +12,7 @@ import sqlglot
 from sqlglot import exp
 
 from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
-from lookbook.blocks.sql_text import translate
+from lookbook.blocks.sql_text import read_select, said
 from lookbook.blocks.warehouse import STAGING_KEYS, STANDING_COLUMNS, SnapshotLoad, StarModel
 from lookbook.tasks.datasets.schemas import (
     IMAGES_SCHEMA,
@@ -254,13 +254,13 @@ def test_rows_have_the_key_that_the_model_names(tables: dict[str, pd.DataFrame],
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 def test_each_model_is_one_select_that_bigquery_can_parse(model: StarModel) -> None:
-    translated = translate(model.sql, "bigquery")
+    translated = said(read_select(model.sql), "bigquery")
     assert isinstance(sqlglot.parse_one(translated, read="bigquery"), exp.Query)
     assert "VARCHAR" not in translated.upper()
 
 
 def test_keys_are_hexadecimal_in_bigquery_too() -> None:
-    assert "TO_HEX(MD5(" in translate("SELECT md5(x) FROM t", "bigquery")
+    assert "TO_HEX(MD5(" in said(read_select("SELECT md5(x) FROM t"), "bigquery")
 
 
 def test_models_read_the_snapshot_and_models_before_them() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import lookbook.flows.endings
 import lookbook.flows.feed
 from lookbook.blocks.errors import LeaseLostError, LookbookError
 from lookbook.blocks.registry import unfenced
@@ -117,10 +118,10 @@ def parts(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Par
         (lookbook.flows.feed, "ThreadPoolTaskRunner", Runner),
         (lookbook.flows.feed, "run_step", found.run),
         (lookbook.flows.feed, "get_run_logger", lambda: logging.getLogger("tests")),
-        (lookbook.flows.feed, "get_run_logger", lambda: logging.getLogger("tests")),
+        (lookbook.flows.endings, "get_run_logger", lambda: logging.getLogger("tests")),
         (lookbook.flows.feed, "load_workspace", lambda _: workspace),
         (lookbook.flows.feed, "describe", lambda _: None),
-        (lookbook.flows.feed, "max_wait", lambda: 0.0),
+        (lookbook.flows.endings, "max_wait", lambda: 0.0),
         (lookbook.flows.feed, "announce_tables", lambda *_: found.announced.extend(table["table"] for table in _[3])),
         (lookbook.flows.feed, "entries", lambda *_: ["entries"]),
     ):

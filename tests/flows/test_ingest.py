@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from prefect.exceptions import CancelledRun
 
+import lookbook.flows.endings
 import lookbook.flows.ingest
 from lookbook.blocks.errors import LeaseLostError, LookbookError, OutOfReachError
 from lookbook.blocks.lake import Lake
@@ -69,6 +70,7 @@ def announcements(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Anno
     }
     for name, function in replaced.items():
         monkeypatch.setattr(module, name, function)
+    monkeypatch.setattr(lookbook.flows.endings, "get_run_logger", replaced["get_run_logger"])
     return found
 
 

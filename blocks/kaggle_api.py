@@ -6,13 +6,12 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from lookbook.blocks.downloading import PASSING, RemoteFile, describe, retry_after
 from lookbook.blocks.errors import LookbookError, MissingError, TransientError, needs_extra
 
 with needs_extra("kaggle", "kaggle://"):
@@ -112,10 +111,6 @@ def session_without() -> requests.Session:
     return session
 
 
-#: Too many requests, a request that took too long, and server errors: worth another try.
-_PASSING = frozenset([408, 429, 500, 502, 503, 504])
-
-
 def named(error: requests.RequestException, what: str, logged_in: bool) -> Exception:
     """Return the error that stands for one of requests: a `TransientError` or a `LookbookError`.
 
@@ -128,8 +123,8 @@ def named(error: requests.RequestException, what: str, logged_in: bool) -> Excep
     if response is None:
         return TransientError(f"{what}: Kaggle does not answer ({type(error).__name__})")
     status = response.status_code
-    if status in _PASSING:
-        return TransientError(f"{what}: Kaggle answers {status}", _wait(response))
+    if status in PASSING:
+        return TransientError(f"{what}: Kaggle answers {status}", retry_after(response.headers))
     if response.history:  # the answer of the storage, to an address that holds for some minutes only
         return TransientError(f"{what}: Kaggle's storage answers {status}")
     return _lasting(status, f"{what}: Kaggle answers {status}{_message(response)}", what, logged_in)
@@ -158,46 +153,15 @@ def _message(response: requests.Response) -> str:
     return f": {json.dumps(str(said)[:300], ensure_ascii=False)}"
 
 
-def _wait(response: requests.Response) -> float | None:
-    """Return seconds of a Retry-After header, which holds them or a date (RFC 9110, 10.2.3)."""
-    said = response.headers.get("Retry-After", "")
-    if said.isdigit():
-        return float(said)
-    try:
-        return max(0.0, (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return None
-
-
 # Nothing here imports Prefect. ``kaggle`` itself is not imported either: it logs in when it is imported, and may end
 # the process. ``kagglesdk``, which comes with it, has the typed calls.
 
-PARTIAL = 206
 #: Files on a page of a listing: the most that Kaggle gives; it gives 20 where nothing is said.
 PAGE_SIZE = 200
 #: What is lost of a download that is cut, at the most.
 CHUNK_BYTES = 64 * 1024
 #: Another address of Kaggle's API, as kagglehub knows it.
 ENDPOINT = "KAGGLE_API_ENDPOINT"
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file as its server describes it, and its bytes from `start` on.
-
-    Attributes:
-        validator: the ETag, or else the time of the last change: other bytes have another one. May be "".
-        size: bytes of the whole file.
-        md5: base64, or "" where the server names none.
-        start: where `chunks` begin: what was asked for, or 0 where the server has other bytes by now.
-        chunks: the bytes; raises `TransientError` where the connection ends before they do.
-    """
-
-    validator: str
-    size: int
-    md5: str
-    start: int
-    chunks: Iterator[bytes]
 
 
 class KaggleDatasets:
@@ -260,11 +224,11 @@ class KaggleDatasets:
         whole: requests.Response = self._call(what, self._client.datasets.dataset_api_client.download_dataset, asked)
         with whole:
             found = _described(whole, what)
-            if not validator or found.validator != validator or not 0 < start < found.size:
+            if not validator or found.validator != validator or not 0 < start < (found.size or 0):
                 yield found
                 return
         with self._continued(whole, what, start, validator) as rest:
-            yield _described(rest, what, start, found.size) if rest.status_code == PARTIAL else _described(rest, what)
+            yield _described(rest, what, start)
 
     def _continued(self, whole: requests.Response, what: str, start: int, validator: str) -> requests.Response:
         """Read the rest of a file from the signed address that it was read from: without credentials."""
@@ -299,15 +263,13 @@ def _client(session: requests.Session) -> KaggleClient:
     return client
 
 
-def _described(response: requests.Response, what: str, start: int = 0, size: int = 0) -> RemoteFile:
-    """Return what the headers of a file say. `size`: of the whole file, where this is its rest."""
-    length = response.headers.get("Content-Length", "")
-    if not length.isdigit() or (start and response.headers.get("Content-Range") != f"bytes {start}-{size - 1}/{size}"):
-        raise TransientError(f"{what}: Kaggle's storage does not say which bytes it sends")
-    validator = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+def _described(response: requests.Response, what: str, start: int = 0) -> RemoteFile:
+    found = describe(what, response.status_code, response.headers, _chunks(response, what), start)
+    if found.size is None:
+        raise TransientError(f"{what}: Kaggle's storage does not say how many bytes it sends")
     # "crc32c=n03x6A==,md5=Ojk9c3dhfxgoKVVHYwFbHQ==": cloud.google.com/storage/docs/xml-api/reference-headers
     hashes = dict(each.strip().split("=", 1) for each in response.headers.get("x-goog-hash", "").split(",") if each)
-    return RemoteFile(validator, size or int(length), hashes.get("md5", ""), start, _chunks(response, what))
+    return replace(found, md5=hashes.get("md5", ""))
 
 
 def _chunks(response: requests.Response, what: str) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ import json
 import math
 import posixpath
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,16 +15,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lookbook.tasks.datasets.catalogue_csv import (
-    FILE_NAMES,
-    ID_NAMES,
-    DelimitedFile,
-    find_column,
-    mend_overflow,
-    read_delimited,
-)
 from lookbook.tasks.datasets.catalogue_types import (
     OWN_FIELDS,
+    RejectKind,
     SourceReject,
     clean_names,
     clean_text,
@@ -32,7 +26,16 @@ from lookbook.tasks.datasets.catalogue_types import (
     plain_column,
     stack_tables,
 )
-from lookbook.tasks.datasets.sources.base import SourceFile
+from lookbook.tasks.datasets.csv_records import (
+    BOMS,
+    LINE_END,
+    CsvRecord,
+    LooksLikeRecord,
+    guess_delimiter,
+    record_at,
+    value_of,
+)
+from lookbook.tasks.datasets.sources.base import IMAGE_EXTENSIONS, SourceFile
 from lookbook.tasks.images.locators import UnreadableMemberError, read_bytes
 
 
@@ -49,6 +52,160 @@ class Sheet:
     table: pa.Table = field(default_factory=lambda: pa.schema(OWN_FIELDS).empty_table())
     rejects: list[SourceReject] = field(default_factory=list)
     found: int = 0
+
+
+@dataclass(frozen=True)
+class CatalogueRecord:
+    """One record.
+
+    Attributes:
+        line: the physical line it starts on, from 1.
+        raw: its text as it stands, without the line's end.
+        parts: what stands between the delimiters.
+        fields: the values, without quotes and NUL characters.
+        mended: whether a stray quote was taken as text, or a NUL character taken out.
+    """
+
+    line: int
+    raw: str
+    parts: Sequence[bytes]
+    fields: list[str]
+    mended: bool
+
+
+def decode(data: bytes) -> bytes:
+    """Return text in UTF-8: of UTF-16 or UTF-32 with a byte order mark, and of cp1252 where it is not UTF-8.
+
+    Each line is decoded on its own, so that one odd line does not spoil the others.
+
+    Raises:
+        UnicodeDecodeError: a byte order mark promises what the bytes do not keep.
+    """
+    encoding = next((found for mark, found in BOMS if data.startswith(mark)), "utf-8")
+    try:
+        return data.decode(encoding).encode()
+    except UnicodeDecodeError:
+        if encoding in ("utf-16", "utf-32"):
+            raise
+        return b"\n".join(map(_decode_line, data.removeprefix(BOM_UTF8).split(b"\n")))
+
+
+def _decode_line(line: bytes) -> bytes:
+    for encoding in ("utf-8", "cp1252"):
+        try:
+            return line.decode(encoding).encode()
+        except UnicodeDecodeError:
+            continue
+    return line.decode("latin-1").encode()  # cp1252 leaves five bytes undefined.
+
+
+def read_records(text: bytes, delimiter: bytes, looks_like_record: LooksLikeRecord) -> Iterator[CatalogueRecord]:
+    """Yield the records of a text that ends with a line's end; empty lines are none."""
+    position, line = 0, 1
+    while position < len(text):
+        record = record_at(text, position, delimiter, final=True, repair=looks_like_record)
+        assert isinstance(record, CsvRecord)  # noqa: S101 - the data are final, and repaired
+        raw = text[position : record.end].rstrip(b"\r\n")
+        if raw:
+            quoted, nul = b'"' in raw, b"\0" in raw
+            values = list(map(value_of, record.fields)) if quoted else record.fields
+            stray = quoted and any(part.startswith(b'"') and part in values for part in record.fields)
+            fields = [(value.replace(b"\0", b"") if nul else value).decode() for value in values]
+            yield CatalogueRecord(line, raw.decode(), record.fields, fields, stray or nul)
+        line += len(LINE_END.findall(text, position, record.end))
+        position = record.end
+
+
+ID_NAMES = ("id",)
+FILE_NAMES = ("file_name", "filename")
+
+
+def find_column(names: Sequence[str], wanted: Sequence[str]) -> int | None:
+    """Return the place of the first of the `wanted` names, whatever their case."""
+    lower = [name.strip().lower() for name in names]
+    return next((lower.index(name) for name in wanted if name in lower), None)
+
+
+@dataclass
+class DelimitedFile:
+    """The records of a CSV or TSV file: of the header's width, or of more fields; shorter ones are rejects.
+
+    Attributes:
+        names: the header's names.
+        records: with as many values as names, but for those in `overflowing`.
+        found: data records read, also those rejected.
+    """
+
+    key: str
+    delimiter: bytes
+    names: list[str]
+    records: list[CatalogueRecord] = field(default_factory=list)
+    rejects: list[SourceReject] = field(default_factory=list)
+    found: int = 0
+
+    def reject(self, kind: RejectKind, record: CatalogueRecord, rule: str, why: str) -> None:
+        """Keep `record` as a reject."""
+        locator = f"{self.key}:{record.line}"
+        self.rejects.append(SourceReject(kind, locator, rule, why, record.raw.replace("\0", r"\x00")))
+
+
+def read_delimited(key: str, data: bytes, kind: RejectKind) -> DelimitedFile | SourceReject:
+    """Read a CSV or TSV file; a reject if not even its header can be read."""
+    try:
+        text = decode(data).removeprefix(BOM_UTF8)
+    except UnicodeDecodeError as error:
+        return SourceReject("file", key, "bad_encoding", f"its byte order mark says {error.encoding}, but it is not")
+    if not text.endswith((b"\r", b"\n")):
+        text += b"\n"
+    delimiter = guess_delimiter(text.lstrip(b"\r\n"))
+    header = next(read_records(text, delimiter, lambda _: True), None)
+    if header is None:
+        return SourceReject("file", key, "empty_file", "it is empty")
+    file = DelimitedFile(key, delimiter, header.fields)
+    width = len(header.fields)
+    column = find_column(header.fields, (*ID_NAMES, *FILE_NAMES)) or 0
+
+    def looks_like_record(line: bytes) -> bool:
+        fields = line.split(delimiter)
+        if len(fields) < width:
+            return False
+        value = fields[column].decode()
+        return parse_integer(value) is not None or _names_image(value)
+
+    records = read_records(text, delimiter, looks_like_record)
+    next(records)
+    for record in records:
+        file.found += 1
+        if len(record.fields) < width:
+            file.reject(kind, record, "ragged_row", f"{len(record.fields)} fields where the header has {width}")
+        else:
+            file.records.append(record)
+    return file
+
+
+def mend_overflow(
+    file: DelimitedFile, column: int | None, kind: RejectKind
+) -> list[tuple[CatalogueRecord, list[str], bool]]:
+    """Return records with as many values as the header has names, and whether they were repaired.
+
+    The overflow goes into `column`, the last one of text, as its text stands; without one such records are rejected.
+    """
+    width = len(file.names)
+    mended = []
+    for record in file.records:
+        if len(record.fields) == width:
+            mended.append((record, record.fields, record.mended))
+        elif column is not None:
+            last = column + len(record.fields) - width
+            joined = file.delimiter.join(record.parts[column : last + 1]).replace(b"\0", b"").decode()
+            mended.append((record, [*record.fields[:column], joined, *record.fields[last + 1 :]], True))
+        else:
+            file.reject(kind, record, "ragged_row", f"{len(record.fields)} fields where the header has {width}")
+    return mended
+
+
+def _names_image(text: str) -> bool:
+    return posixpath.splitext(text.strip())[1].lower().removeprefix(".") in IMAGE_EXTENSIONS
 
 
 def csv_sheet(key: str, data: bytes, *, is_styles: bool) -> Sheet | None:
@@ -170,7 +327,7 @@ def _keys(ids: pa.Array) -> pa.Array:
 
 
 def _without_ids(file: DelimitedFile) -> SourceReject:
-    shown = file.delimiter.join(file.names)
+    shown = file.delimiter.decode().join(file.names)
     if any(parse_integer(name) is not None for name in file.names):
         return SourceReject("file", file.key, "no_header", "its first line is no header but a record", shown)
     return SourceReject("file", file.key, "no_id_column", "its header has no column id", shown)
@@ -203,7 +360,7 @@ def read_links(key: str, data: bytes) -> tuple[pa.Table, list[SourceReject]]:
         return LINK_SCHEMA.empty_table(), [file]
     name_column, link_column = find_column(file.names, ("filename", "file_name")), find_column(file.names, ("link",))
     if name_column is None or link_column is None:
-        shown = file.delimiter.join(file.names)
+        shown = file.delimiter.decode().join(file.names)
         reject = SourceReject("file", key, "no_link_columns", "its header lacks filename or link", shown)
         return LINK_SCHEMA.empty_table(), [reject]
     return _link_table(file, name_column, link_column), file.rejects

@@ -1,37 +1,50 @@
-"""Datasets of Kaggle as sources: ``kaggle://owner/dataset[@version][/file]``."""
+"""Datasets of Kaggle as sources, ``kaggle://owner/dataset[@version][/file]``: downloaded, checked, there or not."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import lzma
 import re
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+import shutil
+import threading
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-from lookbook.blocks.errors import INSTALL, LookbookError, MissingError, TransientError, UsageError
+import fasteners
+
+from lookbook.blocks.downloading import Note, Opened, Part, RemoteFile, Retries, disk_faults
+from lookbook.blocks.errors import INSTALL, LookbookError, MissingError, UsageError
 from lookbook.tasks.datasets.sources.base import Source, SourceFile
-from lookbook.tasks.datasets.sources.downloading import Download, Retries, remove
-from lookbook.tasks.datasets.sources.local import open_path
+from lookbook.tasks.datasets.sources.local import RESERVE_BYTES, open_path
+from lookbook.tasks.runs import progress
 
 if TYPE_CHECKING:
     from lookbook.blocks.kaggle import KaggleCredentials
-    from lookbook.blocks.kaggle_api import KaggleDatasets, RemoteFile
+    from lookbook.blocks.kaggle_api import KaggleDatasets
 
 TAKES = "It takes kaggle://owner/dataset, with @version and /file where they are wanted: kaggle://ann/shoes@3/a.zip"
 #: Names of files that an error tells.
 NAMED = 10
+#: Bytes of a member that are read at a time.
+MEMBER_BYTES = 2**20
+#: In the folder of a download: held by who downloads, and never removed, for others may wait at it.
+LOCK = "lock"
 
+_downloading = threading.Lock()
 _ADDRESS = re.compile(
     r"kaggle://(?P<owner>[\w-]+)/(?P<name>[\w-]+)(@(?P<version>[1-9]\d{0,8}))?(/(?P<file>.+))?/?",
     re.ASCII | re.IGNORECASE,
 )
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -73,7 +86,7 @@ def drop(source: str, scratch: Path) -> None:
     Other sources have nothing to remove.
     """
     if source.startswith("kaggle://"):
-        remove(_folder(scratch, parse_address(source)))
+        _remove(_folder(scratch, parse_address(source)))
 
 
 class KaggleSource:
@@ -94,7 +107,7 @@ class KaggleSource:
         self.address = parse_address(uri)
         self._scratch = scratch.absolute()
         self._credentials = credentials
-        self._patience = retries or Retries()
+        self._retries = retries or Retries()
         if find_spec("kagglesdk") is None:
             raise LookbookError(f"SOURCE {uri} needs the extra kaggle, which is not installed.", INSTALL)
 
@@ -119,7 +132,7 @@ class KaggleSource:
             LookbookError: as `files`.
         """
         if not self.address.version:
-            version = self._patiently(lambda kaggle: kaggle.current_version(self.address.owner, self.address.name))
+            version = self._retries.run(lambda: self._kaggle.current_version(self.address.owner, self.address.name))
             self.address = replace(self.address, version=version)
         return self.address
 
@@ -127,7 +140,7 @@ class KaggleSource:
         address = self.pin()
         folder, name = _folder(self._scratch, address), address.file.rpartition("/")[2] or f"{address.name}.zip"
         try:
-            path = Download(folder, name, self.uri, self._opened, self._patience).fetch()
+            path = _download(folder, name, self.uri, self._opened, self._retries)
         except MissingError as error:
             raise self._with_names(error) from error
         try:
@@ -137,16 +150,27 @@ class KaggleSource:
                 raise
             return open_path(self.uri, path.parent, folder)  # one file, and no archive
 
-    def _opened(self, start: int, validator: str) -> AbstractContextManager[RemoteFile]:
+    @contextmanager
+    def _opened(self, start: int, validator: str) -> Iterator[RemoteFile]:
         address = self.address
-        return self._kaggle.opened(address.owner, address.name, address.version, address.file, start, validator)
+        where = (address.owner, address.name, address.version, address.file)
+        with self._kaggle.opened(*where, start, validator) as remote:
+            needed, folder = (remote.size or 0) - remote.start, _folder(self._scratch, address)
+            free = shutil.disk_usage(folder).free
+            if free < needed + RESERVE_BYTES:
+                raise LookbookError(
+                    f"{self.uri}: {needed} bytes are to be downloaded, and {folder} has space for "
+                    f"{max(0, free - RESERVE_BYTES)}.",
+                    "Free some, or point LOOKBOOK_HOME to another disk.",
+                )
+            yield remote
 
     def _with_names(self, error: MissingError) -> LookbookError:
         """Return the error about a file that is not there, which names those that are."""
         if not self.address.file:
             return error
         where = (self.address.owner, self.address.name, self.address.version)
-        names = self._patiently(lambda kaggle: list(islice(kaggle.file_names(*where), NAMED + 1)))
+        names = self._retries.run(lambda: list(islice(self._kaggle.file_names(*where), NAMED + 1)))
         more = ", …" if len(names) > NAMED else ""
         return LookbookError(error.problem, f"It has these files: {', '.join(names[:NAMED])}{more}")
 
@@ -156,11 +180,99 @@ class KaggleSource:
 
         return (self._credentials or KaggleCredentials()).datasets()
 
-    def _patiently(self, ask: Callable[[KaggleDatasets], Answer]) -> Answer:
-        faults = 0
-        while True:
-            try:
-                return ask(self._kaggle)
-            except TransientError as fault:
-                faults += 1
-                self._patience.wait(fault, faults)
+
+def _download(folder: Path, name: str, what: str, opened: Opened, retries: Retries) -> Path:
+    """Return where the file lies, downloaded unless it was. Processes that want the same one take turns.
+
+    Raises:
+        LookbookError: no space, wrong bytes, or what the server refuses.
+        OutOfReachError: the server, or the way to it, failed too often in a row.
+    """
+    path = folder / "content" / name
+    part = Part(folder / "download.part", what, opened, retries, progress.download)
+    with disk_faults(folder, what, "; what is downloaded already is kept"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The lock file keeps processes apart, and only those: POSIX grants it to each thread of one.
+        with _downloading, fasteners.InterProcessLock(folder / LOCK):
+            note = part.note()
+            if note and path.exists() and path.stat().st_size == note.size:
+                return path
+            fault = _fault(part.path, part.complete())
+            if fault:
+                part.remove()
+                raise LookbookError(
+                    f"{what}: what was downloaded is damaged: {fault}.",
+                    "It was removed: run again to fetch it anew.",
+                )
+            part.path.replace(path)
+    return path
+
+
+def _remove(folder: Path) -> None:
+    """Remove what a download left in its folder, and what was unpacked beside it; the lock file stays.
+
+    While another run downloads to it all of it stays: that run wants it.
+    """
+    lock = fasteners.InterProcessLock(folder / LOCK)
+    if not folder.is_dir() or not _downloading.acquire(blocking=False):
+        return
+    try:
+        with suppress(OSError):
+            if lock.acquire(blocking=False):
+                _clear(folder)
+    finally:
+        if lock.acquired:
+            lock.release()
+        _downloading.release()
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != LOCK:
+            path.unlink(missing_ok=True)
+
+
+def _fault(path: Path, note: Note) -> str:
+    """Compare with what the server said; without a checksum, read every member of an archive once."""
+    if path.stat().st_size != note.size:
+        return f"{path.stat().st_size} bytes where {note.size} were announced"
+    if note.md5:
+        with path.open("rb") as file:
+            md5 = base64.b64encode(hashlib.file_digest(file, "md5").digest()).decode()
+        return "" if md5 == note.md5 else f"its MD5 is {md5}, and the server says {note.md5}"
+    return _damage_of_zip(path)
+
+
+def _damage_of_zip(path: Path) -> str:
+    """Name the first member that cannot be read to its end; "" for what is no zip: a tar says where it is cut off.
+
+    Members that are encrypted or packed in a way unknown here are passed over: they are rejected by name when read.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                if fault := _damage_of_member(archive, member):
+                    return fault
+    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError):
+        pass  # its list cannot be read: who lists it says so
+    return ""
+
+
+def _damage_of_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> str:
+    try:
+        with archive.open(member) as file:
+            while file.read(MEMBER_BYTES):
+                pass
+    except RuntimeError:  # NotImplementedError is one
+        return ""
+    except zipfile.BadZipFile:
+        return f"its member {member.filename} has another checksum or name than its directory says"
+    except (zlib.error, lzma.LZMAError, EOFError, ValueError) as error:
+        return f"its member {member.filename} cannot be unpacked: {error or type(error).__name__}"
+    except OSError as error:
+        if error.errno is not None:
+            raise  # the disk's; bz2 calls damaged data an OSError, one without a number
+        return f"its member {member.filename} cannot be unpacked: {error}"
+    return ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,6 +13,14 @@ import pyarrow.csv as pacsv
 from numpy.typing import NDArray
 
 from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.datasets.csv_records import (
+    DELIMITERS,
+    UNFINISHED,
+    CsvRecord,
+    guess_delimiter,
+    record_at,
+    value_of,
+)
 from lookbook.tasks.tables.extract.pieces import (
     MAX_RECORD,
     InputReject,
@@ -122,90 +129,6 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
-#: A quote that opens a field and is not closed as RFC 4180 says; a record that goes on behind what was read.
-BROKEN, UNFINISHED = "broken", "unfinished"
-
-
-@dataclass(frozen=True)
-class CsvRecord:
-    """One record.
-
-    Attributes:
-        fields: as they stand between the delimiters, quotes included.
-        end: where the next one begins.
-    """
-
-    fields: Sequence[bytes]
-    end: int
-
-
-@dataclass(frozen=True)
-class Patterns:
-    """What fields look like with a delimiter."""
-
-    quoted: re.Pattern[bytes]
-    unclosed: re.Pattern[bytes]
-    plain: re.Pattern[bytes]
-
-
-@lru_cache
-def patterns(delimiter: bytes) -> Patterns:
-    """Return the patterns of fields. Possessive repeats: a field is looked through once, whatever quotes are in it."""
-    stop = re.escape(delimiter)
-    return Patterns(
-        re.compile(rb'"[^"]*+(?:""[^"]*+)*+"(?=%b|\r?\n)' % stop),
-        re.compile(rb'"[^"]*+(?:""[^"]*+)*+'),
-        re.compile(rb"[^%b\n]*" % stop),
-    )
-
-
-def record_at(data: bytes, start: int, delimiter: bytes, *, final: bool) -> CsvRecord | str:
-    """Return the record that starts at `start` of the data, which end with a line's end if they are final.
-
-    A quote within a field that does not start with one is text, as pandas, Arrow and Python's csv take it.
-
-    Returns:
-        The record; `BROKEN`: a field starts with a quote and is not well-formed; `UNFINISHED`: more data tell.
-    """
-    known = patterns(delimiter)
-    fields: list[bytes] = []
-    position = start
-    while True:
-        if data.startswith(b'"', position):
-            match = known.quoted.match(data, position)
-            if match is None:
-                return _why(data, start, position, known, final=final)
-            field, position = match[0], match.end()
-        else:
-            match = known.plain.match(data, position)
-            assert match is not None  # noqa: S101 - it matches nothing at all, too
-            field, position = match[0], match.end()
-            if position == len(data):
-                return UNFINISHED
-            if data.startswith(b"\n", position):
-                field = field.removesuffix(b"\r")
-        fields.append(field)
-        if data.startswith(delimiter, position):
-            position += 1
-            continue
-        return CsvRecord(fields, data.index(b"\n", position) + 1)
-
-
-def _why(data: bytes, start: int, position: int, known: Patterns, *, final: bool) -> str:
-    """Return whether a quoted field that does not match is broken, or may end behind the data."""
-    if final or len(data) - start > MAX_RECORD:
-        return BROKEN
-    match = known.unclosed.match(data, position)
-    assert match is not None  # noqa: S101 - it starts with a quote
-    # Behind the closing quote come a delimiter, a line's end of two bytes, or another quote.
-    return UNFINISHED if match.end() + 3 > len(data) else BROKEN
-
-
-def value_of(field: bytes) -> bytes:
-    """Return what a field says: without its quotes."""
-    return field[1:-1].replace(b'""', b'"') if field.startswith(b'"') else field
-
-
 def requoted(fields: Sequence[bytes], delimiter: bytes) -> bytes:
     """Return a record as a reader of plain RFC 4180 takes it: fields with a carriage return or a quote get quotes."""
     return delimiter.join(map(_requoted, fields)) + b"\n"
@@ -283,7 +206,7 @@ class Splitter:
             if number < behind:
                 continue
             start = int(lines.starts[number])
-            record = record_at(data, start, self._delimiter, final=final)
+            record = record_at(data, start, self._delimiter, final=final or len(data) - start > MAX_RECORD)
             if record == UNFINISHED:
                 return swallowed, number
             behind = number + 1
@@ -360,8 +283,6 @@ def in_order(parts: Sequence[tuple[int, bytes]]) -> bytes:
     return b"".join(text for _, text in sorted(parts))
 
 
-#: What separates fields where nothing else is said, and how many lines are asked.
-DELIMITERS, ASKED_LINES = ",;\t|", 20
 #: The first line of a file that Excel is told the delimiter by.
 _EXCEL = re.compile(rb'"?sep=([^"\r\n])"?\r?\n', re.IGNORECASE)
 
@@ -445,7 +366,7 @@ def _preamble(buffer: _Buffer, skip: int) -> tuple[bytes, int]:
 
 def _delimiter(settings: Delimited, told: bytes, head: bytes) -> bytes:
     if settings.delimiter is None:
-        return told or _guessed(head, DELIMITERS.replace(settings.decimal, ""))
+        return told or guess_delimiter(head, DELIMITERS.replace(settings.decimal, ""))
     if not settings.delimiter.isascii() or settings.delimiter in '"\r\n\0':
         raise LookbookError(
             f"csv.delimiter {settings.delimiter!r} is no character that can separate fields.",
@@ -454,30 +375,15 @@ def _delimiter(settings: Delimited, told: bytes, head: bytes) -> bytes:
     return settings.delimiter.encode()
 
 
-def _guessed(head: bytes, signs: str) -> bytes:
-    """Return the sign that most of the first lines have as often as the first one does, outside of quotes."""
-    lines = [line for line in head.split(b"\n", ASKED_LINES + 1)[:ASKED_LINES] if line.strip()]
-    counts = {sign: [_outside_quotes(line).count(sign.encode()) for line in lines] for sign in signs}
-
-    def votes(sign: str) -> tuple[int, int]:
-        first = counts[sign][0]
-        return (sum(count == first for count in counts[sign]), first) if first else (0, 0)
-
-    return (max(signs, key=votes) if lines else signs[0]).encode()
-
-
-def _outside_quotes(line: bytes) -> bytes:
-    return b"".join(line.split(b'"')[::2])
-
-
 def _header(buffer: _Buffer, delimiter: bytes, *, header: bool) -> tuple[list[str], int]:
     """Return the names of the columns, and the line on which the records begin. None of an empty file."""
     line = 1
     while True:
         text = buffer.data.lstrip(b"\r\n")
         blank = len(buffer.data) - len(text)
-        record = record_at(text, 0, delimiter, final=buffer.final) if text else UNFINISHED
-        if record == UNFINISHED and not buffer.final and len(text) <= MAX_RECORD:
+        final = buffer.final or len(text) > MAX_RECORD
+        record = record_at(text, 0, delimiter, final=final) if text else UNFINISHED
+        if record == UNFINISHED and not final:
             buffer.more()
             continue
         if not text:

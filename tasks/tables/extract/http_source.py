@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import contextvars
-import errno
 import hashlib
 import ipaddress
 import logging
-import re
 import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import httpx
 
+from lookbook.blocks.downloading import (
+    BAD_RANGE,
+    NOT_MODIFIED,
+    PASSING,
+    Part,
+    RemoteFile,
+    Retries,
+    WrongRangeError,
+    describe,
+    disk_faults,
+    retry_after,
+)
 from lookbook.blocks.errors import LookbookError, TransientError
-from lookbook.tasks.datasets.sources.downloading import Retries
+from lookbook.tasks.runs import progress
 from lookbook.tasks.tables.context import Context
 from lookbook.tasks.tables.extract.files import Reading, kind_of_media_type, kind_of_name, read_file
 from lookbook.tasks.tables.extract.pieces import Notes, Piece, UnreadableError
@@ -120,12 +128,6 @@ def _to(request: httpx.Request, address: Address, host: str) -> httpx.Request:
     )
 
 
-NOT_MODIFIED, PARTIAL, BAD_RANGE = 304, 206, 416
-#: Too many requests, a request that took too long, and server errors: worth another try.
-_PASSING = frozenset([408, 425, 429, 500, 502, 503, 504])
-_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
-
-
 def shown(url: httpx.URL) -> str:
     """Return an address without what may be secret in it: user, password, query."""
     return str(url.copy_with(userinfo=b"", query=None, fragment=None))
@@ -139,49 +141,16 @@ def refuse(response: httpx.Response, address: str) -> None:
         LookbookError: it does not.
     """
     status = response.status_code
-    if status in _PASSING:
-        raise TransientError(f"{address} answers {status}", _wait(response))
+    if status in PASSING:
+        raise TransientError(f"{address} answers {status}", retry_after(response.headers))
     ways_out = {401: "It asks for a login.", 403: "It does not let us.", 404: "See that the address is right."}
     raise LookbookError(f"{address} answers {status}.", ways_out.get(status, "Open it in a browser to see why."))
-
-
-def start_of(response: httpx.Response, wanted: int) -> int | None:
-    """Return the byte that the answer begins with; None: not the one that was wanted, nor the first."""
-    if response.status_code != PARTIAL:
-        return 0
-    found = _RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
-    return wanted if found and int(found[1]) == wanted else None
-
-
-def size_of(response: httpx.Response, start: int) -> int | None:
-    """Return bytes of the whole file; None: the server does not say."""
-    length = response.headers.get("Content-Length", "")
-    return start + int(length) if length.isdigit() else None
 
 
 def validators(response: httpx.Response) -> dict[str, str]:
     """Return what tells whether the file is the same next time."""
     named = {"etag": response.headers.get("ETag"), "modified": response.headers.get("Last-Modified")}
     return {name: value for name, value in named.items() if value}
-
-
-def strong(known: dict[str, str]) -> str | None:
-    """Return the validator by which a download can go on (RFC 9110, 13.1.5): no weak one."""
-    etag = known.get("etag")
-    if etag is not None:
-        return None if etag.startswith("W/") else etag
-    return known.get("modified")
-
-
-def _wait(response: httpx.Response) -> float | None:
-    """Return seconds of a Retry-After header, which holds them or a date (RFC 9110, 10.2.3)."""
-    said = response.headers.get("Retry-After", "")
-    if said.isdigit():
-        return float(said)
-    try:
-        return max(0.0, (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return None
 
 
 #: Seconds for a connection, and between two pieces of an answer.
@@ -250,28 +219,13 @@ def fetch(asked: FetchRequest, path: Path, known: Mapping[str, str], retries: Re
         LookbookError: it is too large, takes too long, or the server refuses.
         OutOfReachError: the server, or the way to it, failed too often in a row.
     """
-    download = _Download(asked, path, dict(known))
-    faults, retries = 0, retries or Retries()
-    with _client(asked) as client, download.time:
-        while True:
-            before = download.here
-            try:
-                fetched = download.go_on(client)
-            except (TransientError, httpx.TransportError) as error:
-                download.time.check(asked.url)
-                if "location header" in str(error):  # what httpx says of a redirect that it cannot parse
-                    raise _no_address(asked.url) from None
-                faults = 1 if download.here > before else faults + 1
-                retries.wait(_transient(error, asked.url), faults)
-            else:
-                download.time.check(asked.url)  # an answer without a length seems to end where it is cut off
-                return fetched
-
-
-def _transient(error: Exception, url: httpx.URL) -> TransientError:
-    if isinstance(error, TransientError):
-        return error
-    return TransientError(f"{shown(url)} does not answer ({type(error).__name__})")
+    with _client(asked) as client, _Time(asked.max_seconds) as time, disk_faults(path.parent, shown(asked.url)):
+        request = _Request(asked, client, time, dict(known))
+        try:
+            Part(path, shown(asked.url), request.opened, retries or Retries(), progress.download).complete()
+        except _UnchangedError:
+            return None
+    return request.fetched
 
 
 @contextmanager
@@ -295,8 +249,9 @@ class _Time:
         self._timer = threading.Timer(seconds, self._end)
         self._timer.daemon = True
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> _Time:
         self._timer.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._timer.cancel()
@@ -329,77 +284,75 @@ class _Time:
                     each.shutdown(socket.SHUT_RDWR)
 
 
-class _Download:
-    def __init__(self, asked: FetchRequest, path: Path, known: dict[str, str]) -> None:
-        self._asked, self._path, self._known = asked, path, known
-        self._validators: dict[str, str] = {}
-        self.here = 0
-        self.time = _Time(asked.max_seconds)
+class _UnchangedError(Exception):
+    """The file is still the one that is known."""
 
-    def go_on(self, client: httpx.Client) -> Fetched | None:
-        """Fetch the rest of the file, or all of it where the rest would not fit."""
-        url = self._asked.url
-        for _ in range(MAX_REDIRECTS + 1):
-            with self._request(client, url) as response:
-                if response.has_redirect_location:
-                    url = _redirected(url, response)
-                    continue
-                if response.status_code == NOT_MODIFIED and self._known:
-                    return None
-                return self._take(response, url)
-        raise LookbookError(
-            f"{shown(self._asked.url)} redirects more than {MAX_REDIRECTS} times.", "Name the last address."
-        )
+
+class _Request:
+    """Asks for the file, or for its rest; `fetched` is what the last answer brought."""
+
+    fetched: Fetched
+
+    def __init__(self, asked: FetchRequest, client: httpx.Client, time: _Time, known: dict[str, str]) -> None:
+        self._asked, self._client, self._time, self._known = asked, client, time, known
 
     @contextmanager
-    def _request(self, client: httpx.Client, url: httpx.URL) -> Iterator[httpx.Response]:
+    def opened(self, start: int, validator: str) -> Iterator[RemoteFile]:
+        """See `lookbook.blocks.downloading.Opened`."""
+        url, first = self._asked.url, shown(self._asked.url)
+        try:
+            for _ in range(MAX_REDIRECTS + 1):
+                with self._get(url, start, validator) as response:
+                    if not response.has_redirect_location:
+                        yield self._take(response, url, start)
+                        self._time.check(url)  # an answer without a length seems to end where it is cut off
+                        return
+                    url = _redirected(url, response)
+        except (TransientError, httpx.TransportError) as error:
+            self._time.check(self._asked.url)
+            if "location header" in str(error):  # what httpx says of a redirect that it cannot parse
+                raise _no_address(self._asked.url) from None
+            if isinstance(error, TransientError):
+                raise
+            raise TransientError(f"{first} does not answer ({type(error).__name__})") from None
+        raise LookbookError(f"{first} redirects more than {MAX_REDIRECTS} times.", "Name the last address.")
+
+    def _get(self, url: httpx.URL, start: int, validator: str) -> AbstractContextManager[httpx.Response]:
+        headers = {"Accept-Encoding": "identity", "User-Agent": "lookbook"}
+        if validator:
+            headers |= {"Range": f"bytes={start}-", "If-Range": validator}
+        else:
+            names = {"etag": "If-None-Match", "modified": "If-Modified-Since"}
+            headers |= {names[name]: value for name, value in self._known.items() if name in names}
         bare = url.copy_with(userinfo=b"")
         auth = httpx.BasicAuth(url.username, url.password) if url.userinfo else None
-        told = {"trace": self.time.trace}
-        with client.stream("GET", bare, headers=self._headers(), auth=auth, extensions=told) as response:
-            yield response
+        return self._client.stream("GET", bare, headers=headers, auth=auth, extensions={"trace": self._time.trace})
 
-    def _headers(self) -> dict[str, str]:
-        headers = {"Accept-Encoding": "identity", "User-Agent": "lookbook"}
-        if self.here and (validator := strong(self._validators)):
-            return headers | {"Range": f"bytes={self.here}-", "If-Range": validator}
-        names = {"etag": "If-None-Match", "modified": "If-Modified-Since"}
-        return headers | {names[name]: value for name, value in self._known.items() if name in names}
-
-    def _take(self, response: httpx.Response, url: httpx.URL) -> Fetched:
+    def _take(self, response: httpx.Response, url: httpx.URL, start: int) -> RemoteFile:
         address = shown(url)
-        start = start_of(response, self.here)
-        if response.status_code == BAD_RANGE or start is None:
-            self.here, self._validators = 0, {}
-            raise TransientError(f"{address} does not go on where it broke off")
+        if response.status_code == NOT_MODIFIED and self._known:
+            raise _UnchangedError
+        if response.status_code == BAD_RANGE:
+            raise WrongRangeError(f"{address} does not go on where it broke off")
         if not response.is_success:
             refuse(response, address)
         if response.headers.get("Content-Encoding", "identity").lower() not in ("identity", "gzip", "x-gzip"):
             raise LookbookError(f"{address} packs its answer in a way that was not asked for.", "Ask its owner.")
-        self._check_size(size_of(response, start), address)
-        self.here, self._validators = start, validators(response) or (self._validators if start else {})
-        self._write(response, address)
-        return Fetched(url, response.headers.get("Content-Type", ""), self._validators)
+        remote = describe(address, response.status_code, response.headers, response.iter_raw(_PIECE), start)
+        self._check_size(remote.size or 0, address)
+        known = validators(response) or (self.fetched.validators if remote.start else {})
+        self.fetched = Fetched(url, response.headers.get("Content-Type", ""), known)
+        return replace(remote, chunks=self._bounded(remote, address))
 
-    def _write(self, response: httpx.Response, address: str) -> None:
-        try:
-            with self._path.open("r+b" if self.here else "wb") as file:
-                file.seek(self.here)
-                file.truncate()
-                for piece in response.iter_raw(_PIECE):
-                    self._check_size(self.here + len(piece), address)
-                    file.write(piece)
-                    self.here += len(piece)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise LookbookError(
-                f"No space left in {self._path.parent} for {address}.",
-                "Free some, or point LOOKBOOK_HOME to another disk.",
-            ) from error
+    def _bounded(self, remote: RemoteFile, address: str) -> Iterator[bytes]:
+        size = remote.start
+        for chunk in remote.chunks:
+            size += len(chunk)
+            self._check_size(size, address)
+            yield chunk
 
-    def _check_size(self, size: int | None, address: str) -> None:
-        if size is not None and size > self._asked.max_bytes:
+    def _check_size(self, size: int, address: str) -> None:
+        if size > self._asked.max_bytes:
             raise LookbookError(
                 f"{address} has more than max_bytes ({self._asked.max_bytes}).", "Raise it if you trust the server."
             )

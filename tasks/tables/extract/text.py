@@ -8,18 +8,12 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.datasets.csv_records import BOMS
 from lookbook.tasks.tables.extract.pieces import UnreadableError
 
 #: Bytes that are read at a time.
 BLOCK = 4 * 2**20
 UTF8 = "utf-8"
-_BOMS = (
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 #: A byte without a character stands as this character plus the byte: no text has one of them.
 _MARK = 0xDC00
 _MARKS = re.compile("[\ud800-\udfff]")
@@ -93,7 +87,7 @@ def text_blocks(file: Readable, encoding: str = UTF8) -> Iterator[str]:
         UnreadableError: it is a web page.
     """
     head = _head(file)
-    name = next((found for mark, found in _BOMS if head.startswith(mark)), checked_encoding(encoding))
+    name = next((found for mark, found in BOMS if head.startswith(mark)), checked_encoding(encoding))
     decoder = codecs.getincrementaldecoder(name)(_HANDLER)
     block = head
     while block:
@@ -113,7 +107,7 @@ def utf8_blocks(file: Readable, encoding: str = UTF8) -> Iterator[bytes]:
         UnreadableError: it is a web page.
     """
     head = _head(file)
-    marked = any(head.startswith(mark) for mark, name in _BOMS if name != "utf-8-sig")
+    marked = any(head.startswith(mark) for mark, name in BOMS if name != "utf-8-sig")
     if marked or (checked_encoding(encoding) != UTF8 and not head.startswith(codecs.BOM_UTF8)):
         for text in text_blocks(_Behind(head, file), encoding):
             yield text.encode(UTF8, "surrogatepass")

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 
+from lookbook.blocks.downloading import Retries
 from lookbook.blocks.errors import LookbookError, OutOfReachError, UsageError
 from lookbook.tasks.datasets.sources import kaggle, local, opening
-from lookbook.tasks.datasets.sources.downloading import LOCK, Retries
-from lookbook.tasks.datasets.sources.kaggle import KaggleAddress, KaggleSource, drop, parse_address
+from lookbook.tasks.datasets.sources.kaggle import LOCK, KaggleAddress, KaggleSource, drop, parse_address
 from lookbook.tasks.datasets.sources.opening import open_source, version_of
 from lookbook.tasks.datasets.watching import look
 from lookbook.tasks.images.locators import read_bytes

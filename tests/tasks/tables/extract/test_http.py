@@ -18,9 +18,9 @@ from typing import Any
 import httpx
 import pytest
 
+from lookbook.blocks.downloading import Retries
 from lookbook.blocks.errors import LookbookError, OutOfReachError, TransientError
 from lookbook.blocks.workspace import Workspace
-from lookbook.tasks.datasets.sources.downloading import Retries
 from lookbook.tasks.tables.extract import extract, http_source
 from lookbook.tasks.tables.extract.http_source import FetchRequest, fetch, is_public
 from tests.support.extracting import context_of, run_and_commit, values_of
@@ -203,6 +203,19 @@ def test_a_wrong_range_starts_anew(workspace: Workspace, tmp_path: Path, wrong: 
     right = file_answer(CSV, ETag='"1"')
     answers: Iterator[Answer] = iter([right, lambda _: wrong, right])
     with one_route(one_after_the_other(answers)) as server:
+        server.inject(Fault("file", cut=True, cut_after=900_000, count=1))
+        staged = extract(context(workspace, tmp_path, f"{server.url}/f.csv"), "extract")
+    assert staged.groups[""].rows == 200_000
+
+
+def test_a_range_that_ends_too_early_is_not_the_whole_rest(workspace: Workspace, tmp_path: Path) -> None:
+    def short(request: Request) -> Response:
+        start = int(request.headers["range"].removeprefix("bytes=").removesuffix("-"))
+        told = {"ETag": '"1"', "Content-Range": f"bytes {start}-{start + 9_999}/{len(CSV)}"}
+        return Response(206, CSV[start : start + 10_000], told)
+
+    right = file_answer(CSV, ETag='"1"')
+    with one_route(one_after_the_other(iter([right, short, right]))) as server:
         server.inject(Fault("file", cut=True, cut_after=900_000, count=1))
         staged = extract(context(workspace, tmp_path, f"{server.url}/f.csv"), "extract")
     assert staged.groups[""].rows == 200_000

@@ -66,6 +66,8 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     """Print the summary of a run: images, rows and outputs with their outcomes."""
     published = "published" if summary["published"] else "nothing published: this snapshot stays"
     rows = [(name, _counts(summary[name])) for name in ("images", "rows")]
+    if summary["matched_by"]:
+        rows.append(("matched by", ", ".join(f"{count} {rule}" for rule, count in summary["matched_by"].items())))
     rows.append(("orphan images", str(summary["orphan_images"])))
     rows.append(("outputs drawn", _counts(summary["outputs"])))
     rows.append(("time", f"{summary['seconds']} s, {summary['images_per_second']} images a second"))

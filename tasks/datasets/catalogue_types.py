@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from lookbook.tasks.datasets.schemas import PRODUCTS_SCHEMA
+
 RejectKind = Literal["image", "row", "link", "style", "file"]
 
 
@@ -120,7 +122,7 @@ def clean_names(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
         names: the columns' names as they stand.
         taken: further names that are in use.
     """
-    used = {field.name for field in OWN_FIELDS} | {name.lower() for name in taken}
+    used = {*PRODUCTS_SCHEMA.names} | {name.lower() for name in taken}
     cleaned = []
     for name in names:
         plain = re.sub(r"[^A-Za-z0-9_]+", "_", name.strip()) or "column"

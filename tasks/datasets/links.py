@@ -7,7 +7,7 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, get_args
 from urllib.parse import unquote
@@ -182,8 +182,8 @@ class ImageNames:
         """Return a row's images.
 
         A file name is looked up from the catalogue's own folder, then from the source's, then by its last parts.
-        Several names in one cell are taken one by one. Without one, or where it leads nowhere, the image is the one
-        that is named like the product.
+        Several names in one cell are taken one by one. Without one, or where it leads nowhere, its images are all that
+        are named like the product.
         """
         if row.file_name and row.file_name.strip():
             found = self._named(row.file_name, row.catalogue_file)
@@ -192,7 +192,8 @@ class ImageNames:
                 found = _together(names, [self._named(name, row.catalogue_file) for name in names])
             if found.keys:
                 return found
-        return self._by_parts(_decoded(normal_path(row.product_key)), stem=True)
+        found = self._by_parts(_decoded(normal_path(row.product_key)), stem=True)
+        return replace(found, ambiguous=False)
 
     def _named(self, name: str, catalogue_file: str) -> Match:
         paths = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from lookbook.blocks.lake import Lake
 from lookbook.blocks.registry import raised
 from lookbook.tasks.datasets.books import UnbalancedBooksError, check_reject_limit
 from lookbook.tasks.datasets.inventory import Inventory, Request, clear_batches
+from lookbook.tasks.datasets.links import RULES
 from lookbook.tasks.datasets.manifest import Current, Manifest, Published, SnapshotFile, current_key, read_published
 from lookbook.tasks.datasets.report.page import ReportData, render_report, report_markdown
 from lookbook.tasks.datasets.snapshot import SnapshotTables, build_snapshot, changes_between, logical_digest
@@ -172,12 +174,20 @@ def _summary(
         "published": published,
         "images": snapshot.image_counts,
         "rows": snapshot.row_counts,
+        "matched_by": _matched_by(snapshot.products),
         "orphan_images": snapshot.orphan_images,
         "outputs": snapshot.drawn,
         "seconds": round(seconds, 2),
         "images_per_second": round(snapshot.image_counts["found"] / max(seconds, 1e-3), 1),
         "report": lake.uri(f"datasets/{request.dataset}/snapshots/{snapshot_id}/report.html"),
     }
+
+
+def _matched_by(products: pa.Table) -> dict[str, int]:
+    """Return by which rule the rows found their images, the surest first."""
+    matched = products.filter(pc.equal(products.column("outcome"), "matched"))
+    counts = Counter(matched.column("matched_by").to_pylist())
+    return {rule: counts[rule] for rule in RULES if counts[rule]}
 
 
 def _report_data(

@@ -62,11 +62,14 @@ PRODUCTS_SCHEMA = pa.schema(
         pa.field("file", pa.string()),
         pa.field("line", pa.int64()),
         pa.field("product_key", pa.string()),
-        pa.field("outcome", pa.string()),  # matched, missing_image or duplicate
-        pa.field("missing_reason", pa.string()),  # null, no_image, or image_rejected:<rule>
+        pa.field("outcome", pa.string()),  # matched, missing_image, ambiguous_image or duplicate
+        pa.field("missing_reason", pa.string()),  # null, no_image, image_rejected:<rule>, beyond_limit, several_files
         pa.field("repaired", pa.bool_()),
         pa.field("image_key", pa.string()),
         pa.field("sha256", pa.string()),
+        pa.field("file_name", pa.string()),  # as the row gave it; null where it names none
+        pa.field("matched_by", pa.string()),  # how the image was found: a rule of `lookbook.tasks.datasets.links`
+        pa.field("candidates", pa.string()),  # of an ambiguous row: the files that fit
     ]
 )
 

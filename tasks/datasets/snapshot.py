@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lookbook.tasks.datasets.books import check_images, check_outputs, check_rows
 from lookbook.tasks.datasets.catalogue import Catalogue
 from lookbook.tasks.datasets.catalogue_types import SourceReject
-from lookbook.tasks.datasets.links import CatalogueName, canonical_order, link
+from lookbook.tasks.datasets.links import NAMED, CatalogueName, Match, canonical_order, link
 from lookbook.tasks.datasets.near_duplicates import duplicate_columns
 from lookbook.tasks.datasets.plan import Known, Plan, recipe_digest
 from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA, OUTPUTS_SCHEMA, REJECTS_SCHEMA
@@ -95,23 +95,36 @@ def catalogue_names(rows: pa.Table) -> list[CatalogueName]:
     return [CatalogueName(*values) for values in zip(*columns, strict=True)]
 
 
-def _why_missing(candidates: Sequence[str], rules: Sequence[str]) -> str:
-    """Why a row has no image: there is none, the run's limit left it out, or a rule refused it."""
+def _why_missing(match: Match, rules: Sequence[str]) -> str:
+    """Why a row has no image: several fit, there is none, the run's limit left it out, or a rule refused it."""
+    if match.ambiguous:
+        return "several_files"
     if rules:
         return f"image_rejected:{rules[0]}"
-    return "beyond_limit" if candidates else "no_image"
+    return "beyond_limit" if match.keys else "no_image"
 
 
-def product_table(rows: pa.Table, linked: Sequence[list[str]], images: pa.Table) -> pa.Table:
-    """Return the catalogue's rows, each with its outcome and its image."""
+def _why_partly(match: Match) -> str | None:
+    """Which of several images that a row names is not there."""
+    return f"no_image:{', '.join(match.absent[:NAMED])}" if match.absent else None
+
+
+def product_table(rows: pa.Table, linked: Sequence[Match], images: pa.Table) -> pa.Table:
+    """Return the catalogue's rows, each with its outcome, its image, and how that was found."""
     image_of = {row["key"]: row for row in images.select(["key", "outcome", "rule", "sha256"]).to_pylist()}
     outcomes, reasons, keys, contents = [], [], [], []
-    for outcome, candidates in zip(rows.column("outcome").to_pylist(), linked, strict=True):
-        here = [key for key in candidates if key in image_of]
+    first: dict[str, str | None] = {}
+    for product, outcome, match in zip(
+        rows.column("product_key").to_pylist(), rows.column("outcome").to_pylist(), linked, strict=True
+    ):
+        here = [key for key in match.keys if key in image_of and not match.ambiguous]
         good = next((key for key in here if image_of[key]["outcome"] != "rejected"), None)
-        reason = None if good else _why_missing(candidates, [image_of[key]["rule"] for key in here])
-        outcomes.append(outcome or ("matched" if good else "missing_image"))
+        without = "ambiguous_image" if match.ambiguous else "missing_image"
+        outcomes.append(outcome or ("matched" if good else without))
+        reason = _why_partly(match) if good else _why_missing(match, [image_of[key]["rule"] for key in here])
         reasons.append(None if outcome == "duplicate" else reason)
+        if good != first.setdefault(product, good):
+            good = None  # a further image of the product, whose first row stands for it
         keys.append(good)
         contents.append(image_of[good]["sha256"] if good else None)
     leading = {
@@ -123,9 +136,11 @@ def product_table(rows: pa.Table, linked: Sequence[list[str]], images: pa.Table)
         "repaired": rows.column("repaired"),
         "image_key": pa.array(keys, pa.string()),
         "sha256": pa.array(contents, pa.string()),
+        "file_name": rows.column("file_name"),
+        "matched_by": pa.array([None if match.ambiguous else match.rule for match in linked], pa.string()),
+        "candidates": pa.array([match.candidates for match in linked], pa.string()),
     }
-    values = {name: rows.column(name) for name in rows.column_names if name not in leading and name != "file_name"}
-    return pa.table(leading | values)
+    return pa.table(leading | {name: rows.column(name) for name in rows.column_names if name not in leading})
 
 
 #: What a part and a published table both say of an image.
@@ -313,7 +328,9 @@ def build_snapshot(
     every_part = new_parts if known.parts is None else [known.parts, *new_parts]
     outputs = output_table(just_drawn(every_part), states, known, recipe)
     check_outputs(states, outputs, recipe)
-    linked, product_of = link(catalogue_names(catalogue.rows), [*states.column("key").to_pylist(), *beyond])
+    good = states.filter(pc.equal(states.column("status"), "ok"))
+    contents = dict(zip(good.column("key").to_pylist(), good.column("sha256").to_pylist(), strict=True))
+    linked, product_of = link(catalogue_names(catalogue.rows), [*states.column("key").to_pylist(), *beyond], contents)
     images = image_table(states, outputs, product_of, next(iter(recipe.outputs)))
     products = product_table(catalogue.rows, linked, images)
     row_counts = _row_counts(catalogue, products)
@@ -377,7 +394,7 @@ def _drawings(outputs: pa.Table | None) -> set[tuple[str, str]]:
 def _row_counts(catalogue: Catalogue, products: pa.Table) -> dict[str, int]:
     counts = Counter(products.column("outcome").to_pylist())
     rejected = sum(reject.kind == "row" for reject in catalogue.rejects)
-    outcomes = {name: counts[name] for name in ("matched", "missing_image", "duplicate")}
+    outcomes = {name: counts[name] for name in ("matched", "missing_image", "ambiguous_image", "duplicate")}
     return {"found": catalogue.rows_found} | outcomes | {"rejected": rejected}
 
 

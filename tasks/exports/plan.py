@@ -188,12 +188,13 @@ def select(rows: DatasetRows, resolved: Resolved) -> Selection:
 
 def _reasons(table: pa.Table) -> pa.Array:
     """Why each of the chosen rows can't be exported; null for those that can."""
+    ambiguous = pc.fill_null(pc.equal(table["row_outcome"], "ambiguous_image"), False)
     present = pc.is_valid(table["image_key"])
     rejected = pc.fill_null(pc.equal(table["image_outcome"], "rejected"), False)
     doubled = pc.fill_null(pc.equal(table["row_outcome"], "duplicate"), False)
     reasons = pc.case_when(
-        pc.make_struct(pc.invert(present), rejected, doubled),
-        *(pa.scalar(reason) for reason in ("missing_image", "image_rejected", "duplicate_row")),
+        pc.make_struct(ambiguous, pc.invert(present), rejected, doubled),
+        *(pa.scalar(reason) for reason in ("ambiguous_image", "missing_image", "image_rejected", "duplicate_row")),
         pa.scalar(None, pa.string()),
     )
     return _marked_repeats(table["sha256"], reasons)

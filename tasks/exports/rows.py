@@ -21,6 +21,7 @@ OF_PRODUCT = {
     "product_key": "product_key",
     "row_outcome": "outcome",
     "missing_reason": "missing_reason",
+    "matched_by": "matched_by",
     "repaired": "repaired",
     "catalogue_file": "file",
     "catalogue_line": "line",
@@ -101,7 +102,9 @@ def _first_product(images: pa.Table, products: pa.Table) -> pa.Array:
 
 def _beside(products: pa.Table, images: pa.Table, renamed: dict[str, str], further: bool) -> pa.Table:
     """Return rows of the two tables, one beside the other."""
-    columns = {name: products[old] for name, old in OF_PRODUCT.items()}
+    # Snapshots of earlier versions lack a column.
+    columns = {name: products[old] for name, old in OF_PRODUCT.items() if old in products.column_names}
+    columns = {"matched_by": pa.nulls(len(products), pa.string())} | columns
     if further:  # an orphan has no catalogue row, but may be named by a product that this run's limit left out
         columns["product_key"] = images["product_key"]
     columns |= {name: images[old] for name, old in OF_IMAGE.items()}

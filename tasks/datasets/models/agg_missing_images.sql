@@ -1,14 +1,14 @@
 -- One row: a way in which catalogue and images do not meet, and its reason, with how often it occurs.
---   missing_image:  products without an image, by reason
+--   missing_image, ambiguous_image: products without an image, by reason
 --   orphan_image:   images that no catalogue row names, by what became of them
 --   rejected_image: images that were refused, by rule
 SELECT
-    'missing_image' AS kind,
+    outcome AS kind,
     missing_reason AS reason,
     count(*) AS occurrences
 FROM products
-WHERE outcome = 'missing_image'
-GROUP BY missing_reason
+WHERE outcome IN ('missing_image', 'ambiguous_image')
+GROUP BY outcome, missing_reason
 UNION ALL
 SELECT
     'orphan_image' AS kind,

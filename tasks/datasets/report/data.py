@@ -10,15 +10,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lookbook.tasks.datasets.schemas import PRODUCTS_SCHEMA
 from lookbook.tasks.datasets.snapshot import ISSUES, ImageChanges
 
 #: Columns of the products table that Lookbook adds; all others are the catalogue's own.
-PRODUCT_FIELDS = frozenset(
-    ["file", "line", "product_key", "outcome", "missing_reason", "repaired", "image_key", "sha256"]
-)
+PRODUCT_FIELDS = frozenset(PRODUCTS_SCHEMA.names)
 
 IMAGE_OUTCOMES = ("loaded", "unchanged", "duplicate", "rejected")
-ROW_OUTCOMES = ("matched", "missing_image", "duplicate", "rejected")
+ROW_OUTCOMES = ("matched", "missing_image", "ambiguous_image", "duplicate", "rejected")
 
 
 @dataclass(frozen=True)

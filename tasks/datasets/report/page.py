@@ -64,8 +64,9 @@ def rejects(data: ReportData) -> FirstOf:
 
 
 def missing_images(data: ReportData) -> FirstOf:
-    """Return catalogue rows without an image."""
-    return _first(_sorted(with_outcome(data.products, "missing_image"), "line"), "missing_reason", MOST_NAMES)
+    """Return catalogue rows without an image: none was found, or several fit equally well."""
+    rows = [with_outcome(data.products, outcome) for outcome in ("missing_image", "ambiguous_image")]
+    return _first(_sorted(pa.concat_tables(rows), "line"), "missing_reason", MOST_NAMES)
 
 
 def repeated_rows(data: ReportData) -> FirstOf:

@@ -333,7 +333,14 @@ def test_a_configured_server_that_is_down_is_said_so(tmp_path: Path) -> None:
 def test_the_real_archive_gives_the_counts_that_it_has(shared_home: Path, real_archive: Path) -> None:
     first = lookbook_json(shared_home, "ingest", str(real_archive), "--dataset", "fashion")
     assert first["images"] == {"found": 1000, "loaded": 999, "unchanged": 0, "duplicate": 1, "rejected": 0}
-    assert first["rows"] == {"found": 1000, "matched": 1000, "missing_image": 0, "duplicate": 0, "rejected": 0}
+    assert first["rows"] == {
+        "found": 1000,
+        "matched": 1000,
+        "missing_image": 0,
+        "ambiguous_image": 0,
+        "duplicate": 0,
+        "rejected": 0,
+    }
     assert first["orphan_images"] == 0
     duplicate = lookbook_json(
         shared_home,

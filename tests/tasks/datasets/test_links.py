@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lookbook.tasks.datasets.links import CatalogueName, ImageNames, key_order, link
+from lookbook.tasks.datasets.links import CatalogueName, Match, key_order, link, names_in
+
+FRONTS = ("images/A100/front.jpg", "images/B200/front.jpg")
 
 
 def row(product: str, file_name: str | None = None, catalogue: str = "styles.csv") -> CatalogueName:
     return CatalogueName(product, catalogue, file_name)
+
+
+def matches(rows: Sequence[CatalogueName], keys: Sequence[str], copies: Sequence[str] = ()) -> list[Match]:
+    """Link rows with files of contents of their own; `copies` are of one content."""
+    return link(rows, keys, {key: "copy" if key in copies else key for key in keys})[0]
 
 
 def test_the_shallowest_copy_comes_first_then_the_first_by_name() -> None:
@@ -19,36 +29,110 @@ def test_the_shallowest_copy_comes_first_then_the_first_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "wanted", "found"),
+    ("keys", "wanted", "found", "rule"),
     [
-        (["images/1.jpg", "images/11.jpg"], row("1"), ["images/1.jpg"]),
-        (["nested/images/1.jpg", "images/1.png"], row("1"), ["images/1.png", "nested/images/1.jpg"]),
-        (["images/1.jpg"], row("01"), []),
-        (["images/1.large.jpg"], row("1"), []),
-        ([], row("1"), []),
-        (["train/a.jpg", "a.jpg"], row("9", "a.jpg", "train/metadata.csv"), ["train/a.jpg"]),
-        (["train/a.jpg", "a.jpg"], row("9", "a.jpg", "metadata.csv"), ["a.jpg"]),
-        (["data/train/a.jpg"], row("9", "train/a.jpg", "data/metadata.csv"), ["data/train/a.jpg"]),
-        (["train/a.jpg"], row("9", "train/a.jpg", "docs/metadata.csv"), ["train/a.jpg"]),
-        (["x/y/a.jpg", "z/a.jpg"], row("9", "a.jpg"), ["z/a.jpg", "x/y/a.jpg"]),
-        (["images/a.jpg"], row("9", "./a.jpg", "images/metadata.csv"), ["images/a.jpg"]),
-        (["images/a.jpg"], row("9", "../images/a.jpg", "docs/metadata.csv"), ["images/a.jpg"]),
-        (["images/a.jpg"], row("a", "gone.jpg"), ["images/a.jpg"]),
-        (["images/a.jpg"], row("a", ""), ["images/a.jpg"]),
-        (["images/a.jpg"], row("9", "b.jpg"), []),
+        (["images/1.jpg", "images/11.jpg"], row("1"), ["images/1.jpg"], "stem"),
+        (["nested/images/1.jpg", "images/1.png"], row("1"), ["images/1.png", "nested/images/1.jpg"], "stem"),
+        (["images/1.jpg"], row("01"), [], None),
+        (["1.1.jpg", "1.10.jpg"], row("1.10"), ["1.10.jpg"], "stem"),
+        (["images/1.large.jpg"], row("1"), [], None),
+        ([], row("1"), [], None),
+        (["train/a.jpg", "a.jpg"], row("9", "a.jpg", "train/metadata.csv"), ["train/a.jpg"], "exact"),
+        (["train/a.jpg", "a.jpg"], row("9", "a.jpg", "metadata.csv"), ["a.jpg"], "exact"),
+        (["data/train/a.jpg"], row("9", "train/a.jpg", "data/metadata.csv"), ["data/train/a.jpg"], "exact"),
+        (["train/a.jpg"], row("9", "train/a.jpg", "docs/metadata.csv"), ["train/a.jpg"], "exact"),
+        (["images/a.jpg"], row("9", "./a.jpg", "images/metadata.csv"), ["images/a.jpg"], "exact"),
+        (["images/a.jpg"], row("9", "../images/a.jpg", "docs/metadata.csv"), ["images/a.jpg"], "exact"),
+        (["images/a.jpg"], row("9", "images\\a.jpg"), ["images/a.jpg"], "exact"),
+        (["images/a b.jpg"], row("9", " images/a%20b.jpg "), ["images/a b.jpg"], "exact"),
+        (["100%25.jpg", "100%.jpg"], row("9", "100%25.jpg"), ["100%25.jpg"], "exact"),
+        (["p2.jpg?v=15"], row("9", "p2.jpg"), ["p2.jpg?v=15"], "exact"),
+        (["images/a.jpg"], row("9", "https://shop.example/p/a.jpg?w=3"), ["images/a.jpg"], "tail"),
+        (["data/images/a.jpg"], row("9", "images/a.jpg"), ["data/images/a.jpg"], "tail"),
+        (["images/a.jpg"], row("9", "C:\\photos\\images\\a.jpg"), ["images/a.jpg"], "tail"),
+        (["images/7f.jpg"], row("9", "7f"), ["images/7f.jpg"], "stem"),
+        (["images/A.JPG"], row("9", "images/a.jpg"), ["images/A.JPG"], "case"),
+        (["images/A.JPG"], row("a"), ["images/A.JPG"], "case"),
+        (["images/a.jpeg"], row("9", "images/A.jpg"), ["images/a.jpeg"], "ending"),
+        (["images/a.png"], row("9", "images/a.jpg"), [], None),
+        (["images/a.jpg"], row("a", "gone.jpg"), ["images/a.jpg"], "stem"),
+        (["images/a.jpg"], row("a", ""), ["images/a.jpg"], "stem"),
+        (["images/a.jpg"], row("9", "b.jpg"), [], None),
     ],
     ids=[
-        "by product", "copies", "not a number", "other stem", "none", "beside", "at the root", "below", "from the root",
-        "anywhere", "dot", "up", "falls back", "empty name", "missing",
+        "by product", "further images", "zeros count", "decimals count", "other stem", "none", "beside", "at the root",
+        "below", "from the root", "dot", "up", "backslash", "blanks and escapes", "an escape that is none", "query",
+        "address", "below a folder", "absolute", "no ending", "capitals", "capitals of a product", "jpeg",
+        "another format", "falls back", "empty name", "missing",
     ],
 )  # fmt: skip
-def test_images_of_a_row(keys: list[str], wanted: CatalogueName, found: list[str]) -> None:
-    assert ImageNames(keys).find(wanted) == found
+def test_images_of_a_row(keys: list[str], wanted: CatalogueName, found: list[str], rule: str | None) -> None:
+    (match,) = matches([wanted], keys)
+    assert (match.keys, match.rule, match.ambiguous) == (found, rule, False) or (not found and match == Match())
+
+
+@pytest.mark.parametrize("composed", [True, False])
+def test_names_are_compared_in_one_normal_form_and_kept_as_they_are(composed: bool) -> None:
+    key = unicodedata.normalize("NFD" if composed else "NFC", "Müller Stiefel.jpg")
+    name = unicodedata.normalize("NFC" if composed else "NFD", "Müller Stiefel.jpg")
+    assert matches([row("1", name)], [key]) == [Match([key], "exact")]
+
+
+def test_a_folder_that_is_not_there_gets_no_image_of_another_folder() -> None:
+    rows = [row(product, f"images/{product}/front.jpg") for product in ("A100", "B200", "C300")]
+    assert [match.keys for match in matches(rows, FRONTS)] == [[FRONTS[0]], [FRONTS[1]], ()]
+    assert [match.keys for match in matches(rows, FRONTS[:1])] == [[FRONTS[0]], (), ()], "nor the only one of its name"
+    assert matches(rows, ["front.jpg"]) == [Match()] * 3, "nor one that all three would get"
+
+
+def test_as_many_parts_of_a_path_decide_as_are_needed() -> None:
+    rows = [row(product, f"/home/me/{product}/front.jpg") for product in ("A100", "B200")]
+    assert [(match.keys, match.rule) for match in matches(rows, FRONTS)] == [([key], "tail") for key in FRONTS]
+
+
+def test_a_name_that_several_files_bear_matches_none_and_names_them() -> None:
+    (match,) = matches([row("1", "front.jpg")], FRONTS)
+    assert match.ambiguous
+    assert match.candidates == "images/A100/front.jpg, images/B200/front.jpg"
+    assert link([row("1", "front.jpg")], FRONTS, {key: key for key in FRONTS})[1] == {}
+
+
+def test_copies_of_one_content_are_not_ambiguous() -> None:
+    (match,) = matches([row("1", "front.jpg")], FRONTS, copies=FRONTS)
+    assert (list(match.keys), match.ambiguous) == ([*FRONTS], False)
+
+
+def test_other_capitals_count_only_where_no_other_name_leads_to_the_file() -> None:
+    assert [match.rule for match in matches([row("A"), row("a")], ["a.jpg"])] == [None, "stem"]
+    assert matches([row("ABC"), row("Abc")], ["abc.jpg"]) == [Match(), Match()]
+
+
+@pytest.mark.parametrize(
+    ("cell", "names"),
+    [
+        ("a.jpg,b.jpg", ["a.jpg", "b.jpg"]),
+        ("a.jpg; b.jpg", ["a.jpg", "b.jpg"]),
+        ('["a.jpg", "b, c.jpg"]', ["a.jpg", "b, c.jpg"]),
+        ("['a.jpg', 'b.jpg']", ["a.jpg", "b.jpg"]),
+        ("shoe, red.jpg", ["shoe, red.jpg"]),
+    ],
+)
+def test_a_cell_may_name_several_images(cell: str, names: list[str]) -> None:
+    assert names_in(cell) == names
+
+
+def test_each_name_of_a_cell_is_matched_and_what_is_absent_is_told() -> None:
+    (match,) = matches([row("1", "a.jpg,b.jpeg,c.jpg")], ["x/a.jpg", "b.jpg"])
+    assert match == Match(["x/a.jpg", "b.jpg"], "ending", absent=["c.jpg"])
+
+
+def test_a_file_whose_name_holds_a_comma_is_no_list() -> None:
+    assert matches([row("1", "a.jpg,b.jpg")], ["a.jpg,b.jpg", "a.jpg"]) == [Match(["a.jpg,b.jpg"], "exact")]
 
 
 def test_an_image_belongs_to_the_first_row_that_names_it() -> None:
     found, products = link([row("1"), row("2", "1.jpg"), row("3")], ["1.jpg", "4.jpg"])
-    assert found == [["1.jpg"], ["1.jpg"], []]
+    assert [match.keys for match in found] == [["1.jpg"], ["1.jpg"], ()]
     assert products == {"1.jpg": "1"}
 
 
@@ -63,6 +147,20 @@ def test_links_do_not_depend_on_the_order_of_keys(keys: list[str], ids: list[str
     shuffled = random.sample(keys, len(keys))  # type: ignore[attr-defined]
     assert link(rows, keys) == link(rows, shuffled)
     found, products = link(rows, keys)
-    assert set(products) == {key for images in found for key in images}
-    for number, images in zip(ids, found, strict=True):
-        assert set(images) == {key for key in keys if key.rsplit("/", 1)[-1].split(".")[0] == number}
+    assert set(products) == {key for match in found for key in match.keys}
+    for number, match in zip(ids, found, strict=True):
+        assert set(match.keys) == {key for key in keys if key.rsplit("/", 1)[-1].split(".")[0] == number}
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.from_regex(r"([ab]/){0,2}[xyXY]\.(jpg|jpeg|png)", fullmatch=True), unique=True, min_size=1),
+    st.lists(st.from_regex(r"([abc]/){0,3}[xyXY]\.(jpg|png)", fullmatch=True)),
+)
+def test_a_row_never_gets_a_file_of_another_name_or_one_of_several(keys: list[str], names: list[str]) -> None:
+    for name, match in zip(names, matches([row("none", name) for name in names], keys), strict=True):
+        folded = {key.rsplit("/", 1)[-1].lower().replace("jpeg", "jpg") for key in match.keys}
+        assert folded <= {name.rsplit("/", 1)[-1].lower()}
+        assert match.ambiguous == (len(match.keys) > 1)
+        if name in keys:
+            assert match == Match([name], "exact")

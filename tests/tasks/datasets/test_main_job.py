@@ -65,7 +65,14 @@ def source(tmp_path: Path) -> Path:
 def test_every_image_and_every_row_has_one_named_outcome(workspace: Workspace, source: Path) -> None:
     summary = run(request(workspace, source))
     assert summary["images"] == {"found": 5, "loaded": 3, "unchanged": 0, "duplicate": 1, "rejected": 1}
-    assert summary["rows"] == {"found": 6, "matched": 3, "missing_image": 2, "duplicate": 1, "rejected": 0}
+    assert summary["rows"] == {
+        "found": 6,
+        "matched": 3,
+        "missing_image": 2,
+        "ambiguous_image": 0,
+        "duplicate": 1,
+        "rejected": 0,
+    }
     assert summary["orphan_images"] == 1
     assert summary["outputs"] == {"standard": 3, "grey": 3, "thumb": 3}
     assert summary["published"] is True
@@ -272,7 +279,14 @@ def test_the_nested_second_copy_of_kaggles_archive_comes_out_as_duplicate(worksp
     write_collection(source / "myntradataset", files, [row(number) for number in range(4)])
     summary = run(request(workspace, source))
     assert summary["images"] == {"found": 8, "loaded": 4, "unchanged": 0, "duplicate": 4, "rejected": 0}
-    assert summary["rows"] == {"found": 8, "matched": 4, "missing_image": 0, "duplicate": 4, "rejected": 0}
+    assert summary["rows"] == {
+        "found": 8,
+        "matched": 4,
+        "missing_image": 0,
+        "ambiguous_image": 0,
+        "duplicate": 4,
+        "rejected": 0,
+    }
     assert summary["orphan_images"] == 0
     assert summary["outputs"]["standard"] == 4, "drawn once"
     duplicates = {key for key, image in images_of(workspace).items() if image["outcome"] == "duplicate"}
@@ -292,7 +306,14 @@ def test_another_catalogue_is_matched_by_its_file_names(workspace: Workspace, tm
     source = write_collection(tmp_path / "source", {"train/a 1.jpg": photo(1), "train/b.jpg": photo(2)})
     (source / "train" / "metadata.csv").write_text("file_name,price,label\na 1.jpg,12.5,shoe\nzz.jpg,3,hat\n")
     summary = run(request(workspace, source))
-    assert summary["rows"] == {"found": 2, "matched": 1, "missing_image": 1, "duplicate": 0, "rejected": 0}
+    assert summary["rows"] == {
+        "found": 2,
+        "matched": 1,
+        "missing_image": 1,
+        "ambiguous_image": 0,
+        "duplicate": 0,
+        "rejected": 0,
+    }
     assert summary["orphan_images"] == 1
     matched = next(product for product in products_of(workspace) if product["outcome"] == "matched")
     assert (matched["image_key"], matched["price"], matched["label"]) == ("train/a 1.jpg", 12.5, "shoe")

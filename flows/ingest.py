@@ -32,6 +32,8 @@ from lookbook.tasks.runs.parameters import (
     DatasetName,
     DropDownload,
     Executor,
+    ImageColumn,
+    KeyColumn,
     Limit,
     RejectLimit,
     SourceUri,
@@ -83,6 +85,8 @@ def ingest(
     reject_limit: RejectLimit = 0.1,
     executor: Executor = "threads",
     drop_download: DropDownload = False,
+    key: KeyColumn = None,
+    image_column: ImageColumn = None,
     within: Within = [],  # noqa: B006 - nothing changes it, and Prefect's form shows it
 ) -> dict[str, Any]:
     """Turn an image collection with its catalogue into a verified, versioned dataset.
@@ -94,7 +98,9 @@ def ingest(
     warn_of_sqlite(executor)
     started = datetime.now(UTC)
     place = load_workspace(workspace)
-    request = Request(place, source, dataset, recipe or Recipe(), limit, batch_size, reject_limit, within)
+    request = Request(
+        *(place, source, dataset, recipe or Recipe(), limit, batch_size, reject_limit, within, key, image_column)
+    )
     registry, run_id = place.registry, str(runtime.flow_run.id)
     record: dict[str, Any] = {}
     with recorded_run(

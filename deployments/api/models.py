@@ -16,6 +16,8 @@ from lookbook.tasks.runs.parameters import (
     DatasetName,
     DropDownload,
     Executor,
+    ImageColumn,
+    KeyColumn,
     Limit,
     RejectLimit,
     SourceUri,
@@ -243,6 +245,8 @@ class IngestRequest(BaseModel):
     reject_limit: RejectLimit = 0.1
     executor: Executor = "threads"
     drop_download: DropDownload = False
+    key: KeyColumn = None
+    image_column: ImageColumn = None
 
 
 class _Run(BaseModel):

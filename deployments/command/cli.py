@@ -22,6 +22,8 @@ from lookbook.tasks.runs.parameters import (
     DatasetName,
     DropDownload,
     Executor,
+    ImageColumn,
+    KeyColumn,
     Limit,
     RejectLimit,
     SourceUri,
@@ -111,6 +113,8 @@ def ingest(
     reject_limit: RejectLimit = 0.1,
     executor: Executor = "threads",
     drop_download: DropDownload = False,
+    key: KeyColumn = None,
+    image_column: ImageColumn = None,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -133,6 +137,8 @@ def ingest(
             "reject_limit": reject_limit,
             "executor": executor,
             "drop_download": drop_download,
+            "key": key,
+            "image_column": image_column,
         },
     )
     print_json(summary) if json else print_summary(summary)

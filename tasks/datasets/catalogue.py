@@ -8,13 +8,14 @@ import math
 import posixpath
 import re
 from codecs import BOM_UTF8
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lookbook.blocks.errors import UsageError
 from lookbook.tasks.datasets.catalogue_types import (
     OWN_FIELDS,
     RejectKind,
@@ -35,7 +36,8 @@ from lookbook.tasks.datasets.csv_records import (
     record_at,
     value_of,
 )
-from lookbook.tasks.datasets.sources.base import IMAGE_EXTENSIONS, SourceFile
+from lookbook.tasks.datasets.links import has_image_ending, names_in, short_name
+from lookbook.tasks.datasets.sources.base import SourceFile
 from lookbook.tasks.images.locators import UnreadableMemberError, read_bytes
 
 
@@ -116,14 +118,79 @@ def read_records(text: bytes, delimiter: bytes, looks_like_record: LooksLikeReco
         position = record.end
 
 
-ID_NAMES = ("id",)
-FILE_NAMES = ("file_name", "filename")
+#: What collections call the column that names a product, and the one that names a file; the first one counts.
+ID_NAMES = ("id", "product id", "article id", "item id", "style id", "sku", "asin", "product code", "article code")
+FILE_NAMES = ("file name", "filename")
+#: And what they call files, and other things as well: such a column counts where it leads to files.
+LIKELY_FILE_NAMES = (
+    *("image path", "image file", "image filename", "image name", "image", "images", "img path", "img", "image id"),
+    *("path", "file path", "file", "photo", "picture", "thumbnail", "image url", "image link", "url", "link"),
+)
+#: The share of a column's values that lead to files, from which on it names files, whatever it is called.
+FITTING = 0.5
+#: Values of a column that are looked at.
+SAMPLE = 1000
 
 
 def find_column(names: Sequence[str], wanted: Sequence[str]) -> int | None:
-    """Return the place of the first of the `wanted` names, whatever their case."""
-    lower = [name.strip().lower() for name in names]
-    return next((lower.index(name) for name in wanted if name in lower), None)
+    """Return the place of the first of the `wanted` names, whatever their capitals, separators and brackets."""
+    plain = [_plain(name) for name in names]
+    return next((plain.index(_plain(name)) for name in wanted if _plain(name) in plain), None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"\(.*?\)|[\W_]+", "", name.casefold())
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a catalogue name the product and the image.
+
+    Attributes:
+        key: of the product, as the user says; None: found.
+        image: of the image's file, as the user says; None: found.
+        files: names of the source's images, by `file_names_of`.
+    """
+
+    key: str | None = None
+    image: str | None = None
+    files: Collection[str] = frozenset()
+
+    def find(self, names: Sequence[str], values: Callable[[int], Iterable[object]]) -> tuple[int | None, int | None]:
+        """Return the places of the columns that name the product and the image; None where there is none.
+
+        Args:
+            names: of all columns.
+            values: returns those of one column.
+        """
+        key = find_column(names, ID_NAMES) if self.key is None else _place_of(self.key, names)
+        if self.image is not None:
+            return key, _place_of(self.image, names)
+        image = find_column(names, FILE_NAMES)
+        if image is not None:
+            return key, image
+        fits = {place: self._fit(values(place)) for place in range(len(names)) if place != key}
+        likely = [place for name in LIKELY_FILE_NAMES if (place := find_column(names, (name,))) in fits]
+        found = max((place for place in likely if fits[place]), key=fits.__getitem__, default=None)
+        if found is None and (key is None or not self._fit(values(key))):
+            found = max((place for place in fits if fits[place] >= FITTING), key=fits.__getitem__, default=None)
+        return key, found
+
+    def lacking(self, names: Sequence[str]) -> str:
+        """Return which column that the user names is not among these, and which are there; "" where all are."""
+        asked = (("--key", self.key), ("--image-column", self.image))
+        gone = [f"{option} {name}" for option, name in asked if name is not None and _place_of(name, names) is None]
+        return f"{' and '.join(gone)}: it has no such column; it has {', '.join(names)}" if gone else ""
+
+    def _fit(self, values: Iterable[object]) -> float:
+        present = [text for value in values if value is not None and (text := str(value).strip())][:SAMPLE]
+        hits = sum(any(short_name(name) in self.files for name in names_in(text)) for text in present)
+        return hits / len(present) if present else 0.0
+
+
+def _place_of(name: str, names: Sequence[str]) -> int | None:
+    """Return the place of a column that the user names: as it is written, or else by its plain form."""
+    return names.index(name) if name in names else find_column(names, (name,))
 
 
 @dataclass
@@ -163,14 +230,14 @@ def read_delimited(key: str, data: bytes, kind: RejectKind) -> DelimitedFile | S
         return SourceReject("file", key, "empty_file", "it is empty")
     file = DelimitedFile(key, delimiter, header.fields)
     width = len(header.fields)
-    column = find_column(header.fields, (*ID_NAMES, *FILE_NAMES)) or 0
+    column = find_column(header.fields, (*ID_NAMES, *FILE_NAMES, *LIKELY_FILE_NAMES)) or 0
 
     def looks_like_record(line: bytes) -> bool:
         fields = line.split(delimiter)
         if len(fields) < width:
             return False
         value = fields[column].decode()
-        return parse_integer(value) is not None or _names_image(value)
+        return parse_integer(value) is not None or has_image_ending(value)
 
     records = read_records(text, delimiter, looks_like_record)
     next(records)
@@ -204,11 +271,7 @@ def mend_overflow(
     return mended
 
 
-def _names_image(text: str) -> bool:
-    return posixpath.splitext(text.strip())[1].lower().removeprefix(".") in IMAGE_EXTENSIONS
-
-
-def csv_sheet(key: str, data: bytes, *, is_styles: bool) -> Sheet | None:
+def csv_sheet(key: str, data: bytes, columns: Columns, *, is_styles: bool) -> Sheet | None:
     """Return the sheet of a CSV or TSV file; None if it is no catalogue, because no column names a product or an image.
 
     In a `styles.csv` (`is_styles`) id and year are whole numbers, the rest is text, and there have to be ids.
@@ -216,13 +279,16 @@ def csv_sheet(key: str, data: bytes, *, is_styles: bool) -> Sheet | None:
     file = read_delimited(key, data, "row")
     if isinstance(file, SourceReject):
         return Sheet(rejects=[file]) if is_styles or file.rule != "empty_file" else None
-    id_column, name_column = find_column(file.names, ID_NAMES), find_column(file.names, FILE_NAMES)
+    if lacking := columns.lacking(file.names):
+        return Sheet(rejects=[SourceReject("file", key, "no_such_column", lacking)])
+    exact = [record.fields for record in file.records if len(record.fields) == len(file.names)]
+    id_column, name_column = columns.find(file.names, lambda place: (values[place] for values in exact))
     if is_styles and id_column is None:
         return Sheet(rejects=[_without_ids(file)])
     if id_column is None and name_column is None:
         return None
     whole = {id_column, find_column(file.names, ("year",))} - {None} if is_styles else set()
-    column = _overflow_column(file, {id_column, name_column}, whole, is_styles=is_styles)
+    column = _overflow_column(file, exact, {id_column, name_column}, whole, is_styles=is_styles)
     kept = []
     for record, values, repaired in mend_overflow(file, column, "row"):
         fault = _fault(values, file.names, id_column, name_column, whole)
@@ -230,18 +296,31 @@ def csv_sheet(key: str, data: bytes, *, is_styles: bool) -> Sheet | None:
             kept.append((record.line, repaired, values))
         else:
             file.reject("row", record, *fault)
-    columns = [
-        _column([values[place] for _, _, values in kept], place in whole, is_styles) for place in range(len(file.names))
-    ]
-    table = _table(key, [line for line, _, _ in kept], [done for _, done, _ in kept], file.names, columns)
-    return Sheet(table, file.rejects, file.found)
+    written = [[values[place] for _, _, values in kept] for place in range(len(file.names))]
+    typed = [_column(values, place in whole, is_styles) for place, values in enumerate(written)]
+    rows = Rows(key, [line for line, _, _ in kept], [done for _, done, _ in kept])
+    # What is matched is the text as written: a type would take its zeros.
+    ids = None if id_column is None else _written_ids(written[id_column], whole=is_styles)
+    names = None if name_column is None else [value.strip() or None for value in written[name_column]]
+    return Sheet(rows.table(file.names, typed, name_column, ids, names), file.rejects, file.found)
+
+
+def _written_ids(ids: Sequence[str], *, whole: bool) -> list[str]:
+    """Return ids as they are written; `1163.0` is 1163 where all are whole numbers that a float column made so."""
+    texts = [value.strip() for value in ids]
+    floats = whole or all(re.fullmatch(r"-?[0-9]+\.0", text) for text in texts)
+    return [re.sub(r"\.0*$", "", text) for text in texts] if floats else texts
 
 
 def _overflow_column(
-    file: DelimitedFile, keys: set[int | None], whole: set[int | None], *, is_styles: bool
+    file: DelimitedFile,
+    exact: Sequence[Sequence[str]],
+    keys: set[int | None],
+    whole: set[int | None],
+    *,
+    is_styles: bool,
 ) -> int | None:
     """Return the last column of text that is no key."""
-    exact = [record.fields for record in file.records if len(record.fields) == len(file.names)]
     for place in reversed(range(len(file.names))):
         if place in keys or place in whole:
             continue
@@ -272,7 +351,7 @@ def _column(values: list[str], is_whole: bool, is_styles: bool) -> pa.Array:
     return infer_column(values)
 
 
-def parquet_sheet(key: str, data: bytes) -> Sheet | None:
+def parquet_sheet(key: str, data: bytes, columns: Columns) -> Sheet | None:
     """Return the sheet of a Parquet file; None if no column names a product or an image.
 
     Columns of raw bytes, such as embedded images, are left out.
@@ -280,8 +359,11 @@ def parquet_sheet(key: str, data: bytes) -> Sheet | None:
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         names = [field.name for field in file.schema_arrow if "binary" not in str(field.type)]
-        place = find_column(names, ID_NAMES)
-        place = find_column(names, FILE_NAMES) if place is None else place
+        first = next(file.iter_batches(SAMPLE, columns=names), None)
+        if lacking := columns.lacking(names):
+            return Sheet(rejects=[SourceReject("file", key, "no_such_column", lacking)])
+        id_column, name_column = columns.find(names, lambda place: first.column(place).to_pylist() if first else [])
+        place = name_column if id_column is None else id_column
         if place is None:
             return None
         table = file.read(columns=names)
@@ -293,44 +375,65 @@ def parquet_sheet(key: str, data: bytes) -> Sheet | None:
         if not there:
             raw = json.dumps(_row(table, row), default=str)
             rejects.append(SourceReject("row", f"{key}:{row + 1}", "bad_id", f"it has no {names[place]}", raw))
-    columns = [plain_column(column) for column in table.filter(pa.array(present, pa.bool_())).columns]
+    typed = [plain_column(column) for column in table.filter(pa.array(present, pa.bool_())).columns]
     lines = [row + 1 for row, there in enumerate(present) if there]
-    return Sheet(_table(key, lines, [False] * len(lines), names, columns), rejects, table.num_rows)
+    ids = None if id_column is None else _typed_ids(typed[id_column])
+    named = None if name_column is None else typed[name_column].cast(pa.string()).to_pylist()
+    rows = Rows(key, lines, [False] * len(lines))
+    return Sheet(rows.table(names, typed, name_column, ids, named), rejects, table.num_rows)
 
 
 def _row(table: pa.Table, row: int) -> dict[str, object]:
     return {name: table.column(index)[row].as_py() for index, name in enumerate(table.column_names)}
 
 
-def _table(
-    key: str, lines: list[int], repaired: list[bool], names: Sequence[str], columns: Sequence[pa.Array]
-) -> pa.Table:
-    """Return the own columns, and the values of all columns but the one that names the file."""
-    id_column, name_column = find_column(names, ID_NAMES), find_column(names, FILE_NAMES)
-    count = len(lines)
-    own = [
-        pa.array([key] * count, pa.string()),
-        pa.array(lines, pa.int64()),
-        pa.nulls(count, pa.string()) if id_column is None else _keys(columns[id_column]),
-        pa.array([""] * count, pa.string()),
-        pa.array(repaired, pa.bool_()),
-        pa.nulls(count, pa.string()) if name_column is None else columns[name_column].cast(pa.string()),
-    ]
-    values = [place for place in range(len(names)) if place != name_column]
-    cleaned = clean_names([names[place] for place in values])
-    return pa.table([*own, *[columns[place] for place in values]], [*[own.name for own in OWN_FIELDS], *cleaned])
+@dataclass(frozen=True)
+class Rows:
+    """Where the rows of a sheet stand.
+
+    Attributes:
+        key: of the file.
+        lines: on which each begins.
+        repaired: whether each was.
+    """
+
+    key: str
+    lines: Sequence[int]
+    repaired: Sequence[bool]
+
+    def table(
+        self,
+        names: Sequence[str],
+        columns: Sequence[pa.Array],
+        name_column: int | None,
+        ids: Sequence[str] | None,
+        files: Sequence[str | None] | None,
+    ) -> pa.Table:
+        """Return the own columns, and the values of all columns but the one that names the file."""
+        count = len(self.lines)
+        own = [
+            pa.array([self.key] * count, pa.string()),
+            pa.array(self.lines, pa.int64()),
+            pa.array([None] * count if ids is None else ids, pa.string()),
+            pa.array([""] * count, pa.string()),
+            pa.array(self.repaired, pa.bool_()),
+            pa.array([None] * count if files is None else files, pa.string()),
+        ]
+        values = [place for place in range(len(names)) if place != name_column]
+        cleaned = clean_names([names[place] for place in values])
+        return pa.table([*own, *[columns[place] for place in values]], [*[own.name for own in OWN_FIELDS], *cleaned])
 
 
-def _keys(ids: pa.Array) -> pa.Array:
+def _typed_ids(ids: pa.ChunkedArray) -> list[str]:
     whole = [int(value) if isinstance(value, float) and value.is_integer() else value for value in ids.to_pylist()]
-    return pa.array([str(value).strip() for value in whole], pa.string())
+    return [str(value).strip() for value in whole]
 
 
 def _without_ids(file: DelimitedFile) -> SourceReject:
     shown = file.delimiter.decode().join(file.names)
     if any(parse_integer(name) is not None for name in file.names):
         return SourceReject("file", file.key, "no_header", "its first line is no header but a record", shown)
-    return SourceReject("file", file.key, "no_id_column", "its header has no column id", shown)
+    return SourceReject("file", file.key, "no_id_column", "its header has no column that names a product", shown)
 
 
 LINK_SCHEMA = pa.schema(
@@ -471,14 +574,19 @@ class Catalogue:
     files: list[str]
 
 
-def read_catalogue(files: Sequence[SourceFile]) -> Catalogue:
+def read_catalogue(files: Sequence[SourceFile], columns: Columns | None = None) -> Catalogue:
     """Read the catalogue among the files of a source.
 
     Every `styles.csv` is read, the one in the uppermost folder first; without any, every other CSV, TSV or Parquet
-    file with a column ``id``, ``file_name`` or ``filename``. Of rows with one id the first counts, and the others
+    file with a column that names a product or an image. Of rows with one id the first counts, and the others
     have the outcome ``duplicate``. `images.csv` adds file names and links, `styles/<id>.json` prices and such.
 
+    Args:
+        files: those of the source that are no images.
+        columns: which columns name the product and the image.
+
     Raises:
+        UsageError: no table has a column that the user names.
         OSError: a file could not be read: worth another attempt.
     """
     tables = sorted(
@@ -492,7 +600,10 @@ def read_catalogue(files: Sequence[SourceFile]) -> Catalogue:
     rejects: list[SourceReject] = []
     keys: list[str] = []
     links = _read_all_links([file for file in tables if _LINKS.fullmatch(_name(file))], rejects, keys)
-    sheets = list(_sheets(tables, links is not None))
+    sheets = list(_sheets(tables, links is not None, columns or Columns()))
+    unlike = [f"{file.key}: {r.message}" for file, sheet in sheets for r in sheet.rejects if r.rule == "no_such_column"]
+    if sheets and len(unlike) == len(sheets):
+        raise UsageError(f"{unlike[0]}.", "Name a column of the catalogue.")
     for file, sheet in sheets:
         rejects.extend(sheet.rejects)
         keys.append(file.key)
@@ -507,7 +618,7 @@ def read_catalogue(files: Sequence[SourceFile]) -> Catalogue:
     return Catalogue(rows, LINK_SCHEMA.empty_table() if links is None else links, rejects, found, keys)
 
 
-_NO_CATALOGUE = "It has no column id, filename or file_name, so that it is taken for no catalogue."
+_NO_CATALOGUE = "No column of it names a product or an image: it is no catalogue. --key or --image-column names one."
 
 
 def _place(file: SourceFile) -> tuple[int, str]:
@@ -542,7 +653,7 @@ def _read_all_links(files: list[SourceFile], rejects: list[SourceReject], keys: 
     return pa.concat_tables(tables) if tables else None
 
 
-def _sheets(tables: list[SourceFile], has_links: bool) -> Iterator[tuple[SourceFile, Sheet]]:
+def _sheets(tables: list[SourceFile], has_links: bool, columns: Columns) -> Iterator[tuple[SourceFile, Sheet]]:
     styles = [file for file in tables if _STYLES.fullmatch(_name(file))]
     others = [file for file in tables if not (has_links and _LINKS.fullmatch(_name(file)))]
     for file in styles or others:
@@ -551,9 +662,9 @@ def _sheets(tables: list[SourceFile], has_links: bool) -> Iterator[tuple[SourceF
             yield file, Sheet(rejects=[data])
             continue
         if file.key.lower().endswith(".parquet"):
-            sheet = parquet_sheet(file.key, data)
+            sheet = parquet_sheet(file.key, data, columns)
         else:
-            sheet = csv_sheet(file.key, data, is_styles=bool(styles))
+            sheet = csv_sheet(file.key, data, columns, is_styles=bool(styles))
         if sheet is not None:
             yield file, sheet
 

@@ -13,8 +13,8 @@ from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.lake import Lake
 from lookbook.blocks.settings import this_host
 from lookbook.blocks.workspace import Workspace
-from lookbook.tasks.datasets.catalogue import Catalogue, read_catalogue
-from lookbook.tasks.datasets.links import key_order
+from lookbook.tasks.datasets.catalogue import Catalogue, Columns, read_catalogue
+from lookbook.tasks.datasets.links import key_order, short_name
 from lookbook.tasks.datasets.manifest import (
     TABLES,
     DamagedSnapshotError,
@@ -83,6 +83,8 @@ class Request:
 
     Attributes:
         within: folders in one of which the source has to lie; empty: anywhere.
+        key: the catalogue's column that names a product; None: found by its name.
+        image_column: the one that names an image's file; None: found by its name, or by what fits the files.
     """
 
     workspace: Workspace
@@ -93,6 +95,8 @@ class Request:
     batch_size: int
     reject_limit: float
     within: Sequence[str] = ()
+    key: str | None = None
+    image_column: str | None = None
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,9 @@ def take_inventory(request: Request) -> Inventory:
         )
     beyond = [file.key for file in images[request.limit :]] if request.limit else []
     images = images[: request.limit]
-    catalogue = read_catalogue([file for file in files if not file.is_image])
+    names = frozenset(short_name(file.key) for file in files if file.is_image)
+    columns = Columns(request.key, request.image_column, names)
+    catalogue = read_catalogue([file for file in files if not file.is_image], columns)
     published = read_published(lake, request.dataset)
     known = _known(request, published)
     damaged = published is not None and (known.images is None or not _is_intact(lake, published.manifest))

@@ -109,6 +109,12 @@ def _one_jpeg(path: str) -> str:
     return re.sub(r"\.(jpeg|jpe|jfif)$", ".jpg", path.casefold())
 
 
+def short_name(name: str) -> str:
+    """Return the last part of a name without extension and capitals: what all names of one file have in common."""
+    last = posixpath.basename(_decoded(normal_path(name)))
+    return (_stemmed(last) if has_image_ending(last) else last).casefold()
+
+
 @dataclass
 class _Tails:
     """Paths, found by their last parts.

@@ -76,6 +76,24 @@ RejectLimit = Annotated[
         "Reject limit", "Fail if a larger share of the images, or of the rows, is rejected (0 to 1).", ge=0, le=1
     ),
 ]
+KeyColumn = Annotated[
+    str | None,
+    described(
+        "Key",
+        "The catalogue's column that names a product. None: found by its name, such as id or sku.",
+        min_length=1,
+        max_length=1000,
+    ),
+]
+ImageColumn = Annotated[
+    str | None,
+    described(
+        "Image column",
+        "The catalogue's column that names an image's file. None: found by its name, or by what fits the files.",
+        min_length=1,
+        max_length=1000,
+    ),
+]
 DropDownload = Annotated[
     bool,
     described(

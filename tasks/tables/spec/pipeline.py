@@ -11,7 +11,7 @@ from zoneinfo import available_timezones
 from croniter import croniter
 from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, model_validator
 
-from lookbook.tasks.runs.parameters import DatasetName, RejectLimit, SourceUri
+from lookbook.tasks.runs.parameters import DatasetName, ImageColumn, KeyColumn, RejectLimit, SourceUri
 from lookbook.tasks.tables.spec.tasks import DecimalSign, ExtractTask, FileFormat, LoadTask, PythonTask, SqlTask, Task
 from lookbook.tasks.tables.spec.values import (
     BlockName,
@@ -191,6 +191,8 @@ class IngestSettings(Strict):
     source: SourceUri
     dataset: DatasetName
     reject_limit: RejectLimit = 0.1
+    key: KeyColumn = None
+    image_column: ImageColumn = None
 
 
 class IngestStep(Ordered):

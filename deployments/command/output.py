@@ -65,6 +65,8 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str
 def print_summary(summary: Mapping[str, Any]) -> None:
     """Print the summary of a run: images, rows and outputs with their outcomes."""
     published = "published" if summary["published"] else "nothing published: this snapshot stays"
+    if summary["hint"]:
+        sys.stdout.write(printable(summary["hint"]) + "\n")
     rows = [(name, _counts(summary[name])) for name in ("images", "rows")]
     if summary["matched_by"]:
         rows.append(("matched by", ", ".join(f"{count} {rule}" for rule, count in summary["matched_by"].items())))

@@ -101,21 +101,35 @@ def _decode_line(line: bytes) -> bytes:
     return line.decode("latin-1").encode()  # cp1252 leaves five bytes undefined.
 
 
-def read_records(text: bytes, delimiter: bytes, looks_like_record: LooksLikeRecord) -> Iterator[CatalogueRecord]:
-    """Yield the records of a text that ends with a line's end; empty lines are none."""
+def read_records(
+    text: bytes, delimiter: bytes, looks_like_record: LooksLikeRecord, width: int | None = None
+) -> Iterator[CatalogueRecord]:
+    """Yield the records of a text that ends with a line's end; empty lines are none.
+
+    A record that is well-formed as it stands and has `width` fields is taken so, whatever its quoted lines look like;
+    any other is repaired.
+    """
     position, line = 0, 1
     while position < len(text):
-        record = record_at(text, position, delimiter, final=True, repair=looks_like_record)
+        record = record_at(text, position, delimiter, final=True, repair=lambda _: False)
         assert isinstance(record, CsvRecord)  # noqa: S101 - the data are final, and repaired
+        if len(record.fields) != width or _is_stray(record):
+            record = record_at(text, position, delimiter, final=True, repair=looks_like_record)
+            assert isinstance(record, CsvRecord)  # noqa: S101 - as above
         raw = text[position : record.end].rstrip(b"\r\n")
         if raw:
             quoted, nul = b'"' in raw, b"\0" in raw
             values = list(map(value_of, record.fields)) if quoted else record.fields
-            stray = quoted and any(part.startswith(b'"') and part in values for part in record.fields)
+            stray = quoted and _is_stray(record)
             fields = [(value.replace(b"\0", b"") if nul else value).decode() for value in values]
             yield CatalogueRecord(line, raw.decode(), record.fields, fields, stray or nul)
         line += len(LINE_END.findall(text, position, record.end))
         position = record.end
+
+
+def _is_stray(record: CsvRecord) -> bool:
+    """Return whether a quote that opens a field is taken as text."""
+    return any(part.startswith(b'"') and value_of(part) == part for part in record.fields)
 
 
 #: What collections call the column that names a product, and the one that names a file; the first one counts.
@@ -239,7 +253,7 @@ def read_delimited(key: str, data: bytes, kind: RejectKind) -> DelimitedFile | S
         value = fields[column].decode()
         return parse_integer(value) is not None or has_image_ending(value)
 
-    records = read_records(text, delimiter, looks_like_record)
+    records = read_records(text, delimiter, looks_like_record, width)
     next(records)
     for record in records:
         file.found += 1

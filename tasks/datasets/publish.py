@@ -27,6 +27,10 @@ from lookbook.tasks.images.parquet import to_parquet
 from lookbook.tasks.images.recipe import codec_versions
 from lookbook.tasks.runs.lease import confirm
 
+#: Outcomes of rows that found no image, and the share of rows below which hardly one did.
+LOST = ("missing_image", "ambiguous_image")
+HARDLY = 0.1
+
 
 def write_tables(lake: Lake, folder: str, tables: Mapping[str, Any]) -> list[SnapshotFile]:
     """Write each table as ``<name>.parquet`` into the snapshot's folder."""
@@ -175,6 +179,7 @@ def _summary(
         "images": snapshot.image_counts,
         "rows": snapshot.row_counts,
         "matched_by": _matched_by(snapshot.products),
+        "hint": _hint(inventory, snapshot),
         "orphan_images": snapshot.orphan_images,
         "outputs": snapshot.drawn,
         "seconds": round(seconds, 2),
@@ -188,6 +193,21 @@ def _matched_by(products: pa.Table) -> dict[str, int]:
     matched = products.filter(pc.equal(products.column("outcome"), "matched"))
     counts = Counter(matched.column("matched_by").to_pylist())
     return {rule: counts[rule] for rule in RULES if counts[rule]}
+
+
+def _hint(inventory: Inventory, snapshot: SnapshotTables) -> str:
+    """Return what to do where hardly a row found its image; "" where enough did, or there are none."""
+    counts = snapshot.row_counts
+    wanted = counts["matched"] + counts["missing_image"] + counts["ambiguous_image"]
+    if counts["matched"] >= HARDLY * wanted or not inventory.images:
+        return ""
+    lost = snapshot.products.filter(pc.is_in(snapshot.products.column("outcome"), pa.array(LOST))).slice(0, 1)
+    (row,) = lost.select(["file", "file_name", "product_key"]).to_pylist()
+    name = row["file_name"] or row["product_key"]
+    return (
+        f"{counts['matched']} of {wanted} catalogue rows found their image. {row['file']} asks for {name!r}, and files "
+        f"are called {inventory.images[0].key!r}: name the right columns by --key and --image-column."
+    )
 
 
 def _report_data(

@@ -26,6 +26,8 @@ SUMMARY = {
     "published": True,
     "images": {"found": 1234, "loaded": 1230, "rejected": 4},
     "rows": {"found": 10, "missing_image": 2},
+    "matched_by": {"exact": 7, "tail": 1},
+    "hint": "",
     "orphan_images": 5,
     "outputs": {"standard": 1230},
     "seconds": 2.5,
@@ -107,6 +109,7 @@ def test_the_summary_counts_every_outcome_and_leaves_the_report_on_one_line(
     said = {line[2:16].strip(): line[17:] for line in lines[1:]}
     assert said["images"].split("  ") == ["1,234 found", "1,230 loaded", "4 rejected"]
     assert said["rows"].split("  ") == ["10 found", "2 missing image"]
+    assert said["matched by"] == "7 exact, 1 tail"
     assert said["orphan images"] == "5"
     assert said["report"] == SUMMARY["report"]
 
@@ -114,6 +117,11 @@ def test_the_summary_counts_every_outcome_and_leaves_the_report_on_one_line(
 def test_the_version_of_a_dataset_of_kaggles_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     print_summary(SUMMARY | {"source": "kaggle://ann/shoes@3"})
     assert "  source         kaggle://ann/shoes@3" in capsys.readouterr().out.splitlines()
+
+
+def test_a_hint_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
+    print_summary(SUMMARY | {"hint": "1 of 20 rows"})
+    assert capsys.readouterr().out.splitlines()[0] == "1 of 20 rows"
 
 
 def test_a_run_that_published_nothing_says_so(capsys: pytest.CaptureFixture[str]) -> None:

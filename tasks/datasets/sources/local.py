@@ -391,13 +391,16 @@ def _members(plain: Path, listing: _Listing) -> Iterator[tarfile.TarInfo]:
 
 
 def safe_key(name: str) -> tuple[str, Refusal | None]:
-    """Return the key of an archive's entry: its path without ``.`` parts, and a refusal if it leaves the folder."""
-    name = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    parts = name.split("/")
+    """Return the key of an archive's entry: its path without ``.`` parts, and a refusal if it leaves the folder.
+
+    A backslash separates as a slash does: .NET before 4.6.1, and so PowerShell 5, writes archives with it.
+    """
+    parts = re.split(r"[/\\]", name)
+    parts = [part.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for part in parts]
     key = "/".join(part for part in parts if part not in ("", "."))
-    if key and not name.startswith("/") and ".." not in parts and not re.match("[A-Za-z]:", key) and "\\" not in key:
+    if key and parts[0] and ".." not in parts and not re.match("[A-Za-z]:", key):
         return key, None
-    shown = ["__" if part == ".." else part.replace(":", "_") for part in re.split(r"[/\\]", name)]
+    shown = ["__" if part == ".." else part.replace(":", "_") for part in parts]
     key = "/".join(part for part in shown if part not in ("", ".")) or "__"
     return key, ("unsafe_path", f"its name {name!r} leaves the folder of the archive")
 

@@ -109,7 +109,14 @@ def test_well_quoted_commas_quotes_and_lines_are_no_repair(tmp_path: Path) -> No
     assert _column(catalogue, "repaired") == [False, False]
 
 
-@pytest.mark.parametrize("closing", ["4,2014,Waist 32", "4,2014,Waist 32,more", '4,2014,"Well quoted'])
+def test_lines_of_a_well_quoted_field_are_no_records_whatever_they_look_like(tmp_path: Path) -> None:
+    text = f'{SHORT}\n1,2011,"Per 100 g:\n12,2012, sugar\n3,2013, salt"\n2,2012,"plain"\n'
+    catalogue = _read(tmp_path, styles=text)
+    assert _column(catalogue, "id") == [1, 2], "as RFC 4180 has it"
+    assert _column(catalogue, "repaired") == [False, False]
+
+
+@pytest.mark.parametrize("closing", ['4,2014,"Well quoted', '4,2014,30" by 40'])
 def test_stray_quote_does_not_swallow_the_rows_after_it(tmp_path: Path, closing: str) -> None:
     text = f'{SHORT}\n1,2011,"Waist 30\n2,2012,Two\n3,2013,Three\n{closing}"\n5,2015,Five\n'
     catalogue = _read(tmp_path, styles=text)

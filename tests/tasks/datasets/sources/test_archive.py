@@ -81,7 +81,8 @@ def test_unpacked_tar_is_used_again_until_the_archive_changes(tmp_path: Path) ->
 
 
 def test_names_that_leave_the_folder_are_refused_under_a_safe_key(tmp_path: Path) -> None:
-    evil = ["../up.jpg", "a/../../b.jpg", "/etc/abs.jpg", "C:/drive.jpg", "c:drive2.jpg", "a\\b.jpg", "//host/unc.jpg"]
+    evil = ["../up.jpg", "a/../../b.jpg", "/etc/abs.jpg", "C:/drive.jpg", "c:drive2.jpg", "//host/unc.jpg"]
+    evil += ["a\\..\\..\\b2.jpg", "\\\\host\\unc2.jpg", "\\abs2.jpg"]
     members = [(name, b"evil") for name in evil] + [("etc/abs.jpg", b"good"), ("./dot/fine.jpg", b"good")]
     for source in (
         ZipSource(_zip(tmp_path / "a.zip", members)),
@@ -98,6 +99,10 @@ def test_names_that_leave_the_folder_are_refused_under_a_safe_key(tmp_path: Path
             assert file.is_image, "it is counted with the images"
         assert {key for key, file in found.items() if not file.refused} == {"etc/abs#2.jpg", "dot/fine.jpg"}
         assert read_bytes(found["etc/abs#2.jpg"].locator) == b"good"
+
+
+def test_a_backslash_separates_as_a_slash_does() -> None:
+    assert safe_key("shop\\images\\1.jpg") == ("shop/images/1.jpg", None), "as PowerShell 5 writes archives"
 
 
 def test_two_dots_inside_a_name_are_fine() -> None:

@@ -1,0 +1,199 @@
+"""Rows and their photos, from the listing to the snapshot: catalogues as real collections have them."""
+
+from __future__ import annotations
+
+import unicodedata
+import zipfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lookbook.blocks.errors import UsageError
+from lookbook.blocks.workspace import Workspace, local_workspace
+from lookbook.tasks.datasets.inventory import take_inventory
+from lookbook.tasks.datasets.manifest import read_table, require_published
+from lookbook.tasks.datasets.publish import finalize
+from lookbook.tasks.images.batch import process_batch
+from tests.support.pipeline import photo, request, write_collection
+
+CASES = Path(__file__).parents[4] / "shared" / "cases" / "images"
+Found = tuple[dict[str, Any], list[dict[str, Any]]]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workspace:
+    """A workspace whose registry and warehouse nobody asks: all ends at CURRENT."""
+    return local_workspace(tmp_path / "home")
+
+
+def ingested(place: Workspace, source: Path, **options: Any) -> Found:
+    """Return the summary, and the rows of the products table."""
+    asked = request(place, source, **options)
+    inventory = take_inventory(asked)
+    for batch in inventory.batches:
+        process_batch(place.lake, batch, threads=2)
+    summary = finalize(asked, inventory, datetime.now(UTC)).summary
+    products = read_table(place.lake, require_published(place.lake, "things").manifest, "products")
+    return summary, products.to_pylist()
+
+
+def matched(found: Found) -> dict[str, str | None]:
+    return {row["product_key"]: row["image_key"] for row in found[1]}
+
+
+def image_case(name: str) -> Path:
+    """An input that was handed to us."""
+    if not (CASES / name).exists():
+        pytest.skip("the shared cases are not here")
+    return CASES / name
+
+
+def collection(folder: Path, names: list[str], catalogue: str, name: str = "products.csv") -> Path:
+    write_collection(folder, {name: photo(number) for number, name in enumerate(names)})
+    (folder / name).write_text(catalogue, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("case", "right"),
+    [
+        (
+            "a-basename",
+            {"A100": "images/A100/front.jpg", "B200": "images/B200/front.jpg", "C300": None},
+        ),
+        ("b-dotdot", {name: f"images/{name}/front.jpg" for name in ("A100", "B200", "C300")}),
+        ("c-backslash", {"1": "images/shoe.jpg", "2": "images/bag.jpg", "3": "images/hat.jpg"}),
+        (
+            "c-dotslash-case-space",
+            {
+                "1": "images/IMG_1.JPG",
+                "2": "images/img_2.jpg",
+                "3": "images/img_3.jpg",
+                "4": "images/img 4.jpg",
+                "5": "images/img_5.jpeg",
+            },
+        ),
+        (
+            "d-nfd",
+            {
+                str(number): unicodedata.normalize("NFD", f"{name}.jpg")
+                for number, name in enumerate(["Müller Stiefel", "crème brûlée", "Ångström"], 1)
+            },
+        ),
+        ("e-zeros-styles", {name: f"images/{name}.jpg" for name in ("00001", "00002", "00003")}),
+        ("f-decimal-ids", {name: f"images/{name}.jpg" for name in ("1.1", "1.10", "1.2", "2.50")}),
+        ("g-semicolon-quoted", {"1": "1.jpg", "2": "2.jpg"}),
+        ("h-multiline", {"1": "1.jpg", "2": "2.jpg", "3": "3.jpg"}),
+        ("z-backslash.zip", {name: f"shop/images/{name}.jpg" for name in ("1", "2", "3")}),
+    ],
+)
+def test_each_product_of_a_case_has_its_own_photo(place: Workspace, case: str, right: dict[str, str | None]) -> None:
+    summary, rows = ingested(place, image_case(case))
+    assert matched((summary, rows)) == right
+    assert summary["rows"]["found"] == len(rows) == len(right)
+    assert sum(summary["matched_by"].values()) == summary["rows"]["matched"] == sum(map(bool, right.values()))
+
+
+def test_a_row_that_several_files_fit_is_ambiguous_and_names_them(place: Workspace, tmp_path: Path) -> None:
+    source = collection(tmp_path / "in", ["a/front.jpg", "b/front.jpg"], "id,file_name\n1,front.jpg\n")
+    summary, (row,) = ingested(place, source)
+    assert summary["rows"]["ambiguous_image"] == 1
+    assert (row["outcome"], row["missing_reason"], row["image_key"]) == ("ambiguous_image", "several_files", None)
+    assert (row["file_name"], row["candidates"]) == ("front.jpg", "a/front.jpg, b/front.jpg")
+
+
+def test_rows_and_cells_may_name_several_images_of_a_product(place: Workspace, tmp_path: Path) -> None:
+    names = ["1a.jpg", "1b.jpg", "2a.jpg", "2b.jpg"]
+    found = ingested(
+        place,
+        collection(tmp_path / "in", names, 'id,image\n1,"1a.jpg,1b.jpg"\n2,2a.jpg\n2,2b.jpg\n3,"2a.jpg,gone.jpg"\n'),
+    )
+    images = read_table(place.lake, require_published(place.lake, "things").manifest, "images").to_pylist()
+    assert {image["key"]: image["product_key"] for image in images} == {name: name[0] for name in names}
+    assert [row["outcome"] for row in found[1]] == ["matched", "matched", "duplicate", "matched"]
+    assert [row["missing_reason"] for row in found[1]] == [None, None, None, "no_image:gone.jpg"]
+
+
+CLOTHING = "image,sender_id,label,kids\n7f1a,124,Not sure,False\n02b9,7,T-Shirt,False\n"
+GROCERY = (
+    "Class Name (str),Class ID (int),Coarse Class Name (str),Iconic Image Path (str)\n"
+    "Golden-Delicious,0,Apple,/iconic/Fruit/Apple/Golden-Delicious_Iconic.jpg\n"
+    "Oatly,1,Oat-Milk,/iconic/Packages/Milk/Oatly_Iconic.jpg\n"
+)
+
+
+def test_the_catalogue_of_a_clothing_dataset_needs_no_option(place: Workspace, tmp_path: Path) -> None:
+    found = ingested(place, collection(tmp_path / "in", ["images/7f1a.jpg", "images/02b9.jpg"], CLOTHING, "images.csv"))
+    assert matched(found) == {"7f1a": "images/7f1a.jpg", "02b9": "images/02b9.jpg"}
+    assert [row["label"] for row in found[1]] == ["Not sure", "T-Shirt"]
+
+
+def test_the_catalogue_of_a_grocery_store_needs_no_option(place: Workspace, tmp_path: Path) -> None:
+    names = ["iconic/Fruit/Apple/Golden-Delicious_Iconic.jpg", "iconic/Packages/Milk/Oatly_Iconic.jpg"]
+    found = ingested(place, collection(tmp_path / "in", names, GROCERY, "classes.csv"))
+    assert [row["image_key"] for row in found[1]] == names
+    assert found[0]["matched_by"] == {"exact": 2}
+
+
+@pytest.mark.parametrize(
+    ("header", "column"),
+    [
+        ("article_id,product_type", "article_id"),
+        ("SKU,name", "SKU"),
+        ("label,bild", "bild"),
+        ("Image Path,label", "Image Path"),
+        ("filename,id", "id"),
+    ],
+)
+def test_the_columns_are_found_by_known_names_and_by_what_fits(
+    place: Workspace, tmp_path: Path, header: str, column: str
+) -> None:
+    at = header.split(",").index(column)
+    rows = ["".join(f"{number if at == place else 'x'}," for place in range(2))[:-1] for number in ("00107", "00108")]
+    found = ingested(place, collection(tmp_path / "in", ["00107.jpg", "00108.jpg"], "\n".join([header, *rows])))
+    assert matched(found) == {"00107": "00107.jpg", "00108": "00108.jpg"}
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_column_may_be_named(place: Workspace, tmp_path: Path, kind: str) -> None:
+    source = write_collection(tmp_path / "in", {"1.jpg": photo(1), "2.jpg": photo(2)})
+    table = pa.table({"id": ["1", "2"], "Best Shot": ["2.jpg", "1.jpg"], "ours": ["x", "y"]})
+    if kind == "csv":
+        table.to_pandas().to_csv(source / "p.csv", index=False)
+    else:
+        pq.write_table(table, source / "p.parquet")
+    assert matched(ingested(place, source)) == {"1": "1.jpg", "2": "2.jpg"}, "what it finds by itself"
+    assert matched(ingested(place, source, key="ours", image_column="best shot")) == {"x": "2.jpg", "y": "1.jpg"}
+    with pytest.raises(UsageError, match=r"--key nope: it has no such column; it has id, Best Shot, ours"):
+        ingested(place, source, key="nope")
+
+
+def test_a_run_of_which_hardly_a_row_is_matched_says_why_and_what_to_do(place: Workspace, tmp_path: Path) -> None:
+    rows = "".join(f"{number},shoe\n" for number in range(20))
+    summary, _ = ingested(place, collection(tmp_path / "in", ["5.jpg", "IMG_77.jpg"], f"id,name\n{rows}"))
+    assert summary["hint"].startswith("1 of 20 catalogue rows found their image. products.csv asks for '0', and files ")
+    assert "--key and --image-column" in summary["hint"]
+    summary, _ = ingested(place, collection(tmp_path / "two", ["1.jpg", "2.jpg"], "id\n1\n2\n3\n"))
+    assert summary["hint"] == ""
+
+
+def test_whole_numbers_that_a_float_column_wrote_are_ids(place: Workspace, tmp_path: Path) -> None:
+    found = ingested(place, collection(tmp_path / "in", ["1163.jpg", "7.jpg"], "id,name\n1163.0,a\n7.0,b\n"))
+    assert matched(found) == {"1163": "1163.jpg", "7": "7.jpg"}
+
+
+def test_a_column_of_the_catalogue_is_kept_whatever_ours_are_called(place: Workspace, tmp_path: Path) -> None:
+    _, (row,) = ingested(place, collection(tmp_path / "in", ["1.jpg"], "id,sha256,matched_by,outcome\n1,a,b,c\n"))
+    assert (row["sha256_"], row["matched_by_"], row["outcome_"]) == ("a", "b", "c")
+
+
+def test_archives_whose_names_hold_both_separators_keep_both_files(place: Workspace, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a\\1.jpg", photo(1))
+        archive.writestr("a/1.jpg", photo(2))
+    summary, _ = ingested(place, tmp_path / "a.zip")
+    assert summary["images"]["loaded"] == 2

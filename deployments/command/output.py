@@ -71,6 +71,8 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     if summary["matched_by"]:
         rows.append(("matched by", ", ".join(f"{count} {rule}" for rule, count in summary["matched_by"].items())))
     rows.append(("orphan images", str(summary["orphan_images"])))
+    if summary["litter"]:
+        rows.append(("litter", f"{summary['litter']} files left out"))
     rows.append(("outputs drawn", _counts(summary["outputs"])))
     rows.append(("time", f"{summary['seconds']} s, {summary['images_per_second']} images a second"))
     if summary["source"].startswith("kaggle://"):

@@ -604,11 +604,7 @@ def read_catalogue(files: Sequence[SourceFile], columns: Columns | None = None) 
         OSError: a file could not be read: worth another attempt.
     """
     tables = sorted(
-        (
-            file
-            for file in files
-            if _OTHER.fullmatch(posixpath.basename(file.key)) and "__MACOSX" not in file.key.split("/")
-        ),
+        (file for file in files if _OTHER.fullmatch(posixpath.basename(file.key)) and not file.is_litter),
         key=_place,
     )
     rejects: list[SourceReject] = []
@@ -727,7 +723,7 @@ def _with_styles(rows: pa.Table, files: Sequence[SourceFile], rejects: list[Sour
     wanted = set(keys)
     chosen: dict[str, SourceFile] = {}
     for file in files:
-        match = _STYLE.fullmatch(file.key)
+        match = None if file.is_litter else _STYLE.fullmatch(file.key)
         if match and match[1] in wanted and (match[1] not in chosen or _place(file) < _place(chosen[match[1]])):
             chosen[match[1]] = file
     if not chosen:

@@ -114,6 +114,7 @@ class Inventory:
         plan: what holds as it is, and what is left to do.
         batches: lake keys of the batches, their manifests written.
         archives: the archives that images are read from, with their times and sizes.
+        litter: files that are left out, as systems and tools leave them behind.
     """
 
     source: str
@@ -126,6 +127,7 @@ class Inventory:
     plan: Plan
     batches: list[str]
     archives: dict[bytes, tuple[int, int]]
+    litter: int
 
     def check_archives(self) -> None:
         """See that the archives are still those that were listed: their members lie elsewhere in others.
@@ -174,7 +176,8 @@ def take_inventory(request: Request) -> Inventory:
     paths = {image.locator.path for image in images if image.locator.store != "file" and image.refused is None}
     archives = {path: _state(path) for path in paths}
     listed = version_of(source) or request.source
-    return Inventory(listed, images, beyond, catalogue, published, damaged, known, plan, batches, archives)
+    litter = sum(file.is_litter for file in files)
+    return Inventory(listed, images, beyond, catalogue, published, damaged, known, plan, batches, archives, litter)
 
 
 def _is_intact(lake: Lake, manifest: Manifest) -> bool:

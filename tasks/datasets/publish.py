@@ -181,6 +181,7 @@ def _summary(
         "matched_by": _matched_by(snapshot.products),
         "hint": _hint(inventory, snapshot),
         "orphan_images": snapshot.orphan_images,
+        "litter": inventory.litter,
         "outputs": snapshot.drawn,
         "seconds": round(seconds, 2),
         "images_per_second": round(snapshot.image_counts["found"] / max(seconds, 1e-3), 1),

@@ -29,6 +29,7 @@ SUMMARY = {
     "matched_by": {"exact": 7, "tail": 1},
     "hint": "",
     "orphan_images": 5,
+    "litter": 0,
     "outputs": {"standard": 1230},
     "seconds": 2.5,
     "images_per_second": 493.6,

@@ -31,6 +31,16 @@ IMAGE_EXTENSIONS = frozenset(
     ]
 )
 
+#: What systems and tools leave beside files; names that begin with a dot are litter as well.
+LITTER = frozenset(
+    ["__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "thumbs.db", "desktop.ini"]
+)
+
+
+def is_litter(key: str) -> bool:
+    """Return whether a file, or a folder that it lies in, is hidden or is what systems and tools leave behind."""
+    return any(part.startswith(".") or part.lower() in LITTER for part in key.split("/"))
+
 
 @dataclass(frozen=True)
 class SourceFile:
@@ -52,12 +62,14 @@ class SourceFile:
     refused: tuple[str, str] | None = None
 
     @property
+    def is_litter(self) -> bool:
+        """As `is_litter` says of its key."""
+        return is_litter(self.key)
+
+    @property
     def is_image(self) -> bool:
-        """Whether the name ends like an image's and does not belong to an operating system's litter."""
-        parts = self.key.split("/")
-        if "__MACOSX" in parts or parts[-1].startswith("."):
-            return False
-        return parts[-1].rpartition(".")[2].lower() in IMAGE_EXTENSIONS
+        """Whether the name ends like an image's, and it is no litter."""
+        return self.key.rpartition(".")[2].lower() in IMAGE_EXTENSIONS and not self.is_litter
 
 
 class Source(Protocol):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Literal, TypeAlias, cast
 
 from lookbook.blocks.errors import OutOfReachError
+from lookbook.tasks.datasets.sources.base import is_litter
 from lookbook.tasks.datasets.sources.local import ArchiveBounds
 from lookbook.tasks.tables.extract.arrow_files import read_parquet
 from lookbook.tasks.tables.extract.csv_files import read_csv
@@ -114,7 +115,7 @@ def members(path: Path, name: str, address: str, kind: Kind | None) -> list[Memb
 def _zipped(path: Path, address: str, kind: Kind | None) -> list[Member]:
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir() and not _is_litter(entry.filename)]
+            entries = [entry for entry in archive.infolist() if not entry.is_dir() and not is_litter(entry.filename)]
     except (*_DAMAGE, ValueError, NotImplementedError, OSError) as error:
         raise UnreadableError("damaged_file", f"it is cut off or damaged: {error}") from error
     if len(entries) > BOUNDS.max_entries:
@@ -129,11 +130,6 @@ def _zipped(path: Path, address: str, kind: Kind | None) -> list[Member]:
     if sum(entry.file_size for entry, _ in chosen) > limit:
         raise UnreadableError("archive_bomb", f"it unpacks to more than {limit} bytes")
     return [Member(f"{address}!/{_shown(entry.filename)}", found, path, entry, True) for entry, found in chosen]
-
-
-def _is_litter(name: str) -> bool:
-    parts = name.split("/")
-    return "__MACOSX" in parts or parts[-1].startswith(".")
 
 
 def _shown(name: str) -> str:

@@ -88,6 +88,7 @@ def collection(folder: Path, names: list[str], catalogue: str, name: str = "prod
         ("f-decimal-ids", {name: f"images/{name}.jpg" for name in ("1.1", "1.10", "1.2", "2.50")}),
         ("g-semicolon-quoted", {"1": "1.jpg", "2": "2.jpg"}),
         ("h-multiline", {"1": "1.jpg", "2": "2.jpg", "3": "3.jpg"}),
+        ("s-checkpoints", {name: f"images/{name}.jpg" for name in ("1", "2", "3")}),
         ("z-backslash.zip", {name: f"shop/images/{name}.jpg" for name in ("1", "2", "3")}),
     ],
 )
@@ -189,6 +190,14 @@ def test_whole_numbers_that_a_float_column_wrote_are_ids(place: Workspace, tmp_p
 def test_a_column_of_the_catalogue_is_kept_whatever_ours_are_called(place: Workspace, tmp_path: Path) -> None:
     _, (row,) = ingested(place, collection(tmp_path / "in", ["1.jpg"], "id,sha256,matched_by,outcome\n1,a,b,c\n"))
     assert (row["sha256_"], row["matched_by_"], row["outcome_"]) == ("a", "b", "c")
+
+
+def test_litter_is_no_image_and_no_catalogue_but_counted(place: Workspace, tmp_path: Path) -> None:
+    source = collection(tmp_path / "in", ["1.jpg", "@eaDir/2.jpg", ".thumbnails/3.jpg", ".4.jpg"], "id\n1\n")
+    (source / ".ipynb_checkpoints").mkdir()
+    collection(source / ".ipynb_checkpoints", [], "id\n5\n")
+    summary, rows = ingested(place, source)
+    assert (summary["images"]["found"], len(rows), summary["litter"]) == (1, 1, 4)
 
 
 def test_archives_whose_names_hold_both_separators_keep_both_files(place: Workspace, tmp_path: Path) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -15,6 +15,8 @@ from lookbook.blocks.errors import LookbookError, ObjectNotFoundError
 from lookbook.blocks.lake import Lake, snapshots_folder
 from lookbook.tasks.images.parquet import from_parquet
 from lookbook.tasks.images.recipe import Recipe
+
+ManifestT = TypeVar("ManifestT", bound=BaseModel)
 
 
 def current_key(dataset: str) -> str:
@@ -86,12 +88,43 @@ class Current(BaseModel):
 
 
 @dataclass(frozen=True)
-class Published:
+class CurrentSnapshot(Generic[ManifestT]):
     """The snapshot that readers see, the version of CURRENT that named it, and the fences that stood there."""
 
-    manifest: Manifest
+    manifest: ManifestT
     version: str
     fences: Mapping[str, int]
+
+
+Published = CurrentSnapshot[Manifest]
+
+
+def read_current(
+    lake: Lake, key: str, manifest_key: Callable[[str], str], model: type[ManifestT]
+) -> CurrentSnapshot[ManifestT] | None:
+    """Return the snapshot that the CURRENT of a dataset or a table names; None where there is none.
+
+    Raises:
+        ValueError: CURRENT or the manifest is damaged or missing.
+    """
+    while True:
+        found = lake.read_version(key)
+        if found is None:
+            return None
+        try:
+            current = Current.model_validate_json(found[0])
+            text = lake.get(manifest_key(current.snapshot_id))
+            if hashlib.sha256(text).hexdigest() == current.manifest_sha256:
+                return CurrentSnapshot(model.model_validate_json(text), found[1], current.fences)
+            fault = f"the manifest of {current.snapshot_id} was changed: its checksum differs"
+        except ValidationError as error:
+            fault = f"CURRENT or its manifest cannot be read: {error.error_count()} faults"
+        except ObjectNotFoundError as error:
+            again = lake.read_version(key)
+            if again is not None and again[1] != found[1]:
+                continue  # two commits came in between, and the manifest was removed with the second
+            fault = f"CURRENT names a snapshot whose manifest is gone: {error.problem}"
+        raise ValueError(fault)
 
 
 def read_published(lake: Lake, dataset: str) -> Published | None:
@@ -101,23 +134,13 @@ def read_published(lake: Lake, dataset: str) -> Published | None:
         LookbookError: CURRENT or the manifest is damaged or missing.
     """
     key = current_key(dataset)
-    found = lake.read_version(key)
-    if found is None:
-        return None
     try:
-        current = Current.model_validate_json(found[0])
-        text = lake.get(f"{snapshot_folder(dataset, current.snapshot_id)}/manifest.json")
-        if hashlib.sha256(text).hexdigest() == current.manifest_sha256:
-            return Published(Manifest.model_validate_json(text), found[1], current.fences)
-        fault = f"the manifest of {current.snapshot_id} was changed: its checksum differs"
-    except ValidationError as error:
-        fault = f"CURRENT or its manifest cannot be read: {error.error_count()} faults"
-    except ObjectNotFoundError as error:
-        fault = f"CURRENT names a snapshot whose manifest is gone: {error.problem}"
-    raise LookbookError(
-        f"{dataset}: {fault}.",
-        f"Remove {lake.uri(key)} and ingest the source again: originals and outputs in the lake stay.",
-    )
+        return read_current(lake, key, lambda name: f"{snapshot_folder(dataset, name)}/manifest.json", Manifest)
+    except ValueError as error:
+        raise LookbookError(
+            f"{dataset}: {error}.",
+            f"Remove {lake.uri(key)} and ingest the source again: originals and outputs in the lake stay.",
+        ) from error
 
 
 def require_published(lake: Lake, dataset: str) -> Published:

@@ -18,6 +18,7 @@ from lookbook.blocks.errors import LookbookError, ObjectNotFoundError, SwapConfl
 from lookbook.blocks.lake import Lake
 from lookbook.blocks.registry import raised
 from lookbook.blocks.sql_text import literal, quoted
+from lookbook.tasks.datasets.manifest import Current
 from lookbook.tasks.runs.catalogue import TableState
 from lookbook.tasks.tables.engine import engine, memory_for
 from lookbook.tasks.tables.lake.files import (
@@ -31,7 +32,6 @@ from lookbook.tasks.tables.lake.files import (
     write_files,
 )
 from lookbook.tasks.tables.lake.manifest import (
-    CurrentSnapshot,
     CurrentTable,
     DataFile,
     TableManifest,
@@ -335,7 +335,7 @@ class Writing(BaseModel):
     keys: list[str]
 
 
-def commit_change(lake: Lake, job: LoadJob, current: CurrentSnapshot | None, change: TableChange) -> None:
+def commit_change(lake: Lake, job: LoadJob, current: CurrentTable | None, change: TableChange) -> None:
     """Make a change the table that readers see.
 
     Raises:
@@ -353,7 +353,7 @@ def commit_change(lake: Lake, job: LoadJob, current: CurrentSnapshot | None, cha
     text = manifest.model_dump_json().encode()
     lake.put(manifest_key(job.table, snapshot_id), text)
     lake.settle()
-    content = CurrentTable(snapshot_id=snapshot_id, manifest_sha256=hashlib.sha256(text).hexdigest(), fences=fences)
+    content = Current(snapshot_id=snapshot_id, manifest_sha256=hashlib.sha256(text).hexdigest(), fences=fences)
     pointer = content.model_dump_json(exclude_defaults=True).encode()
     try:
         lake.swap(current_key(job.table), pointer, current.version if current else None)
@@ -367,7 +367,7 @@ def commit_change(lake: Lake, job: LoadJob, current: CurrentSnapshot | None, cha
 
 
 def _manifest(
-    lake: Lake, job: LoadJob, current: CurrentSnapshot | None, change: TableChange, snapshot_id: str, now: datetime
+    lake: Lake, job: LoadJob, current: CurrentTable | None, change: TableChange, snapshot_id: str, now: datetime
 ) -> TableManifest:
     """Write the new files, and list them with those that stay."""
     layouts = list(current.manifest.layouts) if current and change.kept else []
@@ -499,7 +499,7 @@ class LakeTables:
             "Run again when they have ended, or load the table from one pipeline only.",
         )
 
-    def _try(self, job: LoadJob, current: CurrentSnapshot | None) -> int:
+    def _try(self, job: LoadJob, current: CurrentTable | None) -> int:
         before = current.manifest if current else None
         self._scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._scratch, prefix="table-") as folder:

@@ -10,17 +10,17 @@ A file that no manifest lists does not exist to a reader.
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lookbook.blocks.errors import LookbookError, ObjectNotFoundError
 from lookbook.blocks.lake import Lake
+from lookbook.tasks.datasets import manifest
 
 FOLDER = "tables"
 #: What Hive, DuckDB, Spark and Arrow name the folder of rows whose partition column is null.
@@ -96,21 +96,7 @@ class TableManifest(BaseModel):
         ]
 
 
-class CurrentTable(BaseModel):
-    """The content of CURRENT: a snapshot, its manifest's checksum, the table's fences (`lookbook.blocks.registry`)."""
-
-    snapshot_id: str
-    manifest_sha256: str
-    fences: dict[str, int] = {}
-
-
-@dataclass(frozen=True)
-class CurrentSnapshot:
-    """The snapshot that readers see, the version of CURRENT that named it, and the fences that stood there."""
-
-    manifest: TableManifest
-    version: str
-    fences: Mapping[str, int]
+CurrentTable = manifest.CurrentSnapshot[TableManifest]
 
 
 def table_folder(table: str) -> str:
@@ -160,39 +146,19 @@ def _encoded(value: str | None) -> str:
     return "%5F" + value[1:] if value == NO_VALUE else quote(value, safe="")
 
 
-def read_current(lake: Lake, table: str) -> CurrentSnapshot | None:
+def read_current(lake: Lake, table: str) -> CurrentTable | None:
     """Return the snapshot that CURRENT names; None where there is no such table.
 
     Raises:
         LookbookError: CURRENT or the manifest is damaged or missing.
     """
-    while True:
-        found = lake.read_version(current_key(table))
-        if found is None:
-            return None
-        try:
-            current = CurrentTable.model_validate_json(found[0])
-            return CurrentSnapshot(_named_by(lake, table, current), found[1], current.fences)
-        except ObjectNotFoundError as error:
-            again = lake.read_version(current_key(table))
-            if again is not None and again[1] != found[1]:
-                continue  # two loads ended in between, and the manifest was removed with the second
-            fault = f"CURRENT names a snapshot whose manifest is gone: {error.problem}"
-        except ValidationError as error:
-            fault = f"CURRENT or its manifest cannot be read: {error.error_count()} faults"
-        except ValueError as error:
-            fault = str(error)
+    try:
+        return manifest.read_current(lake, current_key(table), partial(manifest_key, table), TableManifest)
+    except ValueError as error:
         raise LookbookError(
-            f"lake.{table}: {fault}.",
+            f"lake.{table}: {error}.",
             f"Move {lake.uri(table_folder(table))} away, and load the table again: its raw rows are still staged.",
-        )
-
-
-def _named_by(lake: Lake, table: str, current: CurrentTable) -> TableManifest:
-    text = lake.get(manifest_key(table, current.snapshot_id))
-    if hashlib.sha256(text).hexdigest() != current.manifest_sha256:
-        raise ValueError(f"the manifest of {current.snapshot_id} was changed: its checksum differs")
-    return TableManifest.model_validate_json(text)
+        ) from error
 
 
 def read_manifest(lake: Lake, table: str, snapshot_id: str) -> TableManifest | None:

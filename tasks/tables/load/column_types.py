@@ -7,23 +7,22 @@ from __future__ import annotations
 
 import re
 
-TEXT, INTEGER, FLOAT, BOOL = "VARCHAR", "BIGINT", "DOUBLE", "BOOLEAN"
-INSTANT, DATETIME, DATE, TIME = "TIMESTAMP WITH TIME ZONE", "TIMESTAMP", "DATE", "TIME"
-JSON, BINARY = "JSON", "BLOB"
+from lookbook.blocks.sql_types import (
+    BINARY,
+    BOOL,
+    DATE,
+    DATETIME,
+    FLOAT,
+    INSTANT,
+    INTEGER,
+    JSON,
+    TEXT,
+    TIME,
+    TYPES,
+)
 
 #: Each type as dlt names it: variant columns carry that name.
-DLT_NAMES = {
-    TEXT: "text",
-    INTEGER: "bigint",
-    FLOAT: "double",
-    BOOL: "bool",
-    INSTANT: "timestamp",
-    DATETIME: "timestamp",
-    DATE: "date",
-    TIME: "time",
-    JSON: "json",
-    BINARY: "binary",
-}
+DLT_NAMES = {type_.duckdb: type_.spec for type_ in TYPES} | {DATETIME: "timestamp"}
 
 #: What the values of a column of delimited text may be, if all of them are: tried in this order.
 INFERRED = (INTEGER, FLOAT, BOOL, DATE, INSTANT, DATETIME)

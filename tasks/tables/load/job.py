@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Protocol
 
 from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.sql_types import INSTANT, TEXT
 from lookbook.blocks.warehouse import FEEDS_SCHEMA
 from lookbook.tasks.runs.catalogue import TableState
 from lookbook.tasks.tables.spec.tasks import LoadSettings
 
 #: What every row of a feed's table carries: which load brought it, and when (UTC).
 LOAD_ID, LOADED_AT = "_load_id", "_loaded_at"
-TAG_COLUMNS = {LOAD_ID: "VARCHAR", LOADED_AT: "TIMESTAMP WITH TIME ZONE"}
+TAG_COLUMNS = {LOAD_ID: TEXT, LOADED_AT: INSTANT}
 
 
 @dataclass(frozen=True)

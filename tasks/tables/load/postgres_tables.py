@@ -11,21 +11,10 @@ from typing import TYPE_CHECKING
 
 from lookbook.blocks.registry import Registry, feeds_schema
 from lookbook.blocks.sql_text import literal, quoted
+from lookbook.blocks.sql_types import BINARY, JSON, TEXT, TYPES
 from lookbook.tasks.runs.catalogue import TableState
 from lookbook.tasks.tables.engine import engine, memory_for
 from lookbook.tasks.tables.load import statements as sql
-from lookbook.tasks.tables.load.column_types import (
-    BINARY,
-    BOOL,
-    DATE,
-    DATETIME,
-    FLOAT,
-    INSTANT,
-    INTEGER,
-    JSON,
-    TEXT,
-    TIME,
-)
 from lookbook.tasks.tables.load.job import LoadJob, check_written
 
 if TYPE_CHECKING:
@@ -38,19 +27,8 @@ if TYPE_CHECKING:
 LANDING = "pg_temp"
 #: Megabytes that the engine may hold that writes CSV, and more for each column.
 MEMORY = 128
-_TYPES = {
-    "text": TEXT,
-    "character varying": TEXT,
-    "bigint": INTEGER,
-    "double precision": FLOAT,
-    "boolean": BOOL,
-    "timestamp with time zone": INSTANT,
-    "timestamp without time zone": DATETIME,
-    "date": DATE,
-    "time without time zone": TIME,
-    "jsonb": JSON,
-    "bytea": BINARY,
-}
+#: What a varchar's column says of itself is "character varying".
+_TYPES = {type_.postgres: type_.duckdb for type_ in TYPES} | {"text": TEXT, "character varying": TEXT}
 
 
 class PostgresTables:

@@ -14,11 +14,10 @@ import pyarrow.parquet as pq
 
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.sql_text import literal, quoted
+from lookbook.blocks.sql_types import FLOAT, TEXT
 from lookbook.tasks.tables.engine import engine, make_view, memory_for, told_apart
 from lookbook.tasks.tables.load.column_types import (
-    FLOAT,
     INFERRED,
-    TEXT,
     as_canonical,
     canonical,
     dlt_name,

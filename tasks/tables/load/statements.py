@@ -11,19 +11,8 @@ from typing import Literal, TypeAlias
 
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.sql_text import literal, quoted
+from lookbook.blocks.sql_types import BOOL, INSTANT, INTEGER, JSON, TEXT, TYPES
 from lookbook.blocks.warehouse import FEEDS_SCHEMA
-from lookbook.tasks.tables.load.column_types import (
-    BINARY,
-    BOOL,
-    DATE,
-    DATETIME,
-    FLOAT,
-    INSTANT,
-    INTEGER,
-    JSON,
-    TEXT,
-    TIME,
-)
 from lookbook.tasks.tables.load.job import LOAD_ID, LoadJob
 from lookbook.tasks.tables.load.prepare import ROW_HASH, VALID_FROM, VALID_TO
 
@@ -35,18 +24,7 @@ HISTORY = {ROW_HASH: TEXT, VALID_FROM: INSTANT, VALID_TO: INSTANT}
 
 Engine: TypeAlias = Literal["duckdb", "postgres"]
 #: Canonical types in PostgreSQL's words; DuckDB's are the canonical ones.
-_POSTGRES = {
-    TEXT: "varchar",
-    INTEGER: "bigint",
-    FLOAT: "double precision",
-    BOOL: "boolean",
-    INSTANT: "timestamp with time zone",
-    DATETIME: "timestamp without time zone",
-    DATE: "date",
-    TIME: "time without time zone",
-    JSON: "jsonb",
-    BINARY: "bytea",
-}
+_POSTGRES = {type_.duckdb: type_.postgres for type_ in TYPES}
 
 
 def qualified(table: str, schema: str = FEEDS_SCHEMA) -> str:

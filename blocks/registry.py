@@ -136,7 +136,7 @@ async def closing(
 
 
 # The schema `FIRST` is that of the first lake that comes; every other lake has one of its own, named by its id. Whose
-# a schema is stands in its table ``lake``. Tables that pipelines load lie beside it, in a schema of feeds.
+# a schema is stands in its table ``lake``. Tables that pipelines load lie beside it, in a schema of pipelines.
 
 
 async def find_schema(connection: Connection, lake: Lake | None) -> bool:

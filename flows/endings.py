@@ -235,7 +235,7 @@ def tell_crash(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> No
         notify(spec.notify, f"Lookbook: {flow_run.name} crashed", f"The pipeline {spec.name} crashed: {state.message}")
 
 
-def end_feed(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001 - a hook's form
+def end_pipeline(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001 - a hook's form
     """Cancel the runs below, and close the ledger on the run: a hook for `on_cancellation`."""
     with get_client(sync_client=True) as client:
         cancel_children(client, UUID(str(flow_run.id)))

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from lookbook.flows.endings import end_feed
-from lookbook.flows.feed import Feed, run_feed
+from lookbook.flows.endings import end_pipeline
+from lookbook.flows.pipeline import PipelineRun, run_pipeline
 from lookbook.tasks.runs.parameters import RejectLimit, WorkspaceName, described
 from lookbook.tasks.tables.orchestrations import import_date, import_pipeline
 from lookbook.tasks.tables.spec.pipeline import ImportSettings
@@ -42,7 +42,7 @@ ImportDate = Annotated[
 ]
 
 
-@flow(name="import-table", flow_run_name="import-{table}", on_cancellation=[end_feed])
+@flow(name="import-table", flow_run_name="import-{table}", on_cancellation=[end_pipeline])
 def import_table(
     source: TableSource,
     table: Table,
@@ -77,4 +77,4 @@ def import_table(
         reject_limit=reject_limit,
     )
     spec = import_pipeline(settings)
-    return run_feed(Feed(spec, Path.cwd(), import_date(settings, date, datetime.now(UTC)), {}, workspace))
+    return run_pipeline(PipelineRun(spec, Path.cwd(), import_date(settings, date, datetime.now(UTC)), {}, workspace))

@@ -11,7 +11,7 @@ from prefect.artifacts import create_table_artifact
 
 from lookbook.blocks.settings import read_settings
 from lookbook.blocks.workspace import load_workspace
-from lookbook.flows.endings import end_feed, recorded_run, telling
+from lookbook.flows.endings import end_pipeline, recorded_run, telling
 from lookbook.flows.import_table import import_table
 from lookbook.flows.pipeline import date_of_earlier_try, date_of_this_run, pipeline
 from lookbook.tasks.runs.parameters import LogicalDate, WorkspaceName, described
@@ -29,7 +29,7 @@ OrchestrationName = Annotated[
 ]
 
 
-@flow(name="orchestrate", flow_run_name="orchestrate-{orchestration}", on_cancellation=[end_feed])
+@flow(name="orchestrate", flow_run_name="orchestrate-{orchestration}", on_cancellation=[end_pipeline])
 def orchestrate(
     orchestration: OrchestrationName, date: LogicalDate = None, workspace: WorkspaceName = "local"
 ) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def _check_partition(model: FeedModel, columns: Mapping[str, str]) -> None:
 
 
 def _in_place(sql: str) -> str:
-    """Return a SELECT in which bare names are tables of feeds."""
+    """Return a SELECT in which bare names are tables of pipelines."""
     return sql_text.placed(sql, lambda schema, name: (schema or _SCHEMA, name))
 
 

@@ -109,7 +109,7 @@ class DuckDBWarehouse(Warehouse):
 
     @contextmanager
     def feeding(self, memory: str) -> Iterator[DuckDBPyConnection]:
-        """Yield a connection for the tables of feeds, with an open transaction: committed at the end, or given up.
+        """Yield a connection for the tables of pipelines, with an open transaction: committed at the end, or given up.
 
         The file is closed to all others meanwhile. Statements may read files of this machine.
 

@@ -288,7 +288,7 @@ app.command(
 app.command(
     "lookbook.deployments.command.tables:tables", name="tables", help="List the tables of warehouse, lake and registry."
 )
-app.command("lookbook.deployments.command.tables:describe", name="describe", help="Show what is known of TABLE.")
+app.command("lookbook.deployments.command.tables:describe", name="describe", help="Show a table's columns and origin.")
 app.command(workspace_commands)
 app.command(api)
 app.command(api_key)

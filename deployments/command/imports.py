@@ -47,7 +47,7 @@ def import_(
 
     The same source again takes the place of what it had brought; another one adds to the table.
     """
-    from lookbook.deployments.command.output import print_feed, print_json
+    from lookbook.deployments.command.output import print_json, print_pipeline
 
     parameters = {
         "source": source,
@@ -63,7 +63,7 @@ def import_(
         "workspace": workspace,
     }
     summary = work_with(debug).import_table(parameters, date, debug=debug)
-    print_json(summary) if json else print_feed(summary)
+    print_json(summary) if json else print_pipeline(summary)
 
 
 @orchestrate.command

@@ -121,7 +121,7 @@ TASKS = ["task", "kind", "outcome", "rows_in", "rows_out", "rejected", "seconds"
 TABLES = ["place", "table", "loaded", "rejected", "superseded", "rows"]
 
 
-def print_feed(summary: Mapping[str, Any]) -> None:
+def print_pipeline(summary: Mapping[str, Any]) -> None:
     """Print the summary of a run: its tasks, and the tables that were loaded."""
     title = f"{summary['pipeline']}  {summary['date']}  ({summary['status']})"
     Console(file=sys.stdout).print(Text(title, style="bold"), soft_wrap=True)

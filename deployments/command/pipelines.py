@@ -61,10 +61,10 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Run the pipeline NAME for one date."""
-    from lookbook.deployments.command.output import print_feed, print_json
+    from lookbook.deployments.command.output import print_json, print_pipeline
 
     summary = work_with(debug).run(name, date, param or [], workspace, again=again, debug=debug)
-    print_json(summary) if json else print_feed(summary)
+    print_json(summary) if json else print_pipeline(summary)
 
 
 @pipeline.command

@@ -35,7 +35,7 @@ def tables(*, workspace: WorkspaceName = "local", json: Json = False, debug: Deb
 def describe(
     table: TableName, /, *, workspace: WorkspaceName = "local", json: Json = False, debug: Debug = False
 ) -> None:
-    """Show what is known of TABLE: its columns, partitions, rows, freshness, and where its rows come from."""
+    """Show a table's columns, partitions, rows, freshness, and origin."""
     from lookbook.deployments.command.output import print_json
 
     place = _workspace(workspace, debug)

@@ -48,7 +48,7 @@ class TableEntry:
     Attributes:
         place: ``warehouse``, ``lake`` or ``registry``.
         name: as a query names it: ``feeds.prices``, ``lake.trips``, ``warehouse.images``, ``lake.fashion.images``.
-        kind: loaded by a feed, made by a model of a pipeline, or of the snapshots of image datasets.
+        kind: loaded by a pipeline, made by a model of a pipeline, or of the snapshots of image datasets.
         columns: with their types, in the words of the engine.
         partitions: of a table in the lake: each with its values and rows.
         rows: None where nobody counted them.

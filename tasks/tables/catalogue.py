@@ -142,7 +142,7 @@ def _of_manifest(entry: TableEntry, manifest: TableManifest) -> TableEntry:
 async def _of_registry(
     connection: asyncpg.Connection[asyncpg.Record],
 ) -> tuple[list[TableEntry], list[TableEntry]]:
-    """Return the entries of the catalogue, and the tables of feeds that lie in the registry's own PostgreSQL."""
+    """Return the entries of the catalogue, and the tables of pipelines that lie in the registry's own PostgreSQL."""
     rows = await connection.fetch(
         "SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = $1"
         " ORDER BY table_name, ordinal_position",
@@ -248,7 +248,7 @@ def _completed(workspace: Workspace, listed: Listed) -> TableEntry:
 
 
 def _loads(registry: Registry, entry: TableEntry) -> list[dict[str, Any]]:
-    """Return the last loads of a feed's table."""
+    """Return the last loads of a pipeline's table."""
     table = _parts(entry.name)[-1]
 
     rows = registry.fetch(

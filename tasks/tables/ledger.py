@@ -1,4 +1,4 @@
-"""The ledger of feeds: which date was run and how that ended, and what each extract knows since its last commit."""
+"""The ledger of pipelines: which date was run and how that ended, and what each extract knows since its last commit."""
 
 from __future__ import annotations
 

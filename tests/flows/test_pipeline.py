@@ -12,7 +12,7 @@ import pytest
 
 import lookbook.flows.pipeline
 from lookbook.blocks.workspace import Workspace
-from lookbook.flows.feed import Feed
+from lookbook.flows.pipeline import PipelineRun
 from lookbook.tasks.tables import ledger
 from lookbook.tasks.tables.planning import MOST_DATES
 from tests.support.pipelines import write_spec
@@ -42,7 +42,7 @@ class Runs:
         self.below: list[datetime] = []
         self.planned, self.scheduled = tick(5), True
 
-    def feed(self, feed: Feed) -> dict[str, Any]:
+    def feed(self, feed: PipelineRun) -> dict[str, Any]:
         self.own.append(feed.date.astimezone(UTC))
         return {"status": "completed"}
 
@@ -64,7 +64,7 @@ def runs(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for name, value in {
         "read_settings": lambda: settings,
         "load_workspace": lambda _: workspace,
-        "run_feed": found.feed,
+        "run_pipeline": found.feed,
         "_again": found.again,
         "get_run_logger": lambda: logging.getLogger("tests"),
         "runtime": SimpleNamespace(flow_run=flow_run),

@@ -61,7 +61,7 @@ def load_rows(run: Context, rows: Sequence[Row] | pa.Table) -> LoadResult:
 
 
 def table_rows(workspace: Workspace, place: str, table: str = "prices", *, tags: bool = False) -> list[Row]:
-    """The rows of a feed's table, in the order of their values."""
+    """The rows of a pipeline's table, in the order of their values."""
     rows = _of_registry(workspace.registry, table) if place == "registry" else _of_warehouse(workspace, table)
     shown = [row if tags else {name: value for name, value in row.items() if name not in TAGS} for row in rows]
     return in_order(shown)
@@ -82,7 +82,7 @@ def _of_registry(registry: Registry, table: str) -> list[Row]:
 
 
 def forget_feeds(registry: Registry) -> None:
-    """Drop the tables of feeds in a registry that several tests share."""
+    """Drop the tables of pipelines in a registry that several tests share."""
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
         await connection.execute("DROP SCHEMA IF EXISTS feeds CASCADE")

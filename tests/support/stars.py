@@ -91,7 +91,7 @@ def loaded_rig(kind: str, folder: Path, **tables: pd.DataFrame) -> Iterator[Rig]
 
 
 def put(rig: Rig, name: str, frame: pd.DataFrame) -> None:
-    """Put a table of feeds there, in place of what stands there."""
+    """Put a table of pipelines there, in place of what stands there."""
     rows = [", ".join(f"{_literal(v)} AS {c}" for c, v in zip(frame, row, strict=True)) for row in _rows(frame)]
     create = f"CREATE TABLE feeds.{name} AS " + " UNION ALL ".join(f"SELECT {row}" for row in rows)
     duckdb = isinstance(rig.warehouse, DuckDBWarehouse)

@@ -1,4 +1,4 @@
-"""Tables of feeds in BigQuery.
+"""Tables of pipelines in BigQuery.
 
 Rows are uploaded into a table of their own, which bills nothing; then one script, one transaction, gets them into the
 table. Tables are made and widened before it: a transaction cannot. So who is killed leaves a column without values, or
@@ -43,7 +43,7 @@ _UNSIZED = {"NUMERIC": (38, 9), "BIGNUMERIC": (76, 38)}
 
 
 class BigQueryTables:
-    """The dataset of feeds of a warehouse in BigQuery.
+    """The dataset of pipelines of a warehouse in BigQuery.
 
     Args:
         warehouse: the block.

@@ -1,4 +1,4 @@
-"""Tables of feeds in the embedded warehouse."""
+"""Tables of pipelines in the embedded warehouse."""
 
 from __future__ import annotations
 

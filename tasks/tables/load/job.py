@@ -14,7 +14,7 @@ from lookbook.blocks.warehouse import FEEDS_SCHEMA
 from lookbook.tasks.runs.catalogue import TableState
 from lookbook.tasks.tables.spec.tasks import LoadSettings
 
-#: What every row of a feed's table carries: which load brought it, and when (UTC).
+#: What every row of a pipeline's table carries: which load brought it, and when (UTC).
 LOAD_ID, LOADED_AT = "_load_id", "_loaded_at"
 TAG_COLUMNS = {LOAD_ID: TEXT, LOADED_AT: INSTANT}
 

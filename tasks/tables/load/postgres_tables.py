@@ -1,4 +1,4 @@
-"""Tables of feeds in the registry's PostgreSQL."""
+"""Tables of pipelines in the registry's PostgreSQL."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _TYPES = {type_.postgres: type_.duckdb for type_ in TYPES} | {"text": TEXT, "cha
 
 
 class PostgresTables:
-    """The schema of feeds in the registry's database, ``feeds`` or that of a further lake; a load is one transaction.
+    """The schema of pipelines in the registry's database: ``feeds``, or a further lake's; a load is one transaction.
 
     A replace deletes and writes anew: TRUNCATE, and a table that takes the place of another, would show no rows to
     readers whose transaction began before.

@@ -28,7 +28,7 @@ _POSTGRES = {type_.duckdb: type_.postgres for type_ in TYPES}
 
 
 def qualified(table: str, schema: str = FEEDS_SCHEMA) -> str:
-    """Return a table of a schema of feeds, as SQL takes it."""
+    """Return a table of a schema of pipelines, as SQL takes it."""
     return f"{quoted(schema)}.{quoted(table)}"
 
 

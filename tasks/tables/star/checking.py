@@ -115,7 +115,7 @@ def _unreadable(model: FeedModel, reads: Collection[str], models: Collection[str
 
 
 def _taken(task: ModelsTask, pipeline: Pipeline) -> list[str]:
-    """Models whose names a load of the pipeline, or another of its tasks, uses for a table of feeds."""
+    """Models whose names a load of the pipeline, or another of its tasks, uses for a table of pipelines."""
     problems = []
     for other, made in pipeline.tasks.items():
         for name in task.models:

@@ -1,4 +1,4 @@
-"""The ledger of feeds: generations, the one commit, what was done."""
+"""The ledger of pipelines: generations, the one commit, what was done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run of a feed: its tasks, the one commit at the end, and what becomes of it when something fails."""
+"""A run of a pipeline: its tasks, the one commit at the end, and what becomes of it when something fails."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 import lookbook.flows.endings
-import lookbook.flows.feed
+import lookbook.flows.pipeline
 from lookbook.blocks.errors import LeaseLostError, LookbookError
 from lookbook.blocks.registry import unfenced
 from lookbook.blocks.workspace import Workspace
-from lookbook.flows.feed import Feed, run_feed
+from lookbook.flows.pipeline import PipelineRun, run_pipeline
 from lookbook.tasks.runs.lease import LeaseHeldError, lease
 from lookbook.tasks.tables import ledger
 from lookbook.tasks.tables.context import Context, Staged
@@ -115,15 +115,19 @@ def parts(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Par
     monkeypatch.setitem(sys.modules, "lookbook.tasks.tables.extract", extract)
     monkeypatch.setitem(sys.modules, "lookbook.tasks.runs.catalogue", catalogue)
     for module, name, value in (
-        (lookbook.flows.feed, "ThreadPoolTaskRunner", Runner),
-        (lookbook.flows.feed, "run_step", found.run),
-        (lookbook.flows.feed, "get_run_logger", lambda: logging.getLogger("tests")),
+        (lookbook.flows.pipeline, "ThreadPoolTaskRunner", Runner),
+        (lookbook.flows.pipeline, "run_step", found.run),
+        (lookbook.flows.pipeline, "get_run_logger", lambda: logging.getLogger("tests")),
         (lookbook.flows.endings, "get_run_logger", lambda: logging.getLogger("tests")),
-        (lookbook.flows.feed, "load_workspace", lambda _: workspace),
-        (lookbook.flows.feed, "describe", lambda _: None),
+        (lookbook.flows.pipeline, "load_workspace", lambda _: workspace),
+        (lookbook.flows.pipeline, "describe", lambda _: None),
         (lookbook.flows.endings, "max_wait", lambda: 0.0),
-        (lookbook.flows.feed, "announce_tables", lambda *_: found.announced.extend(table["table"] for table in _[3])),
-        (lookbook.flows.feed, "entries", lambda *_: ["entries"]),
+        (
+            lookbook.flows.pipeline,
+            "announce_tables",
+            lambda *_: found.announced.extend(table["table"] for table in _[3]),
+        ),
+        (lookbook.flows.pipeline, "entries", lambda *_: ["entries"]),
     ):
         monkeypatch.setattr(module, name, value)
     with as_run("run-1", monkeypatch):
@@ -132,12 +136,12 @@ def parts(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Par
 
 @contextmanager
 def as_run(run_id: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(lookbook.flows.feed, "runtime", SimpleNamespace(flow_run=SimpleNamespace(id=run_id)))
+    monkeypatch.setattr(lookbook.flows.pipeline, "runtime", SimpleNamespace(flow_run=SimpleNamespace(id=run_id)))
     yield
 
 
 def run(**params: Any) -> Any:
-    return run_feed(Feed(SPEC, Path("/specs"), DATE, params, "local"))
+    return run_pipeline(PipelineRun(SPEC, Path("/specs"), DATE, params, "local"))
 
 
 def test_all_is_done_committed_and_told(parts: Parts, workspace: Workspace) -> None:
@@ -208,7 +212,7 @@ def test_a_run_that_cannot_tell_of_its_tables_commits_nothing_and_is_done_again(
         raise LookbookError("The API did not take it.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(lookbook.flows.feed, "announce_tables" if part == "announce_tables" else "entries", fail)
+        patch.setattr(lookbook.flows.pipeline, "announce_tables" if part == "announce_tables" else "entries", fail)
         with pytest.raises(LookbookError, match="did not take"):
             run()
     assert ledger.read_states(workspace.registry, "prices") == {}
@@ -221,7 +225,7 @@ def test_a_run_that_is_interrupted_goes_on_in_its_generation(parts: Parts, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(lookbook.flows.feed, "commit_run", interrupt, raising=False)
+        patch.setattr(lookbook.flows.pipeline, "commit_run", interrupt, raising=False)
         patch.setattr(ledger, "commit_run", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run()
@@ -254,13 +258,15 @@ def test_a_run_that_lost_its_lease_while_it_stood_still_commits_nothing(
                 workspace.registry.run(expire)
                 with as_run("run-2", monkeypatch):
                     ran[0] = run()
-            monkeypatch.setattr(lookbook.flows.feed, "runtime", SimpleNamespace(flow_run=SimpleNamespace(id="run-1")))
+            monkeypatch.setattr(
+                lookbook.flows.pipeline, "runtime", SimpleNamespace(flow_run=SimpleNamespace(id="run-1"))
+            )
         return parts.run(context, name, *given)
 
     async def expire(connection: Any) -> None:
         await connection.execute("UPDATE lookbook.leases SET expires_at = now() - interval '1 second'")
 
-    monkeypatch.setattr(lookbook.flows.feed, "run_step", stand_still)
+    monkeypatch.setattr(lookbook.flows.pipeline, "run_step", stand_still)
     with pytest.raises(LeaseLostError, match="pipeline/prices: this run stood still"):
         run()
     assert ran[0]["status"] == "completed"

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from lookbook.blocks.embedded.prefect_server import HEARTBEAT
 from lookbook.blocks.errors import LookbookError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 #: A run whose heartbeats stop for so long has crashed. Five of those that deployed runs send, and more than one of
 #: Prefect's own default (180 s): a lost heartbeat, a laptop asleep or a server that restarts must not crash a run.
-HEARTBEAT_SILENCE = timedelta(minutes=5)
+HEARTBEAT_SILENCE = timedelta(seconds=5 * HEARTBEAT)
 
 
 def install(client: SyncPrefectClient, done: Deployed, silence: timedelta = HEARTBEAT_SILENCE) -> None:

@@ -17,6 +17,7 @@ from prefect.cli.deploy._models import PrefectYamlModel
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
+from lookbook.blocks.embedded.prefect_server import HEARTBEAT
 from lookbook.blocks.settings import read_settings
 from lookbook.deployments.server.deploying import POOLS, environment, job_template
 from lookbook.deployments.server.pipeline_deploying import FLOWS as BY_SPECS
@@ -24,6 +25,7 @@ from lookbook.tasks.datasets.sources.opening import local_path
 from tests.support.command import ROOT
 
 TEXT = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
+BEATS = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
 FILE: dict[str, Any] = yaml.safe_load(TEXT)
 DEPLOYMENTS: list[dict[str, Any]] = FILE["deployments"]
 TEMPLATES = {kind: job_template(kind) for kind in POOLS.values()}
@@ -121,6 +123,14 @@ def test_its_pool_and_job_variables_exist(deployment: dict[str, Any]) -> None:
     chosen = given(pool.get("job_variables", {}))
     assert chosen.keys() <= variables["properties"].keys()
     jsonschema.validate(chosen, variables)
+
+
+def test_runs_send_heartbeats_as_often_as_the_automations_expect_them() -> None:
+    services = yaml.safe_load((ROOT / "infra" / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    told = [pool["job_variables"]["env"] for pool in FILE["definitions"]["pools"].values()]
+    told += [one for each in services.values() if BEATS in (one := each.get("environment", {}))]
+    assert len(told) > len(POOLS)
+    assert {environment[BEATS] for environment in told} == {str(HEARTBEAT)}
 
 
 @each_deployment

@@ -20,12 +20,11 @@ from lookbook.tasks.runs.announcements import TABLE_LOADED
 from lookbook.tasks.tables.spec.pipeline import Trigger
 
 SILENCE = timedelta(minutes=5)
-DEPLOYMENTS = {"ingest/local": uuid.UUID(int=1), "verify/local": uuid.UUID(int=2)}
 ENDS = ["Completed", "Failed", "Cancelled", "Crashed", "TimedOut"]
 
 
 def automation(name: str) -> AutomationCore:
-    found = {rule.name: rule.automation for rule in rules(DEPLOYMENTS, None, SILENCE)}[f"lookbook: {name}"]
+    found = {rule.name: rule.automation for rule in rules(None, SILENCE)}[f"lookbook: {name}"]
     assert found is not None
     return found
 

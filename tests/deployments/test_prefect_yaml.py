@@ -14,14 +14,17 @@ import yaml
 from cronsim import CronSim
 from prefect import Flow
 from prefect.cli.deploy._models import PrefectYamlModel
+from prefect.events import DeploymentTriggerTypes
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
+from pydantic import TypeAdapter
 
 from lookbook.blocks.embedded.prefect_server import HEARTBEAT
 from lookbook.blocks.settings import read_settings
 from lookbook.deployments.server.deploying import POOLS, environment, job_template
 from lookbook.deployments.server.pipeline_deploying import FLOWS as BY_SPECS
 from lookbook.tasks.datasets.sources.opening import local_path
+from lookbook.tasks.runs.announcements import SNAPSHOT_PUBLISHED, SOURCE_CHANGED
 from tests.support.command import ROOT
 
 TEXT = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
@@ -93,6 +96,25 @@ def test_schedules_start_runs_that_need_nothing_filled_in(deployment: dict[str, 
     for schedule in deployment.get("schedules", []):
         parameters = given(deployment.get("parameters", {})) | given(schedule.get("parameters", {}))
         check_parameters(flow_of(deployment), parameters, required=True)
+
+
+@each_deployment
+def test_triggers_are_prefects_and_give_what_a_run_needs(deployment: dict[str, Any]) -> None:
+    schema = parameter_schema(flow_of(deployment)).model_dump()
+    for trigger in deployment.get("triggers", []):
+        assert TypeAdapter(DeploymentTriggerTypes).validate_python(trigger).name == trigger["name"]
+        given = trigger["parameters"].keys() | deployment.get("parameters", {}).keys()
+        assert set(schema.get("required", [])) <= given <= schema["properties"].keys()
+
+
+def test_what_is_announced_starts_what_follows() -> None:
+    followed = {
+        event: flow_of(entry).name
+        for entry in DEPLOYMENTS
+        for trigger in entry.get("triggers", [])
+        for event in trigger["expect"]
+    }
+    assert followed == {SOURCE_CHANGED: "ingest", SNAPSHOT_PUBLISHED: "verify"}
 
 
 def check_parameters(flow: Flow[Any, Any], parameters: dict[str, Any], *, required: bool) -> None:

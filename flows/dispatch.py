@@ -1,4 +1,8 @@
-"""Batches as runs of a deployment on a work pool: submitted, watched, and what became of each."""
+"""Batches as runs of a deployment on a work pool: sent, watched, and what became of each.
+
+Whether a run is dead, its parent doesn't decide: the automations of `make deploy` do, as for all runs. Here is what
+Prefect lacks: more than one try, and a word where nobody takes a run.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
-from uuid import UUID
 
 import httpx
 from prefect import get_run_logger, runtime
@@ -23,9 +26,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.deployments import run_deployment
-from prefect.events.filters import EventAnyResourceFilter, EventFilter, EventNameFilter
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Crashed
 
 from lookbook.blocks.errors import LookbookError, OutOfReachError, UsageError
 from lookbook.flows.endings import cancel
@@ -35,14 +36,6 @@ from lookbook.tasks.images.pacing import StoppedError, pause
 UNTAKEN = 60.0
 #: Seconds that a run may wait while workers are online, and no batch at all is under way.
 CROWDED = 600.0
-#: Seconds that a worker may take to start a run's process, pulling images included.
-PENDING = 600.0
-#: Seconds without a heartbeat, of which there is one each 30 s, after which a run counts as dead.
-SILENT = 100.0
-#: And for one that has not been heard at all: events may be late or switched off.
-NEVER_HEARD = 200.0
-#: Seconds that a worker may take to end a run that was cancelled.
-CANCELLING = 120.0
 
 
 @dataclass(frozen=True)
@@ -53,7 +46,6 @@ class ChildRun:
         state: the type of its state, as ``RUNNING``.
         message: of its state.
         unchanged: seconds since its state changed.
-        silent: seconds since its last heartbeat, or None where none was heard.
         workers: whether a worker of its pool is online.
         crowded: seconds that it waits while no batch at all, of whichever run, is under way.
         pool: the name of that pool.
@@ -62,19 +54,17 @@ class ChildRun:
     state: str
     message: str = ""
     unchanged: float = 0.0
-    silent: float | None = None
     workers: bool = True
     crowded: float = 0.0
     pool: str = ""
 
 
 class Action(Enum):
-    """What to do: wait on; it is done; start it again (it is dead: note that first); or give up."""
+    """What to do: wait on; it is done; start it again; or give up."""
 
     WAIT = "wait"
     DONE = "done"
     AGAIN = "again"
-    DEAD = "dead"
     GIVE_UP = "give up"
 
 
@@ -83,39 +73,18 @@ def next_action(child: ChildRun) -> tuple[Action, str]:
     match child.state:
         case "COMPLETED":
             return Action.DONE, ""
-        case "FAILED":
+        case "FAILED" | "CRASHED":
             error = own_error(child.message)
             passes = error is None or isinstance(error, OutOfReachError)
-            return (Action.AGAIN if passes else Action.GIVE_UP), child.message
-        case "CRASHED":
-            return Action.AGAIN, child.message or "its process died"
+            return (Action.AGAIN if passes else Action.GIVE_UP), child.message or "its process died"
         case "CANCELLED":
             return Action.GIVE_UP, "it was cancelled"
+        case "SCHEDULED" if not child.workers and child.unchanged > UNTAKEN:
+            return Action.GIVE_UP, "no worker takes it"
+        case "SCHEDULED" if child.workers and child.crowded > CROWDED:  # those that wait may have taken all places
+            return Action.GIVE_UP, "the workers are busy with other runs"
         case _:
-            return _action_for_unfinished(child)
-
-
-def _action_for_unfinished(child: ChildRun) -> tuple[Action, str]:
-    if child.state == "SCHEDULED":
-        return _action_for_waiting(child)
-    if child.state == "PENDING" and child.unchanged > PENDING:
-        return Action.DEAD, f"its worker did not start it within {PENDING:.0f} s"
-    if child.state == "CANCELLING" and child.unchanged > CANCELLING:
-        return Action.GIVE_UP, "it was cancelled"
-    if child.state == "RUNNING":
-        if child.silent is None and child.unchanged > NEVER_HEARD:
-            return Action.DEAD, f"no heartbeat within {NEVER_HEARD:.0f} s of its start"
-        if child.silent is not None and child.silent > SILENT:
-            return Action.DEAD, f"no heartbeat for {child.silent:.0f} s"
-    return Action.WAIT, ""
-
-
-def _action_for_waiting(child: ChildRun) -> tuple[Action, str]:
-    if not child.workers and child.unchanged > UNTAKEN:
-        return Action.GIVE_UP, "no worker takes it"
-    if child.workers and child.crowded > CROWDED:  # runs that wait for batches may have taken all places
-        return Action.GIVE_UP, "the workers are busy with other runs"
-    return Action.WAIT, ""
+            return Action.WAIT, ""
 
 
 def fault_of(child: ChildRun, why: str, batch: str) -> LookbookError:
@@ -155,12 +124,10 @@ def _errors(kind: type[LookbookError]) -> Iterator[type[LookbookError]]:
 ATTEMPTS = 3
 #: Seconds between looks at a run: the first one, and the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 3.0
-#: Seconds between looks at what changes slowly: heartbeats, workers.
+#: Seconds between looks at what changes slowly: workers, other batches.
 SLOW = 15.0
 #: Seconds that Prefect's API may be out of reach.
 OUT_OF_REACH = 120.0
-#: What the children's environment says, so that a dead one is known soon: the shortest that Prefect takes.
-HEARTBEATS = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
 
 Answer = TypeVar("Answer")
 
@@ -187,8 +154,6 @@ def dispatch(workspace: str, batch: str) -> None:
                 if child.seen.state == "SCHEDULED":  # or a worker that comes later would do it
                     _cancel(child)
                 raise fault_of(child.seen, why, batch)
-            if action is Action.DEAD:
-                _bury(child, why)
         get_run_logger().warning("%s, attempt %d: %s", batch, attempt, why)
     raise LookbookError(
         f"{batch}: its run failed {ATTEMPTS} times; the last time: {why}", "The runs' logs in Prefect's UI say more."
@@ -206,7 +171,6 @@ def _start(workspace: str, batch: str, attempt: int) -> FlowRun:
             flow_run_name=batch,
             timeout=0,
             idempotency_key=key,
-            job_variables={"env": HEARTBEATS},
         )
     except ObjectNotFound as error:
         raise UsageError(
@@ -254,12 +218,6 @@ def _patiently(ask: Callable[[], Answer], reset_timers: Callable[[], None] = lam
         pause(LONGEST_PAUSE)
 
 
-def _bury(child: _Watched, why: str) -> None:
-    """Let Prefect know that a run is dead."""
-    crashed: Any = Crashed(message=f"Given up by its parent: {why}.")
-    _patiently(lambda: child.client.set_flow_run_state(child.run.id, crashed, force=True))
-
-
 def _cancel(child: _Watched) -> None:
     """Cancel a run, if the API can be asked: who gives up or is interrupted waits for nothing."""
     try:
@@ -276,8 +234,7 @@ class _Watched:
         self.run = run
         self.seen = ChildRun("SCHEDULED")
         self._state: Any = None
-        self._beat: UUID | None = None
-        self._changed = self._heard = self._moved = time.monotonic()
+        self._changed = self._moved = time.monotonic()
         self._slow_look = 0.0
         self._workers = True
         self._told = False
@@ -291,32 +248,26 @@ class _Watched:
             return self.seen
         if state.type != self._state:  # Late is still Scheduled
             self._state, self._changed = state.type, now
-        if now - self._slow_look > SLOW:
+        if state.type == StateType.SCHEDULED and now - self._slow_look > SLOW:
             self._slow_look = now
-            self._look_closer(state.type.value, now)
+            self._look_around(now)
         self.seen = ChildRun(
             state.type.value,
             state.message or "",
             now - self._changed,
-            now - self._heard if self._beat else None,
             self._workers,
             now - max(self._changed, self._moved),
             self.run.work_pool_name or "",
         )
         return self.seen
 
-    def _look_closer(self, state: str, now: float) -> None:
-        if state == "RUNNING":
-            beat = _last_heartbeat(self.client, self.run.id)
-            if beat != self._beat:
-                self._beat, self._heard = beat, now
-        elif state == "SCHEDULED":
-            workers = _is_worker_online(self.client, self.run.work_pool_name or "")
-            if workers and not self._workers:
-                self._changed = now
-            self._workers = workers
-            if _is_any_under_way(self.client, self.run):
-                self._moved = now
+    def _look_around(self, now: float) -> None:
+        workers = _is_worker_online(self.client, self.run.work_pool_name or "")
+        if workers and not self._workers:
+            self._changed = now
+        self._workers = workers
+        if _is_any_under_way(self.client, self.run):
+            self._moved = now
 
     def say_if_it_waits(self) -> None:
         """Tell, once, that workers have no place: the only one may be taken by the run that waits."""
@@ -328,16 +279,7 @@ class _Watched:
 
     def reset_timers(self) -> None:
         """Start all timers anew: the API was out of reach, and what was not heard may have been said."""
-        self._changed = self._heard = self._moved = time.monotonic()
-
-
-def _last_heartbeat(client: SyncPrefectClient, run_id: UUID) -> UUID | None:
-    wanted = EventFilter(
-        event=EventNameFilter(name=["prefect.flow-run.heartbeat"]),
-        any_resource=EventAnyResourceFilter(id=[f"prefect.flow-run.{run_id}"]),
-    )
-    events = client.read_events(wanted, limit=1).events
-    return events[0].id if events else None
+        self._changed = self._moved = time.monotonic()
 
 
 def _is_worker_online(client: SyncPrefectClient, pool: str) -> bool:

@@ -29,6 +29,10 @@ ATTEMPTS = 3
 #: Who signs in to a home's server.
 USER = "lookbook"
 
+#: Seconds between two heartbeats of a run. How long one may be silent follows from it; prefect.yaml and compose.yaml
+#: say the same.
+HEARTBEAT = 60
+
 #: What keeps the server's database from growing without end: runs go after 30 days (the books keep theirs, in the
 #: registry), events after 7, heartbeats after one. The places that runs take under a deployment's limit lie in files:
 #: a restart loses those in memory, Prefect's default, and a run that can't renew its own ends as Crashed. Whoever
@@ -39,7 +43,7 @@ UPKEEP = {
     "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(30 * 86400),
     "PREFECT_SERVER_SERVICES_DB_VACUUM_EVENT_RETENTION_OVERRIDES": '{"prefect.flow-run.heartbeat": 86400}',
     "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P7D",
-    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "60",
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
 }
 
 # A lock file keeps processes apart, and only those: POSIX grants it to each thread of one.

@@ -1,13 +1,17 @@
-"""The automations themselves: each a name, what it waits for, and what it does then. Imports Prefect."""
+"""The automations themselves: each a name, what it waits for, and what it does then. Imports Prefect.
+
+Those that start a deployment of prefect.yaml stand there, as its triggers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from prefect.client.schemas.objects import StateType
+from prefect.events import DeploymentEventTrigger
 from prefect.events.actions import ActionTypes, ChangeFlowRunState, RunDeployment, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture, TriggerTypes
 
@@ -42,6 +46,7 @@ ENDED = ["Completed", "Failed", "Cancelled", "Crashed", "TimedOut"]
 #: started once more.
 RESTING = ["Paused", "Suspended", "AwaitingRetry", "Cancelling"]
 
+DESCRIPTION = 'Made by "make deploy"; what is changed here is set back by the next. Switched off it stays off.'
 BODY = """{{ flow_run.name }} of {{ flow.name }} is {{ flow_run.state.name }}: {{ flow_run.state.message }}
 {{ flow_run | ui_url }}"""
 
@@ -54,25 +59,14 @@ class AutomationRule:
     automation: AutomationCore | None
 
 
-def rules(deployments: Mapping[str, UUID], block: UUID | None, silence: timedelta) -> list[AutomationRule]:
-    """Return all automations of this package.
+def rules(block: UUID | None, silence: timedelta) -> list[AutomationRule]:
+    """Return what prefect.yaml can't say: what becomes of runs whose process died, and who is told of failures.
 
     Args:
-        deployments: the ids of ``ingest/local`` and ``verify/local``.
         block: the notification block, if there is one.
         silence: a run that sends no heartbeat for so long has crashed.
     """
     return [
-        _rule(
-            "lookbook: source changed → ingest",
-            EventTrigger(expect={"lookbook.source.changed"}, match={"prefect.resource.id": "lookbook.source.*"}),
-            _start(deployments["ingest/local"], "source", "dataset", "workspace"),
-        ),
-        _rule(
-            "lookbook: snapshot published → verify",
-            EventTrigger(expect={"lookbook.snapshot.published"}, match={"prefect.resource.id": "lookbook.dataset.*"}),
-            _start(deployments["verify/local"], "dataset", "workspace"),
-        ),
         _rule(
             "lookbook: no heartbeat → crashed",
             _silent(silence),
@@ -105,22 +99,24 @@ def rules(deployments: Mapping[str, UUID], block: UUID | None, silence: timedelt
     ]
 
 
+def of_trigger(said: dict[str, Any], deployment: UUID) -> AutomationRule:
+    """Return the automation of an event trigger of prefect.yaml, as Prefect reads it.
+
+    The deployment does not own it: Prefect's command deletes what a deployment owns each time that it deploys it.
+    """
+    trigger = DeploymentEventTrigger.model_validate(said)
+    trigger.set_deployment_id(deployment)
+    automation = trigger.as_automation().model_copy(update={"description": DESCRIPTION, "owner_resource": None})
+    return AutomationRule(automation.name, automation)
+
+
 def started_by(name: str, trigger: EventTrigger, deployment: UUID) -> AutomationRule:
     """Return an automation that starts a deployment as it stands whenever an event comes."""
     return _rule(name, trigger, RunDeployment(deployment_id=deployment, parameters={}))
 
 
 def _rule(name: str, trigger: TriggerTypes, action: ActionTypes) -> AutomationRule:
-    description = 'Made by "make deploy"; what is changed here is set back by the next. Switched off it stays off.'
-    return AutomationRule(name, AutomationCore(name=name, description=description, trigger=trigger, actions=[action]))
-
-
-def _start(deployment: UUID, *names: str) -> RunDeployment:
-    """Start a deployment with parameters of these names, from the payload of the event."""
-    values = {name: f"event.payload.{name}" for name in names}
-    values["workspace"] += " | default('local')"
-    parameters = {name: {"__prefect_kind": "jinja", "template": f"{{{{ {value} }}}}"} for name, value in values.items()}
-    return RunDeployment(deployment_id=deployment, parameters=parameters)
+    return AutomationRule(name, AutomationCore(name=name, description=DESCRIPTION, trigger=trigger, actions=[action]))
 
 
 def _silent(silence: timedelta) -> EventTrigger:

@@ -1,4 +1,4 @@
-"""Automations as code: what follows an event, what happens to runs whose process died, and who is told of failures."""
+"""Automations as code: what happens to runs whose process died, and who is told of failures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.embedded.prefect_server import HEARTBEAT
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: A run whose heartbeats stop for so long has crashed. Five of those that deployed runs send, and more than one of
 #: Prefect's own default (180 s): a lost heartbeat, a laptop asleep or a server that restarts must not crash a run.
-HEARTBEAT_SILENCE = timedelta(minutes=5)
+HEARTBEAT_SILENCE = timedelta(seconds=5 * HEARTBEAT)
 
 
 def install(client: SyncPrefectClient, done: Deployed, silence: timedelta = HEARTBEAT_SILENCE) -> None:
@@ -30,15 +30,11 @@ def install(client: SyncPrefectClient, done: Deployed, silence: timedelta = HEAR
         client: of the server.
         done: takes what was done.
         silence: a run that sends no heartbeat for so long has crashed.
-
-    Raises:
-        LookbookError: a deployment is missing that an automation starts.
     """
     from lookbook.deployments.server.automation_rules import NOTIFICATION_BLOCK, rules
 
-    deployments = {name: _deployment(client, name) for name in ("ingest/local", "verify/local")}
     block = _notification_block(client, NOTIFICATION_BLOCK)
-    for rule in rules(deployments, block, silence):
+    for rule in rules(block, silence):
         put(client, rule, done)
     if block is None:
         done.notes.append(
@@ -78,17 +74,6 @@ def _content(automation: AutomationCore) -> dict[str, Any]:
     for name in ("after", "expect", "for_each"):  # sets, in whatever order
         content["trigger"][name] = sorted(content["trigger"][name])
     return content
-
-
-def _deployment(client: SyncPrefectClient, name: str) -> UUID:
-    from prefect.exceptions import ObjectNotFound
-
-    try:
-        return client.read_deployment_by_name(name).id
-    except ObjectNotFound as error:
-        raise LookbookError(
-            f"The deployment {name} is not there, and an automation starts it.", 'Deploy it first: "make deploy".'
-        ) from error
 
 
 def _notification_block(client: SyncPrefectClient, name: str) -> UUID | None:

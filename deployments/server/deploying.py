@@ -9,6 +9,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from itertools import filterfalse
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -46,6 +49,7 @@ def deploy_file(client: SyncPrefectClient, done: Deployed, environment: dict[str
             raise LookbookError(f"prefect deploy left {name} out: {said[-2000:]}", "Mend prefect.yaml.")
         which = done.made if before[name] is None else done.left if before[name] == after else done.changed
         which.append(name)
+    _install_triggers(client, done)
 
 
 def deployment_names() -> list[str]:
@@ -75,6 +79,19 @@ def _remove_schedules(client: SyncPrefectClient) -> None:
                     client.delete_deployment_schedule(deployment.id, schedule.id)
 
 
+def _install_triggers(client: SyncPrefectClient, done: Deployed) -> None:
+    """Bring the automations of our triggers into line; they keep their ids, and one that is off stays off."""
+    from lookbook.deployments.server.automation_rules import of_trigger
+
+    for name, entry in _entries().items():
+        for trigger in filter(_is_ours, entry.get("triggers", [])):
+            automations.put(client, of_trigger(trigger, client.read_deployment_by_name(name).id), done)
+
+
+def _is_ours(trigger: dict[str, Any]) -> bool:
+    return str(trigger.get("name")).startswith("lookbook: ")
+
+
 def _flow_name(entrypoint: str) -> str:
     module, _, name = entrypoint.rpartition(".")
     return str(getattr(import_module(module), name).name)
@@ -100,18 +117,27 @@ def _lasting(value: Any) -> Any:  # noqa: ANN401 - anything that JSON can say
 
 
 def _prefect_deploy(environment: dict[str, str]) -> str:
-    """Run ``prefect deploy --all``; returns what it printed."""
-    file = prefect_file()
-    done = subprocess.run(  # noqa: S603 - our own interpreter
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", file.name],
-        cwd=file.parent,
-        env=os.environ | environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    """Run ``prefect deploy --all``, without our triggers; returns what it printed.
+
+    At each deploy it would delete their automations and make others: events of that second or two start nothing, and
+    what was switched off is on again.
+    """
+    said = yaml.safe_load(prefect_file().read_text(encoding="utf-8"))
+    for entry in said["deployments"]:
+        entry["triggers"] = [*filterfalse(_is_ours, entry.get("triggers", []))]
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "prefect.yaml")
+        file.write_text(yaml.safe_dump(said), encoding="utf-8")
+        done = subprocess.run(  # noqa: S603 - our own interpreter
+            [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)],
+            cwd=prefect_file().parent,
+            env=os.environ | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
     if done.returncode:
         raise LookbookError(f"prefect deploy failed: {done.stdout[-2000:]}", "")
     return done.stdout

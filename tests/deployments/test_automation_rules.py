@@ -20,12 +20,11 @@ from lookbook.tasks.runs.announcements import TABLE_LOADED
 from lookbook.tasks.tables.spec.pipeline import Trigger
 
 SILENCE = timedelta(minutes=5)
-DEPLOYMENTS = {"ingest/local": uuid.UUID(int=1), "verify/local": uuid.UUID(int=2)}
 ENDS = ["Completed", "Failed", "Cancelled", "Crashed", "TimedOut"]
 
 
 def automation(name: str) -> AutomationCore:
-    found = {rule.name: rule.automation for rule in rules(DEPLOYMENTS, None, SILENCE)}[f"lookbook: {name}"]
+    found = {rule.name: rule.automation for rule in rules(None, SILENCE)}[f"lookbook: {name}"]
     assert found is not None
     return found
 
@@ -97,10 +96,14 @@ def test_a_run_that_was_claimed_and_never_started_is_given_to_the_next_worker() 
 @pytest.mark.parametrize("flow", ["ingest", "export-dataset", "pipeline"])
 def test_a_run_that_crashed_is_started_once_more_and_never_a_third_time(flow: str, runs: str, again: bool) -> None:
     rule = trigger(f"{flow.partition('-')[0]} crashed → once more")
-    event = ReceivedEvent(
+    assert rule.covers(of_a_deployed_run(flow, "Crashed", runs)) is again
+
+
+def of_a_deployed_run(flow: str, state: str, runs: str = "1") -> ReceivedEvent:
+    return ReceivedEvent(
         id=uuid.uuid4(),
         occurred=datetime.now(UTC),
-        event="prefect.flow-run.Crashed",
+        event=f"prefect.flow-run.{state}",
         resource={"prefect.resource.id": f"prefect.flow-run.{uuid.uuid4()}", "prefect.run-count": runs},
         related=[
             {"prefect.resource.role": "flow", "prefect.resource.id": "prefect.flow.1", "prefect.resource.name": flow},
@@ -108,7 +111,23 @@ def test_a_run_that_crashed_is_started_once_more_and_never_a_third_time(flow: st
             {"prefect.resource.role": "tag", "prefect.resource.id": "prefect.tag.lookbook"},
         ],
     )
-    assert rule.covers(event) is again
+
+
+@pytest.mark.parametrize(
+    ("name", "after"),
+    [
+        ("no heartbeat → crashed", "heartbeat"),
+        ("started and no heartbeat → crashed", "Running"),
+        ("claimed and never started → once more", "Pending"),
+        ("cancelling without an end → cancelled", "Cancelling"),
+    ],
+)
+def test_a_batch_on_a_work_pool_is_ended_by_the_rules_alone_and_sent_again_by_its_parent(name: str, after: str) -> None:
+    event = of_a_deployed_run("process-batch", after)
+    assert trigger(name).starts_after(event.event)
+    assert trigger(name).covers(event)
+    crashed = of_a_deployed_run("process-batch", "Crashed")
+    assert not any(trigger(f"{flow} crashed → once more").covers(crashed) for flow in ("ingest", "export", "pipeline"))
 
 
 def test_a_pipeline_that_waits_for_tables_is_not_started_by_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,16 +14,21 @@ import yaml
 from cronsim import CronSim
 from prefect import Flow
 from prefect.cli.deploy._models import PrefectYamlModel
+from prefect.events import DeploymentTriggerTypes
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
+from pydantic import TypeAdapter
 
+from lookbook.blocks.embedded.prefect_server import HEARTBEAT
 from lookbook.blocks.settings import read_settings
 from lookbook.deployments.server.deploying import POOLS, environment, job_template
 from lookbook.deployments.server.pipeline_deploying import FLOWS as BY_SPECS
 from lookbook.tasks.datasets.sources.opening import local_path
+from lookbook.tasks.runs.announcements import SNAPSHOT_PUBLISHED, SOURCE_CHANGED
 from tests.support.command import ROOT
 
 TEXT = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
+BEATS = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
 FILE: dict[str, Any] = yaml.safe_load(TEXT)
 DEPLOYMENTS: list[dict[str, Any]] = FILE["deployments"]
 TEMPLATES = {kind: job_template(kind) for kind in POOLS.values()}
@@ -93,6 +98,25 @@ def test_schedules_start_runs_that_need_nothing_filled_in(deployment: dict[str, 
         check_parameters(flow_of(deployment), parameters, required=True)
 
 
+@each_deployment
+def test_triggers_are_prefects_and_give_what_a_run_needs(deployment: dict[str, Any]) -> None:
+    schema = parameter_schema(flow_of(deployment)).model_dump()
+    for trigger in deployment.get("triggers", []):
+        assert TypeAdapter(DeploymentTriggerTypes).validate_python(trigger).name == trigger["name"]
+        given = trigger["parameters"].keys() | deployment.get("parameters", {}).keys()
+        assert set(schema.get("required", [])) <= given <= schema["properties"].keys()
+
+
+def test_what_is_announced_starts_what_follows() -> None:
+    followed = {
+        event: flow_of(entry).name
+        for entry in DEPLOYMENTS
+        for trigger in entry.get("triggers", [])
+        for event in trigger["expect"]
+    }
+    assert followed == {SOURCE_CHANGED: "ingest", SNAPSHOT_PUBLISHED: "verify"}
+
+
 def check_parameters(flow: Flow[Any, Any], parameters: dict[str, Any], *, required: bool) -> None:
     schema = parameter_schema(flow).model_dump()
     assert parameters.keys() <= schema["properties"].keys()
@@ -121,6 +145,14 @@ def test_its_pool_and_job_variables_exist(deployment: dict[str, Any]) -> None:
     chosen = given(pool.get("job_variables", {}))
     assert chosen.keys() <= variables["properties"].keys()
     jsonschema.validate(chosen, variables)
+
+
+def test_runs_send_heartbeats_as_often_as_the_automations_expect_them() -> None:
+    services = yaml.safe_load((ROOT / "infra" / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    told = [pool["job_variables"]["env"] for pool in FILE["definitions"]["pools"].values()]
+    told += [one for each in services.values() if BEATS in (one := each.get("environment", {}))]
+    assert len(told) > len(POOLS)
+    assert {environment[BEATS] for environment in told} == {str(HEARTBEAT)}
 
 
 @each_deployment

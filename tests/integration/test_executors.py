@@ -22,6 +22,19 @@ from tests.support.prefect_processes import Server, wait_for
 pytestmark = [pytest.mark.integration, pytest.mark.full]
 
 SLOW = {"LOOKBOOK_THREADS": "1"}
+#: A batch whose machine died is found out sooner than after the five minutes of a deployed server.
+SOON = """
+from datetime import timedelta
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentUpdate
+from lookbook.deployments.server.applying import Deployed
+from lookbook.deployments.server.automations import install
+with get_client(sync_client=True) as client:
+    install(client, Deployed(), timedelta(seconds=100))
+    batch = client.read_deployment_by_name("process-batch/local")
+    beats = {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}}
+    client.update_deployment(batch.id, DeploymentUpdate(job_variables=beats))
+"""
 
 
 @pytest.fixture
@@ -116,6 +129,7 @@ def all_heard(prefect: Server, run_id: str) -> bool:
 
 def test_workers_that_die_cost_only_time(prefect: Server, tmp_path: Path) -> None:
     """One with all that it started, as a machine that loses its power; of another only the worker itself."""
+    assert prefect.python("-c", SOON).returncode == 0
     source = str(write_slow_collection(tmp_path / "source", 400))
     arguments = ("ingest", source, "--dataset", "hurt", "--batch-size", "80", "--json")
     command = [*COMMAND, *arguments, "--executor", "pool"]

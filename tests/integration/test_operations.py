@@ -69,15 +69,15 @@ def test_installing_twice_changes_nothing_and_what_was_changed_by_hand_is_set_ba
     assert "made=[], changed=[]" in install(server)
     assert automations(server) == before, "not even the time of change"
 
-    follow, crashed = before["lookbook: snapshot published → verify"], before["lookbook: no heartbeat → crashed"]
-    content = {name: follow[name] for name in ("name", "description", "enabled", "trigger")}
-    server.put(f"/automations/{follow['id']}", content | {"actions": [{"type": "do-nothing"}]})
+    again, crashed = before["lookbook: ingest crashed → once more"], before["lookbook: no heartbeat → crashed"]
+    content = {name: again[name] for name in ("name", "description", "enabled", "trigger")}
+    server.put(f"/automations/{again['id']}", content | {"actions": [{"type": "do-nothing"}]})
     server.patch(f"/automations/{crashed['id']}", {"enabled": False})
     said = install(server)
-    assert "made=[], changed=['automation lookbook: snapshot published → verify']" in said
+    assert "made=[], changed=['automation lookbook: ingest crashed → once more']" in said
     after = automations(server)
     assert {name: found["id"] for name, found in after.items()} == {name: found["id"] for name, found in before.items()}
-    assert after[follow["name"]]["actions"] == follow["actions"]
+    assert after[again["name"]]["actions"] == again["actions"]
     assert after[crashed["name"]]["enabled"] is False, "what is switched off stays off"
     server.patch(f"/automations/{crashed['id']}", {"enabled": True})
 

@@ -97,6 +97,26 @@ def test_what_a_user_changed_is_mended_where_it_is_ours_and_kept_where_it_is_the
 
 
 @pytest.mark.full
+def test_a_trigger_keeps_its_id_stays_off_and_is_not_doubled_by_who_deployed_without_us(prefect: Server) -> None:
+    def found() -> list[dict[str, Any]]:
+        wanted = {"automations": {"name": {"any_": ["lookbook: source changed → ingest"]}}}
+        automations: list[dict[str, Any]] = prefect.post("/automations/filter", wanted)
+        return automations
+
+    (before,) = found()
+    content = {name: before[name] for name in ("name", "description", "trigger")}
+    prefect.put(f"/automations/{before['id']}", content | {"enabled": False, "actions": [{"type": "do-nothing"}]})
+    owner = f"prefect.deployment.{prefect.deployment('ingest/local')['id']}"
+    prefect.post("/automations/", content | {"actions": before["actions"], "owner_resource": owner})  # `prefect deploy`
+
+    assert f"automation {before['name']}" in deploy(prefect)["changed"]
+
+    (after,) = found()
+    assert (after["id"], after["actions"], after["enabled"]) == (before["id"], before["actions"], False)
+    prefect.switch(before["name"], on=True)
+
+
+@pytest.mark.full
 def test_a_pool_of_another_kind_under_our_name_is_named(prefect: Server) -> None:
     prefect.delete("/work_pools/lookbook-docker")
     prefect.post("/work_pools/", {"name": "lookbook-docker", "type": "process", "base_job_template": {}})

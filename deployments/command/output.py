@@ -67,12 +67,12 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     published = "published" if summary["published"] else "nothing published: this snapshot stays"
     if summary["hint"]:
         sys.stdout.write(printable(summary["hint"]) + "\n")
-    rows = [(name, _counts(summary[name])) for name in ("images", "rows")]
+    rows = [(name, _counts(summary[name])) for name in ("files", "images", "rows")]
     if summary["matched_by"]:
         rows.append(("matched by", ", ".join(f"{count} {rule}" for rule, count in summary["matched_by"].items())))
     rows.append(("orphan images", str(summary["orphan_images"])))
-    if summary["litter"]:
-        rows.append(("litter", f"{summary['litter']} files left out"))
+    if summary["ignored"]:
+        rows.append(("ignored", _counts(summary["ignored"])))
     rows.append(("outputs drawn", _counts(summary["outputs"])))
     rows.append(("time", f"{summary['seconds']} s, {summary['images_per_second']} images a second"))
     if summary["source"].startswith("kaggle://"):

@@ -64,11 +64,12 @@ def check_outputs(states: pa.Table, outputs: pa.Table, recipe: Recipe) -> None:
         )
 
 
-def check_rows(counts: Mapping[str, int]) -> None:
-    """Every catalogue row that was read has one outcome.
+def check_counts(what: str, counts: Mapping[str, int]) -> None:
+    """Every file that was listed, and every catalogue row that was read, has one outcome.
 
     Args:
-        counts: ``found``, and the number of rows by outcome.
+        what: is counted, in the plural.
+        counts: ``found``, and the number by outcome.
 
     Raises:
         UnbalancedBooksError: they don't add up.
@@ -76,8 +77,8 @@ def check_rows(counts: Mapping[str, int]) -> None:
     outcomes = {name: count for name, count in counts.items() if name != "found"}
     if counts["found"] != sum(outcomes.values()):
         raise UnbalancedBooksError(
-            f"The books do not balance: {counts['found']} catalogue rows were found, their outcomes are {outcomes}.",
-            "Nothing was published. Please report this with your catalogue file: it is a fault of Lookbook.",
+            f"The books do not balance: {counts['found']} {what} were found, their outcomes are {outcomes}.",
+            "Nothing was published. Please report this with your source: it is a fault of Lookbook.",
         )
 
 

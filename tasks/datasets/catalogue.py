@@ -578,7 +578,7 @@ class Catalogue:
         links: the rows of `images.csv`, with the columns of `LINK_SCHEMA`.
         rejects: of kind ``row``, ``link``, ``style`` or ``file``.
         rows_found: records read: as many as there are `rows` and rejects of kind ``row``.
-        files: keys of the files of rows and links, in the order they were read.
+        files: keys of the files of rows, links and products, in the order they were read.
     """
 
     rows: pa.Table
@@ -623,7 +623,7 @@ def read_catalogue(files: Sequence[SourceFile], columns: Columns | None = None) 
     rows = _with_outcomes(_with_product_keys(rows))
     if links is not None:
         rows = _with_links(rows, links)
-    rows = _with_styles(rows, files, rejects)
+    rows = _with_styles(rows, files, rejects, keys)
     found = sum(sheet.found for _, sheet in sheets)
     return Catalogue(rows, LINK_SCHEMA.empty_table() if links is None else links, rejects, found, keys)
 
@@ -717,7 +717,7 @@ def _with_links(rows: pa.Table, links: pa.Table) -> pa.Table:
     return rows.append_column(column, pa.array([link for _, link in found], pa.string()))
 
 
-def _with_styles(rows: pa.Table, files: Sequence[SourceFile], rejects: list[SourceReject]) -> pa.Table:
+def _with_styles(rows: pa.Table, files: Sequence[SourceFile], rejects: list[SourceReject], read: list[str]) -> pa.Table:
     """Add the values of the products' JSON files, read one at a time. Files of unknown products are not read."""
     keys = rows["product_key"].to_pylist()
     wanted = set(keys)
@@ -731,6 +731,7 @@ def _with_styles(rows: pa.Table, files: Sequence[SourceFile], rejects: list[Sour
     values = {}
     for key, file in sorted(chosen.items()):
         data = _read(file)
+        read.append(file.key)
         value = data if isinstance(data, SourceReject) else read_style(file.key, data)
         if isinstance(value, SourceReject):
             rejects.append(SourceReject("style", value.locator, value.rule, value.message, value.raw))

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from lookbook.tasks.datasets.schemas import PRODUCTS_SCHEMA
 
-RejectKind = Literal["image", "row", "link", "style", "file"]
+RejectKind = Literal["image", "row", "link", "style", "file", "ignored"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class SourceReject:
     """Something of a source that was refused, kept whole.
 
     Attributes:
-        kind: an image; a row of a catalogue; a row of `images.csv`; a product's JSON file; a whole catalogue file.
+        kind: an image; a row of a catalogue; a row of `images.csv`; a product's JSON file; a whole catalogue file;
+            a file that is ignored, as it is neither an image nor of a catalogue.
         locator: a file's key, or key and line: ``styles.csv:6044``.
         rule: the rule's name, such as ``ragged_row``.
         message: the rule's reason, for people.

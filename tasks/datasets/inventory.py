@@ -13,7 +13,9 @@ from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.lake import Lake
 from lookbook.blocks.settings import this_host
 from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets.books import check_counts
 from lookbook.tasks.datasets.catalogue import Catalogue, Columns, read_catalogue
+from lookbook.tasks.datasets.catalogue_types import SourceReject
 from lookbook.tasks.datasets.links import key_order, short_name
 from lookbook.tasks.datasets.manifest import (
     TABLES,
@@ -26,14 +28,17 @@ from lookbook.tasks.datasets.manifest import (
     read_table,
 )
 from lookbook.tasks.datasets.plan import Known, Plan, batch_digest, make_plan, recipe_digest
-from lookbook.tasks.datasets.sources.base import SourceFile
+from lookbook.tasks.datasets.sources.base import ARCHIVE_EXTENSIONS, OTHER_EXTENSIONS, SourceFile
 from lookbook.tasks.datasets.sources.opening import open_source, version_of
+from lookbook.tasks.images.formats import sniff, unread_kind
 from lookbook.tasks.images.items import Item
-from lookbook.tasks.images.locators import LISTED_ON
+from lookbook.tasks.images.locators import LISTED_ON, UnreadableMemberError, read_start
 from lookbook.tasks.images.parquet import from_parquet, manifest_table, to_parquet
 from lookbook.tasks.images.recipe import Recipe
 from lookbook.tasks.runs.parameters import BATCH_BYTES
 
+#: Bytes by which a file is known.
+FIRST_BYTES = 512
 #: Objects that are removed at the same time: a store that answers late is kept busy.
 REMOVING_THREADS = 16
 
@@ -114,7 +119,8 @@ class Inventory:
         plan: what holds as it is, and what is left to do.
         batches: lake keys of the batches, their manifests written.
         archives: the archives that images are read from, with their times and sizes.
-        litter: files that are left out, as systems and tools leave them behind.
+        ignored: the files that are neither images nor of the catalogue, each with the reason.
+        file_counts: all files of the source, ``found`` and by what they are.
     """
 
     source: str
@@ -127,7 +133,8 @@ class Inventory:
     plan: Plan
     batches: list[str]
     archives: dict[bytes, tuple[int, int]]
-    litter: int
+    ignored: list[SourceReject]
+    file_counts: dict[str, int]
 
     def check_archives(self) -> None:
         """See that the archives are still those that were listed: their members lie elsewhere in others.
@@ -157,7 +164,7 @@ def take_inventory(request: Request) -> Inventory:
     lake, recipe = request.workspace.lake, request.recipe
     source = open_source(request.source, request.workspace.scratch, request.workspace.kaggle, request.within)
     files = list(source.files())
-    images = sorted((file for file in files if file.is_image), key=lambda file: key_order(file.key))
+    images = sorted(filter(_holds_image, files), key=lambda file: key_order(file.key))
     if not images:
         raise LookbookError(
             f"{request.source}: no image among its {len(files)} files.",
@@ -165,9 +172,22 @@ def take_inventory(request: Request) -> Inventory:
         )
     beyond = [file.key for file in images[request.limit :]] if request.limit else []
     images = images[: request.limit]
-    names = frozenset(short_name(file.key) for file in files if file.is_image)
-    columns = Columns(request.key, request.image_column, names)
-    catalogue = read_catalogue([file for file in files if not file.is_image], columns)
+    pictures = {*beyond, *(file.key for file in images)}
+    others = [file for file in files if file.key not in pictures]
+    columns = Columns(request.key, request.image_column, frozenset(map(short_name, pictures)))
+    catalogue = read_catalogue(others, columns)
+    refused = {reject.locator for reject in catalogue.rejects if reject.kind in ("file", "style")}
+    taken = refused.union(catalogue.files)
+    ignored = [_ignored(file) for file in others if file.key not in taken]
+    file_counts = {
+        "found": len(files),
+        "images": len(images),
+        "beyond_limit": len(beyond),
+        "catalogue": len(set(catalogue.files) - refused),
+        "rejected": len(refused),
+        "ignored": len(ignored),
+    }
+    check_counts("files", file_counts)
     published = read_published(lake, request.dataset)
     known = _known(request, published)
     damaged = published is not None and (known.images is None or not _is_intact(lake, published.manifest))
@@ -176,8 +196,42 @@ def take_inventory(request: Request) -> Inventory:
     paths = {image.locator.path for image in images if image.locator.store != "file" and image.refused is None}
     archives = {path: _state(path) for path in paths}
     listed = version_of(source) or request.source
-    litter = sum(file.is_litter for file in files)
-    return Inventory(listed, images, beyond, catalogue, published, damaged, known, plan, batches, archives, litter)
+    return Inventory(
+        *(listed, images, beyond, catalogue, published, damaged, known, plan, batches, archives, ignored, file_counts)
+    )
+
+
+def _holds_image(file: SourceFile) -> bool:
+    """Return whether a file is an image: by its name, or by its first bytes where the name says nothing."""
+    if file.is_image:
+        return True
+    if file.is_litter or file.refused is not None or file.extension in OTHER_EXTENSIONS:
+        return False
+    return sniff(_start(file)) is not None
+
+
+def _start(file: SourceFile) -> bytes:
+    try:
+        return read_start(file.locator, FIRST_BYTES)
+    except (UnreadableMemberError, FileNotFoundError):  # whoever reads all of it says why
+        return b""
+
+
+def _ignored(file: SourceFile) -> SourceReject:
+    """Return why a file is neither an image nor of the catalogue."""
+    if file.refused is not None:
+        rule, why = file.refused
+    elif file.is_litter:
+        rule, why = "litter", "systems and tools leave it behind"
+    elif file.extension in ARCHIVE_EXTENSIONS:
+        rule, why = "archive", "an archive within the source is not opened: unpack it, or give it as SOURCE"
+    elif file.extension in OTHER_EXTENSIONS:
+        rule, why = "not_of_the_catalogue", "it is no image, and the catalogue does not need it"
+    elif (kind := unread_kind(_start(file))) is not None:
+        rule, why = "unsupported", f"{kind} is not read"
+    else:
+        rule, why = "not_an_image", "its first bytes are no image's"
+    return SourceReject("ignored", file.key, rule, why)
 
 
 def _is_intact(lake: Lake, manifest: Manifest) -> bool:

@@ -102,7 +102,9 @@ def _decoded(path: str) -> str:
 
 
 def _stemmed(path: str) -> str:
-    return posixpath.splitext(path)[0]
+    """Return a path without its ending, nor what stands behind an image's: ``p.jpg.download``."""
+    stem = posixpath.splitext(path)[0]
+    return posixpath.splitext(stem)[0] if has_image_ending(stem) and not has_image_ending(path) else stem
 
 
 def _one_jpeg(path: str) -> str:

@@ -133,6 +133,7 @@ def _balanced_snapshot(request: Request, inventory: Inventory) -> SnapshotTables
             parts,
             inventory.known,
             request.recipe,
+            inventory.ignored,
         )
     except UnbalancedBooksError:
         clear_batches(lake, request.dataset)  # a part is wrong: the next run must not take it up again
@@ -181,7 +182,8 @@ def _summary(
         "matched_by": _matched_by(snapshot.products),
         "hint": _hint(inventory, snapshot),
         "orphan_images": snapshot.orphan_images,
-        "litter": inventory.litter,
+        "files": inventory.file_counts,
+        "ignored": dict(sorted(Counter(reject.rule for reject in inventory.ignored).items())),
         "outputs": snapshot.drawn,
         "seconds": round(seconds, 2),
         "images_per_second": round(snapshot.image_counts["found"] / max(seconds, 1e-3), 1),

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lookbook.tasks.datasets.books import check_images, check_outputs, check_rows
+from lookbook.tasks.datasets.books import check_counts, check_images, check_outputs
 from lookbook.tasks.datasets.catalogue import Catalogue
 from lookbook.tasks.datasets.catalogue_types import SourceReject
 from lookbook.tasks.datasets.links import NAMED, CatalogueName, Match, canonical_order, link
@@ -306,6 +306,7 @@ def build_snapshot(
     new_parts: Sequence[pa.Table],
     known: Known,
     recipe: Recipe,
+    ignored: Sequence[SourceReject] = (),
 ) -> SnapshotTables:
     """Join what was found with what became of it.
 
@@ -317,6 +318,7 @@ def build_snapshot(
         new_parts: the parts of this run's batches.
         known: the published snapshot and earlier parts, as the plan was given them.
         recipe: the run's recipe.
+        ignored: the files of the source that are neither images nor of the catalogue.
 
     Raises:
         LookbookError: the books don't balance; the message says which keys are off.
@@ -334,13 +336,13 @@ def build_snapshot(
     images = image_table(states, outputs, product_of, next(iter(recipe.outputs)))
     products = product_table(catalogue.rows, linked, images)
     row_counts = _row_counts(catalogue, products)
-    check_rows(row_counts)
+    check_counts("catalogue rows", row_counts)
     return SnapshotTables(
         images=images,
         outputs=outputs,
         products=products,
         image_links=catalogue.links,
-        rejects=_rejects(images, catalogue.rejects),
+        rejects=_rejects(images, [*catalogue.rejects, *ignored]),
         image_counts=_image_counts(found, images, outputs, known),
         row_counts=row_counts,
         orphan_images=sum(images.column("orphan").to_pylist()),

@@ -58,6 +58,19 @@ _open_zips: OrderedDict[tuple[bytes, int, int], _OpenZip] = OrderedDict()
 _open_zips_lock = threading.Lock()
 
 
+def read_start(locator: Locator, most: int) -> bytes:
+    """Read no more than the first `most` bytes.
+
+    Raises:
+        OSError, UnreadableMemberError: as `read_bytes`.
+    """
+    if locator.store == "zip":
+        return _read_zip(locator, most)
+    with open(locator.path, "rb") as file:  # noqa: PTH123 - pathlib takes no bytes
+        file.seek(locator.offset if locator.store == "tar" else 0)
+        return file.read(min(most, locator.size))
+
+
 def read_bytes(locator: Locator) -> bytes:
     """Read the bytes that `locator` points to. Many threads may call this at once.
 
@@ -88,13 +101,13 @@ def _read_tar(locator: Locator) -> bytes:
         return file.read(locator.size)
 
 
-def _read_zip(locator: Locator) -> bytes:
+def _read_zip(locator: Locator, most: int = -1) -> bytes:
     opened = _open_zip(locator.path)
     info = opened.members.get((locator.member, locator.offset)) or opened.archive.NameToInfo.get(locator.member)
     if info is None:
         raise FileNotFoundError(errno.ENOENT, "no such member in the archive any more", _name(locator))
     try:
-        return _read_member(opened, info)
+        return _read_member(opened, info, most)
     except (zipfile.BadZipFile, zlib.error, LZMAError, EOFError) as error:
         raise UnreadableMemberError("damaged_member", f"{info.filename}: damaged in its archive: {error}") from error
     except NotImplementedError as error:
@@ -106,14 +119,14 @@ def _read_zip(locator: Locator) -> bytes:
         raise
 
 
-def _read_member(opened: _OpenZip, info: zipfile.ZipInfo) -> bytes:
+def _read_member(opened: _OpenZip, info: zipfile.ZipInfo, most: int) -> bytes:
     if info.flag_bits & 0x1:
         raise UnreadableMemberError("encrypted", f"{info.filename}: encrypted with a password")
     # ZipFile guards seeks and reads with a lock of its own, but counts its open members without one.
     with opened.lock:
         member = opened.archive.open(info)
     try:
-        return member.read()
+        return member.read(most)
     finally:
         with opened.lock:
             member.close()

@@ -29,7 +29,8 @@ SUMMARY = {
     "matched_by": {"exact": 7, "tail": 1},
     "hint": "",
     "orphan_images": 5,
-    "litter": 0,
+    "files": {"found": 1240, "images": 1234, "catalogue": 1, "ignored": 5},
+    "ignored": {"litter": 4, "not_an_image": 1},
     "outputs": {"standard": 1230},
     "seconds": 2.5,
     "images_per_second": 493.6,
@@ -110,6 +111,8 @@ def test_the_summary_counts_every_outcome_and_leaves_the_report_on_one_line(
     said = {line[2:16].strip(): line[17:] for line in lines[1:]}
     assert said["images"].split("  ") == ["1,234 found", "1,230 loaded", "4 rejected"]
     assert said["rows"].split("  ") == ["10 found", "2 missing image"]
+    assert said["files"].split("  ") == ["1,240 found", "1,234 images", "1 catalogue", "5 ignored"]
+    assert said["ignored"].split("  ") == ["4 litter", "1 not an image"]
     assert said["matched by"] == "7 exact, 1 tail"
     assert said["orphan images"] == "5"
     assert said["report"] == SUMMARY["report"]

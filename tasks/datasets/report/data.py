@@ -16,6 +16,7 @@ from lookbook.tasks.datasets.snapshot import ISSUES, ImageChanges
 #: Columns of the products table that Lookbook adds; all others are the catalogue's own.
 PRODUCT_FIELDS = frozenset(PRODUCTS_SCHEMA.names)
 
+FILE_OUTCOMES = ("images", "beyond_limit", "catalogue", "rejected", "ignored")
 IMAGE_OUTCOMES = ("loaded", "unchanged", "duplicate", "rejected")
 ROW_OUTCOMES = ("matched", "missing_image", "ambiguous_image", "duplicate", "rejected")
 
@@ -33,7 +34,7 @@ class ReportData:
         images: one row per image key: outcome, content, sizes and measures (`ASSET_FIELDS`).
         products: one row per catalogue row: `PRODUCT_FIELDS` and the catalogue's own columns.
         outputs: one row per content and output, with the lake key of the object.
-        rejects: one row per refused image or catalogue row.
+        rejects: one row per refused image or catalogue row, and per ignored file.
     """
 
     dataset: str
@@ -77,8 +78,9 @@ class Book:
 
 
 def books(summary: Mapping[str, Any]) -> list[Book]:
-    """Return the books of the images and of the catalogue's rows, from a run's summary."""
+    """Return the books of the source's files, of the images and of the catalogue's rows, from a run's summary."""
     return [
+        *([_book("Files", summary["files"], FILE_OUTCOMES)] if "files" in summary else []),
         _book("Images", summary.get("images", {}), IMAGE_OUTCOMES),
         _book("Catalogue rows", summary.get("rows", {}), ROW_OUTCOMES),
     ]

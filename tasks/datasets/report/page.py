@@ -60,7 +60,19 @@ class DuplicateGroup:
 
 def rejects(data: ReportData) -> FirstOf:
     """Return what was refused, in the order of the rejects' table."""
-    return _first(data.rejects, "rule", MOST_REJECTS)
+    return _first(_of_kind(data.rejects, ignored=False), "rule", MOST_REJECTS)
+
+
+def ignored_files(data: ReportData) -> FirstOf:
+    """Return the files that are neither images nor of the catalogue."""
+    return _first(_sorted(_of_kind(data.rejects, ignored=True), "locator"), "rule", MOST_NAMES)
+
+
+def _of_kind(rejects: pa.Table, *, ignored: bool) -> pa.Table:
+    if rejects.num_rows == 0:
+        return rejects
+    is_ignored = pc.equal(rejects["kind"], "ignored")
+    return rejects.filter(is_ignored if ignored else pc.invert(is_ignored))
 
 
 def missing_images(data: ReportData) -> FirstOf:
@@ -152,13 +164,14 @@ def _issues(data: ReportData) -> list[str]:
 
 
 def _rejects(data: ReportData) -> list[str]:
-    total = data.rejects.num_rows
+    refused = _of_kind(data.rejects, ignored=False)
+    total = refused.num_rows
     if total == 0:
         return ["None."]
     lines = ["| kind | where | rule | message |", "|---|---|---|---|"]
     lines += [
         f"| {_text(row['kind'])} | {_text(row['locator'])} | {_text(row['rule'])} | {_text(row['message'])} |"
-        for row in data.rejects.slice(0, REJECTS_IN_SHORT).to_pylist()
+        for row in refused.slice(0, REJECTS_IN_SHORT).to_pylist()
     ]
     return [*lines, "", f"{total:,} in all: `lookbook rejects {data.dataset}` shows them."]
 
@@ -218,6 +231,7 @@ def render_report(data: ReportData, read_object: ReadObject) -> str:
         issues=issues,
         issue_thumbnails=thumbnails(data.outputs, hashes_of_issues(issues), read_object),
         rejects=rejects(data),
+        ignored=ignored_files(data),
         groups=groups,
         number_of_groups=number_of_groups,
         group_thumbnails=thumbnails(data.outputs, hashes_of(groups), read_object),

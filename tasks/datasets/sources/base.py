@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -30,6 +31,17 @@ IMAGE_EXTENSIONS = frozenset(
         "heif",
     ]
 )
+
+#: Names with these endings are taken for none, whatever is in the file.
+OTHER_EXTENSIONS = frozenset(
+    [
+        *("csv", "tsv", "txt", "json", "jsonl", "ndjson", "parquet", "xml", "html", "htm", "md", "yaml", "yml", "xlsx"),
+        *("py", "ipynb", "js", "css", "log", "sql", "pkl", "npy", "npz", "h5", "pt", "onnx", "db"),
+        *("zip", "tar", "gz", "tgz", "bz2", "xz", "7z", "rar", "mp4", "mov", "avi", "webm", "mp3", "wav"),
+    ]
+)
+#: Those of them that pack other files.
+ARCHIVE_EXTENSIONS = frozenset(["zip", "tar", "gz", "tgz", "bz2", "xz", "7z", "rar"])
 
 #: What systems and tools leave beside files; names that begin with a dot are litter as well.
 LITTER = frozenset(
@@ -69,7 +81,12 @@ class SourceFile:
     @property
     def is_image(self) -> bool:
         """Whether the name ends like an image's, and it is no litter."""
-        return self.key.rpartition(".")[2].lower() in IMAGE_EXTENSIONS and not self.is_litter
+        return self.extension in IMAGE_EXTENSIONS and not self.is_litter
+
+    @property
+    def extension(self) -> str:
+        """What stands behind the last dot of its name, in small letters; "" without one."""
+        return posixpath.splitext(self.key)[1][1:].lower()
 
 
 class Source(Protocol):

@@ -11,10 +11,10 @@ from lookbook.blocks.errors import LookbookError
 from lookbook.tasks.datasets.books import (
     NAMED,
     UnbalancedBooksError,
+    check_counts,
     check_images,
     check_outputs,
     check_reject_limit,
-    check_rows,
 )
 from lookbook.tasks.images.recipe import OutputDefinition, Recipe
 
@@ -97,11 +97,11 @@ def test_of_many_lacking_outputs_some_are_named_and_the_rest_is_counted() -> Non
 
 
 def test_rows_balance_when_their_outcomes_add_up() -> None:
-    check_rows({"found": 6, "matched": 3, "missing_image": 1, "duplicate": 1, "rejected": 1})
-    check_rows({"found": 0, "matched": 0})
+    check_counts("catalogue rows", {"found": 6, "matched": 3, "missing_image": 1, "duplicate": 1, "rejected": 1})
+    check_counts("catalogue rows", {"found": 0, "matched": 0})
     for off in (5, 7):
         with pytest.raises(UnbalancedBooksError, match=f"{off} catalogue rows were found.*'matched': 6"):
-            check_rows({"found": off, "matched": 6, "rejected": 0})
+            check_counts("catalogue rows", {"found": off, "matched": 6, "rejected": 0})
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,35 @@ def test_litter_is_no_image_and_no_catalogue_but_counted(place: Workspace, tmp_p
     (source / ".ipynb_checkpoints").mkdir()
     collection(source / ".ipynb_checkpoints", [], "id\n5\n")
     summary, rows = ingested(place, source)
-    assert (summary["images"]["found"], len(rows), summary["litter"]) == (1, 1, 4)
+    assert (summary["images"]["found"], len(rows), summary["ignored"]) == (1, 1, {"litter": 4})
+
+
+def test_first_bytes_decide_what_is_an_image_whatever_its_name(place: Workspace) -> None:
+    summary, rows = ingested(place, image_case("k-names"))
+    names = ["p1.jpg", "p2.jpg?v=1500403514", "p3", "p4.jpg_large", "p5.jpg.download", "p6.jxl", "p7.psd"]
+    assert matched((summary, rows)) == {name[:2]: name for name in names}
+
+
+def test_a_kind_of_image_that_is_not_read_is_named(place: Workspace, tmp_path: Path) -> None:
+    source = collection(tmp_path / "in", ["1.jpg"], "id\n1\n")
+    write_collection(source, {"2.jxl": b"\xff\x0a" + bytes(40), "3.psd": b"8BPS" + bytes(40)})
+    ingested(place, source)
+    rejects = read_table(place.lake, require_published(place.lake, "things").manifest, "rejects").to_pylist()
+    assert [(row["kind"], row["locator"], row["rule"], row["message"]) for row in rejects] == [
+        ("ignored", "2.jxl", "unsupported", "JPEG XL is not read"),
+        ("ignored", "3.psd", "unsupported", "Photoshop is not read"),
+    ]
+
+
+def test_every_file_of_a_source_ends_in_one_outcome(place: Workspace, tmp_path: Path) -> None:
+    source = collection(tmp_path / "in", ["1.jpg", "2.jpg", "pic"], "id,name\n1,a\n", "styles.csv")
+    write_collection(source, {"styles/1.json": b"{}", "styles/9.json": b"{}", "more.csv": b"id\n1\n", "a.zip": b"PK"})
+    write_collection(source, {"notes.doc": b"text", ".DS_Store": b"x", "broken.jpg": b"x"})
+    summary, _ = ingested(place, source, limit=3)
+    assert summary["files"] == {
+        "found": 11, "images": 3, "beyond_limit": 1, "catalogue": 2, "rejected": 0, "ignored": 5
+    }  # fmt: skip
+    assert summary["ignored"] == {"archive": 1, "litter": 1, "not_an_image": 1, "not_of_the_catalogue": 2}
 
 
 def test_archives_whose_names_hold_both_separators_keep_both_files(place: Workspace, tmp_path: Path) -> None:

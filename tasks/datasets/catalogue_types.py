@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -117,7 +118,9 @@ def _date(text: str) -> datetime.date:
 
 
 def clean_names(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
-    """Return names of letters, digits and underscores, unique whatever their case and other than our own columns'.
+    """Return names of letters and digits of any script and underscores, unique whatever their case.
+
+    None is one of our own columns'. DuckDB takes them, and so does BigQuery (flexible column names).
 
     Args:
         names: the columns' names as they stand.
@@ -126,7 +129,7 @@ def clean_names(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
     used = {*PRODUCTS_SCHEMA.names} | {name.lower() for name in taken}
     cleaned = []
     for name in names:
-        plain = re.sub(r"[^A-Za-z0-9_]+", "_", name.strip()) or "column"
+        plain = re.sub(r"\W+", "_", unicodedata.normalize("NFC", name.strip())) or "column"
         if plain.lower() in used:
             plain += "_"
         unique, number = plain, 2

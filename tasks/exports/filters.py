@@ -32,7 +32,7 @@ MOST_VALUES = 100_000
 MOST_CHARACTERS = 1000
 
 #: What names a column of a snapshot.
-COLUMN = r"^[A-Za-z0-9_]{1,128}$"
+COLUMN = r"^\w{1,128}$"
 Column = Annotated[str, StringConstraints(pattern=COLUMN), Field(description="A column of the snapshot.")]
 Word = Annotated[str, StringConstraints(max_length=MOST_CHARACTERS)]
 Scalar = bool | int | Annotated[float, Field(allow_inf_nan=False)] | Word
@@ -247,7 +247,7 @@ TAKES = (
     "COLUMN is null; COLUMN is not null."
 )
 
-_COLUMN = r"\s*(?P<column>[A-Za-z0-9_]+)\s*"
+_COLUMN = r"\s*(?P<column>\w+)\s*"
 _COMPARISON = re.compile(_COLUMN + r"(?P<op>!=|<=|>=|==|=|<|>)(?P<value>.*)", re.DOTALL)
 _LIST = re.compile(_COLUMN.removesuffix(r"\s*") + r"\s+(?P<op>not\s+in|in)\s+(?P<value>.*)", re.DOTALL | re.IGNORECASE)
 _CONTAINS = re.compile(_COLUMN.removesuffix(r"\s*") + r"\s+(?P<op>contains)\s+(?P<value>.*)", re.DOTALL | re.IGNORECASE)

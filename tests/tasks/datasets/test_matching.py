@@ -17,6 +17,11 @@ from lookbook.blocks.workspace import Workspace, local_workspace
 from lookbook.tasks.datasets.inventory import take_inventory
 from lookbook.tasks.datasets.manifest import read_table, require_published
 from lookbook.tasks.datasets.publish import finalize
+from lookbook.tasks.datasets.schemas import PRODUCTS_SCHEMA
+from lookbook.tasks.exports.filters import read_conditions
+from lookbook.tasks.exports.plan import resolve, select
+from lookbook.tasks.exports.request import read_request
+from lookbook.tasks.exports.rows import read_rows
 from lookbook.tasks.images.batch import process_batch
 from tests.support.pipeline import photo, request, write_collection
 
@@ -180,6 +185,19 @@ def test_a_run_of_which_hardly_a_row_is_matched_says_why_and_what_to_do(place: W
     assert "--key and --image-column" in summary["hint"]
     summary, _ = ingested(place, collection(tmp_path / "two", ["1.jpg", "2.jpg"], "id\n1\n2\n3\n"))
     assert summary["hint"] == ""
+
+
+def test_headers_in_any_script_stay_readable_and_can_be_filtered(place: Workspace) -> None:
+    _, rows = ingested(place, image_case("m-headers"))
+    names = [name for name in rows[0] if name not in PRODUCTS_SCHEMA.names]
+    assert {"商品名", "Größe", "Цвет"} <= set(names)
+    asked = read_request(
+        {"dataset": "things", "filter": read_conditions(["Größe=M"], None, [], None), "label": "商品名"}
+    )
+    manifest = require_published(place.lake, "things").manifest
+    found = read_rows(place.lake, manifest)
+    chosen = select(found, resolve(asked, manifest, found, found.table)).table
+    assert chosen.select(["product_key", "Цвет"]).to_pylist() == [{"product_key": "1", "Цвет": "красный"}]
 
 
 def test_whole_numbers_that_a_float_column_wrote_are_ids(place: Workspace, tmp_path: Path) -> None:

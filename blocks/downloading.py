@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import time
@@ -16,7 +15,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from lookbook.blocks.errors import LookbookError, OutOfReachError, TransientError
+from lookbook.blocks.errors import LookbookError, OutOfReachError, TransientError, raise_if_full
 
 Answer = TypeVar("Answer")
 
@@ -140,7 +139,7 @@ class Note(BaseModel):
     md5: str
 
 
-class Part:
+class PartialFile:
     """What is here of a remote file, at `path`; ``note.json`` beside it says of which file, also to a later process.
 
     Args:
@@ -227,10 +226,8 @@ def disk_faults(folder: Path, what: str, kept: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise LookbookError(
-                f"No space left in {folder} for {what}.", f"Free some, or point LOOKBOOK_HOME to another disk{kept}."
-            ) from error
+        way_out = f"Free some, or point LOOKBOOK_HOME to another disk{kept}."
+        raise_if_full(error, f"No space left in {folder} for {what}.", way_out)
         raise LookbookError(
             f"{folder} cannot be written: {error.strerror or error}.",
             "Point LOOKBOOK_HOME to a folder that you may write to.",

@@ -22,7 +22,7 @@ from urllib.parse import quote, unquote
 
 import fasteners
 
-from lookbook.blocks.downloading import Note, Opened, Part, RemoteFile, Retries, disk_faults
+from lookbook.blocks.downloading import Note, Opened, PartialFile, RemoteFile, Retries, disk_faults
 from lookbook.blocks.errors import INSTALL, LookbookError, MissingError, UsageError
 from lookbook.tasks.datasets.sources.base import Source, SourceFile
 from lookbook.tasks.datasets.sources.local import RESERVE_BYTES, open_path
@@ -189,7 +189,7 @@ def _download(folder: Path, name: str, what: str, opened: Opened, retries: Retri
         OutOfReachError: the server, or the way to it, failed too often in a row.
     """
     path = folder / "content" / name
-    part = Part(folder / "download.part", what, opened, retries, progress.download)
+    part = PartialFile(folder / "download.part", what, opened, retries, progress.download)
     with disk_faults(folder, what, "; what is downloaded already is kept"):
         path.parent.mkdir(parents=True, exist_ok=True)
         # The lock file keeps processes apart, and only those: POSIX grants it to each thread of one.

@@ -21,7 +21,7 @@ from lookbook.blocks.downloading import (
     BAD_RANGE,
     NOT_MODIFIED,
     PASSING,
-    Part,
+    PartialFile,
     RemoteFile,
     Retries,
     WrongRangeError,
@@ -222,7 +222,7 @@ def fetch(asked: FetchRequest, path: Path, known: Mapping[str, str], retries: Re
     with _client(asked) as client, _Time(asked.max_seconds) as time, disk_faults(path.parent, shown(asked.url)):
         request = _Request(asked, client, time, dict(known))
         try:
-            Part(path, shown(asked.url), request.opened, retries or Retries(), progress.download).complete()
+            PartialFile(path, shown(asked.url), request.opened, retries or Retries(), progress.download).complete()
         except _UnchangedError:
             return None
     return request.fetched

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import html
+import io
 import json
 import math
 import posixpath
 import re
+import zlib
 from codecs import BOM_UTF8
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,8 +39,9 @@ from lookbook.tasks.datasets.csv_records import (
     record_at,
     value_of,
 )
-from lookbook.tasks.datasets.links import has_image_ending, names_in, short_name
+from lookbook.tasks.datasets.links import has_image_ending, names_in, normal_path, short_name
 from lookbook.tasks.datasets.sources.base import SourceFile
+from lookbook.tasks.datasets.sources.local import ArchiveBounds
 from lookbook.tasks.images.locators import UnreadableMemberError, read_bytes
 
 
@@ -383,17 +387,70 @@ def parquet_sheet(key: str, data: bytes, columns: Columns) -> Sheet | None:
         table = file.read(columns=names)
     except (pa.ArrowException, OSError) as error:
         return Sheet(rejects=[SourceReject("file", key, "bad_parquet", f"it cannot be read as Parquet: {error}")])
+    return _typed_sheet(key, table, range(1, table.num_rows + 1), id_column, name_column)
+
+
+def json_lines_sheet(key: str, data: bytes, columns: Columns) -> Sheet | None:
+    """Return the sheet of a JSON Lines file, an object a line; None if no column names a product or an image."""
+    objects: list[dict[str, Any]] = []
+    lines, rejects = [], []
+    for number, line in enumerate(decode(data).splitlines(), 1):
+        if line.strip():
+            try:
+                objects.append(_object(json.loads(line, parse_constant=_no_number)))
+                lines.append(number)
+            except (ValueError, RecursionError) as error:
+                raw = line[:RAW_CHARACTERS].decode("utf-8", "replace").replace("\0", r"\x00")
+                rejects.append(SourceReject("row", f"{key}:{number}", "bad_json", str(error) or "nested too deep", raw))
+    names = list(dict.fromkeys(name for each in objects for name in each))
+    if lacking := columns.lacking(names):
+        return Sheet(rejects=[SourceReject("file", key, "no_such_column", lacking)])
+    id_column, name_column = columns.find(names, lambda place: (each.get(names[place]) for each in objects[:SAMPLE]))
+    if id_column is None and name_column is None:
+        return None
+    table = pa.table([_json_column([each.get(name) for each in objects]) for name in names], names)
+    sheet = _typed_sheet(key, table, lines, id_column, name_column)
+    return Sheet(sheet.table, [*rejects, *sheet.rejects], len(rejects) + len(objects))
+
+
+def _object(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("it is no object")  # noqa: TRY004 - bad data, not a bad call
+    return value
+
+
+def _json_column(values: Sequence[Any]) -> pa.Array:
+    """Return values with the type that all have in common, else as JSON text; a text stays the text that it is."""
+    plain = [clean_text(value) if isinstance(value, str) else value for value in values]
+    if not any(isinstance(value, dict | list) for value in plain):
+        try:
+            return pa.array(plain)
+        except (pa.ArrowException, OverflowError):
+            pass
+    return pa.array(
+        [value if value is None or isinstance(value, str) else clean_text(json.dumps(value)) for value in plain],
+        pa.string(),
+    )
+
+
+def _typed_sheet(
+    key: str, table: pa.Table, lines: Sequence[int], id_column: int | None, name_column: int | None
+) -> Sheet:
+    """Return the sheet of rows that have types; one without product and image is a reject."""
+    names = table.column_names
+    place = name_column if id_column is None else id_column
+    assert place is not None  # noqa: S101 - without either there is no sheet
     present = [value is not None and str(value).strip() != "" for value in table.column(place).to_pylist()]
     rejects = []
     for row, there in enumerate(present):
         if not there:
             raw = json.dumps(_row(table, row), default=str)
-            rejects.append(SourceReject("row", f"{key}:{row + 1}", "bad_id", f"it has no {names[place]}", raw))
+            rejects.append(SourceReject("row", f"{key}:{lines[row]}", "bad_id", f"it has no {names[place]}", raw))
     typed = [plain_column(column) for column in table.filter(pa.array(present, pa.bool_())).columns]
-    lines = [row + 1 for row, there in enumerate(present) if there]
+    kept = [line for line, there in zip(lines, present, strict=True) if there]
     ids = None if id_column is None else _typed_ids(typed[id_column])
     named = None if name_column is None else typed[name_column].cast(pa.string()).to_pylist()
-    rows = Rows(key, lines, [False] * len(lines))
+    rows = Rows(key, kept, [False] * len(kept))
     return Sheet(rows.table(names, typed, name_column, ids, named), rejects, table.num_rows)
 
 
@@ -565,7 +622,7 @@ def stem(name: str) -> str:
 
 _STYLES = re.compile(r"styles(#[0-9]+)?\.csv", re.IGNORECASE)  # An archive may hold it twice under one name.
 _LINKS = re.compile(r"images(#[0-9]+)?\.csv", re.IGNORECASE)
-_OTHER = re.compile(r"[^.].*\.(csv|tsv|parquet)", re.IGNORECASE)
+_OTHER = re.compile(r".*\.(csv|tsv|jsonl|ndjson|parquet)(\.gz)?", re.IGNORECASE)
 _STYLE = re.compile(r"(?:.*/)?styles/([^/]+)\.json", re.IGNORECASE)
 
 
@@ -667,16 +724,33 @@ def _sheets(tables: list[SourceFile], has_links: bool, columns: Columns) -> Iter
     styles = [file for file in tables if _STYLES.fullmatch(_name(file))]
     others = [file for file in tables if not (has_links and _LINKS.fullmatch(_name(file)))]
     for file in styles or others:
-        data = _read(file)
+        data, name = _read(file), file.key.lower()
+        if name.endswith(".gz") and isinstance(data, bytes):
+            data, name = _unpacked(file.key, data), name.removesuffix(".gz")
         if isinstance(data, SourceReject):
             yield file, Sheet(rejects=[data])
             continue
-        if file.key.lower().endswith(".parquet"):
+        if name.endswith(".parquet"):
             sheet = parquet_sheet(file.key, data, columns)
+        elif name.endswith((".jsonl", ".ndjson")):
+            sheet = json_lines_sheet(file.key, data, columns)
         else:
             sheet = csv_sheet(file.key, data, columns, is_styles=bool(styles))
         if sheet is not None:
             yield file, sheet
+
+
+def _unpacked(key: str, data: bytes) -> bytes | SourceReject:
+    """Return what a gzip file holds, within the bounds of archives."""
+    limit = ArchiveBounds().byte_limit(len(data))
+    try:
+        with gzip.open(io.BytesIO(data)) as packed:
+            unpacked = packed.read(limit + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        return SourceReject("file", key, "damaged_member", f"it cannot be unpacked: {error}")
+    if len(unpacked) > limit:
+        return SourceReject("file", key, "archive_bomb", f"it unpacks to more than {limit} bytes")
+    return unpacked
 
 
 def _with_product_keys(rows: pa.Table) -> pa.Table:
@@ -684,7 +758,7 @@ def _with_product_keys(rows: pa.Table) -> pa.Table:
     keys = rows["product_key"].to_pylist()
     named = zip(keys, rows["file"].to_pylist(), rows["file_name"].to_pylist(), strict=True)
     paths = [
-        posixpath.normpath(posixpath.join(posixpath.dirname(file), name)) if key is None else None
+        normal_path(posixpath.join(posixpath.dirname(file), names_in(name)[0])) if key is None else None
         for key, file, name in named
     ]
     different = {path for path in paths if path is not None}

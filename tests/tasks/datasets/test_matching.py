@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import unicodedata
 import zipfile
 from datetime import UTC, datetime
@@ -176,6 +177,34 @@ def test_a_column_may_be_named(place: Workspace, tmp_path: Path, kind: str) -> N
     assert matched(ingested(place, source, key="ours", image_column="best shot")) == {"x": "2.jpg", "y": "1.jpg"}
     with pytest.raises(UsageError, match=r"--key nope: it has no such column; it has id, Best Shot, ours"):
         ingested(place, source, key="nope")
+
+
+HF = """{"file_name": "1.jpg", "label": "1.10", "n": 1}
+{"file_name": "2.jpg", "n": 2, "tags": ["a"]}
+no
+[1]
+{"n": 3}
+"""
+
+
+def test_json_lines_are_a_catalogue_whose_texts_stay_texts(place: Workspace, tmp_path: Path) -> None:
+    summary, rows = ingested(place, collection(tmp_path / "in", ["1.jpg", "2.jpg"], HF, "metadata.jsonl"))
+    assert [(row["image_key"], row["label"], row["n"], row["tags"], row["line"]) for row in rows] == [
+        ("1.jpg", "1.10", 1, None, 1),
+        ("2.jpg", None, 2, '["a"]', 2),
+    ]
+    assert (summary["rows"]["found"], summary["rows"]["rejected"]) == (5, 3)
+
+
+@pytest.mark.parametrize("packed", [b"id,name\n1,a\n", b'{"id": 1, "name": "a"}\n'])
+def test_a_catalogue_may_be_packed(place: Workspace, tmp_path: Path, packed: bytes) -> None:
+    source = write_collection(tmp_path / "in", {"1.jpg": photo(1)})
+    name = "rows.csv.gz" if packed.startswith(b"id") else "rows.jsonl.gz"
+    (source / name).write_bytes(gzip.compress(packed))
+    assert matched(ingested(place, source)) == {"1": "1.jpg"}
+    (source / name).write_bytes(gzip.compress(packed)[:-9])
+    summary, _ = ingested(place, source)
+    assert summary["files"]["rejected"] == 1, "half a file is told"
 
 
 def test_a_run_of_which_hardly_a_row_is_matched_says_why_and_what_to_do(place: Workspace, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import posixpath
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, get_args
@@ -15,8 +15,8 @@ from urllib.parse import unquote
 from lookbook.tasks.datasets.sources.base import IMAGE_EXTENSIONS
 
 #: How a row was matched, the surest first: the whole path as written; as many of its last parts as decide; a name
-#: without extension; other capitals; `.jpeg` for `.jpg`.
-Rule = Literal["exact", "tail", "stem", "case", "ending"]
+#: without extension; the product's name with more behind it; other capitals; `.jpeg` for `.jpg`.
+Rule = Literal["exact", "tail", "stem", "suffix", "case", "ending"]
 RULES: tuple[Rule, ...] = get_args(Rule)
 #: They count only where nothing else leads to the file.
 UNSURE = ("case", "ending")
@@ -273,7 +273,11 @@ def _together(names: Sequence[str], found: Sequence[Match]) -> Match:
 
 
 def link(
-    rows: Sequence[CatalogueName], keys: Iterable[str], contents: Mapping[str, str] | None = None
+    rows: Sequence[CatalogueName],
+    keys: Collection[str],
+    contents: Mapping[str, str] | None = None,
+    *,
+    suffixed: bool = False,
 ) -> tuple[list[Match], dict[str, str]]:
     """Return for each row its images; and for each image that has a row, its product key.
 
@@ -281,14 +285,36 @@ def link(
         rows: of all catalogues.
         keys: of all images.
         contents: SHA-256 by key, of those that were read.
+        suffixed: ``101_1.jpg`` and ``101-back.jpg`` are images of the product 101, too.
     """
     names = ImageNames(keys, contents, rows)
     found = _without_contested(rows, [names.find(row) for row in rows])
+    if suffixed:
+        found = _with_suffixed(rows, found, keys)
     products: dict[str, str] = {}
     for row, match in zip(rows, found, strict=True):
         for key in () if match.ambiguous else match.keys:
             products.setdefault(key, row.product_key)
     return found, products
+
+
+def _with_suffixed(rows: Sequence[CatalogueName], found: list[Match], keys: Collection[str]) -> list[Match]:
+    """Add the images that are named like a product, and more; to the one with the longest name that fits."""
+    taken = {key for match in found for key in match.keys}
+    products = {normal_path(row.product_key) for row in rows}
+    further: dict[str, list[str]] = {}
+    for key in sorted(set(keys) - taken, key=key_order):
+        stem = _stemmed(posixpath.basename(_decoded(normal_path(key))))
+        starts = (stem[: sign.start()] for sign in reversed(list(re.finditer("[_-]", stem))))
+        product = next((start for start in starts if start in products), None)
+        if product is not None:
+            further.setdefault(product, []).append(key)
+    return [
+        match
+        if match.ambiguous or not (more := further.get(normal_path(row.product_key)))
+        else replace(match, keys=[*match.keys, *more], rule=match.rule or "suffix")
+        for row, match in zip(rows, found, strict=True)
+    ]
 
 
 def _without_contested(rows: Sequence[CatalogueName], found: list[Match]) -> list[Match]:

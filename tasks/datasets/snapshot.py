@@ -332,7 +332,8 @@ def build_snapshot(
     check_outputs(states, outputs, recipe)
     good = states.filter(pc.equal(states.column("status"), "ok"))
     contents = dict(zip(good.column("key").to_pylist(), good.column("sha256").to_pylist(), strict=True))
-    linked, product_of = link(catalogue_names(catalogue.rows), [*states.column("key").to_pylist(), *beyond], contents)
+    keys = [*states.column("key").to_pylist(), *beyond]
+    linked, product_of = link(catalogue_names(catalogue.rows), keys, contents, suffixed=recipe.suffixed_images)
     images = image_table(states, outputs, product_of, next(iter(recipe.outputs)))
     products = product_table(catalogue.rows, linked, images)
     row_counts = _row_counts(catalogue, products)

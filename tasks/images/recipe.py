@@ -129,6 +129,10 @@ class Recipe(BaseModel):
     ] = 60
     keep_gps: Annotated[bool, Field(title="Keep GPS", description="Keep GPS positions in the EXIF fields.")] = False
     keep_maker_notes: Annotated[bool, Field(description="Keep the camera maker's private notes.")] = False
+    suffixed_images: Annotated[
+        bool,
+        Field(description="Files named like a product, then _ or - and more, are its images, too: 101_1, 101-back."),
+    ] = False
 
     @model_validator(mode="before")
     @classmethod
@@ -149,7 +153,7 @@ class Recipe(BaseModel):
 
     def rules_digest(self) -> str:
         """Return sixteen hex digits that change when an image may be refused, or described, otherwise than before."""
-        made_of = self.model_dump(mode="json", exclude={"outputs"})
+        made_of = self.model_dump(mode="json", exclude={"outputs", "suffixed_images"})
         # An image of which some output would be beyond all measure is refused, so their sizes are rules too.
         made_of["sizes"] = [
             (name, output.image_size, output.resize_mode, output.resize_only_if_bigger, output.encode_format)

@@ -126,6 +126,20 @@ def test_each_name_of_a_cell_is_matched_and_what_is_absent_is_told() -> None:
     assert match == Match(["x/a.jpg", "b.jpg"], "ending", absent=["c.jpg"])
 
 
+def test_with_suffixed_images_a_file_belongs_to_the_longest_product_that_its_name_begins_with() -> None:
+    keys = ["101_1.jpg", "101-back.jpg", "101_2_1.jpg", "1011.jpg", "102.jpg", "102_b.jpg"]
+    rows = [row("101"), row("101_2"), row("102"), row("103")]
+    found, products = link(rows, keys, suffixed=True)
+    assert [(list(match.keys), match.rule) for match in found] == [
+        (["101-back.jpg", "101_1.jpg"], "suffix"),
+        (["101_2_1.jpg"], "suffix"),
+        (["102.jpg", "102_b.jpg"], "stem"),
+        ([], None),
+    ]
+    assert products["102_b.jpg"] == "102"
+    assert [list(match.keys) for match in link(rows, keys)[0]] == [[], [], ["102.jpg"], []], "only if asked for"
+
+
 def test_a_file_whose_name_holds_a_comma_is_no_list() -> None:
     assert matches([row("1", "a.jpg,b.jpg")], ["a.jpg,b.jpg", "a.jpg"]) == [Match(["a.jpg,b.jpg"], "exact")]
 

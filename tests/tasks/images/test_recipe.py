@@ -42,7 +42,7 @@ SIZES = {"image_size", "resize_mode", "resize_only_if_bigger", "encode_format"}
 
 def test_the_cases_below_cover_every_field() -> None:
     assert set(OTHER_OUTPUT) == set(OutputDefinition.model_fields)
-    assert set(OTHER_RULE) == set(Recipe.model_fields) - {"outputs"}
+    assert set(OTHER_RULE) == set(Recipe.model_fields) - {"outputs", "suffixed_images"}
 
 
 @pytest.mark.parametrize("field", OTHER_OUTPUT)
@@ -70,6 +70,10 @@ def test_outputs_take_the_recipes_speed_unless_they_say_another() -> None:
 @pytest.mark.parametrize("field", OTHER_RULE)
 def test_the_rules_digest_changes_with_each_rule(field: str) -> None:
     assert Recipe(**{field: OTHER_RULE[field]}).rules_digest() != Recipe().rules_digest()
+
+
+def test_which_product_an_image_belongs_to_draws_nothing_anew() -> None:
+    assert Recipe(suffixed_images=True).rules_digest() == Recipe().rules_digest()
 
 
 @pytest.mark.parametrize("field", OTHER_OUTPUT)

@@ -105,7 +105,7 @@ def open_header(data: bytes, kind: str) -> ImageFile.ImageFile:
     Raises:
         Rejected: the header is damaged or cut off.
     """
-    file = io.BytesIO(data)
+    file = io.BytesIO(formats.sound_png(data) if kind == "PNG" else data)
     with refused_when_damaged():
         try:
             return Image.open(file, formats=[kind])

@@ -129,7 +129,7 @@ def _fixed(*values: float) -> bytes:
 _INVISIBLE = 2
 #: With fewer, Little CMS is some ten levels off in the shadows of linear greys.
 _GREY_STEPS = ImageCms.Flags.GRIDPOINTS(255)
-_SIXTEEN_BITS = 65535
+_EIGHT_BITS, _SIXTEEN_BITS = 255, 65535
 _PROFILE_FAULTS = (ImageCms.PyCMSError, OSError, TypeError, ValueError)
 
 
@@ -137,24 +137,26 @@ class UnknownModeError(Exception):
     """A pixel layout that is not read."""
 
 
-def eight_bit(image: Image.Image, *, white_is_zero: bool = False) -> Image.Image:
+def eight_bit(image: Image.Image, *, white_is_zero: bool = False, bits: int = 16, signed: bool = False) -> Image.Image:
     """Return the same picture in mode L, LA, RGB, RGBA or CMYK, whatever its pixel layout; the colour space stays.
 
     Deeper pixels are scaled, not clipped; palettes are resolved and transparency becomes an alpha channel.
 
     Args:
         image: the loaded image, with what its file says of it in `info`.
-        white_is_zero: whether 16-bit greys count downwards (TIFF; Pillow turns only the shallower ones).
+        white_is_zero: whether deep greys count downwards (TIFF; Pillow turns only the shallower ones).
+        bits: of a grey level in the file.
+        signed: whether such levels have a sign.
 
     Raises:
         UnknownModeError: the layout is none of these.
     """
     mode = image.mode
-    if mode.startswith("I;16"):
-        grey = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # as Pillow does with 16-bit RGB
-        plain = ImageChops.invert(grey) if white_is_zero else grey
-    elif mode in {"I", "F"}:
-        plain = _from_wide_greys(image)
+    if mode.startswith("I;16") or mode in {"I", "F"}:
+        plain = (
+            _from_deep_greys(image, bits) if mode.startswith("I;16") else _from_wide_greys(image, bits, signed=signed)
+        )
+        plain = ImageChops.invert(plain) if white_is_zero else plain
     elif mode == "CMYK":
         # Adobe stores CMYK inverted and says so in a marker. Pillow takes every JPEG for Adobe's.
         foreign = image.format in {"JPEG", "MPO"} and "adobe" not in image.info
@@ -174,15 +176,27 @@ def eight_bit(image: Image.Image, *, white_is_zero: bool = False) -> Image.Image
     return plain
 
 
-def _from_wide_greys(image: Image.Image) -> Image.Image:
-    """Grey levels of 32 bits: of 0 to 1, of 16 bits, or, where they fit neither, of their own range."""
-    values = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0, neginf=0)
+def _from_deep_greys(image: Image.Image, bits: int) -> Image.Image:
+    """Grey levels of 9 to 16 bits, by their upper eight, as Pillow does with 16-bit RGB; one of them may be clear."""
+    values = np.asarray(image)
+    grey = Image.fromarray((values >> bits - 8).astype(np.uint8))
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+    return grey
+
+
+def _from_wide_greys(image: Image.Image, bits: int, *, signed: bool) -> Image.Image:
+    """Grey levels in 32 bits: of 0 to 1, of 8 or 16 bits, or, where they fit none of these, of their own range."""
+    stored = np.asarray(image)
+    unsigned = image.format == "TIFF" and image.mode == "I" and not signed
+    values = np.nan_to_num((stored.view(np.uint32) if unsigned else stored).astype(np.float64), posinf=0, neginf=0)
     low, high = float(values.min()), float(values.max())
-    if image.mode == "F" and low >= 0 and high <= 1:
-        return _scaled(values, 0, 1)
-    if low >= 0 and high <= _SIXTEEN_BITS:
-        return _scaled(values, 0, _SIXTEEN_BITS)
-    return _scaled(values, low, high)
+    tops = [1, _EIGHT_BITS, _SIXTEEN_BITS] if image.mode == "F" else [_EIGHT_BITS, _SIXTEEN_BITS]
+    if image.mode == "I" and (image.format != "TIFF" or bits < 32):  # noqa: PLR2004 - these are known to have 16
+        tops = [_SIXTEEN_BITS >> signed]
+    top = next((top for top in tops if low >= 0 and high <= top), None)
+    return _scaled(values, low, high) if top is None else _scaled(values, 0, top)
 
 
 def _scaled(values: NDArray[np.floating], low: float, high: float) -> Image.Image:

@@ -6,6 +6,7 @@ import io
 import json
 import struct
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -160,6 +161,40 @@ def test_text_is_fit_for_postgresql_and_utf8() -> None:
     assert (found["camera_make"], found["camera_model"], found["software"]) == ("Canon", "model ?", None)
     assert "\\u0000" not in found["exif"]
     assert json.loads(found["exif"].encode())["ImageDescription"] == "Zürich – 東京"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "shift_jis", "cp1252"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ricoh Café",
+        "型号X",
+        "© Müller Fotografie",
+        "東京",
+        "カメラ 50mm",
+        "Größe “XL” – d\u2019été",
+        "Rétro",
+        "Fotograf\u2019s",
+    ],
+)
+def test_texts_are_read_in_the_encoding_that_fits(text: str, encoding: str) -> None:
+    try:
+        stored = text.encode(encoding)
+    except UnicodeEncodeError:
+        return  # it cannot have been written so
+    image = Image.open(io.BytesIO(encoded(Image.new("RGB", (8, 8)), "JPEG")))
+    image.getexif()[Base.Make] = stored.decode("latin-1")  # as Pillow reads it
+    found = describe(image, keep_gps=False, keep_maker_notes=False)
+    assert found["camera_make"] == text
+    assert json.loads(found["exif"])["Make"] == text
+
+
+def test_the_texts_that_were_handed_to_us() -> None:
+    path = Path(__file__).parents[4] / "shared" / "cases" / "images" / "exif_utf8.jpg"
+    if not path.exists():
+        pytest.skip("the shared cases are not here")
+    found = describe(Image.open(path), keep_gps=False, keep_maker_notes=False)
+    assert (found["camera_make"], found["camera_model"]) == ("Ricoh Café", "型号X")
 
 
 def test_long_bytes_and_tables_are_left_out() -> None:

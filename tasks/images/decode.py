@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
-from lookbook.tasks.images import colour, formats
+from lookbook.tasks.images import colour, formats, metadata
 from lookbook.tasks.images.recipe import Recipe
 
 # Pillow's guard against bombs is one number for the whole process and only warns up to twice that number;
@@ -107,6 +107,7 @@ def open_image(data: bytes, recipe: Recipe) -> ImageFile.ImageFile:
             samples = image.tile[0].args if image.tile else None
             image.load()  # its EXIF may stand behind its pixels
             _settle_clear_colour(image, data, samples)
+    metadata.settle_orientation(image)
     return image
 
 
@@ -156,7 +157,7 @@ def _settle_samples(image: TiffImagePlugin.TiffImageFile) -> None:
         raise Rejected("unsupported", "A TIFF with fewer samples of colour than of light, not compressed, is not read.")
     if separate and tags.get(_SAMPLES, 1) == 1:
         tags[_PLANES] = _ONE_AFTER_THE_OTHER
-        image._setup()
+        image._setup()  # it has asked for the samples of one plane of many
         separate = False
     packed = bool(image.tile) and image.tile[0].codec_name == "libtiff"
     many = image.mode in {"RGB", "RGBA", "CMYK"}

@@ -154,6 +154,20 @@ def _whole(value: object) -> int | None:
     return int(number) if number is not None and 1 <= number <= _INT32 else None
 
 
+def settle_orientation(image: Image.Image) -> None:
+    """Leave the EXIF of `image`, just opened, an orientation only where it is one: a SHORT, as Exif has it.
+
+    Pillow also takes a number of another type, and XMP's. Browsers turn neither, nor does libvips what XMP says. A TIFF
+    may have it in any type.
+    """
+    with suppress(Exception):  # damaged EXIF raises anything
+        exif, tag = image.getexif(), ExifTags.Base.Orientation
+        stored = exif._info  # what was read, without what Pillow has added
+        kind = stored.tagtype.get(tag) if stored is not None and tag in stored else None
+        if kind is None or (kind != _SHORT and image.format != "TIFF"):
+            exif.pop(tag, None)
+
+
 def _orientation(main: Tags) -> int:
     value = main.get(ExifTags.Base.Orientation)
     return value if isinstance(value, int) and value in range(1, 9) else 1
@@ -242,7 +256,7 @@ _NOT_KEPT = {
 #: Kind of a field, of those that TIFF and Exif have, and the bytes of its values, as stored.
 Fields = dict[int, tuple[int, bytes]]
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}  # bytes of a value, by kind
-_LONG, _BIG_TIFF = 4, 43
+_SHORT, _LONG, _BIG_TIFF = 3, 4, 43
 _HEADS = {"little": b"II*\x00\x08\x00\x00\x00", "big": b"MM\x00*\x00\x00\x00\x08"}
 
 
@@ -290,7 +304,7 @@ def _fields(file: IO[bytes], head: bytes, start: int | None = None) -> Fields:
     directory = TiffImagePlugin.ImageFileDirectory_v2(head)
     file.seek(directory.next if start is None else start)
     directory.load(file)
-    stored = directory._tagdata
+    stored = directory._tagdata  # what it gives out otherwise is decoded
     return {tag: (directory.tagtype[tag], data) for tag, data in stored.items() if directory.tagtype[tag] in _SIZES}
 
 

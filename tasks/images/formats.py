@@ -61,7 +61,8 @@ _ANCILLARY = 0x20  # of a name's first byte: the picture can be shown without th
 _ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 _SOC = b"\xff\x4f\xff\x51"  # JPEG 2000's codestreams start so
 _ISPE = re.compile(rb"ispe\x00{4}(.{8})", re.DOTALL)
-_AVIF_HEADER = 1 << 16  # bytes in which sizes are looked for
+_NCLX = re.compile(rb"colrnclx(..)(..)", re.DOTALL)
+_AVIF_HEADER = 1 << 16  # bytes in which sizes and colours are looked for
 _SOT, _EOC = b"\xff\x90", b"\xff\xd9"  # markers: start of a tile-part, end of the codestream
 _TILE_PART_HEADER = 12  # bytes
 _WEBP_HEADER = 30  # bytes up to the end of the canvas size, in each of its three kinds
@@ -158,6 +159,15 @@ def avif_canvas(data: bytes) -> tuple[int, int]:
     """Return the largest width and height that an AVIF file gives any of its images (``ispe``); (0, 0) without one."""
     sizes = [struct.unpack(">II", size) for size in _ISPE.findall(data[:_AVIF_HEADER])]
     return max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
+
+
+def avif_code_points(data: bytes) -> tuple[int, int]:
+    """Return the colour primaries and the transfer function of an AVIF; (2, 2), unspecified, where it says none.
+
+    They are those of the first ``colr`` of ``nclx`` (ISO/IEC 14496-12, section 12.1.5).
+    """
+    found = _NCLX.search(data[:_AVIF_HEADER])
+    return (int.from_bytes(found[1]), int.from_bytes(found[2])) if found else (2, 2)
 
 
 def jpeg2000_length(data: bytes) -> int:

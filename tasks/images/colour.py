@@ -19,10 +19,17 @@ Primaries = tuple[Point, Point, Point, Point]
 _D65 = (0.3127, 0.3290)
 _SRGB: Primaries = (_D65, (0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
 _DISPLAY_P3: Primaries = (_D65, (0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
-# PNG cICP (ITU-T H.273): colour primaries, transfer function, matrix, full range. HDR ones are left to what
-# else the file says: they need a tone mapping, not a profile.
-_CODE_POINTS = {bytes((1, 13, 0, 1)): _SRGB, bytes((12, 13, 0, 1)): _DISPLAY_P3}
+_BT2020: Primaries = (_D65, (0.708, 0.292), (0.170, 0.797), (0.131, 0.046))
 _SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)  # IEC 61966-2-1
+_VIDEO_CURVE = (1 / 0.45, 1 / 1.099, 0.099 / 1.099, 1 / 4.5, 0.081)  # ITU-R BT.709
+# Colour primaries and transfer functions by their numbers in ITU-T H.273, where PNG (cICP) and AVIF (nclx) have them
+# from. HDR ones are left to what else the file says: they need a tone mapping, not a profile.
+_PRIMARIES = {1: _SRGB, 9: _BT2020, 12: _DISPLAY_P3}
+_VIDEO = (1, 6, 14, 15)
+_CURVES = {4: (2.2,), 8: (1.0,), 13: _SRGB_CURVE}
+_PNG_CURVES = _CURVES | dict.fromkeys(_VIDEO, _VIDEO_CURVE)
+_AVIF_CURVES = _CURVES | dict.fromkeys((2, *_VIDEO), _SRGB_CURVE)  # as Chromium takes them
+_RGB_OF_ALL_LEVELS = b"\x00\x01"  # the rest of a cICP: no matrix, full range
 _LIKE_SRGB = 0.05  # as libpng takes it: gammas that differ by less are one
 _GAMMAS = (0.1, 10.0)  # beyond them a gAMA is nonsense; PNG calls 0 meaningless
 _SAME_PRIMARIES = 0.002
@@ -36,30 +43,36 @@ def profile_of(image: Image.Image, data: bytes) -> bytes | None:
     """Return the profile from which the pixels of `image`, opened from `data`, have to be converted; None for sRGB.
 
     In a PNG the first of cICP, iCCP, sRGB and gAMA with cHRM holds (PNG, third edition, section 4.3); gAMA of
-    45455 is what writers of sRGB put there. In other formats it is the ICC profile.
+    45455 is what writers of sRGB put there. In an AVIF it is the ICC profile, then nclx; in others the ICC profile.
     """
     if image.format == "PNG":
-        code_points = formats.png_chunk(data, b"cICP")
-        if code_points in _CODE_POINTS:
-            return matrix_profile(_CODE_POINTS[code_points], _SRGB_CURVE)
+        points = formats.png_chunk(data, b"cICP") or b""
+        if points[2:] == _RGB_OF_ALL_LEVELS and points[0] in _PRIMARIES and points[1] in _PNG_CURVES:
+            return _of_space(image, _PRIMARIES[points[0]], _PNG_CURVES[points[1]])
     icc = image.info.get("icc_profile")
     if isinstance(icc, bytes):
         return icc
+    if image.format == "AVIF":
+        primaries, curve = formats.avif_code_points(data)
+        if primaries in _PRIMARIES and curve in _AVIF_CURVES:
+            return _of_space(image, _PRIMARIES[primaries], _AVIF_CURVES[curve])
     if image.format != "PNG" or "srgb" in image.info:
         return None
     return _from_gamma(image)
+
+
+def _of_space(image: Image.Image, primaries: Primaries, curve: tuple[float, ...]) -> bytes | None:
+    """Return the profile of a space, of greys where the image is of greys; None for sRGB."""
+    if image.mode in _GREY_MODES:
+        return None if curve is _SRGB_CURVE else grey_profile(curve)
+    return None if primaries is _SRGB and curve is _SRGB_CURVE else matrix_profile(primaries, curve)
 
 
 def _from_gamma(image: Image.Image) -> bytes | None:
     gamma = image.info.get("gamma")
     if not isinstance(gamma, float) or not _GAMMAS[0] <= gamma <= _GAMMAS[1]:
         return None
-    primaries = _primaries(image)
-    if abs(gamma * 2.2 - 1) <= _LIKE_SRGB:
-        return None if primaries is _SRGB or image.mode in _GREY_MODES else matrix_profile(primaries, _SRGB_CURVE)
-    if image.mode in _GREY_MODES:
-        return grey_profile((1 / gamma,))
-    return matrix_profile(primaries, (1 / gamma,))
+    return _of_space(image, _primaries(image), _SRGB_CURVE if abs(gamma * 2.2 - 1) <= _LIKE_SRGB else (1 / gamma,))
 
 
 def _primaries(image: Image.Image) -> Primaries:
@@ -129,7 +142,7 @@ def _fixed(*values: float) -> bytes:
 _INVISIBLE = 2
 #: With fewer, Little CMS is some ten levels off in the shadows of linear greys.
 _GREY_STEPS = ImageCms.Flags.GRIDPOINTS(255)
-_SIXTEEN_BITS = 65535
+_EIGHT_BITS, _SIXTEEN_BITS = 255, 65535
 _PROFILE_FAULTS = (ImageCms.PyCMSError, OSError, TypeError, ValueError)
 
 
@@ -137,24 +150,26 @@ class UnknownModeError(Exception):
     """A pixel layout that is not read."""
 
 
-def eight_bit(image: Image.Image, *, white_is_zero: bool = False) -> Image.Image:
+def eight_bit(image: Image.Image, *, white_is_zero: bool = False, bits: int = 16, signed: bool = False) -> Image.Image:
     """Return the same picture in mode L, LA, RGB, RGBA or CMYK, whatever its pixel layout; the colour space stays.
 
     Deeper pixels are scaled, not clipped; palettes are resolved and transparency becomes an alpha channel.
 
     Args:
         image: the loaded image, with what its file says of it in `info`.
-        white_is_zero: whether 16-bit greys count downwards (TIFF; Pillow turns only the shallower ones).
+        white_is_zero: whether deep greys count downwards (TIFF; Pillow turns only the shallower ones).
+        bits: of a grey level in the file.
+        signed: whether such levels have a sign.
 
     Raises:
         UnknownModeError: the layout is none of these.
     """
     mode = image.mode
-    if mode.startswith("I;16"):
-        grey = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # as Pillow does with 16-bit RGB
-        plain = ImageChops.invert(grey) if white_is_zero else grey
-    elif mode in {"I", "F"}:
-        plain = _from_wide_greys(image)
+    if mode.startswith("I;16") or mode in {"I", "F"}:
+        plain = (
+            _from_deep_greys(image, bits) if mode.startswith("I;16") else _from_wide_greys(image, bits, signed=signed)
+        )
+        plain = ImageChops.invert(plain) if white_is_zero else plain
     elif mode == "CMYK":
         # Adobe stores CMYK inverted and says so in a marker. Pillow takes every JPEG for Adobe's.
         foreign = image.format in {"JPEG", "MPO"} and "adobe" not in image.info
@@ -174,15 +189,27 @@ def eight_bit(image: Image.Image, *, white_is_zero: bool = False) -> Image.Image
     return plain
 
 
-def _from_wide_greys(image: Image.Image) -> Image.Image:
-    """Grey levels of 32 bits: of 0 to 1, of 16 bits, or, where they fit neither, of their own range."""
-    values = np.nan_to_num(np.asarray(image).astype(np.float32), posinf=0, neginf=0)
+def _from_deep_greys(image: Image.Image, bits: int) -> Image.Image:
+    """Grey levels of 9 to 16 bits, by their upper eight, as Pillow does with 16-bit RGB; one of them may be clear."""
+    values = np.asarray(image)
+    grey = Image.fromarray((values >> bits - 8).astype(np.uint8))
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+    return grey
+
+
+def _from_wide_greys(image: Image.Image, bits: int, *, signed: bool) -> Image.Image:
+    """Grey levels in 32 bits: of 0 to 1, of 8 or 16 bits, or, where they fit none of these, of their own range."""
+    stored = np.asarray(image)
+    unsigned = image.format == "TIFF" and image.mode == "I" and not signed
+    values = np.nan_to_num((stored.view(np.uint32) if unsigned else stored).astype(np.float64), posinf=0, neginf=0)
     low, high = float(values.min()), float(values.max())
-    if image.mode == "F" and low >= 0 and high <= 1:
-        return _scaled(values, 0, 1)
-    if low >= 0 and high <= _SIXTEEN_BITS:
-        return _scaled(values, 0, _SIXTEEN_BITS)
-    return _scaled(values, low, high)
+    tops = [1, _EIGHT_BITS, _SIXTEEN_BITS] if image.mode == "F" else [_EIGHT_BITS, _SIXTEEN_BITS]
+    if image.mode == "I" and (image.format != "TIFF" or bits < 32):  # noqa: PLR2004 - these are known to have 16
+        tops = [_SIXTEEN_BITS >> signed]
+    top = next((top for top in tops if low >= 0 and high <= top), None)
+    return _scaled(values, low, high) if top is None else _scaled(values, 0, top)
 
 
 def _scaled(values: NDArray[np.floating], low: float, high: float) -> Image.Image:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
-from lookbook.tasks.images import colour, formats
+from lookbook.tasks.images import colour, formats, metadata
 from lookbook.tasks.images.recipe import Recipe
 
 # Pillow's guard against bombs is one number for the whole process and only warns up to twice that number;
@@ -24,6 +26,12 @@ _TILE_EDGES = (322, 323)  # TIFF tags TileWidth and TileLength
 _COMPRESSION, _WORD_ALIGNED_RLE = 259, 32771  # TIFF tag Compression, and a value that libtiff does not read right
 _TOO_LITTLE = ("truncated", "not enough image data")  # in the words of Pillow's decoders
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # TIFF tag PhotometricInterpretation, and a value of it
+_BITS, _SAMPLES, _PLANES, _SAMPLE_FORMAT, _SUBSAMPLING = 258, 277, 284, 339, 530  # TIFF tags
+_ONE_AFTER_THE_OTHER, _SEPARATE = 1, 2  # values of PlanarConfiguration
+_BIG_TIFF = 43  # in place of 42
+_UNSIGNED, _SIGNED = 1, 2  # values of SampleFormat
+#: libtiff hands samples out in the order of this machine; Pillow knows of some only.
+_IN_NATIVE_ORDER = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS"}
 
 
 class Rejected(Exception):  # noqa: N818 - an outcome of an image, not a fault of the program
@@ -92,10 +100,14 @@ def open_image(data: bytes, recipe: Recipe) -> ImageFile.ImageFile:
             _check_area(tile_width, tile_height, recipe)
             if image.tag_v2.get(_COMPRESSION) == _WORD_ALIGNED_RLE:
                 raise Rejected("unsupported", "A TIFF in the word-aligned run lengths of CCITT is not read.")
+            _settle_samples(image)
     _check_shape(width, height, recipe)
     if kind == "PNG":
         with refused_when_damaged():
+            samples = image.tile[0].args if image.tile else None
             image.load()  # its EXIF may stand behind its pixels
+            _settle_clear_colour(image, data, samples)
+    metadata.settle_orientation(image)
     return image
 
 
@@ -105,15 +117,84 @@ def open_header(data: bytes, kind: str) -> ImageFile.ImageFile:
     Raises:
         Rejected: the header is damaged or cut off.
     """
-    file = io.BytesIO(data)
+    file = io.BytesIO(formats.sound_png(data) if kind == "PNG" else data)
     with refused_when_damaged():
         try:
             return Image.open(file, formats=[kind])
         except UnidentifiedImageError as error:
             # A plugin that has read up to the end was looking for more, but for those that read it all first.
             cut = file.tell() >= len(data) and kind not in {"WEBP", "AVIF"}
+            if kind == "TIFF":
+                with suppress(struct.error, SyntaxError, OSError, ValueError):
+                    _check_known_samples(data)
             message = f"It starts like {kind}, but its header cannot be read{' to its end' if cut else ''}."
             raise Rejected("truncated" if cut else "decode_error", message) from error
+
+
+def _check_known_samples(data: bytes) -> None:
+    """Refuse a TIFF as a kind that is not read where its directory is whole, and yet Pillow cannot open it.
+
+    Raises:
+        Rejected: so it is.
+    """
+    big = _BIG_TIFF in data[2:4]
+    directory = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if big else 8])
+    file, start = io.BytesIO(data), directory.next
+    file.seek(start)
+    directory.load(file)
+    entries = int.from_bytes(data[start : start + (8 if big else 2)], "little" if data[:2] == b"II" else "big")
+    if len(directory) == entries and directory.get(_PHOTOMETRIC) is not None:
+        raise Rejected("unsupported", "A TIFF whose samples are laid out like this, or of this depth, is not read.")
+
+
+def _settle_samples(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Tell Pillow how the samples of a TIFF lie where it has it wrong, or refuse what it would read wrong."""
+    tags = image.tag_v2
+    deep, separate = max(tags.get(_BITS, (1,))) == 16, tags.get(_PLANES) == _SEPARATE  # noqa: PLR2004
+    if image.mode == "L" and _SIGNED in tags.get(_SAMPLE_FORMAT, ()):
+        raise Rejected("unsupported", "A TIFF whose samples have 8 bits and a sign is not read.")
+    if image.mode == "YCbCr" and tags.get(_SUBSAMPLING, (1, 1)) != (1, 1):
+        raise Rejected("unsupported", "A TIFF with fewer samples of colour than of light, not compressed, is not read.")
+    if separate and tags.get(_SAMPLES, 1) == 1:
+        tags[_PLANES] = _ONE_AFTER_THE_OTHER
+        image._setup()  # it has asked for the samples of one plane of many
+        separate = False
+    packed = bool(image.tile) and image.tile[0].codec_name == "libtiff"
+    many = image.mode in {"RGB", "RGBA", "CMYK"}
+    if separate and (image.mode in {"LA", "La", "PA"} or (not packed and not many)):
+        raise Rejected("unsupported", "A TIFF of greys with further samples in planes of their own is not read.")
+    tiles = []
+    for tile in image.tile:
+        samples, *rest = tuple(tile.args or ())
+        if packed:
+            samples = _IN_NATIVE_ORDER.get(samples, samples)
+        elif separate and (samples not in "RGBACMYK" or (deep and image.mode == "CMYK")):
+            raise Rejected("unsupported", "A TIFF with such samples in planes of their own is not read.")
+        elif separate and deep:
+            samples = f"{samples};16{'L' if tags.prefix == b'II' else 'B'}"
+        tiles.append(tile._replace(args=(samples, *rest)))
+    image.tile = tiles
+
+
+def _settle_clear_colour(image: ImageFile.ImageFile, data: bytes, samples: object) -> None:
+    """Make what a PNG says of its one transparent colour true of its decoded pixels.
+
+    Pillow scales greys of 2 and 4 bits up, and takes the upper half of colours of 16 bits, but not what they are
+    compared with. A colour of 16 bits is transparent where both halves are the same (PNG, section 11.3.2.1).
+    """
+    clear = image.info.get("transparency")
+    if samples in {"L", "L;2", "L;4"} and isinstance(clear, int):
+        most = {"L": 255, "L;2": 3, "L;4": 15}[str(samples)]
+        image.info["transparency"] = (clear & most) * 255 // most
+    elif samples == "RGB" and isinstance(clear, tuple):
+        image.info["transparency"] = tuple(level & 255 for level in clear)
+    elif samples == "RGB;16B" and isinstance(clear, tuple):
+        lower = open_header(data, "PNG")
+        lower.tile = [tile._replace(args="RGB;16L") for tile in lower.tile]
+        lower.load()
+        levels = np.asarray(image).astype(np.uint16) << 8 | np.asarray(lower)
+        del image.info["transparency"]
+        image.putalpha(Image.fromarray(np.where((levels == clear).all(axis=2), 0, 255).astype(np.uint8)))
 
 
 def draft_scale(kind: str, size: tuple[int, int], needed: tuple[int, int]) -> int:
@@ -137,10 +218,12 @@ def decode(image: ImageFile.ImageFile, scale: int) -> Pixels:
     with refused_when_damaged():
         if scale > 1:
             image.draft(None, (image.width // scale, image.height // scale))
-        white_is_zero = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+        tags = getattr(image, "tag_v2", {})
+        white_is_zero, bits = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO, max(tags.get(_BITS, (16,)))
+        signed = max(tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))) == _SIGNED
         image.load()
         try:
-            plain = colour.eight_bit(image, white_is_zero=white_is_zero)
+            plain = colour.eight_bit(image, white_is_zero=white_is_zero, bits=bits, signed=signed)
         except colour.UnknownModeError as error:
             raise Rejected("unsupported", str(error)) from error
     return Pixels(plain, extent)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
 import struct
+import zlib
 from collections.abc import Iterator
 
 from PIL import (
@@ -49,10 +51,18 @@ _UNREAD = {
     b"\x00\x00\x00\x0cJXL ": "JPEG XL",
     b"II\xbc": "JPEG XR",
 }
+# Texts and profiles of a PNG that have more bytes than this, unpacked, are passed over, as libpng does.
+PngImagePlugin.MAX_TEXT_CHUNK = 8_000_000
+
 _PNG_SIGNATURE = 8  # bytes
+_CRC = 4  # bytes behind the content of a chunk of a PNG
+_CHUNK_NAME = re.compile(rb"[A-Za-z]{4}")
+_ANCILLARY = 0x20  # of a name's first byte: the picture can be shown without this chunk
+_ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 _SOC = b"\xff\x4f\xff\x51"  # JPEG 2000's codestreams start so
 _ISPE = re.compile(rb"ispe\x00{4}(.{8})", re.DOTALL)
-_AVIF_HEADER = 1 << 16  # bytes in which sizes are looked for
+_NCLX = re.compile(rb"colrnclx(..)(..)", re.DOTALL)
+_AVIF_HEADER = 1 << 16  # bytes in which sizes and colours are looked for
 _SOT, _EOC = b"\xff\x90", b"\xff\xd9"  # markers: start of a tile-part, end of the codestream
 _TILE_PART_HEADER = 12  # bytes
 _WEBP_HEADER = 30  # bytes up to the end of the canvas size, in each of its three kinds
@@ -80,16 +90,64 @@ def unread_kind(data: bytes) -> str | None:
 
 
 def png_chunk(data: bytes, name: bytes) -> bytes | None:
-    """Return the content of the chunk `name` that stands before the pixels of a PNG (section 5.3); None without one."""
-    start = _PNG_SIGNATURE
-    while start + 8 <= len(data):
-        length, kind = int.from_bytes(data[start : start + 4]), data[start + 4 : start + 8]
-        if kind == name:
-            return data[start + 8 : start + 8 + length]
+    """Return the content of the sound chunk `name` before the pixels of a PNG (section 5.3); None without one."""
+    for kind, start, end in _png_chunks(data):
         if kind == b"IDAT":
             return None
-        start += length + 12
+        if kind == name and _has_its_checksum(data, start, end):
+            return data[start + 8 : end - _CRC]
     return None
+
+
+def sound_png(data: bytes) -> bytes:
+    """Return a PNG without those chunks beside its pixels that cannot be read: mostly `data` itself.
+
+    Where such a chunk has a bad checksum, is cut off behind the pixels, too large, or not what its name says, libpng
+    and browsers show the picture without it (PNG, third edition, section 13.1); Pillow would refuse it. An animation
+    goes as a whole; its later frames are nobody's concern here.
+    """
+    judge, chunks, bad = PngImagePlugin.PngStream(io.BytesIO()), list(_png_chunks(data)), set[int | bytes]()
+    pixels_seen = animated = False
+    for kind, start, end in chunks:
+        pixels_seen |= kind == b"IDAT"
+        if kind == b"IHDR":
+            _is_understood(judge, kind, data[start + 8 : end - _CRC])  # what the others are measured by
+        elif kind in _ANIMATION and pixels_seen:
+            bad |= set() if animated else {kind}
+        elif kind[0] & _ANCILLARY and (end <= len(data) or pixels_seen):
+            content = data[start + 8 : end - _CRC]
+            if not (_has_its_checksum(data, start, end) and _is_understood(judge, kind, content)):
+                bad |= set(_ANIMATION) if kind in _ANIMATION else {start}
+            animated |= kind == b"acTL"
+    if not bad:
+        return data
+    kept = (data[start:end] for kind, start, end in chunks if start not in bad and kind not in bad)
+    return b"".join((data[:_PNG_SIGNATURE], *kept, data[chunks[-1][2] :]))
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the chunks of a PNG, up to the last: their names, and where they start and end."""
+    start = _PNG_SIGNATURE
+    while _CHUNK_NAME.match(data, start + 4):
+        kind, end = data[start + 4 : start + 8], start + 12 + int.from_bytes(data[start : start + 4])
+        yield kind, start, end
+        start = end if kind != b"IEND" else len(data)
+
+
+def _has_its_checksum(data: bytes, start: int, end: int) -> bool:
+    return zlib.crc32(memoryview(data)[start + 4 : end - _CRC]).to_bytes(4) == data[end - _CRC : end]
+
+
+def _is_understood(judge: PngImagePlugin.PngStream, kind: bytes, content: bytes) -> bool:
+    """Return whether Pillow reads a chunk without a fault."""
+    read = getattr(judge, f"chunk_{kind.decode()}", None)
+    try:
+        judge.fp = io.BytesIO(content)
+        if read:
+            read(0, len(content))
+    except Exception:  # noqa: BLE001 - whatever it raises, the picture can be shown without this chunk
+        return False
+    return True
 
 
 def avif_length(data: bytes) -> int:
@@ -101,6 +159,15 @@ def avif_canvas(data: bytes) -> tuple[int, int]:
     """Return the largest width and height that an AVIF file gives any of its images (``ispe``); (0, 0) without one."""
     sizes = [struct.unpack(">II", size) for size in _ISPE.findall(data[:_AVIF_HEADER])]
     return max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
+
+
+def avif_code_points(data: bytes) -> tuple[int, int]:
+    """Return the colour primaries and the transfer function of an AVIF; (2, 2), unspecified, where it says none.
+
+    They are those of the first ``colr`` of ``nclx`` (ISO/IEC 14496-12, section 12.1.5).
+    """
+    found = _NCLX.search(data[:_AVIF_HEADER])
+    return (int.from_bytes(found[1]), int.from_bytes(found[2])) if found else (2, 2)
 
 
 def jpeg2000_length(data: bytes) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from numbers import Rational
-from typing import Any
+from typing import IO, Any, Literal
 
 from PIL import ExifTags, Image, TiffImagePlugin
 
@@ -23,6 +26,9 @@ _IN_OTHER_WORDS = (0x8769, 0x8825, 0xA005, 0x02BC, 0x8773)  # offsets of the IFD
 
 Tags = dict[int, object]
 
+#: Two signs, kana or kanji in a row: Latin-1 read as Shift-JIS gives single ones between Latin letters.
+_JAPANESE = re.compile("[\u3000-\u30ff\u4e00-\u9fff\uff01-\uff5e]{2}")
+_ANYTHING = re.compile("")
 _LEFT_OUT = object()
 
 
@@ -148,14 +154,46 @@ def _whole(value: object) -> int | None:
     return int(number) if number is not None and 1 <= number <= _INT32 else None
 
 
+def settle_orientation(image: Image.Image) -> None:
+    """Leave the EXIF of `image`, just opened, an orientation only where it is one: a SHORT, as Exif has it.
+
+    Pillow also takes a number of another type, and XMP's. Browsers turn neither, nor does libvips what XMP says. A TIFF
+    may have it in any type.
+    """
+    with suppress(Exception):  # damaged EXIF raises anything
+        exif, tag = image.getexif(), ExifTags.Base.Orientation
+        stored = exif._info  # what was read, without what Pillow has added
+        kind = stored.tagtype.get(tag) if stored is not None and tag in stored else None
+        if kind is None or (kind != _SHORT and image.format != "TIFF"):
+            exif.pop(tag, None)
+
+
 def _orientation(main: Tags) -> int:
     value = main.get(ExifTags.Base.Orientation)
     return value if isinstance(value, int) and value in range(1, 9) else 1
 
 
 def _clean(text: str) -> str:
-    """`text` as PostgreSQL and UTF-8 take it: without NULs, lone surrogates replaced."""
+    """`text` as it was meant, as PostgreSQL and UTF-8 take it: without NULs, lone surrogates replaced."""
+    if not text.isascii():
+        with suppress(UnicodeEncodeError):
+            text = _meant(text.encode("latin-1"))
     return text.replace("\x00", "").encode("utf-8", "replace").decode()
+
+
+def _meant(stored: bytes) -> str:
+    """Read a text of EXIF, which is to be ASCII and which Pillow reads as Latin-1: in UTF-8, Shift-JIS or Latin-1.
+
+    UTF-8 does not fit by chance. Shift-JIS may, so it takes two characters of Japanese in a row, or that cp1252 does
+    not fit, which is Latin-1 with quotation marks and dashes.
+    """
+    for encoding, needed in (("utf-8", _ANYTHING), ("shift_jis", _JAPANESE), ("cp1252", _ANYTHING)):
+        with suppress(UnicodeDecodeError):
+            if needed.search(text := stored.decode(encoding)):
+                return text
+    with suppress(UnicodeDecodeError):
+        return stored.decode("shift_jis")
+    return stored.decode("latin-1")
 
 
 def _text(value: object) -> str | None:
@@ -215,21 +253,70 @@ _NOT_KEPT = {
 }
 
 
+#: Kind of a field, of those that TIFF and Exif have, and the bytes of its values, as stored.
+Fields = dict[int, tuple[int, bytes]]
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}  # bytes of a value, by kind
+_SHORT, _LONG, _BIG_TIFF = 3, 4, 43
+_HEADS = {"little": b"II*\x00\x08\x00\x00\x00", "big": b"MM\x00*\x00\x00\x00\x08"}
+
+
 def kept_exif(image: Image.Image, *, with_gps: bool) -> bytes:
     """Return the EXIF of `image`, as opened, for an output of it; empty where there is none, or none that can be kept.
 
-    The camera maker's private notes, thumbnails, and without `with_gps` the position stay behind.
+    Fields are kept byte for byte. The camera maker's private notes, thumbnails, and without `with_gps` the position
+    stay behind.
     """
     try:
-        read = image.getexif()
-        parts = [ExifTags.IFD.Exif] + ([ExifTags.IFD.GPSInfo] if with_gps else [])
-        made = Image.Exif()
-        made.update({tag: value for tag, value in read.items() if tag in _KEPT})
-        for part in parts:
-            kept = {tag: value for tag, value in read.get_ifd(part).items() if tag not in _NOT_KEPT}
-            if kept:
-                made.get_ifd(part).update(kept)
-        data = made.tobytes() if len(made) or made.get_ifd(ExifTags.IFD.Exif) else b""
+        file = _stored_exif(image)
+        head = file.read(8)
+        head += file.read(8) if _BIG_TIFF in head[2:4] else b""
+        order: Literal["little", "big"] = "little" if head.startswith(b"II") else "big"
+        main = _fields(file, head)
+        made = {tag: field for tag, field in main.items() if tag in _KEPT}
+        parts = {}
+        for part in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo) if with_gps else (ExifTags.IFD.Exif,):
+            read = _fields(file, head, int.from_bytes(main[part][1], order)) if part in main else {}
+            if kept := {tag: field for tag, field in read.items() if tag not in _NOT_KEPT}:
+                parts[part] = kept
+        behind, start = b"", 8 + len(_directory(made | dict.fromkeys(parts, (_LONG, bytes(4))), 8, order))
+        for part, kept in parts.items():
+            made[part] = (_LONG, (start + len(behind)).to_bytes(4, order))
+            behind += _directory(kept, start + len(behind), order)
+        data = b"Exif\x00\x00" + _HEADS[order] + _directory(made, 8, order) + behind if made else b""
     except Exception:  # noqa: BLE001 - damaged EXIF raises anything, and is no reason to refuse an image
         return b""
     return data if len(data) <= MOST_BYTES else b""
+
+
+def _stored_exif(image: Image.Image) -> IO[bytes]:
+    """Return the EXIF of `image` as its file has it, at its start; empty where there is none."""
+    stored = image.info.get("exif")
+    if stored is None and "Raw profile type exif" in image.info:
+        stored = bytes.fromhex("".join(image.info["Raw profile type exif"].split("\n")[3:]))
+    if stored is None and isinstance(image, TiffImagePlugin.TiffImageFile) and image.fp:
+        image.fp.seek(0)
+        return image.fp
+    return io.BytesIO(re.sub(b"^(Exif\x00\x00){1,2}", b"", stored or b""))
+
+
+def _fields(file: IO[bytes], head: bytes, start: int | None = None) -> Fields:
+    """Return the directory at `start`, or the first one."""
+    directory = TiffImagePlugin.ImageFileDirectory_v2(head)
+    file.seek(directory.next if start is None else start)
+    directory.load(file)
+    stored = directory._tagdata  # what it gives out otherwise is decoded
+    return {tag: (directory.tagtype[tag], data) for tag, data in stored.items() if directory.tagtype[tag] in _SIZES}
+
+
+def _directory(fields: Fields, start: int, order: Literal["little", "big"]) -> bytes:
+    """Return a directory as it is to stand at `start`, with the values that it points to behind it (TIFF 6.0, 2)."""
+    entries, beside = len(fields).to_bytes(2, order), b""
+    place = start + len(entries) + 12 * len(fields) + 4
+    for tag, (kind, value) in sorted(fields.items()):
+        entries += tag.to_bytes(2, order) + kind.to_bytes(2, order) + (len(value) // _SIZES[kind]).to_bytes(4, order)
+        if len(value) > 4:  # noqa: PLR2004 - shorter ones stand in the entry itself
+            entries += (place + len(beside)).to_bytes(4, order)
+            beside += value + bytes(len(value) % 2)
+        else:
+            entries += value.ljust(4, b"\x00")
+    return entries + bytes(4) + beside

@@ -17,7 +17,7 @@ from lookbook.blocks.errors import UsageError
 from lookbook.tasks.runs.parameters import described
 
 #: Raise it when drawing or measuring changes: outputs of another version are made anew, beside the old.
-DRAWING_VERSION = 2
+DRAWING_VERSION = 3
 
 ResizeMode = Literal["border", "keep_ratio", "keep_ratio_largest", "center_crop", "no"]
 EncodeFormat = Literal["jpeg", "png", "webp", "avif"]

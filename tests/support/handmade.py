@@ -42,21 +42,28 @@ def png(pixels: Array, colour: int, *before: bytes, interlaced: bool = False) ->
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def tiff(tags: Mapping[int, tuple[int, ...]], *strips: bytes, where: tuple[int, int] = (273, 279)) -> bytes:
-    """A little-endian TIFF (6.0, section 2) of these tags (SHORTs) and strips, or tiles with `where` (324, 325)."""
+def tiff(
+    tags: Mapping[int, tuple[int, ...]], *strips: bytes, where: tuple[int, int] = (273, 279), order: str = "<"
+) -> bytes:
+    """A TIFF (6.0, section 2) of these tags (SHORTs) and strips, or tiles with `where` (324, 325).
+
+    Args:
+        order: of bytes, ``<`` or ``>``; the strips have it already.
+    """
     count = len(tags) + 2
     start = 8 + 2 + 12 * count + 4
     sizes = {tag: 2 * len(values) for tag, values in tags.items()} | dict.fromkeys(where, 4 * len(strips))
     first = start + sum(size for size in sizes.values() if size > 4)
     offsets = tuple(first + sum(map(len, strips[:at])) for at in range(len(strips)))
-    directory, beside = struct.pack("<H", count), b""
+    directory, beside = struct.pack(f"{order}H", count), b""
     for tag in sorted(sizes):
         values = {where[0]: offsets, where[1]: tuple(map(len, strips))}.get(tag) or tags[tag]
-        content = struct.pack(f"<{len(values)}{'I' if tag in where else 'H'}", *values)
+        content = struct.pack(f"{order}{len(values)}{'I' if tag in where else 'H'}", *values)
         if len(content) > 4:
-            content, beside = struct.pack("<I", start + len(beside)), beside + content
-        directory += struct.pack("<HHI4s", tag, 4 if tag in where else 3, len(values), content)
-    return b"II*\x00" + struct.pack("<I", 8) + directory + bytes(4) + beside + b"".join(strips)
+            content, beside = struct.pack(f"{order}I", start + len(beside)), beside + content
+        directory += struct.pack(f"{order}HHI4s", tag, 4 if tag in where else 3, len(values), content)
+    head = (b"II*\x00" if order == "<" else b"MM\x00*") + struct.pack(f"{order}I", 8)
+    return head + directory + bytes(4) + beside + b"".join(strips)
 
 
 def tiff_tags(pixels: Array, photometric: int, **more: tuple[int, ...]) -> dict[int, tuple[int, ...]]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageCms
 
 from lookbook.tasks.images.colour import eight_bit, profile_name, to_srgb
-from tests.support.handmade import RGB, png, without_adobe_marker
+from lookbook.tasks.images.decode import decode, open_image
+from lookbook.tasks.images.recipe import Recipe
+from tests.support.handmade import RGB, chunk, png, without_adobe_marker
 from tests.support.pictures import (
     ADOBE_GAMMA,
     ADOBE_RGB_TO_XYZ,
@@ -29,6 +34,10 @@ def opened(data: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(data))
     image.load()
     return image
+
+
+def decoded(data: bytes) -> Image.Image:
+    return decode(open_image(data, Recipe()), 1).image
 
 
 def srgb_of(data: bytes) -> Image.Image:
@@ -109,6 +118,41 @@ def cmyk_patches() -> tuple[Image.Image, list[tuple[int, int, int]]]:
     for index, ink in enumerate([(255, 0, 0, 0), (0, 255, 0, 0), (0, 0, 255, 0), (0, 0, 0, 255)]):
         image.paste(ink, (16 * index, 0, 16 * index + 16, 16))
     return image, [(0, 255, 255), (255, 0, 255), (255, 255, 0), (0, 0, 0)]
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8, 16])
+def test_one_grey_of_any_depth_is_transparent(bits: int) -> None:
+    levels = np.arange(0, 2**bits, max(1, 2**bits // 256), dtype=np.uint64)
+    packed = np.packbits((levels[:, None] >> np.arange(bits - 1, -1, -1, dtype=np.uint64) & 1).astype(np.uint8).ravel())
+    header = struct.pack(">IIBBBBB", len(levels), 1, bits, 0, 0, 0, 0)
+    chosen = int(levels[3])
+    clear = chunk(b"tRNS", struct.pack(">H", chosen))
+    pixels = chunk(b"IDAT", zlib.compress(b"\x00" + packed.tobytes()))
+    seen = decoded(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + clear + pixels + chunk(b"IEND", b""))
+    expected = np.where(levels == chosen, 0, 255)
+    assert np.array_equal(np.asarray(seen.getchannel("A"))[0], expected)
+    shown = np.asarray(seen.convert("RGB"))[0, :, 0].astype(int)
+    assert np.abs(shown - np.asarray(levels) * 255 / (2**bits - 1)).max() <= 1
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_one_colour_of_any_depth_is_transparent_in_all_its_bits(dtype: str) -> None:
+    colour, beside = (0x1234, 0x2345, 0x3456), (0x1235, 0x2345, 0x3456)
+    levels = np.array([[colour, beside, (0, 0, 0)]]).astype(dtype)
+    clear = chunk(b"tRNS", struct.pack(">HHH", *(int(level) for level in levels[0, 0])))
+    for interlaced in (False, True):
+        seen = decoded(png(levels, RGB, clear, interlaced=interlaced))
+        assert np.asarray(seen)[0, :, 3].tolist() == [0, 255, 255]
+        top = levels >> 8 if dtype == "uint16" else levels
+        assert np.array_equal(np.asarray(seen)[:, :, :3], top)
+
+
+@pytest.mark.parametrize("name", ["g16_trns.png", "rgb16_trns.png"])
+def test_the_transparent_colours_that_were_handed_to_us(name: str) -> None:
+    path = Path(__file__).parents[4] / "shared" / "cases" / "images" / name
+    if not path.exists():
+        pytest.skip("the shared cases are not here")
+    assert decoded(path.read_bytes()).getchannel("A").getpixel((0, 0)) == 0
 
 
 @pytest.mark.parametrize("stored", ["adobe jpeg", "plain jpeg", "tiff"])

@@ -6,6 +6,7 @@ import io
 import json
 import struct
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import IFDRational
 
+from lookbook.tasks.images.decode import decode, open_image
 from lookbook.tasks.images.metadata import describe
+from lookbook.tasks.images.recipe import Recipe
 from tests.support.handmade import tiff, tiff_tags
 from tests.support.pictures import adobe_rgb_profile, encoded
 
@@ -160,6 +163,92 @@ def test_text_is_fit_for_postgresql_and_utf8() -> None:
     assert (found["camera_make"], found["camera_model"], found["software"]) == ("Canon", "model ?", None)
     assert "\\u0000" not in found["exif"]
     assert json.loads(found["exif"].encode())["ImageDescription"] == "Zürich – 東京"
+
+
+def with_orientation(kind: int, value: bytes) -> bytes:
+    """EXIF whose orientation has this type."""
+    return b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00" + struct.pack("<HHI", 0x112, kind, 1) + value + bytes(4)
+
+
+XMP = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+
+
+@pytest.mark.parametrize(
+    ("options", "orientation"),
+    [
+        ({"exif": with_orientation(3, b"\x06\x00\x00\x00")}, 6),
+        ({"exif": with_orientation(1, b"\x06\x00\x00\x00")}, 1),
+        ({"exif": with_orientation(4, b"\x06\x00\x00\x00")}, 1),
+        ({"xmp": XMP}, 1),
+        ({"xmp": XMP, "exif": with_orientation(3, b"\x03\x00\x00\x00")}, 3),
+    ],
+    ids=["short", "byte", "long", "XMP", "both"],
+)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_an_orientation_counts_where_browsers_turn_the_picture(
+    kind: str, options: dict[str, Any], orientation: int
+) -> None:
+    if kind == "PNG" and "xmp" in options:
+        info = PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", XMP.decode())
+        options = options | {"pnginfo": info}
+    image = open_image(encoded(Image.new("RGB", (20, 30)), kind, **options), Recipe())
+    found = describe(image, keep_gps=False, keep_maker_notes=False)
+    assert found["orientation"] == orientation
+    assert ("Orientation" in json.loads(found["exif"] or "{}")) is (orientation > 1)
+
+
+def test_a_tiff_is_turned_by_its_tag_and_not_by_xmp() -> None:
+    data = encoded(Image.new("RGB", (20, 30)), "TIFF", tiffinfo={700: XMP})
+    image = open_image(data, Recipe())
+    assert describe(image, keep_gps=False, keep_maker_notes=False)["orientation"] == 1
+    assert decode(image, 1).image.size == (20, 30)
+    turned = open_image(encoded(Image.new("RGB", (20, 30)), "TIFF", tiffinfo={274: 6}), Recipe())
+    assert describe(turned, keep_gps=False, keep_maker_notes=False)["orientation"] == 6
+    assert decode(turned, 1).image.size == (30, 20)
+
+
+@pytest.mark.parametrize("name", ["ori6_byte.jpg", "ori_xmp_only.jpg"])
+def test_the_orientations_that_were_handed_to_us(name: str) -> None:
+    path = Path(__file__).parents[4] / "shared" / "cases" / "images" / name
+    if not path.exists():
+        pytest.skip("the shared cases are not here")
+    image = open_image(path.read_bytes(), Recipe())
+    assert describe(image, keep_gps=False, keep_maker_notes=False)["orientation"] == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "shift_jis", "cp1252"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ricoh Café",
+        "型号X",
+        "© Müller Fotografie",
+        "東京",
+        "カメラ 50mm",
+        "Größe “XL” – d\u2019été",
+        "Rétro",
+        "Fotograf\u2019s",
+    ],
+)
+def test_texts_are_read_in_the_encoding_that_fits(text: str, encoding: str) -> None:
+    try:
+        stored = text.encode(encoding)
+    except UnicodeEncodeError:
+        return  # it cannot have been written so
+    image = Image.open(io.BytesIO(encoded(Image.new("RGB", (8, 8)), "JPEG")))
+    image.getexif()[Base.Make] = stored.decode("latin-1")  # as Pillow reads it
+    found = describe(image, keep_gps=False, keep_maker_notes=False)
+    assert found["camera_make"] == text
+    assert json.loads(found["exif"])["Make"] == text
+
+
+def test_the_texts_that_were_handed_to_us() -> None:
+    path = Path(__file__).parents[4] / "shared" / "cases" / "images" / "exif_utf8.jpg"
+    if not path.exists():
+        pytest.skip("the shared cases are not here")
+    found = describe(Image.open(path), keep_gps=False, keep_maker_notes=False)
+    assert (found["camera_make"], found["camera_model"]) == ("Ricoh Café", "型号X")
 
 
 def test_long_bytes_and_tables_are_left_out() -> None:

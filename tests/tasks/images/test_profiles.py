@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,6 +87,63 @@ def test_primaries_are_converted_with_their_gamma() -> None:
 def test_code_points_of_display_p3_are_converted() -> None:
     expected = srgb_levels(light(COLOURS) @ DISPLAY_P3_TO_XYZ.T @ np.linalg.inv(SRGB_TO_XYZ).T)
     assert np.abs(drawn(png(COLOURS, RGB, CICP_P3)) - expected).max() <= 2
+
+
+def avif(primaries: int, transfer: int, **options: Any) -> bytes:
+    """An AVIF of `COLOURS`, nearly lossless, whose nclx box says these code points."""
+    data = encoded(Image.fromarray(COLOURS), "AVIF", quality=100, subsampling="4:4:4", **options)
+    at = data.index(b"nclx") + 4
+    return data[:at] + struct.pack(">HH", primaries, transfer) + data[at + 4 :]
+
+
+#: As the others: adapted to D50.
+BT2020_TO_XYZ = np.array([[0.67348, 0.16567, 0.12505], [0.27904, 0.67535, 0.04561], [-0.00194, 0.02998, 0.79684]])
+
+
+@pytest.mark.parametrize(("primaries", "to_xyz"), [(12, DISPLAY_P3_TO_XYZ), (9, BT2020_TO_XYZ), (1, SRGB_TO_XYZ)])
+@pytest.mark.parametrize("transfer", [4, 8, 13])
+def test_code_points_give_an_avif_and_a_png_the_same_colours(
+    primaries: int, to_xyz: NDArray[np.float64], transfer: int
+) -> None:
+    linear = {4: (COLOURS / 255) ** 2.2, 8: COLOURS / 255, 13: light(COLOURS)}[transfer]
+    expected = srgb_levels(np.clip(linear @ to_xyz.T @ np.linalg.inv(SRGB_TO_XYZ).T, 0, 1))
+    from_png = drawn(png(COLOURS, RGB, chunk(b"cICP", bytes((primaries, transfer, 0, 1)))))
+    assert np.abs(from_png - expected).max() <= 2
+    decoded = np.asarray(Image.open(io.BytesIO(avif(primaries, transfer))).convert("RGB"))
+    same = drawn(png(decoded, RGB, chunk(b"cICP", bytes((primaries, transfer, 0, 1)))))
+    assert np.abs(drawn(avif(primaries, transfer)) - same).max() <= 2
+
+
+def test_the_curve_of_video_is_srgbs_in_an_avif_and_its_own_in_a_png() -> None:
+    assert np.array_equal(drawn(avif(12, 1)), drawn(avif(12, 13)))
+    linear = np.where(COLOURS / 255 < 0.081, COLOURS / 255 / 4.5, ((COLOURS / 255 + 0.099) / 1.099) ** (1 / 0.45))
+    seen = drawn(png(COLOURS, RGB, chunk(b"cICP", bytes((1, 1, 0, 1)))))
+    assert np.abs(seen - srgb_levels(linear)).max() <= 2
+
+
+def test_greys_follow_the_curve_of_their_code_points() -> None:
+    grey = COLOURS[:, :, :1]
+    seen = drawn(png(grey, GREY, chunk(b"cICP", bytes((12, 8, 0, 1)))))
+    assert np.abs(seen - np.repeat(srgb_levels(grey / 255), 3, axis=2)).max() <= 2
+    assert np.array_equal(drawn(png(grey, GREY, CICP_P3)), np.repeat(grey, 3, axis=2))
+
+
+def test_the_profile_of_an_avif_goes_before_its_code_points() -> None:
+    assert np.array_equal(
+        drawn(avif(12, 13, icc_profile=adobe_rgb_profile())), drawn(avif(1, 13, icc_profile=adobe_rgb_profile()))
+    )
+
+
+def test_hdr_code_points_of_an_avif_are_not_followed() -> None:
+    assert np.array_equal(drawn(avif(9, 16)), drawn(avif(1, 13)))
+
+
+@pytest.mark.parametrize("name", ["avif_p3.avif", "cicp_p3.png"])
+def test_the_colours_that_were_handed_to_us(name: str) -> None:
+    path = Path(__file__).parents[4] / "shared" / "cases" / "images" / name
+    if not path.exists():
+        pytest.skip("the shared cases are not here")
+    assert np.abs(drawn(path.read_bytes())[0, 0] - (217, 42, 52)).max() <= 2
 
 
 @pytest.mark.parametrize(

@@ -41,10 +41,15 @@ unexport PYTHONDONTWRITEBYTECODE
 pytest = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadscope $(if $(K),-k "$$K")
 PROCESSES ?= 3
 
-test: .venv/ready-for-tests  ## Run the fast set of the tests, or a part of it: K=expression
-	$(pytest) -m 'not full'
+# Half of the full set's time is waiting, for heartbeats that stay away and for workers: four processes, and both sets
+# at once, so that the fast one's tests fill the pauses.
+ifeq ($(SET),all)
+PROCESSES = 4
+endif
 
-# Half of its time is waiting: for heartbeats that stay away, for workers.
+test: .venv/ready-for-tests  ## Run the fast set of the tests, or a part of it: K=expression; both sets: SET=all
+	$(pytest) $(if $(filter all,$(SET)),,-m 'not full')
+
 test-full: PROCESSES = 4
 test-full: .venv/ready-for-tests  ## Run the rest of the tests, or a part of it: K=expression
 	$(pytest) -m full

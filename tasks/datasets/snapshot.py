@@ -416,7 +416,10 @@ REJECT_COLUMNS = ["kind", "locator", "rule", "raw"]
 
 
 def logical_digest(snapshot: SnapshotTables, recipe: Recipe) -> str:
-    """SHA-256 over the sorted keys, contents, outcomes and catalogue values; no times, ids or file bytes."""
+    """SHA-256 over the sorted keys, contents, outcomes and catalogue values; no times, ids or file bytes.
+
+    Nor the ignored files: a note or a system's litter that comes and goes makes no other dataset.
+    """
     # The first output gives the images their width and height.
     made = hashlib.sha256(f"{next(iter(recipe.outputs))};{recipe_digest(recipe)}".encode())
     for table, columns in (
@@ -424,7 +427,7 @@ def logical_digest(snapshot: SnapshotTables, recipe: Recipe) -> str:
         (snapshot.outputs, OUTPUT_COLUMNS),
         (snapshot.products, snapshot.products.column_names),
         (snapshot.image_links, snapshot.image_links.column_names),
-        (snapshot.rejects, REJECT_COLUMNS),
+        (snapshot.rejects.filter(pc.not_equal(snapshot.rejects["kind"], "ignored")), REJECT_COLUMNS),
     ):
         made.update(json.dumps(columns).encode())
         for line in sorted(_lines(table.select(columns))):

@@ -13,7 +13,8 @@ import zlib
 from codecs import BOM_UTF8
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,7 +40,7 @@ from lookbook.tasks.datasets.csv_records import (
     record_at,
     value_of,
 )
-from lookbook.tasks.datasets.links import has_image_ending, names_in, normal_path, short_name
+from lookbook.tasks.datasets.links import LONGEST_NAME, has_image_ending, names_in, normal_path, short_name, stem_of
 from lookbook.tasks.datasets.sources.base import SourceFile
 from lookbook.tasks.datasets.sources.local import ArchiveBounds
 from lookbook.tasks.images.locators import UnreadableMemberError, read_bytes
@@ -146,6 +147,10 @@ LIKELY_FILE_NAMES = (
 )
 #: The share of a column's values that lead to files, from which on it names files, whatever it is called.
 FITTING = 0.5
+#: The share of its values that differ from each other then.
+DIFFERENT = 0.9
+#: Columns of a JSON Lines file, at the most.
+MOST_COLUMNS = 5000
 #: Values of a column that are looked at.
 SAMPLE = 1000
 
@@ -158,6 +163,14 @@ def find_column(names: Sequence[str], wanted: Sequence[str]) -> int | None:
 
 def _plain(name: str) -> str:
     return re.sub(r"\(.*?\)|[\W_]+", "", name.casefold())
+
+
+class Fit(NamedTuple):
+    """How far the values of a column lead to files: such as end like images, and all; and whether they differ."""
+
+    with_ending: float
+    share: float
+    telling: bool
 
 
 @dataclass(frozen=True)
@@ -184,14 +197,16 @@ class Columns:
         key = find_column(names, ID_NAMES) if self.key is None else _place_of(self.key, names)
         if self.image is not None:
             return key, _place_of(self.image, names)
-        image = find_column(names, FILE_NAMES)
-        if image is not None:
-            return key, image
-        fits = {place: self._fit(values(place)) for place in range(len(names)) if place != key}
-        likely = [place for name in LIKELY_FILE_NAMES if (place := find_column(names, (name,))) in fits]
-        found = max((place for place in likely if fits[place]), key=fits.__getitem__, default=None)
-        if found is None and (key is None or not self._fit(values(key))):
-            found = max((place for place in fits if fits[place] >= FITTING), key=fits.__getitem__, default=None)
+        fits = {place: self._fit(values(place)) for place in range(len(names))}
+        known = find_column(names, FILE_NAMES)
+        likely = [known, *(find_column(names, (name,)) for name in LIKELY_FILE_NAMES)]
+        fitting = (place for place in likely if place is not None and fits[place].share)
+        found = max(fitting, key=fits.__getitem__, default=None)
+        if found is None:
+            of_key = fits[key].share if key is not None else 0.0
+            least = max(FITTING, 2 * of_key)
+            others = (place for place, fit in fits.items() if place != key and fit.telling and fit.share >= least)
+            found = max(others, key=fits.__getitem__, default=known)
         return key, found
 
     def lacking(self, names: Sequence[str]) -> str:
@@ -200,10 +215,16 @@ class Columns:
         gone = [f"{option} {name}" for option, name in asked if name is not None and _place_of(name, names) is None]
         return f"{' and '.join(gone)}: it has no such column; it has {', '.join(names)}" if gone else ""
 
-    def _fit(self, values: Iterable[object]) -> float:
-        present = [text for value in values if value is not None and (text := str(value).strip())][:SAMPLE]
-        hits = sum(any(short_name(name) in self.files for name in names_in(text)) for text in present)
-        return hits / len(present) if present else 0.0
+    def _fit(self, values: Iterable[object]) -> Fit:
+        present = list(islice((text for value in values if value is not None and (text := str(value).strip())), SAMPLE))
+        if not present:
+            return Fit(0.0, 0.0, telling=False)
+        short = [text for text in present if len(text) <= LONGEST_NAME]
+        hits = [text for text in short if any(short_name(name) in self.files for name in names_in(text))]
+        ending = sum(has_image_ending(text.partition("?")[0]) for text in hits)
+        # A few values that come again and again are sizes or kinds, whatever files are called.
+        telling = len(set(present)) >= DIFFERENT * len(present)
+        return Fit(ending / len(present), len(hits) / len(present), telling=telling)
 
 
 def _place_of(name: str, names: Sequence[str]) -> int | None:
@@ -239,7 +260,7 @@ def read_delimited(key: str, data: bytes, kind: RejectKind) -> DelimitedFile | S
     try:
         text = decode(data).removeprefix(BOM_UTF8)
     except UnicodeDecodeError as error:
-        return SourceReject("file", key, "bad_encoding", f"its byte order mark says {error.encoding}, but it is not")
+        return _bad_encoding(key, error)
     if not text.endswith((b"\r", b"\n")):
         text += b"\n"
     delimiter = guess_delimiter(text.lstrip(b"\r\n"))
@@ -266,6 +287,10 @@ def read_delimited(key: str, data: bytes, kind: RejectKind) -> DelimitedFile | S
         else:
             file.records.append(record)
     return file
+
+
+def _bad_encoding(key: str, error: UnicodeDecodeError) -> SourceReject:
+    return SourceReject("file", key, "bad_encoding", f"its byte order mark says {error.encoding}, but it is not")
 
 
 def mend_overflow(
@@ -394,7 +419,11 @@ def json_lines_sheet(key: str, data: bytes, columns: Columns) -> Sheet | None:
     """Return the sheet of a JSON Lines file, an object a line; None if no column names a product or an image."""
     objects: list[dict[str, Any]] = []
     lines, rejects = [], []
-    for number, line in enumerate(decode(data).splitlines(), 1):
+    try:
+        text = decode(data)
+    except UnicodeDecodeError as error:
+        return Sheet(rejects=[_bad_encoding(key, error)])
+    for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
             try:
                 objects.append(_object(json.loads(line, parse_constant=_no_number)))
@@ -403,12 +432,16 @@ def json_lines_sheet(key: str, data: bytes, columns: Columns) -> Sheet | None:
                 raw = line[:RAW_CHARACTERS].decode("utf-8", "replace").replace("\0", r"\x00")
                 rejects.append(SourceReject("row", f"{key}:{number}", "bad_json", str(error) or "nested too deep", raw))
     names = list(dict.fromkeys(name for each in objects for name in each))
+    if len(names) > MOST_COLUMNS or (rejects and not objects):
+        why = f"it has {len(names)} columns, more than {MOST_COLUMNS}" if objects else "no line of it is an object"
+        return Sheet(rejects=[SourceReject("file", key, "bad_json", why)])
     if lacking := columns.lacking(names):
         return Sheet(rejects=[SourceReject("file", key, "no_such_column", lacking)])
     id_column, name_column = columns.find(names, lambda place: (each.get(names[place]) for each in objects[:SAMPLE]))
     if id_column is None and name_column is None:
         return None
-    table = pa.table([_json_column([each.get(name) for each in objects]) for name in names], names)
+    arrays = [_json_column([each.get(name) for each in objects]) for name in names]
+    table = pa.Table.from_arrays(arrays, [clean_text(name) for name in names])
     sheet = _typed_sheet(key, table, lines, id_column, name_column)
     return Sheet(sheet.table, [*rejects, *sheet.rejects], len(rejects) + len(objects))
 
@@ -440,7 +473,11 @@ def _typed_sheet(
     names = table.column_names
     place = name_column if id_column is None else id_column
     assert place is not None  # noqa: S101 - without either there is no sheet
-    present = [value is not None and str(value).strip() != "" for value in table.column(place).to_pylist()]
+    # NaN is unlike itself.
+    present = [
+        value is not None and value == value and str(value).strip() not in {"", "[]"}  # noqa: PLR0124
+        for value in table.column(place).to_pylist()
+    ]
     rejects = []
     for row, there in enumerate(present):
         if not there:
@@ -617,7 +654,7 @@ def _no_number(name: str) -> float:
 
 def stem(name: str) -> str:
     """Return the name of a file without folders and extension."""
-    return posixpath.splitext(posixpath.basename(name.replace("\\", "/")))[0]
+    return stem_of(posixpath.basename(name.replace("\\", "/")))
 
 
 _STYLES = re.compile(r"styles(#[0-9]+)?\.csv", re.IGNORECASE)  # An archive may hold it twice under one name.
@@ -667,7 +704,7 @@ def read_catalogue(files: Sequence[SourceFile], columns: Columns | None = None) 
     rejects: list[SourceReject] = []
     keys: list[str] = []
     links = _read_all_links([file for file in tables if _LINKS.fullmatch(_name(file))], rejects, keys)
-    sheets = list(_sheets(tables, links is not None, columns or Columns()))
+    sheets = _sheets(tables, links is not None, columns or Columns())
     unlike = [f"{file.key}: {r.message}" for file, sheet in sheets for r in sheet.rejects if r.rule == "no_such_column"]
     if sheets and len(unlike) == len(sheets):
         raise UsageError(f"{unlike[0]}.", "Name a column of the catalogue.")
@@ -720,10 +757,20 @@ def _read_all_links(files: list[SourceFile], rejects: list[SourceReject], keys: 
     return pa.concat_tables(tables) if tables else None
 
 
-def _sheets(tables: list[SourceFile], has_links: bool, columns: Columns) -> Iterator[tuple[SourceFile, Sheet]]:
+def _sheets(tables: list[SourceFile], has_links: bool, columns: Columns) -> list[tuple[SourceFile, Sheet]]:
     styles = [file for file in tables if _STYLES.fullmatch(_name(file))]
     others = [file for file in tables if not (has_links and _LINKS.fullmatch(_name(file)))]
-    for file in styles or others:
+    found = list(_read_sheets(styles, columns, is_styles=True))
+    if not any(sheet.table.num_rows for _, sheet in found):  # it is called so, and is another table
+        plain = list(_read_sheets(others, columns, is_styles=False))
+        found = plain if any(sheet.table.num_rows for _, sheet in plain) or not found else found
+    return found
+
+
+def _read_sheets(
+    files: Sequence[SourceFile], columns: Columns, *, is_styles: bool
+) -> Iterator[tuple[SourceFile, Sheet]]:
+    for file in files:
         data, name = _read(file), file.key.lower()
         if name.endswith(".gz") and isinstance(data, bytes):
             data, name = _unpacked(file.key, data), name.removesuffix(".gz")
@@ -735,7 +782,7 @@ def _sheets(tables: list[SourceFile], has_links: bool, columns: Columns) -> Iter
         elif name.endswith((".jsonl", ".ndjson")):
             sheet = json_lines_sheet(file.key, data, columns)
         else:
-            sheet = csv_sheet(file.key, data, columns, is_styles=bool(styles))
+            sheet = csv_sheet(file.key, data, columns, is_styles=is_styles)
         if sheet is not None:
             yield file, sheet
 
@@ -754,17 +801,20 @@ def _unpacked(key: str, data: bytes) -> bytes | SourceReject:
 
 
 def _with_product_keys(rows: pa.Table) -> pa.Table:
-    """Name the products that have no id after their file: its stem, or its whole path where stems are not unique."""
+    """Name the products that have no id after their file: its stem, or its path where stems are not unique."""
     keys = rows["product_key"].to_pylist()
     named = zip(keys, rows["file"].to_pylist(), rows["file_name"].to_pylist(), strict=True)
     paths = [
-        normal_path(posixpath.join(posixpath.dirname(file), names_in(name)[0])) if key is None else None
+        normal_path(posixpath.join(posixpath.dirname(file), (names_in(name) or [name])[0])) or name
+        if key is None
+        else None
         for key, file, name in named
     ]
     different = {path for path in paths if path is not None}
     by_stem = len({stem(path) for path in different}) == len(different)
+    by_path = len({stem_of(path) for path in different}) == len(different)
     filled = [
-        key if path is None else stem(path) if by_stem else posixpath.splitext(path)[0]
+        key if path is None else stem(path) if by_stem else stem_of(path) if by_path else path
         for key, path in zip(keys, paths, strict=True)
     ]
     return _replaced(rows, "product_key", pa.array(filled, pa.string()))

@@ -164,7 +164,7 @@ def take_inventory(request: Request) -> Inventory:
     lake, recipe = request.workspace.lake, request.recipe
     source = open_source(request.source, request.workspace.scratch, request.workspace.kaggle, request.within)
     files = list(source.files())
-    images = sorted(filter(_holds_image, files), key=lambda file: key_order(file.key))
+    images = sorted(filter(holds_image, files), key=lambda file: key_order(file.key))
     if not images:
         raise LookbookError(
             f"{request.source}: no image among its {len(files)} files.",
@@ -201,7 +201,7 @@ def take_inventory(request: Request) -> Inventory:
     )
 
 
-def _holds_image(file: SourceFile) -> bool:
+def holds_image(file: SourceFile) -> bool:
     """Return whether a file is an image: by its name, or by its first bytes where the name says nothing."""
     if file.is_image:
         return True
@@ -213,7 +213,7 @@ def _holds_image(file: SourceFile) -> bool:
 def _start(file: SourceFile) -> bytes:
     try:
         return read_start(file.locator, FIRST_BYTES)
-    except (UnreadableMemberError, FileNotFoundError):  # whoever reads all of it says why
+    except (UnreadableMemberError, FileNotFoundError, PermissionError):  # then nothing of it is known
         return b""
 
 

@@ -18,12 +18,12 @@ from lookbook.tasks.datasets.sources.base import IMAGE_EXTENSIONS
 #: without extension; the product's name with more behind it; other capitals; `.jpeg` for `.jpg`.
 Rule = Literal["exact", "tail", "stem", "suffix", "case", "ending"]
 RULES: tuple[Rule, ...] = get_args(Rule)
-#: They count only where nothing else leads to the file.
-UNSURE = ("case", "ending")
 #: One form of a path, in which names are compared.
 Form = Callable[[str], str]
 #: Candidates that are named with a row that is ambiguous.
 NAMED = 5
+#: Characters of a name, at the most: beyond it stands a picture itself, or a text.
+LONGEST_NAME = 4096
 
 
 def key_order(key: str) -> tuple[int, str]:
@@ -89,6 +89,12 @@ def normal_path(name: str) -> str:
     return "/".join(parts)
 
 
+_IMAGE_ENDING = rf"\.({'|'.join(sorted(IMAGE_EXTENSIONS))})"
+#: What is cut off a name: an image's ending and all that stands behind it (``.jpg.download``, ``.jpg_large``), or any
+#: other ending that is a word. ``1.10`` has none.
+_CUT = re.compile(rf"(?P<stem>.*?[^/])(?:{_IMAGE_ENDING}(?:[^a-z0-9/][^/]*)?|\.[a-z][a-z0-9]{{1,9}})", re.IGNORECASE)
+
+
 def has_image_ending(name: str) -> bool:
     """Return whether a name ends as those of images do."""
     return posixpath.splitext(name.strip())[1].lower().removeprefix(".") in IMAGE_EXTENSIONS
@@ -98,23 +104,38 @@ def _decoded(path: str) -> str:
     """Return a path without what an address adds to it: percent-escapes, and a query behind an image's name."""
     before, mark, _ = path.partition("?")
     path = before if mark and has_image_ending(before) else path
-    return normal_path(unquote(path)) if "%" in path else path
+    try:
+        return normal_path(unquote(path, errors="strict")) if "%" in path else path
+    except UnicodeDecodeError:  # it is no UTF-8 that is escaped
+        return path
 
 
-def _stemmed(path: str) -> str:
-    """Return a path without its ending, nor what stands behind an image's: ``p.jpg.download``."""
-    stem = posixpath.splitext(path)[0]
-    return posixpath.splitext(stem)[0] if has_image_ending(stem) and not has_image_ending(path) else stem
+def stem_of(path: str) -> str:
+    """Return a path without its ending."""
+    found = _CUT.fullmatch(path)
+    return found["stem"] if found else path
 
 
 def _one_jpeg(path: str) -> str:
-    return re.sub(r"\.(jpeg|jpe|jfif)$", ".jpg", path.casefold())
+    return re.sub(r"\.(jpeg|jpe|jfif)$", ".jpg", path.lower())
 
 
 def short_name(name: str) -> str:
     """Return the last part of a name without extension and capitals: what all names of one file have in common."""
-    last = posixpath.basename(_decoded(normal_path(name)))
-    return (_stemmed(last) if has_image_ending(last) else last).casefold()
+    return stem_of(posixpath.basename(_decoded(normal_path(name)))).lower()
+
+
+def names_in(cell: str) -> list[str]:
+    """Return the file names in one cell: a JSON list, or names between commas, semicolons or bars."""
+    text = cell.strip()
+    if text.startswith("[") and text.endswith("]"):
+        try:
+            listed = json.loads(text)
+        except (ValueError, RecursionError):
+            listed = [part.strip().strip("'\"") for part in text[1:-1].split(",")]  # as Python prints one
+        return [name for name in listed if isinstance(name, str) and name.strip()]
+    names = [name.strip() for name in re.split(r"[,;|]", text) if name.strip()]
+    return names if all(has_image_ending(_decoded(name)) for name in names) else [text]
 
 
 @dataclass
@@ -142,22 +163,30 @@ class _Tails:
         return self._of_length[length].get(tail, [])
 
 
+@dataclass(frozen=True)
+class _Found:
+    """Where one name of a row leads.
+
+    Attributes:
+        name: the path that it stands for, query and all; of a product's key, that.
+        keys: of the files; of the candidates, where it is ambiguous.
+        rule: by which they were found.
+        sureness: of two names that lead to one file, the lower one's owner keeps it.
+        ambiguous: several different files fit equally well.
+    """
+
+    name: str
+    keys: Sequence[str] = ()
+    rule: Rule | None = None
+    sureness: int = 0
+    ambiguous: bool = False
+
+
 def _by(form: Form, keys: Iterable[str]) -> dict[str, list[str]]:
     index: dict[str, list[str]] = {}
     for key in keys:
         index.setdefault(form(key), []).append(key)
     return index
-
-
-def _slashed(name: str) -> str:
-    return name.strip().replace("\\", "/")
-
-
-def _resolved(name: str, catalogue_file: str) -> str:
-    """Return the path that a name stands for: one that begins with a dot is seen from the catalogue's folder."""
-    plain = _slashed(name)
-    beside = posixpath.join(posixpath.dirname(catalogue_file), plain)
-    return _decoded(normal_path(beside if plain.startswith(("./", "../")) else plain))
 
 
 class ImageNames:
@@ -166,17 +195,16 @@ class ImageNames:
     Args:
         keys: of all images of the source.
         contents: SHA-256 by key, of those that were read: files of one content are copies, and any will do.
-        rows: all rows: a part of a name decides only where no other row gives it another meaning.
+        folders: that rows name right before the base name: a file in one of them is that folder's.
     """
 
-    def __init__(
-        self, keys: Iterable[str], contents: Mapping[str, str] | None = None, rows: Iterable[CatalogueName] = ()
-    ) -> None:
+    def __init__(self, keys: Iterable[str], contents: Mapping[str, str], folders: Collection[str]) -> None:
         self._keys = sorted(keys, key=key_order)
-        self._contents = contents or {}
-        self._rows = list(rows)
+        self._contents = contents
+        self._folders = folders
+        self._deepest = max((key.count("/") + 1 for key in self._keys), default=0)
         self._tails: dict[tuple[Form, bool], _Tails] = {}
-        self._written: dict[Form, _Tails] = {}
+        self._seen: dict[tuple[str, bool], _Found] = {}
 
     @cached_property
     def _whole(self) -> dict[str, list[str]]:
@@ -186,90 +214,145 @@ class ImageNames:
     def _whole_decoded(self) -> dict[str, list[str]]:
         return _by(lambda key: _decoded(normal_path(key)), self._keys)
 
-    def find(self, row: CatalogueName) -> Match:
-        """Return a row's images.
+    def named(self, name: str, catalogue_file: str) -> _Found:
+        """Return where a file name leads, from the catalogue's own folder, from the source's, or by its last parts."""
+        beside = normal_path(posixpath.join(posixpath.dirname(catalogue_file), _slashed(name)))
+        plain = normal_path(name)
+        if len(name) > LONGEST_NAME or not plain:
+            return _Found(beside)
+        for sureness, index, form in ((0, self._whole, str), (1, self._whole_decoded, _decoded)):
+            for path in (beside, plain):
+                if keys := index.get(form(path)):
+                    return replace(self._found(beside, keys, "exact"), sureness=sureness)
+        path = beside if _slashed(name).startswith(("./", "../")) else plain
+        if (path, True) not in self._seen:
+            self._seen[path, True] = self._by_parts(path)
+        return replace(self._seen[path, True], name=beside)
 
-        A file name is looked up from the catalogue's own folder, then from the source's, then by its last parts.
-        Several names in one cell are taken one by one. Without one, or where it leads nowhere, its images are all that
-        are named like the product.
+    def of_product(self, product_key: str, catalogue_file: str) -> _Found:
+        """Return the images that are named like a product; those below the catalogue's own folder, if there are any."""
+        path = normal_path(product_key)
+        if len(product_key) > LONGEST_NAME or not path:
+            return _Found(product_key)
+        if (path, False) not in self._seen:
+            self._seen[path, False] = self._by_parts(path, whole=True)
+        found = self._seen[path, False]
+        folder = posixpath.dirname(catalogue_file)
+        below = [key for key in found.keys if key.startswith(f"{folder}/")] if folder else []
+        return replace(found, name=product_key, keys=below or found.keys, ambiguous=False, sureness=10 + found.sureness)
+
+    def _by_parts(self, path: str, *, whole: bool = False) -> _Found:
+        """Return what bears as many of the last parts of a path as decide, in the surest form that leads to any.
+
+        Args:
+            path: in normal form.
+            whole: all parts have to be there.
         """
-        if row.file_name and row.file_name.strip():
-            found = self._named(row.file_name, row.catalogue_file)
-            names = names_in(row.file_name) if not found.keys else []
-            if len(names) > 1:
-                found = _together(names, [self._named(name, row.catalogue_file) for name in names])
-            if found.keys:
-                return found
-        found = self._by_parts(_decoded(normal_path(row.product_key)), stem=True)
-        return replace(found, ambiguous=False)
+        plain = _decoded(path)
+        spellings = [path] if path == plain else [path, plain]
+        forms: list[tuple[Rule, Form, bool]] = [("tail", str, False)]
+        if not has_image_ending(plain):
+            forms.append(("stem", str, True))
+        forms += [("case", str.lower, rule == "stem") for rule, _, _ in forms] + [("ending", _one_jpeg, False)]
+        for sureness, (rule, form, stem) in enumerate(forms, 2):
+            for spelling in spellings:
+                parts = form(spelling).split("/")
+                longest = min(len(parts), self._deepest)
+                for length in range(longest, len(parts) - 1 if whole else 0, -1):
+                    keys = self._tails_in(form, stem=stem).bearing("/".join(parts[-length:]), length)
+                    if not keys:
+                        continue
+                    found = replace(self._found(path, keys, rule), sureness=sureness)
+                    if length == len(parts) or not self._is_elsewhere(found, length):
+                        return found
+                    return _Found(path)
+        return _Found(path)
 
-    def _named(self, name: str, catalogue_file: str) -> Match:
-        paths = [
-            normal_path(each) for each in (posixpath.join(posixpath.dirname(catalogue_file), _slashed(name)), name)
-        ]
-        for keys in (*map(self._whole.get, paths), *(self._whole_decoded.get(_decoded(path)) for path in paths)):
-            if keys:
-                return self._match(keys, "exact")
-        return self._by_parts(_resolved(name, catalogue_file), stem=not has_image_ending(_decoded(paths[1])))
-
-    def _by_parts(self, path: str, *, stem: bool) -> Match:
-        """Return what bears as many of the last parts of a path as decide, in the surest form that leads to any."""
-        forms: tuple[tuple[Rule, Form], ...] = (("tail", str), ("case", str.casefold), ("ending", _one_jpeg))
-        for rule, form in forms[:2] if stem else forms:
-            parts = form(path).split("/")
-            for length in range(len(parts), 0, -1):
-                tail = "/".join(parts[-length:])
-                keys = self._tails_in(form, stem=stem).bearing(tail, length)
-                if not keys:
-                    continue
-                found = self._match(keys, "stem" if stem and rule == "tail" else rule)
-                if length == len(parts):
-                    return found
-                # Its folder is not there: what bears the bare name elsewhere may be another product's.
-                unsure = found.ambiguous and length == 1
-                return Match() if unsure or not self._decides(form, tail, length) else found
-        return Match()
+    def _is_elsewhere(self, found: _Found, length: int) -> bool:
+        """Return whether the folder that a row names is not there, and what bears the rest may be another product's."""
+        if length > 1:
+            return False
+        return found.ambiguous or posixpath.basename(posixpath.dirname(found.keys[0])) in self._folders
 
     def _tails_in(self, form: Form, *, stem: bool) -> _Tails:
         if (form, stem) not in self._tails:
-            paths = ((_decoded(normal_path(key)), key) for key in self._keys)
-            self._tails[form, stem] = _Tails([(form(_stemmed(path) if stem else path), key) for path, key in paths])
+            paths = {(path, key) for key in self._keys for path in (normal_path(key), _decoded(normal_path(key)))}
+            cut = stem_of if stem else str
+            ordered = sorted(paths, key=lambda each: key_order(each[1]))
+            self._tails[form, stem] = _Tails([(form(cut(path)), key) for path, key in ordered])
         return self._tails[form, stem]
 
-    def _decides(self, form: Form, tail: str, length: int) -> bool:
-        """Return whether all rows whose names end so mean one and the same path."""
-        if form not in self._written:
-            rows = [(name, row.catalogue_file) for row in self._rows for name in names_in(row.file_name or "")]
-            named = {form(_resolved(*row)) for row in rows}
-            self._written[form] = _Tails([(path, path) for path in named])
-        return len(self._written[form].bearing(tail, length)) <= 1
-
-    def _match(self, keys: Sequence[str], rule: Rule) -> Match:
-        different = {self._contents[key] for key in keys if key in self._contents}
-        return Match(keys, rule, ambiguous=len(different) > 1)
+    def _found(self, name: str, keys: Sequence[str], rule: Rule) -> _Found:
+        keys = list(dict.fromkeys(keys))
+        different = {self._contents.get(key, "") for key in keys} - {""}
+        return _Found(name, keys, rule, ambiguous=len(different) > 1)
 
 
-def names_in(cell: str) -> list[str]:
-    """Return the file names in one cell: a JSON list, or names between commas, semicolons or bars."""
-    text = cell.strip()
-    if text.startswith("[") and text.endswith("]"):
-        try:
-            listed = json.loads(text)
-        except ValueError:
-            listed = [part.strip().strip("'\"") for part in text[1:-1].split(",")]  # as Python prints one
-        return [name for name in map(str, listed) if name]
-    names = [name.strip() for name in re.split(r"[,;|]", text)]
-    return names if all(map(has_image_ending, names)) else [text]
+def _slashed(name: str) -> str:
+    return name.strip().replace("\\", "/")
 
 
-def _together(names: Sequence[str], found: Sequence[Match]) -> Match:
-    """Return one match of several names: found by the least sure of their rules."""
-    sure = [each for each in found if each.keys and not each.ambiguous]
+def _names_of(row: CatalogueName, names: ImageNames) -> list[_Found]:
+    """Return where the names of a row lead; where none leads anywhere, its images are named like its product."""
+    cell = row.file_name or ""
+    found: list[_Found] = []
+    if cell.strip():
+        whole = names.named(cell, row.catalogue_file)
+        parts = names_in(cell)
+        split = parts != [cell.strip()] and whole.rule != "exact"
+        found = [names.named(name, row.catalogue_file) for name in parts] if split else [whole]
+    if any(each.keys for each in found):
+        return found
+    key = row.product_key
+    product = names.named(key, row.catalogue_file) if has_image_ending(key) else _Found(key)
+    if not product.keys:
+        product = names.of_product(key, row.catalogue_file)
+    return [product] if product.keys else found
+
+
+def _without_contested(rows: Sequence[CatalogueName], found: list[list[_Found]]) -> list[list[_Found]]:
+    """Leave each file to the surest of the names that lead to it.
+
+    Where several names of different products are equally sure, and none is the file's own path, it is nobody's.
+    """
+    best: dict[str, tuple[int, set[str], set[str]]] = {}
+    for row, ways in zip(rows, found, strict=True):
+        for way in ways:
+            for key in () if way.ambiguous else way.keys:
+                sureness, names, products = best.get(key, (way.sureness, set(), set()))
+                if way.sureness < sureness:
+                    sureness, names, products = way.sureness, set(), set()
+                if way.sureness == sureness:
+                    names.add(way.name)
+                    products.add(row.product_key)
+                best[key] = sureness, names, products
+
+    def keeps(row: CatalogueName, way: _Found, key: str) -> bool:
+        sureness, names, products = best[key]
+        if way.sureness == 0 or products == {row.product_key}:
+            return True
+        return way.sureness == sureness and len(names) == 1
+
+    kept = []
+    for row, ways in zip(rows, found, strict=True):
+        kept.append(
+            [
+                way if way.ambiguous else replace(way, keys=[key for key in way.keys if keeps(row, way, key)])
+                for way in ways
+            ]
+        )
+    return kept
+
+
+def _match(ways: Sequence[_Found]) -> Match:
+    """Return one match of the names of a row: found by the least sure of their rules."""
+    sure = [way for way in ways if way.keys and not way.ambiguous]
     if not sure:
-        return next((each for each in found if each.ambiguous), Match())
-    absent = [name for name, each in zip(names, found, strict=True) if not each.keys or each.ambiguous]
-    keys = list(dict.fromkeys(key for each in sure for key in each.keys))
-    return Match(keys, max((each.rule for each in sure if each.rule), key=RULES.index), absent=absent)
+        ambiguous = next((way for way in ways if way.ambiguous), None)
+        return Match(ambiguous.keys, ambiguous.rule, ambiguous=True) if ambiguous else Match()
+    absent = tuple(way.name for way in ways if way not in sure)
+    keys = list(dict.fromkeys(key for way in sure for key in way.keys))
+    return Match(keys, max((way.rule for way in sure if way.rule), key=RULES.index), absent=absent)
 
 
 def link(
@@ -284,11 +367,16 @@ def link(
     Args:
         rows: of all catalogues.
         keys: of all images.
-        contents: SHA-256 by key, of those that were read.
+        contents: SHA-256 by key, of those that were read; a key of its own for one that could not be.
         suffixed: ``101_1.jpg`` and ``101-back.jpg`` are images of the product 101, too.
     """
-    names = ImageNames(keys, contents, rows)
-    found = _without_contested(rows, [names.find(row) for row in rows])
+    folders = {
+        posixpath.basename(posixpath.dirname(normal_path(name)))
+        for row in rows
+        for name in names_in(row.file_name or "")
+    } - {""}
+    names = ImageNames(keys, contents or {}, folders)
+    found = [_match(ways) for ways in _without_contested(rows, [_names_of(row, names) for row in rows])]
     if suffixed:
         found = _with_suffixed(rows, found, keys)
     products: dict[str, str] = {}
@@ -300,11 +388,11 @@ def link(
 
 def _with_suffixed(rows: Sequence[CatalogueName], found: list[Match], keys: Collection[str]) -> list[Match]:
     """Add the images that are named like a product, and more; to the one with the longest name that fits."""
-    taken = {key for match in found for key in match.keys}
+    taken = {key for match in found if not match.ambiguous for key in match.keys}
     products = {normal_path(row.product_key) for row in rows}
     further: dict[str, list[str]] = {}
     for key in sorted(set(keys) - taken, key=key_order):
-        stem = _stemmed(posixpath.basename(_decoded(normal_path(key))))
+        stem = stem_of(posixpath.basename(_decoded(normal_path(key))))
         starts = (stem[: sign.start()] for sign in reversed(list(re.finditer("[_-]", stem))))
         product = next((start for start in starts if start in products), None)
         if product is not None:
@@ -314,18 +402,4 @@ def _with_suffixed(rows: Sequence[CatalogueName], found: list[Match], keys: Coll
         if match.ambiguous or not (more := further.get(normal_path(row.product_key)))
         else replace(match, keys=[*match.keys, *more], rule=match.rule or "suffix")
         for row, match in zip(rows, found, strict=True)
-    ]
-
-
-def _without_contested(rows: Sequence[CatalogueName], found: list[Match]) -> list[Match]:
-    """Drop what other capitals or endings led to, where another name leads to the same file."""
-    named = [row.file_name or row.product_key for row in rows]
-    claims: dict[str, set[str]] = {key: set() for match in found if match.rule in UNSURE for key in match.keys}
-    for name, match in zip(named, found, strict=True):
-        for key in match.keys if claims else ():
-            if key in claims:
-                claims[key].add(name)
-    return [
-        Match() if match.rule in UNSURE and any(len(claims[key]) > 1 for key in match.keys) else match
-        for match in found
     ]

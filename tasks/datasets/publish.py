@@ -201,6 +201,12 @@ def _matched_by(products: pa.Table) -> dict[str, int]:
 def _hint(inventory: Inventory, snapshot: SnapshotTables) -> str:
     """Return what to do where hardly a row found its image; "" where enough did, or there are none."""
     counts = snapshot.row_counts
+    refused = [reject for reject in inventory.catalogue.rejects if reject.kind in ("row", "file")]
+    if counts["found"] == counts["rejected"] and refused:
+        return (
+            f"No catalogue row was taken: {len(refused)} were refused, the first for {refused[0].rule} "
+            f"({refused[0].locator}: {refused[0].message}). --key and --image-column name the columns."
+        )
     wanted = counts["matched"] + counts["missing_image"] + counts["ambiguous_image"]
     if counts["matched"] >= HARDLY * wanted or not inventory.images:
         return ""

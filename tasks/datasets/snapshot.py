@@ -113,18 +113,20 @@ def product_table(rows: pa.Table, linked: Sequence[Match], images: pa.Table) -> 
     """Return the catalogue's rows, each with its outcome, its image, and how that was found."""
     image_of = {row["key"]: row for row in images.select(["key", "outcome", "rule", "sha256"]).to_pylist()}
     outcomes, reasons, keys, contents = [], [], [], []
-    first: dict[str, str | None] = {}
-    for product, outcome, match in zip(
-        rows.column("product_key").to_pylist(), rows.column("outcome").to_pylist(), linked, strict=True
-    ):
-        here = [key for key in match.keys if key in image_of and not match.ambiguous]
-        good = next((key for key in here if image_of[key]["outcome"] != "rejected"), None)
+    products = rows.column("product_key").to_pylist()
+    found = [() if match.ambiguous else [key for key in match.keys if key in image_of] for match in linked]
+    own = [next((key for key in here if image_of[key]["outcome"] != "rejected"), None) for here in found]
+    first: dict[str, str] = {}
+    for product, key in zip(products, own, strict=True):
+        if key is not None:
+            first.setdefault(product, key)
+    for product, outcome, match, here in zip(products, rows.column("outcome").to_pylist(), linked, found, strict=True):
+        # The first row stands for the product, whichever of its rows names the image; further images are the others'.
+        good = first.get(product) if outcome != "duplicate" or first.get(product) in here else None
         without = "ambiguous_image" if match.ambiguous else "missing_image"
         outcomes.append(outcome or ("matched" if good else without))
         reason = _why_partly(match) if good else _why_missing(match, [image_of[key]["rule"] for key in here])
         reasons.append(None if outcome == "duplicate" else reason)
-        if good != first.setdefault(product, good):
-            good = None  # a further image of the product, whose first row stands for it
         keys.append(good)
         contents.append(image_of[good]["sha256"] if good else None)
     leading = {
@@ -330,9 +332,15 @@ def build_snapshot(
     every_part = new_parts if known.parts is None else [known.parts, *new_parts]
     outputs = output_table(just_drawn(every_part), states, known, recipe)
     check_outputs(states, outputs, recipe)
-    good = states.filter(pc.equal(states.column("status"), "ok"))
-    contents = dict(zip(good.column("key").to_pylist(), good.column("sha256").to_pylist(), strict=True))
-    keys = [*states.column("key").to_pylist(), *beyond]
+    listed = states.column("key").to_pylist()
+    # One that was refused is no copy of another.
+    contents = {
+        key: sha256 if status == "ok" and sha256 else key
+        for key, sha256, status in zip(
+            listed, states.column("sha256").to_pylist(), states.column("status").to_pylist(), strict=True
+        )
+    }
+    keys = [*listed, *beyond]
     linked, product_of = link(catalogue_names(catalogue.rows), keys, contents, suffixed=recipe.suffixed_images)
     images = image_table(states, outputs, product_of, next(iter(recipe.outputs)))
     products = product_table(catalogue.rows, linked, images)

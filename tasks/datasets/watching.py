@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lookbook.blocks.registry import Registry
+from lookbook.tasks.datasets.inventory import holds_image
 from lookbook.tasks.datasets.sources.kaggle import KaggleSource
 from lookbook.tasks.datasets.sources.opening import local_path, open_source
 
@@ -68,7 +69,7 @@ def look(source: str, scratch: Path, kaggle: KaggleCredentials | None = None) ->
     if isinstance(opened, KaggleSource):
         return _digest([str(opened.pin())])
     files = list(opened.files())
-    if not any(file.is_image for file in files):
+    if not any(map(holds_image, files)):
         return NOTHING
     return _digest(sorted(f"{file.key}\0{file.size}\0{file.fingerprint}\0{file.refused}" for file in files))
 

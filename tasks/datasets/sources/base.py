@@ -35,8 +35,8 @@ IMAGE_EXTENSIONS = frozenset(
 #: Names with these endings are taken for none, whatever is in the file.
 OTHER_EXTENSIONS = frozenset(
     [
-        *("csv", "tsv", "txt", "json", "jsonl", "ndjson", "parquet", "xml", "html", "htm", "md", "yaml", "yml", "xlsx"),
-        *("py", "ipynb", "js", "css", "log", "sql", "pkl", "npy", "npz", "h5", "pt", "onnx", "db"),
+        *("csv", "tsv", "json", "jsonl", "ndjson", "parquet", "xml", "md", "yaml", "yml", "xlsx"),
+        *("py", "ipynb", "js", "css", "sql", "pkl", "npy", "npz", "h5", "pt", "onnx"),
         *("zip", "tar", "gz", "tgz", "bz2", "xz", "7z", "rar", "mp4", "mov", "avi", "webm", "mp3", "wav"),
     ]
 )

@@ -123,7 +123,7 @@ def test_a_cell_may_name_several_images(cell: str, names: list[str]) -> None:
 
 def test_each_name_of_a_cell_is_matched_and_what_is_absent_is_told() -> None:
     (match,) = matches([row("1", "a.jpg,b.jpeg,c.jpg")], ["x/a.jpg", "b.jpg"])
-    assert match == Match(["x/a.jpg", "b.jpg"], "ending", absent=["c.jpg"])
+    assert match == Match(["x/a.jpg", "b.jpg"], "ending", absent=("c.jpg",))
 
 
 def test_with_suffixed_images_a_file_belongs_to_the_longest_product_that_its_name_begins_with() -> None:
@@ -144,10 +144,67 @@ def test_a_file_whose_name_holds_a_comma_is_no_list() -> None:
     assert matches([row("1", "a.jpg,b.jpg")], ["a.jpg,b.jpg", "a.jpg"]) == [Match(["a.jpg,b.jpg"], "exact")]
 
 
-def test_an_image_belongs_to_the_first_row_that_names_it() -> None:
-    found, products = link([row("1"), row("2", "1.jpg"), row("3")], ["1.jpg", "4.jpg"])
-    assert [match.keys for match in found] == [["1.jpg"], ["1.jpg"], ()]
-    assert products == {"1.jpg": "1"}
+def test_an_image_belongs_to_the_first_of_the_rows_that_name_it() -> None:
+    found, products = link([row("1", "x.jpg"), row("2", "x.jpg"), row("3")], ["x.jpg", "4.jpg"])
+    assert [match.keys for match in found] == [["x.jpg"], ["x.jpg"], ()]
+    assert products == {"x.jpg": "1"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "keys", "right"),
+    [
+        ([row("1", "0.jpg"), row("2", "1.jpg"), row("3", "2.jpg")], ["0.jpg", "2.jpg"], ["0.jpg", None, "2.jpg"]),
+        ([row("1"), row("2", "1.jpg")], ["1.jpg"], [None, "1.jpg"]),
+        ([row("1", "https://s/image.jpg?id=1"), row("2", "https://s/image.jpg?id=2")], ["image.jpg"], [None, None]),
+        ([row("1", "image.jpg?id=1"), row("2", "image.jpg?id=2")], ["image.jpg?id=2"], [None, "image.jpg?id=2"]),
+        (
+            [row("1", "https://s/i.jpg?id=1"), row("2", "https://s/i.jpg?id=2")],
+            ["i.jpg?id=1", "i.jpg?id=2"],
+            ["i.jpg?id=1", "i.jpg?id=2"],
+        ),
+        ([row("A/1"), row("B/1"), row("1")], ["1.jpg"], [None, None, "1.jpg"]),
+        ([row("9", "1.jpg", "train/m.csv"), row("8", "1.jpg", "test/m.csv")], ["train/1.jpg"], ["train/1.jpg", None]),
+        ([row("1", None, "shoes/p.csv")], ["hats/1.jpg", "shoes/1.jpg"], ["shoes/1.jpg"]),
+        (
+            [row("1", "A100/front.jpg"), row("2", "B200/side.jpg")],
+            ["B200/front.jpg", "B200/side.jpg"],
+            [None, "B200/side.jpg"],
+        ),
+        ([row("ABC", "gone.jpg"), row("Abc", "gone.jpg")], ["abc.jpg"], [None, None]),
+        ([row("1"), row("1.1"), row("1.10")], ["1.1", "1.10"], [None, "1.1", "1.10"]),
+        ([row("1", "M%FCller.jpg")], ["M%F6ller.jpg"], [None]),
+        ([row("1", "Maße.jpg")], ["masse.jpg"], [None]),
+        ([row("1", "https://c1/a.jpg"), row("1", "https://c2/a.jpg")], ["a.jpg"], ["a.jpg", "a.jpg"]),
+        ([row("1", "https://s/p4.jpg_large")], ["p4.jpg_large"], ["p4.jpg_large"]),
+        ([row("a.jpg")], ["a.jpg"], ["a.jpg"]),
+        ([row("1", '["a.jpg", null]')], ["None.jpg", "a.jpg"], ["a.jpg"]),
+        ([row("1", '["a.jpg"]')], ["a.jpg"], ["a.jpg"]),
+        ([row("1", "a.jpg,")], ["a.jpg"], ["a.jpg"]),
+        ([row("1", "[" * 3000 + "]" * 3000), row("2", "data:," + "a/" * 9000)], ["a.jpg"], [None, None]),
+    ],
+    ids=[
+        "another row names it", "named before its product", "one file, two queries", "another query",
+        "files of two queries", "slashes in ids", "two catalogues", "the catalogue's own folder",
+        "a folder of another row", "two spellings of products", "dots in names", "escapes that are no text",
+        "no capitals", "two addresses of one", "no image's ending", "an id that is a name", "nulls", "a list of one",
+        "a last comma", "hostile cells",
+    ],
+)  # fmt: skip
+def test_no_row_gets_what_is_anothers(rows: list[CatalogueName], keys: list[str], right: list[str | None]) -> None:
+    assert [match.keys[0] if match.keys else None for match in matches(rows, keys)] == right
+
+
+@pytest.mark.parametrize(
+    "cell", ["i/1_a.jpg,i/1_b.jpg", "i/1_a.jpg; i/1_b.jpg", "https://c/1_a.jpg?v=1,https://c/1_b.jpg?v=1"]
+)
+def test_a_cell_of_several_paths_gives_all_of_them(cell: str) -> None:
+    (match,) = matches([row("1", cell)], ["i/1_a.jpg", "i/1_b.jpg"])
+    assert (list(match.keys), list(match.absent)) == (["i/1_a.jpg", "i/1_b.jpg"], [])
+
+
+def test_a_file_that_could_not_be_read_is_a_candidate_as_well() -> None:
+    found, _ = link([row("1", "front.jpg")], FRONTS, {FRONTS[0]: "content", FRONTS[1]: FRONTS[1]})
+    assert found[0].ambiguous
 
 
 @settings(deadline=None)

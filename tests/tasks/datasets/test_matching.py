@@ -165,6 +165,62 @@ def test_the_columns_are_found_by_known_names_and_by_what_fits(
     assert matched(found) == {"00107": "00107.jpg", "00108": "00108.jpg"}
 
 
+@pytest.mark.parametrize(
+    ("names", "catalogue", "right"),
+    [
+        (["1.jpg", "2.jpg", "IMG7.jpg"], "id,size\nA1,1\nA2,2\nA3,1\n", [None, None, None]),
+        (["shoe.jpg", "hat.jpg"], "sku,label\nx,shoe\ny,hat\nz,shoe\n", [None, None, None]),
+        (["1.jpg", "2.jpg", "a.jpg"], "sku,photo,link\nx,a.jpg,https://s/1\ny,no.jpg,https://s/2\n", ["a.jpg", None]),
+        (
+            ["100.jpg", "101.jpg", "102.jpg", "103.jpg"],
+            "id,code\n100,102\n9,100\n8,101\n7,103\n",
+            ["102.jpg", "100.jpg", "101.jpg", "103.jpg"],
+        ),
+        (["a.jpg"], "id,filename,image\n1,m1.pdf,a.jpg\n", ["a.jpg"]),
+        (["a.jpg", "a.png"], "image,label\na.jpg,x\na.png,y\n", ["a.jpg", "a.png"]),
+        (["1.1.jpg", "1.10.jpg"], "image,label\n1.1,x\n1.10,y\n", ["1.1.jpg", "1.10.jpg"]),
+        (["here.jpg"], "id,image\n1,gone.jpg\n1,here.jpg\n", ["here.jpg", "here.jpg"]),
+        (["a.jpg"], "image,label\n.,x\na.jpg,y\n[],z\n", [None, "a.jpg", None]),
+    ],
+    ids=[
+        "sizes are no files",
+        "labels are no files",
+        "a page is no photo",
+        "a key that fits by chance",
+        "a known name that fits nothing",
+        "endings tell products apart",
+        "decimals tell products apart",
+        "a further row helps",
+        "no name at all",
+    ],
+)
+def test_no_column_is_taken_for_what_it_is_not(
+    place: Workspace, tmp_path: Path, names: list[str], catalogue: str, right: list[str | None]
+) -> None:
+    _, rows = ingested(place, collection(tmp_path / "in", names, catalogue))
+    assert [row["image_key"] for row in rows] == right
+
+
+@pytest.mark.parametrize("header", ["image,label", "sku,label"])
+def test_a_table_that_is_called_styles_and_is_none_is_read_as_any_other(
+    place: Workspace, tmp_path: Path, header: str
+) -> None:
+    value = "a.jpg" if header.startswith("image") else "a"
+    found = ingested(place, collection(tmp_path / "in", ["a.jpg"], f"{header}\n{value},x\n", "styles.csv"))
+    assert matched(found) == {"a": "a.jpg"}
+
+
+@pytest.mark.parametrize(
+    "text", [b"\xff\xfe{", b'{"\\ud800": 1, "id": 1}\n', b"no\nnor this\n", b'{"id": [], "image": []}\n', b""]
+)
+def test_a_hostile_json_lines_file_is_an_outcome_and_no_crash(place: Workspace, tmp_path: Path, text: bytes) -> None:
+    source = write_collection(tmp_path / "in", {"1.jpg": photo(1), "metadata.jsonl": text, "secret": b"x"})
+    (source / "secret").chmod(0)
+    summary, _ = ingested(place, source)
+    assert summary["files"]["found"] == 3
+    assert summary["images"]["loaded"] == 1
+
+
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_a_column_may_be_named(place: Workspace, tmp_path: Path, kind: str) -> None:
     source = write_collection(tmp_path / "in", {"1.jpg": photo(1), "2.jpg": photo(2)})

@@ -214,7 +214,7 @@ def request_of(dataset: str, parameters: Mapping[str, Any]) -> ExportRequest:
     Raises:
         UsageError: it can't be meant; the message names the field.
     """
-    values = {name: parameters[name] for name in PARAMETERS}
+    values = {name: parameters[name] for name in PARAMETERS if name in parameters}
     wanted = read_conditions(values.pop("where"), values.pop("text"), values.pop("ids"), values.pop("filter"))
     split = values.pop("split")
     values |= {"columns": values["columns"] or None, "split": read_shares(split) if split is not None else None}

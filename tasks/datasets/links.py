@@ -44,7 +44,7 @@ def canonical_order(key: str, product_of: Mapping[str, str]) -> tuple[bool, int,
     return key not in product_of, *key_order(key)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CatalogueName:
     """How a catalogue row names its image: the row's product key, its file, and the image's file name if given."""
 
@@ -53,7 +53,7 @@ class CatalogueName:
     file_name: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Match:
     """What a row's names led to.
 
@@ -163,7 +163,7 @@ class _Tails:
         return self._of_length[length].get(tail, [])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Found:
     """Where one name of a row leads.
 
@@ -225,35 +225,39 @@ class ImageNames:
                 if keys := index.get(form(path)):
                     return replace(self._found(beside, keys, "exact"), sureness=sureness)
         path = beside if _slashed(name).startswith(("./", "../")) else plain
-        if (path, True) not in self._seen:
-            self._seen[path, True] = self._by_parts(path)
-        return replace(self._seen[path, True], name=beside)
+        return replace(self._once(path, whole=False), name=beside)
 
     def of_product(self, product_key: str, catalogue_file: str) -> _Found:
         """Return the images that are named like a product; those below the catalogue's own folder, if there are any."""
         path = normal_path(product_key)
         if len(product_key) > LONGEST_NAME or not path:
             return _Found(product_key)
-        if (path, False) not in self._seen:
-            self._seen[path, False] = self._by_parts(path, whole=True)
-        found = self._seen[path, False]
+        found = self._once(path, whole=True)
         folder = posixpath.dirname(catalogue_file)
         below = [key for key in found.keys if key.startswith(f"{folder}/")] if folder else []
         return replace(found, name=product_key, keys=below or found.keys, ambiguous=False, sureness=10 + found.sureness)
 
-    def _by_parts(self, path: str, *, whole: bool = False) -> _Found:
+    def _once(self, path: str, *, whole: bool) -> _Found:
+        """Return what `_by_parts` does; a name that many files bear is looked up once, however many rows give it."""
+        found = self._seen.get((path, whole)) or self._by_parts(path, whole=whole)
+        if len(found.keys) > NAMED:
+            self._seen[path, whole] = found
+        return found
+
+    def _by_parts(self, path: str, *, whole: bool) -> _Found:
         """Return what bears as many of the last parts of a path as decide, in the surest form that leads to any.
 
         Args:
             path: in normal form.
-            whole: all parts have to be there.
+            whole: all parts have to be there, but for the file's ending: of a product's key.
         """
         plain = _decoded(path)
         spellings = [path] if path == plain else [path, plain]
-        forms: list[tuple[Rule, Form, bool]] = [("tail", str, False)]
-        if not has_image_ending(plain):
-            forms.append(("stem", str, True))
-        forms += [("case", str.lower, rule == "stem") for rule, _, _ in forms] + [("ending", _one_jpeg, False)]
+        forms: list[tuple[Rule, Form, bool]] = [("stem", str, True)] if not has_image_ending(plain) else []
+        if not whole:
+            forms.insert(0, ("tail", str, False))
+        forms += [("case", str.lower, rule == "stem") for rule, _, _ in forms]
+        forms += [("ending", _one_jpeg, False)] if not whole else []
         for sureness, (rule, form, stem) in enumerate(forms, 2):
             for spelling in spellings:
                 parts = form(spelling).split("/")
@@ -276,10 +280,10 @@ class ImageNames:
 
     def _tails_in(self, form: Form, *, stem: bool) -> _Tails:
         if (form, stem) not in self._tails:
-            paths = {(path, key) for key in self._keys for path in (normal_path(key), _decoded(normal_path(key)))}
             cut = stem_of if stem else str
-            ordered = sorted(paths, key=lambda each: key_order(each[1]))
-            self._tails[form, stem] = _Tails([(form(cut(path)), key) for path, key in ordered])
+            plain = [(normal_path(key), key) for key in self._keys]
+            decoded = [(path, key) for written, key in plain if (path := _decoded(written)) != written]
+            self._tails[form, stem] = _Tails([(form(cut(path)), key) for path, key in [*plain, *decoded]])
         return self._tails[form, stem]
 
     def _found(self, name: str, keys: Sequence[str], rule: Rule) -> _Found:
@@ -315,33 +319,29 @@ def _without_contested(rows: Sequence[CatalogueName], found: list[list[_Found]])
 
     Where several names of different products are equally sure, and none is the file's own path, it is nobody's.
     """
-    best: dict[str, tuple[int, set[str], set[str]]] = {}
+    best: dict[str, tuple[int, str | None, str | None]] = {}  # sureness; the name and the product, None for several
     for row, ways in zip(rows, found, strict=True):
         for way in ways:
             for key in () if way.ambiguous else way.keys:
-                sureness, names, products = best.get(key, (way.sureness, set(), set()))
+                sureness, name, product = best.get(key, (way.sureness + 1, None, None))
                 if way.sureness < sureness:
-                    sureness, names, products = way.sureness, set(), set()
-                if way.sureness == sureness:
-                    names.add(way.name)
-                    products.add(row.product_key)
-                best[key] = sureness, names, products
+                    best[key] = way.sureness, way.name, row.product_key
+                elif way.sureness == sureness and (name, product) != (way.name, row.product_key):
+                    one_name, one_product = name == way.name, product == row.product_key
+                    best[key] = sureness, name if one_name else None, product if one_product else None
 
     def keeps(row: CatalogueName, way: _Found, key: str) -> bool:
-        sureness, names, products = best[key]
-        if way.sureness == 0 or products == {row.product_key}:
+        sureness, name, product = best[key]
+        if way.sureness == 0 or product == row.product_key:
             return True
-        return way.sureness == sureness and len(names) == 1
+        return way.sureness == sureness and name is not None
 
-    kept = []
-    for row, ways in zip(rows, found, strict=True):
-        kept.append(
-            [
-                way if way.ambiguous else replace(way, keys=[key for key in way.keys if keeps(row, way, key)])
-                for way in ways
-            ]
-        )
-    return kept
+    def kept(row: CatalogueName, way: _Found) -> _Found:
+        if way.ambiguous or all(keeps(row, way, key) for key in way.keys):
+            return way
+        return replace(way, keys=[key for key in way.keys if keeps(row, way, key)])
+
+    return [[kept(row, way) for way in ways] for row, ways in zip(rows, found, strict=True)]
 
 
 def _match(ways: Sequence[_Found]) -> Match:

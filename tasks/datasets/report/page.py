@@ -279,6 +279,7 @@ def _figures(data: ReportData) -> list[tuple[str, str]]:
     figures = [("originals kept", text.size(pc.sum(column(loaded, "bytes")).as_py() or 0))]
     figures += [(f"{plain_name(name)} drawn in this run", text.count(number)) for name, number in drawn.items()]
     figures += [
+        *((f"rows matched by {rule}", text.count(rows)) for rule, rows in data.summary.get("matched_by", {}).items()),
         ("images without a row", text.count(data.summary.get("orphan_images", 0))),
         ("seconds of run", text.count(data.summary.get("seconds"))),
         ("images per second", text.count(data.summary.get("images_per_second"))),

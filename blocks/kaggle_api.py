@@ -41,7 +41,7 @@ class Login:
 
     @property
     def given(self) -> bool:
-        """Whether there is anything to log in with."""
+        """Return whether there is anything to log in with."""
         return bool(self.token or (self.username and self.key))
 
 

@@ -159,7 +159,7 @@ class Lake(Block, ABC):
         return self.read_id()
 
     def read_id(self) -> str | None:
-        """As `id`, but nothing is made: None where the lake has none yet."""
+        """Return the lake's `id` without making one; None where it has none yet."""
         found = self.read_version(IDENTITY)
         try:
             return None if found is None else Identity.model_validate_json(found[0]).id

@@ -102,7 +102,7 @@ class StarModel:
 
 @dataclass(frozen=True)
 class QueryCost:
-    """What a query would cost, by a dry run.
+    """The cost of a query, by a dry run.
 
     Attributes:
         bytes_processed: what it reads; None where queries cost nothing.
@@ -116,7 +116,7 @@ class QueryCost:
 
     @property
     def bytes_billed(self) -> int | None:
-        """What it would bill at the least: whole megabytes, and ten of them for each table that it reads.
+        """Return the bytes billed at the least: whole megabytes, and ten of them for each table that it reads.
 
         https://cloud.google.com/bigquery/pricing#on_demand_pricing
         """

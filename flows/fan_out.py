@@ -186,7 +186,7 @@ class _FanOut:
         self._sent += 1
 
     def _is_to_be_landed(self, batch: str) -> bool:
-        """Whether a worker elsewhere could not read it: then it goes again, and all that follow are landed first."""
+        """Return whether no worker elsewhere can read it: then it goes again, and all that follow are landed first."""
         asked = False
         with telling():
             asked = self._elsewhere and needs_landing(self._lake, batch)

@@ -43,7 +43,7 @@ class ApiConfig(BaseSettings):
 
     @property
     def is_local(self) -> bool:
-        """Whether nobody but this machine can reach it."""
+        """Return whether nobody but this machine can reach it."""
         return is_loopback(self.host)
 
 

@@ -39,7 +39,7 @@ class ByteRange:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Of an answer with these bytes."""
+        """Return the headers of an answer with these bytes."""
         headers = {"Accept-Ranges": "bytes", "Content-Length": str(self.end - self.start)}
         if self.partial:
             headers["Content-Range"] = f"bytes {self.start}-{self.end - 1}/{self.size}"

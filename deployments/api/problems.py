@@ -270,7 +270,7 @@ class PageCursor:
     offset: int
 
     def text(self) -> str:
-        """As it is given out."""
+        """Return it as it is given out."""
         plain = json.dumps([self.snapshot_id, self.query, self.offset], separators=(",", ":"))
         return base64.urlsafe_b64encode(plain.encode()).decode().rstrip("=")
 

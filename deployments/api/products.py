@@ -45,7 +45,7 @@ class ProductQuery:
 
     @property
     def digest(self) -> str:
-        """What tells it from others."""
+        """Return a digest that tells it from other queries."""
         whole = all_of([*([self.base] if self.base else []), *self.by_column.values()])
         return query_digest(as_document(canonical(whole)) if whole else None, self.sort)
 
@@ -284,7 +284,7 @@ class ProductChanges:
 
     @property
     def total(self) -> int:
-        """How many there are."""
+        """Return how many there are."""
         return len(self._pairs)
 
     def page(self, before: LoadedSnapshot, after: LoadedSnapshot, start: int, limit: int) -> list[dict[str, Any]]:

@@ -320,7 +320,7 @@ class Snapshots:
 
     @property
     def number_held(self) -> int:
-        """How many are in memory."""
+        """Return how many are in memory."""
         return len(self._loaded)
 
     def _keep(self, key: tuple[str, str], made: LoadedSnapshot) -> None:

@@ -166,7 +166,7 @@ def _plain(name: str) -> str:
 
 
 class Fit(NamedTuple):
-    """How far the values of a column lead to files: such as end like images, and all; and whether they differ."""
+    """The shares of a column's values that lead to files: such as end as images do, and all."""
 
     with_ending: float
     share: float
@@ -180,7 +180,7 @@ class Columns:
     Attributes:
         key: of the product, as the user says; None: found.
         image: of the image's file, as the user says; None: found.
-        files: names of the source's images, by `file_names_of`.
+        files: names of the source's images, by `short_name`.
     """
 
     key: str | None = None
@@ -238,7 +238,7 @@ class DelimitedFile:
 
     Attributes:
         names: the header's names.
-        records: with as many values as names, but for those in `overflowing`.
+        records: with as many values as names, or more.
         found: data records read, also those rejected.
     """
 

@@ -71,7 +71,7 @@ class Match:
 
     @property
     def candidates(self) -> str | None:
-        """The files that fit an ambiguous row, as a person reads them."""
+        """Return the files that fit an ambiguous row, as a person reads them."""
         if not self.ambiguous:
             return None
         more = len(self.keys) - NAMED

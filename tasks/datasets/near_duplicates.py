@@ -170,7 +170,7 @@ def confirm(signatures: Signatures, one: Rows, other: Rows) -> Levels:
 
 
 def _may_be_near(signatures: Signatures, one: Rows, other: Rows) -> Rows:
-    """Those pairs whose means do not already say that they are apart: means differ by no more than the values."""
+    """Return the pairs whose means do not already say that they are apart: means differ by no more than the values."""
     apart = np.abs(signatures.means[one] - signatures.means[other])
     colour = np.hypot(apart[:, 1], apart[:, 2])
     near = (apart[:, 0] <= MOST_BRIGHTNESS) & ((colour <= MOST_COLOUR) | _one_is_grey(signatures, one, other))

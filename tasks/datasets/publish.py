@@ -156,7 +156,7 @@ def _rules(snapshot: SnapshotTables) -> dict[str, str]:
 
 
 def _reason_to_keep(request: Request, inventory: Inventory, digest: str) -> str:
-    """Why the published snapshot stays, or "" where this one takes its place."""
+    """Return why the published snapshot stays, or "" where this one takes its place."""
     if inventory.published is None or (inventory.damaged and not request.limit):
         return ""
     manifest = inventory.published.manifest

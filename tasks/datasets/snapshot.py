@@ -96,7 +96,7 @@ def catalogue_names(rows: pa.Table) -> list[CatalogueName]:
 
 
 def _why_missing(match: Match, rules: Sequence[str]) -> str:
-    """Why a row has no image: several fit, there is none, the run's limit left it out, or a rule refused it."""
+    """Return why a row has no image: several fit, there is none, the run's limit left it out, or a rule refused it."""
     if match.ambiguous:
         return "several_files"
     if rules:
@@ -105,7 +105,7 @@ def _why_missing(match: Match, rules: Sequence[str]) -> str:
 
 
 def _why_partly(match: Match) -> str | None:
-    """Which of several images that a row names is not there."""
+    """Return which of several images that a row names are absent."""
     return f"no_image:{', '.join(match.absent[:NAMED])}" if match.absent else None
 
 
@@ -381,7 +381,7 @@ def _rejects(images: pa.Table, of_catalogue: Sequence[SourceReject]) -> pa.Table
 
 
 def _image_counts(found: Sequence[SourceFile], images: pa.Table, outputs: pa.Table, known: Known) -> dict[str, int]:
-    """How many images were found, and how each ended: ``unchanged`` is what was published, with the same outputs."""
+    """Count the images found, and how each ended: ``unchanged`` is what was published, with the same outputs."""
     touched = {sha256 for sha256, _ in _drawings(outputs) - _drawings(known.outputs)}
     before: dict[str, str] = {}
     if known.images is not None:
@@ -424,9 +424,9 @@ REJECT_COLUMNS = ["kind", "locator", "rule", "raw"]
 
 
 def logical_digest(snapshot: SnapshotTables, recipe: Recipe) -> str:
-    """SHA-256 over the sorted keys, contents, outcomes and catalogue values; no times, ids or file bytes.
+    """Return SHA-256 over the sorted keys, contents, outcomes and catalogue values; no times, ids or file bytes.
 
-    Nor the ignored files: a note or a system's litter that comes and goes makes no other dataset.
+    Nor over the ignored files: a note or a system's litter that comes and goes makes no other dataset.
     """
     # The first output gives the images their width and height.
     made = hashlib.sha256(f"{next(iter(recipe.outputs))};{recipe_digest(recipe)}".encode())

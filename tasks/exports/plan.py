@@ -187,7 +187,7 @@ def select(rows: DatasetRows, resolved: Resolved) -> Selection:
 
 
 def _reasons(table: pa.Table) -> pa.Array:
-    """Why each of the chosen rows can't be exported; null for those that can."""
+    """Return why each of the chosen rows can't be exported; null for those that can."""
     ambiguous = pc.fill_null(pc.equal(table["row_outcome"], "ambiguous_image"), False)
     present = pc.is_valid(table["image_key"])
     rejected = pc.fill_null(pc.equal(table["image_outcome"], "rejected"), False)

@@ -150,7 +150,7 @@ class ExportRecipe(BaseModel):
 
     @property
     def is_random(self) -> bool:
-        """Whether two copies of one image may differ."""
+        """Return whether two copies of one image may differ."""
         return any(
             isinstance(step, _RANDOM) or (isinstance(step, Crop) and step.mode == "random") for step in self.steps
         )

@@ -174,7 +174,7 @@ def _orientation(main: Tags) -> int:
 
 
 def _clean(text: str) -> str:
-    """`text` as it was meant, as PostgreSQL and UTF-8 take it: without NULs, lone surrogates replaced."""
+    """Return `text` as it was meant, as PostgreSQL and UTF-8 take it: without NULs, lone surrogates replaced."""
     if not text.isascii():
         with suppress(UnicodeEncodeError):
             text = _meant(text.encode("latin-1"))

@@ -160,7 +160,7 @@ class RenderRequest(Protocol):
         ...
 
     def model_dump_json(self) -> str:
-        """As text."""
+        """Return it as text."""
         ...
 
 
@@ -176,7 +176,7 @@ class Renderers:
         self._idle: list[Renderer] = []
 
     def render(self, data: bytes, recipe: RenderRequest, outputs: Collection[str]) -> Rendered:
-        """As `render.render`, in another process. Many threads may call this; they wait for a free one.
+        """Render as `render.render` does, in another process. Many threads may call this; they wait for a free one.
 
         Raises:
             Rejected: the image breaks a rule; ``timeout`` or ``decode_error`` when it brings down `ATTEMPTS`

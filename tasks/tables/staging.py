@@ -98,7 +98,7 @@ class Stage:
 
     @property
     def rows(self) -> int:
-        """How many rows it has."""
+        """Return how many rows it has."""
         return sum(file.rows for file in self.files)
 
 

@@ -94,12 +94,12 @@ class Report:
 
     @property
     def worked(self) -> bool:
-        """Whether there was anything new."""
+        """Return whether there was anything new."""
         return any(not outcome.unchanged for outcome in self.outcomes.values())
 
     @property
     def why(self) -> str:
-        """Why nothing was done."""
+        """Return why nothing was done."""
         names = ", ".join(name for name, outcome in self.outcomes.items() if outcome.unchanged)
         return f"Nothing new: {names} brought what is loaded already."
 

@@ -67,7 +67,7 @@ class Book:
 
     @property
     def balances(self) -> bool:
-        """Whether every one that was found has its outcome."""
+        """Return whether every one that was found has its outcome."""
         return self.found == self.total
 
     @property

@@ -44,7 +44,7 @@ class FirstOf:
 
     @property
     def left_out(self) -> int:
-        """How many rows are not shown."""
+        """Return how many rows are not shown."""
         return self.total - len(self.rows)
 
 

@@ -75,17 +75,17 @@ class SourceFile:
 
     @property
     def is_litter(self) -> bool:
-        """As `is_litter` says of its key."""
+        """Return what `is_litter` says of its key."""
         return is_litter(self.key)
 
     @property
     def is_image(self) -> bool:
-        """Whether the name ends like an image's, and it is no litter."""
+        """Return whether the name ends as an image's does, and it is no litter."""
         return self.extension in IMAGE_EXTENSIONS and not self.is_litter
 
     @property
     def extension(self) -> str:
-        """What stands behind the last dot of its name, in small letters; "" without one."""
+        """Return what stands behind the last dot of its name, in lower case; "" without one."""
         return posixpath.splitext(self.key)[1][1:].lower()
 
 
@@ -94,7 +94,7 @@ class Source(Protocol):
 
     @property
     def uri(self) -> str:
-        """What it is called in messages."""
+        """Return its name in messages."""
         ...
 
     def files(self) -> Iterator[SourceFile]:

@@ -74,7 +74,7 @@ class TableManifest(BaseModel):
 
     @property
     def rows(self) -> int:
-        """How many rows the table has."""
+        """Return how many rows the table has."""
         return sum(file.rows for file in self.files)
 
     @property

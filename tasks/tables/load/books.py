@@ -48,7 +48,7 @@ class LoadEntry:
 
     @property
     def key(self) -> str:
-        """Of its rejects in the lake."""
+        """Return the key of its rejects in the lake."""
         table = self.table.replace("{event}", "-")  # of rows that are of no event; no table has such a name
         return f"rejects/{self.pipeline}/{self.task}/{self.load_id}-{table}.parquet"
 

@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter, ImageOps
 from benchmarks import corpora
 from benchmarks.environment import peer
 from benchmarks.processes import say, shell
-from lookbook.tasks.datasets.snapshot import ISSUES, issue_columns
+from lookbook.tasks.datasets.snapshot import THRESHOLDS, issue_columns
 from lookbook.tasks.images.measure import SCORES
 from lookbook.tasks.images.recipe import Recipe
 from lookbook.tasks.images.render import render
@@ -97,16 +97,16 @@ def ours(files: Path) -> Rows:
     paths = sorted(files.iterdir())
     with ThreadPoolExecutor() as pool:
         assets = list(pool.map(lambda path: render(path.read_bytes(), Recipe(), ()).asset, paths))
-    names = [*SCORES, "original_width", "original_height"]
+    names = [*SCORES, "original_width", "original_height", "decode_warnings"]
     table = pa.table({name: [asset[name] for asset in assets] for name in names})
-    columns = {name: column.to_pylist() for name, column in issue_columns(table).items()}
+    columns = {name: column.to_pylist() for name, column in issue_columns(table, Recipe()).items()}
     columns |= {name: table.column(name).to_pylist() for name in SCORES}
     return {path.name: {name: column[row] for name, column in columns.items()} for row, path in enumerate(paths)}
 
 
 def compared(ours: Rows, theirs: Rows) -> Iterator[str]:
     """A row of the table for each issue."""
-    for issue in ISSUES:
+    for issue in (*THRESHOLDS, "odd_size"):
         score, flag = f"{issue}_score", f"is_{issue}_issue"
         gaps = [abs(ours[name][score] - row[score]) for name, row in theirs.items()]
         found = {name for name, row in theirs.items() if row[flag]}

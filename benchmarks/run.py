@@ -30,6 +30,7 @@ SECTIONS = (
     "memory",
     "quality",
     "agreement",
+    "damage",
     "near_duplicates",
     "exports",
     "api",
@@ -41,7 +42,7 @@ SECTIONS = (
     "operations",
 )
 #: Those that take a number of photos, for a trial.
-TRIED = ("imaging", "curated", "store", "gcs", "memory", "quality", "agreement", "exports")
+TRIED = ("imaging", "curated", "store", "gcs", "memory", "quality", "agreement", "damage", "exports")
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 
 

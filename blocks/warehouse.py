@@ -47,6 +47,7 @@ STANDING_COLUMNS: dict[str, dict[str, str]] = {
         "is_odd_aspect_ratio_issue": "BOOLEAN",
         "is_odd_size_issue": "BOOLEAN",
         "is_grayscale_issue": "BOOLEAN",
+        "is_damaged_issue": "BOOLEAN",
         "near_duplicate_of": "VARCHAR",
     },
 }

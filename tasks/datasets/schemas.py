@@ -34,6 +34,7 @@ IMAGES_SCHEMA = pa.schema(
         pa.field("is_odd_aspect_ratio_issue", pa.bool_()),
         pa.field("is_odd_size_issue", pa.bool_()),
         pa.field("is_grayscale_issue", pa.bool_()),
+        pa.field("is_damaged_issue", pa.bool_()),  # null also where its decoder does not tell, or the recipe keeps it
         # Names and meaning as in CleanVision. Copies have what the content that they share has.
         pa.field("is_exact_duplicates_issue", pa.bool_()),  # other keys have the same bytes
         pa.field("is_near_duplicates_issue", pa.bool_()),  # in a group of images that look the same

@@ -43,19 +43,22 @@ IQR_FACTOR = 3.0
 #: A size is odd where its score is below this.
 ODD_SIZE = 0.5
 
-ISSUES = (*THRESHOLDS, "odd_size")
+ISSUES = (*THRESHOLDS, "odd_size", "damaged")
 
 
-def issue_columns(images: pa.Table) -> dict[str, pa.Array]:
+def issue_columns(images: pa.Table, recipe: Recipe) -> dict[str, pa.Array]:
     """Return the columns ``odd_size_score`` and ``is_<issue>_issue`` of each of `ISSUES`; null without a score.
 
     Args:
-        images: the scores of `lookbook.tasks.images.measure.SCORES`, ``original_width``, ``original_height``; null for
-            an image that was rejected.
+        images: the scores of `lookbook.tasks.images.measure.SCORES`, ``original_width``, ``original_height`` and
+            ``decode_warnings``; null for an image that was rejected.
+        recipe: says whether damage is an issue.
     """
     columns = {_flag(name): pc.less(images[f"{name}_score"], least) for name, least in THRESHOLDS.items()}
     score, odd = odd_sizes(images["original_width"], images["original_height"])
-    return columns | {"odd_size_score": score, _flag("odd_size"): odd}
+    warned = pc.greater(images["decode_warnings"], 0)
+    damaged = pa.nulls(len(images), pa.bool_()) if recipe.damaged == "keep" else warned
+    return columns | {"odd_size_score": score, _flag("odd_size"): odd, _flag("damaged"): damaged}
 
 
 def odd_sizes(width: pa.ChunkedArray, height: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
@@ -227,7 +230,7 @@ def just_drawn(parts: Sequence[pa.Table]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=OUTPUTS_SCHEMA)
 
 
-def image_table(states: pa.Table, outputs: pa.Table, product_of: dict[str, str], main_output: str) -> pa.Table:
+def image_table(states: pa.Table, outputs: pa.Table, product_of: dict[str, str], recipe: Recipe) -> pa.Table:
     """Return the ``images`` table, sorted by key: outcomes, copies linked to the first of their content."""
     states = states.sort_by("key")
     keys = states.column("key").to_pylist()
@@ -239,7 +242,7 @@ def image_table(states: pa.Table, outputs: pa.Table, product_of: dict[str, str],
         for key, original in zip(keys, originals, strict=True)
     ]
     copies = [o if outcome == "duplicate" else None for o, outcome in zip(originals, outcomes, strict=True)]
-    main = outputs.filter(pc.equal(outputs.column("output"), main_output))
+    main = outputs.filter(pc.equal(outputs.column("output"), next(iter(recipe.outputs))))
     edges = dict(
         zip(
             main.column("sha256").to_pylist(),
@@ -257,7 +260,7 @@ def image_table(states: pa.Table, outputs: pa.Table, product_of: dict[str, str],
         "orphan": [product is None for product in products],
         "product_key": products,
     } | duplicate_columns(states, originals, product_of)
-    known = {name: states.column(name) for name in states.column_names} | issue_columns(states)
+    known = {name: states.column(name) for name in states.column_names} | issue_columns(states, recipe)
     columns = [
         pa.array(derived[field.name], field.type) if field.name in derived else known[field.name]
         for field in IMAGES_SCHEMA
@@ -342,7 +345,7 @@ def build_snapshot(
     }
     keys = [*listed, *beyond]
     linked, product_of = link(catalogue_names(catalogue.rows), keys, contents, suffixed=recipe.suffixed_images)
-    images = image_table(states, outputs, product_of, next(iter(recipe.outputs)))
+    images = image_table(states, outputs, product_of, recipe)
     products = product_table(catalogue.rows, linked, images)
     row_counts = _row_counts(catalogue, products)
     check_counts("catalogue rows", row_counts)

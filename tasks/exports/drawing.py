@@ -77,7 +77,7 @@ class Original:
         if scale not in self._decoded:
             image = self._opened or decode.open_header(self._data, "JPEG")
             self._opened = None  # a draft holds for good
-            self._decoded[scale] = decode.decode(image, scale)
+            self._decoded[scale] = decode.decode(image, self._data, scale)
         return self._decoded[scale]
 
     def _swapped(self, size: Size) -> Size:

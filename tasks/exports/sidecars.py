@@ -540,7 +540,7 @@ def contact_sheet(thumbnails: list[bytes]) -> bytes:
     sheet = Image.new("RGB", (_COLUMNS_OF_SHEET * THUMBNAIL_EDGE, lines * THUMBNAIL_EDGE), "white")
     for place, data in enumerate(shown):
         corner = (place % _COLUMNS_OF_SHEET * THUMBNAIL_EDGE, place // _COLUMNS_OF_SHEET * THUMBNAIL_EDGE)
-        sheet.paste(decode(open_image(data, Recipe()), 1).image, corner)
+        sheet.paste(decode(open_image(data, Recipe()), data, 1).image, corner)
     file = io.BytesIO()
     sheet.save(file, "JPEG", quality=85)
     return file.getvalue()

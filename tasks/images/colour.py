@@ -43,7 +43,8 @@ def profile_of(image: Image.Image, data: bytes) -> bytes | None:
     """Return the profile from which the pixels of `image`, opened from `data`, have to be converted; None for sRGB.
 
     In a PNG the first of cICP, iCCP, sRGB and gAMA with cHRM holds (PNG, third edition, section 4.3); gAMA of
-    45455 is what writers of sRGB put there. In an AVIF it is the ICC profile, then nclx; in others the ICC profile.
+    45455 is what writers of sRGB put there. In an AVIF or HEIF it is the ICC profile, then nclx; in others the ICC
+    profile.
     """
     if image.format == "PNG":
         points = formats.png_chunk(data, b"cICP") or b""
@@ -52,8 +53,8 @@ def profile_of(image: Image.Image, data: bytes) -> bytes | None:
     icc = image.info.get("icc_profile")
     if isinstance(icc, bytes):
         return icc
-    if image.format == "AVIF":
-        primaries, curve = formats.avif_code_points(data)
+    if image.format in {"AVIF", "HEIF"}:
+        primaries, curve = formats.media_code_points(data)
         if primaries in _PRIMARIES and curve in _AVIF_CURVES:
             return _of_space(image, _PRIMARIES[primaries], _AVIF_CURVES[curve])
     if image.format != "PNG" or "srgb" in image.info:

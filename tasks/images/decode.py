@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
+import simplejpeg
+from PIL import Image, ImageChops, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from lookbook.tasks.images import colour, formats, metadata
 from lookbook.tasks.images.recipe import Recipe
@@ -22,6 +23,9 @@ Image.MAX_IMAGE_PIXELS = None
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 _DCT_FORMATS = frozenset(("JPEG", "MPO"))
+_JPEG_COLOURS = {"L": ("GRAY", 1), "RGB": ("RGB", 3), "CMYK": ("CMYK", 4)}  # simplejpeg's names, and their channels
+_JPEG_END = b"\xff\xd9"
+_LEAST_SCALED = 64  # pixels along the longer edge
 _TILE_EDGES = (322, 323)  # TIFF tags TileWidth and TileLength
 _COMPRESSION, _WORD_ALIGNED_RLE = 259, 32771  # TIFF tag Compression, and a value that libtiff does not read right
 _TOO_LITTLE = ("truncated", "not enough image data")  # in the words of Pillow's decoders
@@ -39,7 +43,7 @@ class Rejected(Exception):  # noqa: N818 - an outcome of an image, not a fault o
 
     Args:
         rule: ``empty``, ``not_an_image``, ``truncated``, ``unsupported``, ``too_large``, ``too_small``,
-            ``aspect_ratio`` or ``decode_error``.
+            ``aspect_ratio``, ``damaged`` or ``decode_error``.
         message: what is wrong with this image, with the numbers.
     """
 
@@ -60,10 +64,13 @@ class Pixels:
         image: the pixels, as stored (not turned upright).
         extent: width and height of the picture in this image's pixels. A scaled decode rounds its last
             column and row up, so it may end within them.
+        warnings: what the decoder has to say of damage within the file. None where it would not tell: of the
+            formats that are read, JPEG and PNG do.
     """
 
     image: Image.Image
     extent: tuple[float, float]
+    warnings: tuple[str, ...] | None = None
 
 
 @contextmanager
@@ -123,7 +130,7 @@ def open_header(data: bytes, kind: str) -> ImageFile.ImageFile:
             return Image.open(file, formats=[kind])
         except UnidentifiedImageError as error:
             # A plugin that has read up to the end was looking for more, but for those that read it all first.
-            cut = file.tell() >= len(data) and kind not in {"WEBP", "AVIF"}
+            cut = file.tell() >= len(data) and kind not in {"WEBP", "AVIF", "HEIF"}
             if kind == "TIFF":
                 with suppress(struct.error, SyntaxError, OSError, ValueError):
                     _check_known_samples(data)
@@ -200,33 +207,68 @@ def _settle_clear_colour(image: ImageFile.ImageFile, data: bytes, samples: objec
 def draft_scale(kind: str, size: tuple[int, int], needed: tuple[int, int]) -> int:
     """By how much (1, 2, 4 or 8) a JPEG of `size` may be scaled down and still give `needed` pixels.
 
-    Other formats are decoded whole: 1.
+    Other formats, and tiny ones, are decoded whole: 1.
     """
-    if kind not in _DCT_FORMATS:
+    if kind not in _DCT_FORMATS or max(size) < _LEAST_SCALED:
         return 1
     ratio = min(size[0] // needed[0], size[1] // needed[1])
     return next((scale for scale in (8, 4, 2) if ratio >= scale), 1)
 
 
-def decode(image: ImageFile.ImageFile, scale: int) -> Pixels:
-    """Decode `image`, a JPEG scaled down by `scale` on the way (in the DCT, which saves most of the work).
+def decode(image: ImageFile.ImageFile, data: bytes, scale: int) -> Pixels:
+    """Decode `image`, opened from `data`; a JPEG scaled down by `scale` on the way (in the DCT, which saves most work).
 
     Raises:
-        Rejected: the pixels are cut off or damaged, or of a kind that is not read.
+        Rejected: the pixels are cut off or damaged beyond what the decoder gets over, or of a kind that is not read.
     """
     extent = (image.width / scale, image.height / scale)
+    if image.format not in _DCT_FORMATS:
+        warnings = formats.png_faults(data) if image.format == "PNG" else None
+        return Pixels(_leniently(image, scale), extent, warnings)
+    plain, fault = _strictly(image, data, scale)
+    if plain:
+        return Pixels(plain, extent, ())
+    try:
+        return Pixels(_leniently(image, scale), extent, (fault,))
+    except Rejected:  # where no more than the mark of its end is missing, the picture is whole
+        plain, _ = _strictly(image, data + _JPEG_END, scale)
+        if plain is None:
+            raise
+        return Pixels(plain, extent, (fault,))
+
+
+def _strictly(image: Image.Image, data: bytes, scale: int) -> tuple[Image.Image | None, str]:
+    """Return the pixels of a JPEG, those that Pillow gives; or, in their place, the first warning of libjpeg-turbo."""
+    colours, channels = _JPEG_COLOURS[image.mode]
+    width, height = -(-image.width // scale), -(-image.height // scale)
+    least = (height, width) if scale > 1 else (0, 0)
+    try:
+        levels = np.empty((height, width, channels), np.uint8)
+        simplejpeg.decode_jpeg(data, colours, min_height=least[0], min_width=least[1], buffer=levels)
+    except ValueError as error:
+        return None, str(error)
+    plain = Image.frombuffer(image.mode, (width, height), levels, "raw", image.mode, 0, 1)
+    # Adobe stores CMYK inverted and says so in a marker.
+    return ImageChops.invert(plain) if image.mode == "CMYK" and "adobe" in image.info else plain, ""
+
+
+def _leniently(image: ImageFile.ImageFile, scale: int) -> Image.Image:
+    """Return the pixels as Pillow decodes them, 8 bits each, past the damage that its decoder gets over."""
     with refused_when_damaged():
         if scale > 1:
             image.draft(None, (image.width // scale, image.height // scale))
+        announced = image.size
         tags = getattr(image, "tag_v2", {})
         white_is_zero, bits = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO, max(tags.get(_BITS, (16,)))
         signed = max(tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))) == _SIGNED
         image.load()
+        if image.size != announced:  # of HEIF: the container has its say, then the codec
+            held = f"{image.width}x{image.height}"
+            raise Rejected("decode_error", f"It announces {announced[0]}x{announced[1]} pixels, and holds {held}.")
         try:
-            plain = colour.eight_bit(image, white_is_zero=white_is_zero, bits=bits, signed=signed)
+            return colour.eight_bit(image, white_is_zero=white_is_zero, bits=bits, signed=signed)
         except colour.UnknownModeError as error:
             raise Rejected("unsupported", str(error)) from error
-    return Pixels(plain, extent)
 
 
 def count_frames(data: bytes, image: ImageFile.ImageFile) -> int | None:
@@ -264,16 +306,16 @@ def _check_announced(data: bytes, kind: str, recipe: Recipe) -> None:
     announced = len(data)
     if kind == "WEBP":
         announced = formats.webp_length(data)
-    elif kind == "AVIF":
-        announced = formats.avif_length(data)
+    elif kind in {"AVIF", "HEIF"}:
+        announced = formats.media_length(data)
     elif kind == "JPEG2000":
         announced = formats.jpeg2000_length(data)
     if announced > len(data):
         raise Rejected("truncated", f"It ends after {len(data)} of the {announced} bytes that it announces.")
     if kind == "WEBP":  # one that is opened has memory for its whole canvas
         _check_area(*formats.webp_canvas(data), recipe)
-    elif kind == "AVIF":
-        _check_area(*formats.avif_canvas(data), recipe)
+    elif kind in {"AVIF", "HEIF"}:
+        _check_area(*formats.media_canvas(data), recipe)
 
 
 def _check_area(width: int, height: int, recipe: Recipe) -> None:

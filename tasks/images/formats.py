@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
+import pi_heif
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -22,6 +23,9 @@ from PIL import (
     WebPImagePlugin,
 )
 
+# A process draws one image at a time, and shows the one that is its file's main one.
+pi_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
+
 # Nothing that starts other programs (EPS), has no signature (TGA) or holds no photos. Naming the plugins
 # here loads them now, and not in the middle of many threads.
 _PLUGINS: tuple[type[ImageFile.ImageFile], ...] = (
@@ -34,6 +38,7 @@ _PLUGINS: tuple[type[ImageFile.ImageFile], ...] = (
     TiffImagePlugin.TiffImageFile,
     Jpeg2KImagePlugin.Jpeg2KImageFile,
     PpmImagePlugin.PpmImageFile,
+    pi_heif.HeifImageFile,
 )
 
 #: Pillow's names of the formats that are read.
@@ -58,11 +63,12 @@ _PNG_SIGNATURE = 8  # bytes
 _CRC = 4  # bytes behind the content of a chunk of a PNG
 _CHUNK_NAME = re.compile(rb"[A-Za-z]{4}")
 _ANCILLARY = 0x20  # of a name's first byte: the picture can be shown without this chunk
+_PNG_PIXELS = (b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 _SOC = b"\xff\x4f\xff\x51"  # JPEG 2000's codestreams start so
 _ISPE = re.compile(rb"ispe\x00{4}(.{8})", re.DOTALL)
 _NCLX = re.compile(rb"colrnclx(..)(..)", re.DOTALL)
-_AVIF_HEADER = 1 << 16  # bytes in which sizes and colours are looked for
+_MEDIA_HEADER = 1 << 16  # bytes in which sizes and colours are looked for
 _SOT, _EOC = b"\xff\x90", b"\xff\xd9"  # markers: start of a tile-part, end of the codestream
 _TILE_PART_HEADER = 12  # bytes
 _WEBP_HEADER = 30  # bytes up to the end of the canvas size, in each of its three kinds
@@ -70,11 +76,10 @@ _WEBP_HEADER = 30  # bytes up to the end of the canvas size, in each of its thre
 
 def sniff(data: bytes) -> str | None:
     """Pillow's name of the format that the first bytes of `data` announce; None if it is not one of ours."""
-    if data[4:8] == b"ftyp" and not any(brand in data[8:64] for brand in (b"avif", b"avis")):
-        return None  # AVIF shares its container with HEIC and with video
+    of_av1 = any(brand in data[8:64] for brand in (b"avif", b"avis"))
     for kind in FORMATS:
         accept = Image.OPEN[kind][1]
-        if accept and accept(data[:16]):
+        if accept and accept(data[:16]) and (kind != "AVIF" or of_av1):  # HEIF has the same container
             return kind
     return None
 
@@ -82,7 +87,7 @@ def sniff(data: bytes) -> str | None:
 def unread_kind(data: bytes) -> str | None:
     """Return the name of a kind of image that is known but not read, where the first bytes of `data` announce it."""
     if data[4:8] == b"ftyp":
-        return f"ISO media, brand {data[8:12].decode('ascii', 'replace')!r} (HEIC, video …)"
+        return f"ISO media, brand {data[8:12].decode('ascii', 'replace')!r} (a video …)"
     start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n")
     if start.startswith(b"<?xml") and b"<svg" in start:
         return "SVG"
@@ -125,6 +130,17 @@ def sound_png(data: bytes) -> bytes:
     return b"".join((data[:_PNG_SIGNATURE], *kept, data[chunks[-1][2] :]))
 
 
+def png_faults(data: bytes) -> tuple[str, ...]:
+    """Return what is damaged among the chunks that make the picture of a PNG: their checksums, and a missing end."""
+    chunks = list(_png_chunks(data))
+    faults = [
+        f"The checksum of the chunk {kind.decode()} at byte {start} is not that of its content."
+        for kind, start, end in chunks
+        if kind in _PNG_PIXELS and not _has_its_checksum(data, start, end)
+    ]
+    return tuple(faults if chunks and chunks[-1][0] == b"IEND" else (*faults, "The end (IEND) is missing."))
+
+
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Yield the chunks of a PNG, up to the last: their names, and where they start and end."""
     start = _PNG_SIGNATURE
@@ -150,23 +166,23 @@ def _is_understood(judge: PngImagePlugin.PngStream, kind: bytes, content: bytes)
     return True
 
 
-def avif_length(data: bytes) -> int:
-    """Return the bytes that an AVIF file says it has (ISO/IEC 14496-12, section 4.2)."""
+def media_length(data: bytes) -> int:
+    """Return the bytes that an AVIF or HEIF file says it has (ISO/IEC 14496-12, section 4.2)."""
     return max((end for _, _, end in _boxes(data)), default=0)
 
 
-def avif_canvas(data: bytes) -> tuple[int, int]:
-    """Return the largest width and height that an AVIF file gives any of its images (``ispe``); (0, 0) without one."""
-    sizes = [struct.unpack(">II", size) for size in _ISPE.findall(data[:_AVIF_HEADER])]
+def media_canvas(data: bytes) -> tuple[int, int]:
+    """Return the largest width and height of the images in an AVIF or HEIF (``ispe``); (0, 0) where it gives none."""
+    sizes = [struct.unpack(">II", size) for size in _ISPE.findall(data[:_MEDIA_HEADER])]
     return max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
 
 
-def avif_code_points(data: bytes) -> tuple[int, int]:
-    """Return the colour primaries and the transfer function of an AVIF; (2, 2), unspecified, where it says none.
+def media_code_points(data: bytes) -> tuple[int, int]:
+    """Return the colour primaries and the transfer function of an AVIF or HEIF; (2, 2), unspecified, without any.
 
     They are those of the first ``colr`` of ``nclx`` (ISO/IEC 14496-12, section 12.1.5).
     """
-    found = _NCLX.search(data[:_AVIF_HEADER])
+    found = _NCLX.search(data[:_MEDIA_HEADER])
     return (int.from_bytes(found[1]), int.from_bytes(found[2])) if found else (2, 2)
 
 

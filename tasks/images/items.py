@@ -102,6 +102,7 @@ ASSET_FIELDS: list[pa.Field] = [
     pa.field("mode", pa.string()),  # Pillow's name of the pixel layout in the file
     pa.field("format", pa.string()),  # as sniffed, not as the name says: JPEG, PNG, …
     pa.field("n_frames", pa.int32()),
+    pa.field("decode_warnings", pa.int32()),  # of damage within; null where the decoder of its format tells none
     pa.field("orientation", pa.int32()),  # EXIF, 1 to 8; 1 where absent
     pa.field("icc_profile", pa.string()),  # its description, null where absent
     pa.field("exif", pa.large_string()),  # JSON text, null where absent

@@ -8,7 +8,9 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pi_heif
 import PIL
+import simplejpeg
 import yaml
 from PIL import features
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -129,6 +131,12 @@ class Recipe(BaseModel):
     ] = 60
     keep_gps: Annotated[bool, Field(title="Keep GPS", description="Keep GPS positions in the EXIF fields.")] = False
     keep_maker_notes: Annotated[bool, Field(description="Keep the camera maker's private notes.")] = False
+    damaged: Annotated[
+        Literal["keep", "flag", "reject"],
+        Field(
+            description="Images whose decoder warns of damage within: keep them, flag them as an issue, or refuse them."
+        ),
+    ] = "flag"
     suffixed_images: Annotated[
         bool,
         Field(description="Files named like a product, then _ or - and more, are its images, too: 101_1, 101-back."),
@@ -178,7 +186,8 @@ def codec_versions() -> dict[str, str]:
         name: features.version(name)
         for name in ("jpg", "libjpeg_turbo", "zlib", "webp", "avif", "littlecms2", "libtiff", "jpg_2000")
     }
-    return {"pillow": PIL.__version__} | {name: version or "" for name, version in named.items()}
+    others = {"pillow": PIL.__version__, "simplejpeg": simplejpeg.__version__, "libheif": pi_heif.libheif_version()}
+    return others | {name: version or "" for name, version in named.items()}
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -67,6 +67,10 @@ def render(data: bytes, recipe: Recipe, outputs: Collection[str]) -> Rendered:
     for name, plan in plans.items():
         _check_output(name, plan, picture.size, recipe.outputs[name])
 
+    found = picture.warnings(recipe.speed)
+    facts["decode_warnings"] = None if found is None else len(found)
+    if found and recipe.damaged == "reject":
+        raise Rejected("damaged", f"It is damaged within: {found[0]}")
     carried = {kind: _exif(image, kind) for kind in {recipe.outputs[name].exif for name in outputs}}
     files = {}
     for name in sorted(outputs):
@@ -147,6 +151,10 @@ class _Picture:
         picked = pixels.image.resize(size, Image.Resampling.NEAREST, (0.0, 0.0, *pixels.extent))
         return colour.to_srgb(picked, self._icc)
 
+    def warnings(self, speed: Speed) -> tuple[str, ...] | None:
+        """Return what the decoder has to say of damage within the file; None where it would not tell."""
+        return self._pixels(self._scale(self._base.drawn, speed)).warnings
+
     def _base_is_enough(self, plan: Geometry) -> bool:
         """Return whether the base is so much larger that nothing is lost by starting from it."""
         return max(self._base.drawn) >= draw.REDUCING_GAP * max(plan.whole(self.size))
@@ -174,7 +182,7 @@ class _Picture:
         if scale not in self._decoded:
             image = self._opened or decode.open_header(self._data, "JPEG")
             self._opened = None  # a draft holds for good
-            self._decoded[scale] = decode.decode(image, scale)
+            self._decoded[scale] = decode.decode(image, self._data, scale)
         return self._decoded[scale]
 
     def _swapped(self, size: Size) -> Size:

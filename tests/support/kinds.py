@@ -57,7 +57,7 @@ class Kind:
 @functools.cache
 def kinds() -> dict[str, Kind]:
     """All of them, by name: the format, then what is special."""
-    families = (_jpegs, _inks, _pngs, _deep_pngs, _gifs, _webps, _avifs, _bmps, _tiffs, _special_tiffs, _others)
+    families = (_jpegs, _inks, _pngs, _deep_pngs, _gifs, _webps, _avifs, _heifs, _bmps, _tiffs, _special_tiffs, _others)
     return dict(each for family in families for each in family())
 
 
@@ -189,6 +189,13 @@ def _avifs() -> Kinds:
     yield "avif", Kind(encoded(picture(), "AVIF", quality=95), shown, 30)
     yield "avif rgba", Kind(encoded(Image.fromarray(clear), "AVIF", quality=95), on_white(clear), 30)
     yield "avif animated", Kind(_animated("AVIF", quality=95), shown, 30, 3)
+
+
+def _heifs() -> Kinds:
+    shown, clear = seen(picture()), with_alpha()
+    yield "heif", Kind(encoded(picture(), "HEIF", quality=95), shown, 30)
+    yield "heif rgba", Kind(encoded(Image.fromarray(clear), "HEIF", quality=95), on_white(clear), 30)
+    yield "heif of several", Kind(_animated("HEIF", quality=95), shown, 30, 3)
 
 
 def _bmps() -> Kinds:

@@ -7,6 +7,7 @@ import struct
 from typing import Any
 
 import numpy as np
+import pillow_heif
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -35,6 +36,12 @@ def natural(width: int, height: int, seed: int = 7) -> Image.Image:
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     """The file of `image` in the format `kind`."""
     file = io.BytesIO()
+    if kind == "HEIF":  # what reads it in Pillow does not write it
+        images: Any = pillow_heif.HeifFile()  # type: ignore[no-untyped-call]
+        for each in (image, *options.pop("append_images", ())):
+            images.add_from_pillow(each)
+        images.save(file, **options)
+        return file.getvalue()
     image.save(file, kind, **options)
     return file.getvalue()
 

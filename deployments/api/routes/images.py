@@ -26,6 +26,7 @@ TYPES = {
     "AVIF": "image/avif",
     "BMP": "image/bmp",
     "GIF": "image/gif",
+    "HEIF": "image/heif",
     "JPEG": "image/jpeg",
     "JPEG2000": "image/jp2",
     "MPO": "image/jpeg",

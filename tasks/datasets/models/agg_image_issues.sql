@@ -20,6 +20,8 @@ flags AS (
     SELECT 'odd_size' AS issue, is_odd_size_issue AS is_issue FROM looked_at
     UNION ALL
     SELECT 'grayscale' AS issue, is_grayscale_issue AS is_issue FROM looked_at
+    UNION ALL
+    SELECT 'damaged' AS issue, is_damaged_issue AS is_issue FROM looked_at
 )
 
 SELECT

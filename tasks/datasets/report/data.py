@@ -136,6 +136,7 @@ MEANINGS = {
     "odd_aspect_ratio": "One edge is about three times the other, or more.",
     "odd_size": "Far larger or smaller than most.",
     "grayscale": "The file holds greys only.",
+    "damaged": "Its decoder warned of damage within the file: parts of the picture may be wrong.",
 }
 
 
@@ -183,7 +184,8 @@ def _issue(images: pa.Table, name: str) -> Issue:
     number = flagged.num_rows
     worst = []
     if number:
-        keys = [(f"{name}_score", "ascending"), ("key", "ascending")]
+        worst_first = ("decode_warnings", "descending") if name == "damaged" else (f"{name}_score", "ascending")
+        keys = [worst_first, ("key", "ascending")]
         rows = flagged.take(pc.select_k_unstable(flagged, min(number, MOST_PICTURES), keys))
         worst = [Picture(row["key"], row["sha256"], _fact(name, row)) for row in rows.to_pylist()]
     return Issue(plain_name(name), MEANINGS[name], number, len(flags) - flags.null_count, worst)
@@ -195,4 +197,6 @@ def _fact(name: str, row: dict[str, Any]) -> str:
         return f"{width:,} × {height:,}"
     if name == "odd_aspect_ratio":
         return f"{max(width, height) / min(width, height):.3g} : 1"
+    if name == "damaged":
+        return f"warnings: {row['decode_warnings']}"
     return "" if name == "grayscale" else f"score {row[f'{name}_score']:.2f}"

@@ -15,6 +15,7 @@ from lookbook.tasks.datasets.manifest import read_table, require_published
 from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA
 from lookbook.tasks.datasets.snapshot import ISSUES, THRESHOLDS, issue_columns, odd_sizes
 from lookbook.tasks.images.measure import SCORES
+from lookbook.tasks.images.recipe import Recipe
 from tests.support.pictures import encoded, natural
 from tests.support.pipeline import request, run, write_collection
 
@@ -27,24 +28,25 @@ def scores(value: float | None) -> pa.Table:
     """One image, all of whose scores are this."""
     columns = {name: pa.array([value], pa.float64()) for name in SCORES}
     size = pa.array([None if value is None else 100], pa.int32())
-    return pa.table(columns | {"original_width": size, "original_height": size})
+    warnings = pa.array([None if value is None else 0], pa.int32())
+    return pa.table(columns | {"original_width": size, "original_height": size, "decode_warnings": warnings})
 
 
 @pytest.mark.parametrize(("issue", "threshold"), THRESHOLDS.items())
 def test_an_image_has_an_issue_below_the_threshold_and_not_on_it(issue: str, threshold: float) -> None:
     name = f"is_{issue}_issue"
-    assert issue_columns(scores(threshold))[name].to_pylist() == [False]
-    assert issue_columns(scores(np.nextafter(threshold, 0)))[name].to_pylist() == [True]
+    assert issue_columns(scores(threshold), Recipe())[name].to_pylist() == [False]
+    assert issue_columns(scores(np.nextafter(threshold, 0)), Recipe())[name].to_pylist() == [True]
 
 
 def test_what_was_rejected_has_no_flags() -> None:
-    columns = issue_columns(scores(None))
+    columns = issue_columns(scores(None), Recipe())
     assert {name: column.to_pylist() for name, column in columns.items()} == {name: [None] for name in columns}
 
 
 def test_the_columns_are_those_of_the_schema() -> None:
     made = {f"is_{issue}_issue" for issue in ISSUES} | {"odd_size_score"}
-    assert set(issue_columns(scores(1.0))) == made
+    assert set(issue_columns(scores(1.0), Recipe())) == made
     of_issues = {
         name for name in IMAGES_SCHEMA.names if name.endswith(("_issue", "_score")) and "duplicates" not in name
     }
@@ -82,7 +84,7 @@ def test_rejects_are_no_measure_of_sizes() -> None:
 
 
 def test_no_images_have_no_flags() -> None:
-    assert {len(column) for column in issue_columns(scores(1.0).slice(0, 0)).values()} == {0}
+    assert {len(column) for column in issue_columns(scores(1.0).slice(0, 0), Recipe()).values()} == {0}
 
 
 def test_a_run_flags_its_images(workspace: Workspace, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def opened(data: bytes) -> Image.Image:
 
 
 def decoded(data: bytes) -> Image.Image:
-    return decode(open_image(data, Recipe()), 1).image
+    return decode(open_image(data, Recipe()), data, 1).image
 
 
 def srgb_of(data: bytes) -> Image.Image:

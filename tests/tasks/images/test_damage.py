@@ -1,21 +1,23 @@
-"""A good picture is not lost over what stands beside its pixels."""
+"""Damage within a file is told, and a good picture is not lost over what stands beside its pixels."""
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
-from lookbook.tasks.images.decode import Rejected
+from lookbook.tasks.images.decode import Rejected, decode, open_image
 from lookbook.tasks.images.recipe import OutputDefinition, Recipe
 from lookbook.tasks.images.render import render
 from tests.support.handmade import RGB, chunk, png
-from tests.support.pictures import adobe_rgb_profile, natural, pixels
+from tests.support.pictures import adobe_rgb_profile, encoded, natural, pixels
 
 CASES = Path(__file__).parents[4] / "shared" / "cases" / "images"
 AS_IT_IS = Recipe(outputs={"out": OutputDefinition(resize_mode="no", encode_format="png")})
@@ -114,3 +116,84 @@ def test_the_notes_that_were_handed_to_us(name: str) -> None:
     seen, asset = drawn(case(name))
     assert tuple(seen[1, 1]) == (20, 220, 20)
     assert asset["has_xmp"] is (name == "itxt_big.png")
+
+
+PHOTO = natural(800, 600)
+INKS = Image.merge("CMYK", (*PHOTO.split(), PHOTO.getchannel("G")))
+JPEGS = {
+    "colour": encoded(PHOTO, "JPEG", quality=90),
+    "4:4:4": encoded(PHOTO, "JPEG", subsampling=0),
+    "progressive": encoded(PHOTO, "JPEG", progressive=True),
+    "restarts": encoded(PHOTO, "JPEG", restart_marker_blocks=8),
+    "grey": encoded(PHOTO.convert("L"), "JPEG"),
+    "inks": encoded(INKS, "JPEG"),
+    "odd": encoded(PHOTO.crop((0, 0, 333, 87)), "JPEG"),
+}
+
+
+def warnings_of(data: bytes, damaged: Literal["keep", "flag", "reject"] = "flag") -> int | None:
+    """How many warnings its decoder gave."""
+    found: int | None = render(data, Recipe(damaged=damaged), ["thumb"]).asset["decode_warnings"]
+    return found
+
+
+def refused(data: bytes, damaged: Literal["keep", "flag", "reject"] = "flag") -> str:
+    """The rule that refuses it."""
+    with pytest.raises(Rejected) as reject:
+        warnings_of(data, damaged)
+    return reject.value.rule
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4, 8])
+@pytest.mark.parametrize("name", JPEGS)
+def test_a_jpeg_is_decoded_as_pillow_does(name: str, scale: int) -> None:
+    image = Image.open(io.BytesIO(JPEGS[name]))
+    image.draft(None, (image.width // scale, image.height // scale))
+    found = decode(open_image(JPEGS[name], Recipe()), JPEGS[name], scale)
+    assert found.warnings == ()
+    assert found.image.mode == image.mode
+    assert np.array_equal(np.asarray(found.image), np.asarray(image))
+
+
+@pytest.mark.parametrize("name", JPEGS)
+def test_damage_within_a_jpeg_is_counted_or_refused(name: str) -> None:
+    whole = JPEGS[name]
+    assert warnings_of(whole) == 0
+    middle = (whole.index(b"\xff\xda") + len(whole)) // 2
+    damaged = whole[:middle] + whole[middle + 100 :]
+    assert warnings_of(damaged) == warnings_of(damaged, "keep") == 1
+    assert refused(damaged, "reject") == "damaged"
+
+
+@pytest.mark.parametrize("name", JPEGS)
+def test_a_jpeg_that_lacks_only_the_mark_of_its_end_is_whole(name: str) -> None:
+    whole = JPEGS[name]
+    for without in (whole[:-2], whole[:-1]):
+        seen, asset = drawn(without)
+        assert np.array_equal(seen, drawn(whole)[0])
+        assert asset["decode_warnings"] == 1
+    assert refused(whole[:-2], "reject") == "damaged"
+    for missing in (6, 40, 300):
+        assert refused(whole[:-missing]) == "truncated"
+
+
+def test_damage_within_a_png_is_counted_and_that_of_a_note_is_not() -> None:
+    whole = png(COLOURS, RGB)
+    start = whole.index(b"IDAT")
+    length = int.from_bytes(whole[start - 4 : start])
+    broken = bytearray(whole)
+    broken[start + 4 + length] ^= 1  # of its checksum
+    assert warnings_of(whole) == 0
+    assert warnings_of(bytes(broken)) == 1
+    assert warnings_of(whole[: whole.index(b"IEND") - 4]) == 1
+    assert refused(bytes(broken), "reject") == "damaged"
+    assert warnings_of(png(COLOURS, RGB, NOTES["bad tEXt"])) == 0
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "GIF", "TIFF", "BMP", "AVIF", "HEIF"])
+def test_a_format_whose_decoder_tells_nothing_of_damage_has_no_count(kind: str) -> None:
+    assert warnings_of(encoded(PHOTO.resize((80, 60)), kind)) is None
+
+
+def test_the_cases_of_damage_are_kept_and_counted() -> None:
+    assert [warnings_of(case(name)) for name in ("no_eoi.jpg", "jpeg_damaged_accepted.jpg")] == [1, 1]

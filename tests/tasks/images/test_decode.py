@@ -11,8 +11,9 @@ import pytest
 from PIL import Image, ImageFile
 
 from lookbook.tasks.images.decode import Rejected, count_frames, decode, draft_scale, open_image
+from lookbook.tasks.images.metadata import describe
 from lookbook.tasks.images.recipe import Recipe
-from tests.support.pictures import encoded, natural
+from tests.support.pictures import encoded, natural, psnr
 
 PHOTO = natural(160, 120)
 JPEG = encoded(PHOTO, "JPEG", quality=90)
@@ -21,7 +22,7 @@ JPEG = encoded(PHOTO, "JPEG", quality=90)
 def refusal(data: bytes, recipe: Recipe | None = None) -> str:
     """The rule by which these bytes are refused."""
     with pytest.raises(Rejected) as refused:
-        decode(open_image(data, recipe or Recipe()), 1)
+        decode(open_image(data, recipe or Recipe()), data, 1)
     assert refused.value.message
     assert "\x00" not in refused.value.message
     assert "object at" not in refused.value.message  # a message is the same in every run
@@ -47,12 +48,13 @@ def png_header(width: int, height: int) -> bytes:
         (bytes(5000), "not_an_image"),
         (np.random.default_rng(0).bytes(5000), "not_an_image"),
         (b"8BPS\x00\x01" + bytes(100), "unsupported"),
-        (b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic", "unsupported"),
+        (b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic", "decode_error"),
+        (b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2", "unsupported"),
         (encoded(Image.new("LAB", (8, 8)), "TIFF"), "unsupported"),
         (png_header(60_000, 60_000), "too_large"),
         (png_header(0, 10), "decode_error"),
     ],
-    ids=["empty", "html", "byte", "zeros", "random", "psd", "heic", "lab", "bomb", "no width"],
+    ids=["empty", "html", "byte", "zeros", "random", "psd", "heic", "video", "lab", "bomb", "no width"],
 )
 def test_what_cannot_be_an_image_is_refused_by_its_rule(data: bytes, rule: str) -> None:
     assert refusal(data) == rule
@@ -72,8 +74,9 @@ def test_other_formats_cut_off_are_truncated(kind: str, share: float) -> None:
 
 def test_a_scaled_decode_finds_the_cut_as_well() -> None:
     data = encoded(natural(800, 600), "JPEG")
+    cut = data[: len(data) * 3 // 4]
     with pytest.raises(Rejected) as refused:
-        decode(open_image(data[: len(data) * 3 // 4], Recipe()), 4)
+        decode(open_image(cut, Recipe()), cut, 4)
     assert refused.value.rule == "truncated"
 
 
@@ -131,7 +134,8 @@ def test_a_jpeg_is_scaled_down_as_far_as_leaves_what_is_needed(needed: tuple[int
 @pytest.mark.parametrize("scale", [1, 2, 4, 8])
 @pytest.mark.parametrize("size", [(161, 119), (64, 64), (8, 33)])
 def test_a_scaled_decode_has_the_announced_size_and_extent(scale: int, size: tuple[int, int]) -> None:
-    pixels = decode(open_image(encoded(PHOTO.resize(size), "JPEG"), Recipe()), scale)
+    data = encoded(PHOTO.resize(size), "JPEG")
+    pixels = decode(open_image(data, Recipe()), data, scale)
     assert pixels.image.size == (-(-size[0] // scale), -(-size[1] // scale))
     assert pixels.extent == (size[0] / scale, size[1] / scale)
 
@@ -142,7 +146,7 @@ def test_frames_are_counted_and_the_first_is_decoded() -> None:
         data = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
         image = open_image(data, Recipe())
         assert count_frames(data, image) == 3, kind
-        red, green, blue = decode(image, 1).image.convert("RGB").resize((1, 1)).tobytes()
+        red, green, blue = decode(image, data, 1).image.convert("RGB").resize((1, 1)).tobytes()
         assert (red > 240, green < 15, blue < 15) == (True, True, True), kind
 
 
@@ -152,7 +156,7 @@ def test_a_damaged_later_frame_leaves_the_first() -> None:
     cut = data[: len(data) * 3 // 4]
     image = open_image(cut, Recipe())
     assert count_frames(cut, image) in {None, 1, 2}
-    assert decode(image, 1).image.size == (64, 64)
+    assert decode(image, cut, 1).image.size == (64, 64)
 
 
 def test_the_name_or_kind_of_file_object_plays_no_part() -> None:
@@ -165,3 +169,20 @@ def test_a_web_page_is_called_one(start: bytes) -> None:
     with pytest.raises(Rejected, match="It is a web page") as reject:
         open_image(start, Recipe())
     assert reject.value.rule == "not_an_image"
+
+
+def test_a_heif_is_turned_by_its_container_whatever_its_exif_says() -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    data = encoded(PHOTO, "HEIF", quality=95, exif=exif.tobytes())  # the writer puts it into the container as well
+    image = open_image(data, Recipe())
+    assert describe(image, keep_gps=False, keep_maker_notes=False)["orientation"] == 1
+    turned = PHOTO.transpose(Image.Transpose.ROTATE_270)
+    assert psnr(np.asarray(decode(image, data, 1).image), np.asarray(turned)) > 35
+
+
+def test_a_heif_of_other_pixels_than_it_announces_is_refused() -> None:
+    data = encoded(PHOTO, "HEIF")
+    size, other = (struct.pack(">4sIII", b"ispe", 0, width, 120) for width in (160, 158))
+    assert size in data
+    assert refusal(data.replace(size, other)) == "decode_error"

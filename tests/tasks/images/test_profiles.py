@@ -89,9 +89,10 @@ def test_code_points_of_display_p3_are_converted() -> None:
     assert np.abs(drawn(png(COLOURS, RGB, CICP_P3)) - expected).max() <= 2
 
 
-def avif(primaries: int, transfer: int, **options: Any) -> bytes:
-    """An AVIF of `COLOURS`, nearly lossless, whose nclx box says these code points."""
-    data = encoded(Image.fromarray(COLOURS), "AVIF", quality=100, subsampling="4:4:4", **options)
+def media(kind: str, primaries: int, transfer: int, **options: Any) -> bytes:
+    """An AVIF or HEIF of `COLOURS`, nearly lossless, whose nclx box says these code points."""
+    full = {"AVIF": {"subsampling": "4:4:4"}, "HEIF": {"chroma": 444}}[kind]
+    data = encoded(Image.fromarray(COLOURS), kind, quality=100, **full, **options)
     at = data.index(b"nclx") + 4
     return data[:at] + struct.pack(">HH", primaries, transfer) + data[at + 4 :]
 
@@ -101,21 +102,21 @@ BT2020_TO_XYZ = np.array([[0.67348, 0.16567, 0.12505], [0.27904, 0.67535, 0.0456
 
 
 @pytest.mark.parametrize(("primaries", "to_xyz"), [(12, DISPLAY_P3_TO_XYZ), (9, BT2020_TO_XYZ), (1, SRGB_TO_XYZ)])
-@pytest.mark.parametrize("transfer", [4, 8, 13])
-def test_code_points_give_an_avif_and_a_png_the_same_colours(
-    primaries: int, to_xyz: NDArray[np.float64], transfer: int
+@pytest.mark.parametrize(("kind", "transfer"), [("AVIF", 4), ("AVIF", 8), ("AVIF", 13), ("HEIF", 8)])
+def test_code_points_give_an_avif_a_heif_and_a_png_the_same_colours(
+    kind: str, primaries: int, to_xyz: NDArray[np.float64], transfer: int
 ) -> None:
     linear = {4: (COLOURS / 255) ** 2.2, 8: COLOURS / 255, 13: light(COLOURS)}[transfer]
     expected = srgb_levels(np.clip(linear @ to_xyz.T @ np.linalg.inv(SRGB_TO_XYZ).T, 0, 1))
     from_png = drawn(png(COLOURS, RGB, chunk(b"cICP", bytes((primaries, transfer, 0, 1)))))
     assert np.abs(from_png - expected).max() <= 2
-    decoded = np.asarray(Image.open(io.BytesIO(avif(primaries, transfer))).convert("RGB"))
+    decoded = np.asarray(Image.open(io.BytesIO(media(kind, primaries, transfer))).convert("RGB"))
     same = drawn(png(decoded, RGB, chunk(b"cICP", bytes((primaries, transfer, 0, 1)))))
-    assert np.abs(drawn(avif(primaries, transfer)) - same).max() <= 2
+    assert np.abs(drawn(media(kind, primaries, transfer)) - same).max() <= 2
 
 
 def test_the_curve_of_video_is_srgbs_in_an_avif_and_its_own_in_a_png() -> None:
-    assert np.array_equal(drawn(avif(12, 1)), drawn(avif(12, 13)))
+    assert np.array_equal(drawn(media("AVIF", 12, 1)), drawn(media("AVIF", 12, 13)))
     linear = np.where(COLOURS / 255 < 0.081, COLOURS / 255 / 4.5, ((COLOURS / 255 + 0.099) / 1.099) ** (1 / 0.45))
     seen = drawn(png(COLOURS, RGB, chunk(b"cICP", bytes((1, 1, 0, 1)))))
     assert np.abs(seen - srgb_levels(linear)).max() <= 2
@@ -130,12 +131,13 @@ def test_greys_follow_the_curve_of_their_code_points() -> None:
 
 def test_the_profile_of_an_avif_goes_before_its_code_points() -> None:
     assert np.array_equal(
-        drawn(avif(12, 13, icc_profile=adobe_rgb_profile())), drawn(avif(1, 13, icc_profile=adobe_rgb_profile()))
+        drawn(media("AVIF", 12, 13, icc_profile=adobe_rgb_profile())),
+        drawn(media("AVIF", 1, 13, icc_profile=adobe_rgb_profile())),
     )
 
 
 def test_hdr_code_points_of_an_avif_are_not_followed() -> None:
-    assert np.array_equal(drawn(avif(9, 16)), drawn(avif(1, 13)))
+    assert np.array_equal(drawn(media("AVIF", 9, 16)), drawn(media("AVIF", 1, 13)))
 
 
 @pytest.mark.parametrize("name", ["avif_p3.avif", "cicp_p3.png"])

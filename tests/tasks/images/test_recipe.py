@@ -35,6 +35,7 @@ OTHER_RULE: dict[str, Any] = {
     "max_seconds": 59.0,
     "keep_gps": True,
     "keep_maker_notes": True,
+    "damaged": "keep",
 }
 #: Fields of an output on which it depends whether an image can be drawn at all.
 SIZES = {"image_size", "resize_mode", "resize_only_if_bigger", "encode_format"}

@@ -201,9 +201,9 @@ def test_a_photo_is_decoded_once_however_many_outputs(
     seen: list[int] = []
     original = decode.decode
 
-    def counted(image: Any, scale: int) -> decode.Pixels:
+    def counted(image: Any, data: bytes, scale: int) -> decode.Pixels:
         seen.append(scale)
-        return original(image, scale)
+        return original(image, data, scale)
 
     monkeypatch.setattr(decode, "decode", counted)
     outputs = {f"o{edge}": OutputDefinition(image_size=edge) for edge in edges}

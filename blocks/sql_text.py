@@ -1,18 +1,21 @@
-"""One SELECT, read by sqlglot: which tables it names, and how it is said elsewhere or in another dialect."""
+"""One SELECT, read by sqlglot: which tables it names, and how it is said elsewhere or in another dialect.
+
+Every run comes by here for a name in quotes; sqlglot, which few need, is imported by those that do.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-
-import sqlglot
-from sqlglot import exp
-from sqlglot.optimizer.scope import traverse_scope
+from typing import TYPE_CHECKING
 
 from lookbook.blocks.errors import LookbookError
 
+if TYPE_CHECKING:
+    import sqlglot
+    from sqlglot import exp
+
 #: The schemas that models read.
 SCHEMAS = ("feeds", "warehouse")
-_WRITES = (exp.DML, exp.DDL, exp.Drop, exp.Command, exp.Into, exp.Alter, exp.Set, exp.Attach, exp.Copy)
 
 #: The parts of a table's name, outermost first, where a warehouse has it: given the schema and the name in the SELECT.
 Place = Callable[[str, str], tuple[str, ...]]
@@ -34,6 +37,10 @@ def read_select(sql: str) -> exp.Query:
     Raises:
         ValueError: it is no SQL, or not exactly one SELECT, or it reads what is no table.
     """
+    import sqlglot  # noqa: PLC0415
+    from sqlglot import exp  # noqa: PLC0415
+
+    writes = (exp.DML, exp.DDL, exp.Drop, exp.Command, exp.Into, exp.Alter, exp.Set, exp.Attach, exp.Copy)
     try:
         trees = [tree for tree in sqlglot.parse(sql, read="duckdb") if tree is not None]
     except sqlglot.errors.SqlglotError as error:
@@ -41,9 +48,7 @@ def read_select(sql: str) -> exp.Query:
     if len(trees) != 1:
         raise ValueError(f"it is {len(trees)} statements where one SELECT is asked for")
     tree = trees[0]
-    written = next(
-        (node for node in tree.walk() if isinstance(node, _WRITES) and not isinstance(node, exp.Query)), None
-    )
+    written = next((node for node in tree.walk() if isinstance(node, writes) and not isinstance(node, exp.Query)), None)
     if not isinstance(tree, exp.Query) or written is not None:
         raise ValueError(f"it is no SELECT but {(written or tree).key.upper()}")
     for table in tree.find_all(exp.Table):
@@ -55,12 +60,15 @@ def read_select(sql: str) -> exp.Query:
 
 def _plain(error: sqlglot.errors.SqlglotError) -> str:
     """Line and cause, without the excerpt that sqlglot underlines."""
-    found = error.errors[0] if isinstance(error, sqlglot.errors.ParseError) and error.errors else {}
+    found = next(iter(getattr(error, "errors", ())), {})  # only a fault of the grammar has them
     return f"line {found['line']}: {found['description']}" if found.get("line") else str(error).splitlines()[0]
 
 
 def tables_named(tree: exp.Expr) -> Iterator[exp.Table]:
     """Yield the tables that a SELECT reads, as nodes of the tree: not its own common table expressions."""
+    from sqlglot import exp  # noqa: PLC0415
+    from sqlglot.optimizer.scope import traverse_scope  # noqa: PLC0415
+
     seen = set()
     for scope in traverse_scope(tree):
         for source in scope.sources.values():
@@ -86,6 +94,8 @@ def placed(sql: str, place: Place, dialect: str = "duckdb") -> str:
     Raises:
         LookbookError: the dialect has no words for it.
     """
+    from sqlglot import exp  # noqa: PLC0415
+
     tree = read_select(sql)
     for table in list(tables_named(tree)):
         parts = place(table.db, table.name)
@@ -104,6 +114,8 @@ def said(tree: exp.Expr, dialect: str) -> str:
     Raises:
         LookbookError: the dialect has no words for it.
     """
+    import sqlglot  # noqa: PLC0415
+
     try:
         return tree.sql(dialect, unsupported_level=sqlglot.ErrorLevel.RAISE, comments=False)
     except sqlglot.errors.UnsupportedError as error:

@@ -150,21 +150,28 @@ POOLS = {
     "lookbook-kubernetes": "kubernetes",
     "lookbook-cloud-run": "cloud-run-v2",
 }
+#: Starts a run at once. Without a command, a worker first starts a Python that prepares a folder of code for the run,
+#: of which ours have none: a second and more of a processor for each run, each batch and export included.
+RUN_AT_ONCE = "python3 -m prefect.engine"
 #: The oldest server that has all that prefect.yaml asks for.
 OLDEST_SERVER = (3, 8)
 
 
-def deploy() -> Deployed:
+def deploy(*, at_once: bool = False) -> Deployed:
     """Make what is missing and update what differs, on the server of PREFECT_API_URL or the active profile.
 
     Pipelines of the folder of specs are among it; specs that cannot be read are named in the notes.
+
+    Args:
+        at_once: let runs of a new pool of processes start by `RUN_AT_ONCE`: where all of its workers find a ``python3``
+            on their PATH that has this package.
 
     Raises:
         LookbookError: the server is too old, does not answer, or refused something.
     """
     done = Deployed()
     with connected() as client:
-        make_pools(client, done)
+        make_pools(client, done, at_once=at_once)
         register_blocks()
         deploy_file(client, done, environment())
         automations.install(client, done)
@@ -198,14 +205,16 @@ def connected() -> Iterator[SyncPrefectClient]:
         yield client
 
 
-def make_pools(client: SyncPrefectClient, done: Deployed, names: Iterable[str] = POOLS) -> None:
+def make_pools(
+    client: SyncPrefectClient, done: Deployed, names: Iterable[str] = POOLS, *, at_once: bool = False
+) -> None:
     """Make the work pools that are missing. A pool that is there stays as it is: it may have been edited."""
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectNotFound
 
     for name in names:
         kind = POOLS[name]
-        template = job_template(kind)
+        template = job_template(kind, at_once=at_once)
         try:
             pool = client.read_work_pool(name)
         except ObjectNotFound:
@@ -218,13 +227,15 @@ def make_pools(client: SyncPrefectClient, done: Deployed, names: Iterable[str] =
                 f"Remove or rename that pool: prefect work-pool delete {name}.",
             )
         done.left.append(f"work pool {name}")
-        if pool.base_job_template != template:
+        if pool.base_job_template not in (job_template(kind), job_template(kind, at_once=True)):
             done.notes.append(f"work pool {name} has a job template of its own, which stays")
 
 
-def job_template(kind: str) -> dict[str, Any]:
-    """Return the base job template of a kind of infrastructure."""
+def job_template(kind: str, *, at_once: bool = False) -> dict[str, Any]:
+    """Return the base job template of a kind of infrastructure; of processes `at_once`, as `deploy` says."""
     template: dict[str, Any] = json.loads(job_template_file(kind).read_text(encoding="utf-8"))
+    if at_once and kind == "process":
+        template["variables"]["properties"]["command"]["default"] = RUN_AT_ONCE
     return template
 
 

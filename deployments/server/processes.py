@@ -78,7 +78,8 @@ class Supervised(ABC):
         """Start nothing yet."""
         self.log, self._mark = log, mark
         kept = {name: value for name, value in os.environ.items() if not name.startswith(SERVERS_OWN)}
-        self._environment = kept | {"LOOKBOOK_HOME": str(home), MARK: mark}
+        path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
+        self._environment = kept | {"LOOKBOOK_HOME": str(home), "PATH": path, MARK: mark}
         self._process: subprocess.Popen[bytes] | None = None
         self._checked, self._failed = time.monotonic(), 0
 

@@ -126,9 +126,9 @@ def _start(
     inbox.mkdir(exist_ok=True)
     say("deploying")
     os.environ["LOOKBOOK_HOME"] = str(home)
-    for name in deploying.deploy().broken:
-        say(f"{name} is not deployed: lookbook pipeline validate says why")
     ui, own = api.removesuffix("/api"), api == prefect_server.running(home)
+    for name in deploying.deploy(at_once=own).broken:
+        say(f"{name} is not deployed: lookbook pipeline validate says why")
     if own:
         save_local_workspace(home)
     say("starting a worker")

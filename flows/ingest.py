@@ -24,6 +24,7 @@ from lookbook.tasks.datasets.inventory import Request, clear_batches, take_inven
 from lookbook.tasks.datasets.manifest import require_published
 from lookbook.tasks.datasets.publish import FinishedRun, finalize
 from lookbook.tasks.datasets.sources.kaggle import drop
+from lookbook.tasks.datasets.unpublished import noting_rejects
 from lookbook.tasks.images.recipe import Recipe, RecipeOrDefault
 from lookbook.tasks.runs.announcements import announce_snapshot
 from lookbook.tasks.runs.parameters import (
@@ -103,20 +104,25 @@ def ingest(
     )
     registry, run_id = place.registry, str(runtime.flow_run.id)
     record: dict[str, Any] = {}
-    with recorded_run(
-        registry,
-        f"dataset/{dataset}",
-        lambda: start_run(registry, run_id, dataset, source),
-        lambda why: end_run(registry, run_id, record or None, why),
+    with (
+        recorded_run(
+            registry,
+            f"dataset/{dataset}",
+            lambda: start_run(registry, run_id, dataset, source),
+            lambda why: end_run(registry, run_id, record or None, why),
+        ),
+        noting_rejects(request, run_id, started) as notes,
     ):
         _catch_up(request, workspace)
         get_run_logger().info("Listing %s", source)
         with listening(download=_download_log()):
             inventory = take_inventory(request)
+        notes.found(inventory)
         get_run_logger().info("%d images found; batches to do: %d", len(inventory.images), len(inventory.batches))
         announce(sum(len(items) for items in inventory.plan.batches))
         draw(place.lake, workspace, inventory.batches, executor)
         finished = finalize(request, inventory, started)
+        notes.ended(finished.note if finished.changed else "")
         record.update(finished.summary)
         if finished.published:
             index_in_registry(workspace, dataset)

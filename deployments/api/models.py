@@ -178,10 +178,20 @@ class Reject(BaseModel):
     raw: str = Field(description="The text as it stood; its first 10,000 characters.")
 
 
-class RejectPage(BaseModel):
-    """A page of rejects."""
+class UnpublishedRun(BaseModel):
+    """A run that published nothing."""
 
-    snapshot: str
+    run_id: str
+    started_at: datetime
+    source: str
+    why: str | None = Field(description="Null where it broke off without a word.")
+
+
+class RejectPage(BaseModel):
+    """A page of rejects: of a snapshot, or of the last run, where that published nothing."""
+
+    snapshot: str | None
+    unpublished: UnpublishedRun | None
     total: int
     items: list[Reject]
     facets: dict[str, Facet]

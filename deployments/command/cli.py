@@ -178,8 +178,12 @@ def verify(
 def rejects(
     name: DatasetName, /, *, workspace: WorkspaceName = "local", json: Json = False, debug: Debug = False
 ) -> None:
-    """Show what was refused of NAME: which rule, where."""
-    rows = _commands(debug).rejects(workspace, name)
+    """Show what was refused of NAME, by the last run if it published nothing: which rule, where."""
+    from lookbook.deployments.command.output import printable
+
+    rows, lines = _commands(debug).rejects(workspace, name)
+    for line in lines if not json else []:
+        sys.stdout.write(printable(line) + "\n")
     _print(rows, ["reject_id", "kind", "locator", "rule", "message"], json, "No rejects.")
 
 

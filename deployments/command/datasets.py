@@ -75,14 +75,27 @@ def verify(workspace: str, dataset: str, repair: bool, everything: bool) -> dict
     }
 
 
-def rejects(workspace: str, dataset: str) -> list[dict[str, Any]]:
-    """Return the rejects of a dataset's current snapshot."""
-    from lookbook.blocks.workspace import load_workspace
-    from lookbook.tasks.datasets.manifest import read_table, require_published
+def rejects(workspace: str, dataset: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the rejects of the last run of a dataset; and, where it published nothing, lines that say so.
 
-    lake = load_workspace(workspace).lake
-    rows: list[dict[str, Any]] = read_table(lake, require_published(lake, dataset).manifest, "rejects").to_pylist()
-    return rows
+    Each reject says whether it is ``published``, else of which run it is, and where the report lies.
+    """
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.tasks.datasets.manifest import read_published, read_table, require_published
+    from lookbook.tasks.datasets.unpublished import read_unpublished, report_key
+
+    place = load_workspace(workspace)
+    lake, published = place.lake, read_published(place.lake, dataset)
+    last = read_unpublished(place, dataset, published.manifest.snapshot_id if published else None)
+    said: dict[str, Any] = {"published": True, "run_id": None, "run_started_at": None, "report": None}
+    if last is None:
+        table = read_table(lake, require_published(lake, dataset).manifest, "rejects")
+        return [row | said for row in table.to_pylist()], []
+    run, table = last
+    said = {"published": False, "run_id": run.run_id, "run_started_at": run.started_at.isoformat(timespec="seconds")}
+    said["report"] = lake.uri(report_key(dataset)) if run.has_report else None
+    lines = [run.told, *([f"The report, with pictures: {said['report']}"] if run.has_report else [])]
+    return [row | said for row in table.to_pylist()], lines
 
 
 def datasets(workspace: str) -> list[dict[str, Any]]:

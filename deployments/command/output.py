@@ -78,6 +78,8 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     if summary["source"].startswith("kaggle://"):
         rows.append(("source", printable(summary["source"])))
     rows.append(("report", printable(summary["report"])))
+    if not summary["published"] and any(summary[name].get("rejected") for name in ("files", "images", "rows")):
+        rows.append(("rejects", f'"lookbook rejects {summary["dataset"]}" lists them'))
     Console(file=sys.stdout).print(
         Text(f"{summary['dataset']}  snapshot {summary['snapshot']}  ({published})", style="bold"),
         soft_wrap=True,

@@ -1,4 +1,4 @@
-// What a snapshot refused, and why.
+// What a snapshot refused, or the last run that published none, and why.
 
 import { address, ask } from "./api.js";
 import { counted, el } from "./dom.js";
@@ -26,6 +26,7 @@ async function fill(place, name, query, signal) {
   });
   const head = el("tr", {}, ...["What", "Where", "Rule", "Reason", "As it stood"].map((text) => el("th", { text, scope: "col" })));
   place.replaceChildren(
+    page.unpublished ? el("p", {}, el("strong", { text: said(page.unpublished) })) : "",
     el("div", { class: "controls" }, picker("Kind", "kind", page.facets.kind, wanted.kind), picker("Rule", "rule", page.facets.rule, wanted.rule)),
     el("p", { class: "total", "aria-live": "polite", text: page.total ? counted(page.total, "reject") : "Nothing was refused." }),
     page.total
@@ -34,6 +35,10 @@ async function fill(place, name, query, signal) {
     more,
   );
   if (held) document.getElementById(held)?.focus();
+}
+
+function said({ run_id, started_at, why }) {
+  return `Nothing was published by the last run (${run_id}, begun ${started_at}): ${why ?? "It broke off."}`;
 }
 
 function picker(label, id, facet, now) {

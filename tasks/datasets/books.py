@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lookbook.blocks.errors import LookbookError
+from lookbook.tasks.datasets.catalogue_types import SourceReject
 from lookbook.tasks.images.recipe import Recipe
 
 #: Keys named in an error, at the most.
@@ -22,7 +23,13 @@ RECIPE_RULES = {
 }
 
 
-class UnbalancedBooksError(LookbookError):
+class RefusedRunError(LookbookError):
+    """A run publishes nothing for what it found; `rejects` are what is known to be refused, where the run tells."""
+
+    rejects: Sequence[SourceReject] = ()
+
+
+class UnbalancedBooksError(RefusedRunError):
     """What was found and what became of it do not add up."""
 
 
@@ -100,8 +107,7 @@ def check_reject_limit(counts: Mapping[str, int], rejected: Mapping[str, str], l
             f"{counts['rejected']} of {counts['found']} images ({share:.1%}) were rejected: {by_rule} "
             f"({_some([f'{key}: {rule}' for key, rule in sorted(rejected.items())])}); "
             f"--reject-limit is {limit:g}. Nothing was published.",
-            f"{_mending(set(rejected.values()))}, or allow more with --reject-limit: 1 publishes all the same, "
-            'and "lookbook rejects" then lists them.',
+            f"{_mending(set(rejected.values()))}, or allow more with --reject-limit: 1 publishes all the same.",
         )
 
 

@@ -13,7 +13,7 @@ from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.lake import Lake
 from lookbook.blocks.settings import this_host
 from lookbook.blocks.workspace import Workspace
-from lookbook.tasks.datasets.books import check_counts
+from lookbook.tasks.datasets.books import RefusedRunError, check_counts
 from lookbook.tasks.datasets.catalogue import Catalogue, Columns, read_catalogue
 from lookbook.tasks.datasets.catalogue_types import SourceReject
 from lookbook.tasks.datasets.links import key_order, short_name
@@ -159,17 +159,13 @@ def take_inventory(request: Request) -> Inventory:
     """List the source, read its catalogue, compare with what is known, and write the batches' manifests.
 
     Raises:
-        LookbookError: the source can't be listed, or holds no image.
+        RefusedRunError: the source holds no image.
+        LookbookError: it can't be listed.
     """
     lake, recipe = request.workspace.lake, request.recipe
     source = open_source(request.source, request.workspace.scratch, request.workspace.kaggle, request.within)
     files = list(source.files())
     images = sorted(filter(holds_image, files), key=lambda file: key_order(file.key))
-    if not images:
-        raise LookbookError(
-            f"{request.source}: no image among its {len(files)} files.",
-            "Name a folder or an archive that holds .jpg, .png, .webp, .tif or other image files.",
-        )
     beyond = [file.key for file in images[request.limit :]] if request.limit else []
     images = images[: request.limit]
     pictures = {*beyond, *(file.key for file in images)}
@@ -179,6 +175,13 @@ def take_inventory(request: Request) -> Inventory:
     refused = {reject.locator for reject in catalogue.rejects if reject.kind in ("file", "style")}
     taken = refused.union(catalogue.files)
     ignored = [_ignored(file) for file in others if file.key not in taken]
+    if not images:
+        refusal = RefusedRunError(
+            f"{request.source}: no image among its {len(files)} files.",
+            "Name a folder or an archive that holds .jpg, .png, .webp, .tif or other image files.",
+        )
+        refusal.rejects = [*catalogue.rejects, *ignored]
+        raise refusal
     file_counts = {
         "found": len(files),
         "images": len(images),

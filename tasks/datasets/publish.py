@@ -22,6 +22,7 @@ from lookbook.tasks.datasets.links import RULES
 from lookbook.tasks.datasets.manifest import Current, Manifest, Published, SnapshotFile, current_key, read_published
 from lookbook.tasks.datasets.report.page import ReportData, render_report, report_markdown
 from lookbook.tasks.datasets.snapshot import SnapshotTables, build_snapshot, changes_between, logical_digest
+from lookbook.tasks.datasets.unpublished import rejects_so_far
 from lookbook.tasks.images.batch import read_part
 from lookbook.tasks.images.parquet import to_parquet
 from lookbook.tasks.images.recipe import codec_versions
@@ -80,11 +81,13 @@ class FinishedRun:
 
     Attributes:
         note: why nothing was published, else "".
+        changed: whether it says anything else than the snapshot that was published before.
     """
 
     summary: dict[str, Any]
     published: bool
     note: str
+    changed: bool
     markdown: str
 
 
@@ -110,7 +113,7 @@ def finalize(request: Request, inventory: Inventory, started: datetime) -> Finis
     data = _report_data(request, inventory, snapshot, digest, summary, now)
     if not note:
         _publish(request, inventory, snapshot, data)
-    return FinishedRun(summary, not note, note, report_markdown(data))
+    return FinishedRun(summary, not note, note, before is None or before.digest != digest, report_markdown(data))
 
 
 def _refuse_changed_archives(request: Request, inventory: Inventory) -> None:
@@ -135,7 +138,8 @@ def _balanced_snapshot(request: Request, inventory: Inventory) -> SnapshotTables
             request.recipe,
             inventory.ignored,
         )
-    except UnbalancedBooksError:
+    except UnbalancedBooksError as error:
+        error.rejects = rejects_so_far(inventory, parts)
         clear_batches(lake, request.dataset)  # a part is wrong: the next run must not take it up again
         raise
 

@@ -354,7 +354,13 @@ def build_snapshot(
         outputs=outputs,
         products=products,
         image_links=catalogue.links,
-        rejects=_rejects(images, [*catalogue.rejects, *ignored]),
+        rejects=reject_table(
+            [
+                *image_rejects(images.filter(pc.equal(images.column("outcome"), "rejected"))),
+                *catalogue.rejects,
+                *ignored,
+            ]
+        ),
         image_counts=_image_counts(found, images, outputs, known),
         row_counts=row_counts,
         orphan_images=sum(images.column("orphan").to_pylist()),
@@ -362,13 +368,16 @@ def build_snapshot(
     )
 
 
-def _rejects(images: pa.Table, of_catalogue: Sequence[SourceReject]) -> pa.Table:
-    """Everything that was refused: image files, and what the catalogue could not take."""
-    refused = images.filter(pc.equal(images.column("outcome"), "rejected"))
-    of_images = [
-        SourceReject("image", row["key"], row["rule"], row["error_message"], row["original_key"] or "")
-        for row in refused.to_pylist()
+def image_rejects(refused: pa.Table) -> list[SourceReject]:
+    """Return the rejects that rows of images, or of parts, tell of: ``raw`` is the lake key of the bytes, if kept."""
+    rows = refused.select(["key", "rule", "error_message", "original_key"]).to_pylist()
+    return [
+        SourceReject("image", row["key"], row["rule"], row["error_message"], row["original_key"] or "") for row in rows
     ]
+
+
+def reject_table(rejects: Sequence[SourceReject]) -> pa.Table:
+    """Return everything that was refused, each once, as a table of `REJECTS_SCHEMA`."""
     rows = {
         reject.reject_id: {
             "reject_id": reject.reject_id,
@@ -378,7 +387,7 @@ def _rejects(images: pa.Table, of_catalogue: Sequence[SourceReject]) -> pa.Table
             "message": reject.message,
             "raw": reject.raw,
         }
-        for reject in [*of_images, *of_catalogue]
+        for reject in rejects
     }
     return pa.Table.from_pylist(list(rows.values()), schema=REJECTS_SCHEMA)
 

@@ -1,7 +1,8 @@
 """The process in which images are decoded and drawn: it holds no secret, and may die of any file.
 
 Started by `renderer.Renderer` with the numbers of two file descriptors: of a connection, and of a file in memory
-that both sides share; ends when the connection is closed.
+that both sides share; ends when the connection is closed. With `PARTLY` before them, what is cut off or damaged is
+drawn as far as it goes: to show what was rejected, never for an output that is kept.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from collections.abc import Callable
 from functools import lru_cache
 from multiprocessing.connection import Connection
 
+from PIL import ImageFile
+
 from lookbook.tasks.images.allocation import give_back_beyond
 from lookbook.tasks.images.recipe import Recipe
 from lookbook.tasks.images.render import Rejected, render
 
 READY = "ready"
+PARTLY = "--partly"
 #: Bytes that the shared file keeps between images.
 MOST_KEPT = 32 * 2**20
 #: Bytes that this process holds between images.
@@ -106,4 +110,5 @@ def _recipe(text: str) -> Recipe:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    ImageFile.LOAD_TRUNCATED_IMAGES = PARTLY in sys.argv
+    main(int(sys.argv[-2]), int(sys.argv[-1]))

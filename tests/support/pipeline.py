@@ -17,6 +17,7 @@ from lookbook.tasks.datasets import follow
 from lookbook.tasks.datasets.inventory import Inventory, Request, clear_batches, take_inventory
 from lookbook.tasks.datasets.manifest import require_published
 from lookbook.tasks.datasets.publish import finalize
+from lookbook.tasks.datasets.unpublished import noting_rejects
 from lookbook.tasks.images.batch import process_batch
 from lookbook.tasks.images.recipe import OutputDefinition, Recipe
 
@@ -46,11 +47,14 @@ def request(workspace: Workspace, source: Path | str, **changes: Any) -> Request
 
 def run(asked: Request, between: Callable[[Inventory], None] = lambda _: None) -> dict[str, Any]:
     """Run the main job; `between` is called when all batches are done and nothing is concluded yet."""
-    inventory = take_inventory(asked)
-    for batch in inventory.batches:
-        process_batch(asked.workspace.lake, batch, threads=2)
-    between(inventory)
-    finished = finalize(asked, inventory, datetime.now(UTC))
+    with noting_rejects(asked, "a-run", datetime.now(UTC)) as notes:
+        inventory = take_inventory(asked)
+        notes.found(inventory)
+        for batch in inventory.batches:
+            process_batch(asked.workspace.lake, batch, threads=2)
+        between(inventory)
+        finished = finalize(asked, inventory, datetime.now(UTC))
+        notes.ended(finished.note if finished.changed else "")
     if finished.published:
         manifest = require_published(asked.workspace.lake, asked.dataset).manifest
         follow.index(asked.workspace, manifest)

@@ -1,4 +1,4 @@
-"""What a snapshot refused, and why."""
+"""What a snapshot refused, or the last run that published none, and why."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ from lookbook.deployments.api.problems import (
     read_cursor,
     start_of,
 )
-from lookbook.deployments.api.services import Shared
+from lookbook.deployments.api.services import Services, Shared
 from lookbook.deployments.api.shown import json_answer
+from lookbook.tasks.datasets.manifest import read_published
+from lookbook.tasks.datasets.unpublished import UnpublishedRun, read_unpublished
 
 router = APIRouter(prefix="/datasets/{name}/rejects", tags=["rejects"])
 
@@ -47,25 +49,49 @@ def list_rejects(
     cursor: CursorQuery = None,
     limit: LimitQuery = 50,
 ) -> Response:
-    """List the rejects of a snapshot, in the order in which they were found."""
+    """List the rejects of a snapshot, in the order in which they were found.
+
+    Without `snapshot`: of the last run that ended; where it published nothing, `unpublished` says so.
+    """
     given, digest = read_cursor(cursor) if cursor else None, query_digest("rejects", kind, rule)
     if given is not None and snapshot not in {None, given.snapshot_id}:
         raise Problem(400, "bad-cursor", "The cursor belongs to another snapshot.", "Leave out one of the two.")
-    loaded = shared.snapshots.load(name, given.snapshot_id if given else snapshot)
-    table, start = loaded.rejects, start_of(given, digest)
+    last = _unpublished(shared, name, snapshot, given)
+    run, place, table = None, "", pa.table({})
+    if last is not None:
+        run, table = last
+        place = run.run_id
+    else:
+        loaded = shared.snapshots.load(name, given.snapshot_id if given else snapshot)
+        place, table = loaded.manifest.snapshot_id, loaded.rejects
+    start = start_of(given, digest)
     wanted = {column: value for column, value in (("kind", kind), ("rule", rule)) if value is not None}
     found = _only(table, wanted)
     page = found.slice(start, limit).to_pylist()
     more = limit and found.num_rows > start + limit
     return json_answer(
         {
-            "snapshot": loaded.manifest.snapshot_id,
+            "snapshot": None if run else place,
+            "unpublished": run.model_dump(mode="json", include=set(models.UnpublishedRun.model_fields))
+            if run
+            else None,
             "total": found.num_rows,
             "items": [row | {"raw": row["raw"][:LONGEST_RAW]} for row in page],
             "facets": {column: _counts(_only(table, wanted, column), column) for column in ("kind", "rule")},
-            "next": PageCursor(loaded.manifest.snapshot_id, digest, start + limit).text() if more else None,
+            "next": PageCursor(place, digest, start + limit).text() if more else None,
         }
     )
+
+
+def _unpublished(
+    shared: Services, name: str, snapshot: str | None, given: PageCursor | None
+) -> tuple[UnpublishedRun, pa.Table] | None:
+    """Return the last run and its rejects, where it published nothing, and neither query nor cursor ask for others."""
+    if snapshot is not None:
+        return None
+    published = read_published(shared.workspace.lake, name)
+    last = read_unpublished(shared.workspace, name, published.manifest.snapshot_id if published else None)
+    return None if last and given and given.snapshot_id != last[0].run_id else last
 
 
 def _only(table: pa.Table, wanted: dict[str, str], without: str = "") -> pa.Table:

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import html
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -26,7 +26,13 @@ from lookbook.tasks.datasets.report.data import (
     plain_name,
     with_outcome,
 )
-from lookbook.tasks.datasets.report.pictures import ReadObject, contact_sheet, near_duplicates, thumbnails
+from lookbook.tasks.datasets.report.pictures import (
+    ReadObject,
+    contact_sheet,
+    near_duplicates,
+    rejected_pictures,
+    thumbnails,
+)
 
 MOST_REJECTS = 200
 MOST_GROUPS = 24
@@ -58,14 +64,14 @@ class DuplicateGroup:
     total: int
 
 
-def rejects(data: ReportData) -> FirstOf:
+def rejects(table: pa.Table) -> FirstOf:
     """Return what was refused, in the order of the rejects' table."""
-    return _first(_of_kind(data.rejects, ignored=False), "rule", MOST_REJECTS)
+    return _first(_of_kind(table, ignored=False), "rule", MOST_REJECTS)
 
 
-def ignored_files(data: ReportData) -> FirstOf:
+def ignored_files(table: pa.Table) -> FirstOf:
     """Return the files that are neither images nor of the catalogue."""
-    return _first(_sorted(_of_kind(data.rejects, ignored=True), "locator"), "rule", MOST_NAMES)
+    return _first(_sorted(_of_kind(table, ignored=True), "locator"), "rule", MOST_NAMES)
 
 
 def _of_kind(rejects: pa.Table, *, ignored: bool) -> pa.Table:
@@ -198,7 +204,7 @@ def _text(value: object) -> str:
     return re.sub(r"[\\`*_\[\]|~#!]|:(?=//)", lambda found: f"&#{ord(found[0])};", plain)
 
 
-__all__ = ["ReportData", "render_report", "report_markdown"]
+__all__ = ["ReportData", "render_report", "render_unpublished", "report_markdown"]
 
 #: Names shown of each kind of change.
 MOST_CHANGES = 24
@@ -222,6 +228,7 @@ def render_report(data: ReportData, read_object: ReadObject) -> str:
     groups, number_of_groups = duplicate_groups(data)
     return page.get_template("report.html.j2").render(
         data=data,
+        dataset=data.dataset,
         script_hash=_script_hash(page),
         books=books(data.summary),
         figures=_figures(data),
@@ -230,8 +237,9 @@ def render_report(data: ReportData, read_object: ReadObject) -> str:
         image_charts=image_charts(data),
         issues=issues,
         issue_thumbnails=thumbnails(data.outputs, hashes_of_issues(issues), read_object),
-        rejects=rejects(data),
-        ignored=ignored_files(data),
+        rejects=rejects(data.rejects),
+        ignored=ignored_files(data.rejects),
+        rejected_pictures={},
         groups=groups,
         number_of_groups=number_of_groups,
         group_thumbnails=thumbnails(data.outputs, hashes_of(groups), read_object),
@@ -242,6 +250,33 @@ def render_report(data: ReportData, read_object: ReadObject) -> str:
         changes=_changes(data),
         outputs=data.recipe.get("outputs", {}),
         rules={name: value for name, value in data.recipe.items() if name != "outputs"},
+    )
+
+
+def render_unpublished(
+    dataset: str, facts: Mapping[str, object], told: str, table: pa.Table, read_object: ReadObject
+) -> str:
+    """Write what a run refused that published nothing, as a page like the report's, with pictures of rejected images.
+
+    Args:
+        dataset: that the run was to publish.
+        facts: of the run, by name.
+        told: why it published nothing.
+        table: of the rejects.
+        read_object: gives the bytes of an object by its lake key.
+    """
+    shown = rejects(table)
+    return (
+        _environment()
+        .get_template("unpublished.html.j2")
+        .render(
+            dataset=dataset,
+            facts=facts,
+            told=told,
+            rejects=shown,
+            ignored=ignored_files(table),
+            rejected_pictures=rejected_pictures(shown.rows, read_object),
+        )
     )
 
 

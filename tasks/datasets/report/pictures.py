@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
+from lookbook.blocks.errors import ObjectNotFoundError
 from lookbook.tasks.datasets.report.charts import TIMES
 from lookbook.tasks.datasets.report.data import (
     ReportData,
@@ -24,6 +27,10 @@ from lookbook.tasks.datasets.report.data import (
     plain_name,
     with_outcome,
 )
+from lookbook.tasks.images.recipe import OutputDefinition, Recipe
+from lookbook.tasks.images.render import Rejected
+from lookbook.tasks.images.render_process import PARTLY
+from lookbook.tasks.images.renderers import COMMAND, Renderers
 
 ReadObject = Callable[[str], bytes]
 
@@ -237,3 +244,33 @@ def _pictures(data: ReportData, keys: list[str], read_object: ReadObject) -> dic
     hashes = dict(zip(rows["key"].to_pylist(), rows["sha256"].to_pylist(), strict=True))
     uris = thumbnails(data.outputs, hashes.values(), read_object)
     return {key: uris[sha256] for key, sha256 in hashes.items() if sha256 in uris}
+
+
+#: How what was rejected is shown: as far as it can be drawn, within a few seconds each.
+GLIMPSE = Recipe(
+    outputs={"thumb": OutputDefinition(image_size=128, resize_mode="keep_ratio_largest", resize_only_if_bigger=True)},
+    max_seconds=5,
+)
+#: Seconds that these pictures may take in all; and rules by which a file has cost its decoder's time before.
+GLIMPSES_SECONDS, SLOW = 20.0, "timeout"
+
+
+def rejected_pictures(rejects: list[dict[str, Any]], read_object: ReadObject) -> dict[str, str]:
+    """Return data URIs of rejected images by ``reject_id``; of those whose bytes are kept and can be drawn, if in part.
+
+    Args:
+        rejects: rows of the rejects' table.
+        read_object: gives the bytes of an object by its lake key.
+    """
+    drawn: dict[str, str] = {}
+    until = time.monotonic() + GLIMPSES_SECONDS
+    renderers = Renderers(1, (*COMMAND, PARTLY))  # whatever the file does to its decoder, it does it there
+    try:
+        for row in rejects:
+            if row["kind"] == "image" and row["raw"] and row["rule"] != SLOW and time.monotonic() < until:
+                with suppress(Rejected, ObjectNotFoundError):
+                    file = renderers.render(read_object(row["raw"]), GLIMPSE, ["thumb"]).files["thumb"]
+                    drawn[row["reject_id"]] = _data_uri(file.data, "thumb.jpg")
+    finally:
+        renderers.close()
+    return drawn

@@ -225,6 +225,23 @@ def test_an_unknown_name_is_said_so(shared_home: Path, command: str) -> None:
     assert done.stderr.startswith("nobody: no such dataset here.")
 
 
+def test_what_was_rejected_can_be_read_though_nothing_was_published(shared_home: Path, tmp_path: Path) -> None:
+    source = write_collection(tmp_path / "source", {"1.jpg": b"<html>", "2.jpg": photo(2, (200, 200))[:-300]})
+    done = lookbook(shared_home, "ingest", str(source), "--dataset", "refused")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith('"lookbook rejects refused" lists what was rejected')
+    first, second, *_ = (told := lookbook(shared_home, "rejects", "refused").stdout).splitlines()
+    assert first.startswith("Nothing was published by the last run (")
+    assert "data:image/jpeg" in Path(second.removeprefix("The report, with pictures: ")).read_text()
+    assert "It is a web page." in told
+    (run,) = lookbook_json(shared_home, "runs", "refused")
+    rejects = lookbook_json(shared_home, "rejects", "refused")
+    assert {(row["published"], row["run_id"], row["rule"]) for row in rejects} == {
+        (False, run["run_id"], "not_an_image"),
+        (False, run["run_id"], "truncated"),
+    }
+
+
 @pytest.mark.full
 def test_an_unknown_workspace_is_said_so(shared_home: Path) -> None:
     done = lookbook(shared_home, "ingest", "sample://5", "--dataset", "x", "--workspace", "moon")

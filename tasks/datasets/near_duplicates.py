@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lookbook.tasks.images.measure import CHROMA_EDGE, LUMA_EDGE, SIGNATURE_BYTES
+from lookbook.tasks.images.measure import CHROMA_EDGE, LIGHT, LUMA_EDGE, SIGNATURE_BYTES
 
 # Two hashes of 64 bits that differ in at most 7 differ in at most one bit within at least one of four bands of 16
 # (the pigeonhole). So for each band, and each of its bits, the hashes are sorted by the band without that bit, and
@@ -108,7 +108,6 @@ MOST_BRIGHTNESS = 26.0  # between the means of luma: a tenth of white
 MOST_COLOUR = 4.0  # root mean square of chroma over what is not white
 MOST_LUMA_OF_GREY = 2.0  # in mean, spread and course, of a picture and its copy without colours
 
-_WHITE = 240  # luma from which on a pixel without colour is background
 _GREY = 3  # of chroma: an image with no more is without colours
 _COLOURED = 6  # of chroma: a pixel with more is no background
 _LEAST_CELLS = 2  # of the chroma planes: fewer are noise at an edge
@@ -219,7 +218,7 @@ def _colour_apart(
 def _shown_cells(luma: Levels, coloured: Levels) -> NDArray[np.uint64]:
     step = LUMA_EDGE // CHROMA_EDGE
     blocks = luma.reshape(-1, CHROMA_EDGE, step, CHROMA_EDGE, step).mean((2, 4)).reshape(-1, _CELLS)
-    packed = np.packbits((blocks < _WHITE) | (coloured > _COLOURED), axis=1)
+    packed = np.packbits((blocks < LIGHT) | (coloured > _COLOURED), axis=1)
     return packed.view(np.uint64).ravel()
 
 

@@ -14,6 +14,8 @@ REDUCED_EDGE = 32
 #: Edges of the signature's planes, in pixels: luma, then each chroma.
 LUMA_EDGE, CHROMA_EDGE = 16, 8
 SIGNATURE_BYTES = LUMA_EDGE**2 + 2 * CHROMA_EDGE**2
+#: Luma of 0 to 255 from which on white hides a picture: what `near_duplicates` takes for background.
+LIGHT = 240
 
 _LEAST_EDGE = 4 * REDUCED_EDGE  # a box takes whole pixels: of fewer, it would take one more or less of a side
 _FREQUENCIES = 12  # in each direction: the 64 lowest diagonals lie within
@@ -46,6 +48,19 @@ def perceive(colours: Image.Image) -> dict[str, Any]:
     planes = colours.resize((REDUCED_EDGE, REDUCED_EDGE), Image.Resampling.BOX).convert("YCbCr")
     luma, *chroma = planes.split()
     return {"phash": phash(luma), "signature": signature(luma, chroma)}
+
+
+def seen_on(image: Image.Image) -> str:
+    """Return the ground, ``#rrggbb``, on which an upright sRGB image is perceived: black where white hides it.
+
+    That is a transparent picture whose visible part is as light as a background: on white a white logo is no picture.
+    """
+    if image.mode not in {"LA", "RGBA"}:
+        return "#ffffff"
+    alpha = np.asarray(image.getchannel("A"), np.float64)
+    levels = np.asarray(image.convert("RGB").convert("L"))
+    weight = alpha.sum()
+    return "#000000" if weight and (levels * alpha).sum() >= LIGHT * weight else "#ffffff"
 
 
 def phash(luma: Image.Image) -> str:
@@ -185,13 +200,17 @@ _WHITE_BIN = 511
 _LEVELS = np.arange(256)
 
 
-def measure(image: Image.Image) -> dict[str, Any]:
+def measure(image: Image.Image, seen: Image.Image | None = None) -> dict[str, Any]:
     """Measures of an upright sRGB image of mode L or RGB, without borders, its longer edge at most `MEASURED_EDGE`.
+
+    Args:
+        image: on white, where the picture is transparent.
+        seen: the same on the ground of `seen_on`, for hash and signature; None: it is no other.
 
     Returns:
         ``mean_red``, ``mean_green``, ``mean_blue`` (0 to 255); ``dominant_colour`` (#rrggbb);
         ``brightness`` and ``contrast``, mean and standard deviation of luma (0 to 1);
-        ``sharpness``, variance of the Laplacian of luma (0 upwards); and what `perceptual.perceive` gives.
+        ``sharpness``, variance of the Laplacian of luma (0 upwards); and what `perceive` gives.
         Luma is that of ITU-R BT.601.
     """
     colours = image.convert("RGB")
@@ -206,7 +225,7 @@ def measure(image: Image.Image) -> dict[str, Any]:
         "brightness": brightness / 255,
         "contrast": contrast / 255,
         "sharpness": sharpness(np.asarray(_scaled_up(grey))),
-    } | perceive(colours)
+    } | perceive(colours if seen is None else seen.convert("RGB"))
 
 
 def _scaled_up(grey: Image.Image) -> Image.Image:

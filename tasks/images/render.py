@@ -76,10 +76,11 @@ def render(data: bytes, recipe: Recipe, outputs: Collection[str]) -> Rendered:
     for name in sorted(outputs):
         definition = recipe.outputs[name]
         files[name] = _file(picture, plans[name], definition, carried[definition.exif])
-    measured = draw.flatten(picture.measured(recipe.speed), "#ffffff")
+    small = picture.measured(recipe.speed)
+    measured, seen = (draw.flatten(small, ground) for ground in ("#ffffff", measure.seen_on(small)))
     sample = draw.flatten(picture.sampled(measure.SAMPLED_EDGE, recipe.speed), "#ffffff")
     scores = measure.issue_scores(measured, sample, picture.size, facts["mode"])
-    return Rendered(facts | measure.measure(measured) | scores, files)
+    return Rendered(facts | measure.measure(measured, seen) | scores, files)
 
 
 def _exif(image: Image.Image, kind: str) -> bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageDraw, ImageEnhance
 
 from lookbook.tasks.datasets.links import canonical_order
 from lookbook.tasks.datasets.near_duplicates import (
@@ -23,7 +25,9 @@ from lookbook.tasks.datasets.near_duplicates import (
     prepare,
 )
 from lookbook.tasks.images.measure import SIGNATURE_BYTES, perceive
-from tests.support.pictures import natural
+from lookbook.tasks.images.recipe import Recipe
+from lookbook.tasks.images.render import render
+from tests.support.pictures import encoded, natural
 
 PHOTO = natural(192, 256)
 PICTURES = [np.random.default_rng(seed).integers(20, 190, SIGNATURE_BYTES) for seed in range(3)]
@@ -239,6 +243,61 @@ def test_rejects_have_no_duplicates() -> None:
         "is_exact_duplicates_issue": False, "is_near_duplicates_issue": False,
         "near_duplicates_score": None, "near_duplicate_of": None,
     }  # fmt: skip
+
+
+#: Shapes as of logos, on a canvas of 100x100.
+SHAPES: dict[str, Callable[[ImageDraw.ImageDraw, tuple[int, ...]], None]] = {
+    "ring": lambda draw, ink: draw.ellipse((15, 15, 85, 85), outline=ink, width=14),
+    "cross": lambda draw, ink: draw.line((20, 20, 80, 80), fill=ink, width=16),
+    "flag": lambda draw, ink: draw.polygon([(20, 10), (90, 30), (20, 55)], fill=ink),
+}
+
+
+def logo(shape: str, ink: tuple[int, ...], size: tuple[int, int] = (400, 400), mode: str = "RGBA") -> bytes:
+    """A shape on transparent ground, as a PNG."""
+    image = Image.new("RGBA", (100, 100), (*ink, 0))
+    SHAPES[shape](ImageDraw.Draw(image), (*ink, 255))
+    return encoded(image.resize(size, Image.Resampling.BICUBIC).convert(mode), "PNG")
+
+
+def groups_of(files: dict[str, bytes]) -> dict[str, str | None]:
+    """The canonical image of each, as the job finds it from the files' bytes."""
+    states = [{"key": key} | render(data, Recipe(), []).asset for key, data in files.items()]
+    schema = pa.schema({"key": pa.string(), "phash": pa.string(), "signature": pa.binary()})
+    found = duplicate_columns(pa.Table.from_pylist(states, schema), list(files), {})
+    return dict(zip(files, found["near_duplicate_of"].to_pylist(), strict=True))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_white_shapes_on_transparent_ground_are_alike_by_their_shape_alone(mode: str) -> None:
+    white = (255, 255, 255)
+    files = {f"{shape}.png": logo(shape, white, mode=mode) for shape in SHAPES}
+    files |= {f"small/{shape}.png": logo(shape, white, (150, 150), mode) for shape in SHAPES}
+    files["small/nothing.png"] = encoded(Image.new(mode, (200, 200), 0), "PNG")
+    groups = groups_of(files)
+    assert groups == {key: key.removeprefix("small/") if "small/" in key else None for key in files} | {
+        "small/nothing.png": None
+    }
+
+
+def test_a_cut_out_is_like_its_photo_on_white_and_a_colour_unlike_another() -> None:
+    red, yellow = (200, 30, 40), (255, 255, 190)
+    on_white = Image.new("RGB", (400, 400), "white")
+    cut_out = Image.open(io.BytesIO(logo("flag", red)))
+    on_white.paste(cut_out, mask=cut_out)
+    files = {"flag.png": logo("flag", red), "z.jpg": encoded(on_white, "JPEG", quality=90)}
+    files |= {"white.png": logo("ring", (255, 255, 255)), "yellow.png": logo("ring", yellow)}
+    assert groups_of(files) == {"flag.png": None, "z.jpg": "flag.png", "white.png": None, "yellow.png": None}
+
+
+@pytest.mark.parametrize("alpha", [None, 255])
+def test_what_is_not_transparent_is_perceived_as_ever(alpha: int | None) -> None:
+    light = Image.fromarray((240 + np.asarray(PHOTO) // 17).astype(np.uint8))
+    if alpha is not None:
+        light.putalpha(alpha)
+    found = render(encoded(light, "PNG"), Recipe(), []).asset
+    plain = perceive(light.convert("RGB"))
+    assert (found["phash"], found["signature"]) == (plain["phash"], plain["signature"])
 
 
 @given(st.lists(st.text("aZé/\uffff\U0001f600", max_size=4), unique=True), st.data())

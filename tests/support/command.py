@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,40 @@ def lookbook(home: Path, *arguments: str, **more: str) -> subprocess.CompletedPr
         timeout=500,
         stdin=subprocess.DEVNULL,
     )
+
+
+#: Runs the command several times within one process, which spares each the imports: prints a code and what was printed.
+_SEVERAL = """
+import io, json, sys
+from contextlib import redirect_stdout
+from lookbook.deployments.command.cli import main
+told = []
+for arguments in json.loads(sys.stdin.read()):
+    sys.argv[1:] = arguments
+    with redirect_stdout(io.StringIO()) as said:
+        try:
+            main()
+        except SystemExit as end:
+            told.append((end.code, said.getvalue()))
+json.dump(told, sys.stdout)
+"""
+
+
+def lookbook_several(home: Path, *commands: Sequence[str]) -> list[tuple[int, str]]:
+    """Run the command's entry point for each of `commands` in turn; the exit code and the standard output of each."""
+    done = subprocess.run(
+        [sys.executable, "-c", _SEVERAL],
+        env=environment(home),
+        cwd=home.parent,
+        input=json.dumps(commands),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr
+    told: list[tuple[int, str]] = json.loads(done.stdout)
+    return told
 
 
 def lookbook_json(home: Path, *arguments: str, **more: str) -> Any:

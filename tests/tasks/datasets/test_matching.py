@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import unicodedata
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,9 +23,9 @@ from lookbook.tasks.exports.plan import resolve, select
 from lookbook.tasks.exports.request import read_request
 from lookbook.tasks.exports.rows import read_rows
 from lookbook.tasks.images.batch import process_batch
+from tests.support.cases import CATALOGUES, PUBLIC, image_case
 from tests.support.pipeline import photo, request, write_collection
 
-CASES = Path(__file__).parents[4] / "shared" / "cases" / "images"
 Found = tuple[dict[str, Any], list[dict[str, Any]]]
 
 
@@ -51,53 +50,13 @@ def matched(found: Found) -> dict[str, str | None]:
     return {row["product_key"]: row["image_key"] for row in found[1]}
 
 
-def image_case(name: str) -> Path:
-    """An input that was handed to us."""
-    if not (CASES / name).exists():
-        pytest.skip("the shared cases are not here")
-    return CASES / name
-
-
 def collection(folder: Path, names: list[str], catalogue: str, name: str = "products.csv") -> Path:
     write_collection(folder, {name: photo(number) for number, name in enumerate(names)})
     (folder / name).write_text(catalogue, encoding="utf-8")
     return folder
 
 
-@pytest.mark.parametrize(
-    ("case", "right"),
-    [
-        (
-            "a-basename",
-            {"A100": "images/A100/front.jpg", "B200": "images/B200/front.jpg", "C300": None},
-        ),
-        ("b-dotdot", {name: f"images/{name}/front.jpg" for name in ("A100", "B200", "C300")}),
-        ("c-backslash", {"1": "images/shoe.jpg", "2": "images/bag.jpg", "3": "images/hat.jpg"}),
-        (
-            "c-dotslash-case-space",
-            {
-                "1": "images/IMG_1.JPG",
-                "2": "images/img_2.jpg",
-                "3": "images/img_3.jpg",
-                "4": "images/img 4.jpg",
-                "5": "images/img_5.jpeg",
-            },
-        ),
-        (
-            "d-nfd",
-            {
-                str(number): unicodedata.normalize("NFD", f"{name}.jpg")
-                for number, name in enumerate(["Müller Stiefel", "crème brûlée", "Ångström"], 1)
-            },
-        ),
-        ("e-zeros-styles", {name: f"images/{name}.jpg" for name in ("00001", "00002", "00003")}),
-        ("f-decimal-ids", {name: f"images/{name}.jpg" for name in ("1.1", "1.10", "1.2", "2.50")}),
-        ("g-semicolon-quoted", {"1": "1.jpg", "2": "2.jpg"}),
-        ("h-multiline", {"1": "1.jpg", "2": "2.jpg", "3": "3.jpg"}),
-        ("s-checkpoints", {name: f"images/{name}.jpg" for name in ("1", "2", "3")}),
-        ("z-backslash.zip", {name: f"shop/images/{name}.jpg" for name in ("1", "2", "3")}),
-    ],
-)
+@pytest.mark.parametrize(("case", "right"), CATALOGUES.items())
 def test_each_product_of_a_case_has_its_own_photo(place: Workspace, case: str, right: dict[str, str | None]) -> None:
     summary, rows = ingested(place, image_case(case))
     assert matched((summary, rows)) == right
@@ -125,25 +84,11 @@ def test_rows_and_cells_may_name_several_images_of_a_product(place: Workspace, t
     assert [row["missing_reason"] for row in found[1]] == [None, None, None, "no_image:gone.jpg"]
 
 
-CLOTHING = "image,sender_id,label,kids\n7f1a,124,Not sure,False\n02b9,7,T-Shirt,False\n"
-GROCERY = (
-    "Class Name (str),Class ID (int),Coarse Class Name (str),Iconic Image Path (str)\n"
-    "Golden-Delicious,0,Apple,/iconic/Fruit/Apple/Golden-Delicious_Iconic.jpg\n"
-    "Oatly,1,Oat-Milk,/iconic/Packages/Milk/Oatly_Iconic.jpg\n"
-)
-
-
-def test_the_catalogue_of_a_clothing_dataset_needs_no_option(place: Workspace, tmp_path: Path) -> None:
-    found = ingested(place, collection(tmp_path / "in", ["images/7f1a.jpg", "images/02b9.jpg"], CLOTHING, "images.csv"))
-    assert matched(found) == {"7f1a": "images/7f1a.jpg", "02b9": "images/02b9.jpg"}
-    assert [row["label"] for row in found[1]] == ["Not sure", "T-Shirt"]
-
-
-def test_the_catalogue_of_a_grocery_store_needs_no_option(place: Workspace, tmp_path: Path) -> None:
-    names = ["iconic/Fruit/Apple/Golden-Delicious_Iconic.jpg", "iconic/Packages/Milk/Oatly_Iconic.jpg"]
-    found = ingested(place, collection(tmp_path / "in", names, GROCERY, "classes.csv"))
-    assert [row["image_key"] for row in found[1]] == names
-    assert found[0]["matched_by"] == {"exact": 2}
+@pytest.mark.parametrize("name", PUBLIC)
+def test_the_catalogue_of_a_public_collection_needs_no_option(place: Workspace, tmp_path: Path, name: str) -> None:
+    catalogue, text, right = PUBLIC[name]
+    found = ingested(place, collection(tmp_path / "in", list(right.values()), text, catalogue))
+    assert matched(found) == right
 
 
 @pytest.mark.parametrize(
@@ -301,12 +246,6 @@ def test_litter_is_no_image_and_no_catalogue_but_counted(place: Workspace, tmp_p
     collection(source / ".ipynb_checkpoints", [], "id\n5\n")
     summary, rows = ingested(place, source)
     assert (summary["images"]["found"], len(rows), summary["ignored"]) == (1, 1, {"litter": 4})
-
-
-def test_first_bytes_decide_what_is_an_image_whatever_its_name(place: Workspace) -> None:
-    summary, rows = ingested(place, image_case("k-names"))
-    names = ["p1.jpg", "p2.jpg?v=1500403514", "p3", "p4.jpg_large", "p5.jpg.download", "p6.jxl", "p7.psd"]
-    assert matched((summary, rows)) == {name[:2]: name for name in names}
 
 
 def test_a_kind_of_image_that_is_not_read_is_named(place: Workspace, tmp_path: Path) -> None:

@@ -86,6 +86,15 @@ def test_the_next_run_that_publishes_or_finds_no_change_ends_it(workspace: Works
         assert not [info.key for info in workspace.lake.list("datasets/things/unpublished")]
 
 
+def test_a_note_that_a_killed_run_did_not_take_away_hides_no_newer_snapshot(workspace: Workspace, bad: Path) -> None:
+    refuse(workspace, bad)
+    (note,) = [info.key for info in workspace.lake.list("datasets/things/unpublished") if info.key.endswith("parquet")]
+    held = workspace.lake.get(note)
+    run(request(workspace, bad))
+    workspace.lake.replace(note, held)
+    assert last(workspace) is None
+
+
 def test_a_snapshot_that_stands_keeps_its_own_and_a_failed_run_of_it_is_told(workspace: Workspace, bad: Path) -> None:
     run(request(workspace, bad))
     (bad / "4.jpg").write_bytes(b"GIF no more")

@@ -153,7 +153,14 @@ def test_texts_are_read_in_their_encoding(ingested: Ingested) -> None:
     assert json.loads(ingested.picture("exif_utf8.jpg")["exif"])["Make"] == "Ricoh Café"
 
 
+DAMAGED = ("jpeg_damaged_accepted.jpg", "no_eoi.jpg")
+
+
+@pytest.mark.parametrize("key", DAMAGED)
+def test_a_damaged_picture_is_loaded_and_flagged(ingested: Ingested, key: str) -> None:
+    picture = ingested.picture(key)
+    assert (picture["outcome"], picture["decode_warnings"], picture["is_damaged_issue"]) == ("loaded", 1, True)
+
+
 def test_no_picture_is_left_out_here(ingested: Ingested) -> None:
-    # Both are damaged, and what becomes of them is told together, with the flag of damaged pictures.
-    open_ones = {"jpeg_damaged_accepted.jpg", "no_eoi.jpg"}
-    assert {row["key"] for row in ingested.images["case-pictures"]} == {*PIXELS, "la16.tif"} | open_ones
+    assert {row["key"] for row in ingested.images["case-pictures"]} == {*PIXELS, "la16.tif", *DAMAGED}

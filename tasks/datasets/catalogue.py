@@ -43,6 +43,7 @@ from lookbook.tasks.datasets.csv_records import (
 from lookbook.tasks.datasets.links import LONGEST_NAME, has_image_ending, names_in, normal_path, short_name, stem_of
 from lookbook.tasks.datasets.sources.base import SourceFile
 from lookbook.tasks.datasets.sources.local import ArchiveBounds
+from lookbook.tasks.datasets.workbooks import MAGICS, read_workbook
 from lookbook.tasks.images.locators import UnreadableMemberError, read_bytes
 
 
@@ -466,6 +467,31 @@ def _json_column(values: Sequence[Any]) -> pa.Array:
     )
 
 
+def workbook_sheet(key: str, data: bytes, columns: Columns) -> Sheet | None:
+    """Return the sheet of an Excel or LibreOffice workbook: of its first one with a column that names what is needed.
+
+    None if there is no such sheet. Texts stay texts, whatever they look like, but for dates.
+    """
+    found = read_workbook(data)
+    if isinstance(found, tuple):
+        return Sheet(rejects=[SourceReject("file", key, *found)])
+    lacking = [columns.lacking(sheet.names) for sheet in found]
+    if lacking and all(lacking):
+        return Sheet(rejects=[SourceReject("file", key, "no_such_column", lacking[0])])
+    for sheet, lacks in zip(found, lacking, strict=True):
+        id_column, name_column = columns.find(sheet.names, sheet.columns.__getitem__)
+        if not lacks and (id_column is not None or name_column is not None):
+            arrays = list(map(_workbook_column, sheet.columns))
+            return _typed_sheet(key, pa.Table.from_arrays(arrays, sheet.names), sheet.lines, id_column, name_column)
+    return None
+
+
+def _workbook_column(values: Sequence[Any]) -> pa.Array:
+    column = _json_column(values)
+    dates = infer_column(column.to_pylist()) if pa.types.is_string(column.type) else column
+    return dates if pa.types.is_date(dates.type) else column
+
+
 def _typed_sheet(
     key: str, table: pa.Table, lines: Sequence[int], id_column: int | None, name_column: int | None
 ) -> Sheet:
@@ -659,7 +685,7 @@ def stem(name: str) -> str:
 
 _STYLES = re.compile(r"styles(#[0-9]+)?\.csv", re.IGNORECASE)  # An archive may hold it twice under one name.
 _LINKS = re.compile(r"images(#[0-9]+)?\.csv", re.IGNORECASE)
-_OTHER = re.compile(r".*\.(csv|tsv|jsonl|ndjson|parquet)(\.gz)?", re.IGNORECASE)
+_OTHER = re.compile(r".*\.(csv|tsv|jsonl|ndjson|parquet|xls|xlsx|xlsm|xlsb|ods)(\.gz)?", re.IGNORECASE)
 _STYLE = re.compile(r"(?:.*/)?styles/([^/]+)\.json", re.IGNORECASE)
 
 
@@ -685,8 +711,8 @@ class Catalogue:
 def read_catalogue(files: Sequence[SourceFile], columns: Columns | None = None) -> Catalogue:
     """Read the catalogue among the files of a source.
 
-    Every `styles.csv` is read, the one in the uppermost folder first; without any, every other CSV, TSV or Parquet
-    file with a column that names a product or an image. Of rows with one id the first counts, and the others
+    Every `styles.csv` is read, the one in the uppermost folder first; without any, every other table with a column that
+    names a product or an image. Of rows with one id the first counts, and the others
     have the outcome ``duplicate``. `images.csv` adds file names and links, `styles/<id>.json` prices and such.
 
     Args:
@@ -777,7 +803,9 @@ def _read_sheets(
         if isinstance(data, SourceReject):
             yield file, Sheet(rejects=[data])
             continue
-        if name.endswith(".parquet"):
+        if data.startswith(MAGICS):  # whatever it is called
+            sheet = workbook_sheet(file.key, data, columns)
+        elif name.endswith(".parquet"):
             sheet = parquet_sheet(file.key, data, columns)
         elif name.endswith((".jsonl", ".ndjson")):
             sheet = json_lines_sheet(file.key, data, columns)

@@ -35,7 +35,8 @@ IMAGE_EXTENSIONS = frozenset(
 #: Names with these endings are taken for none, whatever is in the file.
 OTHER_EXTENSIONS = frozenset(
     [
-        *("csv", "tsv", "json", "jsonl", "ndjson", "parquet", "xml", "md", "yaml", "yml", "xlsx"),
+        *("csv", "tsv", "json", "jsonl", "ndjson", "parquet", "xml", "md", "yaml", "yml"),
+        *("xlsx", "xlsm", "xlsb", "xls", "ods", "docx"),
         *("py", "ipynb", "js", "css", "sql", "pkl", "npy", "npz", "h5", "pt", "onnx"),
         *("zip", "tar", "gz", "tgz", "bz2", "xz", "7z", "rar", "mp4", "mov", "avi", "webm", "mp3", "wav"),
     ]
@@ -43,7 +44,7 @@ OTHER_EXTENSIONS = frozenset(
 #: Those of them that pack other files.
 ARCHIVE_EXTENSIONS = frozenset(["zip", "tar", "gz", "tgz", "bz2", "xz", "7z", "rar"])
 
-#: What systems and tools leave beside files; names that begin with a dot are litter as well.
+#: What systems and tools leave beside files; names that begin with a dot are litter as well, and with `~$` what Office locks with.
 LITTER = frozenset(
     ["__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "thumbs.db", "desktop.ini"]
 )
@@ -51,7 +52,7 @@ LITTER = frozenset(
 
 def is_litter(key: str) -> bool:
     """Return whether a file, or a folder that it lies in, is hidden or is what systems and tools leave behind."""
-    return any(part.startswith(".") or part.lower() in LITTER for part in key.split("/"))
+    return any(part.startswith((".", "~$")) or part.lower() in LITTER for part in key.split("/"))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import zlib
 from codecs import BOM_UTF8
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import compress, islice
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -216,8 +216,23 @@ class Columns:
         gone = [f"{option} {name}" for option, name in asked if name is not None and _place_of(name, names) is None]
         return f"{' and '.join(gone)}: it has no such column; it has {', '.join(names)}" if gone else ""
 
+    def written_ids(self, ids: Iterable[str], *, whole: bool = False) -> list[str]:
+        """Return ids as they are written, but `1163` for `1163.0` where all are floats that whole numbers became.
+
+        Where files are called `1163.0`, that is the id.
+
+        Args:
+            ids: of the rows.
+            whole: all are whole numbers, written as floats or not.
+        """
+        texts = [text.strip() for text in ids]
+        if not whole and not all(re.fullmatch(r"-?[0-9]+\.0", text) for text in texts):
+            return texts
+        plain = [re.sub(r"\.0*$", "", text) for text in texts]
+        return texts if self._fit(texts).share > self._fit(plain).share else plain
+
     def _fit(self, values: Iterable[object]) -> Fit:
-        present = list(islice((text for value in values if value is not None and (text := str(value).strip())), SAMPLE))
+        present = list(islice((text for value in values if (text := (image_name(value) or "").strip())), SAMPLE))
         if not present:
             return Fit(0.0, 0.0, telling=False)
         short = [text for text in present if len(text) <= LONGEST_NAME]
@@ -226,6 +241,43 @@ class Columns:
         # A few values that come again and again are sizes or kinds, whatever files are called.
         telling = len(set(present)) >= DIFFERENT * len(present)
         return Fit(ending / len(present), len(hits) / len(present), telling=telling)
+
+
+def image_name(value: object) -> str | None:
+    """Return the name of an image as a cell gives it: a text, an object with its path or address, or a list of such."""
+    if isinstance(value, dict):
+        named = [(name, text) for name, text in value.items() if isinstance(text, str) and text.strip()]
+        wanted = (*FILE_NAMES, *LIKELY_FILE_NAMES, "src", "uri", "href", "name")
+        place = find_column([name for name, _ in named], wanted)
+        return None if place is None else clean_text(named[place][1])
+    if isinstance(value, list):
+        return json.dumps([name for each in value if (name := image_name(each))], ensure_ascii=False)
+    return cell_text(value)
+
+
+def cell_text(value: object) -> str | None:
+    """Return a cell's value as text; None for none, and for NaN."""
+    return None if value is None or value != value else clean_text(written(value))  # noqa: PLR0124 - NaN is unlike itself
+
+
+class WrittenFloat(float):
+    """A number that remembers how it was written: `1.10`."""
+
+    def __new__(cls, text: str) -> WrittenFloat:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    text: str
+
+
+def written(value: object) -> str:
+    """Return a value of a table as text: a number as it is written, or else a whole one without decimals."""
+    if isinstance(value, WrittenFloat):
+        return value.text
+    if isinstance(value, dict | list):
+        return json.dumps(value, default=str)
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _place_of(name: str, names: Sequence[str]) -> int | None:
@@ -340,20 +392,13 @@ def csv_sheet(key: str, data: bytes, columns: Columns, *, is_styles: bool) -> Sh
             kept.append((record.line, repaired, values))
         else:
             file.reject("row", record, *fault)
-    written = [[values[place] for _, _, values in kept] for place in range(len(file.names))]
-    typed = [_column(values, place in whole, is_styles) for place, values in enumerate(written)]
+    texts = [[values[place] for _, _, values in kept] for place in range(len(file.names))]
+    typed = [_column(values, place in whole, is_styles) for place, values in enumerate(texts)]
     rows = Rows(key, [line for line, _, _ in kept], [done for _, done, _ in kept])
     # What is matched is the text as written: a type would take its zeros.
-    ids = None if id_column is None else _written_ids(written[id_column], whole=is_styles)
-    names = None if name_column is None else [value.strip() or None for value in written[name_column]]
+    ids = None if id_column is None else columns.written_ids(texts[id_column], whole=is_styles)
+    names = None if name_column is None else [value.strip() or None for value in texts[name_column]]
     return Sheet(rows.table(file.names, typed, name_column, ids, names), file.rejects, file.found)
-
-
-def _written_ids(ids: Sequence[str], *, whole: bool) -> list[str]:
-    """Return ids as they are written; `1163.0` is 1163 where all are whole numbers that a float column made so."""
-    texts = [value.strip() for value in ids]
-    floats = whole or all(re.fullmatch(r"-?[0-9]+\.0", text) for text in texts)
-    return [re.sub(r"\.0*$", "", text) for text in texts] if floats else texts
 
 
 def _overflow_column(
@@ -413,7 +458,8 @@ def parquet_sheet(key: str, data: bytes, columns: Columns) -> Sheet | None:
         table = file.read(columns=names)
     except (pa.ArrowException, OSError) as error:
         return Sheet(rejects=[SourceReject("file", key, "bad_parquet", f"it cannot be read as Parquet: {error}")])
-    return _typed_sheet(key, table, range(1, table.num_rows + 1), id_column, name_column)
+    lines = range(1, table.num_rows + 1)
+    return _typed_sheet(key, table, lines, columns, (id_column, name_column), lambda place: table[place].to_pylist())
 
 
 def json_lines_sheet(key: str, data: bytes, columns: Columns) -> Sheet | None:
@@ -427,7 +473,7 @@ def json_lines_sheet(key: str, data: bytes, columns: Columns) -> Sheet | None:
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
             try:
-                objects.append(_object(json.loads(line, parse_constant=_no_number)))
+                objects.append(_object(json.loads(line, parse_float=WrittenFloat, parse_constant=_no_number)))
                 lines.append(number)
             except (ValueError, RecursionError) as error:
                 raw = line[:RAW_CHARACTERS].decode("utf-8", "replace").replace("\0", r"\x00")
@@ -441,9 +487,9 @@ def json_lines_sheet(key: str, data: bytes, columns: Columns) -> Sheet | None:
     id_column, name_column = columns.find(names, lambda place: (each.get(names[place]) for each in objects[:SAMPLE]))
     if id_column is None and name_column is None:
         return None
-    arrays = [_json_column([each.get(name) for each in objects]) for name in names]
-    table = pa.Table.from_arrays(arrays, [clean_text(name) for name in names])
-    sheet = _typed_sheet(key, table, lines, id_column, name_column)
+    values = [[each.get(name) for each in objects] for name in names]
+    table = pa.Table.from_arrays(list(map(_json_column, values)), [clean_text(name) for name in names])
+    sheet = _typed_sheet(key, table, lines, columns, (id_column, name_column), values.__getitem__)
     return Sheet(sheet.table, [*rejects, *sheet.rejects], len(rejects) + len(objects))
 
 
@@ -462,9 +508,13 @@ def _json_column(values: Sequence[Any]) -> pa.Array:
         except (pa.ArrowException, OverflowError):
             pass
     return pa.array(
-        [value if value is None or isinstance(value, str) else clean_text(json.dumps(value)) for value in plain],
+        [None if value is None else clean_text(_json_text(value)) for value in plain],
         pa.string(),
     )
+
+
+def _json_text(value: object) -> str:
+    return written(value) if isinstance(value, str | WrittenFloat) else json.dumps(value)
 
 
 def workbook_sheet(key: str, data: bytes, columns: Columns) -> Sheet | None:
@@ -481,8 +531,9 @@ def workbook_sheet(key: str, data: bytes, columns: Columns) -> Sheet | None:
     for sheet, lacks in zip(found, lacking, strict=True):
         id_column, name_column = columns.find(sheet.names, sheet.columns.__getitem__)
         if not lacks and (id_column is not None or name_column is not None):
-            arrays = list(map(_workbook_column, sheet.columns))
-            return _typed_sheet(key, pa.Table.from_arrays(arrays, sheet.names), sheet.lines, id_column, name_column)
+            table = pa.Table.from_arrays(list(map(_workbook_column, sheet.columns)), sheet.names)
+            places = (id_column, name_column)
+            return _typed_sheet(key, table, sheet.lines, columns, places, sheet.columns.__getitem__)
     return None
 
 
@@ -493,28 +544,57 @@ def _workbook_column(values: Sequence[Any]) -> pa.Array:
 
 
 def _typed_sheet(
-    key: str, table: pa.Table, lines: Sequence[int], id_column: int | None, name_column: int | None
+    key: str,
+    table: pa.Table,
+    lines: Sequence[int],
+    columns: Columns,
+    places: tuple[int | None, int | None],
+    values: Callable[[int], Sequence[Any]],
 ) -> Sheet:
-    """Return the sheet of rows that have types; one without product and image is a reject."""
+    """Return the sheet of rows that have types; one without product and image is a reject.
+
+    Args:
+        key: of the file.
+        table: all values.
+        lines: where each row stands.
+        columns: what is asked for.
+        places: of the columns that name the product and the image.
+        values: returns those of one column as they are written.
+    """
     names = table.column_names
+    id_column, name_column = places
+    ids = [] if id_column is None else list(map(cell_text, values(id_column)))
+    named = [] if name_column is None else list(map(image_name, values(name_column)))
     place = name_column if id_column is None else id_column
     assert place is not None  # noqa: S101 - without either there is no sheet
-    # NaN is unlike itself.
-    present = [
-        value is not None and value == value and str(value).strip() not in {"", "[]"}  # noqa: PLR0124
-        for value in table.column(place).to_pylist()
-    ]
+    present = [(text or "").strip() not in {"", "[]"} for text in (named if id_column is None else ids)]
     rejects = []
     for row, there in enumerate(present):
         if not there:
             raw = json.dumps(_row(table, row), default=str)
             rejects.append(SourceReject("row", f"{key}:{lines[row]}", "bad_id", f"it has no {names[place]}", raw))
     typed = [plain_column(column) for column in table.filter(pa.array(present, pa.bool_())).columns]
-    kept = [line for line, there in zip(lines, present, strict=True) if there]
-    ids = None if id_column is None else _typed_ids(typed[id_column])
-    named = None if name_column is None else typed[name_column].cast(pa.string()).to_pylist()
-    rows = Rows(key, kept, [False] * len(kept))
-    return Sheet(rows.table(names, typed, name_column, ids, named), rejects, table.num_rows)
+    rows = Rows(key, list(compress(lines, present)), [False] * sum(present))
+    own = [text or "" for text in compress(ids, present)]
+    if id_column is not None and not any(isinstance(value, str) for value in values(id_column)):
+        own = columns.written_ids(own)
+    # An object says more of an image than its name.
+    told = name_column is not None and any(map(_has_object, values(name_column)))
+    return Sheet(
+        rows.table(
+            names,
+            typed,
+            None if told else name_column,
+            None if id_column is None else [text.strip() for text in own],
+            None if name_column is None else list(compress(named, present)),
+        ),
+        rejects,
+        table.num_rows,
+    )
+
+
+def _has_object(value: object) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and any(map(_has_object, value)))
 
 
 def _row(table: pa.Table, row: int) -> dict[str, object]:
@@ -556,11 +636,6 @@ class Rows:
         values = [place for place in range(len(names)) if place != name_column]
         cleaned = clean_names([names[place] for place in values])
         return pa.table([*own, *[columns[place] for place in values]], [*[own.name for own in OWN_FIELDS], *cleaned])
-
-
-def _typed_ids(ids: pa.ChunkedArray) -> list[str]:
-    whole = [int(value) if isinstance(value, float) and value.is_integer() else value for value in ids.to_pylist()]
-    return [str(value).strip() for value in whole]
 
 
 def _without_ids(file: DelimitedFile) -> SourceReject:

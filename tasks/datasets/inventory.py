@@ -111,7 +111,7 @@ class Inventory:
     Attributes:
         source: the source as the snapshot remembers it: as it was asked for, with the version if it has any.
         images: the image files found, in the order of their names, as far as the limit goes.
-        beyond: keys of those that the limit leaves out.
+        beyond: those that the limit leaves out.
         catalogue: the rows, links and rejects of the catalogue files.
         published: the snapshot that holds now, or None.
         damaged: files of that snapshot are missing or damaged: a new one has to take its place.
@@ -125,7 +125,7 @@ class Inventory:
 
     source: str
     images: Sequence[SourceFile]
-    beyond: Sequence[str]
+    beyond: Sequence[SourceFile]
     catalogue: Catalogue
     published: Published | None
     damaged: bool
@@ -166,9 +166,9 @@ def take_inventory(request: Request) -> Inventory:
     source = open_source(request.source, request.workspace.scratch, request.workspace.kaggle, request.within)
     files = list(source.files())
     images = sorted(filter(holds_image, files), key=lambda file: key_order(file.key))
-    beyond = [file.key for file in images[request.limit :]] if request.limit else []
+    pictures = {file.key for file in images}
+    beyond = images[request.limit :] if request.limit else []
     images = images[: request.limit]
-    pictures = {*beyond, *(file.key for file in images)}
     others = [file for file in files if file.key not in pictures]
     columns = Columns(request.key, request.image_column, frozenset(map(short_name, pictures)))
     catalogue = read_catalogue(others, columns)

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from typing import Literal, get_args
 from urllib.parse import unquote
 
@@ -62,20 +63,21 @@ class Match:
         rule: by which they were found.
         ambiguous: several different files fit equally well, so that none is taken.
         absent: names of a cell of several that led to nothing.
+        torn: names of a cell of several that several different files fit equally well, with these.
     """
 
     keys: Sequence[str] = ()
     rule: Rule | None = None
     ambiguous: bool = False
     absent: Sequence[str] = ()
+    torn: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def candidates(self) -> str | None:
-        """Return the files that fit an ambiguous row, as a person reads them."""
-        if not self.ambiguous:
-            return None
-        more = len(self.keys) - NAMED
-        return ", ".join(self.keys[:NAMED]) + (f" and {more} more" if more > 0 else "")
+        """Return the files that fit an ambiguous row or name, as a person reads them."""
+        keys = self.keys if self.ambiguous else list(dict.fromkeys(chain.from_iterable(self.torn.values())))
+        more = len(keys) - NAMED
+        return ", ".join(keys[:NAMED]) + (f" and {more} more" if more > 0 else "") if keys else None
 
 
 def normal_path(name: str) -> str:
@@ -347,12 +349,13 @@ def _without_contested(rows: Sequence[CatalogueName], found: list[list[_Found]])
 def _match(ways: Sequence[_Found]) -> Match:
     """Return one match of the names of a row: found by the least sure of their rules."""
     sure = [way for way in ways if way.keys and not way.ambiguous]
+    torn = {way.name: way.keys for way in ways if way.ambiguous}
     if not sure:
-        ambiguous = next((way for way in ways if way.ambiguous), None)
-        return Match(ambiguous.keys, ambiguous.rule, ambiguous=True) if ambiguous else Match()
-    absent = tuple(way.name for way in ways if way not in sure)
+        candidates = list(dict.fromkeys(chain.from_iterable(torn.values())))
+        return Match(candidates, next(way.rule for way in ways if way.ambiguous), ambiguous=True) if torn else Match()
+    absent = tuple(way.name for way in ways if not way.keys)
     keys = list(dict.fromkeys(key for way in sure for key in way.keys))
-    return Match(keys, max((way.rule for way in sure if way.rule), key=RULES.index), absent=absent)
+    return Match(keys, max((way.rule for way in sure if way.rule), key=RULES.index), absent=absent, torn=torn)
 
 
 def link(

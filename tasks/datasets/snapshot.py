@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +17,13 @@ from numpy.typing import NDArray
 from lookbook.tasks.datasets.books import check_counts, check_images, check_outputs
 from lookbook.tasks.datasets.catalogue import Catalogue
 from lookbook.tasks.datasets.catalogue_types import SourceReject
-from lookbook.tasks.datasets.links import NAMED, CatalogueName, Match, canonical_order, link
+from lookbook.tasks.datasets.links import NAMED, CatalogueName, Match, canonical_order, link, short_name
 from lookbook.tasks.datasets.near_duplicates import duplicate_columns
 from lookbook.tasks.datasets.plan import Known, Plan, recipe_digest
 from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA, OUTPUTS_SCHEMA, REJECTS_SCHEMA
 from lookbook.tasks.datasets.sources.base import SourceFile
 from lookbook.tasks.images.items import ASSET_FIELDS
+from lookbook.tasks.images.locators import UnreadableMemberError, read_bytes
 from lookbook.tasks.images.recipe import Recipe
 
 # Names, thresholds and formulas are those of CleanVision 0.3.7 (cleanlab); see docs/issues.md.
@@ -108,8 +110,9 @@ def _why_missing(match: Match, rules: Sequence[str]) -> str:
 
 
 def _why_partly(match: Match) -> str | None:
-    """Return which of several images that a row names are absent."""
-    return f"no_image:{', '.join(match.absent[:NAMED])}" if match.absent else None
+    """Return which of several images that a row names are absent, and which of its names several files fit."""
+    told = (("no_image", match.absent), ("several_files", list(match.torn)))
+    return "; ".join(f"{why}:{', '.join(names[:NAMED])}" for why, names in told if names) or None
 
 
 def product_table(rows: pa.Table, linked: Sequence[Match], images: pa.Table) -> pa.Table:
@@ -305,7 +308,7 @@ class SnapshotTables:
 
 def build_snapshot(
     found: Sequence[SourceFile],
-    beyond: Sequence[str],
+    beyond: Sequence[SourceFile],
     catalogue: Catalogue,
     plan: Plan,
     new_parts: Sequence[pa.Table],
@@ -317,7 +320,7 @@ def build_snapshot(
 
     Args:
         found: the image files of the source, as listed.
-        beyond: keys of image files that the run's limit leaves out.
+        beyond: the image files that the run's limit leaves out.
         catalogue: its catalogue.
         plan: which published rows and earlier parts hold as they are.
         new_parts: the parts of this run's batches.
@@ -343,7 +346,8 @@ def build_snapshot(
             listed, states.column("sha256").to_pylist(), states.column("status").to_pylist(), strict=True
         )
     }
-    keys = [*listed, *beyond]
+    contents |= _contents_beyond(found, beyond, contents)
+    keys = [*listed, *(file.key for file in beyond)]
     linked, product_of = link(catalogue_names(catalogue.rows), keys, contents, suffixed=recipe.suffixed_images)
     images = image_table(states, outputs, product_of, recipe)
     products = product_table(catalogue.rows, linked, images)
@@ -366,6 +370,28 @@ def build_snapshot(
         orphan_images=sum(images.column("orphan").to_pylist()),
         drawn=_drawn(new_parts, recipe),
     )
+
+
+def _contents_beyond(
+    found: Sequence[SourceFile], beyond: Sequence[SourceFile], contents: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the contents of files beyond the limit that are called as one within it, to tell copies from others.
+
+    One is read only where sizes are equal, and no checksums of a listing say more.
+    """
+    called: dict[str, list[SourceFile]] = {}
+    for file in found if beyond else ():
+        called.setdefault(short_name(file.key), []).append(file)
+
+    def content(file: SourceFile, namesakes: Sequence[SourceFile]) -> str:
+        alike = [each for each in namesakes if each.size == file.size]
+        if not file.fingerprint.startswith("crc32:"):
+            with suppress(OSError, UnreadableMemberError):
+                return hashlib.sha256(read_bytes(file.locator)).hexdigest() if alike else file.key
+        same = (each for each in alike if each.fingerprint == file.fingerprint)
+        return next((contents[each.key] for each in same), file.key)
+
+    return {file.key: content(file, called[name]) for file in beyond if (name := short_name(file.key)) in called}
 
 
 def image_rejects(refused: pa.Table) -> list[SourceReject]:

@@ -84,6 +84,81 @@ def test_rows_and_cells_may_name_several_images_of_a_product(place: Workspace, t
     assert [row["missing_reason"] for row in found[1]] == [None, None, None, "no_image:gone.jpg"]
 
 
+def test_a_name_of_several_that_several_files_fit_is_ambiguous_and_not_absent(place: Workspace, tmp_path: Path) -> None:
+    names = ["1.jpg", "x/2.jpg", "y/2.jpg", "3/b.jpg", "4/b.jpg", "3/c.jpg", "4/c.jpg"]
+    rows = 'id,file_name\n1,"1.jpg,2.jpg,gone.jpg"\n2,"b.jpg,c.jpg"\n'
+    _, (partly, wholly) = ingested(place, collection(tmp_path / "in", names, rows))
+    assert (partly["outcome"], partly["image_key"]) == ("matched", "1.jpg")
+    assert partly["missing_reason"] == "no_image:gone.jpg; several_files:2.jpg"
+    assert partly["candidates"] == "x/2.jpg, y/2.jpg"
+    assert (wholly["outcome"], wholly["missing_reason"]) == ("ambiguous_image", "several_files")
+    assert wholly["candidates"] == "3/b.jpg, 4/b.jpg, 3/c.jpg, 4/c.jpg"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_file_beyond_the_limit_makes_a_name_ambiguous_unless_it_is_a_copy(
+    place: Workspace, tmp_path: Path, packed: bool
+) -> None:
+    names = ["a/1.jpg", "b/2.jpg", "c/3.jpg", "d/deep/1.jpg", "d/deep/2.jpg", "e/deep/9.jpg", "f/deep/9.jpg"]
+    files = dict(zip(names, (photo(number) for number in (1, 2, 3, 1, 4, 5, 6)), strict=True))
+    for name in ("b/2.jpg", "d/deep/2.jpg"):  # of one size
+        files[name] = files[name].ljust(2000, b"\0")
+    catalogue = "id,file_name\n1,1.jpg\n2,2.jpg\n3,3.jpg\n9,e/deep/9.jpg\n"
+    source = tmp_path / ("in.zip" if packed else "in")
+    if packed:
+        with zipfile.ZipFile(source, "w") as archive:
+            for name, data in {**files, "products.csv": catalogue.encode()}.items():
+                archive.writestr(name, data)
+    else:
+        write_collection(source, files)
+        (source / "products.csv").write_text(catalogue, encoding="utf-8")
+    _, rows = ingested(place, source, limit=3)
+    assert [row["missing_reason"] for row in rows] == [None, "several_files", None, "beyond_limit"]
+    assert rows[0]["image_key"] == "a/1.jpg"
+    assert rows[1]["candidates"] == "b/2.jpg, d/deep/2.jpg"
+
+
+JSON_LINES = """{"id": 1.10, "score": 1.50, "image": {"path": "p/1.jpg", "bytes": null}}
+{"id": 1.1, "score": 2, "image": {"src": "https://shop.example/p/2.jpg?v=1", "width": 300}}
+{"id": 1.2, "score": 2.25, "image": [{"url": "3.jpg"}, {"url": "4.jpg"}]}
+{"id": "A-1", "score": null, "image": null}
+"""
+
+
+def test_ids_of_json_lines_are_as_written_and_images_may_be_objects(place: Workspace, tmp_path: Path) -> None:
+    names = ["p/1.jpg", "p/2.jpg", "p/3.jpg", "p/4.jpg"]
+    _, rows = ingested(place, collection(tmp_path / "in", names, JSON_LINES, "products.jsonl"))
+    assert [row["product_key"] for row in rows] == ["1.10", "1.1", "1.2", "A-1"]
+    assert [row["id"] for row in rows] == ["1.10", "1.1", "1.2", "A-1"]
+    assert [row["score"] for row in rows] == [1.5, 2, 2.25, None]
+    assert [row["image_key"] for row in rows] == ["p/1.jpg", "p/2.jpg", "p/3.jpg", None]
+    assert [row["file_name"] for row in rows] == [
+        "p/1.jpg",
+        "https://shop.example/p/2.jpg?v=1",
+        '["3.jpg", "4.jpg"]',
+        None,
+    ]
+    assert '"width": 300' in rows[1]["image"]
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("products.csv", "id,name\n1.0,a\n2.0,b\n"),
+        ("styles.csv", "id,name\n1.0,a\n2.0,b\n"),
+        ("products.jsonl", '{"id": 1.0, "name": "a"}\n{"id": 2.0, "name": "b"}\n'),
+    ],
+)
+@pytest.mark.parametrize("ending", [".0", ""])
+def test_ids_with_decimals_are_those_that_files_are_called_by(
+    place: Workspace, tmp_path: Path, name: str, rows: str, ending: str
+) -> None:
+    keys = [f"1{ending}", f"2{ending}"]
+    found = ingested(place, collection(tmp_path / "in", [f"{key}.jpg" for key in keys], rows, name))
+    assert matched(found) == {key: f"{key}.jpg" for key in keys}
+    assert [row["id"] for row in found[1]] == [1, 2]
+
+
 @pytest.mark.parametrize("name", PUBLIC)
 def test_the_catalogue_of_a_public_collection_needs_no_option(place: Workspace, tmp_path: Path, name: str) -> None:
     catalogue, text, right = PUBLIC[name]

@@ -16,7 +16,7 @@ from lookbook.tasks.datasets.catalogue import Catalogue, Columns, read_catalogue
 from lookbook.tasks.datasets.sources.local import FolderSource
 from tests.support.workbooks import MAIN, compound, ods, packed, xls, xlsx
 
-ROWS = [["id", "name", "price"], [1163, "Boots", 10.5], [1164, "Bag", None]]
+ROWS: list[list[Any]] = [["id", "name", "price"], [1163, "Boots", 10.5], [1164, "Bag", None]]
 
 
 def read(folder: Path, data: bytes, name: str = "products.xlsx", columns: Columns | None = None) -> Catalogue:
@@ -56,7 +56,7 @@ def test_a_workbook_is_known_by_its_first_bytes_and_read_whatever_its_kind(
 def test_cells_have_the_types_that_a_person_sees(tmp_path: Path) -> None:
     day = datetime.date(2024, 2, 29)
     header = ["id", "code", "when", "sum", "sold", "mixed", "lost"]
-    first = ["00123", "1.10", day, "=A1|sum", True, 5, "#N/A"]
+    first: list[Any] = ["00123", "1.10", day, "=A1|sum", True, 5, "#N/A"]
     catalogue = read(tmp_path, xlsx([header, first, ["00124", "1.1", None, "=A1", False, "five", "#REF!"]]))
     assert column(catalogue, "product_key") == ["00123", "00124"]
     assert column(catalogue, "code") == ["1.10", "1.1"]
@@ -73,7 +73,14 @@ def test_ids_that_are_numbers_of_a_workbook_have_no_decimals(tmp_path: Path) -> 
 
 
 def test_titles_and_empty_rows_stand_above_the_header(tmp_path: Path) -> None:
-    rows = [[], ["Spring 2024", None, None, None], [], [None, "id", "name", "File Name"], [None, 1, "a", "1.jpg"], []]
+    rows: list[list[Any]] = [
+        [],
+        ["Spring 2024", None, None, None],
+        [],
+        [None, "id", "name", "File Name"],
+        [None, 1, "a", "1.jpg"],
+        [],
+    ]
     catalogue = read(tmp_path, xlsx([*rows, [None, 2, "b", "2.jpg"]]))
     assert column(catalogue, "file_name") == ["1.jpg", "2.jpg"]
     assert column(catalogue, "line") == [5, 7]

@@ -227,7 +227,7 @@ def _ignored(file: SourceFile) -> SourceReject:
     elif file.is_litter:
         rule, why = "litter", "systems and tools leave it behind"
     elif file.extension in ARCHIVE_EXTENSIONS:
-        rule, why = "archive", "an archive within the source is not opened: unpack it, or give it as SOURCE"
+        rule, why = "archive", "within a source zip and tar archives are opened alone: unpack it"
     elif file.extension in OTHER_EXTENSIONS:
         rule, why = "not_of_the_catalogue", "it is no image, and the catalogue does not need it"
     elif (kind := unread_kind(_start(file))) is not None:

@@ -8,11 +8,12 @@ import threading
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from lzma import LZMAError
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from lookbook.blocks.errors import LookbookError, ObjectNotFoundError
 from lookbook.blocks.settings import this_host
@@ -101,13 +102,40 @@ def _read_tar(locator: Locator) -> bytes:
         return file.read(locator.size)
 
 
+def read_pieces(locator: Locator, most: int) -> Iterator[bytes]:
+    """Yield the bytes that `locator` points to, `most` at a time.
+
+    Raises:
+        OSError, UnreadableMemberError: as `read_bytes`.
+    """
+    if locator.store == "zip":
+        with _zip_member(locator) as member:
+            while piece := member.read(most):
+                yield piece
+        return
+    with open(locator.path, "rb") as file:  # noqa: PTH123 - pathlib takes no bytes
+        file.seek(locator.offset)
+        left = locator.size
+        while left and (piece := file.read(min(most, left))):
+            left -= len(piece)
+            yield piece
+
+
 def _read_zip(locator: Locator, most: int = -1) -> bytes:
+    with _zip_member(locator) as member:
+        return member.read(most)
+
+
+@contextmanager
+def _zip_member(locator: Locator) -> Iterator[IO[bytes]]:
+    """Open a member of a zip archive; what goes wrong while it is read is told as `read_bytes` does."""
     opened = _open_zip(locator.path)
     info = opened.members.get((locator.member, locator.offset)) or opened.archive.NameToInfo.get(locator.member)
     if info is None:
         raise FileNotFoundError(errno.ENOENT, "no such member in the archive any more", _name(locator))
     try:
-        return _read_member(opened, info, most)
+        with _opened_member(opened, info) as member:
+            yield member
     except (zipfile.BadZipFile, zlib.error, LZMAError, EOFError) as error:
         raise UnreadableMemberError("damaged_member", f"{info.filename}: damaged in its archive: {error}") from error
     except NotImplementedError as error:
@@ -119,14 +147,15 @@ def _read_zip(locator: Locator, most: int = -1) -> bytes:
         raise
 
 
-def _read_member(opened: _OpenZip, info: zipfile.ZipInfo, most: int) -> bytes:
+@contextmanager
+def _opened_member(opened: _OpenZip, info: zipfile.ZipInfo) -> Iterator[IO[bytes]]:
     if info.flag_bits & 0x1:
         raise UnreadableMemberError("encrypted", f"{info.filename}: encrypted with a password")
     # ZipFile guards seeks and reads with a lock of its own, but counts its open members without one.
     with opened.lock:
         member = opened.archive.open(info)
     try:
-        return member.read(most)
+        yield member
     finally:
         with opened.lock:
             member.close()

@@ -25,7 +25,8 @@ import fasteners
 from lookbook.blocks.downloading import Note, Opened, PartialFile, RemoteFile, Retries, disk_faults
 from lookbook.blocks.errors import INSTALL, LookbookError, MissingError, UsageError
 from lookbook.tasks.datasets.sources.base import Source, SourceFile
-from lookbook.tasks.datasets.sources.local import RESERVE_BYTES, open_path
+from lookbook.tasks.datasets.sources.local import RESERVE_BYTES
+from lookbook.tasks.datasets.sources.nested import open_path
 from lookbook.tasks.runs import progress
 
 if TYPE_CHECKING:

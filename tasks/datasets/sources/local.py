@@ -14,14 +14,14 @@ import tarfile
 import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from lookbook.blocks.errors import LookbookError, UsageError, raise_if_full
-from lookbook.tasks.datasets.sources.base import Source, SourceFile
+from lookbook.blocks.errors import LookbookError, raise_if_full
+from lookbook.tasks.datasets.sources.base import SourceFile
 from lookbook.tasks.images.items import Locator
 
 Refusal = tuple[str, str]
@@ -142,11 +142,26 @@ CHUNK_BYTES = 4 * 1024**2
 RESERVE_BYTES = 256 * 1024**2
 
 
-def damaged(path: Path, cause: object) -> LookbookError:
+class BadArchiveError(LookbookError):
+    """An archive that is not read.
+
+    Args:
+        problem: as of `LookbookError`.
+        way_out: likewise.
+        rule: the rule's name, for one that lies within a source.
+        why: what is wrong with it, behind its name.
+    """
+
+    def __init__(self, problem: str, way_out: str = "", rule: str = "", why: str = "") -> None:
+        super().__init__(problem, way_out)
+        self.rule = rule
+        self.why = why
+
+
+def damaged(path: Path, cause: object) -> BadArchiveError:
     """Return the error for an archive that cannot be read to its end."""
-    return LookbookError(
-        f"Archive {path} is cut off, damaged or no archive of its kind: {cause}.", "Fetch it again, then run again."
-    )
+    why = f"is cut off, damaged or no archive of its kind: {cause}"
+    return BadArchiveError(f"Archive {path} {why}.", "Fetch it again, then run again.", "damaged_archive", why)
 
 
 def unpacked_tar(path: Path, scratch: Path, byte_limit: int) -> Path:
@@ -167,7 +182,8 @@ def unpacked_tar(path: Path, scratch: Path, byte_limit: int) -> Path:
         named_after = f"{path}\0{status.st_size}\0{status.st_mtime_ns}".encode("utf-8", "surrogateescape")
         plain = scratch / f"unpacked-{hashlib.sha256(named_after).hexdigest()[:16]}.tar"
         if not plain.exists():
-            _unpack(packed, path, plain, byte_limit)
+            chunks = iter(lambda: _read_chunk(packed, path), b"")
+            write_whole(chunks, path, plain, byte_limit)
         return plain
 
 
@@ -183,12 +199,23 @@ def _open_packed(path: Path) -> Packed | None:
     return None
 
 
-def _unpack(packed: Packed, path: Path, plain: Path, byte_limit: int) -> None:
+def write_whole(chunks: Iterable[bytes], path: Path, plain: Path, byte_limit: int) -> None:
+    """Write what is unpacked to the file `plain`, which appears whole or not at all.
+
+    Args:
+        chunks: of what is unpacked.
+        path: of the archive.
+        plain: in the scratch folder.
+        byte_limit: bytes, at the most.
+
+    Raises:
+        LookbookError: there is no space, the folder cannot be written, or there are more bytes.
+    """
     aside = plain.with_name(f"{plain.name}.{uuid.uuid4().hex}.part")
     try:
         plain.parent.mkdir(parents=True, exist_ok=True)
         with aside.open("wb") as target:
-            _copy(packed, target, path, byte_limit)
+            _copy(chunks, target, path, byte_limit)
             target.flush()
             os.fsync(target.fileno())
         aside.replace(plain)
@@ -203,16 +230,12 @@ def _unpack(packed: Packed, path: Path, plain: Path, byte_limit: int) -> None:
             aside.unlink(missing_ok=True)
 
 
-def _copy(packed: Packed, target: IO[bytes], path: Path, byte_limit: int) -> None:
+def _copy(chunks: Iterable[bytes], target: IO[bytes], path: Path, byte_limit: int) -> None:
     written = 0
-    while chunk := _read_chunk(packed, path):
+    for chunk in chunks:
         written += len(chunk)
         if written > byte_limit:
-            raise LookbookError(
-                f"Archive {path} unpacks to more than {byte_limit} bytes (max_ratio or max_total_bytes), which "
-                "looks like an archive bomb.",
-                "If you trust it, unpack it yourself and give the folder as SOURCE.",
-            )
+            raise _too_much(path, f"more than {byte_limit} bytes (max_ratio or max_total_bytes)")
         if shutil.disk_usage(plain_folder := Path(target.name).parent).free < RESERVE_BYTES + len(chunk):
             raise LookbookError(*_no_space(path, plain_folder))
         target.write(chunk)
@@ -313,7 +336,7 @@ class ZipSource:
         except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as error:
             raise damaged(self.path, error) from error
         except OSError as error:
-            raise _unreadable_archive(self.path, error) from error
+            raise unreadable_archive(self.path, error) from error
         listing = _Listing(self.path, self._bounds)
         for member in members:
             listing.count(member.file_size)
@@ -334,13 +357,23 @@ class ZipSource:
 
 
 class TarSource:
-    """The files of a tar archive. A compressed one is unpacked to a plain tar in `scratch` first, once."""
+    """The files of a tar archive. A compressed one is unpacked to a plain tar in `scratch` first, once.
 
-    def __init__(self, path: Path, scratch: Path, bounds: ArchiveBounds | None = None) -> None:
+    A hard link has the content of the member that it is a link to.
+
+    Args:
+        path: of the archive.
+        scratch: where it is unpacked.
+        bounds: of what it may hold.
+        mark: changes with the archive; "": its time of change.
+    """
+
+    def __init__(self, path: Path, scratch: Path, bounds: ArchiveBounds | None = None, mark: str = "") -> None:
         self.path = path.absolute()
         self.uri = str(self.path)
         self._scratch = scratch.absolute()
         self._bounds = bounds or ArchiveBounds()
+        self._mark = mark
 
     def files(self) -> Iterator[SourceFile]:
         """See `Source.files`.
@@ -353,23 +386,44 @@ class TarSource:
             status = self.path.stat()
             limit = self._bounds.byte_limit(status.st_size)
             plain = unpacked_tar(self.path, self._scratch, limit)
-            listing = _Listing(self.path, self._bounds)
+            listing, mark = _Listing(self.path, self._bounds), self._mark or str(status.st_mtime_ns)
+            contents: dict[str, tuple[int, int]] = {}
             for member in _members(plain, listing):
                 if not member.isdir():
-                    yield self._source_file(member, plain, listing, status.st_mtime_ns)
+                    yield self._source_file(member, plain, listing, mark, contents)
         except (tarfile.TarError, ValueError, EOFError, OverflowError) as error:
             raise damaged(self.path, error) from error
         except OSError as error:
-            raise _unreadable_archive(self.path, error) from error
+            raise unreadable_archive(self.path, error) from error
 
-    def _source_file(self, member: tarfile.TarInfo, plain: Path, listing: _Listing, mtime: int) -> SourceFile:
+    def _source_file(
+        self,
+        member: tarfile.TarInfo,
+        plain: Path,
+        listing: _Listing,
+        mark: str,
+        contents: dict[str, tuple[int, int]],
+    ) -> SourceFile:
+        """Return one member; `contents` are offsets and sizes of those before it, by their names."""
         key, refused = listing.key(member.name)
-        if refused is None and (not member.isreg() or member.issparse()):
-            refused = ("not_a_file", "a link, device or sparse file inside the archive")
-        size = 0 if refused else member.size
-        fingerprint = f"tar:{mtime}:{member.offset_data}:{size}:{int(member.mtime)}"
-        locator = Locator("tar", os.fsencode(plain), offset=member.offset_data, size=size)
-        return SourceFile(key, size, fingerprint, locator, refused)
+        offset, size = member.offset_data, member.size
+        if refused is None and member.islnk():
+            target = safe_key(member.linkname)[0]
+            if target in contents:
+                offset, size = contents[target]
+                listing.count(size)
+            else:
+                refused = ("dangling_link", f"a link to {target}, which is not in the archive before it")
+        elif refused is None and member.issym():
+            refused = ("not_a_file", f"a symbolic link inside the archive, to {member.linkname}: it is not followed")
+        elif refused is None and (not member.isreg() or member.issparse()):
+            refused = ("not_a_file", "a device or sparse file inside the archive")
+        if refused is None:
+            contents[safe_key(member.name)[0]] = offset, size
+        else:
+            size = 0
+        fingerprint = f"tar:{mark}:{offset}:{size}:{int(member.mtime)}"
+        return SourceFile(key, size, fingerprint, Locator("tar", os.fsencode(plain), offset=offset, size=size), refused)
 
 
 def _members(plain: Path, listing: _Listing) -> Iterator[tarfile.TarInfo]:
@@ -415,55 +469,23 @@ def _zip_name(member: zipfile.ZipInfo) -> str:
         return member.filename
 
 
-def _unreadable_archive(path: Path, error: OSError) -> LookbookError:
+def unreadable_archive(path: Path, error: OSError) -> LookbookError:
+    """Return the error for an archive that the disk does not give."""
     return LookbookError(
         f"Archive {path} cannot be read: {error.strerror or error}.", "Check the disk and your rights, then run again."
     )
 
 
-def _too_much(path: Path, what: str) -> LookbookError:
-    return LookbookError(
-        f"Archive {path} would unpack to {what}, which looks like an archive bomb.",
-        "If you trust it, unpack it yourself and give the folder as SOURCE.",
-    )
+def _too_much(path: Path, what: str) -> BadArchiveError:
+    why = f"would unpack to {what}, which looks like an archive bomb"
+    way_out = "If you trust it, unpack it yourself and give the folder as SOURCE."
+    return BadArchiveError(f"Archive {path} {why}.", way_out, "archive_bomb", why)
 
 
-_TAR_NAME = re.compile(r"\.(tar|tar\.(gz|bz2|xz)|tgz|tbz2?|txz)$", re.IGNORECASE)
+TAR_NAME = re.compile(r"\.(tar|tar\.(gz|bz2|xz)|tgz|tbz2?|txz)$", re.IGNORECASE)
 _TAR_MAGICS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")
 
-TAKES = (
-    "SOURCE takes a folder, a .zip, .tar, .tar.gz or .tgz archive, a file:// address, inbox://, "
-    "kaggle://owner/dataset, or sample://500."
-)
-
-
-def open_path(uri: str, path: Path, scratch: Path) -> Source:
-    """Return the source at a path: a folder, or an archive.
-
-    Args:
-        uri: what the user called it.
-        path: where it is.
-        scratch: see `opening.open_source`.
-
-    Raises:
-        UsageError: nothing of use stands there.
-    """
-    try:
-        if uri and path.is_dir():
-            return FolderSource(path, leave_out=(scratch, scratch.parent))
-        if not uri or not path.exists():
-            raise UsageError(f"SOURCE {uri!r}: no such file or folder.", TAKES)
-        kind = _archive_kind(path)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"SOURCE {uri!r}: {getattr(error, 'strerror', None) or error}.", TAKES) from error
-    if kind == "zip":
-        return ZipSource(path)
-    if kind == "tar":
-        return TarSource(path, scratch)
-    raise UsageError(f"SOURCE {uri}: neither a folder nor an archive.", TAKES)
-
-
-def _archive_kind(path: Path) -> str:
+def archive_kind(path: Path) -> str:
     """Return what the file is by its first bytes, else by its name: one that is cut off may have lost its mark."""
     if not path.is_file():
         return ""
@@ -475,4 +497,4 @@ def _archive_kind(path: Path) -> str:
         return "tar"
     if path.suffix.lower() == ".zip":
         return "zip"
-    return "tar" if _TAR_NAME.search(path.name) else ""
+    return "tar" if TAR_NAME.search(path.name) else ""

@@ -12,7 +12,7 @@ from lookbook.blocks.errors import UsageError
 from lookbook.blocks.settings import read_settings
 from lookbook.tasks.datasets.sources.base import Source
 from lookbook.tasks.datasets.sources.kaggle import KaggleSource
-from lookbook.tasks.datasets.sources.local import TAKES, open_path
+from lookbook.tasks.datasets.sources.nested import TAKES, open_path
 from lookbook.tasks.datasets.sources.sample import SampleSource
 
 if TYPE_CHECKING:

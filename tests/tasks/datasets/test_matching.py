@@ -342,7 +342,26 @@ def test_every_file_of_a_source_ends_in_one_outcome(place: Workspace, tmp_path: 
     assert summary["files"] == {
         "found": 11, "images": 3, "beyond_limit": 1, "catalogue": 2, "rejected": 0, "ignored": 5
     }  # fmt: skip
-    assert summary["ignored"] == {"archive": 1, "litter": 1, "not_an_image": 1, "not_of_the_catalogue": 2}
+    assert summary["ignored"] == {"damaged_archive": 1, "litter": 1, "not_an_image": 1, "not_of_the_catalogue": 2}
+
+
+def test_a_folder_with_its_images_in_archives_is_a_dataset_of_their_images(place: Workspace, tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    (source / "styles.csv").write_text("id,name\n1,a\n2,b\n3,c\n")
+    with zipfile.ZipFile(tmp_path / "old.zip", "w") as archive:
+        archive.writestr("2.jpg", photo(2))
+    with zipfile.ZipFile(source / "images.zip", "w") as archive:
+        archive.writestr("images/1.jpg", photo(1))
+        archive.write(tmp_path / "old.zip", "old.zip")
+    (source / "more.7z").write_bytes(b"7z")
+    summary, rows = ingested(place, source)
+    assert matched((summary, rows)) == {"1": "images.zip/images/1.jpg", "2": "images.zip/old.zip/2.jpg", "3": None}
+    assert summary["files"] == {
+        "found": 4, "images": 2, "beyond_limit": 0, "catalogue": 1, "rejected": 0, "ignored": 1
+    }  # fmt: skip
+    again, _ = ingested(place, source)
+    assert (again["published"], again["images"]["unchanged"]) == (False, 2)
 
 
 def test_archives_whose_names_hold_both_separators_keep_both_files(place: Workspace, tmp_path: Path) -> None:

@@ -131,7 +131,38 @@ def test_links_and_devices_in_archives_are_refused(tmp_path: Path) -> None:
             info = tarfile.TarInfo(f"{number}.jpg")
             info.type, info.linkname = kind, "/etc/passwd"
             tar.addfile(info)
-    assert list(_rules(_by_key(TarSource(tmp_path / "a.tar", tmp_path))).values()) == ["not_a_file"] * 4
+    rules = list(_rules(_by_key(TarSource(tmp_path / "a.tar", tmp_path))).values())
+    assert rules == ["not_a_file", "dangling_link", "not_a_file", "not_a_file"]
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_hard_link_in_a_tar_has_the_content_of_the_member_that_it_is_a_link_to(tmp_path: Path, mode: str) -> None:
+    with tarfile.open(_tar(tmp_path / "a.tar", [("images/1.jpg", b"one")], mode), "r") as tar:
+        found = tar.getmembers()
+    with tarfile.open(tmp_path / "a.tar", mode) as tar:  # type: ignore[call-overload]
+        tar.addfile(found[0], io.BytesIO(b"one"))
+        for name, target in (("2.jpg", "./images/1.jpg"), ("3.jpg", "2.jpg"), ("4.jpg", "later.jpg")):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = tarfile.LNKTYPE, target
+            tar.addfile(info)
+    files = _by_key(TarSource(tmp_path / "a.tar", tmp_path))
+    assert _rules(files) == {"4.jpg": "dangling_link"}
+    assert [read_bytes(files[name].locator) for name in ("images/1.jpg", "2.jpg", "3.jpg")] == [b"one"] * 3
+    assert len({files[name].fingerprint for name in ("2.jpg", "3.jpg")}) == 1
+
+
+def test_links_count_with_what_they_unpack_to(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        info = tarfile.TarInfo("1.jpg")
+        info.size = 1000
+        tar.addfile(info, io.BytesIO(bytes(1000)))
+        for number in range(3):
+            link = tarfile.TarInfo(f"link{number}.jpg")
+            link.type, link.linkname = tarfile.LNKTYPE, "1.jpg"
+            tar.addfile(link)
+    assert len(_by_key(TarSource(tmp_path / "a.tar", tmp_path, ArchiveBounds(max_total_bytes=4000)))) == 4
+    with pytest.raises(LookbookError, match="more than 3999 bytes"):
+        _by_key(TarSource(tmp_path / "a.tar", tmp_path, ArchiveBounds(max_total_bytes=3999)))
 
 
 def test_encrypted_members_are_refused(tmp_path: Path) -> None:

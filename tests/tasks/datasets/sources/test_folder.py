@@ -13,6 +13,7 @@ import pytest
 from lookbook.blocks.errors import LookbookError, UsageError
 from lookbook.tasks.datasets.sources.base import SourceFile
 from lookbook.tasks.datasets.sources.local import FolderSource, TarSource, ZipSource
+from lookbook.tasks.datasets.sources.nested import NestedSource
 from lookbook.tasks.datasets.sources.opening import local_path, open_source
 from lookbook.tasks.datasets.sources.sample import SampleSource
 from lookbook.tasks.images.locators import read_bytes
@@ -160,7 +161,9 @@ def test_paths_file_addresses_and_relative_paths_name_the_same_folder(tmp_path: 
 )
 def test_archives_are_known_by_first_bytes_or_name(tmp_path: Path, name: str, head: bytes, kind: type) -> None:
     _write(tmp_path / name, head)
-    assert isinstance(open_source(str(tmp_path / name), tmp_path / "s"), kind)
+    opened = open_source(str(tmp_path / name), tmp_path / "s")
+    assert isinstance(opened, NestedSource)
+    assert isinstance(opened.source, kind)
 
 
 def test_sample_address(tmp_path: Path) -> None:

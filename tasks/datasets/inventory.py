@@ -14,7 +14,8 @@ from lookbook.blocks.lake import Lake
 from lookbook.blocks.settings import this_host
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets.books import RefusedRunError, check_counts
-from lookbook.tasks.datasets.catalogue import Catalogue, Columns, read_catalogue
+from lookbook.tasks.datasets.catalogue import Catalogue, read_catalogue
+from lookbook.tasks.datasets.catalogue_sheets import Columns
 from lookbook.tasks.datasets.catalogue_types import SourceReject
 from lookbook.tasks.datasets.links import key_order, short_name
 from lookbook.tasks.datasets.manifest import (

@@ -13,7 +13,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
-from python_calamine import CalamineError, CalamineSheet, CalamineWorkbook, PasswordError, SheetTypeEnum, SheetVisibleEnum
+from python_calamine import (
+    CalamineError,
+    CalamineSheet,
+    CalamineWorkbook,
+    PasswordError,
+    SheetTypeEnum,
+    SheetVisibleEnum,
+)
 
 from lookbook.tasks.datasets.sources.local import ArchiveBounds
 from lookbook.tasks.images.render_process import OUT_OF_MEMORY, guarded, main
@@ -31,7 +38,7 @@ MOST_WHOLE = 2**53
 COMMAND = ("-P", "-m", "lookbook.tasks.datasets.workbooks")
 
 
-#: The rows of a sheet with their numbers, as the workbook shows them: texts, numbers, true and false; times as ISO text.
+#: The rows of a sheet with their numbers, as it shows them: texts, numbers, true and false; times as ISO text.
 NumberedRows = list[tuple[int, list[Any]]]
 
 
@@ -54,10 +61,12 @@ def read_workbook(data: bytes) -> list[WorkbookSheet] | tuple[str, str]:
     """Return the sheets with rows, those that are shown first; or the rule and the reason why they cannot be read."""
     limit = ArchiveBounds().byte_limit(len(data))
     # What is no zip archive is of before 2007, or the reader says what is wrong with it.
-    with suppress(zipfile.BadZipFile, ValueError, EOFError, NotImplementedError):
-        with zipfile.ZipFile(io.BytesIO(data)) as packed:
-            if sum(member.file_size for member in packed.infolist()) > limit:
-                return "archive_bomb", f"it unpacks to more than {limit} bytes"
+    with (
+        suppress(zipfile.BadZipFile, ValueError, EOFError, NotImplementedError),
+        zipfile.ZipFile(io.BytesIO(data)) as packed,
+    ):
+        if sum(member.file_size for member in packed.infolist()) > limit:
+            return "archive_bomb", f"it unpacks to more than {limit} bytes"
     for _ in range(ATTEMPTS):  # another process may have ended the first one
         renderer = Renderer(COMMAND)
         try:

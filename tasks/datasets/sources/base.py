@@ -44,7 +44,8 @@ OTHER_EXTENSIONS = frozenset(
 #: Those of them that pack other files.
 ARCHIVE_EXTENSIONS = frozenset(["zip", "tar", "gz", "tgz", "bz2", "xz", "7z", "rar"])
 
-#: What systems and tools leave beside files; names that begin with a dot are litter as well, and with `~$` what Office locks with.
+#: What systems and tools leave beside files; names that begin with a dot are litter as well, and with `~$` Office's
+#: locks.
 LITTER = frozenset(
     ["__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "thumbs.db", "desktop.ini"]
 )

@@ -16,7 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -387,7 +387,7 @@ class TarSource:
             limit = self._bounds.byte_limit(status.st_size)
             plain = unpacked_tar(self.path, self._scratch, limit)
             listing, mark = _Listing(self.path, self._bounds), self._mark or str(status.st_mtime_ns)
-            contents: dict[str, tuple[int, int]] = {}
+            contents: dict[str, Locator] = {}
             for member in _members(plain, listing):
                 if not member.isdir():
                     yield self._source_file(member, plain, listing, mark, contents)
@@ -397,21 +397,16 @@ class TarSource:
             raise unreadable_archive(self.path, error) from error
 
     def _source_file(
-        self,
-        member: tarfile.TarInfo,
-        plain: Path,
-        listing: _Listing,
-        mark: str,
-        contents: dict[str, tuple[int, int]],
+        self, member: tarfile.TarInfo, plain: Path, listing: _Listing, mark: str, contents: dict[str, Locator]
     ) -> SourceFile:
-        """Return one member; `contents` are offsets and sizes of those before it, by their names."""
+        """Return one member; `contents` are those before it, by their names."""
         key, refused = listing.key(member.name)
-        offset, size = member.offset_data, member.size
+        content = Locator("tar", os.fsencode(plain), offset=member.offset_data, size=member.size)
         if refused is None and member.islnk():
             target = safe_key(member.linkname)[0]
             if target in contents:
-                offset, size = contents[target]
-                listing.count(size)
+                content = contents[target]
+                listing.count(content.size)
             else:
                 refused = ("dangling_link", f"a link to {target}, which is not in the archive before it")
         elif refused is None and member.issym():
@@ -419,11 +414,11 @@ class TarSource:
         elif refused is None and (not member.isreg() or member.issparse()):
             refused = ("not_a_file", "a device or sparse file inside the archive")
         if refused is None:
-            contents[safe_key(member.name)[0]] = offset, size
+            contents[safe_key(member.name)[0]] = content
         else:
-            size = 0
-        fingerprint = f"tar:{mark}:{offset}:{size}:{int(member.mtime)}"
-        return SourceFile(key, size, fingerprint, Locator("tar", os.fsencode(plain), offset=offset, size=size), refused)
+            content = replace(content, size=0)
+        fingerprint = f"tar:{mark}:{content.offset}:{content.size}:{int(member.mtime)}"
+        return SourceFile(key, content.size, fingerprint, content, refused)
 
 
 def _members(plain: Path, listing: _Listing) -> Iterator[tarfile.TarInfo]:
@@ -484,6 +479,7 @@ def _too_much(path: Path, what: str) -> BadArchiveError:
 
 TAR_NAME = re.compile(r"\.(tar|tar\.(gz|bz2|xz)|tgz|tbz2?|txz)$", re.IGNORECASE)
 _TAR_MAGICS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")
+
 
 def archive_kind(path: Path) -> str:
     """Return what the file is by its first bytes, else by its name: one that is cut off may have lost its mark."""

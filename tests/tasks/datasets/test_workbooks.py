@@ -12,7 +12,8 @@ import pytest
 
 from lookbook.blocks.errors import UsageError
 from lookbook.tasks.datasets import workbooks
-from lookbook.tasks.datasets.catalogue import Catalogue, Columns, read_catalogue
+from lookbook.tasks.datasets.catalogue import Catalogue, read_catalogue
+from lookbook.tasks.datasets.catalogue_sheets import Columns
 from lookbook.tasks.datasets.sources.local import FolderSource
 from tests.support.workbooks import MAIN, compound, ods, packed, xls, xlsx
 

@@ -25,8 +25,10 @@ from lookbook.tasks.images.recipe import Recipe
 if TYPE_CHECKING:
     from lookbook.blocks.lake import Lake
 
-#: Archives that stay open at the same time; the one not used for longest is closed first.
+#: Archives that stay open at the same time, whatever they hold; the one not used for longest is closed first.
 OPEN_ARCHIVES = 8
+#: Small ones stay open in larger numbers: so many, of so many members together.
+OPEN_SMALL_ARCHIVES, OPEN_MEMBERS = 128, 200_000
 
 
 class UnreadableMemberError(Exception):
@@ -168,7 +170,10 @@ def _open_zip(path: bytes) -> _OpenZip:
         opened = _open_zips.get(identity)
         if opened is None:
             opened = _open_zips[identity] = _parse_zip(path)
-            while len(_open_zips) > OPEN_ARCHIVES:
+            while len(_open_zips) > OPEN_ARCHIVES and (
+                len(_open_zips) > OPEN_SMALL_ARCHIVES
+                or sum(len(each.members) for each in _open_zips.values()) > OPEN_MEMBERS
+            ):
                 # Not closed here: another thread may be about to read it. It closes when the last one lets go.
                 _open_zips.popitem(last=False)
         _open_zips.move_to_end(identity)

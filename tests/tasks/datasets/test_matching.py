@@ -141,6 +141,16 @@ def test_ids_of_json_lines_are_as_written_and_images_may_be_objects(place: Works
     assert '"width": 300' in rows[1]["image"]
 
 
+def test_images_of_parquet_may_be_objects(place: Workspace, tmp_path: Path) -> None:
+    source = collection(tmp_path / "in", ["p/1.jpg", "p/2.jpg"], "")
+    (source / "products.csv").unlink()
+    images = [{"url": "p/2.jpg", "width": 3}, {"url": None, "width": 4}]
+    pq.write_table(pa.table({"sku": [2.0, 3.0], "image": images}), source / "products.parquet")
+    _, rows = ingested(place, source)
+    assert [(row["product_key"], row["image_key"]) for row in rows] == [("2", "p/2.jpg"), ("3", None)]
+    assert rows[1]["image"] == '{"url": null, "width": 4}'
+
+
 @pytest.mark.parametrize(
     ("name", "rows"),
     [

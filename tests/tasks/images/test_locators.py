@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lookbook.tasks.images import locators
 from lookbook.tasks.images.items import Locator
 from lookbook.tasks.images.locators import OPEN_ARCHIVES, UnreadableMemberError, read_bytes
 
@@ -58,13 +59,18 @@ def test_tar_member_in_place(tmp_path: Path) -> None:
     assert read_bytes(locator) == _data(3)
 
 
-def test_many_threads_read_more_archives_than_stay_open(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", ["OPEN_SMALL_ARCHIVES", "OPEN_MEMBERS"])
+def test_many_threads_read_more_archives_than_stay_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(locators, limit, OPEN_ARCHIVES)
     members = {f"{number}.jpg": _data(number) for number in range(20)}
     paths = [_zip(tmp_path / f"{number}.zip", members) for number in range(OPEN_ARCHIVES + 3)]
     wanted = [(path, name) for name in members for path in paths] * 3
     with ThreadPoolExecutor(16) as threads:
         found = list(threads.map(lambda it: read_bytes(Locator("zip", it[0], it[1])), wanted))
     assert found == [members[name] for _, name in wanted]
+    assert len(locators._open_zips) == OPEN_ARCHIVES
 
 
 def test_damaged_zip_member_is_a_reject_and_its_neighbour_is_not(tmp_path: Path) -> None:

@@ -385,11 +385,12 @@ def _contents_beyond(
 
     def content(file: SourceFile, namesakes: Sequence[SourceFile]) -> str:
         alike = [each for each in namesakes if each.size == file.size]
-        if not file.fingerprint.startswith("crc32:"):
-            with suppress(OSError, UnreadableMemberError):
-                return hashlib.sha256(read_bytes(file.locator)).hexdigest() if alike else file.key
-        same = (each for each in alike if each.fingerprint == file.fingerprint)
-        return next((contents[each.key] for each in same), file.key)
+        if all(each.fingerprint.startswith("crc32:") for each in (file, *alike)):
+            same = (each for each in alike if each.fingerprint == file.fingerprint)
+            return next((contents[each.key] for each in same), file.key)
+        with suppress(OSError, UnreadableMemberError):
+            return hashlib.sha256(read_bytes(file.locator)).hexdigest() if alike else file.key
+        return file.key
 
     return {file.key: content(file, called[name]) for file in beyond if (name := short_name(file.key)) in called}
 

@@ -115,6 +115,37 @@ def ods(rows: Rows, *, encrypted: bool = False) -> bytes:
     )
 
 
+def xlsb(rows: Rows) -> bytes:
+    """A binary workbook of Excel 2007."""
+
+    def record(kind: int, data: bytes = b"") -> bytes:
+        head = bytes([kind]) if kind < 0x80 else bytes([kind & 0x7F | 0x80, kind >> 7])
+        return head + bytes([len(data)]) + data
+
+    def wide(text: str) -> bytes:
+        return struct.pack("<I", len(text)) + text.encode("utf-16-le")
+
+    body = record(129) + record(148, struct.pack("<IIII", 0, len(rows) - 1, 0, max(map(len, rows)) - 1)) + record(145)
+    for line, row in enumerate(rows):
+        body += record(0, struct.pack("<I", line) + bytes(13))
+        for place, value in enumerate(row):
+            at = struct.pack("<II", place, 0)
+            if isinstance(value, int | float):
+                body += record(5, at + struct.pack("<d", value))
+            elif value is not None:
+                body += record(6, at + wide(str(value)))
+    sheets = record(143) + record(156, struct.pack("<II", 0, 1) + wide("r1") + wide("S")) + record(144)
+    return packed(
+        {
+            "_rels/.rels": f'<Relationships xmlns="{PACKAGE}"/>',
+            "xl/_rels/workbook.bin.rels": f'<Relationships xmlns="{PACKAGE}"><Relationship Id="r1" '
+            f'Type="{OFFICE}/worksheet" Target="worksheets/sheet1.bin"/></Relationships>',
+            "xl/workbook.bin": record(131) + sheets + record(132),
+            "xl/worksheets/sheet1.bin": body + record(146) + record(130),
+        }
+    )
+
+
 def xls(rows: Rows) -> bytes:
     """A workbook of Excel 97."""
 

@@ -95,27 +95,27 @@ def test_a_name_of_several_that_several_files_fit_is_ambiguous_and_not_absent(pl
     assert wholly["candidates"] == "3/b.jpg, 4/b.jpg, 3/c.jpg, 4/c.jpg"
 
 
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("packed", ["nothing", "all", "beyond"])
 def test_a_file_beyond_the_limit_makes_a_name_ambiguous_unless_it_is_a_copy(
-    place: Workspace, tmp_path: Path, packed: bool
+    place: Workspace, tmp_path: Path, packed: str
 ) -> None:
     names = ["a/1.jpg", "b/2.jpg", "c/3.jpg", "d/deep/1.jpg", "d/deep/2.jpg", "e/deep/9.jpg", "f/deep/9.jpg"]
     files = dict(zip(names, (photo(number) for number in (1, 2, 3, 1, 4, 5, 6)), strict=True))
     for name in ("b/2.jpg", "d/deep/2.jpg"):  # of one size
         files[name] = files[name].ljust(2000, b"\0")
-    catalogue = "id,file_name\n1,1.jpg\n2,2.jpg\n3,3.jpg\n9,e/deep/9.jpg\n"
-    source = tmp_path / ("in.zip" if packed else "in")
-    if packed:
-        with zipfile.ZipFile(source, "w") as archive:
-            for name, data in {**files, "products.csv": catalogue.encode()}.items():
-                archive.writestr(name, data)
-    else:
-        write_collection(source, files)
-        (source / "products.csv").write_text(catalogue, encoding="utf-8")
+    files["products.csv"] = b"id,file_name\n1,1.jpg\n2,2.jpg\n3,3.jpg\n9,e/deep/9.jpg\n"
+    inside = [name for name in names if packed == "all" or (packed == "beyond" and "/deep/" in name)]
+    source = tmp_path / "in"
+    write_collection(source, {name: data for name, data in files.items() if name not in inside})
+    if inside:
+        with zipfile.ZipFile(source / "z.zip", "w") as archive:
+            for name in inside:
+                archive.writestr(name, files[name])
     _, rows = ingested(place, source, limit=3)
     assert [row["missing_reason"] for row in rows] == [None, "several_files", None, "beyond_limit"]
-    assert rows[0]["image_key"] == "a/1.jpg"
-    assert rows[1]["candidates"] == "b/2.jpg, d/deep/2.jpg"
+    key = {name: f"z.zip/{name}" if name in inside else name for name in names}
+    assert rows[0]["image_key"] == key["a/1.jpg"]
+    assert rows[1]["candidates"] == f"{key['b/2.jpg']}, {key['d/deep/2.jpg']}"
 
 
 JSON_LINES = """{"id": 1.10, "score": 1.50, "image": {"path": "p/1.jpg", "bytes": null}}

@@ -15,7 +15,7 @@ from lookbook.tasks.datasets import workbooks
 from lookbook.tasks.datasets.catalogue import Catalogue, read_catalogue
 from lookbook.tasks.datasets.catalogue_sheets import Columns
 from lookbook.tasks.datasets.sources.local import FolderSource
-from tests.support.workbooks import MAIN, compound, ods, packed, xls, xlsx
+from tests.support.workbooks import MAIN, compound, ods, packed, xls, xlsb, xlsx
 
 ROWS: list[list[Any]] = [["id", "name", "price"], [1163, "Boots", 10.5], [1164, "Bag", None]]
 
@@ -40,6 +40,7 @@ def rules(catalogue: Catalogue) -> list[tuple[str, str, str]]:
         ("products.xlsx", xlsx(ROWS)),
         ("products.XLSM", xlsx(ROWS)),
         ("products.ods", ods(ROWS)),
+        ("products.xlsb", xlsb(ROWS)),
         ("products.xls", xls(ROWS)),
         ("an-export.csv", xlsx(ROWS)),
         ("an-export.xls", b"id\tname\tprice\n1163\tBoots\t10.5\n1164\tBag\t\n"),

@@ -6,7 +6,7 @@ Every run comes by here for a name in quotes; sqlglot, which few need, is import
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lookbook.blocks.errors import LookbookError
 
@@ -60,7 +60,7 @@ def read_select(sql: str) -> exp.Query:
 
 def _plain(error: sqlglot.errors.SqlglotError) -> str:
     """Line and cause, without the excerpt that sqlglot underlines."""
-    found = next(iter(getattr(error, "errors", ())), {})  # only a fault of the grammar has them
+    found: dict[str, Any] = next(iter(getattr(error, "errors", ())), {})  # only a fault of the grammar has them
     return f"line {found['line']}: {found['description']}" if found.get("line") else str(error).splitlines()[0]
 
 

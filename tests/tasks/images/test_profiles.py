@@ -91,7 +91,7 @@ def test_code_points_of_display_p3_are_converted() -> None:
 
 def media(kind: str, primaries: int, transfer: int, **options: Any) -> bytes:
     """An AVIF or HEIF of `COLOURS`, nearly lossless, whose nclx box says these code points."""
-    full = {"AVIF": {"subsampling": "4:4:4"}, "HEIF": {"chroma": 444}}[kind]
+    full: dict[str, Any] = {"AVIF": {"subsampling": "4:4:4"}, "HEIF": {"chroma": 444}}[kind]
     data = encoded(Image.fromarray(COLOURS), kind, quality=100, **full, **options)
     at = data.index(b"nclx") + 4
     return data[:at] + struct.pack(">HH", primaries, transfer) + data[at + 4 :]

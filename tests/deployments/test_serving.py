@@ -178,13 +178,18 @@ def test_a_worker_that_hangs_is_stopped_and_started_again(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_only_the_homes_own_server_gets_the_workspace_with_this_machines_paths(
+def test_only_the_homes_own_server_gets_what_holds_on_this_machine_alone(
     own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    api, saved = "http://127.0.0.1:4200/api", list[Path]()
+    api, saved, at_once = "http://127.0.0.1:4200/api", list[Path](), list[bool]()
+
+    def deployed(**options: bool) -> Deployed:
+        at_once.append(options["at_once"])
+        return Deployed()
+
     monkeypatch.setattr(serving, "_start_registry", lambda *_: None)
     monkeypatch.setattr(serving, "_start_server", lambda *_, **__: api)
-    monkeypatch.setattr(deploying, "deploy", Deployed)
+    monkeypatch.setattr(deploying, "deploy", deployed)
     monkeypatch.setattr(prefect_server, "running", lambda _: api if own else None)
     monkeypatch.setattr(serving, "save_local_workspace", saved.append)
     monkeypatch.setattr(WorkerProcess, "start", lambda _: None)
@@ -195,3 +200,4 @@ def test_only_the_homes_own_server_gets_the_workspace_with_this_machines_paths(
     with ExitStack() as ending:
         serving._start(tmp_path, None, False, ending, lambda _: None)
     assert saved == ([tmp_path] if own else [])
+    assert at_once == [own]

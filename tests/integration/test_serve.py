@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from lookbook.blocks.embedded import postgres, prefect_server
-from lookbook.deployments.server.deploying import deployment_names
+from lookbook.deployments.server.deploying import deployment_names, job_template
 from tests.support import debian_postgres
 from tests.support.command import COMMAND, environment, lookbook
 from tests.support.homes import remove_home
@@ -137,6 +137,7 @@ def test_all_is_up_and_ctrl_c_leaves_nothing(home: Path) -> None:
         assert ready.json()["parts"] == {"lake": True, "registry": True, "prefect": True}
         assert httpx.get(f"{up.told['service']}/api/v1/datasets", timeout=30).json() == {"items": []}
         assert_local_workspace_saved(server, home)
+        assert server.get("/work_pools/lookbook")["base_job_template"] == job_template("process", at_once=True)
         assert len(online_workers(server)) == 1
 
         for process in psutil.Process(up.process.pid).children():

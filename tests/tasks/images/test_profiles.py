@@ -91,8 +91,8 @@ def test_code_points_of_display_p3_are_converted() -> None:
 
 def media(kind: str, primaries: int, transfer: int, **options: Any) -> bytes:
     """An AVIF or HEIF of `COLOURS`, nearly lossless, whose nclx box says these code points."""
-    full: dict[str, Any] = {"AVIF": {"subsampling": "4:4:4"}, "HEIF": {"chroma": 444}}[kind]
-    data = encoded(Image.fromarray(COLOURS), kind, quality=100, **full, **options)
+    of_kind: dict[str, dict[str, Any]] = {"AVIF": {"subsampling": "4:4:4"}, "HEIF": {"chroma": 444}}
+    data = encoded(Image.fromarray(COLOURS), kind, quality=100, **of_kind[kind], **options)
     at = data.index(b"nclx") + 4
     return data[:at] + struct.pack(">HH", primaries, transfer) + data[at + 4 :]
 

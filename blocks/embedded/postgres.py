@@ -61,6 +61,9 @@ def start(home: Path) -> PostgresAddress:
     Raises:
         LookbookError: it cannot be started; the message names its log.
     """
+    address = running(home)  # whoever asks the registry comes by here, each time
+    if address is not None:
+        return address
     try:
         make_home(home)  # first: the folder's name depends on it
         data = data_folder(home)

@@ -110,7 +110,7 @@ def test_a_source_without_images_says_what_its_files_are(workspace: Workspace, t
     assert "no image among its 3 files" in refuse(workspace, source).problem
     found = last(workspace)
     assert found is not None
-    assert found[1] == {"a.psd": "unsupported", "b": "not_an_image", "c.zip": "archive"}
+    assert found[1] == {"a.psd": "unsupported", "b": "not_an_image", "c.zip": "damaged_archive"}
 
 
 def lose_a_row(place: Workspace) -> Callable[[Inventory], None]:

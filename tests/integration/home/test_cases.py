@@ -22,7 +22,10 @@ pytestmark = [
     pytest.mark.skipif(not FOLDER.exists(), reason="the shared cases are not here"),
 ]
 
-WANTED = {"images": "key, outcome, rule, exif, decode_warnings, is_damaged_issue", "products": "product_key, image_key, outcome, missing_reason"}
+WANTED = {
+    "images": "key, outcome, rule, exif, decode_warnings, is_damaged_issue",
+    "products": "product_key, image_key, outcome, missing_reason",
+}
 
 
 @dataclass(frozen=True)

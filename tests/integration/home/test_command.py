@@ -225,6 +225,7 @@ def test_an_unknown_name_is_said_so(shared_home: Path, command: str) -> None:
     assert done.stderr.startswith("nobody: no such dataset here.")
 
 
+@pytest.mark.full
 def test_what_was_rejected_can_be_read_though_nothing_was_published(shared_home: Path, tmp_path: Path) -> None:
     source = write_collection(tmp_path / "source", {"1.jpg": b"<html>", "2.jpg": photo(2, (200, 200))[:-300]})
     done = lookbook(shared_home, "ingest", str(source), "--dataset", "refused")

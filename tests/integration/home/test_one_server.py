@@ -95,7 +95,7 @@ def specs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "command",
-    sampled(map(" ".join, ARGUMENTS), fast=["pipeline backfill", "import", "orchestrate run", "datasets"]),
+    sampled(map(" ".join, ARGUMENTS), fast=["pipeline backfill", "datasets"]),
 )
 def test_no_command_starts_a_server_beside_the_homes(
     shared_home: Path, specs: Path, tmp_path: Path, command: str

@@ -72,7 +72,7 @@ class Reference:
         return True
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     loads=LOADS,
     partition_by=st.sampled_from([(), ("part",), ("part", "rank")]),

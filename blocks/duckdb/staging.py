@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -34,14 +35,21 @@ def columns_of(connection: DuckDBPyConnection, relation: str) -> dict[str, str]:
     return {name: "VARCHAR" if type_ == '"NULL"' else type_ for name, type_, *_ in described}
 
 
-def staging_columns(connection: DuckDBPyConnection, table: str) -> dict[str, str] | None:
-    """Return names and types of a staging table's columns without the tags; None where there is no such table."""
+def staging_columns(connection: DuckDBPyConnection) -> dict[str, dict[str, str]]:
+    """Return names and types of each staging table's columns, without the tags.
+
+    To ask for all costs what it costs to ask for one: DuckDB goes through its whole catalogue.
+    """
     found = connection.execute(
-        "SELECT column_name, data_type FROM duckdb_columns()"
-        " WHERE schema_name = 'staging' AND table_name = ? ORDER BY column_index",
-        [table],
+        "SELECT table_name, column_name, data_type FROM duckdb_columns()"
+        " WHERE schema_name = 'staging' ORDER BY table_name, column_index"
     ).fetchall()
-    return {name: type_ for name, type_ in found if name.lower() not in TAGS} if found else None
+    tables: dict[str, dict[str, str]] = {}
+    for table, name, type_ in found:
+        own = tables.setdefault(table, {})
+        if name.lower() not in TAGS:
+            own[name] = type_
+    return tables
 
 
 def file_columns(connection: DuckDBPyConnection, table: str, uri: str) -> dict[str, str]:
@@ -53,10 +61,11 @@ def file_columns(connection: DuckDBPyConnection, table: str, uri: str) -> dict[s
     return own | {name: type_ for name, type_ in standing.items() if name.lower() not in present}
 
 
-def ensure_table(connection: DuckDBPyConnection, table: str, wanted: dict[str, str]) -> None:
-    """Make a staging table, or add and widen columns of the one there, so that it takes the `wanted` columns."""
+def ensure_table(
+    connection: DuckDBPyConnection, table: str, found: dict[str, str] | None, wanted: dict[str, str]
+) -> None:
+    """Make a staging table, or add and widen columns of the one `found`, so that it takes the `wanted` columns."""
     target = f"staging.{quoted(table)}"
-    found = staging_columns(connection, table)
     if found is None:
         columns = ", ".join(f"{quoted(name)} {type_}" for name, type_ in (TAGS | wanted).items())
         connection.execute(f"CREATE TABLE {target} ({columns})")
@@ -86,8 +95,9 @@ def wider(one: str, other: str) -> str:
 
 def lay_out(connection: DuckDBPyConnection, load: SnapshotLoad, models: list[StarModel]) -> None:
     """Make a temporary view of each file of a snapshot, shaped like its staging table, and a table of each model."""
+    there = staging_columns(connection)
     for table, uri in load.tables.items():
-        standing = staging_columns(connection, table) or {}
+        standing = there.get(table, {})
         present = {name.lower() for name in standing}
         missing = file_columns(connection, table, uri)  # where the warehouse is of an earlier version
         shape = standing | {name: type_ for name, type_ in missing.items() if name.lower() not in present}
@@ -117,15 +127,9 @@ def replace_rows(connection: DuckDBPyConnection, table: str, load: SnapshotLoad)
     )
 
 
-def replace_view(connection: DuckDBPyConnection, table: str) -> None:
-    """Make the view through which readers see the current snapshots' rows of a staging table."""
-    columns = [
-        "dataset",
-        *(staging_columns(connection, table) or {}),
-        "snapshot_id",
-        "_load_id",
-        "_loaded_at",
-    ]
+def replace_view(connection: DuckDBPyConnection, table: str, own: Iterable[str]) -> None:
+    """Make the view through which readers see the current snapshots' rows of a staging table with these columns."""
+    columns = ["dataset", *own, "snapshot_id", "_load_id", "_loaded_at"]
     shown = ", ".join(f"t.{quoted(name)}" for name in columns)
     connection.execute(
         f"CREATE OR REPLACE VIEW warehouse.{quoted(table)} AS SELECT {shown} FROM staging.{quoted(table)} AS t"  # noqa: S608 - quoted
@@ -188,12 +192,13 @@ def find_differences(connection: DuckDBPyConnection, load: SnapshotLoad, models:
     if lines:
         return lines
     lay_out(connection, load, models)
+    there = staging_columns(connection)
     for table, uri in load.tables.items():
         columns = list(file_columns(connection, table, uri))
-        lines += _table(connection, load, f"staging.{table}", columns, STAGING_KEYS[table])
+        lines += _table(connection, load, f"staging.{table}", there.get(table), columns, STAGING_KEYS[table])
     for model in models:
         columns = list(laid_out_columns(connection, model.name))
-        lines += _table(connection, load, f"warehouse.{model.name}", columns, model.key)
+        lines += _table(connection, load, f"warehouse.{model.name}", there.get(model.name), columns, model.key)
     return lines + _views(connection, [*load.tables, *(model.name for model in models)])
 
 
@@ -210,10 +215,14 @@ def _current_snapshot(connection: DuckDBPyConnection, load: SnapshotLoad) -> lis
 
 
 def _table(
-    connection: DuckDBPyConnection, load: SnapshotLoad, label: str, columns: list[str], key: tuple[str, ...]
+    connection: DuckDBPyConnection,
+    load: SnapshotLoad,
+    label: str,
+    present: dict[str, str] | None,
+    columns: list[str],
+    key: tuple[str, ...],
 ) -> list[str]:
     table = label.partition(".")[2]
-    present = staging_columns(connection, table)
     if present is None:
         return [f"warehouse: {label}: the table is missing"]
     names = {name.lower() for name in present}

@@ -77,14 +77,18 @@ class DuckDBWarehouse(Warehouse):
                 "CREATE TABLE IF NOT EXISTS staging.current_snapshot"
                 " (dataset VARCHAR, snapshot_id VARCHAR, _load_id VARCHAR, _loaded_at TIMESTAMP)"
             )
+            found = staging.staging_columns(connection)
             for table, uri in load.tables.items():
-                staging.ensure_table(connection, table, staging.file_columns(connection, table, uri))
+                wanted = staging.file_columns(connection, table, uri)
+                staging.ensure_table(connection, table, found.get(table), wanted)
             staging.lay_out(connection, load, models)
             for model in models:
-                staging.ensure_table(connection, model.name, staging.laid_out_columns(connection, model.name))
+                wanted = staging.laid_out_columns(connection, model.name)
+                staging.ensure_table(connection, model.name, found.get(model.name), wanted)
+            made = staging.staging_columns(connection)
             for name in names:
                 staging.replace_rows(connection, name, load)
-                staging.replace_view(connection, name)
+                staging.replace_view(connection, name, made[name])
             staging.flip(connection, load)
 
     def current_snapshots(self) -> dict[str, str]:
@@ -269,4 +273,4 @@ def _holder(message: str) -> str | None:
 
 def _is_loaded(connection: DuckDBPyConnection) -> bool:
     """Return whether a load was ever committed to this file."""
-    return staging.staging_columns(connection, "current_snapshot") is not None
+    return "current_snapshot" in staging.staging_columns(connection)

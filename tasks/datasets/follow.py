@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -177,32 +177,32 @@ def register_snapshot(workspace: Workspace, manifest: Manifest, load_id: str, ta
 
 def snapshot_entries(lake: Lake, manifest: Manifest, *, with_columns: bool = True) -> list[TableEntry]:
     """Return the tables of a snapshot that its manifest knows, and their columns if asked for."""
-    found = []
-    for file in manifest.files:
-        if file.rows is not None:
-            key = f"{manifest.folder}/{file.name}"
-            found.append(
-                TableEntry(
-                    place="lake",
-                    name=sql_name(SCHEMAS["lake"], manifest.dataset, file.name.removesuffix(".parquet")),
-                    kind="dataset",
-                    columns=parquet_columns(lake, key) if with_columns else {},
-                    rows=file.rows,
-                    bytes=file.size,
-                    fresh_at=manifest.created_at,
-                )
-            )
-    return found
+    files = [file for file in manifest.files if file.rows is not None]
+    columns = parquet_columns(lake, [f"{manifest.folder}/{file.name}" for file in files] if with_columns else [])
+    return [
+        TableEntry(
+            place="lake",
+            name=sql_name(SCHEMAS["lake"], manifest.dataset, file.name.removesuffix(".parquet")),
+            kind="dataset",
+            columns=columns.get(f"{manifest.folder}/{file.name}", {}),
+            rows=file.rows,
+            bytes=file.size,
+            fresh_at=manifest.created_at,
+        )
+        for file in files
+    ]
 
 
-def parquet_columns(lake: Lake, key: str) -> dict[str, str]:
-    """Return the columns of a Parquet file, with their types in DuckDB's words."""
+def parquet_columns(lake: Lake, keys: Collection[str]) -> dict[str, dict[str, str]]:
+    """Return the columns of each of these Parquet files, with their types in DuckDB's words."""
     import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
 
-    empty = pq.read_schema(pa.BufferReader(lake.get(key))).empty_table()
+    if not keys:
+        return {}
     with duckdb.connect() as connection:
-        relation = connection.from_arrow(empty)
-        return dict(zip(relation.columns, map(str, relation.types), strict=True))
+        empty = {key: pq.read_schema(pa.BufferReader(lake.get(key))).empty_table() for key in keys}
+        relations = {key: connection.from_arrow(table) for key, table in empty.items()}
+        return {key: dict(zip(one.columns, map(str, one.types), strict=True)) for key, one in relations.items()}
 
 
 def _counted(workspace: Workspace, names: Iterable[str]) -> Mapping[str, int]:

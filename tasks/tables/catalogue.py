@@ -240,7 +240,7 @@ def _completed(workspace: Workspace, listed: Listed) -> TableEntry:
         return entry
     if entry.place == "lake" and entry.kind == "dataset" and not entry.columns:
         (view,) = lake_views(workspace.lake, [name_parts(entry.name)])
-        entry = replace(entry, columns=parquet_columns(workspace.lake, view.keys[0]))
+        entry = replace(entry, columns=parquet_columns(workspace.lake, view.keys[:1])[view.keys[0]])
     if entry.place == "warehouse" and entry.rows is None and isinstance(workspace.warehouse, DuckDBWarehouse):
         counted = workspace.warehouse.query(f"SELECT count(*) AS rows FROM {entry.name}")  # noqa: S608 - quoted
         entry = replace(entry, rows=counted["rows"][0].as_py())

@@ -11,7 +11,8 @@ export async function snapshots(main, route, signal) {
   const outcomes = (counts) => Object.entries(counts).map(([outcome, count]) => `${count} ${outcome}`).join(", ");
   const rows = items.map((each) => [
     el("a", { href: to(["datasets", name], each.current ? {} : { snapshot: each.id }), text: each.id }),
-    each.current ? "current" : "",
+    [...(each.current ? ["current"] : []), ...each.tags].join(", "),
+    each.restored_from ? el("a", { href: to(["datasets", name], { snapshot: each.restored_from }), text: each.restored_from }) : "",
     new Date(each.created_at).toLocaleString("en"),
     each.source,
     outcomes(each.images),
@@ -20,7 +21,7 @@ export async function snapshots(main, route, signal) {
   const differences = el("div", { class: "differences" });
   main.replaceChildren(
     el("h1", { text: `Snapshots of ${name}` }),
-    table("Newest first", ["Snapshot", "", "Published", "Source", "Images", "Rows"], rows),
+    table("Newest first", ["Snapshot", "Names", "Equals", "Published", "Source", "Images", "Rows"], rows),
     el("h2", { text: "What differs" }),
     differences,
   );

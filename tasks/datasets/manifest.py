@@ -29,6 +29,16 @@ def snapshot_folder(dataset: str, snapshot_id: str) -> str:
     return f"{snapshots_folder(dataset)}/{snapshot_id}"
 
 
+def new_snapshot_id(now: datetime, digest: str) -> str:
+    """Return the id of a snapshot that is made now, by its logical digest; later ones sort behind it."""
+    return f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}Z-{digest[:8]}"
+
+
+def writing_key(dataset: str, snapshot_id: str = "") -> str:
+    """Return the note that stands while a snapshot is written; without an id the folder of them."""
+    return f"datasets/{dataset}/writing" + (f"/{snapshot_id}" if snapshot_id else "")
+
+
 def batches_folder(dataset: str) -> str:
     """Return the folder of a dataset's batches that are not published yet."""
     return f"batches/{dataset}"
@@ -55,7 +65,12 @@ class SnapshotFile(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a snapshot consists of and how it was made. Written after its files, before CURRENT."""
+    """What a snapshot consists of and how it was made. Written after its files, before CURRENT.
+
+    Attributes:
+        previous: the snapshot that it followed.
+        restored_from: an older one that it equals, where it was not made of a source.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
@@ -66,6 +81,7 @@ class Manifest(BaseModel):
     source: str
     digest: str
     previous: str | None
+    restored_from: str | None = None
     recipe: Recipe
     rules_digest: str
     output_digests: dict[str, str]
@@ -193,10 +209,14 @@ def list_snapshots(lake: Lake, dataset: str) -> list[Manifest]:
     A manifest that no chain leads to was never published; one that is gone or damaged ends the chain.
     """
     found = [require_published(lake, dataset).manifest]
-    while found[-1].previous:
-        try:
-            text = lake.get(f"{snapshot_folder(dataset, found[-1].previous)}/manifest.json")
-            found.append(Manifest.model_validate_json(text))
-        except (ObjectNotFoundError, ValidationError):
-            break
+    while found[-1].previous and (manifest := read_manifest(lake, dataset, found[-1].previous)):
+        found.append(manifest)
     return found
+
+
+def read_manifest(lake: Lake, dataset: str, snapshot_id: str) -> Manifest | None:
+    """Return the manifest of a snapshot that another one, or a tag, names; None where it is gone or damaged."""
+    try:
+        return Manifest.model_validate_json(lake.get(f"{snapshot_folder(dataset, snapshot_id)}/manifest.json"))
+    except (ObjectNotFoundError, ValidationError):
+        return None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,7 +20,18 @@ from lookbook.blocks.registry import raised
 from lookbook.tasks.datasets.books import UnbalancedBooksError, check_reject_limit
 from lookbook.tasks.datasets.inventory import Inventory, Request, clear_batches
 from lookbook.tasks.datasets.links import RULES
-from lookbook.tasks.datasets.manifest import Current, Manifest, Published, SnapshotFile, current_key, read_published
+from lookbook.tasks.datasets.manifest import (
+    Current,
+    Manifest,
+    Published,
+    SnapshotFile,
+    current_key,
+    list_snapshots,
+    new_snapshot_id,
+    read_published,
+    snapshot_folder,
+    writing_key,
+)
 from lookbook.tasks.datasets.report.page import ReportData, render_report, report_markdown
 from lookbook.tasks.datasets.snapshot import SnapshotTables, build_snapshot, changes_between, logical_digest
 from lookbook.tasks.datasets.unpublished import rejects_so_far
@@ -46,6 +58,43 @@ def write_file(lake: Lake, folder: str, name: str, data: bytes, rows: int | None
     if not lake.put(f"{folder}/{name}", data):
         raise LookbookError(f"{folder}/{name} stands already: two runs chose one snapshot id.", "Run again.")
     return SnapshotFile(name=name, size=len(data), sha256=hashlib.sha256(data).hexdigest(), rows=rows)
+
+
+@contextmanager
+def writing(lake: Lake, manifest: Manifest) -> Iterator[None]:
+    """Note that a snapshot is written while the block writes and commits it.
+
+    Where the block is killed or raises, the note stays, and `sweep_unfinished` finds by it what was written.
+    """
+    note = writing_key(manifest.dataset, manifest.snapshot_id)
+    lake.put(note, b"")
+    yield
+    lake.remove(note)
+
+
+def sweep_unfinished(lake: Lake, dataset: str) -> list[str]:
+    """Remove what was written of snapshots that were never published; the caller holds the dataset's lease.
+
+    Returns:
+        Their ids.
+
+    Raises:
+        LookbookError: CURRENT or its manifest is damaged.
+    """
+    notes = [info.key for info in lake.list(writing_key(dataset))]
+    if not notes:
+        return []
+    there = read_published(lake, dataset) is not None
+    published = {manifest.snapshot_id for manifest in list_snapshots(lake, dataset)} if there else set()
+    swept = []
+    for note in notes:
+        snapshot_id = note.rpartition("/")[2]
+        if snapshot_id not in published:  # else its run was killed after CURRENT was swapped
+            for info in list(lake.list(snapshot_folder(dataset, snapshot_id))):
+                lake.remove(info.key)
+            swept.append(snapshot_id)
+        lake.remove(note)
+    return swept
 
 
 def commit(lake: Lake, manifest: Manifest, before: Published | None) -> None:
@@ -104,11 +153,7 @@ def finalize(request: Request, inventory: Inventory, started: datetime) -> Finis
     note = _reason_to_keep(request, inventory, digest)
     now = datetime.now(UTC)
     before = inventory.published.manifest if inventory.published else None
-    name = (
-        f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}Z-{digest[:8]}"
-        if not note or before is None
-        else before.snapshot_id
-    )
+    name = new_snapshot_id(now, digest) if not note or before is None else before.snapshot_id
     summary = _summary(request, inventory, snapshot, name, not note, (now - started).total_seconds())
     data = _report_data(request, inventory, snapshot, digest, summary, now)
     if not note:
@@ -265,7 +310,8 @@ def _publish(request: Request, inventory: Inventory, snapshot: SnapshotTables, d
         summary=data.summary,
         files=[],
     )
-    manifest.files = write_tables(lake, manifest.folder, snapshot.tables())
-    manifest.files.append(write_file(lake, manifest.folder, "report.html", render_report(data, lake.get).encode()))
-    confirm(request.workspace.registry)
-    commit(lake, manifest, inventory.published)
+    with writing(lake, manifest):
+        manifest.files = write_tables(lake, manifest.folder, snapshot.tables())
+        manifest.files.append(write_file(lake, manifest.folder, "report.html", render_report(data, lake.get).encode()))
+        confirm(request.workspace.registry)
+        commit(lake, manifest, inventory.published)

@@ -1,0 +1,183 @@
+"""Restoring: an older snapshot is published once more, under a new id; its files are copied, nothing is made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from html import escape
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lookbook.blocks.lake import READING_THREADS, Lake, fault_of, read_object
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets.manifest import (
+    DamagedSnapshotError,
+    Manifest,
+    is_whole,
+    new_snapshot_id,
+    read_table,
+    require_published,
+)
+from lookbook.tasks.datasets.publish import commit, write_file, writing
+from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA, OUTPUTS_SCHEMA
+from lookbook.tasks.datasets.tags import find_snapshot
+from lookbook.tasks.runs.lease import confirm
+
+#: Objects that are all looked for; of more, only those that the current snapshot does not list.
+MOST_LOOKED_FOR = 100_000
+#: Of what is missing, so many are named.
+NAMED = 3
+REPORT = "report.html"
+#: Behind this a report says what it is the report of.
+_BODY = b"<body>"
+
+
+@dataclass(frozen=True)
+class Restored:
+    """How a restore ended.
+
+    Attributes:
+        summary: of the snapshot that is current now.
+        published: whether it is a new one.
+        note: why nothing was published, else "".
+    """
+
+    summary: dict[str, Any]
+    published: bool
+    note: str
+
+
+def restore_snapshot(workspace: Workspace, dataset: str, name: str, started: datetime) -> Restored:
+    """Publish a snapshot that equals an older one, unless the current one does. The caller holds the dataset's lease.
+
+    Args:
+        workspace: where the dataset lives.
+        dataset: its name.
+        name: the id of the older snapshot, or a tag of it.
+        started: when the run began.
+
+    Raises:
+        UsageError: there is no such snapshot.
+        DamagedSnapshotError: a file or an object of it is missing or changed: it is not to be trusted.
+        LookbookError: there is no such dataset, or another run published meanwhile.
+    """
+    lake, before = workspace.lake, require_published(workspace.lake, dataset)
+    old, current = find_snapshot(lake, dataset, name), before.manifest
+    if old.digest == current.digest and is_whole(lake, current):
+        equals = "is current" if old.snapshot_id == current.snapshot_id else f"is what {current.snapshot_id} holds"
+        note = f"nothing to do: {old.snapshot_id} {equals} already"
+        kept = {"snapshot": current.snapshot_id, "restored_from": current.restored_from, "published": False}
+        return Restored(current.summary | kept, False, note)
+    _check_files(lake, old)
+    _check_objects(lake, old, current)
+    now = datetime.now(UTC)
+    manifest = old.model_copy(
+        update={
+            "snapshot_id": new_snapshot_id(now, old.digest),
+            "created_at": now,
+            "previous": current.snapshot_id,
+            "restored_from": old.snapshot_id,
+            "files": [],
+        }
+    )
+    with writing(lake, manifest):
+        for file in old.files:
+            data = lake.get(f"{old.folder}/{file.name}")
+            if file.name == REPORT:
+                data = _titled(data, manifest)
+            manifest.files.append(write_file(lake, manifest.folder, file.name, data, file.rows))
+        manifest.summary = _summary(lake, manifest, (datetime.now(UTC) - started).total_seconds())
+        confirm(workspace.registry)
+        commit(lake, manifest, before)
+    return Restored(manifest.summary, True, "")
+
+
+def _summary(lake: Lake, manifest: Manifest, seconds: float) -> dict[str, Any]:
+    """Return the summary of the older snapshot, its counts with it, and what this run did: it drew nothing."""
+    return manifest.summary | {
+        "snapshot": manifest.snapshot_id,
+        "restored_from": manifest.restored_from,
+        "published": True,
+        "outputs": dict.fromkeys(manifest.summary.get("outputs", {}), 0),
+        "seconds": round(seconds, 2),
+        "images_per_second": round(manifest.summary["images"]["found"] / max(seconds, 1e-3), 1),
+        "report": lake.uri(f"{manifest.folder}/{REPORT}"),
+    }
+
+
+def _titled(report: bytes, manifest: Manifest) -> bytes:
+    """Return the report of the older snapshot, which holds for the new one; it says so first."""
+    told = (
+        f"Snapshot {manifest.snapshot_id}, restored at {manifest.created_at:%Y-%m-%d %H:%M} UTC. It equals "
+        f"{manifest.restored_from}, and this is the report of that one."
+    )
+    return report.replace(_BODY, _BODY + f'\n<p role="note"><strong>{escape(told)}</strong></p>'.encode(), 1)
+
+
+def _check_files(lake: Lake, old: Manifest) -> None:
+    """See that all files of a snapshot are what its manifest lists; one is read at a time: tables may be large."""
+    faults = []
+    for file in old.files:
+        key = f"{old.folder}/{file.name}"
+        if fault := fault_of(read_object(lake, key), file.sha256):
+            faults.append(f"{key} {fault}")
+    _refuse(old, faults)
+
+
+def _check_objects(lake: Lake, old: Manifest, current: Manifest) -> None:
+    """See that originals and outputs of a snapshot are there, with their sizes.
+
+    Beyond `MOST_LOOKED_FOR`, those that the current snapshot lists too are taken to be there: restoring makes nothing
+    of them worse, and `lookbook.tasks.datasets.verify` reads them.
+    """
+    wanted = _objects(lake, old)
+    if wanted.num_rows > MOST_LOOKED_FOR:
+        with suppress(DamagedSnapshotError):  # then nothing of the current one is taken for granted
+            known = _objects(lake, current)["key"]
+            wanted = wanted.filter(pc.invert(pc.is_in(wanted["key"], value_set=known.combine_chunks())))
+    folders: dict[str, dict[str, int | None]] = {}
+    for key, size in zip(wanted["key"].to_pylist(), wanted["size"].to_pylist(), strict=True):
+        folders.setdefault(key.rpartition("/")[0], {})[key] = size
+
+    def faults(folder: str) -> list[str]:
+        there = {info.key: info.size for info in lake.list(folder)}
+        return [
+            f"{key} {'is cut off or changed' if key in there else 'is missing'}"
+            for key, size in folders[folder].items()
+            if key not in there or size not in {None, there[key]}
+        ]
+
+    with ThreadPoolExecutor(READING_THREADS, thread_name_prefix="looking") as pool:
+        _refuse(old, [fault for found in pool.map(faults, sorted(folders)) for fault in found])
+
+
+def _objects(lake: Lake, manifest: Manifest) -> pa.Table:
+    """Return the keys and sizes of all originals and outputs that a snapshot lists, each once."""
+    return (
+        pa.concat_tables(_listed(lake, manifest))
+        .group_by("key")
+        .aggregate([("size", "max")])
+        .rename_columns(["key", "size"])
+    )
+
+
+def _listed(lake: Lake, manifest: Manifest) -> Iterator[pa.Table]:
+    for table, schema, key in (("images", IMAGES_SCHEMA, "original_key"), ("outputs", OUTPUTS_SCHEMA, "object_key")):
+        others = set(schema.names) - {key, "bytes"}
+        found = read_table(lake, manifest, table, others).select([key, "bytes"]).rename_columns(["key", "size"])
+        yield found.filter(pc.is_valid(found["key"]))
+
+
+def _refuse(old: Manifest, faults: list[str]) -> None:
+    if faults:
+        more = f" and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
+        raise DamagedSnapshotError(
+            f"{old.dataset}: {old.snapshot_id} cannot be restored: {'; '.join(faults[:NAMED])}{more}.",
+            f'"lookbook verify {old.dataset} --all" says all that is wrong with it, and --repair mends what can be; '
+            "or restore another one.",
+        )

@@ -262,15 +262,14 @@ def restore(
     """Publish a new snapshot of NAME that equals SNAPSHOT, an older one or a tag."""
     from lookbook.blocks.settings import read_settings
     from lookbook.deployments.command import datasets
-    from lookbook.deployments.command.output import print_json, print_summary
+    from lookbook.deployments.command.output import print_json, printable
 
     summary = datasets.restore(read_settings().home, debug, workspace, name, snapshot)
     if json:
         print_json(summary)
     else:
-        said = summary["note"] or f"{summary['snapshot']} equals {summary['restored_from']}"
-        sys.stdout.write(f"{name}: {said}.\n")
-        print_summary(summary)
+        said = summary["note"] or f"{summary['snapshot']} equals {summary['restored_from']}, and readers see it"
+        sys.stdout.write(f"{name}: {said}.\n{printable(summary['report'])}\n")
 
 
 @app.command

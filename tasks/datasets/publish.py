@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -68,24 +68,34 @@ def writing(lake: Lake, manifest: Manifest) -> Iterator[None]:
     """
     note = writing_key(manifest.dataset, manifest.snapshot_id)
     lake.put(note, b"")
-    yield
+    try:
+        yield
+    except BaseException:
+        with suppress(LookbookError, OSError):  # it must not hide why the block ended
+            lake.put(note, b"")  # a run that took the lease of this one has swept too early
+        raise
     lake.remove(note)
 
 
 def sweep_unfinished(lake: Lake, dataset: str) -> list[str]:
     """Remove what was written of snapshots that were never published; the caller holds the dataset's lease.
 
+    CURRENT is swapped before, for the same snapshot with this run's fences: a run that lost the lease and stands still
+    right before its own swap can't publish what is removed here. Before a first snapshot there is none to swap, and
+    what is unfinished waits.
+
     Returns:
         Their ids.
 
     Raises:
+        SwapConflictError: such a run has just published.
         LookbookError: CURRENT or its manifest is damaged.
     """
     notes = [info.key for info in lake.list(writing_key(dataset))]
-    if not notes:
+    if not notes or read_published(lake, dataset) is None:
         return []
-    there = read_published(lake, dataset) is not None
-    published = {manifest.snapshot_id for manifest in list_snapshots(lake, dataset)} if there else set()
+    _raise_fences(lake, dataset)
+    published = {manifest.snapshot_id for manifest in list_snapshots(lake, dataset)}
     swept = []
     for note in notes:
         snapshot_id = note.rpartition("/")[2]
@@ -95,6 +105,14 @@ def sweep_unfinished(lake: Lake, dataset: str) -> list[str]:
             swept.append(snapshot_id)
         lake.remove(note)
     return swept
+
+
+def _raise_fences(lake: Lake, dataset: str) -> None:
+    found = lake.read_version(current_key(dataset))
+    if found is not None:
+        current = Current.model_validate_json(found[0])
+        fenced = current.model_copy(update={"fences": raised(current.fences)})
+        lake.swap(current_key(dataset), fenced.model_dump_json(exclude_defaults=True).encode(), found[1])
 
 
 def commit(lake: Lake, manifest: Manifest, before: Published | None) -> None:

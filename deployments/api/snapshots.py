@@ -288,7 +288,7 @@ class Snapshots:
         found = named_snapshot(
             name,
             self.current(dataset),
-            lambda: {each.snapshot_id: each for each in self.chain(dataset)},
+            lambda: self.chain(dataset),
             lambda: self.tags(dataset),
             lambda snapshot_id: self._manifest(dataset, snapshot_id),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -208,10 +208,15 @@ def list_snapshots(lake: Lake, dataset: str) -> list[Manifest]:
 
     A manifest that no chain leads to was never published; one that is gone or damaged ends the chain.
     """
-    found = [require_published(lake, dataset).manifest]
-    while found[-1].previous and (manifest := read_manifest(lake, dataset, found[-1].previous)):
-        found.append(manifest)
-    return found
+    return list(walk_snapshots(lake, dataset))
+
+
+def walk_snapshots(lake: Lake, dataset: str) -> Iterator[Manifest]:
+    """Yield what `list_snapshots` returns, each read when it is asked for."""
+    found: Manifest | None = require_published(lake, dataset).manifest
+    while found is not None:
+        yield found
+        found = read_manifest(lake, dataset, found.previous) if found.previous else None
 
 
 def read_manifest(lake: Lake, dataset: str, snapshot_id: str) -> Manifest | None:

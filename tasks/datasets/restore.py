@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +29,8 @@ from lookbook.tasks.runs.lease import confirm
 
 #: Objects that are all looked for; of more, only those that the current snapshot does not list.
 MOST_LOOKED_FOR = 100_000
+#: The tables that list objects, each with its schema and the column of their keys.
+KEYS = {"images": (IMAGES_SCHEMA, "original_key"), "outputs": (OUTPUTS_SCHEMA, "object_key")}
 #: Of what is missing, so many are named.
 NAMED = 3
 REPORT = "report.html"
@@ -135,14 +136,10 @@ def _check_objects(lake: Lake, old: Manifest, current: Manifest) -> None:
     Beyond `MOST_LOOKED_FOR`, those that the current snapshot lists too are taken to be there: restoring makes nothing
     of them worse, and `lookbook.tasks.datasets.verify` reads them.
     """
-    wanted = _objects(lake, old)
-    if wanted.num_rows > MOST_LOOKED_FOR:
-        with suppress(DamagedSnapshotError):  # then nothing of the current one is taken for granted
-            known = _objects(lake, current)["key"]
-            wanted = wanted.filter(pc.invert(pc.is_in(wanted["key"], value_set=known.combine_chunks())))
     folders: dict[str, dict[str, int | None]] = {}
-    for key, size in zip(wanted["key"].to_pylist(), wanted["size"].to_pylist(), strict=True):
-        folders.setdefault(key.rpartition("/")[0], {})[key] = size
+    for table in (_objects(lake, old, current, name) for name in KEYS):
+        for key, size in zip(table["key"].to_pylist(), table["bytes"].to_pylist(), strict=True):
+            folders.setdefault(key.rpartition("/")[0], {})[key] = size
 
     def faults(folder: str) -> list[str]:
         there = {info.key: info.size for info in lake.list(folder)}
@@ -156,21 +153,20 @@ def _check_objects(lake: Lake, old: Manifest, current: Manifest) -> None:
         _refuse(old, [fault for found in pool.map(faults, sorted(folders)) for fault in found])
 
 
-def _objects(lake: Lake, manifest: Manifest) -> pa.Table:
-    """Return the keys and sizes of all originals and outputs that a snapshot lists, each once."""
-    return (
-        pa.concat_tables(_listed(lake, manifest))
-        .group_by("key")
-        .aggregate([("size", "max")])
-        .rename_columns(["key", "size"])
-    )
+def _objects(lake: Lake, old: Manifest, current: Manifest, name: str) -> pa.Table:
+    """Return the objects of a table that are to be looked for: ``key`` and ``bytes``."""
+    found = _listed(lake, old, name)
+    if sum(file.rows or 0 for file in old.files if file.name.removesuffix(".parquet") in KEYS) > MOST_LOOKED_FOR:
+        with suppress(DamagedSnapshotError):  # then nothing of the current one is taken for granted
+            known = _listed(lake, current, name)["key"]
+            found = found.filter(pc.invert(pc.is_in(found["key"], value_set=known.combine_chunks())))
+    return found
 
 
-def _listed(lake: Lake, manifest: Manifest) -> Iterator[pa.Table]:
-    for table, schema, key in (("images", IMAGES_SCHEMA, "original_key"), ("outputs", OUTPUTS_SCHEMA, "object_key")):
-        others = set(schema.names) - {key, "bytes"}
-        found = read_table(lake, manifest, table, others).select([key, "bytes"]).rename_columns(["key", "size"])
-        yield found.filter(pc.is_valid(found["key"]))
+def _listed(lake: Lake, manifest: Manifest, name: str) -> pa.Table:
+    schema, key = KEYS[name]
+    table = read_table(lake, manifest, name, set(schema.names) - {key, "bytes"}).select([key, "bytes"])
+    return table.rename_columns(["key", "bytes"]).filter(pc.is_valid(table[key]))
 
 
 def _refuse(old: Manifest, faults: list[str]) -> None:

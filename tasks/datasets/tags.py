@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from lookbook.blocks.errors import LookbookError, SwapConflictError, UsageError
 from lookbook.blocks.lake import Lake
-from lookbook.tasks.datasets.manifest import Manifest, list_snapshots, read_manifest, require_published
+from lookbook.tasks.datasets.manifest import Manifest, read_manifest, require_published, walk_snapshots
 
 #: What a tag looks like; `check_tag` refuses a few more.
 TAG = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
@@ -146,7 +146,7 @@ def find_snapshot(lake: Lake, dataset: str, name: str | None = None) -> Manifest
     found = named_snapshot(
         name,
         require_published(lake, dataset).manifest,
-        lambda: {manifest.snapshot_id: manifest for manifest in list_snapshots(lake, dataset)},
+        lambda: walk_snapshots(lake, dataset),
         lambda: read_tags(lake, dataset),
         lambda snapshot_id: read_manifest(lake, dataset, snapshot_id),
     )
@@ -161,7 +161,7 @@ def find_snapshot(lake: Lake, dataset: str, name: str | None = None) -> Manifest
 def named_snapshot(
     name: str | None,
     current: Manifest,
-    published: Callable[[], Mapping[str, Manifest]],
+    published: Callable[[], Iterable[Manifest]],
     tags: Callable[[], Mapping[str, Tag]],
     read: Callable[[str], Manifest | None],
 ) -> Manifest | None:
@@ -170,14 +170,16 @@ def named_snapshot(
     Args:
         name: as for `find_snapshot`.
         current: the snapshot that readers see.
-        published: gives it and those that it followed, by their ids.
+        published: gives it and those that it followed.
         tags: gives the tags.
         read: reads the manifest that a tag leads to: also where the way to it from the current one is broken.
     """
     if name in {None, "current", current.snapshot_id}:
         return current
     tag = None if is_snapshot_id(str(name)) else tags().get(str(name))
-    return published().get(str(name)) if tag is None else read(tag.snapshot)
+    if tag is not None:
+        return read(tag.snapshot)
+    return next((manifest for manifest in published() if manifest.snapshot_id == name), None)
 
 
 def is_snapshot_id(name: str) -> bool:

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
+from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from lookbook.blocks.lake import READING_THREADS, Lake, fault_of, read_object
+from lookbook.blocks.lake import OBJECTS_AHEAD, READING_THREADS, Lake, fault_of, read_object
 from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets import follow
 from lookbook.tasks.datasets.manifest import (
     DamagedSnapshotError,
     Manifest,
     is_whole,
     new_snapshot_id,
-    read_table,
     require_published,
 )
 from lookbook.tasks.datasets.publish import commit, write_file, writing
-from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA, OUTPUTS_SCHEMA
 from lookbook.tasks.datasets.tags import find_snapshot
 from lookbook.tasks.runs.lease import confirm
 
 #: Objects that are all looked for; of more, only those that the current snapshot does not list.
 MOST_LOOKED_FOR = 100_000
-#: The tables that list objects, each with its schema and the column of their keys.
-KEYS = {"images": (IMAGES_SCHEMA, "original_key"), "outputs": (OUTPUTS_SCHEMA, "object_key")}
+#: The tables that list objects, each with the column of their keys; and what may be held of them in memory.
+KEYS = {"images": "original_key", "outputs": "object_key"}
+MEMORY = "400MB"
 #: Of what is missing, so many are named.
 NAMED = 3
 REPORT = "report.html"
@@ -74,8 +72,8 @@ def restore_snapshot(workspace: Workspace, dataset: str, name: str, started: dat
         note = f"nothing to do: {old.snapshot_id} {equals} already"
         kept = {"snapshot": current.snapshot_id, "restored_from": current.restored_from, "published": False}
         return Restored(current.summary | kept, False, note)
-    _check_files(lake, old)
-    _check_objects(lake, old, current)
+    _refuse(old, _faults(lake, old))
+    _refuse(old, _lost_objects(workspace, old, current))
     now = datetime.now(UTC)
     manifest = old.model_copy(
         update={
@@ -120,29 +118,26 @@ def _titled(report: bytes, manifest: Manifest) -> bytes:
     return report.replace(_BODY, _BODY + f'\n<p role="note"><strong>{escape(told)}</strong></p>'.encode(), 1)
 
 
-def _check_files(lake: Lake, old: Manifest) -> None:
-    """See that all files of a snapshot are what its manifest lists; one is read at a time: tables may be large."""
-    faults = []
-    for file in old.files:
-        key = f"{old.folder}/{file.name}"
-        if fault := fault_of(read_object(lake, key), file.sha256):
-            faults.append(f"{key} {fault}")
-    _refuse(old, faults)
+def _faults(lake: Lake, manifest: Manifest, tables: Collection[str] = ()) -> list[str]:
+    """Return what is wrong with the files of a snapshot, or with some tables; read one by one: they may be large."""
+    names = {f"{table}.parquet" for table in tables}
+    keys = [(f"{manifest.folder}/{file.name}", file) for file in manifest.files if not names or file.name in names]
+    found = ((key, fault_of(read_object(lake, key), file.sha256)) for key, file in keys)
+    return [f"{key} {fault}" for key, fault in found if fault]
 
 
-def _check_objects(lake: Lake, old: Manifest, current: Manifest) -> None:
-    """See that originals and outputs of a snapshot are there, with their sizes.
+def _lost_objects(workspace: Workspace, old: Manifest, current: Manifest) -> list[str]:
+    """Return the originals and outputs of a snapshot that are not there, or not with their sizes.
 
     Beyond `MOST_LOOKED_FOR`, those that the current snapshot lists too are taken to be there: restoring makes nothing
     of them worse, and `lookbook.tasks.datasets.verify` reads them.
     """
     folders: dict[str, dict[str, int | None]] = {}
-    for table in (_objects(lake, old, current, name) for name in KEYS):
-        for key, size in zip(table["key"].to_pylist(), table["bytes"].to_pylist(), strict=True):
-            folders.setdefault(key.rpartition("/")[0], {})[key] = size
+    for key, size in _listed(workspace, old, current):
+        folders.setdefault(key.rpartition("/")[0], {})[key] = size
 
-    def faults(folder: str) -> list[str]:
-        there = {info.key: info.size for info in lake.list(folder)}
+    def lost(folder: str) -> list[str]:
+        there = {info.key: info.size for info in workspace.lake.list(folder)}
         return [
             f"{key} {'is cut off or changed' if key in there else 'is missing'}"
             for key, size in folders[folder].items()
@@ -150,23 +145,31 @@ def _check_objects(lake: Lake, old: Manifest, current: Manifest) -> None:
         ]
 
     with ThreadPoolExecutor(READING_THREADS, thread_name_prefix="looking") as pool:
-        _refuse(old, [fault for found in pool.map(faults, sorted(folders)) for fault in found])
+        return [fault for found in pool.map(lost, sorted(folders)) for fault in found]
 
 
-def _objects(lake: Lake, old: Manifest, current: Manifest, name: str) -> pa.Table:
-    """Return the objects of a table that are to be looked for: ``key`` and ``bytes``."""
-    found = _listed(lake, old, name)
-    if sum(file.rows or 0 for file in old.files if file.name.removesuffix(".parquet") in KEYS) > MOST_LOOKED_FOR:
-        with suppress(DamagedSnapshotError):  # then nothing of the current one is taken for granted
-            known = _listed(lake, current, name)["key"]
-            found = found.filter(pc.invert(pc.is_in(found["key"], value_set=known.combine_chunks())))
-    return found
+def _listed(workspace: Workspace, old: Manifest, current: Manifest) -> Iterator[tuple[str, int | None]]:
+    """Yield the objects that are to be looked for, with their sizes; DuckDB reads the tables, in little memory."""
+    import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
 
-
-def _listed(lake: Lake, manifest: Manifest, name: str) -> pa.Table:
-    schema, key = KEYS[name]
-    table = read_table(lake, manifest, name, set(schema.names) - {key, "bytes"}).select([key, "bytes"])
-    return table.rename_columns(["key", "bytes"]).filter(pc.is_valid(table[key]))
+    rows = sum(file.rows or 0 for file in old.files if file.name.removesuffix(".parquet") in KEYS)
+    # A damaged current one says nothing of what is there.
+    others = [current] if rows > MOST_LOOKED_FOR and not _faults(workspace.lake, current, KEYS) else []
+    with (
+        follow.folder_for_copies(workspace.scratch) as folder,
+        duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": folder}) as connection,
+    ):
+        for table, key in KEYS.items():
+            paths = [
+                str(workspace.lake.local_copy(f"{manifest.folder}/{table}.parquet", Path(folder)))
+                for manifest in (old, *others)
+            ]
+            sql = f"SELECT DISTINCT {key}, bytes FROM read_parquet($1) WHERE {key} IS NOT NULL"  # noqa: S608 - our names
+            if others:
+                sql += f" AND {key} NOT IN (SELECT {key} FROM read_parquet($2) WHERE {key} IS NOT NULL)"  # noqa: S608
+            found = connection.execute(sql, paths)
+            while some := found.fetchmany(OBJECTS_AHEAD):
+                yield from some
 
 
 def _refuse(old: Manifest, faults: list[str]) -> None:

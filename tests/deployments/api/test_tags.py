@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -134,7 +134,7 @@ def test_who_may_only_read_changes_nothing(api: Api, ids: list[str]) -> None:
     registry = api.workspace.registry
     keys = {scope: {"Authorization": f"Bearer {create_key(registry, scope, [scope])}"} for scope in ("read", "ingest")}
     api.app.state.services.gate._ring._read_at = -float("inf")
-    asks = [
+    asks: list[Callable[[dict[str, str]], Any]] = [
         lambda headers: api.http.put(f"{TAGS}/v1", json={}, headers=headers),
         lambda headers: api.http.delete(f"{TAGS}/v1", headers=headers),
         lambda headers: api.http.post(ROOTS, json={"dataset": "shoes", "snapshot": ids[1]}, headers=headers),

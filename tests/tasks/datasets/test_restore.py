@@ -242,7 +242,7 @@ def test_killed_at_any_step_current_is_the_old_or_the_new_one_and_nothing_is_str
 ) -> None:
     before = keys(workspace.lake)
     put, swap, remove = FolderLake.put, FolderLake.swap, FolderLake.remove
-    dead = []
+    dead: list[str] = []
 
     def at(name: str) -> None:
         if dead or name == step:

@@ -35,8 +35,9 @@ async function differ(place, name, items, query, signal) {
     place.replaceChildren(el("p", { text: "There is only one: nothing to compare." }));
     return;
   }
-  const to_ = query.get("to") ?? items[0].id;
-  const from = query.get("from") ?? items[Math.min(items.findIndex((each) => each.id === to_) + 1, items.length - 1)].id;
+  const id = (what) => items.find((each) => each.tags.includes(query.get(what)))?.id ?? query.get(what); // of a tag, too
+  const to_ = id("to") ?? items[0].id;
+  const from = id("from") ?? items[Math.min(items.findIndex((each) => each.id === to_) + 1, items.length - 1)].id;
   const picker = (label, id, now, what) => {
     const select = el("select", { id, data: { focus: id } }, ...items.map((each) => el("option", { value: each.id, text: each.id, selected: each.id === now })));
     select.addEventListener("change", () => change({ from, to: to_, [what]: select.value }));

@@ -16,7 +16,6 @@ from lookbook.tasks.datasets import follow
 from lookbook.tasks.datasets.manifest import (
     DamagedSnapshotError,
     Manifest,
-    is_whole,
     new_snapshot_id,
     require_published,
 )
@@ -67,7 +66,7 @@ def restore_snapshot(workspace: Workspace, dataset: str, name: str, started: dat
     """
     lake, before = workspace.lake, require_published(workspace.lake, dataset)
     old, current = find_snapshot(lake, dataset, name), before.manifest
-    if old.digest == current.digest and is_whole(lake, current):
+    if old.digest == current.digest and not _faults(lake, current):
         equals = "is current" if old.snapshot_id == current.snapshot_id else f"is what {current.snapshot_id} holds"
         note = f"nothing to do: {old.snapshot_id} {equals} already"
         kept = {"snapshot": current.snapshot_id, "restored_from": current.restored_from, "published": False}
@@ -86,7 +85,10 @@ def restore_snapshot(workspace: Workspace, dataset: str, name: str, started: dat
     )
     with writing(lake, manifest):
         for file in old.files:
-            data = lake.get(f"{old.folder}/{file.name}")
+            key = f"{old.folder}/{file.name}"
+            data = lake.get(key)
+            if fault := fault_of(data, file.sha256):  # since it was looked at
+                _refuse(old, [f"{key} {fault}"])
             if file.name == REPORT:
                 data = _titled(data, manifest)
             manifest.files.append(write_file(lake, manifest.folder, file.name, data, file.rows))

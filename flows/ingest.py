@@ -9,7 +9,7 @@ from typing import Any
 from prefect import flow, get_run_logger, runtime, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from lookbook.blocks.workspace import load_workspace
+from lookbook.blocks.workspace import Workspace, load_workspace
 from lookbook.flows.endings import (
     end_children_of_earlier_try,
     end_family,
@@ -22,7 +22,7 @@ from lookbook.tasks.datasets import follow
 from lookbook.tasks.datasets.follow import note_announced, unannounced_snapshot
 from lookbook.tasks.datasets.inventory import Request, clear_batches, take_inventory
 from lookbook.tasks.datasets.manifest import require_published
-from lookbook.tasks.datasets.publish import FinishedRun, finalize
+from lookbook.tasks.datasets.publish import FinishedRun, finalize, sweep_unfinished
 from lookbook.tasks.datasets.sources.kaggle import drop
 from lookbook.tasks.datasets.unpublished import noting_rejects
 from lookbook.tasks.images.recipe import Recipe, RecipeOrDefault
@@ -113,7 +113,7 @@ def ingest(
         ),
         noting_rejects(request, run_id, started) as notes,
     ):
-        _catch_up(request, workspace)
+        catch_up(place, workspace, dataset)
         get_run_logger().info("Listing %s", source)
         with listening(download=_download_log()):
             inventory = take_inventory(request)
@@ -152,15 +152,17 @@ def _download_log() -> Callable[[int, int], None]:
     return log
 
 
-def _catch_up(request: Request, workspace: str) -> None:
-    """Do what a run that was killed after it swapped CURRENT left undone."""
-    place, logger = request.workspace, get_run_logger()
-    for lagging in follow.catch_up(place, request.dataset):
+def catch_up(place: Workspace, workspace: WorkspaceName, dataset: DatasetName) -> None:
+    """Do what a run that was killed left undone: before it swapped CURRENT, or after; its lease is held by now."""
+    logger = get_run_logger()
+    for unfinished in sweep_unfinished(place.lake, dataset):
+        logger.warning("%s was not finished by its run, and was never published: its files are removed.", unfinished)
+    for lagging in follow.catch_up(place, dataset):
         logger.warning("The %s lagged behind CURRENT and was brought up to it.", lagging)
-    snapshot = unannounced_snapshot(place.registry, request.dataset)
+    snapshot = unannounced_snapshot(place.registry, dataset)
     if snapshot is not None:
         logger.warning("%s was published, but its run ended before it was announced: it is announced now.", snapshot)
-        announce_published(workspace, request.dataset)
+        announce_published(workspace, dataset)
 
 
 def _describe(finished: FinishedRun, dataset: str) -> None:

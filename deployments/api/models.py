@@ -20,6 +20,7 @@ from lookbook.tasks.runs.parameters import (
     KeyColumn,
     Limit,
     RejectLimit,
+    SnapshotName,
     SourceUri,
 )
 
@@ -53,6 +54,8 @@ class Snapshot(BaseModel):
     source: str
     digest: str = Field(description="Equal for equal contents, whatever the time.")
     previous: str | None
+    restored_from: str | None = Field(description="The older snapshot that it equals, where it was restored.")
+    tags: list[str] = Field(description="Its tags: each works wherever its id does.")
     images: dict[str, int] = Field(description="Image files by outcome.")
     rows: dict[str, int] = Field(description="Catalogue rows by outcome.")
     href: str
@@ -63,6 +66,30 @@ class SnapshotPage(BaseModel):
 
     items: list[Snapshot]
     next: str | None = Field(description="Cursor of the next page.")
+
+
+class Tag(BaseModel):
+    """A name that somebody gave to a snapshot."""
+
+    tag: str
+    snapshot: str
+    tagged_at: datetime
+    href: str = Field(description="Of the snapshot.")
+
+
+class Tags(BaseModel):
+    """The tags of a dataset, by name."""
+
+    items: list[Tag]
+
+
+class TagBody(BaseModel):
+    """What a tag is to name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    snapshot: Annotated[SnapshotName | None, Field(description="Id or tag of it. None: the current one.")] = None
+    move: bool = Field(False, description="The tag may name another snapshot until now.")
 
 
 class Column(BaseModel):
@@ -305,3 +332,16 @@ class Ingest(_Run):
     dataset: str
     summary: dict[str, Any] | None = Field(description="Counts by outcome and the snapshot, once it has ended.")
     links: dict[str, str]
+
+
+class RestoreRequest(BaseModel):
+    """What is to be restored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dataset: DatasetName
+    snapshot: SnapshotName
+
+
+class Restore(Ingest):
+    """A restore that was asked for."""

@@ -204,7 +204,9 @@ def _plain(request: Request, error: HTTPException) -> Problem:
 _NO_CONTROL = r"^[^\x00-\x1f\x7f]*$"
 
 DatasetPath = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="Name of a dataset.")]
-SnapshotPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$", description="Id of a snapshot.")]
+#: An id of a snapshot, or a tag.
+SNAPSHOT = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+SnapshotPath = Annotated[str, Path(pattern=SNAPSHOT, description="Id or tag of a snapshot; or current.")]
 Sha256Path = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of an original.")]
 OutputPath = Annotated[
     str, Path(pattern=r"^[a-z][a-z0-9_-]{0,62}$", description="original, or the name of an output such as standard.")
@@ -212,7 +214,7 @@ OutputPath = Annotated[
 ProductPath = Annotated[str, Path(min_length=1, max_length=1000, description="Key of a product.")]
 SnapshotQuery = Annotated[
     str | None,
-    Query(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$", description="Id of a snapshot. Without: the current one."),
+    Query(pattern=SNAPSHOT, description="Id or tag of a snapshot. Without: the current one."),
 ]
 CursorQuery = Annotated[
     str | None, Query(max_length=400, pattern=r"^[A-Za-z0-9_-]*$", description="The `next` of the page before.")

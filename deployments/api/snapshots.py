@@ -13,14 +13,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from lookbook.blocks.errors import ObjectNotFoundError
 from lookbook.blocks.lake import Lake
 from lookbook.deployments.api.problems import Problem
-from lookbook.tasks.datasets.manifest import Manifest, list_datasets, read_published, read_table, snapshot_folder
+from lookbook.tasks.datasets.manifest import Manifest, list_datasets, read_manifest, read_published, read_table
 from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA
+from lookbook.tasks.datasets.tags import Tag, is_snapshot_id, named_snapshot, read_tags
 from lookbook.tasks.exports.rows import DatasetRows, read_rows
+
+
+def names_another(name: str | None, snapshot_id: str) -> bool:
+    """Return whether a query's snapshot is another one than its cursor's. Where it is a tag, the cursor decides.
+
+    A tag may have moved since the first page, as the current snapshot may be another one.
+    """
+    return name not in {None, "current", snapshot_id} and is_snapshot_id(str(name))
+
 
 Places = NDArray[np.int64]
 Kept = TypeVar("Kept")
@@ -179,7 +187,7 @@ class PastOutcomes:
 
 Value = TypeVar("Value")
 
-#: Seconds for which CURRENT is believed to say the same, and datasets to be the same.
+#: Seconds for which CURRENT and tags are believed to say the same, and datasets to be the same.
 CURRENT_SECONDS = 1.0
 DATASETS_SECONDS = 2.0
 #: Manifests that are remembered, and snapshots of a dataset that are looked at, newest first.
@@ -197,6 +205,10 @@ class _Remembered(Generic[Value]):
         self._values: OrderedDict[str, tuple[float, Value]] = OrderedDict()
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
+
+    def forget(self, name: str) -> None:
+        with self._guard:
+            self._values.pop(name, None)
 
     def get(self, name: str, read: Callable[[], Value]) -> Value:
         with self._guard:
@@ -229,6 +241,7 @@ class Snapshots:
         self.lake, self._most, self._most_bytes = lake, most, most_bytes
         self._currents: _Remembered[Manifest] = _Remembered(CURRENT_SECONDS)
         self._datasets: _Remembered[list[str]] = _Remembered(DATASETS_SECONDS)
+        self._tags: _Remembered[dict[str, Tag]] = _Remembered(CURRENT_SECONDS)
         self._manifests: OrderedDict[tuple[str, str], Manifest] = OrderedDict()
         self._loaded: OrderedDict[tuple[str, str], LoadedSnapshot] = OrderedDict()
         self._pasts: OrderedDict[tuple[str, str], PastOutcomes] = OrderedDict()
@@ -258,25 +271,36 @@ class Snapshots:
             found.append(manifest)
         return found
 
-    def manifest(self, dataset: str, snapshot_id: str | None) -> Manifest:
-        """Return a snapshot by its id, or the one that holds.
+    def tags(self, dataset: str) -> dict[str, Tag]:
+        """Return the tags of a dataset; see `lookbook.tasks.datasets.tags.read_tags`."""
+        return self._tags.get(dataset, lambda: read_tags(self.lake, dataset))
+
+    def forget_tags(self, dataset: str) -> None:
+        """Read the tags of a dataset again when they are asked for next: they were changed here."""
+        self._tags.forget(dataset)
+
+    def manifest(self, dataset: str, name: str | None) -> Manifest:
+        """Return a snapshot by its id or a tag, or the one that holds.
 
         Raises:
             Problem: there is no such dataset or snapshot.
         """
-        current = self.current(dataset)
-        if snapshot_id in {None, current.snapshot_id}:
-            return current
-        found = next((each for each in self.chain(dataset) if each.snapshot_id == snapshot_id), None)
+        found = named_snapshot(
+            name,
+            self.current(dataset),
+            lambda: self.chain(dataset),
+            lambda: self.tags(dataset),
+            lambda snapshot_id: self._manifest(dataset, snapshot_id),
+        )
         if found is None:
             raise Problem(
                 404, "no-snapshot", f"{dataset} has no such snapshot.", f"See /api/v1/datasets/{dataset}/snapshots."
             )
         return found
 
-    def load(self, dataset: str, snapshot_id: str | None = None) -> LoadedSnapshot:
+    def load(self, dataset: str, name: str | None = None) -> LoadedSnapshot:
         """Return a snapshot in memory; raises as `manifest`, and `DamagedSnapshotError`."""
-        return self.loaded(self.manifest(dataset, snapshot_id))
+        return self.loaded(self.manifest(dataset, name))
 
     def loaded(self, manifest: Manifest) -> LoadedSnapshot:
         """Return the snapshot of a manifest, in memory; many who ask at once wait for one who reads."""
@@ -338,15 +362,13 @@ class Snapshots:
         return published.manifest
 
     def _manifest(self, dataset: str, snapshot_id: str) -> Manifest | None:
-        """Return the manifest of a snapshot that another one names; None where it is gone or damaged."""
+        """Return the manifest of a snapshot that another one or a tag names; None where it is gone or damaged."""
         key = (dataset, snapshot_id)
         with self._guard:
             found = self._manifests.get(key)
         if found is None:
-            try:
-                text = self.lake.get(f"{snapshot_folder(dataset, snapshot_id)}/manifest.json")
-                found = Manifest.model_validate_json(text)
-            except (ObjectNotFoundError, ValidationError):
+            found = read_manifest(self.lake, dataset, snapshot_id)
+            if found is None:
                 return None
             with self._guard:
                 self._manifests[key] = found

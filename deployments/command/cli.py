@@ -26,6 +26,7 @@ from lookbook.tasks.runs.parameters import (
     KeyColumn,
     Limit,
     RejectLimit,
+    SnapshotName,
     SourceUri,
     WorkspaceName,
 )
@@ -204,7 +205,71 @@ def snapshots(
 ) -> None:
     """List the snapshots of NAME, newest first."""
     rows = _commands(debug).snapshots(workspace, name)
-    _print(rows, ["snapshot", "current", "created_at", "source", "images", "rows"], json, "No snapshots.")
+    if not json:
+        rows = [row | {"tags": ", ".join(row["tags"])} for row in rows]
+    more = [column for column in ("tags", "restored_from") if any(row[column] for row in rows)]
+    _print(rows, ["snapshot", "current", *more, "created_at", "source", "images", "rows"], json, "No snapshots.")
+
+
+@app.command
+@with_checked_options
+def tag(
+    name: DatasetName,
+    tag: Annotated[str | None, Parameter(help="The tag: letters, digits, . _ and -. Without: all are listed.")] = None,
+    snapshot: Annotated[
+        str | None, Parameter(help="Id of the snapshot, or another tag of it. Without: the current one.")
+    ] = None,
+    /,
+    *,
+    move: Annotated[bool, Parameter(negative="", help="Let it name this snapshot from now, and no other.")] = False,
+    remove: Annotated[bool, Parameter(negative="", help="Remove the tag; the snapshot stays.")] = False,
+    workspace: WorkspaceName = "local",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Give a snapshot of NAME a name that works wherever its id does; or list NAME's tags."""
+    from lookbook.deployments.command.output import print_json
+
+    if remove and (move or snapshot):
+        raise UsageError("--remove takes a tag alone.", f"lookbook tag {name} {tag or 'TAG'} --remove")
+    if tag is None and (move or remove):
+        raise UsageError("--move and --remove are for one tag, and none is named.", f"lookbook tag {name} TAG …")
+    if tag is None:
+        rows = _commands(debug).tags(workspace, name)
+        _print(rows, ["tag", "snapshot", "tagged_at"], json, f"No tags of {name} yet.")
+        return
+    done = _commands(debug).tag(workspace, name, tag, snapshot, move=move, remove=remove)
+    if json:
+        print_json(done)
+    elif done["snapshot"] is None:
+        sys.stdout.write(f"{name}: {tag} is removed; it named {done['before']}.\n")
+    else:
+        until = f" (until now {done['before']})" if done["before"] not in {None, done["snapshot"]} else ""
+        sys.stdout.write(f"{name}: {tag} names {done['snapshot']}{until}.\n")
+
+
+@app.command
+@with_checked_options
+def restore(
+    name: DatasetName,
+    snapshot: SnapshotName,
+    /,
+    *,
+    workspace: WorkspaceName = "local",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Publish a new snapshot of NAME that equals SNAPSHOT, an older one or a tag."""
+    from lookbook.blocks.settings import read_settings
+    from lookbook.deployments.command import datasets
+    from lookbook.deployments.command.output import print_json, printable
+
+    summary = datasets.restore(read_settings().home, debug, workspace, name, snapshot)
+    if json:
+        print_json(summary)
+    else:
+        said = summary["note"] or f"{summary['snapshot']} equals {summary['restored_from']}, and readers see it"
+        sys.stdout.write(f"{name}: {said}.\n{printable(summary['report'])}\n")
 
 
 @app.command

@@ -131,22 +131,61 @@ def _dataset_row(lake: Lake, name: str) -> dict[str, Any]:
 def snapshots(workspace: str, dataset: str) -> list[dict[str, Any]]:
     """Return the snapshots of a dataset, newest first."""
     from lookbook.blocks.workspace import load_workspace
-    from lookbook.tasks.datasets.manifest import list_snapshots, require_published
+    from lookbook.tasks.datasets.manifest import list_snapshots
+    from lookbook.tasks.datasets.tags import read_tags
 
     lake = load_workspace(workspace).lake
-    current = require_published(lake, dataset).manifest.snapshot_id
+    found, tags = list_snapshots(lake, dataset), read_tags(lake, dataset)
     return [
         {
             "snapshot": manifest.snapshot_id,
-            "current": manifest.snapshot_id == current,
+            "current": manifest is found[0],
+            "tags": [name for name, tag in tags.items() if tag.snapshot == manifest.snapshot_id],
+            "restored_from": manifest.restored_from,
             "created_at": manifest.created_at.isoformat(timespec="seconds"),
             "source": manifest.source,
             "images": manifest.summary["images"]["found"],
             "rows": manifest.summary["rows"]["found"],
             "digest": manifest.digest,
         }
-        for manifest in list_snapshots(lake, dataset)
+        for manifest in found
     ]
+
+
+def tags(workspace: str, dataset: str) -> list[dict[str, Any]]:
+    """Return the tags of a dataset, by name."""
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.tasks.datasets.manifest import require_published
+    from lookbook.tasks.datasets.tags import read_tags
+
+    lake = load_workspace(workspace).lake
+    require_published(lake, dataset)
+    return [
+        {"tag": name, "snapshot": tag.snapshot, "tagged_at": tag.tagged_at.isoformat(timespec="seconds")}
+        for name, tag in read_tags(lake, dataset).items()
+    ]
+
+
+def tag(workspace: str, dataset: str, name: str, snapshot: str | None, *, move: bool, remove: bool) -> dict[str, Any]:
+    """Set or remove a tag; returns what it names now, and named before."""
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.tasks.datasets.tags import remove_tag, set_tag
+
+    lake = load_workspace(workspace).lake
+    done = remove_tag(lake, dataset, name) if remove else set_tag(lake, dataset, name, snapshot, move=move)
+    return {"dataset": dataset, "tag": name, "snapshot": done.snapshot, "before": done.before}
+
+
+def restore(home: Path, debug: bool, workspace: str, dataset: str, snapshot: str) -> dict[str, Any]:
+    """Run the flow `restore` in this process; returns its summary."""
+    with progress.shown("restoring") as say:
+        say("starting Prefect")
+        environment.prepare_server(home, debug=debug)
+        from lookbook.flows.restore import restore as flow
+
+        say(f"restoring {snapshot}")
+        summary: dict[str, Any] = flow(dataset=dataset, snapshot=snapshot, workspace=workspace)
+    return summary
 
 
 def runs(workspace: str, dataset: str | None) -> list[dict[str, Any]]:

@@ -71,7 +71,7 @@ async function prepared(name, wanted, signal) {
   return { wanted, detail, snapshots: items, facets: await facetColumns(name, detail, signal) };
 }
 
-function fill_controls(parts, { detail, snapshots, wanted }, query) {
+function fill_controls(parts, { detail, snapshots }, query) {
   const orders = [["", "As in the catalogue"]];
   for (const { name, type, catalogue } of detail.columns) {
     if (catalogue && (type === "integer" || type === "number" || name === detail.display_name)) orders.push([name, name], [`-${name}`, `${name}, descending`]);
@@ -80,7 +80,7 @@ function fill_controls(parts, { detail, snapshots, wanted }, query) {
   const option = ([value, text], now) => el("option", { value, text, selected: value === now });
   parts.sort.replaceChildren(...orders.map((each) => option(each, query.get("sort") ?? "")));
   const known = snapshots.map((each) => [each.current ? "" : each.id, `${each.id}${each.current ? " (current)" : ""}`]);
-  parts.snapshot.replaceChildren(...known.map((each) => option(each, wanted === "current" ? "" : wanted)));
+  parts.snapshot.replaceChildren(...known.map((each) => option(each, detail.current ? "" : detail.id)));
 }
 
 async function list(name, shown, query, parts, signal) {

@@ -11,7 +11,8 @@ export async function snapshots(main, route, signal) {
   const outcomes = (counts) => Object.entries(counts).map(([outcome, count]) => `${count} ${outcome}`).join(", ");
   const rows = items.map((each) => [
     el("a", { href: to(["datasets", name], each.current ? {} : { snapshot: each.id }), text: each.id }),
-    each.current ? "current" : "",
+    [...(each.current ? ["current"] : []), ...each.tags].join(", "),
+    each.restored_from ? el("a", { href: to(["datasets", name], { snapshot: each.restored_from }), text: each.restored_from }) : "",
     new Date(each.created_at).toLocaleString("en"),
     each.source,
     outcomes(each.images),
@@ -20,7 +21,7 @@ export async function snapshots(main, route, signal) {
   const differences = el("div", { class: "differences" });
   main.replaceChildren(
     el("h1", { text: `Snapshots of ${name}` }),
-    table("Newest first", ["Snapshot", "", "Published", "Source", "Images", "Rows"], rows),
+    table("Newest first", ["Snapshot", "Names", "Equals", "Published", "Source", "Images", "Rows"], rows),
     el("h2", { text: "What differs" }),
     differences,
   );
@@ -34,8 +35,9 @@ async function differ(place, name, items, query, signal) {
     place.replaceChildren(el("p", { text: "There is only one: nothing to compare." }));
     return;
   }
-  const to_ = query.get("to") ?? items[0].id;
-  const from = query.get("from") ?? items[Math.min(items.findIndex((each) => each.id === to_) + 1, items.length - 1)].id;
+  const id = (what) => items.find((each) => each.tags.includes(query.get(what)))?.id ?? query.get(what); // of a tag, too
+  const to_ = id("to") ?? items[0].id;
+  const from = id("from") ?? items[Math.min(items.findIndex((each) => each.id === to_) + 1, items.length - 1)].id;
   const picker = (label, id, now, what) => {
     const select = el("select", { id, data: { focus: id } }, ...items.map((each) => el("option", { value: each.id, text: each.id, selected: each.id === now })));
     select.addEventListener("change", () => change({ from, to: to_, [what]: select.value }));

@@ -29,6 +29,7 @@ FLOWS = [
     "ingest",
     "process-batch",
     "export-dataset",
+    "restore",
     "verify",
     "watch",
     "pipeline",
@@ -94,7 +95,7 @@ def rules(block: UUID | None, silence: timedelta) -> list[AutomationRule]:
         _rule("lookbook: ingest crashed → once more", _crashed_once(["ingest"]), _again()),
         _rule("lookbook: export crashed → once more", _crashed_once(["export-dataset"]), _again()),
         _rule("lookbook: pipeline crashed → once more", _crashed_once(FEEDS), _again()),
-        _notification("lookbook: run failed → notify", ["ingest", "verify", *FEEDS], timedelta(0), block),
+        _notification("lookbook: run failed → notify", ["ingest", "restore", "verify", *FEEDS], timedelta(0), block),
         _notification("lookbook: watch failed → notify", ["watch", "watch-files"], WATCH_SILENCE, block),
     ]
 

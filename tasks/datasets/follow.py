@@ -290,7 +290,7 @@ def snapshot_load(workspace: Workspace, manifest: Manifest) -> Iterator[Snapshot
     far = any(address.startswith("gs://") for address in addresses.values())
     with ExitStack() as stack:
         if far and not workspace.warehouse.reads_buckets:
-            copies = stack.enter_context(_folder_for_copies(workspace.scratch))
+            copies = stack.enter_context(folder_for_copies(workspace.scratch))
             addresses = {name: str(workspace.lake.local_copy(key, Path(copies))) for name, key in keys.items()}
         yield SnapshotLoad(
             dataset=manifest.dataset,
@@ -300,7 +300,12 @@ def snapshot_load(workspace: Workspace, manifest: Manifest) -> Iterator[Snapshot
         )
 
 
-def _folder_for_copies(scratch: Path) -> tempfile.TemporaryDirectory[str]:
+def folder_for_copies(scratch: Path) -> tempfile.TemporaryDirectory[str]:
+    """Make a folder for what is needed for a moment.
+
+    Raises:
+        LookbookError: the folder for scratch can't be made or written.
+    """
     try:
         scratch.mkdir(parents=True, exist_ok=True)  # a saved workspace's may be new to this machine
         return tempfile.TemporaryDirectory(dir=scratch, prefix="load-")

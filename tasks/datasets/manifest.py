@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -27,6 +27,16 @@ def current_key(dataset: str) -> str:
 def snapshot_folder(dataset: str, snapshot_id: str) -> str:
     """Return the folder of a snapshot's files."""
     return f"{snapshots_folder(dataset)}/{snapshot_id}"
+
+
+def new_snapshot_id(now: datetime, digest: str) -> str:
+    """Return the id of a snapshot that is made now, by its logical digest; later ones sort behind it."""
+    return f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}Z-{digest[:8]}"
+
+
+def writing_key(dataset: str, snapshot_id: str = "") -> str:
+    """Return the note that stands while a snapshot is written; without an id the folder of them."""
+    return f"datasets/{dataset}/writing" + (f"/{snapshot_id}" if snapshot_id else "")
 
 
 def batches_folder(dataset: str) -> str:
@@ -55,7 +65,12 @@ class SnapshotFile(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a snapshot consists of and how it was made. Written after its files, before CURRENT."""
+    """What a snapshot consists of and how it was made. Written after its files, before CURRENT.
+
+    Attributes:
+        previous: the snapshot that it followed.
+        restored_from: an older one that it equals, where it was not made of a source.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
@@ -66,6 +81,7 @@ class Manifest(BaseModel):
     source: str
     digest: str
     previous: str | None
+    restored_from: str | None = None
     recipe: Recipe
     rules_digest: str
     output_digests: dict[str, str]
@@ -192,11 +208,20 @@ def list_snapshots(lake: Lake, dataset: str) -> list[Manifest]:
 
     A manifest that no chain leads to was never published; one that is gone or damaged ends the chain.
     """
-    found = [require_published(lake, dataset).manifest]
-    while found[-1].previous:
-        try:
-            text = lake.get(f"{snapshot_folder(dataset, found[-1].previous)}/manifest.json")
-            found.append(Manifest.model_validate_json(text))
-        except (ObjectNotFoundError, ValidationError):
-            break
-    return found
+    return list(walk_snapshots(lake, dataset))
+
+
+def walk_snapshots(lake: Lake, dataset: str) -> Iterator[Manifest]:
+    """Yield what `list_snapshots` returns, each read when it is asked for."""
+    found: Manifest | None = require_published(lake, dataset).manifest
+    while found is not None:
+        yield found
+        found = read_manifest(lake, dataset, found.previous) if found.previous else None
+
+
+def read_manifest(lake: Lake, dataset: str, snapshot_id: str) -> Manifest | None:
+    """Return the manifest of a snapshot that another one, or a tag, names; None where it is gone or damaged."""
+    try:
+        return Manifest.model_validate_json(lake.get(f"{snapshot_folder(dataset, snapshot_id)}/manifest.json"))
+    except (ObjectNotFoundError, ValidationError):
+        return None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,7 +20,18 @@ from lookbook.blocks.registry import raised
 from lookbook.tasks.datasets.books import UnbalancedBooksError, check_reject_limit
 from lookbook.tasks.datasets.inventory import Inventory, Request, clear_batches
 from lookbook.tasks.datasets.links import RULES
-from lookbook.tasks.datasets.manifest import Current, Manifest, Published, SnapshotFile, current_key, read_published
+from lookbook.tasks.datasets.manifest import (
+    Current,
+    Manifest,
+    Published,
+    SnapshotFile,
+    current_key,
+    list_snapshots,
+    new_snapshot_id,
+    read_published,
+    snapshot_folder,
+    writing_key,
+)
 from lookbook.tasks.datasets.report.page import ReportData, render_report, report_markdown
 from lookbook.tasks.datasets.snapshot import SnapshotTables, build_snapshot, changes_between, logical_digest
 from lookbook.tasks.datasets.unpublished import rejects_so_far
@@ -46,6 +58,61 @@ def write_file(lake: Lake, folder: str, name: str, data: bytes, rows: int | None
     if not lake.put(f"{folder}/{name}", data):
         raise LookbookError(f"{folder}/{name} stands already: two runs chose one snapshot id.", "Run again.")
     return SnapshotFile(name=name, size=len(data), sha256=hashlib.sha256(data).hexdigest(), rows=rows)
+
+
+@contextmanager
+def writing(lake: Lake, manifest: Manifest) -> Iterator[None]:
+    """Note that a snapshot is written while the block writes and commits it.
+
+    Where the block is killed or raises, the note stays, and `sweep_unfinished` finds by it what was written.
+    """
+    note = writing_key(manifest.dataset, manifest.snapshot_id)
+    lake.put(note, b"")
+    try:
+        yield
+    except BaseException:
+        with suppress(LookbookError, OSError):  # it must not hide why the block ended
+            lake.put(note, b"")  # a run that took the lease of this one has swept too early
+        raise
+    lake.remove(note)
+
+
+def sweep_unfinished(lake: Lake, dataset: str) -> list[str]:
+    """Remove what was written of snapshots that were never published; the caller holds the dataset's lease.
+
+    CURRENT is swapped before, for the same snapshot with this run's fences: a run that lost the lease and stands still
+    right before its own swap can't publish what is removed here. Before a first snapshot there is none to swap, and
+    what is unfinished waits.
+
+    Returns:
+        Their ids.
+
+    Raises:
+        SwapConflictError: such a run has just published.
+        LookbookError: CURRENT or its manifest is damaged.
+    """
+    notes = [info.key for info in lake.list(writing_key(dataset))]
+    if not notes or read_published(lake, dataset) is None:
+        return []
+    _raise_fences(lake, dataset)
+    published = {manifest.snapshot_id for manifest in list_snapshots(lake, dataset)}
+    swept = []
+    for note in notes:
+        snapshot_id = note.rpartition("/")[2]
+        if snapshot_id not in published:  # else its run was killed after CURRENT was swapped
+            for info in list(lake.list(snapshot_folder(dataset, snapshot_id))):
+                lake.remove(info.key)
+            swept.append(snapshot_id)
+        lake.remove(note)
+    return swept
+
+
+def _raise_fences(lake: Lake, dataset: str) -> None:
+    found = lake.read_version(current_key(dataset))
+    if found is not None:
+        current = Current.model_validate_json(found[0])
+        fenced = current.model_copy(update={"fences": raised(current.fences)})
+        lake.swap(current_key(dataset), fenced.model_dump_json(exclude_defaults=True).encode(), found[1])
 
 
 def commit(lake: Lake, manifest: Manifest, before: Published | None) -> None:
@@ -104,11 +171,7 @@ def finalize(request: Request, inventory: Inventory, started: datetime) -> Finis
     note = _reason_to_keep(request, inventory, digest)
     now = datetime.now(UTC)
     before = inventory.published.manifest if inventory.published else None
-    name = (
-        f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}Z-{digest[:8]}"
-        if not note or before is None
-        else before.snapshot_id
-    )
+    name = new_snapshot_id(now, digest) if not note or before is None else before.snapshot_id
     summary = _summary(request, inventory, snapshot, name, not note, (now - started).total_seconds())
     data = _report_data(request, inventory, snapshot, digest, summary, now)
     if not note:
@@ -265,7 +328,8 @@ def _publish(request: Request, inventory: Inventory, snapshot: SnapshotTables, d
         summary=data.summary,
         files=[],
     )
-    manifest.files = write_tables(lake, manifest.folder, snapshot.tables())
-    manifest.files.append(write_file(lake, manifest.folder, "report.html", render_report(data, lake.get).encode()))
-    confirm(request.workspace.registry)
-    commit(lake, manifest, inventory.published)
+    with writing(lake, manifest):
+        manifest.files = write_tables(lake, manifest.folder, snapshot.tables())
+        manifest.files.append(write_file(lake, manifest.folder, "report.html", render_report(data, lake.get).encode()))
+        confirm(request.workspace.registry)
+        commit(lake, manifest, inventory.published)

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from lookbook.blocks.lake import Lake
+from lookbook.tasks.datasets.tags import find_snapshot
 from lookbook.tasks.exports.build import (
     SAMPLES_SCHEMA,
     ExportFolder,
@@ -25,7 +26,6 @@ from lookbook.tasks.exports.plan import (
     KEY,
     Resolved,
     Selection,
-    find_snapshot,
     left_out_counts,
     plan_export,
     resolve,
@@ -64,13 +64,13 @@ class PreparedExport:
 
 
 def prepare(lake: Lake, request: ExportRequest) -> PreparedExport:
-    """Find a request's names in its snapshot.
+    """Find a request's names in its snapshot. From here on the request names that by its id: a tag may move.
 
     Raises:
         UsageError: a column, an output or a recipe does not exist.
         LookbookError: there is no such dataset, or its snapshot is damaged.
     """
-    manifest = find_snapshot(lake, request)
+    manifest = find_snapshot(lake, request.dataset, request.snapshot)
     named = {*(request.columns or ()), request.label, request.stratify}
     named |= columns_of(request.filter, None) if request.filter else set()
     rows = read_rows(lake, manifest, with_exif=EXIF in named)
@@ -78,7 +78,8 @@ def prepare(lake: Lake, request: ExportRequest) -> PreparedExport:
         rows = with_predictions(rows, read_predictions(lake, request.dataset, request.predictions))
         if looks_at_predictions(request):
             check_predicted(rows.table, request.predictions)
-    return PreparedExport(resolve(request, manifest, rows, rows.table), rows)
+    pinned = request.model_copy(update={"snapshot": manifest.snapshot_id})
+    return PreparedExport(resolve(pinned, manifest, rows, rows.table), rows)
 
 
 def count_rows(prepared: PreparedExport) -> dict[str, Any]:

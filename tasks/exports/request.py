@@ -62,7 +62,8 @@ RecipeName = Annotated[
 
 
 SnapshotId = Annotated[
-    str | None, described("Snapshot", "Id of one of the dataset's snapshots. None: the current one.", max_length=128)
+    str | None,
+    described("Snapshot", "Id or tag of a snapshot of the dataset. None: the current one.", max_length=128),
 ]
 Where = Annotated[
     list[str],

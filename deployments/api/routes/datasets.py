@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import pyarrow as pa
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Path, Response
 
 from lookbook.blocks.errors import LookbookError
 from lookbook.deployments.api import models
-from lookbook.deployments.api.access import Reader
+from lookbook.deployments.api.access import IngestSubmitter, Reader
 from lookbook.deployments.api.problems import (
     CursorQuery,
     DatasetPath,
@@ -27,8 +28,11 @@ from lookbook.deployments.api.services import Shared
 from lookbook.deployments.api.shown import dataset_path, json_answer
 from lookbook.deployments.api.snapshots import LoadedSnapshot, Snapshots
 from lookbook.tasks.datasets.manifest import Manifest
+from lookbook.tasks.datasets.tags import TAG, Tag, read_tags, remove_tag, set_tag
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
+
+TagPath = Annotated[str, Path(pattern=TAG, description="Name of a tag.")]
 
 
 @router.get("", response_model=models.Datasets, responses=problems())
@@ -57,14 +61,44 @@ def list_snapshots(
     page = chain[start : start + limit]
     more = len(chain) > start + limit
     following = PageCursor(chain[0].snapshot_id, digest, start + limit).text() if more else None
-    return json_answer({"items": [_snapshot(each, current) for each in page], "next": following})
+    tags = shared.snapshots.tags(name)
+    return json_answer({"items": [_snapshot(each, current, tags) for each in page], "next": following})
 
 
 @router.get("/{name}/snapshots/{snapshot}", response_model=models.SnapshotDetail, responses=problems(404))
 def show_snapshot(name: DatasetPath, snapshot: SnapshotPath, shared: Shared, _: Reader) -> Response:
     """Show a snapshot with its recipe and columns. ``current`` is the one that readers see."""
-    loaded = shared.snapshots.load(name, None if snapshot == "current" else snapshot)
-    return json_answer(_detail(loaded, shared.snapshots.current(name).snapshot_id))
+    loaded, current = shared.snapshots.load(name, snapshot), shared.snapshots.current(name).snapshot_id
+    return json_answer(_detail(loaded, current, shared.snapshots.tags(name)))
+
+
+@router.get("/{name}/tags", response_model=models.Tags, responses=problems(404))
+def list_tags(name: DatasetPath, shared: Shared, _: Reader) -> Response:
+    """List the tags of a dataset, by name."""
+    shared.snapshots.current(name)
+    return json_answer({"items": [_tag(name, each, tag) for each, tag in shared.snapshots.tags(name).items()]})
+
+
+@router.put("/{name}/tags/{tag}", response_model=models.Tags, responses=problems(400, 404, 413, 415))
+def put_tag(
+    name: DatasetPath, tag: TagPath, body: models.TagBody, shared: Shared, principal: IngestSubmitter
+) -> Response:
+    """Let a tag name a snapshot, and list all tags. One that names another snapshot is moved if the body says so."""
+    found = shared.snapshots.manifest(name, body.snapshot)
+    set_tag(shared.snapshots.lake, name, tag, found.snapshot_id, move=body.move)
+    shared.snapshots.forget_tags(name)
+    return list_tags(name, shared, principal)
+
+
+@router.delete("/{name}/tags/{tag}", response_model=models.Tags, responses=problems(404))
+def delete_tag(name: DatasetPath, tag: TagPath, shared: Shared, principal: IngestSubmitter) -> Response:
+    """Remove a tag, and list those that are left; the snapshot stays."""
+    shared.snapshots.current(name)
+    if tag not in read_tags(shared.snapshots.lake, name):
+        raise Problem(404, "no-tag", f"{name} has no such tag.", f"See {dataset_path(name, 'tags')}.")
+    remove_tag(shared.snapshots.lake, name, tag)
+    shared.snapshots.forget_tags(name)
+    return list_tags(name, shared, principal)
 
 
 def _from(chain: list[Manifest], snapshot_id: str) -> list[Manifest]:
@@ -90,7 +124,12 @@ def _dataset(snapshots: Snapshots, name: str) -> dict[str, Any]:
     }
 
 
-def _snapshot(manifest: Manifest, current: str) -> dict[str, Any]:
+def _tag(dataset: str, name: str, tag: Tag) -> dict[str, Any]:
+    href = dataset_path(dataset, "snapshots", tag.snapshot)
+    return {"tag": name, "snapshot": tag.snapshot, "tagged_at": tag.tagged_at, "href": href}
+
+
+def _snapshot(manifest: Manifest, current: str, tags: Mapping[str, Tag]) -> dict[str, Any]:
     return {
         "id": manifest.snapshot_id,
         "current": manifest.snapshot_id == current,
@@ -98,15 +137,17 @@ def _snapshot(manifest: Manifest, current: str) -> dict[str, Any]:
         "source": manifest.source,
         "digest": manifest.digest,
         "previous": manifest.previous,
+        "restored_from": manifest.restored_from,
+        "tags": [name for name, tag in tags.items() if tag.snapshot == manifest.snapshot_id],
         "images": manifest.summary["images"],
         "rows": manifest.summary["rows"],
         "href": dataset_path(manifest.dataset, "snapshots", manifest.snapshot_id),
     }
 
 
-def _detail(loaded: LoadedSnapshot, current: str) -> dict[str, Any]:
+def _detail(loaded: LoadedSnapshot, current: str, tags: Mapping[str, Tag]) -> dict[str, Any]:
     manifest, rows = loaded.manifest, loaded.rows
-    return _snapshot(manifest, current) | {
+    return _snapshot(manifest, current, tags) | {
         "dataset": manifest.dataset,
         "outputs": list(manifest.recipe.outputs),
         "recipe": manifest.recipe.model_dump(mode="json"),

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Response
 from lookbook.deployments.api import models
 from lookbook.deployments.api.access import Reader
 from lookbook.deployments.api.problems import (
+    SNAPSHOT,
     CursorQuery,
     DatasetPath,
     LimitQuery,
@@ -26,16 +27,18 @@ from lookbook.deployments.api.shown import json_answer
 
 router = APIRouter(prefix="/datasets/{name}/diff", tags=["datasets"])
 
-_ID = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$"
-
 
 @router.get("", response_model=models.Diff, responses=problems(400, 404))
 async def show_diff(
     name: DatasetPath,
     shared: Shared,
     _: Reader,
-    before: Annotated[str | None, Query(alias="from", pattern=_ID, description="Id. Without: the one before.")] = None,
-    after: Annotated[str | None, Query(alias="to", pattern=_ID, description="Id. Without: the current one.")] = None,
+    before: Annotated[
+        str | None, Query(alias="from", pattern=SNAPSHOT, description="Id or tag. Without: the one before.")
+    ] = None,
+    after: Annotated[
+        str | None, Query(alias="to", pattern=SNAPSHOT, description="Id or tag. Without: the current one.")
+    ] = None,
     cursor: CursorQuery = None,
     limit: LimitQuery = 50,
 ) -> Response:

@@ -39,15 +39,15 @@ async def ask_for_ingest(
     source = check_source(request.source, shared.config, is_open=principal == ANYBODY)
     document = request.model_dump(mode="json") | {"source": source}
     submission = await noted(shared, "ingest", principal, idempotency_key, document)
-    told = await _told(shared, await _started(shared, submission))
-    return json_answer(told, 202, Location=told["links"]["self"])
+    answer = await told(shared, await _started(shared, submission))
+    return json_answer(answer, 202, Location=answer["links"]["self"])
 
 
 @router.get("/{id}", response_model=models.Ingest, responses=problems(404))
 async def show_ingest(id: IdPath, shared: Shared, principal: IngestReader) -> Response:  # noqa: A002
     """Show how far an ingest is."""
     submission = await owned(shared, "ingest", principal, id)
-    return json_answer(await _told(shared, await _started(shared, submission)))
+    return json_answer(await told(shared, await _started(shared, submission)))
 
 
 async def _started(shared: Services, submission: Submission) -> Submission:
@@ -56,8 +56,8 @@ async def _started(shared: Services, submission: Submission) -> Submission:
     return await started(shared, submission, DEPLOYMENT, parameters)
 
 
-async def _told(shared: Services, submission: Submission) -> dict[str, Any]:
-    """Return an ingest as it is now."""
+async def told(shared: Services, submission: Submission) -> dict[str, Any]:
+    """Return an ingest, or another run that publishes, as it is now."""
     state = await state_of(shared, submission)
     summary = None
     if state.state in FINAL:
@@ -77,7 +77,7 @@ async def _told(shared: Services, submission: Submission) -> dict[str, Any]:
         # Where the report lies is a path of another machine.
         "summary": {name: value for name, value in summary.items() if name != "report"} if summary else None,
         "links": {
-            "self": f"{ROOT}/ingests/{submission.id}",
+            "self": f"{ROOT}/{submission.kind}s/{submission.id}",
             "dataset": dataset_path(submission.request["dataset"]),
         },
     }

@@ -30,7 +30,7 @@ from lookbook.deployments.api.products import ProductQuery as Asked
 from lookbook.deployments.api.products import count_values, find, make_query, product_detail
 from lookbook.deployments.api.services import Services, Shared
 from lookbook.deployments.api.shown import json_answer, product_rows, wanted_columns
-from lookbook.deployments.api.snapshots import LoadedSnapshot
+from lookbook.deployments.api.snapshots import LoadedSnapshot, names_another
 from lookbook.tasks.exports.filters import Filter, read_conditions, read_filter
 
 router = APIRouter(prefix="/datasets/{name}/products", tags=["products"])
@@ -147,7 +147,7 @@ def _snapshot_of(shared: Services, name: str, snapshot: str | None, given: PageC
     """Return the snapshot that is asked; a cursor names it."""
     if given is None:
         return shared.snapshots.load(name, snapshot)
-    if snapshot not in {None, given.snapshot_id}:
+    if names_another(snapshot, given.snapshot_id):
         raise Problem(400, "bad-cursor", "The cursor belongs to another snapshot.", "Leave out one of the two.")
     try:
         return shared.snapshots.load(name, given.snapshot_id)

@@ -24,6 +24,7 @@ from lookbook.deployments.api.problems import (
 )
 from lookbook.deployments.api.services import Services, Shared
 from lookbook.deployments.api.shown import json_answer
+from lookbook.deployments.api.snapshots import names_another
 from lookbook.tasks.datasets.manifest import read_published
 from lookbook.tasks.datasets.unpublished import UnpublishedRun, read_unpublished
 
@@ -54,7 +55,7 @@ def list_rejects(
     Without `snapshot`: of the last run that ended; where it published nothing, `unpublished` says so.
     """
     given, digest = read_cursor(cursor) if cursor else None, query_digest("rejects", kind, rule)
-    if given is not None and snapshot not in {None, given.snapshot_id}:
+    if given is not None and names_another(snapshot, given.snapshot_id):
         raise Problem(400, "bad-cursor", "The cursor belongs to another snapshot.", "Leave out one of the two.")
     last = _unpublished(shared, name, snapshot, given)
     run, place, table = None, "", pa.table({})

@@ -21,6 +21,7 @@ from lookbook.deployments.api.access import create_key
 from lookbook.deployments.api.app import make_app
 from lookbook.deployments.api.config import ApiConfig
 from lookbook.deployments.api.runs import RunState
+from lookbook.tasks.datasets.tags import tags_key
 from tests.deployments.api.conftest import forget_keys
 from tests.support import pipeline
 from tests.support.api import FakeRuns, serving
@@ -145,6 +146,20 @@ def test_a_product_is_opened_by_keyboard_with_its_images_measures_and_history(pa
     seen(page, "[...document.querySelectorAll('figure img')].every((image) => image.complete && image.naturalWidth)")
     # The API looks for images of older snapshots only where they are named, once they are out of its memory.
     assert all("snapshot=" in (each.get_attribute("src") or "") for each in page.locator("figure img").all())
+
+
+def test_a_tag_stands_beside_its_snapshot_and_works_in_addresses(page: Page, shoes: Workspace) -> None:
+    page.goto("/")
+    older = told(page, "datasets/shoes/snapshots")["items"][1]["id"]
+    try:
+        assert page.request.put("/api/v1/datasets/shoes/tags/v1.0", data={"snapshot": older}).ok
+        page.goto("/#/datasets/shoes/snapshots?from=v1.0")
+        expect(page.locator("tbody tr").nth(1)).to_contain_text("v1.0")
+        expect(page.get_by_label("From")).to_have_value(older)
+        page.goto("/#/datasets/shoes?snapshot=v1.0")
+        expect(page.get_by_label("Snapshot")).to_have_value(older)
+    finally:
+        shoes.lake.remove(tags_key("shoes"))
 
 
 def test_the_diff_of_two_snapshots_is_what_the_api_tells(page: Page) -> None:

@@ -18,7 +18,7 @@ import pytest
 from lookbook.blocks.embedded import prefect_server
 from lookbook.blocks.lake import FolderLake
 from lookbook.tasks.datasets.manifest import require_published
-from tests.support.command import ROOT, environment, lookbook, lookbook_json
+from tests.support.command import ROOT, environment, lookbook, lookbook_json, lookbook_several
 from tests.support.homes import remove_home
 from tests.support.pipeline import photo, row, write_collection
 from tests.support.prefect_processes import Server
@@ -101,6 +101,50 @@ def test_the_lists_agree_with_the_summary(shared_home: Path, sample: dict[str, o
     rejects = lookbook_json(shared_home, "rejects", "demo")
     assert sum(reject["kind"] == "image" for reject in rejects) == sample["images"]["rejected"]  # type: ignore[index]
     assert rejects[0]["locator"] in lookbook(shared_home, "rejects", "demo").stdout
+
+
+def test_a_snapshot_is_tagged_and_restored_and_the_tag_works_where_its_id_does(
+    shared_home: Path, tmp_path: Path
+) -> None:
+    source = write_collection(tmp_path / "source", {"1.jpg": photo(1), "2.jpg": photo(2)}, [row(1), row(2)])
+    ingest = ["ingest", str(source), "--dataset", "back", "--json"]
+    made, tagged = lookbook_several(shared_home, ingest, ["tag", "back", "v1"])
+    first = json.loads(made[1])["snapshot"]
+    assert tagged[1] == f"back: v1 names {first}.\n"
+    (source / "2.jpg").unlink()
+    sql = "SELECT count(*) AS images FROM warehouse.images WHERE dataset = 'back'"
+    told = lookbook_several(
+        shared_home,
+        ingest,
+        ["tag", "back", "v1", "current", "--json"],
+        ["tag", "back", "--json"],
+        ["export", "back", "--snapshot", "v1", "--count", "--json"],
+        ["restore", "back", "v1", "--json"],
+        ["query", sql, "--json"],
+        ["restore", "back", "v1"],
+        ["snapshots", "back", "--json"],
+        ["restore", "back", "v2", "--json"],
+        ["tag", "back", "v1", "--remove", "--json"],
+        ["verify", "back", "--all", "--json"],
+    )
+    assert [code for code, _ in told] == [0, 2, 0, 0, 0, 0, 0, 0, 2, 0, 0]
+    again = told.pop(6)[1]
+    second, refused, tags, counted, restored, rows, listed, missing, removed, verified = (
+        json.loads(said) for _, said in told
+    )
+    assert "--move" in refused["way_out"]
+    assert [(tag["tag"], tag["snapshot"]) for tag in tags] == [("v1", first)]
+    assert counted["exported"] == 2
+    assert (restored["published"], restored["restored_from"], rows) == (True, first, [{"images": 2}])
+    assert "nothing to do" in again
+    assert [(each["snapshot"], each["tags"], each["restored_from"]) for each in listed] == [
+        (restored["snapshot"], [], first),
+        (second["snapshot"], [], None),
+        (first, ["v1"], None),
+    ]
+    assert "there is no snapshot v2" in missing["error"]
+    assert removed == {"dataset": "back", "tag": "v1", "snapshot": None, "before": first}
+    assert verified["differences"] == []
 
 
 @pytest.mark.full

@@ -1,0 +1,184 @@
+"""Restoring: an older snapshot is published once more, under a new id; its files are copied, nothing is made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from lookbook.blocks.lake import OBJECTS_AHEAD, READING_THREADS, Lake, fault_of, read_object
+from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets import follow
+from lookbook.tasks.datasets.manifest import (
+    DamagedSnapshotError,
+    Manifest,
+    new_snapshot_id,
+    require_published,
+)
+from lookbook.tasks.datasets.publish import commit, write_file, writing
+from lookbook.tasks.datasets.tags import find_snapshot
+from lookbook.tasks.runs.lease import confirm
+
+#: Objects that are all looked for; of more, only those that the current snapshot does not list.
+MOST_LOOKED_FOR = 100_000
+#: The tables that list objects, each with the column of their keys; and what may be held of them in memory.
+KEYS = {"images": "original_key", "outputs": "object_key"}
+MEMORY = "400MB"
+#: Of what is missing, so many are named.
+NAMED = 3
+REPORT = "report.html"
+#: Behind this a report says what it is the report of.
+_BODY = b"<body>"
+
+
+@dataclass(frozen=True)
+class Restored:
+    """How a restore ended.
+
+    Attributes:
+        summary: of the snapshot that is current now.
+        published: whether it is a new one.
+        note: why nothing was published, else "".
+    """
+
+    summary: dict[str, Any]
+    published: bool
+    note: str
+
+
+def restore_snapshot(workspace: Workspace, dataset: str, name: str, started: datetime) -> Restored:
+    """Publish a snapshot that equals an older one, unless the current one does. The caller holds the dataset's lease.
+
+    Args:
+        workspace: where the dataset lives.
+        dataset: its name.
+        name: the id of the older snapshot, or a tag of it.
+        started: when the run began.
+
+    Raises:
+        UsageError: there is no such snapshot.
+        DamagedSnapshotError: a file or an object of it is missing or changed: it is not to be trusted.
+        LookbookError: there is no such dataset, or another run published meanwhile.
+    """
+    lake, before = workspace.lake, require_published(workspace.lake, dataset)
+    old, current = find_snapshot(lake, dataset, name), before.manifest
+    if old.digest == current.digest and not _faults(lake, current):
+        equals = "is current" if old.snapshot_id == current.snapshot_id else f"is what {current.snapshot_id} holds"
+        note = f"nothing to do: {old.snapshot_id} {equals} already"
+        kept = {"snapshot": current.snapshot_id, "restored_from": current.restored_from, "published": False}
+        return Restored(current.summary | kept, False, note)
+    _refuse(old, _faults(lake, old))
+    _refuse(old, _lost_objects(workspace, old, current))
+    now = datetime.now(UTC)
+    manifest = old.model_copy(
+        update={
+            "snapshot_id": new_snapshot_id(now, old.digest),
+            "created_at": now,
+            "previous": current.snapshot_id,
+            "restored_from": old.snapshot_id,
+            "files": [],
+        }
+    )
+    with writing(lake, manifest):
+        for file in old.files:
+            key = f"{old.folder}/{file.name}"
+            data = lake.get(key)
+            if fault := fault_of(data, file.sha256):  # since it was looked at
+                _refuse(old, [f"{key} {fault}"])
+            if file.name == REPORT:
+                data = _titled(data, manifest)
+            manifest.files.append(write_file(lake, manifest.folder, file.name, data, file.rows))
+        manifest.summary = _summary(lake, manifest, (datetime.now(UTC) - started).total_seconds())
+        confirm(workspace.registry)
+        commit(lake, manifest, before)
+    return Restored(manifest.summary, True, "")
+
+
+def _summary(lake: Lake, manifest: Manifest, seconds: float) -> dict[str, Any]:
+    """Return the summary of the older snapshot, its counts with it, and what this run did: it drew nothing."""
+    return manifest.summary | {
+        "snapshot": manifest.snapshot_id,
+        "restored_from": manifest.restored_from,
+        "published": True,
+        "outputs": dict.fromkeys(manifest.summary.get("outputs", {}), 0),
+        "seconds": round(seconds, 2),
+        "images_per_second": round(manifest.summary["images"]["found"] / max(seconds, 1e-3), 1),
+        "report": lake.uri(f"{manifest.folder}/{REPORT}"),
+    }
+
+
+def _titled(report: bytes, manifest: Manifest) -> bytes:
+    """Return the report of the older snapshot, which holds for the new one; it says so first."""
+    told = (
+        f"Snapshot {manifest.snapshot_id}, restored at {manifest.created_at:%Y-%m-%d %H:%M} UTC. It equals "
+        f"{manifest.restored_from}, and this is the report of that one."
+    )
+    return report.replace(_BODY, _BODY + f'\n<p role="note"><strong>{escape(told)}</strong></p>'.encode(), 1)
+
+
+def _faults(lake: Lake, manifest: Manifest, tables: Collection[str] = ()) -> list[str]:
+    """Return what is wrong with the files of a snapshot, or with some tables; read one by one: they may be large."""
+    names = {f"{table}.parquet" for table in tables}
+    keys = [(f"{manifest.folder}/{file.name}", file) for file in manifest.files if not names or file.name in names]
+    found = ((key, fault_of(read_object(lake, key), file.sha256)) for key, file in keys)
+    return [f"{key} {fault}" for key, fault in found if fault]
+
+
+def _lost_objects(workspace: Workspace, old: Manifest, current: Manifest) -> list[str]:
+    """Return the originals and outputs of a snapshot that are not there, or not with their sizes.
+
+    Beyond `MOST_LOOKED_FOR`, those that the current snapshot lists too are taken to be there: restoring makes nothing
+    of them worse, and `lookbook.tasks.datasets.verify` reads them.
+    """
+    folders: dict[str, dict[str, int | None]] = {}
+    for key, size in _listed(workspace, old, current):
+        folders.setdefault(key.rpartition("/")[0], {})[key] = size
+
+    def lost(folder: str) -> list[str]:
+        there = {info.key: info.size for info in workspace.lake.list(folder)}
+        return [
+            f"{key} {'is cut off or changed' if key in there else 'is missing'}"
+            for key, size in folders[folder].items()
+            if key not in there or size not in {None, there[key]}
+        ]
+
+    with ThreadPoolExecutor(READING_THREADS, thread_name_prefix="looking") as pool:
+        return [fault for found in pool.map(lost, sorted(folders)) for fault in found]
+
+
+def _listed(workspace: Workspace, old: Manifest, current: Manifest) -> Iterator[tuple[str, int | None]]:
+    """Yield the objects that are to be looked for, with their sizes; DuckDB reads the tables, in little memory."""
+    import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
+
+    rows = sum(file.rows or 0 for file in old.files if file.name.removesuffix(".parquet") in KEYS)
+    # A damaged current one says nothing of what is there.
+    others = [current] if rows > MOST_LOOKED_FOR and not _faults(workspace.lake, current, KEYS) else []
+    with (
+        follow.folder_for_copies(workspace.scratch) as folder,
+        duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": folder}) as connection,
+    ):
+        for table, key in KEYS.items():
+            paths = [
+                str(workspace.lake.local_copy(f"{manifest.folder}/{table}.parquet", Path(folder)))
+                for manifest in (old, *others)
+            ]
+            sql = f"SELECT DISTINCT {key}, bytes FROM read_parquet($1) WHERE {key} IS NOT NULL"  # noqa: S608 - our names
+            if others:
+                sql += f" AND {key} NOT IN (SELECT {key} FROM read_parquet($2) WHERE {key} IS NOT NULL)"  # noqa: S608
+            found = connection.execute(sql, paths)
+            while some := found.fetchmany(OBJECTS_AHEAD):
+                yield from some
+
+
+def _refuse(old: Manifest, faults: list[str]) -> None:
+    if faults:
+        more = f" and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
+        raise DamagedSnapshotError(
+            f"{old.dataset}: {old.snapshot_id} cannot be restored: {'; '.join(faults[:NAMED])}{more}.",
+            f'"lookbook verify {old.dataset} --all" says all that is wrong with it, and --repair mends what can be; '
+            "or restore another one.",
+        )

@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lookbook.blocks.errors import LookbookError, ObjectNotFoundError
+from lookbook.blocks.errors import LookbookError, ObjectNotFoundError, UsageError
 from lookbook.blocks.lake import Lake, snapshots_folder
 from lookbook.tasks.images.parquet import from_parquet
 from lookbook.tasks.images.recipe import Recipe
@@ -165,14 +166,39 @@ def read_table(lake: Lake, manifest: Manifest, name: str, without: Collection[st
         DamagedSnapshotError: its file is missing, or is not the one that the manifest lists.
     """
     key = f"{manifest.folder}/{name}.parquet"
-    listed = next(file.sha256 for file in manifest.files if file.name == f"{name}.parquet")
     try:
         data = lake.get(key)
     except ObjectNotFoundError as error:
         raise DamagedSnapshotError(f"{key} is missing.", _INGEST_AGAIN) from error
-    if hashlib.sha256(data).hexdigest() != listed:
-        raise DamagedSnapshotError(f"{key} is damaged: its checksum is not the manifest's.", _INGEST_AGAIN)
+    _check(key, manifest, name, hashlib.sha256(data).hexdigest())
     return from_parquet(data, without)[0]
+
+
+def local_table(lake: Lake, manifest: Manifest, name: str, folder: Path) -> Path:
+    """Return the file of one of `TABLES` of a snapshot, for programs that read it by parts: not to be changed.
+
+    Args:
+        lake: where it is.
+        manifest: of the snapshot.
+        name: of the table.
+        folder: where a copy is made if the lake itself lies in no folder.
+
+    Raises:
+        DamagedSnapshotError: as `read_table`.
+    """
+    key = f"{manifest.folder}/{name}.parquet"
+    try:
+        path = lake.local_copy(key, folder)
+    except ObjectNotFoundError as error:
+        raise DamagedSnapshotError(f"{key} is missing.", _INGEST_AGAIN) from error
+    with path.open("rb") as file:
+        _check(key, manifest, name, hashlib.file_digest(file, "sha256").hexdigest())
+    return path
+
+
+def _check(key: str, manifest: Manifest, name: str, sha256: str) -> None:
+    if sha256 != next(file.sha256 for file in manifest.files if file.name == f"{name}.parquet"):
+        raise DamagedSnapshotError(f"{key} is damaged: its checksum is not the manifest's.", _INGEST_AGAIN)
 
 
 def is_whole(lake: Lake, manifest: Manifest) -> bool:
@@ -200,3 +226,27 @@ def list_snapshots(lake: Lake, dataset: str) -> list[Manifest]:
         except (ObjectNotFoundError, ValidationError):
             break
     return found
+
+
+#: Snapshots that an error names, at the most.
+NAMED = 5
+
+
+def find_snapshot(lake: Lake, dataset: str, snapshot_id: str | None) -> Manifest:
+    """Return the manifest of a snapshot that is asked for; of None the current one's.
+
+    Raises:
+        LookbookError: there is no such dataset.
+        UsageError: it has no such snapshot; some are named.
+    """
+    if snapshot_id is None:
+        return require_published(lake, dataset).manifest
+    listed = list_snapshots(lake, dataset)
+    for manifest in listed:
+        if manifest.snapshot_id == snapshot_id:
+            return manifest
+    known = ", ".join(manifest.snapshot_id for manifest in listed[:NAMED])
+    raise UsageError(
+        f"{dataset}: there is no snapshot {snapshot_id}, or its manifest is gone or damaged.",
+        f'There is {known}{", …" if len(listed) > NAMED else ""}: see "lookbook snapshots {dataset}".',
+    )

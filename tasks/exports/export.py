@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from lookbook.blocks.lake import Lake
+from lookbook.tasks.datasets.manifest import find_snapshot
 from lookbook.tasks.exports.build import (
     SAMPLES_SCHEMA,
     ExportFolder,
@@ -25,7 +26,6 @@ from lookbook.tasks.exports.plan import (
     KEY,
     Resolved,
     Selection,
-    find_snapshot,
     left_out_counts,
     plan_export,
     resolve,
@@ -70,7 +70,7 @@ def prepare(lake: Lake, request: ExportRequest) -> PreparedExport:
         UsageError: a column, an output or a recipe does not exist.
         LookbookError: there is no such dataset, or its snapshot is damaged.
     """
-    manifest = find_snapshot(lake, request)
+    manifest = find_snapshot(lake, request.dataset, request.snapshot)
     named = {*(request.columns or ()), request.label, request.stratify}
     named |= columns_of(request.filter, None) if request.filter else set()
     rows = read_rows(lake, manifest, with_exif=EXIF in named)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from lookbook.blocks.errors import LookbookError, UsageError
 from lookbook.blocks.lake import Lake
-from lookbook.tasks.datasets.manifest import Manifest, list_snapshots, read_table, require_published
+from lookbook.tasks.datasets.manifest import Manifest, read_table
 from lookbook.tasks.exports.drawing import pair
 from lookbook.tasks.exports.filter_columns import check_column, fitted, matches
 from lookbook.tasks.exports.filters import Filter, as_document, canonical
@@ -50,23 +50,6 @@ class Resolved:
     def document(self) -> dict[str, Any]:
         """Return what the id is made of."""
         return _document(self.request, self.manifest, self.wanted, self.recipe, self.label)
-
-
-def find_snapshot(lake: Lake, request: ExportRequest) -> Manifest:
-    """Return the manifest of the snapshot that is asked for.
-
-    Raises:
-        LookbookError: there is no such dataset.
-        UsageError: it has no such snapshot.
-    """
-    if request.snapshot is None:
-        return require_published(lake, request.dataset).manifest
-    for manifest in list_snapshots(lake, request.dataset):
-        if manifest.snapshot_id == request.snapshot:
-            return manifest
-    raise UsageError(
-        f"{request.dataset}: there is no snapshot {request.snapshot}.", f'See "lookbook snapshots {request.dataset}".'
-    )
 
 
 def resolve(request: ExportRequest, manifest: Manifest, rows: DatasetRows, table: pa.Table) -> Resolved:

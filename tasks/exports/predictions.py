@@ -21,11 +21,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lookbook.blocks.errors import LookbookError, ObjectNotFoundError, UsageError, needs_extra
 from lookbook.blocks.lake import Lake
-from lookbook.tasks.datasets.manifest import Manifest
+from lookbook.tasks.datasets.manifest import Manifest, find_snapshot
 from lookbook.tasks.exports.build import AHEAD, in_order, read_checked
 from lookbook.tasks.exports.drawing import Job, ask, processes
 from lookbook.tasks.exports.filter_columns import columns_of
-from lookbook.tasks.exports.plan import DIGEST, KEY, find_snapshot, resolve, select, with_objects
+from lookbook.tasks.exports.plan import DIGEST, KEY, resolve, select, with_objects
 from lookbook.tasks.exports.recipes import ORIGINALS, ExportRecipe, Step, pixel_versions, told
 from lookbook.tasks.exports.request import ExportRequest
 from lookbook.tasks.exports.rows import DatasetRows, read_rows
@@ -281,7 +281,7 @@ def predict(lake: Lake, request: ExportRequest, model: OnnxModel) -> ExportReque
         The request, with the model's digest.
     """
     asked = request.model_copy(update={"predictions": model.digest})
-    manifest = find_snapshot(lake, request)
+    manifest = find_snapshot(lake, request.dataset, request.snapshot)
     rows = with_predictions(read_rows(lake, manifest), read_predictions(lake, request.dataset, model.digest))
     if looks_at_predictions(request):
         good = pc.fill_null(pc.not_equal(rows.table["image_outcome"], "rejected"), False)

@@ -152,8 +152,13 @@ def test_the_diff_of_two_snapshots_is_what_the_api_tells(page: Page) -> None:
     diff = page.locator(".differences")
     expect(diff.locator(".changes > li").first).to_be_visible()
     wanted = told(page, "datasets/shoes/diff", limit=500)
-    for kind, count in wanted["counts"].items():
-        expect(diff.locator(".total")).to_contain_text(f"{count} {kind}")
+    lines = diff.locator(".total")
+    for name, of in (("images", "images"), ("catalogue rows", "rows")):
+        for kind in ("added", "removed", "changed"):
+            if count := wanted["counts"][of][kind]:
+                expect(lines.filter(has_text=re.compile(f"^{name}: "))).to_contain_text(f"{count} {kind}")
+    moved = diff.locator(".changes > li", has_text="new bytes").first.locator("img")
+    expect(moved).to_have_count(2)
     diff.get_by_label("From").select_option(wanted["to"])
     expect(diff.locator(".total")).to_have_text("Nothing differs.")
 

@@ -9,8 +9,8 @@ import pytest
 
 from lookbook.blocks.errors import UsageError
 from lookbook.blocks.lake import FolderLake
-from lookbook.tasks.datasets.manifest import require_published
-from lookbook.tasks.exports.plan import NAME, Resolved, find_snapshot, resolve, select
+from lookbook.tasks.datasets.manifest import find_snapshot, require_published
+from lookbook.tasks.exports.plan import NAME, Resolved, resolve, select
 from lookbook.tasks.exports.recipes import built_in
 from lookbook.tasks.exports.request import read_request
 from lookbook.tasks.exports.rows import read_rows
@@ -18,7 +18,7 @@ from lookbook.tasks.exports.rows import read_rows
 
 def resolved(lake: FolderLake, **values: Any) -> Resolved:
     request = read_request({"dataset": "things"} | values)
-    manifest = find_snapshot(lake, request)
+    manifest = find_snapshot(lake, request.dataset, request.snapshot)
     rows = read_rows(lake, manifest)
     return resolve(request, manifest, rows, rows.table)
 

@@ -119,8 +119,7 @@ def _told(item: Mapping[str, Any]) -> str:
 
 
 def _value(value: object) -> str:
+    from lookbook.tasks.datasets.differences import value_text
     from lookbook.tasks.datasets.report.text import shorten
 
-    if isinstance(value, dict):
-        value = ", ".join(f"{name} {str(digest)[:8]}" for name, digest in value.items())
-    return "–" if value in (None, "") else shorten(value, LONGEST)
+    return shorten(value_text(value), LONGEST)

@@ -96,9 +96,10 @@ function item(name, { of, kind, key, why, columns, before, after, images }, side
   const reasons = why.length ? el("small", { text: ` ${why.map((each) => WORDS[each] ?? each).join(", ")}` }) : "";
   const changes = kind === "changed" ? columns.map((column) => el("li", { text: `${column}: ${shown(before?.[column])} → ${shown(after?.[column])}` })) : [];
   const told = [el("span", { class: `kind ${kind}`, text: kind }), el("small", { text: `${ONE[of]} ` }), title, reasons, changes.length ? el("ul", {}, ...changes) : ""];
-  const pictures = of === "images" || why.includes("image") ? Object.keys(sides).filter((side) => small(images[side])) : [];
+  const once = small(images.before) === small(images.after);
+  const pictures = Object.keys(sides).filter((side) => small(images[side]) && !(once && side === "before"));
   const figures = pictures.map((side) =>
-    el("figure", {}, show(el("img", { alt: side, loading: "lazy", decoding: "async", width: "96", height: "96" }), ofSnapshot(small(images[side]), sides[side])), el("figcaption", { text: side })),
+    el("figure", {}, show(el("img", { alt: side, loading: "lazy", decoding: "async", width: "96", height: "96" }), ofSnapshot(small(images[side]), sides[side])), pictures.length > 1 ? el("figcaption", { text: side }) : null),
   );
   return el("li", {}, figures.length ? el("div", { class: "sides" }, ...figures) : "", el("div", {}, ...told));
 }

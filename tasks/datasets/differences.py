@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -315,7 +316,7 @@ class Differences:
         import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
 
         with TemporaryDirectory(dir=self._scratch, prefix="diff-") as folder:
-            config = {"memory_limit": MEMORY, "temp_directory": f"{folder}/spill"}
+            config: dict[str, Any] = {"memory_limit": MEMORY, "temp_directory": f"{folder}/spill"}
             with duckdb.connect(config=config | {"autoload_known_extensions": "false"}) as connection:
                 connection.execute("SET TimeZone = 'UTC'")
                 yield connection
@@ -403,8 +404,8 @@ def _compare(connection: DuckDBPyConnection, kind: Kind, before: Tables, after: 
         f" FROM {moves or '(SELECT *, false AS moved FROM a)'} a FULL JOIN b ON a.k = b.k AND a.n = b.n"
     )
     connection.execute(
-        "CREATE OR REPLACE TEMP TABLE sets AS SELECT row_number() OVER () - 1 AS id, * FROM (SELECT columns, drawn_a, drawn_b,"
-        " count(*) AS rows FROM pairs WHERE len(columns) > 0 GROUP BY ALL)"
+        "CREATE OR REPLACE TEMP TABLE sets AS SELECT row_number() OVER () - 1 AS id, * FROM ("
+        "SELECT columns, drawn_a, drawn_b, count(*) AS rows FROM pairs WHERE len(columns) > 0 GROUP BY ALL)"
     )
     sets = connection.execute("SELECT columns, drawn_a, drawn_b, rows FROM sets ORDER BY id").fetchall()
     places = connection.sql(
@@ -418,8 +419,14 @@ def _compare(connection: DuckDBPyConnection, kind: Kind, before: Tables, after: 
         f"SELECT (SELECT count(*) FROM a), (SELECT count(*) FROM b), count(*) FILTER (len(columns) = 0), {counted}"  # noqa: S608
         " FROM pairs"
     ).fetchall()
+    before_rows, after_rows, unchanged, added, removed, changed = counts
     return Changes(
-        *counts,
+        before_rows,
+        after_rows,
+        unchanged,
+        added,
+        removed,
+        changed,
         sets=tuple(
             _Set(
                 tuple(columns[at] for at in listed),
@@ -446,7 +453,8 @@ def _prepare(connection: DuckDBPyConnection, kind: Kind, side: str, source: _Sou
     numbers = f" LEFT JOIN {side}_numbers USING (place)" if kind.order else ""
     contents = f" LEFT JOIN {side}_drawn ON sha256 = {source.at('sha256')}" if drawn else ""
     connection.execute(
-        f"CREATE OR REPLACE VIEW {side} AS SELECT {side}_all.*, {key} AS k, {'coalesce(number, 0)' if numbers else '0'} AS n,"  # noqa: S608
+        f"CREATE OR REPLACE VIEW {side} AS SELECT {side}_all.*, {key} AS k,"  # noqa: S608 - names of ours
+        f" {'coalesce(number, 0)' if numbers else '0'} AS n,"
         f" {'drawn' if drawn else 'NULL'} AS drawn FROM {side}_all{numbers}{contents} WHERE {where}"
     )
 
@@ -467,7 +475,8 @@ def _drawings(connection: DuckDBPyConnection, before: Tables, after: Tables) -> 
         for side, s in sources
     ]
     connection.execute(
-        "CREATE OR REPLACE TEMP TABLE drawings AS SELECT *, (row_number() OVER (ORDER BY output, digest) - 1)::INTEGER AS id"  # noqa: S608
+        "CREATE OR REPLACE TEMP TABLE drawings AS"  # noqa: S608 - names of ours
+        " SELECT *, (row_number() OVER (ORDER BY output, digest) - 1)::INTEGER AS id"
         f" FROM (SELECT DISTINCT * FROM ({' UNION ALL '.join(parts)}))"
     )
     drawings = connection.execute("SELECT output, digest FROM drawings ORDER BY id").fetchall()
@@ -489,8 +498,9 @@ def _find_moves(connection: DuckDBPyConnection, before: _Source, after: _Source)
     """Return the former rows under their new keys: where one image is gone, and one of its content has come."""
     for side, other, source in (("a", "b", before), ("b", "a", after)):
         connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE {side}_alone AS SELECT {source.at('sha256')} AS sha256, any_value(k) AS k FROM {side}"  # noqa: S608
-            f" ANTI JOIN {other} ON {side}.k = {other}.k WHERE {source.at('sha256')} <> ''"
+            f"CREATE OR REPLACE TEMP TABLE {side}_alone AS SELECT {source.at('sha256')} AS sha256,"  # noqa: S608
+            f" any_value(k) AS k FROM {side} ANTI JOIN {other} ON {side}.k = {other}.k"
+            f" WHERE {source.at('sha256')} <> ''"
             " GROUP BY 1 HAVING count(*) = 1"
         )
     connection.execute(
@@ -554,7 +564,7 @@ def compare_snapshots(lake: Lake, scratch: Path, before: Manifest, after: Manife
             {name: local_table(lake, manifest, name, Path(folder.name)) for name in TABLES}
             for manifest in (before, after)
         ]
-        found = Differences(*sides, folder)
+        found = Differences(sides[0], sides[1], folder)
         stack.pop_all()
     return found
 
@@ -594,6 +604,14 @@ def differing_making(before: Manifest, after: Manifest) -> dict[str, dict[str, l
     }
 
 
+def value_text(value: object) -> str:
+    """Return a value as people read it: of a checksum its beginning, of outputs their names with that."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {str(digest)[:8]}" for name, digest in value.items())
+    text = "–" if value in (None, "") else str(value)
+    return f"{text[:12]}…" if re.fullmatch(r"[0-9a-f]{64}", text) else text
+
+
 #: Names that a report tells of each kind of change.
 MOST_NAMES = 24
 
@@ -613,11 +631,11 @@ class ImageChanges:
     first: Mapping[str, Sequence[str]]
 
 
-def changes_between(previous: Tables | None, current: Tables, previous_id: str | None) -> ImageChanges:
+def changes_between(
+    previous: Mapping[str, pa.Table] | None, current: Mapping[str, pa.Table], previous_id: str | None
+) -> ImageChanges:
     """Compare the images of two snapshots: tables ``images`` and ``outputs``; None stands for no snapshot."""
-    if previous is None:
-        return ImageChanges(None, {"added": len(current["images"]), "removed": 0, "changed": 0}, {})
-    found = Differences(previous, current)
+    found = Differences(previous or {name: table.slice(0, 0) for name, table in current.items()}, current)
     images = found.changes["images"]
     first = {kind: [str(row["key"]) for row in found.items(("images",), kind, limit=MOST_NAMES)] for kind in CHANGES}
-    return ImageChanges(previous_id, {kind: images.counts[kind] for kind in CHANGES}, first)
+    return ImageChanges(previous_id if previous else None, {kind: images.counts[kind] for kind in CHANGES}, first)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lookbook.blocks.errors import ObjectNotFoundError
-from lookbook.tasks.datasets.differences import CHANGES, KINDS, WORDS, Differences, differing_making
+from lookbook.tasks.datasets.differences import CHANGES, KINDS, WORDS, Differences, differing_making, value_text
 from lookbook.tasks.datasets.manifest import Manifest
 from lookbook.tasks.datasets.report.data import Book
 from lookbook.tasks.datasets.report.page import page_environment
@@ -105,7 +105,7 @@ def render_differences(found: Differences, before: Manifest, after: Manifest, re
         for name, changes in found.changes.items()
     ]
     making = [
-        (part, name, *map(_value, values))
+        (part, name, value_text(values[0]), value_text(values[1]))
         for part, each in differing_making(before, after).items()
         for name, values in each.items()
     ]
@@ -134,16 +134,25 @@ def _pictures(
 
 
 def _told(item: Mapping[str, Any], pictures: Sequence[Mapping[str, str]]) -> Told:
-    sides = [_side(item[side], each) for side, each in zip(("before", "after"), pictures, strict=True)]
     old, new = item["before"] or {}, item["after"] or {}
     moved = "moved" in item["why"]
-    columns = [(name, _value(old.get(name)), _value(new.get(name))) for name in item["columns"]]
+    columns = [(name, value_text(old.get(name)), value_text(new.get(name))) for name in item["columns"]]
     return Told(
         f"{old['key']} → {new['key']}" if moved else str(item["key"]),
         ", ".join(WORDS[reason] for reason in item["why"]),
-        *sides,
+        None if _looks_the_same(item) else _side(item["before"], pictures[0]),
+        _side(item["after"], pictures[1]),
         columns[:MOST_COLUMNS],
         len(columns) - MOST_COLUMNS,
+    )
+
+
+def _looks_the_same(item: Mapping[str, Any]) -> bool:
+    """Return whether both sides show one picture: once is enough then."""
+    old, new = item["before"], item["after"]
+    rejected = old and new and (old.get("outcome") == "rejected") != (new.get("outcome") == "rejected")
+    return bool(
+        old and new and old.get("sha256") == new.get("sha256") and not rejected and "outputs" not in item["why"]
     )
 
 
@@ -157,9 +166,3 @@ def _side(row: Mapping[str, Any] | None, pictures: Mapping[str, str]) -> Side | 
         return Side("", "no image")
     uri = pictures.get(row["sha256"], "")
     return Side(uri, "" if uri else 'its object is gone: see "lookbook verify"')
-
-
-def _value(value: object) -> str:
-    if isinstance(value, dict):
-        value = ", ".join(f"{name} {str(digest)[:8]}" for name, digest in value.items())
-    return "—" if value in (None, "") else str(value)

@@ -29,7 +29,7 @@ from lookbook.tasks.datasets.differences import (
 from lookbook.tasks.datasets.manifest import DamagedSnapshotError, require_published
 from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA, OUTPUTS_SCHEMA, PRODUCTS_SCHEMA, REJECTS_SCHEMA
 from lookbook.tasks.images.recipe import OutputDefinition
-from tests.support.pipeline import SMALL, photo, request, row, run, write_collection
+from tests.support.pipeline import SMALL, request, run, two_snapshots
 
 Row = dict[str, Any]
 #: What is expected: of each key and number how it changed, and in which columns.
@@ -77,7 +77,8 @@ def expected_images(
     before: Mapping[str, Row], after: Mapping[str, Row], drawn: tuple[Mapping[str, Any], Mapping[str, Any]]
 ) -> Expected:
     """Tell the images' differences by dictionaries."""
-    gone, come = defaultdict(list), defaultdict(list)
+    gone: dict[str, list[str]] = defaultdict(list)
+    come: dict[str, list[str]] = defaultdict(list)
     for places, one, other in ((gone, before, after), (come, after, before)):
         for key in one.keys() - other.keys():
             places[one[key]["sha256"]].append(key)
@@ -251,7 +252,8 @@ def test_files_give_what_tables_in_memory_give_whatever_columns_are_called(tmp_p
 
 
 def test_a_report_is_told_of_images_alone_and_the_first_names() -> None:
-    before, after = (tables(images(**each), {}, []) for each in ({"a": ("1", "loaded")}, {"b": ("2", "loaded")}))
+    before, after = tables(images(a=("1", "loaded")), {}, []), tables(images(b=("2", "loaded")), {}, [])
+    del before["products"], after["products"]
     found = changes_between(before, after, "s1")
     assert (found.previous, found.counts) == ("s1", {"added": 1, "removed": 1, "changed": 0})
     assert found.first == {"added": ["b"], "removed": ["a"], "changed": []}
@@ -260,12 +262,8 @@ def test_a_report_is_told_of_images_alone_and_the_first_names() -> None:
 
 @pytest.fixture
 def two(workspace: Workspace, tmp_path: Path) -> Workspace:
-    """Two snapshots of three photos: one with other bytes and another price in the second."""
-    source = write_collection(tmp_path / "in", {f"{n}.jpg": photo(n) for n in (1, 2, 3)}, [row(n) for n in (1, 2, 3)])
-    run(request(workspace, source))
-    (source / "1.jpg").write_bytes(photo(9))
-    (source / "styles.csv").write_text((source / "styles.csv").read_text().replace("Thing 2", "Other 2"))
-    run(request(workspace, source))
+    """See `two_snapshots`."""
+    two_snapshots(workspace, tmp_path / "in")
     return workspace
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import weakref
 from collections import Counter
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
 #: The tables of a snapshot by name: files, or tables in memory.
 Tables = Mapping[str, Path | pa.Table]
 
-#: What DuckDB may hold; the rest goes to disk.
-MEMORY = "400MB"
+#: What DuckDB may hold; the rest goes to disk. Each of its threads takes a share.
+MEMORY, MOST_THREADS = "450MB", 2
+#: Rows whose values are looked at at once.
+ROWS_AT_ONCE = 50_000
 #: How a thing of one snapshot stands to the other, in the order in which they are told.
 CHANGES = ("added", "removed", "changed")
 #: Stands among an image's columns for what was drawn of it.
@@ -267,8 +270,8 @@ class Differences:
                 continue
             first, rows = self.changes[name].part(change)
             taken = max(0, min(rows - start, left))
-            if taken:
-                yield from self._items(name, first + start, taken)
+            for at in range(0, taken, ROWS_AT_ONCE):
+                yield from self._items(name, first + start + at, min(ROWS_AT_ONCE, taken - at))
             start, left = max(0, start - rows), left - taken
 
     def outputs_of(self, side: int, hashes: Sequence[str]) -> pa.Table:
@@ -317,6 +320,7 @@ class Differences:
 
         with TemporaryDirectory(dir=self._scratch, prefix="diff-") as folder:
             config: dict[str, Any] = {"memory_limit": MEMORY, "temp_directory": f"{folder}/spill"}
+            config |= {"threads": min(MOST_THREADS, os.cpu_count() or 1), "preserve_insertion_order": "false"}
             with duckdb.connect(config=config | {"autoload_known_extensions": "false"}) as connection:
                 connection.execute("SET TimeZone = 'UTC'")
                 yield connection
@@ -366,6 +370,8 @@ class _Source:
             option, place = (
                 (", file_row_number = true", "") if numbered else ("", ", row_number() OVER () - 1 AS place")
             )
+            if not numbered:
+                connection.execute("SET threads = 1")  # several would not keep the order
             listed = ", ".join([*columns, "place"] if numbered else columns)
             read = f"read_parquet([{literal(str(table))}], hive_partitioning = false{option}) AS file({listed})"
             connection.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT *{place} FROM {read}")  # noqa: S608 - names of ours
@@ -381,55 +387,80 @@ class _Source:
 
 
 def _compare(connection: DuckDBPyConnection, kind: Kind, before: Tables, after: Tables) -> Changes:
-    """Compare the rows of a table."""
+    """Compare the rows of a table.
+
+    Rows are paired by key, and compared by hashes first: 64 bits of all columns, so that a join holds little of each
+    row. Only where those differ, values are looked at, column by column.
+    """
     sources = [
         _Source(connection, f"{side}_all", tables[kind.table])
         for side, tables in zip(("a", "b"), (before, after), strict=True)
     ]
-    drawings = _drawings(connection, before, after) if kind is KINDS["images"] else []
-    for side, source in zip(("a", "b"), sources, strict=True):
-        _prepare(connection, kind, side, source, bool(drawings))
-    moves = "" if kind is not KINDS["images"] else _find_moves(connection, *sources)
-    columns, differ = _conditions(kind, *sources, drawn=bool(drawings))
-    listed = ", ".join(f"CASE WHEN {condition} THEN {at} END" for at, condition in enumerate(differ))
-    found = (
-        f"CASE WHEN {' OR '.join(differ) or 'false'}"
-        f" THEN list_filter([{listed or 'NULL'}]::USMALLINT[], lambda each: each IS NOT NULL) ELSE [] END"
-    )
-    redrawn = differ[columns.index(OUTPUTS)] if OUTPUTS in columns else "false"
-    drawn = ", ".join(f"CASE WHEN {redrawn} THEN {side}.drawn END AS drawn_{side}" for side in ("a", "b"))
+    images = kind is KINDS["images"]
+    drawings = _drawings(connection, before, after) if images else []
+    compared = _compared(kind, *sources)
+    for at, source in enumerate(sources):
+        _prepare(connection, kind, ("a", "b")[at], source, [pair[at] for pair in compared.values()], bool(drawings))
+    _find_moves(connection)
     connection.execute(
-        "CREATE OR REPLACE TEMP TABLE pairs AS SELECT coalesce(b.k, a.k) AS k, coalesce(b.n, a.n) AS n, a.place AS old,"  # noqa: S608
-        f" b.place AS new, CASE WHEN a.place IS NOT NULL AND b.place IS NOT NULL THEN {found} END AS columns, {drawn}"
-        f" FROM {moves or '(SELECT *, false AS moved FROM a)'} a FULL JOIN b ON a.k = b.k AND a.n = b.n"
+        "CREATE OR REPLACE TEMP TABLE pairs AS SELECT coalesce(b.k, a.k) AS k, coalesce(b.n, a.n) AS n, a.place AS old,"
+        " b.place AS new, became IS NOT NULL AS moved, a.h = b.h AS same,"
+        " CASE WHEN a.drawn IS DISTINCT FROM b.drawn THEN a.drawn END AS drawn_a,"
+        " CASE WHEN a.drawn IS DISTINCT FROM b.drawn THEN b.drawn END AS drawn_b FROM (SELECT a.* REPLACE"
+        " (coalesce(became, k) AS k), became FROM a LEFT JOIN moves USING (place)) a"
+        " FULL JOIN b ON a.k = b.k AND a.n = b.n"
+    )
+    names = [*compared, OUTPUTS, "key"]
+    _find_columns(connection, kind, sources, compared)
+    more = (
+        f"CASE WHEN (drawn_a IS NOT NULL OR drawn_b IS NOT NULL) AND coalesce(gate, same) THEN {len(compared)} END,"
+        f" CASE WHEN moved THEN {len(compared) + 1} END"
+    )
+    drawn = ", ".join(
+        f"CASE WHEN list_contains(columns, {len(compared)}) THEN {name} END AS {name}"
+        for name in ("drawn_a", "drawn_b")
     )
     connection.execute(
-        "CREATE OR REPLACE TEMP TABLE sets AS SELECT row_number() OVER () - 1 AS id, * FROM ("
-        "SELECT columns, drawn_a, drawn_b, count(*) AS rows FROM pairs WHERE len(columns) > 0 GROUP BY ALL)"
+        f"CREATE OR REPLACE TEMP TABLE found AS SELECT * REPLACE ({drawn}) FROM ("  # noqa: S608 - names of ours
+        "SELECT k, n, old, new, drawn_a, drawn_b,"
+        f" list_concat(coalesce(columns, []), list_filter([{more}]::USMALLINT[], lambda each: each IS NOT NULL))"
+        " AS columns FROM pairs LEFT JOIN differing USING (new)"
+        " WHERE old IS NULL OR new IS NULL OR NOT same OR moved OR drawn_a IS NOT NULL OR drawn_b IS NOT NULL)"
+    )
+    return _changes(connection, names, drawings)
+
+
+def _changes(connection: DuckDBPyConnection, names: list[str], drawings: list[tuple[str, str]]) -> Changes:
+    """Return what the tables ``pairs`` and ``found`` say."""
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE sets AS SELECT row_number() OVER () - 1 AS id, * FROM (SELECT columns, drawn_a,"
+        " drawn_b, count(*) AS rows FROM found WHERE old IS NOT NULL AND new IS NOT NULL AND len(columns) > 0"
+        " GROUP BY ALL)"
     )
     sets = connection.execute("SELECT columns, drawn_a, drawn_b, rows FROM sets ORDER BY id").fetchall()
     places = connection.sql(
-        'SELECT old, new, id AS "set" FROM pairs LEFT JOIN sets ON pairs.columns = sets.columns'
-        " AND pairs.drawn_a IS NOT DISTINCT FROM sets.drawn_a AND pairs.drawn_b IS NOT DISTINCT FROM sets.drawn_b"
-        " WHERE pairs.columns IS NULL OR len(pairs.columns) > 0"
+        'SELECT old, new, id AS "set" FROM found LEFT JOIN sets ON found.columns = sets.columns'
+        " AND old IS NOT NULL AND new IS NOT NULL"
+        " AND found.drawn_a IS NOT DISTINCT FROM sets.drawn_a AND found.drawn_b IS NOT DISTINCT FROM sets.drawn_b"
+        " WHERE old IS NULL OR new IS NULL OR len(found.columns) > 0"
         " ORDER BY CASE WHEN old IS NULL THEN 0 WHEN new IS NULL THEN 1 ELSE 2 END, k, n"
     ).to_arrow_table()
-    counted = "count(*) FILTER (old IS NULL), count(*) FILTER (new IS NULL), count(*) FILTER (len(columns) > 0)"
-    ((*counts,),) = connection.execute(
-        f"SELECT (SELECT count(*) FROM a), (SELECT count(*) FROM b), count(*) FILTER (len(columns) = 0), {counted}"  # noqa: S608
-        " FROM pairs"
+    changed = sum(rows for *_, rows in sets)
+    ((before, after, both, added, removed),) = connection.execute(
+        "SELECT (SELECT count(*) FROM a), (SELECT count(*) FROM b),"
+        " count(*) FILTER (old IS NOT NULL AND new IS NOT NULL), count(*) FILTER (old IS NULL),"
+        " count(*) FILTER (new IS NULL) FROM pairs"
     ).fetchall()
-    before_rows, after_rows, unchanged, added, removed, changed = counts
     return Changes(
-        before_rows,
-        after_rows,
-        unchanged,
+        before,
+        after,
+        both - changed,
         added,
         removed,
         changed,
         sets=tuple(
             _Set(
-                tuple(columns[at] for at in listed),
+                tuple(names[at] for at in listed),
                 (_decoded(one, drawings), _decoded(other, drawings)) if one or other else None,
                 rows,
             )
@@ -439,24 +470,37 @@ def _compare(connection: DuckDBPyConnection, kind: Kind, before: Tables, after: 
     )
 
 
-def _prepare(connection: DuckDBPyConnection, kind: Kind, side: str, source: _Source, drawn: bool) -> None:
-    """Make the view of the rows that are compared: their columns, their place, key ``k``, number ``n``, ``drawn``."""
+def _prepare(
+    connection: DuckDBPyConnection, kind: Kind, side: str, source: _Source, values: Sequence[str], drawn: bool
+) -> None:
+    """Make the table of the rows that are compared.
+
+    Its columns: their ``place``, key ``k``, number ``n``, hash ``h``, content ``s``, and what was ``drawn`` of it.
+    """
     key = " || chr(0) || ".join(f"coalesce({source.at(name)}::VARCHAR, '')" for name in kind.keys)
     where = kind.where.format(**{name: source.at(name) for name in kind.keys})
     if kind.order:
         # Of repeated rows, the first that is no duplicate comes first.
         order = ", ".join(f"{source.at(n)} = 'duplicate'" if n == "outcome" else source.at(n) for n in kind.order)
         connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE {side}_numbers AS FROM (SELECT place, row_number() OVER (PARTITION BY {key}"  # noqa: S608
-            f" ORDER BY {order}, place) - 1 AS number FROM {side}_all WHERE {where}) WHERE number > 0"
+            f"CREATE OR REPLACE TEMP TABLE {side}_numbers AS FROM (SELECT place, row_number() OVER"  # noqa: S608
+            f" (PARTITION BY {key} ORDER BY {order}, place) - 1 AS number FROM {side}_all WHERE {where})"
+            " WHERE number > 0"
         )
     numbers = f" LEFT JOIN {side}_numbers USING (place)" if kind.order else ""
-    contents = f" LEFT JOIN {side}_drawn ON sha256 = {source.at('sha256')}" if drawn else ""
+    content = _content(source) if "sha256" in source.names and not kind.order else "NULL::HUGEINT"
+    hashed = ", ".join(value.format(t="") for value in values) or "0"
+    contents = f" LEFT JOIN {side}_drawn USING (s)" if drawn else ""
     connection.execute(
-        f"CREATE OR REPLACE VIEW {side} AS SELECT {side}_all.*, {key} AS k,"  # noqa: S608 - names of ours
-        f" {'coalesce(number, 0)' if numbers else '0'} AS n,"
-        f" {'drawn' if drawn else 'NULL'} AS drawn FROM {side}_all{numbers}{contents} WHERE {where}"
+        f"CREATE OR REPLACE TEMP TABLE {side} AS SELECT place, k, n, h, s, {'drawn' if drawn else 'NULL'} AS drawn"  # noqa: S608
+        f" FROM (SELECT place, {key} AS k, {'coalesce(number, 0)' if numbers else '0'} AS n, hash({hashed}) AS h,"
+        f" {content} AS s FROM {side}_all{numbers} WHERE {where}){contents}"
     )
+
+
+def _content(source: _Source) -> str:
+    """Return SQL for what stands for a content: a fourth of the memory of its checksum as text."""
+    return f"md5_number(nullif({source.at('sha256')}, ''))"
 
 
 def _drawings(connection: DuckDBPyConnection, before: Tables, after: Tables) -> list[tuple[str, str]]:
@@ -482,10 +526,10 @@ def _drawings(connection: DuckDBPyConnection, before: Tables, after: Tables) -> 
     drawings = connection.execute("SELECT output, digest FROM drawings ORDER BY id").fetchall()
     for side, source in sources if drawings else []:
         connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE {side}_drawn AS SELECT {source.at('sha256')} AS sha256,"  # noqa: S608
-            f" bit_or(set_bit(bitstring('0', {len(drawings)}), id, 1))::VARCHAR AS drawn"
+            f"CREATE OR REPLACE TEMP TABLE {side}_drawn AS SELECT s, bits::VARCHAR AS drawn FROM (SELECT"  # noqa: S608
+            f" {_content(source)} AS s, bit_or(set_bit(bitstring('0', {len(drawings)}), id, 1)) AS bits"
             f" FROM {side}_outputs JOIN drawings ON {source.at('output')} IS NOT DISTINCT FROM output"
-            f" AND {source.at('output_digest')} IS NOT DISTINCT FROM digest GROUP BY 1"
+            f" AND {source.at('output_digest')} IS NOT DISTINCT FROM digest GROUP BY 1)"
         )
     return drawings
 
@@ -494,49 +538,71 @@ def _decoded(bits: str | None, drawings: list[tuple[str, str]]) -> dict[str, str
     return {output: digest for bit, (output, digest) in zip(bits or "", drawings, strict=False) if bit == "1"}
 
 
-def _find_moves(connection: DuckDBPyConnection, before: _Source, after: _Source) -> str:
-    """Return the former rows under their new keys: where one image is gone, and one of its content has come."""
-    for side, other, source in (("a", "b", before), ("b", "a", after)):
+def _find_moves(connection: DuckDBPyConnection) -> None:
+    """Make the table of former rows with their new keys: where one image is gone, and one of its content has come."""
+    for side, other in (("a", "b"), ("b", "a")):
         connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE {side}_alone AS SELECT {source.at('sha256')} AS sha256,"  # noqa: S608
-            f" any_value(k) AS k FROM {side} ANTI JOIN {other} ON {side}.k = {other}.k"
-            f" WHERE {source.at('sha256')} <> ''"
-            " GROUP BY 1 HAVING count(*) = 1"
+            f"CREATE OR REPLACE TEMP TABLE {side}_alone AS SELECT s, any_value(place) AS place FROM {side}"  # noqa: S608
+            f" ANTI JOIN {other} ON {side}.k = {other}.k WHERE s IS NOT NULL GROUP BY s HAVING count(*) = 1"
         )
     connection.execute(
-        "CREATE OR REPLACE TEMP TABLE moves AS SELECT a_alone.k AS was, b_alone.k AS became"
-        " FROM a_alone JOIN b_alone USING (sha256)"
-    )
-    return (
-        "(SELECT a.* REPLACE (coalesce(became, k) AS k), became IS NOT NULL AS moved"
-        " FROM a LEFT JOIN moves ON a.k = moves.was)"
+        "CREATE OR REPLACE TEMP TABLE moves AS SELECT a_alone.place, b.k AS became"
+        " FROM a_alone JOIN b_alone USING (s) JOIN b ON b.place = b_alone.place"
     )
 
 
-def _conditions(kind: Kind, before: _Source, after: _Source, *, drawn: bool) -> tuple[list[str], list[str]]:
-    """Return the columns that are compared, and for each the SQL of rows in which it differs."""
-    images = kind is KINDS["images"]
-    # An image of other bytes is described otherwise, and so is one that is refused now: that is no news.
-    gate = (
-        f"(coalesce({before.at('sha256', 'a.')}, '') = coalesce({after.at('sha256', 'b.')}, '') AND"
-        f" ({before.at('outcome', 'a.')} = 'rejected') IS NOT DISTINCT FROM ({after.at('outcome', 'b.')} = 'rejected'))"
-    )
-    differ = {"key": "a.moved"} if images else {}
+def _compared(kind: Kind, before: _Source, after: _Source) -> dict[str, tuple[str, str]]:
+    """Return the columns that are compared: SQL for the value on both sides, with ``{t}`` for the table."""
+    compared = {}
     for name in dict.fromkeys((*before.names, *after.names)):
         if name in kind.ignored or name in kind.keys:
             continue
         types = {source.types[name] for source in (before, after) if name in source.names}
-        one, other = before.at(name, "a."), after.at(name, "b.")
-        if images and types == {"VARCHAR"}:  # a part says "" where the table says nothing
-            one, other = (f"nullif({each}, '')" for each in (one, other))
-        if len(types) > 1 and not all(_is_number(each) for each in types):
-            one, other = (f"CAST({each} AS VARCHAR)" for each in (one, other))
-        condition = f"{one} IS DISTINCT FROM {other}"
+        values = [source.at(name, "{t}") for source in (before, after)]
+        if kind is KINDS["images"] and types == {"VARCHAR"}:  # a part says "" where the table says nothing
+            values = [f"nullif({each}, '')" for each in values]
+        if len(types) > 1:
+            common = "DOUBLE" if all(_is_number(each) for each in types) else "VARCHAR"
+            values = [f"CAST({each} AS {common})" for each in values]
+        compared[name] = (values[0], values[1])
+    return compared
+
+
+def _find_columns(
+    connection: DuckDBPyConnection, kind: Kind, sources: Sequence[_Source], compared: Mapping[str, tuple[str, str]]
+) -> None:
+    """Make the table of the columns that differ, by the new place, where hashes do; a part of the rows at once."""
+    images, gate = kind is KINDS["images"], "true"
+    if images:
+        # An image of other bytes is described otherwise, and so is one that is refused now: that is no news.
+        outcome = [f"({source.at('outcome', f'{t}.')} = 'rejected')" for source, t in zip(sources, "ab", strict=True)]
+        gate = f"(a.s IS NOT DISTINCT FROM b.s AND {outcome[0]} IS NOT DISTINCT FROM {outcome[1]})"
+    listed = []
+    for at, (name, (one, other)) in enumerate(compared.items()):
         gated = images and kind.reasons.get(name, kind.otherwise) == kind.otherwise
-        differ[name] = f"({gate} AND {condition})" if gated else f"({condition})"
-    if drawn:
-        differ[OUTPUTS] = f"({gate} AND a.drawn IS DISTINCT FROM b.drawn)"
-    return list(differ), list(differ.values())
+        differs = f"{one.format(t='a.')} IS DISTINCT FROM {other.format(t='b.')}"
+        listed.append(f"CASE WHEN {f'{gate} AND ' if gated else ''}{differs} THEN {at} END")
+    connection.execute("CREATE OR REPLACE TEMP TABLE differing (new BIGINT, columns USMALLINT[], gate BOOLEAN)")
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE wanted AS SELECT old, new, row_number() OVER (ORDER BY new) - 1 AS n FROM pairs"
+        " WHERE NOT same"
+    )
+    ((rows,),) = connection.execute("SELECT count(*) FROM wanted").fetchall()
+    for start in range(0, rows, ROWS_AT_ONCE):
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE part AS SELECT old, new FROM wanted WHERE n >= {start}"  # noqa: S608
+            f" AND n < {start + ROWS_AT_ONCE}"
+        )
+        for source, t, place in zip(sources, "ab", ("old", "new"), strict=True):
+            connection.execute(  # one table after the other: each scan takes memory
+                f"CREATE OR REPLACE TEMP TABLE {t}_part AS SELECT *, {_content(source) if images else 'NULL'} AS s"  # noqa: S608
+                f" FROM {t}_all SEMI JOIN part ON place = {place}"
+            )
+        connection.execute(
+            f"INSERT INTO differing SELECT new, list_filter([{', '.join(listed) or 'NULL'}]::USMALLINT[],"  # noqa: S608
+            f" lambda each: each IS NOT NULL), {gate} FROM part"
+            " JOIN a_part a ON a.place = old JOIN b_part b ON b.place = new"
+        )
 
 
 def _is_number(kind: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +41,22 @@ class Workspace:
     def __post_init__(self) -> None:
         """Bind the registry to the lake."""
         object.__setattr__(self, "registry", self.registry.of_lake(self.lake))
+
+
+def scratch_folder(scratch: Path, prefix: str) -> tempfile.TemporaryDirectory[str]:
+    """Make a folder in a folder for scratch, to be removed by the caller.
+
+    Raises:
+        LookbookError: it can't be made.
+    """
+    try:
+        scratch.mkdir(parents=True, exist_ok=True)  # a saved workspace's may be new to this machine
+        return tempfile.TemporaryDirectory(dir=scratch, prefix=prefix)
+    except OSError as error:
+        raise LookbookError(
+            f"The folder for scratch, {scratch}, cannot be used: {error.strerror or error}.",
+            "Name one in the workspace's block that this machine may write to, with space left.",
+        ) from error
 
 
 def local_workspace(home: Path) -> Workspace:

@@ -225,23 +225,35 @@ class RejectPage(BaseModel):
     next: str | None
 
 
-class Change(BaseModel):
-    """A product or an image that differs."""
+class ChangedImages(BaseModel):
+    """The images of both sides of a difference: addresses by output."""
 
+    before: dict[str, str]
+    after: dict[str, str]
+
+
+class Change(BaseModel):
+    """An image, a catalogue row, a line of images.csv or another reject that differs."""
+
+    of: Literal["images", "rows", "links", "rejects"]
     kind: Literal["added", "removed", "changed"]
-    product_key: str | None
-    image_key: str | None
-    before: dict[str, Any] | None
-    after: dict[str, Any] | None
+    key: str | None = Field(description="An image's key, a product's, a file name, or where a reject stands.")
+    why: list[str] = Field(description="moved, content, outcome, outputs, match, described; image, values.")
     columns: list[str] = Field(description="Columns that differ.")
+    before: dict[str, Any] | None = Field(description="Values by column.")
+    after: dict[str, Any] | None
+    images: ChangedImages
 
 
 class Diff(BaseModel):
-    """What differs between two snapshots."""
+    """What differs between two snapshots. The counts are of images, rows, links and rejects."""
 
     from_: str = Field(alias="from")
     to: str
-    counts: dict[str, int]
+    made_by: dict[str, dict[str, list[Any]]] = Field(description="Source, recipe, outputs, versions: both values.")
+    counts: dict[str, dict[str, int]] = Field(description="before, after, unchanged, added, removed, changed.")
+    why: dict[str, dict[str, int]] = Field(description="How many changed for which reason.")
+    columns: dict[str, dict[str, int]] = Field(description="In how many rows which column changed.")
     items: list[Change]
     next: str | None
 

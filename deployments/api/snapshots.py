@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from lookbook.blocks.lake import Lake
 from lookbook.deployments.api.problems import Problem
+from lookbook.tasks.datasets.differences import Differences, compare_snapshots
 from lookbook.tasks.datasets.manifest import Manifest, list_datasets, read_manifest, read_published, read_table
 from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA
 from lookbook.tasks.datasets.tags import Tag, is_snapshot_id, named_snapshot, read_tags
@@ -193,8 +195,9 @@ DATASETS_SECONDS = 2.0
 #: Manifests that are remembered, and snapshots of a dataset that are looked at, newest first.
 MOST_MANIFESTS = 1000
 LONGEST_CHAIN = 500
-#: Snapshots whose outcomes are held for histories.
+#: Snapshots whose outcomes are held for histories, and pairs of snapshots whose differences are.
 MOST_PASTS = 40
+MOST_DIFFERENCES = 8
 
 
 class _Remembered(Generic[Value]):
@@ -245,6 +248,7 @@ class Snapshots:
         self._manifests: OrderedDict[tuple[str, str], Manifest] = OrderedDict()
         self._loaded: OrderedDict[tuple[str, str], LoadedSnapshot] = OrderedDict()
         self._pasts: OrderedDict[tuple[str, str], PastOutcomes] = OrderedDict()
+        self._differences: OrderedDict[tuple[str, str, str], Differences] = OrderedDict()
         self._loading: dict[tuple[str, str], threading.Lock] = {}
         self._guard = threading.Lock()
 
@@ -340,6 +344,20 @@ class Snapshots:
             self._pasts.move_to_end(key)
             while len(self._pasts) > MOST_PASTS:
                 self._pasts.popitem(last=False)
+        return found
+
+    def differences(self, before: Manifest, after: Manifest, scratch: Path) -> Differences:
+        """Return what differs between two snapshots; see `lookbook.tasks.datasets.differences.compare_snapshots`."""
+        key = (after.dataset, before.snapshot_id, after.snapshot_id)
+        with self._guard:
+            found = self._differences.get(key)
+        if found is None:
+            found = compare_snapshots(self.lake, scratch, before, after)
+        with self._guard:
+            self._differences[key] = found
+            self._differences.move_to_end(key)
+            while len(self._differences) > MOST_DIFFERENCES:
+                self._differences.popitem(last=False)
         return found
 
     @property

@@ -355,6 +355,11 @@ app.command(
     "lookbook.deployments.command.exports:export", name="export", help="Export images and metadata, ready to train on."
 )
 app.command(
+    "lookbook.deployments.command.differences:diff",
+    name="diff",
+    help="Show what differs between two snapshots of a dataset.",
+)
+app.command(
     "lookbook.deployments.command.tables:tables", name="tables", help="List the tables of warehouse, lake and registry."
 )
 app.command("lookbook.deployments.command.tables:describe", name="describe", help="Show a table's columns and origin.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,13 @@ WIDE = 10_000
 
 
 def print_json(document: Any) -> None:  # noqa: ANN401 - anything that JSON can say
-    """Print one JSON document to standard output; decimals are numbers with all their digits."""
-    text = simplejson.dumps(_finite(document), indent=2, default=str, ensure_ascii=False, use_decimal=True)
-    sys.stdout.write(text + "\n")
+    """Print one JSON document to standard output; decimals are numbers with all their digits.
+
+    An iterator is an array, whose values are written as they come.
+    """
+    options = {"indent": 2, "default": str, "ensure_ascii": False, "use_decimal": True, "iterable_as_array": True}
+    simplejson.dump(_finite(document), sys.stdout, **options)
+    sys.stdout.write("\n")
 
 
 def _finite(document: Any) -> Any:  # noqa: ANN401 - anything that JSON can say
@@ -34,6 +38,8 @@ def _finite(document: Any) -> Any:  # noqa: ANN401 - anything that JSON can say
         return None
     if isinstance(document, dict):
         return {key: _finite(value) for key, value in document.items()}
+    if isinstance(document, Iterator):
+        return map(_finite, document)
     return [_finite(value) for value in document] if isinstance(document, list) else document
 
 

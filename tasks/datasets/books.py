@@ -89,6 +89,25 @@ def check_counts(what: str, counts: Mapping[str, int]) -> None:
         )
 
 
+def check_differences(what: str, counts: Mapping[str, int]) -> None:
+    """Everything of two snapshots is unchanged, changed, or in one of them alone.
+
+    Args:
+        what: is compared, in the plural.
+        counts: found ``before`` and ``after``; ``unchanged``, ``changed``, ``added`` and ``removed`` of these.
+
+    Raises:
+        UnbalancedBooksError: they don't add up.
+    """
+    both = counts["unchanged"] + counts["changed"]
+    if (counts["before"], counts["after"]) != (both + counts["removed"], both + counts["added"]):
+        raise UnbalancedBooksError(
+            f"The books do not balance: of {what}, {dict(counts)}.",
+            "Nothing is told of what differs. A key that a table has twice may be the cause; else please report it: it "
+            "is a fault of Lookbook.",
+        )
+
+
 def check_reject_limit(counts: Mapping[str, int], rejected: Mapping[str, str], limit: float) -> None:
     """No larger share of the images may be refused than the run allows.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -16,11 +15,10 @@ import pyarrow.parquet as pq
 from pydantic import JsonValue
 
 from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
-from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.lake import Lake
 from lookbook.blocks.registry import Registry, copy_rows
 from lookbook.blocks.warehouse import SnapshotLoad
-from lookbook.blocks.workspace import Workspace
+from lookbook.blocks.workspace import Workspace, scratch_folder
 from lookbook.tasks.datasets.manifest import (
     TABLES,
     DamagedSnapshotError,
@@ -290,7 +288,7 @@ def snapshot_load(workspace: Workspace, manifest: Manifest) -> Iterator[Snapshot
     far = any(address.startswith("gs://") for address in addresses.values())
     with ExitStack() as stack:
         if far and not workspace.warehouse.reads_buckets:
-            copies = stack.enter_context(folder_for_copies(workspace.scratch))
+            copies = stack.enter_context(scratch_folder(workspace.scratch, "load-"))
             addresses = {name: str(workspace.lake.local_copy(key, Path(copies))) for name, key in keys.items()}
         yield SnapshotLoad(
             dataset=manifest.dataset,
@@ -298,22 +296,6 @@ def snapshot_load(workspace: Workspace, manifest: Manifest) -> Iterator[Snapshot
             load_id=f"{manifest.dataset}-{manifest.snapshot_id}",
             tables=addresses,
         )
-
-
-def folder_for_copies(scratch: Path) -> tempfile.TemporaryDirectory[str]:
-    """Make a folder for what is needed for a moment.
-
-    Raises:
-        LookbookError: the folder for scratch can't be made or written.
-    """
-    try:
-        scratch.mkdir(parents=True, exist_ok=True)  # a saved workspace's may be new to this machine
-        return tempfile.TemporaryDirectory(dir=scratch, prefix="load-")
-    except OSError as error:
-        raise LookbookError(
-            f"The folder for scratch, {scratch}, cannot be used: {error.strerror or error}.",
-            "Name one in the workspace's block that this machine may write to, with space left.",
-        ) from error
 
 
 def snapshot_tables(workspace: Workspace, manifest: Manifest) -> dict[str, pa.Table]:

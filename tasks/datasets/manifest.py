@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
@@ -181,14 +182,39 @@ def read_table(lake: Lake, manifest: Manifest, name: str, without: Collection[st
         DamagedSnapshotError: its file is missing, or is not the one that the manifest lists.
     """
     key = f"{manifest.folder}/{name}.parquet"
-    listed = next(file.sha256 for file in manifest.files if file.name == f"{name}.parquet")
     try:
         data = lake.get(key)
     except ObjectNotFoundError as error:
         raise DamagedSnapshotError(f"{key} is missing.", _INGEST_AGAIN) from error
-    if hashlib.sha256(data).hexdigest() != listed:
-        raise DamagedSnapshotError(f"{key} is damaged: its checksum is not the manifest's.", _INGEST_AGAIN)
+    _check(key, manifest, name, hashlib.sha256(data).hexdigest())
     return from_parquet(data, without)[0]
+
+
+def local_table(lake: Lake, manifest: Manifest, name: str, folder: Path) -> Path:
+    """Return the file of one of `TABLES` of a snapshot, for programs that read it by parts: not to be changed.
+
+    Args:
+        lake: where it is.
+        manifest: of the snapshot.
+        name: of the table.
+        folder: where a copy is made if the lake itself lies in no folder.
+
+    Raises:
+        DamagedSnapshotError: as `read_table`.
+    """
+    key = f"{manifest.folder}/{name}.parquet"
+    try:
+        path = lake.local_copy(key, folder)
+    except ObjectNotFoundError as error:
+        raise DamagedSnapshotError(f"{key} is missing.", _INGEST_AGAIN) from error
+    with path.open("rb") as file:
+        _check(key, manifest, name, hashlib.file_digest(file, "sha256").hexdigest())
+    return path
+
+
+def _check(key: str, manifest: Manifest, name: str, sha256: str) -> None:
+    if sha256 != next(file.sha256 for file in manifest.files if file.name == f"{name}.parquet"):
+        raise DamagedSnapshotError(f"{key} is damaged: its checksum is not the manifest's.", _INGEST_AGAIN)
 
 
 def is_whole(lake: Lake, manifest: Manifest) -> bool:

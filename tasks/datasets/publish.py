@@ -18,6 +18,7 @@ from lookbook.blocks.errors import LookbookError, SwapConflictError
 from lookbook.blocks.lake import Lake
 from lookbook.blocks.registry import raised
 from lookbook.tasks.datasets.books import UnbalancedBooksError, check_reject_limit
+from lookbook.tasks.datasets.differences import Tables, changes_between
 from lookbook.tasks.datasets.inventory import Inventory, Request, clear_batches
 from lookbook.tasks.datasets.links import RULES
 from lookbook.tasks.datasets.manifest import (
@@ -33,7 +34,7 @@ from lookbook.tasks.datasets.manifest import (
     writing_key,
 )
 from lookbook.tasks.datasets.report.page import ReportData, render_report, report_markdown
-from lookbook.tasks.datasets.snapshot import SnapshotTables, build_snapshot, changes_between, logical_digest
+from lookbook.tasks.datasets.snapshot import SnapshotTables, build_snapshot, logical_digest
 from lookbook.tasks.datasets.unpublished import rejects_so_far
 from lookbook.tasks.images.batch import read_part
 from lookbook.tasks.images.parquet import to_parquet
@@ -295,6 +296,9 @@ def _report_data(
     now: datetime,
 ) -> ReportData:
     before = inventory.published.manifest.snapshot_id if inventory.published else None
+    known: Tables | None = None
+    if inventory.known.images is not None and inventory.known.outputs is not None:
+        known = {"images": inventory.known.images, "outputs": inventory.known.outputs}
     return ReportData(
         dataset=request.dataset,
         snapshot_id=summary["snapshot"],
@@ -308,7 +312,7 @@ def _report_data(
         products=snapshot.products,
         outputs=snapshot.outputs,
         rejects=snapshot.rejects,
-        changes=changes_between(inventory.known.images, snapshot.images, before),
+        changes=changes_between(known, {"images": snapshot.images, "outputs": snapshot.outputs}, before),
     )
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lookbook.blocks.lake import OBJECTS_AHEAD, READING_THREADS, Lake, fault_of, read_object
-from lookbook.blocks.workspace import Workspace
-from lookbook.tasks.datasets import follow
+from lookbook.blocks.workspace import Workspace, scratch_folder
 from lookbook.tasks.datasets.manifest import (
     DamagedSnapshotError,
     Manifest,
@@ -158,7 +157,7 @@ def _listed(workspace: Workspace, old: Manifest, current: Manifest) -> Iterator[
     # A damaged current one says nothing of what is there.
     others = [current] if rows > MOST_LOOKED_FOR and not _faults(workspace.lake, current, KEYS) else []
     with (
-        follow.folder_for_copies(workspace.scratch) as folder,
+        scratch_folder(workspace.scratch, "restore-") as folder,
         duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": folder}) as connection,
     ):
         for table, key in KEYS.items():

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 
 from pydantic import BaseModel, ValidationError
 
@@ -20,6 +21,8 @@ TAG = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 _NO_TAG = re.compile(r"\d{8}T\d+Z|current$", re.IGNORECASE)
 #: Tags of a dataset, at the most: all are read and written as one.
 MOST_TAGS = 1000
+#: Snapshots that an error names, at the most.
+NAMED = 5
 #: So often it is tried again where others tag the same dataset meanwhile.
 TRIES = 50
 
@@ -151,9 +154,11 @@ def find_snapshot(lake: Lake, dataset: str, name: str | None = None) -> Manifest
         lambda snapshot_id: read_manifest(lake, dataset, snapshot_id),
     )
     if found is None:
+        known = [manifest.snapshot_id for manifest in islice(walk_snapshots(lake, dataset), NAMED + 1)]
         raise UsageError(
             f"{dataset}: there is no snapshot {name}, and no tag of that name that leads to one.",
-            f'See "lookbook snapshots {dataset}".',
+            f"There is {', '.join(known[:NAMED])}{', …' if len(known) > NAMED else ''}: "
+            f'see "lookbook snapshots {dataset}".',
         )
     return found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from lookbook.blocks.errors import LookbookError, ObjectNotFoundError
 from lookbook.blocks.lake import Lake
 from lookbook.blocks.sql_text import literal, quoted
 from lookbook.blocks.warehouse import QueryCost
-from lookbook.blocks.workspace import Workspace
+from lookbook.blocks.workspace import Workspace, scratch_folder
 from lookbook.tasks.datasets.manifest import Manifest, read_published
 from lookbook.tasks.tables.lake.files import THREADS, relation
 from lookbook.tasks.tables.lake.manifest import TableManifest, require_table
@@ -188,7 +187,7 @@ def as_views(lake: Lake, views: Sequence[LakeView], scratch: Path) -> Iterator[V
         ObjectNotFoundError: a file is gone: two loads ended since the views were looked up.
         LookbookError: DuckDB cannot read a file, or the folder for scratch cannot be used.
     """
-    with _folder(scratch) as name:
+    with scratch_folder(scratch, "query-") as name:
         folder = Path(name)
         keys = [key for view in views for key in view.keys]
         with ThreadPoolExecutor(THREADS) as pool:
@@ -196,17 +195,6 @@ def as_views(lake: Lake, views: Sequence[LakeView], scratch: Path) -> Iterator[V
         file = folder / f"{LAKE}.duckdb"
         _make(file, views, paths)
         yield Views(LAKE, file, list(paths.values()))
-
-
-def _folder(scratch: Path) -> tempfile.TemporaryDirectory[str]:
-    try:
-        scratch.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(dir=scratch, prefix="query-")
-    except OSError as error:
-        raise LookbookError(
-            f"The folder for scratch, {scratch}, cannot be used: {error.strerror or error}.",
-            "Name one in the workspace's block that this machine may write to, with space left.",
-        ) from error
 
 
 def _make(file: Path, views: Sequence[LakeView], paths: Mapping[str, Path]) -> None:

@@ -101,6 +101,16 @@ def write_collection(
     return folder
 
 
+def two_snapshots(workspace: Workspace, folder: Path, name: str = "1.jpg", title: str = "Other 2") -> None:
+    """Publish two snapshots of three photos as ``things``: `name` has other bytes, and product 2 another title."""
+    names = (name, "2.jpg", "3.jpg")
+    rows = [row(n) for n in (1, 2, 3)]
+    for version in (1, 9):
+        rows[1]["productDisplayName"] = "Thing 2" if version == 1 else title
+        photos = {each: photo(version if each == name else at) for at, each in enumerate(names, 1)}
+        run(request(workspace, write_collection(folder, photos, rows)))
+
+
 def row(number: int) -> dict[str, object]:
     """A catalogue row for product `number`."""
     return {

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
+from lookbook.tasks.datasets.differences import CHANGES, MOST_NAMES, ImageChanges
 from lookbook.tasks.datasets.report.page import ReportData
 from lookbook.tasks.datasets.schemas import (
     IMAGES_SCHEMA,
@@ -20,7 +21,6 @@ from lookbook.tasks.datasets.schemas import (
     REJECTS_SCHEMA,
     STYLES_FIELDS,
 )
-from lookbook.tasks.datasets.snapshot import ImageChanges
 from lookbook.tasks.images.recipe import Recipe
 
 CATEGORIES = ("Shirts", "Shoes", "Watches")
@@ -125,9 +125,19 @@ def data(
         "recipe": Recipe().model_dump(mode="json"), "versions": {"pillow": "13.0.0"}, "digest": "d1" * 32,
         "images": table(images, IMAGES_SCHEMA), "products": table(products, PRODUCTS),
         "outputs": table([output_row(number) for number in loaded], OUTPUTS_SCHEMA),
-        "rejects": table(rejects or [], REJECTS_SCHEMA), "changes": ImageChanges(None, [], [], []),
+        "rejects": table(rejects or [], REJECTS_SCHEMA), "changes": image_changes(None),
     }  # fmt: skip
     return ReportData(**(made | values))
+
+
+def image_changes(previous: str | None, **keys: list[str]) -> ImageChanges:
+    """What a report tells of the keys that were added, removed, changed."""
+    listed = {kind: keys.get(kind, []) for kind in CHANGES}
+    return ImageChanges(
+        previous,
+        {kind: len(each) for kind, each in listed.items()},
+        {k: each[:MOST_NAMES] for k, each in listed.items()},
+    )
 
 
 def read_object(key: str) -> bytes:

@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lookbook.tasks.datasets.differences import ImageChanges
 from lookbook.tasks.datasets.schemas import PRODUCTS_SCHEMA
-from lookbook.tasks.datasets.snapshot import ISSUES, ImageChanges
+from lookbook.tasks.datasets.snapshot import ISSUES
 
 #: Columns of the products table that Lookbook adds; all others are the catalogue's own.
 PRODUCT_FIELDS = frozenset(PRODUCTS_SCHEMA.names)

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import html
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -185,16 +185,16 @@ def _rejects(data: ReportData) -> list[str]:
 def _changes_in_short(data: ReportData) -> list[str]:
     changes = data.changes
     if changes.previous is None:
-        return [f"The first snapshot: all {len(changes.added):,} images are new."]
-    kinds = (("added", changes.added), ("removed", changes.removed), ("changed", changes.changed))
-    return [f"Since {_text(changes.previous)}:", ""] + [f"- {name}: {_names(keys)}" for name, keys in kinds]
+        return [f"The first snapshot: all {changes.counts['added']:,} images are new."]
+    lines = [f"- {kind}: {_names(total, changes.first.get(kind, ()))}" for kind, total in changes.counts.items()]
+    return [f"Since {_text(changes.previous)}:", "", *lines]
 
 
-def _names(keys: list[str]) -> str:
-    if not keys:
+def _names(total: int, first: Sequence[str]) -> str:
+    if not total:
         return "0"
-    more = ", …" if len(keys) > CHANGES_IN_SHORT else ""
-    return f"{len(keys):,} ({', '.join(_text(key) for key in keys[:CHANGES_IN_SHORT])}{more})"
+    more = ", …" if total > CHANGES_IN_SHORT else ""
+    return f"{total:,} ({', '.join(_text(key) for key in first[:CHANGES_IN_SHORT])}{more})"
 
 
 def _text(value: object) -> str:
@@ -205,9 +205,6 @@ def _text(value: object) -> str:
 
 
 __all__ = ["ReportData", "render_report", "render_unpublished", "report_markdown"]
-
-#: Names shown of each kind of change.
-MOST_CHANGES = 24
 
 
 def render_report(data: ReportData, read_object: ReadObject) -> str:
@@ -223,7 +220,7 @@ def render_report(data: ReportData, read_object: ReadObject) -> str:
     Raises:
         ObjectNotFoundError: the lake lacks an object that the outputs name.
     """
-    page = _environment()
+    page = page_environment()
     issues = image_issues(data)
     groups, number_of_groups = duplicate_groups(data)
     return page.get_template("report.html.j2").render(
@@ -247,7 +244,6 @@ def render_report(data: ReportData, read_object: ReadObject) -> str:
         repeated=repeated_rows(data),
         missing=missing_images(data),
         orphans=orphans(data),
-        changes=_changes(data),
         outputs=data.recipe.get("outputs", {}),
         rules={name: value for name, value in data.recipe.items() if name != "outputs"},
     )
@@ -267,7 +263,7 @@ def render_unpublished(
     """
     shown = rejects(table)
     return (
-        _environment()
+        page_environment()
         .get_template("unpublished.html.j2")
         .render(
             dataset=dataset,
@@ -281,7 +277,8 @@ def render_unpublished(
 
 
 @cache
-def _environment() -> Environment:
+def page_environment() -> Environment:
+    """Return what renders the templates: whatever a value holds is escaped and cleaned."""
     page = Environment(
         loader=PackageLoader("lookbook.tasks.datasets", "templates"),
         autoescape=True,
@@ -320,9 +317,3 @@ def _figures(data: ReportData) -> list[tuple[str, str]]:
         ("images per second", text.count(data.summary.get("images_per_second"))),
     ]
     return figures
-
-
-def _changes(data: ReportData) -> list[dict[str, Any]]:
-    changes = data.changes
-    kinds = (("added", changes.added), ("removed", changes.removed), ("changed", changes.changed))
-    return [{"name": name, "total": len(keys), "first": keys[:MOST_CHANGES]} for name, keys in kinds]

@@ -167,10 +167,29 @@ def test_the_diff_of_two_snapshots_is_what_the_api_tells(page: Page) -> None:
     diff = page.locator(".differences")
     expect(diff.locator(".changes > li").first).to_be_visible()
     wanted = told(page, "datasets/shoes/diff", limit=500)
-    for kind, count in wanted["counts"].items():
-        expect(diff.locator(".total")).to_contain_text(f"{count} {kind}")
+    lines = diff.locator(".total")
+    for name, of in (("images", "images"), ("catalogue rows", "rows")):
+        for kind in ("added", "removed", "changed"):
+            if count := wanted["counts"][of][kind]:
+                expect(lines.filter(has_text=re.compile(f"^{name}: "))).to_contain_text(f"{count} {kind}")
     diff.get_by_label("From").select_option(wanted["to"])
     expect(diff.locator(".total")).to_have_text("Nothing differs.")
+
+
+def test_a_changed_image_is_shown_before_and_after(browser: Browser, workspace: Workspace, tmp_path: Path) -> None:
+    pipeline.two_snapshots(workspace, tmp_path / "in", title=HOSTILE[0])
+    with opened(browser, workspace, tmp_path) as page:
+        page.goto("/#/datasets/things/snapshots")
+        changed = page.locator(".changes > li", has_text="new bytes")
+        expect(changed.locator("figcaption")).to_have_text(["before", "after"])
+        seen(
+            page, "[...document.querySelectorAll('.sides img')].every((image) => image.complete && image.naturalWidth)"
+        )
+        shown = [each.get_attribute("src") for each in changed.locator("img").all()]
+        assert len(set(shown)) == 2
+        expect(page.locator(".changes > li", has_text="other values")).to_contain_text(f"Thing 2 → {HOSTILE[0]}")
+        page.locator("#of").select_option("rows")
+        expect(changed).to_have_count(0)
 
 
 def test_rejects_are_listed_with_their_reasons_and_chosen_by_rule(page: Page) -> None:

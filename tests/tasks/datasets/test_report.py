@@ -13,8 +13,18 @@ import pytest
 from lookbook.blocks.errors import ObjectNotFoundError
 from lookbook.tasks.datasets.report.page import ReportData, render_report, report_markdown
 from lookbook.tasks.datasets.schemas import OUTPUTS_SCHEMA
-from lookbook.tasks.datasets.snapshot import ImageChanges
-from tests.support.reports import Page, data, fashion, image_row, product_row, read_object, reject_row, sha, table
+from tests.support.reports import (
+    Page,
+    data,
+    fashion,
+    image_changes,
+    image_row,
+    product_row,
+    read_object,
+    reject_row,
+    sha,
+    table,
+)
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
 
@@ -60,7 +70,7 @@ def test_hostile_names_and_texts_are_inert() -> None:
     products[0] |= {"image_key": HOSTILE, "product_key": HOSTILE}
     products[3] |= {"outcome": "missing_image", "missing_reason": HOSTILE, "file": HOSTILE}
     refused = [reject_row(1, **dict.fromkeys(("kind", "locator", "rule", "message", "raw"), HOSTILE))]
-    changes = ImageChanges(HOSTILE, [HOSTILE], [HOSTILE], [HOSTILE])
+    changes = image_changes(HOSTILE, added=[HOSTILE], removed=[HOSTILE], changed=[HOSTILE])
     named = {"dataset": HOSTILE, "source": HOSTILE, "changes": changes, "versions": {HOSTILE: HOSTILE}}
     made = data(images, products, refused, **named)
     page = Page(render_report(made, read_object))
@@ -117,6 +127,6 @@ def test_a_hundred_thousand_images_still_give_a_page_of_bounded_size() -> None:
         "camera_model": pa.array([f"camera {n}" for n in number]), "bytes": number,
     })  # fmt: skip
     outputs = pa.table({"sha256": hashes, "output": ["thumb"] * len(keys), "object_key": keys, "bytes": number})
-    changes = ImageChanges("before", keys.to_pylist(), keys.to_pylist(), keys.to_pylist())
+    changes = image_changes("before", **dict.fromkeys(("added", "removed", "changed"), keys.to_pylist()))
     made = replace(fashion(), images=images, outputs=outputs, changes=changes)
     assert len(without_pixels(render_report(made, read_object))) < 250_000

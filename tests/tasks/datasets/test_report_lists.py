@@ -5,8 +5,18 @@ import re
 from dataclasses import replace
 
 from lookbook.tasks.datasets.report.page import render_report
-from lookbook.tasks.datasets.snapshot import ImageChanges
-from tests.support.reports import Page, data, fashion, image_row, picture, product_row, read_object, reject_row, sha
+from tests.support.reports import (
+    Page,
+    data,
+    fashion,
+    image_changes,
+    image_row,
+    picture,
+    product_row,
+    read_object,
+    reject_row,
+    sha,
+)
 
 
 def test_books_show_that_what_was_found_is_the_sum_of_the_outcomes() -> None:
@@ -50,7 +60,8 @@ def test_missing_images_and_orphans_are_named() -> None:
 
 def test_changes_are_counted_and_the_first_named() -> None:
     made = replace(
-        fashion(), changes=ImageChanges("s-before", [f"new/{n:04}.jpg" for n in range(1500)], ["old.jpg"], [])
+        fashion(),
+        changes=image_changes("s-before", added=[f"new/{n:04}.jpg" for n in range(1500)], removed=["old.jpg"]),
     )
     body = Page(render_report(made, read_object)).body
     assert "Against s-before ." in body

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 from lookbook.tasks.datasets.report.page import report_markdown
-from lookbook.tasks.datasets.snapshot import ImageChanges
-from tests.support.reports import data, image_row, reject_row
+from tests.support.reports import data, image_changes, image_row, reject_row
 
 
 def test_markdown_has_counts_first_rejects_and_changes() -> None:
     refused = [reject_row(n, message="a | b") for n in range(12)]
-    made = data([image_row(0)], [], refused, changes=ImageChanges("s-before", ["a_b.jpg"], [], []))
+    made = data([image_row(0)], [], refused, changes=image_changes("s-before", added=["a_b.jpg"]))
     markdown = report_markdown(made)
     assert "| **Images found** | **1** |\n| loaded | 1 |" in markdown
     assert markdown.count("| image | ") == 10

@@ -156,7 +156,7 @@ class RejectNotes:
         kept = self._keep(why, told)
         if kept and isinstance(error, LookbookError):
             more = f'"lookbook rejects {self._request.dataset}" lists what was rejected, with a report that shows it.'
-            error.way_out = f"{error.way_out}\n{more}".strip()
+            error.way_out = f"{error.way_out} {more}".strip()
 
     def _keep(self, why: str, told: Sequence[SourceReject]) -> int:
         lake, dataset = self._request.workspace.lake, self._request.dataset

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -34,6 +34,7 @@ def names_another(name: str | None, snapshot_id: str) -> bool:
 
 Places = NDArray[np.int64]
 Kept = TypeVar("Kept")
+Key = TypeVar("Key")
 
 #: Bytes of orders, masks, codes and pages of a snapshot that are kept: those not asked for the longest go first.
 MOST_KEPT_BYTES = 128 * 2**20
@@ -335,29 +336,25 @@ class Snapshots:
     def past(self, manifest: Manifest) -> PastOutcomes:
         """Return what became of the products of a snapshot; raises `DamagedSnapshotError`."""
         key = (manifest.dataset, manifest.snapshot_id)
-        with self._guard:
-            found = self._pasts.get(key)
-        if found is None:
-            found = PastOutcomes(self.lake, manifest)
-        with self._guard:
-            self._pasts[key] = found
-            self._pasts.move_to_end(key)
-            while len(self._pasts) > MOST_PASTS:
-                self._pasts.popitem(last=False)
-        return found
+        return self._remembered(self._pasts, key, MOST_PASTS, lambda: PastOutcomes(self.lake, manifest))
 
     def differences(self, before: Manifest, after: Manifest, scratch: Path) -> Differences:
         """Return what differs between two snapshots; see `lookbook.tasks.datasets.differences.compare_snapshots`."""
         key = (after.dataset, before.snapshot_id, after.snapshot_id)
+        made = partial(compare_snapshots, self.lake, scratch, before, after)
+        return self._remembered(self._differences, key, MOST_DIFFERENCES, made)
+
+    def _remembered(self, held: OrderedDict[Key, Kept], key: Key, most: int, make: Callable[[], Kept]) -> Kept:
+        """Return what is held under a key, or make it; of more than `most`, those asked for last stay."""
         with self._guard:
-            found = self._differences.get(key)
+            found = held.get(key)
         if found is None:
-            found = compare_snapshots(self.lake, scratch, before, after)
+            found = make()
         with self._guard:
-            self._differences[key] = found
-            self._differences.move_to_end(key)
-            while len(self._differences) > MOST_DIFFERENCES:
-                self._differences.popitem(last=False)
+            held[key] = found
+            held.move_to_end(key)
+            while len(held) > most:
+                held.popitem(last=False)
         return found
 
     @property

@@ -62,7 +62,7 @@ class UnpublishedRun(BaseModel):
 
     @property
     def told(self) -> str:
-        """What is said of it, in a line."""
+        """Say in one line that it published nothing, and why."""
         why = (self.why or "It broke off.").partition("\n")[0]
         when = self.started_at.astimezone(UTC).isoformat(" ", "seconds")
         return f"Nothing was published by the last run ({self.run_id}, begun {when}): {why}"

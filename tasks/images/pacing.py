@@ -77,7 +77,7 @@ class Lookahead:
                 self._changed.notify()
 
     def starved(self) -> None:
-        """Who draws had nothing to do: allow one more."""
+        """Allow one more: who draws had nothing to do."""
         with self._changed:
             self._in_a_row = 0
             self.allowed = min(self.most, self.allowed + 1)

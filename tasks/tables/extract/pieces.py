@@ -285,7 +285,7 @@ def raw_of(row: Mapping[str, Any]) -> str:
 
 
 def shortened(raw: str) -> str:
-    """As much of a raw record as is kept."""
+    """Return as much of a raw record as is kept."""
     return raw if len(raw) <= MAX_RAW else raw[:MAX_RAW] + "…"
 
 

@@ -110,7 +110,7 @@ class Graph:
 
     @cached_property
     def digest(self) -> str:
-        """Of nodes and edges."""
+        """The SHA-256 of nodes and edges, in hex digits."""
         return hashlib.sha256(self.nodes_json + b"\n" + self.edges_json).hexdigest()
 
     def json(self) -> bytes:

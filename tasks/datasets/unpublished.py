@@ -63,7 +63,7 @@ class UnpublishedRun(BaseModel):
     @property
     def told(self) -> str:
         """Say in one line that it published nothing, and why."""
-        why = (self.why or "It broke off.").partition("\n")[0]
+        why = (self.why or "It broke off.").partition("\n")[0].removesuffix(" Nothing was published.")
         when = self.started_at.astimezone(UTC).isoformat(" ", "seconds")
         return f"Nothing was published by the last run ({self.run_id}, begun {when}): {why}"
 

@@ -10,6 +10,7 @@ import pytest
 
 from lookbook.blocks.registry import Registry
 from lookbook.blocks.workspace import Workspace, local_workspace
+from lookbook.tasks.datasets.tags import tags_key
 from tests.support import pipeline
 from tests.support.api import Api, FakeRuns, running
 
@@ -35,13 +36,21 @@ def shared_app(shoes: Workspace) -> Iterator[Api]:
 
 @pytest.fixture
 def api(shared_app: Api) -> Iterator[Api]:
-    """An app without keys, asked from this machine; with no runs yet."""
+    """An app without keys, asked from this machine; with no runs and no tags yet."""
     forget_keys(shared_app.workspace.registry)
+    forget_tags(shared_app)
     shared_app.app.state.services.gate._ring._read_at = -float("inf")
     vars(shared_app.runs).update(vars(FakeRuns()))
     shared_app.http.cookies.clear()
     yield shared_app
     forget_keys(shared_app.workspace.registry)
+    forget_tags(shared_app)
+
+
+def forget_tags(app: Api) -> None:
+    """Remove all tags of the dataset that the tests of this folder share, and what the app remembers of them."""
+    app.workspace.lake.remove(tags_key("shoes"))
+    app.app.state.services.snapshots.forget_tags("shoes")
 
 
 def forget_keys(registry: Registry) -> None:

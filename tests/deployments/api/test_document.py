@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
 
 from lookbook.blocks.workspace import Workspace
 from lookbook.deployments.api.app import make_app
-from lookbook.deployments.api.config import ApiConfig
+from lookbook.deployments.api.config import MEGABYTE, ApiConfig
 from tests.support.api import Api, FakeRuns, serving
 from tests.support.sets import sampled
 
@@ -37,6 +37,9 @@ CHECKS = [
 
 #: Longer ones are refused by the server's parser, as text, before the app sees them.
 LONGEST_ADDRESS = 64_000
+
+#: What is longer is refused unread (413), which schemathesis does not count among the refusals of a bad request.
+LONGEST_BODY = MEGABYTE
 
 
 def test_the_document_describes_every_route_with_its_errors(api: Api) -> None:
@@ -97,12 +100,15 @@ def ask_all(operation: Any, mode: Any, examples: int, known: dict[str, str], **o
     def ask(case: Any) -> None:
         if known:  # else no drawn name would ever be one that there is
             case.path_parameters |= known
-        assume(len(address_of(case)) < LONGEST_ADDRESS)
+        request = prepared(case)
+        body = int(request.headers.get("content-length", 0))
+        assume(len(str(request.url)) < LONGEST_ADDRESS and body < LONGEST_BODY)
         case.call_and_validate(checks=CHECKS, **options)
 
-    def address_of(case: Any) -> str:
+    def prepared(case: Any) -> requests.PreparedRequest:
         told = case.as_transport_kwargs(base_url=options["base_url"])
-        return str(requests.Request(told["method"], told["url"], params=told.get("params")).prepare().url)
+        asked = {name: told.get(name) for name in ("method", "url", "params", "json", "data")}
+        return requests.Request(**asked).prepare()
 
     try:
         ask()

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from lookbook.blocks.workspace import Workspace
 from lookbook.deployments.api.access import create_key
 from lookbook.deployments.api.models import Restore, SnapshotPage, Tags
 from lookbook.deployments.api.runs import RunState
-from lookbook.tasks.datasets.tags import read_tags, tags_key
+from lookbook.tasks.datasets.tags import read_tags
 from lookbook.tasks.exports.export import prepare
 from lookbook.tasks.exports.request import request_of
 from tests.support.api import Api, problem
 
 TAGS = "/api/v1/datasets/shoes/tags"
 ROOTS = "/api/v1/restores"
-
-
-@pytest.fixture(autouse=True)
-def _untagged(shoes: Workspace, api: Api) -> Iterator[None]:
-    """Tests of this folder share a lake: none finds the tags of another one."""
-    yield
-    shoes.lake.remove(tags_key("shoes"))
-    api.app.state.services.snapshots.forget_tags("shoes")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from xdist.scheduler import LoadScopeScheduling
 from lookbook.blocks.registry import PostgresRegistry, Registry
 from lookbook.blocks.workspace import Workspace, local_workspace
 from tests.support.browser import chromium
-from tests.support.homes import remove_home
+from tests.support.homes import remove_home, shared_folder
 
 REAL_ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "fashion-small-1000.zip"
 
@@ -93,6 +94,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workerinput"):  # one of several processes: the others may be at work
         return
     _left.extend(_end_what_is_left())
+    shutil.rmtree(shared_folder())
     if _left or (os.environ.get("LOOKBOOK_NO_SKIPS") and _skipped):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

@@ -47,6 +47,15 @@ def dump(url: str) -> bytes:
     return subprocess.check_output([binaries / "pg_dump", url.replace("+asyncpg", "")], timeout=120)
 
 
+def load(url: str, text: Path) -> None:
+    """Fill an empty database with what `dump` gave of another one."""
+    binaries = programs()
+    assert binaries is not None
+    address, stop = url.replace("+asyncpg", ""), ["--set", "ON_ERROR_STOP=1"]
+    command = [str(binaries / "psql"), "--quiet", *stop, "--file", str(text), address]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=120)
+
+
 @dataclass(frozen=True)
 class Guarded:
     """A server that asks for a password and speaks TLS only.

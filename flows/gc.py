@@ -7,13 +7,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
-from prefect import flow, get_run_logger
+from prefect import flow, get_run_logger, runtime
 from prefect.artifacts import create_table_artifact
 
 from lookbook.blocks.errors import LeaseLostError, LookbookError, OutOfReachError
 from lookbook.blocks.lake import ObjectInfo
 from lookbook.blocks.workspace import Workspace, load_workspace
-from lookbook.flows.endings import max_wait
+from lookbook.flows.endings import end_family, recorded_run
 from lookbook.tasks.datasets.gc import (
     Going,
     datasets_of,
@@ -31,6 +31,7 @@ from lookbook.tasks.exports.predictions import old_predictions
 from lookbook.tasks.runs import progress
 from lookbook.tasks.runs.lease import Hold, LeaseHeldError, lease, living_owners
 from lookbook.tasks.runs.parameters import DatasetName, WorkspaceName, described
+from lookbook.tasks.runs.records import end_run, start_run
 from lookbook.tasks.runs.removal import (
     Age,
     Amount,
@@ -47,11 +48,13 @@ from lookbook.tasks.runs.removal import (
 from lookbook.tasks.tables.staging import objects_of_stage, old_stages, staging_pipelines
 
 DatasetOrAll = Annotated[DatasetName | None, described("Dataset", "Name of the dataset. None: all of the workspace.")]
+#: The dataset in the record of a run that is of all: no dataset has this name.
+ALL = "*"
 #: What goes, in this order; originals and outputs are counted together.
 KINDS = ("snapshots", "batches", "exports", "predictions", "stages", "objects", "scratch")
 
 
-@flow(name="gc", flow_run_name="gc")
+@flow(name="gc", flow_run_name="gc", on_cancellation=[end_family], on_crashed=[end_family])
 def gc(
     dataset: DatasetOrAll = None,
     workspace: WorkspaceName = "local",
@@ -67,16 +70,23 @@ def gc(
     """
     place, say = load_workspace(workspace), get_run_logger().info
     work = Work(place, Rule(keep, age(older_than)), dataset)
-    with lease(place.registry, "gc", max_wait(), lambda who: say("Waiting: %s", who)):
+    registry, run_id = place.registry, str(runtime.flow_run.id)
+    with recorded_run(
+        registry,
+        "gc",
+        lambda: start_run(registry, run_id, ALL, f"gc:{dataset or ALL}"),
+        lambda why: end_run(registry, run_id, None, why),
+    ):
         found = survey(work)
         progress.going(found)
         for kind in found["kinds"]:
             say("%s: %d, %d bytes", kind["kind"], kind["objects"], kind["bytes"])
-        done = found if dry_run else remove(work)
+        done = (found if dry_run else remove(work)) | {"dry_run": dry_run}
+        end_run(registry, run_id, done, None)
     for why in done["left"]:
         get_run_logger().warning("%s", why)
     create_table_artifact(done["kinds"], key="gc", description="What would go" if dry_run else "What is removed")
-    return done | {"dry_run": dry_run}
+    return done
 
 
 @dataclass

@@ -27,6 +27,7 @@ from lookbook.deployments.api.routes import (
     page,
     products,
     rejects,
+    removals,
     restores,
 )
 from lookbook.deployments.api.runs import Runs
@@ -134,7 +135,7 @@ def make_app(workspace: Workspace, name: str, config: ApiConfig, runs: Runs) -> 
     app.include_router(page.router)
     api = APIRouter(prefix=ROOT)
     # A product's key may hold slashes: its route takes what the others leave.
-    for module in (datasets, diffs, rejects, images, products, exports, ingests, restores, cleanups):
+    for module in (datasets, diffs, rejects, images, products, exports, ingests, restores, cleanups, removals):
         api.include_router(module.router)
     app.include_router(api)
     add_document(app)

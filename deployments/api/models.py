@@ -377,3 +377,7 @@ class Cleanup(_Run):
     dataset: str | None
     summary: dict[str, Any] | None = Field(description="Snapshots, kinds with objects and bytes, once it has ended.")
     links: dict[str, str]
+
+
+class Removal(Ingest):
+    """A removal of a dataset that was asked for."""

@@ -31,6 +31,7 @@ FLOWS = [
     "export-dataset",
     "restore",
     "gc",
+    "remove",
     "verify",
     "watch",
     "pipeline",
@@ -41,7 +42,7 @@ FLOWS = [
 #: Runs that go on where they stopped: started once more after a crash, they do nothing twice.
 FEEDS = ["pipeline", "import-table", "orchestrate"]
 #: And those whose failure is told at once, too.
-ENDING = ["ingest", "restore", "gc", "verify"]
+ENDING = ["ingest", "restore", "gc", "remove", "verify"]
 #: What else an event tells of a run: its flow, its deployment's tags.
 Related = dict[str, str | list[str]]
 OURS: Related = {"prefect.resource.role": "flow", "prefect.resource.name": FLOWS}

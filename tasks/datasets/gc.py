@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -23,6 +23,7 @@ from lookbook.tasks.datasets.manifest import (
     Removed,
     batches_folder,
     candidate_key,
+    current_key,
     list_snapshots,
     local_table,
     read_manifest,
@@ -447,3 +448,55 @@ def remove_unneeded(workspace: Workspace, hold: Hold, amount: Amount, step: Call
         remove_objects(workspace.lake, first, hold, amount)
         step("more objects")
         remove_objects(workspace.lake, unneeded, hold, amount)
+
+
+def _removing_key(dataset: str) -> str:
+    return f"datasets/{dataset}/removing"
+
+
+def is_there(workspace: Workspace, dataset: str) -> None:
+    """See that there is a dataset that may be removed, or something that is left of one.
+
+    Raises:
+        LookbookError: there is none, or an export reads it.
+    """
+    read = read_now(workspace.registry, dataset)
+    if read:
+        raise LookbookError(f"{dataset}: an export reads its snapshot {min(read)}.", "Wait for it, or end it.")
+    if dataset not in datasets_of(workspace.lake):
+        raise LookbookError(f"{dataset}: no such dataset here.", 'See "lookbook datasets".')
+
+
+def remove_dataset(
+    workspace: Workspace, dataset: str, hold: Hold, amount: Amount, step: Callable[[str], object]
+) -> None:
+    """Remove all that lies of a dataset in the lake but for its originals and outputs, and for a note that it goes.
+
+    The caller holds the dataset's lease. First goes CURRENT, so that nobody finds it; then what names snapshots.
+
+    Raises:
+        LeaseLostError: another run has taken the lease.
+        LookbookError: the lake or the registry fails.
+    """
+    lake = workspace.lake
+    lake.replace(_removing_key(dataset), b"")
+    with suppress(LookbookError):  # CURRENT is damaged: it goes all the same
+        raise_fences(lake, dataset)
+    hold.confirm()
+    step("current")
+    lake.remove(current_key(dataset))
+    step("manifests")
+    every = f"datasets/{dataset}"
+    manifests = (info for info in lake.list(snapshots_folder(dataset)) if info.key.endswith("/manifest.json"))
+    remove_objects(lake, manifests, hold, amount)
+    step("files")
+    remove_objects(lake, (info for info in lake.list(every) if info.key != _removing_key(dataset)), hold, amount)
+    step("batches")
+    for name in lake.folders(batches_folder(dataset)):
+        remove_batch(lake, f"{batches_folder(dataset)}/{name}", hold, amount)
+
+
+def finish_dataset(workspace: Workspace, dataset: str, hold: Hold) -> None:
+    """Remove the note that a dataset goes: all else is gone."""
+    hold.confirm()
+    workspace.lake.remove(_removing_key(dataset))

@@ -14,13 +14,21 @@ from lookbook.blocks.lake import FolderLake
 from lookbook.blocks.registry import unfenced
 from lookbook.blocks.workspace import Workspace
 from lookbook.flows.gc import Work, remove, survey
+from lookbook.flows.remove import remove_all
+from lookbook.tasks.datasets import follow
 from lookbook.tasks.datasets.differences import choose_snapshots
-from lookbook.tasks.datasets.gc import reading
+from lookbook.tasks.datasets.gc import datasets_of, reading
 from lookbook.tasks.datasets.inventory import finished_parts
-from lookbook.tasks.datasets.manifest import candidate_key, list_snapshots, snapshot_folder
+from lookbook.tasks.datasets.manifest import (
+    candidate_key,
+    list_datasets,
+    list_snapshots,
+    require_published,
+    snapshot_folder,
+)
 from lookbook.tasks.datasets.tags import find_snapshot, read_tags, remove_tag, set_tag
 from lookbook.tasks.runs import lease as leases
-from lookbook.tasks.runs.lease import KeptApartError, lease, this_process
+from lookbook.tasks.runs.lease import KeptApartError, LeaseHeldError, lease, this_process
 from lookbook.tasks.runs.removal import GRACE, Rule, age
 from tests.support.leases import overtake
 from tests.support.lives import draw, keys, listed, objects_of, publish, restore
@@ -246,6 +254,45 @@ def test_after_any_history_the_lake_holds_what_its_manifests_list(workspace: Wor
         publish(workspace, dataset, ["last", dataset])
     remove(work(workspace, 2))
     assert keys(lake) == listed(workspace)
+
+
+@pytest.mark.parametrize("steps", sampled(range(9), fast=[4]))
+def test_a_removed_dataset_is_gone_and_one_whose_removal_was_killed_is_removed_by_the_next(
+    workspace: Workspace, steps: int
+) -> None:
+    lake, registry, left = workspace.lake, workspace.registry, [steps]
+    for names in (["0", "1"], ["1", "2"]):
+        publish(workspace, "things", names)
+    set_tag(lake, "things", "v1")
+    publish(workspace, "others", ["2"])
+    draw(lake, "things", ["left off"])
+    for dataset in ("things", "others"):
+        follow.index(workspace, require_published(lake, dataset).manifest)
+    lake.put(f"exports/{'0' * 32}/manifest.json", b'{"dataset": "things", "books": {}, "files_sha256": ""}')
+    lake.put(f"exports/{'0' * 32}/files/export.json", b'{"snapshot": "another"}')
+
+    def step(_: str) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise Killed
+
+    with pytest.raises(Killed):
+        remove_all(Work(workspace, Rule(1, age("9999w")), "things", step))
+    assert objects_of("2")[0] in keys(lake)
+    if "things" in datasets_of(lake):
+        remove_all(Work(workspace, Rule(1, age("9999w")), "things"))
+    remove(work(workspace))
+    assert keys(lake) == listed(workspace)
+    assert list_datasets(lake) == ["others"]
+    for table in ("assets", "snapshots", "current_snapshots", "loads"):
+        assert registry.fetchval(f"SELECT count(*) FROM {table} WHERE dataset = 'things'") == 0
+    assert registry.fetchval("SELECT count(*) FROM assets") == 1
+    with pytest.raises(LookbookError, match="things: no such dataset"):
+        remove_all(Work(workspace, Rule(1, age("9999w")), "things"))
+    with lease(registry, "dataset/others"), pytest.raises(LeaseHeldError):
+        remove_all(Work(workspace, Rule(1, age("9999w")), "others"))
+    with reading(workspace, "others", None, "a run"), pytest.raises(LookbookError, match="an export reads it"):
+        remove_all(Work(workspace, Rule(1, age("9999w")), "others"))
 
 
 def test_an_age_is_a_number_with_a_unit() -> None:

@@ -114,7 +114,11 @@ def publish(place: Workspace, dataset: str, names: Collection[str], step: Step =
             files=[],
         )
         rows = {
-            "images": [{"key": name, "original_key": objects_of(name)[0], "bytes": len(name)} for name in names],
+            "images": [
+                {"key": name, "original_key": objects_of(name)[0], "bytes": len(name)}
+                | {"outcome": "loaded", "orphan": True}
+                for name in names
+            ],
             "outputs": [{"object_key": objects_of(name)[1], "bytes": len(name)} for name in names],
         }
         with writing(lake, manifest):

@@ -1,11 +1,11 @@
-"""Clean-ups by the API: asked for with what may go, and watched; what is no rule starts nothing."""
+"""Clean-ups and removals by the API: asked for, and watched; what cannot be meant starts nothing."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from lookbook.deployments.api.access import create_key
-from lookbook.deployments.api.models import Cleanup
+from lookbook.deployments.api.models import Cleanup, Removal
 from lookbook.deployments.api.runs import RunState
 from lookbook.tasks.runs.records import end_run, start_run
 from tests.support.api import Api, problem
@@ -36,3 +36,17 @@ def test_a_cleanup_is_asked_for_and_watched(api: Api) -> None:
     key = {"Authorization": f"Bearer {create_key(registry, 'reader', ['read'])}"}
     api.app.state.services.gate._ring._read_at = -float("inf")
     problem(api.http.post(ROOT, json=rule, headers=key), 403, "no-scope")
+
+
+def test_a_removal_is_asked_for_and_watched(api: Api) -> None:
+    problem(api.http.delete("/api/v1/datasets/boots"), 404, "no-dataset")
+    problem(api.http.get(f"/api/v1/removals/{'0' * 32}"), 404, "no-removal")
+    answer = api.http.delete("/api/v1/datasets/shoes")
+    assert answer.status_code == 202, answer.text
+    told = Removal.model_validate(answer.json())
+    assert api.http.get(told.links["self"]).json()["dataset"] == "shoes"
+    ((deployment, parameters),) = api.runs.submitted.values()
+    assert (deployment, parameters) == ("remove/local", {"dataset": "shoes", "workspace": "local"})
+    key = {"Authorization": f"Bearer {create_key(api.workspace.registry, 'reader', ['read'])}"}
+    api.app.state.services.gate._ring._read_at = -float("inf")
+    problem(api.http.delete("/api/v1/datasets/shoes", headers=key), 403, "no-scope")

@@ -63,6 +63,7 @@ ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("pipeline", "validate"): (),
     ("query",): ("SELECT 1",),
     ("rejects",): ("nobody",),
+    ("remove",): ("nobody", "--yes"),
     ("restore",): ("nobody", "former"),
     ("runs",): (),
     ("snapshots",): ("nobody",),

@@ -16,7 +16,7 @@ from prefect.artifacts import (
 )
 
 from lookbook.blocks.workspace import load_workspace
-from lookbook.flows.endings import is_no_interruption, is_worth_another_try
+from lookbook.flows.endings import is_no_interruption, is_worth_another_try, max_wait
 from lookbook.flows.fan_out import telling
 from lookbook.tasks.datasets.gc import reading
 from lookbook.tasks.exports.export import prepare
@@ -66,7 +66,7 @@ def export_images(
 ) -> tuple[Exported, str]:
     """Make the export, or find it done; with the id of its snapshot."""
     place = load_workspace(workspace)
-    with reading(place, request.dataset, request.snapshot, str(runtime.flow_run.id)) as manifest:
+    with reading(place, request.dataset, request.snapshot, str(runtime.flow_run.id), max_wait()) as manifest:
         request = request.model_copy(update={"snapshot": manifest.snapshot_id})
         if model is not None:
             request = predict(place.lake, request, load_model(Path(model)))

@@ -73,7 +73,9 @@ def datasets_of(lake: Lake) -> list[str]:
 
 
 @contextmanager
-def reading(workspace: Workspace, dataset: str, name: str | None, run_id: str) -> Iterator[Manifest]:
+def reading(
+    workspace: Workspace, dataset: str, name: str | None, run_id: str, max_wait: float = 0
+) -> Iterator[Manifest]:
     """Keep a snapshot in the lake while the block reads it; yields its manifest.
 
     Args:
@@ -81,13 +83,14 @@ def reading(workspace: Workspace, dataset: str, name: str | None, run_id: str) -
         dataset: its name.
         name: of the snapshot, as for `lookbook.tasks.datasets.tags.find_snapshot`.
         run_id: of who reads.
+        max_wait: seconds to wait while exports are removed, as for `lookbook.tasks.runs.lease.lease`.
 
     Raises:
         UsageError: there is no such snapshot.
         LookbookError: there is no such dataset, or the registry fails.
     """
     found = find_snapshot(workspace.lake, dataset, name)
-    with lease(workspace.registry, f"reading/{dataset}/{found.snapshot_id}/{run_id}"):
+    with lease(workspace.registry, f"reading/{dataset}/{found.snapshot_id}/{run_id}", max_wait):
         # It may have been removed before the lease was taken; from now on it is not.
         yield find_snapshot(workspace.lake, dataset, found.snapshot_id)
 

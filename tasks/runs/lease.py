@@ -266,7 +266,7 @@ async def _keep_apart(connection: asyncpg.Connection[asyncpg.Record], name: str)
         ended = [row["name"] for row in rows]
         if not ended:
             return
-    await connection.execute("UPDATE leases SET owner = '', expires_at = 'epoch' WHERE name = ANY($1::text[])", ended)
+    await connection.execute("UPDATE leases SET expires_at = 'epoch', owner = '' WHERE name = ANY($1::text[])", ended)
 
 
 class Hold:

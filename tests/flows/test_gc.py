@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from lookbook.blocks.errors import LeaseLostError, LookbookError, UsageError
+from lookbook.blocks.gcs import GcsLake
 from lookbook.blocks.lake import FolderLake
 from lookbook.blocks.registry import unfenced
 from lookbook.blocks.workspace import Workspace
@@ -30,6 +32,8 @@ from lookbook.tasks.datasets.tags import find_snapshot, read_tags, remove_tag, s
 from lookbook.tasks.runs import lease as leases
 from lookbook.tasks.runs.lease import KeptApartError, LeaseHeldError, lease, this_process
 from lookbook.tasks.runs.removal import GRACE, Rule, age
+from tests.support.gcp_credentials import AnonymousGcpCredentials
+from tests.support.gcs_server import serving_gcs
 from tests.support.leases import overtake
 from tests.support.lives import draw, keys, listed, objects_of, publish, restore
 from tests.support.pipeline import SMALL
@@ -227,8 +231,26 @@ def killer(random: random.Random, steps: int) -> Callable[[str], None]:
     return step
 
 
+@pytest.fixture
+def in_a_bucket(workspace: Workspace) -> Iterator[Workspace]:
+    """A workspace whose lake is a bucket."""
+    with serving_gcs("bucket") as server:
+        credentials = AnonymousGcpCredentials(endpoint=server.url)
+        yield replace(workspace, lake=GcsLake(bucket="bucket", prefix="lake", credentials=credentials))
+
+
+@pytest.mark.full
+def test_in_a_bucket_as_well(in_a_bucket: Workspace) -> None:
+    live(in_a_bucket, 1)
+
+
 @pytest.mark.parametrize("seed", sampled(range(30), fast=[0]))
 def test_after_any_history_the_lake_holds_what_its_manifests_list(workspace: Workspace, seed: int) -> None:
+    live(workspace, seed)
+
+
+def live(workspace: Workspace, seed: int) -> None:
+    """Live through a history of two datasets, with kills, and look at what is there after each step and at the end."""
     chosen, lake = random.Random(seed), workspace.lake  # noqa: S311 - no secret
     for _ in range(12):
         dataset = chosen.choice(["one", "two"])

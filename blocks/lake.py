@@ -10,7 +10,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -227,7 +227,10 @@ class FolderLake(Lake):
                 path = Path(folder, name)
                 key = path.relative_to(self.root).as_posix()
                 if key >= start:
-                    status = path.stat()
+                    try:
+                        status = path.stat()
+                    except FileNotFoundError:  # removed since the folder was read
+                        continue
                     modified = datetime.fromtimestamp(status.st_mtime, UTC)
                     yield ObjectInfo(key, status.st_size, modified, str(status.st_mtime_ns))
 
@@ -240,8 +243,12 @@ class FolderLake(Lake):
             return []
 
     def remove(self, key: str) -> None:
-        """See `Lake.remove`."""
-        Path(self._path(key)).unlink(missing_ok=True)
+        """See `Lake.remove`. Folders that are empty then go as well: a listing would look into them for ever."""
+        path = Path(self._path(key))
+        path.unlink(missing_ok=True)
+        with suppress(OSError):  # one that is not empty
+            while (path := path.parent) != self.root:
+                path.rmdir()
 
     def settle(self) -> None:
         """See `Lake.settle`. One call for all objects of a batch costs far less than one fsync for each."""
@@ -308,12 +315,20 @@ def _write_new(path: str, data: bytes) -> None:
             rest = rest[file.write(rest) :]
 
 
+#: So often a file is put into a folder that others remove meanwhile.
+MOST_TRIES = 10
+
+
 def _rename(source: str, target: str) -> None:
-    try:
-        os.replace(source, target)  # noqa: PTH105
-    except FileNotFoundError:
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-        os.replace(source, target)  # noqa: PTH105
+    for _ in range(MOST_TRIES):  # the folder may be removed right after it was made: it was empty
+        try:
+            os.replace(source, target)  # noqa: PTH105
+        except FileNotFoundError:
+            with suppress(FileNotFoundError):
+                Path(target).parent.mkdir(parents=True, exist_ok=True)
+        else:
+            return
+    os.replace(source, target)  # noqa: PTH105
 
 
 @contextmanager

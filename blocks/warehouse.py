@@ -180,6 +180,19 @@ class Warehouse(Block, ABC):
         """
 
     @abstractmethod
+    def remove_dataset(self, dataset: str, models: list[StarModel]) -> None:
+        """Remove all rows of a dataset: first, for readers, at once. Doing it twice changes nothing.
+
+        Args:
+            dataset: its name.
+            models: what was made of its snapshots.
+
+        Raises:
+            LeaseLostError: as `load_snapshot`.
+            LookbookError: the warehouse cannot be written.
+        """
+
+    @abstractmethod
     def current_snapshots(self) -> dict[str, str]:
         """Return the id of the current snapshot of each dataset; empty when nothing was loaded yet."""
 

@@ -16,8 +16,9 @@ from prefect.artifacts import (
 )
 
 from lookbook.blocks.workspace import load_workspace
-from lookbook.flows.endings import is_no_interruption, is_worth_another_try
+from lookbook.flows.endings import is_no_interruption, is_worth_another_try, max_wait
 from lookbook.flows.fan_out import telling
+from lookbook.tasks.datasets.gc import reading
 from lookbook.tasks.exports.export import prepare
 from lookbook.tasks.exports.places import Exported, export_to_folder, export_to_lake
 from lookbook.tasks.exports.predictions import load_model, predict
@@ -65,14 +66,16 @@ def export_images(
 ) -> tuple[Exported, str]:
     """Make the export, or find it done; with the id of its snapshot."""
     place = load_workspace(workspace)
-    if model is not None:
-        request = predict(place.lake, request, load_model(Path(model)))
-    prepared = prepare(place.lake, request)
-    with _logged_progress():
-        if out is None:
-            exported = export_to_lake(place.lake, prepared, place.scratch / "exports")
-        else:
-            exported = export_to_folder(place.lake, prepared, Path(out))
+    with reading(place, request.dataset, request.snapshot, str(runtime.flow_run.id), max_wait()) as manifest:
+        request = request.model_copy(update={"snapshot": manifest.snapshot_id})
+        if model is not None:
+            request = predict(place.lake, request, load_model(Path(model)))
+        prepared = prepare(place.lake, request)
+        with _logged_progress():
+            if out is None:
+                exported = export_to_lake(place.lake, prepared, place.scratch / "exports")
+            else:
+                exported = export_to_folder(place.lake, prepared, Path(out))
     return exported, prepared.resolved.manifest.snapshot_id
 
 

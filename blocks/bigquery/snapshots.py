@@ -77,6 +77,19 @@ def load_snapshot(store: Store, load: SnapshotLoad, models: Sequence[StarModel])
     )
 
 
+def remove_dataset(store: Store, dataset: str, models: Sequence[StarModel]) -> None:
+    """Remove the rows of a dataset: that of `current_snapshot` first, which no view shows rows without.
+
+    Raises:
+        LeaseLostError: another run has taken a lease that is held here, and committed.
+    """
+    if dataset in current_rows(store):
+        commit_fenced(store, [sql.removing_all(store.address(store.staging, CURRENT), dataset)])
+    names = [*STAGING_KEYS, *(model.name for model in models)]
+    there = [name for name, table in store.tables(store.staging, names).items() if table is not None]
+    at_once(lambda name: store.execute(sql.removing_all(store.address(store.staging, name), dataset)), there)
+
+
 def _load(store: Store, load: SnapshotLoad, models: Sequence[StarModel], version: int) -> None:
     landed = staging.land(store, load, f"{version:016x}")
     moment = datetime.now(UTC)

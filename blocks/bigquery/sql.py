@@ -204,6 +204,11 @@ def flipping(current: str, tags: Sequence[str]) -> str:
     )
 
 
+def removing_all(target: str, dataset: str) -> str:
+    """Return the DELETE of all rows of a dataset."""
+    return f"DELETE FROM {target} WHERE dataset = {literal(dataset)}"  # noqa: S608 - quoted
+
+
 def removing(target: str, dataset: str, version: int, moment: datetime) -> str:
     """DELETE of what no view shows once `version` is current: the former snapshot's rows, and those of killed loads.
 

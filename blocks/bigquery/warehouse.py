@@ -18,7 +18,7 @@ with needs_extra("gcp", "A warehouse in BigQuery"):
 
     from lookbook.blocks.bigquery import models as feeds
     from lookbook.blocks.bigquery.client import Store, columns_of, named_faults
-    from lookbook.blocks.bigquery.snapshots import current_rows, find_differences, load_snapshot
+    from lookbook.blocks.bigquery.snapshots import current_rows, find_differences, load_snapshot, remove_dataset
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,6 +76,11 @@ class BigQueryWarehouse(Warehouse):
             raise LookbookError(f"A snapshot has the tables {', '.join(STAGING_KEYS)}; see {', '.join(absent)}.")
         with self._store() as store:
             load_snapshot(store, load, models)
+
+    def remove_dataset(self, dataset: str, models: list[StarModel]) -> None:
+        """See `Warehouse.remove_dataset`."""
+        with self._store() as store:
+            remove_dataset(store, dataset, models)
 
     def current_snapshots(self) -> dict[str, str]:
         """See `Warehouse.current_snapshots`."""

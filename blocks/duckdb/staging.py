@@ -143,6 +143,15 @@ def flip(connection: DuckDBPyConnection, load: SnapshotLoad) -> None:
     connection.execute("INSERT INTO staging.current_snapshot VALUES (?, ?, ?, ?)", _tags(load))
 
 
+def remove_dataset(connection: DuckDBPyConnection, dataset: str) -> None:
+    """Remove the rows of a dataset from all staging tables."""
+    found = connection.execute(
+        "SELECT DISTINCT table_name FROM duckdb_columns() WHERE schema_name = 'staging' AND column_name = 'dataset'"
+    ).fetchall()
+    for (table,) in found:
+        connection.execute(f"DELETE FROM staging.{quoted(table)} WHERE dataset = ?", [dataset])  # noqa: S608 - quoted
+
+
 def raise_fences(connection: DuckDBPyConnection) -> None:
     """Keep the counters of the leases held here, by the transaction they stand for; see `lookbook.blocks.registry`.
 

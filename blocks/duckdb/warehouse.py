@@ -91,6 +91,12 @@ class DuckDBWarehouse(Warehouse):
                 staging.replace_view(connection, name, made[name])
             staging.flip(connection, load)
 
+    def remove_dataset(self, dataset: str, models: list[StarModel]) -> None:  # noqa: ARG002 - all tables are found
+        """See `Warehouse.remove_dataset`. It is one transaction."""
+        if dataset in self.current_snapshots():
+            with self._writing() as connection:
+                staging.remove_dataset(connection, dataset)
+
     def current_snapshots(self) -> dict[str, str]:
         """See `Warehouse.current_snapshots`."""
         if not self.path.exists():

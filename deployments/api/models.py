@@ -23,6 +23,7 @@ from lookbook.tasks.runs.parameters import (
     SnapshotName,
     SourceUri,
 )
+from lookbook.tasks.runs.removal import Age, DryRun, Keep
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -357,3 +358,26 @@ class RestoreRequest(BaseModel):
 
 class Restore(Ingest):
     """A restore that was asked for."""
+
+
+class CleanupRequest(BaseModel):
+    """What may go."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dataset: DatasetName | None = Field(default=None, description="The one whose snapshots may go. None: all.")
+    keep: Keep = 10
+    older_than: Age = "30d"
+    dry_run: DryRun = False
+
+
+class Cleanup(_Run):
+    """A clean-up that was asked for."""
+
+    dataset: str | None
+    summary: dict[str, Any] | None = Field(description="Snapshots, kinds with objects and bytes, once it has ended.")
+    links: dict[str, str]
+
+
+class Removal(Ingest):
+    """A removal of a dataset that was asked for."""

@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 from lookbook.blocks.lake import Lake
 from lookbook.deployments.api.problems import Problem
 from lookbook.tasks.datasets.differences import Differences, compare_snapshots
-from lookbook.tasks.datasets.manifest import Manifest, list_datasets, read_manifest, read_published, read_table
+from lookbook.tasks.datasets.manifest import (
+    Manifest,
+    Removed,
+    list_datasets,
+    read_manifest,
+    read_published,
+    read_removed,
+    read_table,
+)
 from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA
 from lookbook.tasks.datasets.tags import Tag, is_snapshot_id, named_snapshot, read_tags
 from lookbook.tasks.exports.rows import DatasetRows, read_rows
@@ -246,6 +254,7 @@ class Snapshots:
         self._currents: _Remembered[Manifest] = _Remembered(CURRENT_SECONDS)
         self._datasets: _Remembered[list[str]] = _Remembered(DATASETS_SECONDS)
         self._tags: _Remembered[dict[str, Tag]] = _Remembered(CURRENT_SECONDS)
+        self._removed: _Remembered[Removed] = _Remembered(CURRENT_SECONDS)
         self._manifests: OrderedDict[tuple[str, str], Manifest] = OrderedDict()
         self._loaded: OrderedDict[tuple[str, str], LoadedSnapshot] = OrderedDict()
         self._pasts: OrderedDict[tuple[str, str], PastOutcomes] = OrderedDict()
@@ -269,12 +278,17 @@ class Snapshots:
     def chain(self, dataset: str) -> list[Manifest]:
         """Return the snapshots of a dataset, newest first; see `lookbook.tasks.datasets.manifest.list_snapshots`."""
         found = [self.current(dataset)]
-        while found[-1].previous and len(found) < LONGEST_CHAIN:
-            manifest = self._manifest(dataset, found[-1].previous)
+        while (before := self.previous(found[-1])) and len(found) < LONGEST_CHAIN:
+            manifest = self._manifest(dataset, before)
             if manifest is None:
                 break
             found.append(manifest)
         return found
+
+    def previous(self, manifest: Manifest) -> str | None:
+        """Return the id of the snapshot before another one, of those that were not removed; None: there is none."""
+        dataset = manifest.dataset
+        return self._removed.get(dataset, lambda: read_removed(self.lake, dataset)[0]).followed_by(manifest)
 
     def tags(self, dataset: str) -> dict[str, Tag]:
         """Return the tags of a dataset; see `lookbook.tasks.datasets.tags.read_tags`."""

@@ -1,4 +1,4 @@
-"""Runs that are asked for: an export, an ingest or a restore as a request says it, submitted once, and noted."""
+"""Runs that are asked for: an export, an ingest or another one as a request says it, submitted once, and noted."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def run_parameters(request: ExportRequest, workspace: str) -> dict[str, Any]:
     return values | told | {"split": sides or None, "columns": request.columns or []}
 
 
-Kind = Literal["export", "ingest", "restore"]
+Kind = Literal["export", "ingest", "restore", "cleanup", "removal"]
 
 _COLUMNS = "id, kind, key_id, request_digest, request, snapshot_id, export_id, run_id, created_at"
 
@@ -229,7 +229,7 @@ def newest(registry: Registry, kind: Kind, key_id: str, limit: int, before: str 
 
 
 def ingest_summary(registry: Registry, run_id: str) -> dict[str, Any] | None:
-    """Return what the books say of an ingest's run, once it has ended."""
+    """Return what the books say of a run, once it has ended."""
     text = registry.fetchval("SELECT summary FROM runs WHERE run_id = $1", run_id)
     found: dict[str, Any] | None = json.loads(text) if text else None
     return found

@@ -360,6 +360,12 @@ app.command(
     help="Show what differs between two snapshots of a dataset.",
 )
 app.command(
+    "lookbook.deployments.command.cleanup:gc", name="gc", help="Remove old snapshots, and what nothing needs any more."
+)
+app.command(
+    "lookbook.deployments.command.cleanup:remove", name="remove", help="Remove a dataset, with all that is of it alone."
+)
+app.command(
     "lookbook.deployments.command.tables:tables", name="tables", help="List the tables of warehouse, lake and registry."
 )
 app.command("lookbook.deployments.command.tables:describe", name="describe", help="Show a table's columns and origin.")

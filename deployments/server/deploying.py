@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from itertools import filterfalse
@@ -41,7 +41,7 @@ def deploy_file(client: SyncPrefectClient, done: Deployed, environment: dict[str
     """
     names = deployment_names()
     before = {name: _state(client, name) for name in names}
-    said = _prefect_deploy(environment)
+    said = _prefect_deploy(environment, before)
     _remove_schedules(client)
     for name in names:
         after = _state(client, name)
@@ -116,15 +116,20 @@ def _lasting(value: Any) -> Any:  # noqa: ANN401 - anything that JSON can say
     return [_lasting(part) for part in value] if isinstance(value, list) else value
 
 
-def _prefect_deploy(environment: dict[str, str]) -> str:
+def _prefect_deploy(environment: dict[str, str], before: Mapping[str, dict[str, Any] | None]) -> str:
     """Run ``prefect deploy --all``, without our triggers; returns what it printed.
 
     At each deploy it would delete their automations and make others: events of that second or two start nothing, and
-    what was switched off is on again.
+    what was switched off is on again. A schedule that is off at first and was switched on stays on.
     """
     said = yaml.safe_load(prefect_file().read_text(encoding="utf-8"))
     for entry in said["deployments"]:
         entry["triggers"] = [*filterfalse(_is_ours, entry.get("triggers", []))]
+        standing = before.get(f"{_flow_name(entry['entrypoint'])}/{entry['name']}") or {"schedules": []}
+        switched = {schedule["slug"]: schedule["active"] for schedule in standing["schedules"]}
+        for schedule in entry.get("schedules", []):
+            if "active" in schedule:
+                schedule["active"] = switched.get(schedule["slug"], schedule["active"])
     with TemporaryDirectory() as folder:
         file = Path(folder, "prefect.yaml")
         file.write_text(yaml.safe_dump(said), encoding="utf-8")

@@ -23,7 +23,7 @@ from lookbook.blocks.lake import Lake
 from lookbook.blocks.sql_text import literal
 from lookbook.blocks.workspace import scratch_folder
 from lookbook.tasks.datasets.books import check_differences
-from lookbook.tasks.datasets.manifest import TABLES, Manifest, local_table
+from lookbook.tasks.datasets.manifest import TABLES, Manifest, local_table, read_removed
 from lookbook.tasks.datasets.tags import find_snapshot
 
 if TYPE_CHECKING:
@@ -644,12 +644,13 @@ def choose_snapshots(lake: Lake, dataset: str, before: str | None, after: str | 
         UsageError: there is no such snapshot.
     """
     new = find_snapshot(lake, dataset, after)
-    if before is None and new.previous is None:
+    before = before or read_removed(lake, dataset)[0].followed_by(new)
+    if before is None:
         raise LookbookError(
             f"{dataset}: there is no snapshot before {new.snapshot_id}: nothing to compare it with.",
             "Ingest the source again once it has changed, or name two snapshots.",
         )
-    return find_snapshot(lake, dataset, before or new.previous), new
+    return find_snapshot(lake, dataset, before), new
 
 
 def differing_making(before: Manifest, after: Manifest) -> dict[str, dict[str, list[Any]]]:

@@ -214,8 +214,11 @@ def _counted(workspace: Workspace, names: Iterable[str]) -> Mapping[str, int]:
 
 def _with(before: TableEntry | None, source: dict[str, JsonValue]) -> list[JsonValue]:
     """Return the inputs of a table with those of one dataset in place of what they were."""
-    kept = [one for one in (before.inputs if before else ()) if isinstance(one, dict)]
-    return [*(one for one in kept if one.get("dataset") != source["dataset"]), source]
+    return [*(_without(before, source["dataset"]) if before else ()), source]
+
+
+def _without(entry: TableEntry, dataset: JsonValue) -> list[JsonValue]:
+    return [one for one in entry.inputs if isinstance(one, dict) and one.get("dataset") != dataset]
 
 
 def _sum(inputs: Iterable[JsonValue]) -> int | None:
@@ -313,3 +316,23 @@ def note_load(registry: Registry, job: SnapshotLoad, rows: Mapping[str, int | No
         job.snapshot_id,
         json.dumps(dict(rows)),
     )
+
+
+def forget_dataset(workspace: Workspace, dataset: str) -> None:
+    """Remove all rows of a dataset from warehouse and registry; its runs and watches, too. Twice changes nothing."""
+    with warehouse_lease(workspace.registry):
+        workspace.warehouse.remove_dataset(dataset, load_models())
+
+    async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        for table in (*INDEXED, "snapshots", "current_snapshots", "loads", "runs", "watches"):
+            await connection.execute(f"DELETE FROM {table} WHERE dataset = $1", dataset)  # noqa: S608 - our names
+        own = [sql_name(SCHEMAS["lake"], dataset, table) for table in TABLES]
+        await connection.execute("DELETE FROM tables WHERE place = 'lake' AND name = ANY($1::text[])", own)
+        shared = []
+        for entry in await read_entries(connection):
+            inputs = _without(entry, dataset)
+            if entry.place == "warehouse" and len(inputs) < len(entry.inputs):
+                shared.append(replace(entry, inputs=inputs, rows=_sum(inputs)))
+        await write_entries(connection, shared)
+
+    workspace.registry.run(work)

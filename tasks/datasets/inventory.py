@@ -31,6 +31,7 @@ from lookbook.tasks.datasets.manifest import (
 from lookbook.tasks.datasets.plan import Known, Plan, batch_digest, make_plan, recipe_digest
 from lookbook.tasks.datasets.sources.base import ARCHIVE_EXTENSIONS, OTHER_EXTENSIONS, SourceFile
 from lookbook.tasks.datasets.sources.opening import open_source, version_of
+from lookbook.tasks.images.batch import Sweep, read_sweep
 from lookbook.tasks.images.formats import sniff, unread_kind
 from lookbook.tasks.images.items import Item
 from lookbook.tasks.images.locators import LISTED_ON, UnreadableMemberError, read_start
@@ -51,10 +52,10 @@ def finished_parts(lake: Lake, dataset: str, recipe: Recipe, published: pa.Table
     rows for one key and fingerprint either will do.
     """
     contents = set(published.column("sha256").to_pylist()) if published is not None else set()
-    tables = []
+    tables, sweep = [], read_sweep(lake)
     for info in lake.list(batches_folder(dataset)):
         if info.key.endswith("/part.parquet"):
-            table = _read(lake, info.key, recipe)
+            table = _read(lake, info.key, recipe, sweep)
             if table is not None:
                 tables.append(_that_hold(table, contents))
     return pa.concat_tables(tables) if tables else None
@@ -68,13 +69,14 @@ def clear_batches(lake: Lake, dataset: str) -> None:
             list(pool.map(lake.remove, [key for key in keys if ("/manifest" in key) == manifests]))
 
 
-def _read(lake: Lake, key: str, recipe: Recipe) -> pa.Table | None:
+def _read(lake: Lake, key: str, recipe: Recipe, sweep: Sweep) -> pa.Table | None:
     try:
         table, metadata = from_parquet(lake.get(key))
     except (pa.ArrowException, OSError):
         return None
     made_with = metadata.get("recipe_digest", "")
-    return table if made_with == recipe_digest(recipe) else None
+    relied = made_with == recipe_digest(recipe) and sweep.spared(key.rpartition("/")[0], metadata)
+    return table if relied else None
 
 
 def _that_hold(table: pa.Table, contents: set[str]) -> pa.Table:

@@ -40,6 +40,16 @@ def writing_key(dataset: str, snapshot_id: str = "") -> str:
     return f"datasets/{dataset}/writing" + (f"/{snapshot_id}" if snapshot_id else "")
 
 
+def removed_key(dataset: str) -> str:
+    """Return the object that says which snapshots were removed, and so are passed over."""
+    return f"datasets/{dataset}/removed.json"
+
+
+def candidate_key(dataset: str, snapshot_id: str) -> str:
+    """Return the note of a snapshot that was kept and not published: it is to be looked at."""
+    return f"datasets/{dataset}/candidates/{snapshot_id}"
+
+
 def batches_folder(dataset: str) -> str:
     """Return the folder of a dataset's batches that are not published yet."""
     return f"batches/{dataset}"
@@ -114,6 +124,30 @@ class CurrentSnapshot(Generic[ManifestT]):
 
 
 Published = CurrentSnapshot[Manifest]
+
+
+class Removed(BaseModel):
+    """The content of the object that says which snapshots were removed.
+
+    It is swapped before anything of a snapshot goes: from then on no reader finds it, whatever is there of it still.
+    What is not needed any more to find older ones is left out again.
+
+    Attributes:
+        removed: by the id of each the snapshot that it had followed, None where it was the first.
+    """
+
+    format_version: int = 1
+    removed: dict[str, str | None] = {}
+
+    def followed_by(self, manifest: Manifest) -> str | None:
+        """Return the id of the snapshot before another one, of those that were not removed; None: there is none."""
+        return self.passed(manifest.previous)
+
+    def passed(self, snapshot_id: str | None) -> str | None:
+        """Return a snapshot's id, or that of the last one before it that was not removed."""
+        while snapshot_id is not None and snapshot_id in self.removed:
+            snapshot_id = self.removed[snapshot_id]
+        return snapshot_id
 
 
 def read_current(
@@ -232,7 +266,8 @@ def list_datasets(lake: Lake) -> list[str]:
 def list_snapshots(lake: Lake, dataset: str) -> list[Manifest]:
     """Return the manifests of a dataset's snapshots, newest first: the current one, and those that it followed.
 
-    A manifest that no chain leads to was never published; one that is gone or damaged ends the chain.
+    A manifest that no chain leads to was never published; one that is gone or damaged ends the chain. Those that were
+    removed are passed over.
     """
     return list(walk_snapshots(lake, dataset))
 
@@ -240,9 +275,30 @@ def list_snapshots(lake: Lake, dataset: str) -> list[Manifest]:
 def walk_snapshots(lake: Lake, dataset: str) -> Iterator[Manifest]:
     """Yield what `list_snapshots` returns, each read when it is asked for."""
     found: Manifest | None = require_published(lake, dataset).manifest
+    removed: Removed | None = None
     while found is not None:
         yield found
-        found = read_manifest(lake, dataset, found.previous) if found.previous else None
+        removed = removed or read_removed(lake, dataset)[0]
+        before = removed.followed_by(found)
+        found = read_manifest(lake, dataset, before) if before else None
+
+
+def read_removed(lake: Lake, dataset: str) -> tuple[Removed, str | None]:
+    """Return which snapshots of a dataset were removed, and the version of the object that says it; None: none is.
+
+    Raises:
+        LookbookError: the object is damaged.
+    """
+    found = lake.read_version(removed_key(dataset))
+    if found is None:
+        return Removed(), None
+    try:
+        return Removed.model_validate_json(found[0]), found[1]
+    except ValidationError as error:
+        raise LookbookError(
+            f"{dataset}: {lake.uri(removed_key(dataset))} cannot be read: {error.error_count()} faults.",
+            "Bring it back from a copy of the lake: without it older snapshots are not found.",
+        ) from error
 
 
 def read_manifest(lake: Lake, dataset: str, snapshot_id: str) -> Manifest | None:

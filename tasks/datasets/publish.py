@@ -95,7 +95,7 @@ def sweep_unfinished(lake: Lake, dataset: str) -> list[str]:
     notes = [info.key for info in lake.list(writing_key(dataset))]
     if not notes or read_published(lake, dataset) is None:
         return []
-    _raise_fences(lake, dataset)
+    raise_fences(lake, dataset)
     published = {manifest.snapshot_id for manifest in list_snapshots(lake, dataset)}
     swept = []
     for note in notes:
@@ -108,7 +108,13 @@ def sweep_unfinished(lake: Lake, dataset: str) -> list[str]:
     return swept
 
 
-def _raise_fences(lake: Lake, dataset: str) -> None:
+def raise_fences(lake: Lake, dataset: str) -> None:
+    """Swap CURRENT for the same snapshot with this run's fences: a run that lost the lease publishes nothing more.
+
+    Raises:
+        SwapConflictError: such a run has just published.
+        LeaseLostError: this run has lost it.
+    """
     found = lake.read_version(current_key(dataset))
     if found is not None:
         current = Current.model_validate_json(found[0])

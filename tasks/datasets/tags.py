@@ -13,7 +13,13 @@ from pydantic import BaseModel, ValidationError
 
 from lookbook.blocks.errors import LookbookError, SwapConflictError, UsageError
 from lookbook.blocks.lake import Lake
-from lookbook.tasks.datasets.manifest import Manifest, read_manifest, require_published, walk_snapshots
+from lookbook.tasks.datasets.manifest import (
+    Manifest,
+    read_manifest,
+    read_removed,
+    require_published,
+    walk_snapshots,
+)
 
 #: What a tag looks like; `check_tag` refuses a few more.
 TAG = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
@@ -114,7 +120,11 @@ def set_tag(lake: Lake, dataset: str, tag: str, snapshot: str | None = None, *, 
             tags[tag] = Tag(snapshot=named, tagged_at=datetime.now(UTC))
         return before
 
-    return Tagged(named, _change(lake, dataset, change))
+    tagged = Tagged(named, _change(lake, dataset, change))
+    if tagged.before != named and named in read_removed(lake, dataset)[0].removed:  # since it was found
+        remove_tag(lake, dataset, tag)
+        raise UsageError(f"{dataset}: {named} was removed meanwhile.", f'See "lookbook snapshots {dataset}".')
+    return tagged
 
 
 def remove_tag(lake: Lake, dataset: str, tag: str) -> Tagged:

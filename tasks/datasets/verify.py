@@ -18,7 +18,14 @@ from lookbook.blocks.lake import Lake, compare_objects, fault_of, read_object
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets import follow
 from lookbook.tasks.datasets.follow import registry_differences
-from lookbook.tasks.datasets.manifest import TABLES, Manifest, list_snapshots, require_published, snapshot_folder
+from lookbook.tasks.datasets.manifest import (
+    TABLES,
+    Manifest,
+    list_snapshots,
+    read_removed,
+    require_published,
+    snapshot_folder,
+)
 from lookbook.tasks.datasets.schemas import load_models
 from lookbook.tasks.datasets.sources.base import SourceFile
 from lookbook.tasks.datasets.sources.opening import open_source
@@ -238,8 +245,8 @@ def _mended(mend: Callable[[], None]) -> str:
 def _older(workspace: Workspace, current: Manifest) -> Iterator[Difference | None]:
     """Yield one entry for each object of the snapshots before the current one; what several need is read once."""
     found = list_snapshots(workspace.lake, current.dataset)
-    if found[-1].previous:
-        folder = snapshot_folder(current.dataset, found[-1].previous)
+    if before := read_removed(workspace.lake, current.dataset)[0].followed_by(found[-1]):
+        folder = snapshot_folder(current.dataset, before)
         yield Difference(f"lake: {folder}/manifest.json is missing or damaged: no older snapshot is found")
     read: set[tuple[str, str]] = set()
     for manifest in found:

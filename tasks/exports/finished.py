@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +16,10 @@ import numpy as np
 import pyarrow as pa
 
 from lookbook.blocks.errors import LookbookError, ObjectNotFoundError, UsageError
-from lookbook.blocks.lake import Lake, compare_objects, fault_of, read_object
+from lookbook.blocks.lake import Lake, ObjectInfo, compare_objects, fault_of, read_object
 from lookbook.tasks.exports.build import ExportFolder
 from lookbook.tasks.images.parquet import from_parquet
+from lookbook.tasks.runs.removal import Rule
 
 # Members are stored, not compressed (images are), with one fixed time: equal exports give equal bytes. The format is
 # that of APPNOTE.TXT 6.3.10; sizes, offsets and counts beyond 32 and 16 bits are told in its ZIP64 records.
@@ -282,3 +283,43 @@ def remove_export(lake: Lake, export_id: str) -> bool:
     for key in keys:
         lake.remove(key)
     return bool(keys)
+
+
+def old_exports(
+    lake: Lake, rule: Rule, dataset: str | None, digests: Mapping[str, Collection[str | None]]
+) -> Iterator[str]:
+    """Yield the ids of exports that may go: old ones, left-off ones too, and those of snapshots that are no more.
+
+    Args:
+        lake: that holds them.
+        rule: what may go.
+        dataset: whose they are; None: those of all, and those that were left off, which do not say it.
+        digests: those of the snapshots that stay, by dataset; with None among them not all are known.
+    """
+    for export_id in lake.folders(FOLDER):
+        if not _ID.fullmatch(export_id):
+            continue
+        found = find_finished(lake, export_id)
+        if dataset is not None and (found is None or found.dataset != dataset):
+            continue
+        stay = digests.get(found.dataset, ()) if found is not None else (None,)
+        lost = found is not None and None not in stay and _digest_of(found) not in {None, *stay}
+        if lost or rule.are_old(lake.list(f"{FOLDER}/{export_id}")):
+            yield export_id
+
+
+def _digest_of(export: Finished) -> str | None:
+    """Return the digest of the snapshot that an export is of; None where it is damaged."""
+    try:
+        digest = json.loads(export.place.lake.get(export.place.file("export.json")))["snapshot"]
+    except (ObjectNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    return digest if isinstance(digest, str) else None
+
+
+def objects_of_export(lake: Lake, export_id: str) -> Iterator[ObjectInfo]:
+    """Yield what lies of an export, first what says that it is complete."""
+    folder = place_of(lake, export_id).folder
+    manifest = f"{folder}manifest.json"
+    yield from (info for info in lake.list(folder.rstrip("/")) if info.key == manifest)
+    yield from (info for info in lake.list(folder.rstrip("/")) if info.key != manifest)

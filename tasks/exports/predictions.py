@@ -33,6 +33,7 @@ from lookbook.tasks.exports.rows import DatasetRows, read_rows
 from lookbook.tasks.images.decode import Rejected
 from lookbook.tasks.images.pacing import check_not_stopped, stoppable
 from lookbook.tasks.images.parquet import from_parquet, to_parquet
+from lookbook.tasks.runs.removal import Rule
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -222,6 +223,13 @@ SCHEMA = pa.schema(
 def folder_of(dataset: str, digest: str) -> str:
     """Return where the predictions of a model lie."""
     return f"datasets/{dataset}/predictions/{digest}"
+
+
+def old_predictions(lake: Lake, dataset: str, rule: Rule) -> Iterator[str]:
+    """Yield the folders of predictions that may go: all of a model's are old."""
+    for digest in lake.folders(f"datasets/{dataset}/predictions"):
+        if rule.are_old(lake.list(folder_of(dataset, digest))):
+            yield folder_of(dataset, digest)
 
 
 def read_predictions(lake: Lake, dataset: str, digest: str) -> pa.Table:

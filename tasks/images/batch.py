@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from pydantic import BaseModel, ValidationError
 
 from lookbook.blocks.errors import LookbookError, ObjectConflictError, ObjectNotFoundError
 from lookbook.tasks.images.allocation import keep_freed_memory
@@ -65,6 +67,7 @@ def process_batch(lake: Lake, batch_key: str, threads: int) -> BatchCounts:
     part = read_part(lake, batch_key)
     if part is not None:
         return _counts(part)
+    sweep = read_sweep(lake)
     items, recipe = manifest_items(manifest), Recipe.model_validate_json(metadata["recipe"])
     check_within_reach(lake, batch_key, items, recipe, metadata)
     keep_freed_memory()
@@ -74,16 +77,65 @@ def process_batch(lake: Lake, batch_key: str, threads: int) -> BatchCounts:
         outcomes = list(pool.map(batch.do, items))
     lake.settle()  # the part is the batch's commit mark: what it names must be there after a power cut
     part = part_table(outcomes)
-    lake.replace(f"{batch_key}/part.parquet", to_parquet(part, metadata))
+    lake.replace(f"{batch_key}/part.parquet", to_parquet(part, metadata | {SWEEP: str(sweep.number)}))
     return _counts(part)
 
 
 def read_part(lake: Lake, batch_key: str) -> pa.Table | None:
-    """Return the part of a batch, or None where it has none yet, or one that cannot be read."""
+    """Return the part of a batch, or None where it has none yet, or one that cannot be read or relied upon."""
     try:
-        return from_parquet(lake.get(f"{batch_key}/part.parquet"))[0]
+        part, metadata = from_parquet(lake.get(f"{batch_key}/part.parquet"))
     except (ObjectNotFoundError, pa.ArrowException, OSError):
         return None
+    return part if read_sweep(lake).spared(batch_key, metadata) else None
+
+
+#: Under which a part's metadata names the sweep that its batch began after.
+SWEEP = "sweep"
+#: The object that says which sweep of the lake's objects was the last.
+SWEEP_KEY = "sweep.json"
+
+
+class Sweep(BaseModel):
+    """A sweep: objects that nothing needed were removed, while no run was at work.
+
+    A batch that outlived its run may have found an object in the lake right before it was removed. The part that it
+    writes then has the number of an earlier sweep, and nobody relies on it.
+
+    Attributes:
+        number: one more at each sweep.
+        batches: keys of those whose parts stood there, and were counted among what needs objects.
+    """
+
+    number: int = 0
+    batches: list[str] = []
+
+    def spared(self, batch_key: str, metadata: Mapping[str, str]) -> bool:
+        """Return whether all that a part names is still there, by the part's metadata."""
+        return metadata.get(SWEEP, "0") == str(self.number) or batch_key in self.batches
+
+
+def read_sweep(lake: Lake) -> Sweep:
+    """Return the last sweep of a lake.
+
+    Raises:
+        LookbookError: its object is damaged.
+    """
+    return version_of_sweep(lake)[0]
+
+
+def version_of_sweep(lake: Lake) -> tuple[Sweep, str | None]:
+    """Return the last sweep of a lake, and the version of its object, None where there was none; raises likewise."""
+    found = lake.read_version(SWEEP_KEY)
+    if found is None:
+        return Sweep(), None
+    try:
+        return Sweep.model_validate_json(found[0]), found[1]
+    except ValidationError as error:
+        raise LookbookError(
+            f"{lake.uri(SWEEP_KEY)} cannot be read: {error.error_count()} faults.",
+            "Remove the folder batches of the lake, and then it: what earlier runs left off is done anew.",
+        ) from error
 
 
 def finished_counts(lake: Lake, batch_key: str) -> BatchCounts | None:

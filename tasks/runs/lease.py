@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import asyncpg
 import psutil
 
-from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.errors import LeaseLostError, LookbookError
 from lookbook.blocks.registry import Held, Registry, all_schemas, held_leases, unfenced
 from lookbook.blocks.settings import this_host
 
@@ -42,6 +42,20 @@ UPDATE leases SET expires_at = now() + make_interval(secs => $3) WHERE name = $1
 """
 #: The row stays, for its counter; it ended long ago, whatever the clock says.
 GIVE_BACK = "UPDATE leases SET owner = '', expires_at = 'epoch' WHERE name = $1 AND owner = $2"
+#: Of each one, leases whose names begin so are never held at the same time: who removes waits for those who write or
+#: read, and they wait for it.
+APART = {"gc/objects": "dataset/", "gc/exports": "reading/"}
+#: The first of two numbers of the advisory lock under which it is seen to; the second is the schema's.
+APART_LOCK = 0x6C6F6F6B
+IN_THE_WAY = """
+SELECT name, owner, expires_at >= now() AS lives FROM leases
+WHERE owner <> '' AND name <> $1 AND (name = ANY($2::text[]) OR starts_with(name, $3))
+"""
+#: Seconds that who finds the lake being swept waits, also where nobody waits for another run.
+SWEEP_WAIT = 60.0
+#: Seconds after which a lease that was confirmed has to be confirmed again before something is removed. Together with
+#: the longest that a store tries to remove an object (60) less than `LIFETIME`.
+FRESH = 20.0
 HOLDER = "SELECT owner FROM leases WHERE name = $1 AND expires_at >= now()"
 
 
@@ -83,6 +97,10 @@ def this_process() -> Owner:
 
 class LeaseHeldError(LookbookError):
     """Another run holds the lease."""
+
+
+class KeptApartError(LeaseHeldError):
+    """A run holds a lease that is never held beside this one."""
 
 
 @contextmanager
@@ -182,7 +200,8 @@ def _pauses() -> Iterator[float]:
 
 
 def _take_in_time(registry: Registry, name: str, owner: str, max_wait: float, waiting: Callable[[str], object]) -> Held:
-    deadline, told = time.monotonic() + max_wait, ""
+    began, told = time.monotonic(), ""
+    deadline = began + max_wait
     pauses = _pauses()
     answered = -math.inf  # a registry that fails at the first look is told at once
     while True:
@@ -190,6 +209,8 @@ def _take_in_time(registry: Registry, name: str, owner: str, max_wait: float, wa
             return _take(registry, name, owner)
         except LookbookError as error:
             held, now = isinstance(error, LeaseHeldError), time.monotonic()
+            if isinstance(error, KeptApartError) and name not in APART:
+                deadline = max(deadline, began + SWEEP_WAIT)
             answered = now if held else answered
             if now >= deadline or now >= answered + OUT_OF_REACH:
                 raise
@@ -201,6 +222,7 @@ def _take_in_time(registry: Registry, name: str, owner: str, max_wait: float, wa
 
 def _take(registry: Registry, name: str, owner: str) -> Held:
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> Held:
+        await _keep_apart(connection, name)
         holder = await connection.fetchval(HOLDER, name)
         dead = holder if holder is not None and Owner.parse(holder).is_dead() else None
         taken = await connection.fetchrow(TAKE, name, owner, float(LIFETIME), dead)
@@ -215,6 +237,71 @@ def _take(registry: Registry, name: str, owner: str) -> Held:
         )
 
     return registry.run(work)
+
+
+async def _keep_apart(connection: asyncpg.Connection[asyncpg.Record], name: str) -> None:
+    """See that no lease is held that is never held beside `name`; those of the dead and the silent end here.
+
+    Who was silent for long finds its lease lost, as if another run had taken it.
+
+    Raises:
+        KeptApartError: one is held.
+    """
+    sweeps = [sweep for sweep, start in APART.items() if name.startswith(start)]
+    if not sweeps and name not in APART:
+        return
+    # Of two that take leases at once, the second sees what the first has taken.
+    await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext(current_schema()))", APART_LOCK)
+    ended: list[str] = []
+    for locked in ("", " FOR UPDATE"):  # a silent one may speak again until its row is locked
+        rows = await connection.fetch(IN_THE_WAY + locked, name, sweeps, APART.get(name, "\x01"))
+        for row in rows:
+            owner = Owner.parse(row["owner"])
+            if row["lives"] and not owner.is_dead():
+                what = "objects of the lake are being removed" if sweeps else "a run is at work"
+                raise KeptApartError(
+                    f"{name}: {row['name']} is held: {what} (process {owner.pid} on {owner.host}).",
+                    "Wait for it, and run the command again.",
+                )
+        ended = [row["name"] for row in rows]
+        if not ended:
+            return
+    await connection.execute("UPDATE leases SET expires_at = 'epoch', owner = '' WHERE name = ANY($1::text[])", ended)
+
+
+class Hold:
+    """The lease that a run holds, for what cannot be taken back: before each removal it is to be surely its own.
+
+    Args:
+        registry: where it is kept.
+        name: of the lease; the caller holds it.
+    """
+
+    def __init__(self, registry: Registry, name: str) -> None:
+        self._registry, self._name = registry, name
+        self._owner = next(held.owner for held in reversed(held_leases.get()) if held.name == name)
+        self._confirmed = -math.inf
+
+    def confirm(self) -> None:
+        """Renew it.
+
+        Raises:
+            LeaseLostError: another run has taken it.
+            LookbookError: the registry cannot be asked.
+        """
+        asked = _clock()
+        if self._registry.execute(RENEW, self._name, self._owner, float(LIFETIME)) != "UPDATE 1":
+            raise LeaseLostError.of(self._name)
+        self._confirmed = asked
+
+    def is_fresh(self) -> bool:
+        """Return whether it was confirmed so shortly ago that nobody can have taken it since. May be asked anywhere."""
+        return _clock() - self._confirmed < FRESH
+
+
+def _clock() -> float:
+    """Return seconds of a clock that goes on while the machine sleeps, as a lease does."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _renew(registry: Registry, name: str, owner: str, ended: threading.Event) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,6 +13,7 @@ class _Listener:
     advance: Callable[[int], object]
     download: Callable[[int, int], object]
     wrote: Callable[[int], object]
+    going: Callable[[Mapping[str, object]], object]
 
 
 _listeners: list[_Listener] = []
@@ -24,6 +25,7 @@ def listening(
     advance: Callable[[int], object] = lambda _: None,
     download: Callable[[int, int], object] = lambda _, __: None,
     wrote: Callable[[int], object] = lambda _: None,
+    going: Callable[[Mapping[str, object]], object] = lambda _: None,
 ) -> Iterator[None]:
     """Listen while the block runs.
 
@@ -32,8 +34,9 @@ def listening(
         advance: called with the number of images just done, from whichever thread did them.
         download: called with the bytes of a source that are here, and with all that it has.
         wrote: called with the bytes of an export that were just written, or were there.
+        going: called with what is about to be removed.
     """
-    listener = _Listener(announce, advance, download, wrote)
+    listener = _Listener(announce, advance, download, wrote, going)
     _listeners.append(listener)
     try:
         yield
@@ -63,3 +66,9 @@ def wrote(size: int) -> None:
     """Tell that `size` more bytes of an export are there."""
     for listener in _listeners:
         listener.wrote(size)
+
+
+def going(what: Mapping[str, object]) -> None:
+    """Tell what is about to be removed."""
+    for listener in _listeners:
+        listener.going(what)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lookbook.blocks.errors import ObjectNotFoundError
-from lookbook.blocks.lake import Lake
+from lookbook.blocks.lake import Lake, ObjectInfo
+from lookbook.tasks.runs.removal import Rule
 
 
 def content_digest(path: Path, leave_out: Sequence[str] = ()) -> int:
@@ -125,6 +126,27 @@ def stage_folder(kind: str, pipeline: str, task: str, batch: str, group: str = "
         group: the value that the rows were split by, as a table's name; empty: they were not.
     """
     return "/".join(filter(None, (kind, pipeline, task, batch, group)))
+
+
+def staging_pipelines(lake: Lake) -> list[str]:
+    """Return the names of the pipelines of which anything is staged."""
+    return sorted({*lake.folders("raw"), *lake.folders("transformed")})
+
+
+def old_stages(lake: Lake, pipeline: str, rule: Rule) -> Iterator[str]:
+    """Yield the folders of a pipeline's batches that may go: a run that was killed later may take up its own."""
+    for kind in ("raw", "transformed"):
+        for task in lake.folders(f"{kind}/{pipeline}"):
+            for batch in lake.folders(f"{kind}/{pipeline}/{task}"):
+                folder = stage_folder(kind, pipeline, task, batch)
+                if rule.are_old(lake.list(folder)):
+                    yield folder
+
+
+def objects_of_stage(lake: Lake, folder: str) -> Iterator[ObjectInfo]:
+    """Yield what lies of a batch, first what says that it is whole."""
+    for whole in (True, False):
+        yield from (info for info in lake.list(folder) if info.key.endswith("/manifest.json") is whole)
 
 
 def read_stage(lake: Lake, folder: str) -> Stage | None:

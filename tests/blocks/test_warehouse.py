@@ -142,6 +142,17 @@ def test_two_datasets_stand_side_by_side(rig: Rig, loaded: SnapshotLoad, tmp_pat
     assert rows(rig.warehouse, counted) == [("fashion", 7), ("shoes", 7)]
 
 
+def test_a_dataset_that_is_removed_is_gone_and_no_other(rig: Rig, tmp_path: Path) -> None:
+    before = content(rig.warehouse)
+    rig.warehouse.load_snapshot(snapshot_load(tmp_path / "other", dataset="other"), MODELS)
+    for _ in range(2):
+        rig.warehouse.remove_dataset("other", MODELS)
+        assert content(rig.warehouse) == before
+        assert rig.warehouse.current_snapshots() == {"fashion": "s1"}
+    rig.change("INSERT INTO staging.current_snapshot (dataset, snapshot_id) VALUES ('other', 's1')")
+    assert content(rig.warehouse) == before, "no row is left that it could show"
+
+
 def test_a_later_snapshot_takes_the_place_of_the_former(rig: Rig, loaded: SnapshotLoad, tmp_path: Path) -> None:
     later = snapshot_load(tmp_path, snapshot_id="s2", load_id="load-2", brightness=0.25)
     rig.warehouse.load_snapshot(later, MODELS)

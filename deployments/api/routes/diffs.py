@@ -53,7 +53,7 @@ async def show_diff(
 
     def work() -> Response:
         new = shared.snapshots.manifest(name, after)
-        old_id = before or new.previous
+        old_id = before or shared.snapshots.previous(new)
         if old_id is None:
             raise Problem(404, "no-snapshot", f"{new.snapshot_id} is the first one.", "Name two snapshots.")
         old = shared.snapshots.manifest(name, old_id)

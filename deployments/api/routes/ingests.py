@@ -57,7 +57,8 @@ async def _started(shared: Services, submission: Submission) -> Submission:
 
 
 async def told(shared: Services, submission: Submission) -> dict[str, Any]:
-    """Return an ingest, or another run that publishes, as it is now."""
+    """Return an ingest, or another run whose summary is in the books, as it is now."""
+    dataset = submission.request["dataset"]
     state = await state_of(shared, submission)
     summary = None
     if state.state in FINAL:
@@ -73,11 +74,9 @@ async def told(shared: Services, submission: Submission) -> dict[str, Any]:
         "started_at": state.started_at,
         "ended_at": state.ended_at,
         "request": submission.request,
-        "dataset": submission.request["dataset"],
+        "dataset": dataset,
         # Where the report lies is a path of another machine.
         "summary": {name: value for name, value in summary.items() if name != "report"} if summary else None,
-        "links": {
-            "self": f"{ROOT}/{submission.kind}s/{submission.id}",
-            "dataset": dataset_path(submission.request["dataset"]),
-        },
+        "links": {"self": f"{ROOT}/{submission.kind}s/{submission.id}"}
+        | ({"dataset": dataset_path(dataset)} if dataset else {}),
     }

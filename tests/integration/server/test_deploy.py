@@ -83,6 +83,10 @@ def test_what_a_user_changed_is_mended_where_it_is_ours_and_kept_where_it_is_the
     template["variables"]["properties"]["mem_limit"]["default"] = "8g"
     server.patch("/work_pools/lookbook-docker", {"base_job_template": template})
     server.delete("/work_pools/lookbook-cloud-run")
+    gc = server.deployment("gc/local")
+    (nightly,) = gc["schedules"]
+    assert nightly["active"] is False, "what it removes is gone: somebody has to want it"
+    server.patch(f"/deployments/{gc['id']}/schedules/{nightly['id']}", {"active": True})
 
     done = deploy(server)
 
@@ -90,6 +94,7 @@ def test_what_a_user_changed_is_mended_where_it_is_ours_and_kept_where_it_is_the
     assert server.deployment("ingest/local")["description"] != "Ours no longer."
     assert server.deployment("ingest/local")["entrypoint"] == "lookbook.flows.ingest.ingest", "it had a name of before"
     assert [s["schedule"]["cron"] for s in server.deployment("ingest/local")["schedules"]] == ["0 6 * * 1"]
+    assert [s["active"] for s in server.deployment("gc/local")["schedules"]] == [True]
     assert "work pool lookbook-cloud-run" in done["made"]
     assert server.get("/work_pools/lookbook-docker")["base_job_template"] == template
     assert any("lookbook-docker" in note for note in done["notes"])

@@ -1,0 +1,44 @@
+"""Removals of datasets: asked for, and watched."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import anyio.to_thread
+from fastapi import APIRouter, Path, Response
+
+from lookbook.deployments.api import models
+from lookbook.deployments.api.access import IngestReader, IngestSubmitter
+from lookbook.deployments.api.problems import DatasetPath, problems
+from lookbook.deployments.api.routes.ingests import told
+from lookbook.deployments.api.services import Services, Shared
+from lookbook.deployments.api.shown import json_answer
+from lookbook.deployments.api.submissions import IdempotencyKey, Submission, noted, owned, started
+
+router = APIRouter(tags=["datasets"])
+
+DEPLOYMENT = "remove/local"
+
+IdPath = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", description="Id of a removal that this key asked for.")]
+
+
+@router.delete("/datasets/{name}", status_code=202, response_model=models.Removal, responses=problems(400, 404))
+async def ask_for_removal(
+    name: DatasetPath, shared: Shared, principal: IngestSubmitter, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Ask that a dataset be removed, with all of its snapshots, tags and exports; nothing brings it back."""
+    await anyio.to_thread.run_sync(shared.snapshots.current, name)
+    submission = await noted(shared, "removal", principal, idempotency_key, {"dataset": name})
+    answer = await told(shared, await _started(shared, submission))
+    return json_answer(answer, 202, Location=answer["links"]["self"])
+
+
+@router.get("/removals/{id}", response_model=models.Removal, responses=problems(404))
+async def show_removal(id: IdPath, shared: Shared, principal: IngestReader) -> Response:  # noqa: A002
+    """Show how far a removal is."""
+    submission = await owned(shared, "removal", principal, id)
+    return json_answer(await told(shared, await _started(shared, submission)))
+
+
+async def _started(shared: Services, submission: Submission) -> Submission:
+    return await started(shared, submission, DEPLOYMENT, submission.request | {"workspace": shared.workspace_name})

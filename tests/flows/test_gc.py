@@ -1,0 +1,329 @@
+"""Clean-up: what may go, and when; killed at any step, beside runs, readers and people who tag, nothing needed goes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from lookbook.blocks.errors import LeaseLostError, LookbookError, UsageError
+from lookbook.blocks.gcs import GcsLake
+from lookbook.blocks.lake import FolderLake
+from lookbook.blocks.registry import unfenced
+from lookbook.blocks.workspace import Workspace
+from lookbook.flows.gc import Work, remove, survey
+from lookbook.flows.remove import remove_all
+from lookbook.tasks.datasets import follow
+from lookbook.tasks.datasets.differences import choose_snapshots
+from lookbook.tasks.datasets.gc import datasets_of, reading
+from lookbook.tasks.datasets.inventory import finished_parts
+from lookbook.tasks.datasets.manifest import (
+    candidate_key,
+    list_datasets,
+    list_snapshots,
+    require_published,
+    snapshot_folder,
+)
+from lookbook.tasks.datasets.tags import find_snapshot, read_tags, remove_tag, set_tag
+from lookbook.tasks.runs import lease as leases
+from lookbook.tasks.runs.lease import KeptApartError, LeaseHeldError, lease, this_process
+from lookbook.tasks.runs.removal import GRACE, Rule, age
+from tests.support.gcp_credentials import AnonymousGcpCredentials
+from tests.support.gcs_server import serving_gcs
+from tests.support.leases import overtake
+from tests.support.lives import draw, keys, listed, objects_of, publish, restore
+from tests.support.pipeline import SMALL
+from tests.support.sets import sampled
+
+NOW = timedelta(0)
+
+
+@pytest.fixture(autouse=True)
+def no_power_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without waiting for the disk: each of the many swaps would."""
+    monkeypatch.setattr(FolderLake, "settle", lambda _: None)
+
+
+def work(place: Workspace, keep: int = 1, older_than: timedelta = NOW, grace: timedelta = NOW, **changes: Any) -> Work:
+    """A clean-up that waits for nothing: what was current a moment ago may go."""
+    return Work(place, Rule(keep, older_than, grace), **changes)
+
+
+def ids(place: Workspace, dataset: str = "things") -> list[str]:
+    return [one.snapshot_id for one in list_snapshots(place.lake, dataset)]
+
+
+def test_what_is_new_tagged_read_or_to_be_looked_at_stays_and_all_else_goes(workspace: Workspace) -> None:
+    lake = workspace.lake
+    first, second, third, fourth, fifth = (publish(workspace, "things", [f"{n}", f"{n + 1}"]) for n in range(5))
+    publish(workspace, "others", ["1", "x"])
+    set_tag(lake, "things", "v2", second)
+    candidate = "20261101T000000000Z-00000000"
+    for key in (candidate_key("things", candidate), f"{snapshot_folder('things', candidate)}/images.parquet"):
+        lake.put(key, lake.get(f"{snapshot_folder('things', first)}/images.parquet"))
+    draw(lake, "things", ["left off"])
+    there = keys(lake)
+
+    assert remove(work(workspace, older_than=timedelta(days=1)))["objects"] == 0, "all is younger"
+    assert [one["snapshot"] for one in survey(work(workspace, 4))["snapshots"]] == [first, candidate]
+    assert survey(work(workspace, grace=GRACE))["snapshots"][0]["snapshot"] == candidate, "just now it was current"
+    with reading(workspace, "things", third, "a run"):
+        found = survey(work(workspace))
+        assert [one["snapshot"] for one in found["snapshots"]] == [fourth, first, candidate]
+        assert "exports and predictions stay: an export is at work" in found["left"]
+        assert keys(lake) == there, "a survey changes nothing"
+        done = remove(work(workspace))
+    assert done["snapshots"] == found["snapshots"]
+    assert done["kinds"] == found["kinds"]
+    assert ids(workspace) == [fifth, third, second]
+    remove(work(workspace))
+    assert ids(workspace) == [fifth, second]
+    assert keys(lake) == listed(workspace)
+    assert objects_of("0")[0] not in keys(lake)
+    assert objects_of("x")[0] in keys(lake)
+
+    assert [one.snapshot_id for one in choose_snapshots(lake, "things", None, None)] == [second, fifth]
+    with pytest.raises(UsageError, match="no snapshot"):
+        find_snapshot(lake, "things", third)
+    restore(workspace, "things", "v2")
+    assert ids(workspace)[1:] == [fifth, second]
+    remove_tag(lake, "things", "v2")
+    remove(work(workspace))
+    assert len(ids(workspace)) == 1
+    assert keys(lake) == listed(workspace)
+    with pytest.raises(LookbookError, match="no snapshot before"):
+        choose_snapshots(lake, "things", None, None)
+
+
+def test_what_is_damaged_says_nothing_and_so_nothing_it_may_need_goes(workspace: Workspace) -> None:
+    lake = workspace.lake
+    first, second, _ = (publish(workspace, "things", [f"{n}"]) for n in range(3))
+    publish(workspace, "others", ["x"])
+    publish(workspace, "others", ["y"])
+    manifest = lake.get(f"{snapshot_folder('things', second)}/manifest.json")
+    lake.remove(f"{snapshot_folder('things', second)}/manifest.json")
+    done = remove(work(workspace))
+    assert [one["dataset"] for one in done["snapshots"]] == ["others"]
+    assert f"things: the manifest of {second} is missing or damaged" in done["left"][0]
+    assert objects_of("0")[0] in keys(lake)
+    lake.put(f"{snapshot_folder('things', second)}/manifest.json", manifest)
+    lake.replace(f"{snapshot_folder('things', first)}/outputs.parquet", b"damaged")
+    done = remove(work(workspace, 3))
+    assert "outputs.parquet is damaged" in done["left"][0]
+    assert objects_of("0")[0] in keys(lake)
+    remove(work(workspace))
+    assert keys(lake) == listed(workspace), "the damaged one is gone"
+
+
+def test_objects_stay_while_a_run_is_at_work_and_a_run_does_not_begin_while_they_go(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "SWEEP_WAIT", 0.0)
+    registry, lake = workspace.registry, workspace.lake
+    for names in (["0"], ["1"]):
+        publish(workspace, "things", names)
+    publish(workspace, "others", ["x"])
+    with lease(registry, "dataset/others"):
+        done = remove(work(workspace))
+    assert len(ids(workspace)) == 1, "of another dataset"
+    assert objects_of("0")[0] in keys(lake)
+    assert any("originals and outputs stay" in why and "dataset/others is held" in why for why in done["left"])
+
+    refused = list[str]()
+
+    def begin(step: str) -> None:
+        if step == "more objects":
+            with unfenced(), pytest.raises(KeptApartError, match="objects of the lake are being removed") as caught:
+                publish(workspace, "others", ["0"])
+            refused.append(caught.value.way_out)
+
+    remove(work(workspace, step=begin))
+    assert refused == ["Wait for it, and run the command again."]
+    assert keys(lake) == listed(workspace)
+    publish(workspace, "others", ["0"])
+    assert objects_of("0")[0] in keys(lake)
+
+
+def test_a_run_that_was_silent_while_objects_went_publishes_nothing(workspace: Workspace) -> None:
+    publish(workspace, "things", ["0"])
+
+    def stands_still(step: str) -> None:
+        if step == "written":
+            overtake(workspace.registry, lambda: remove(work(workspace)))
+
+    with pytest.raises(LeaseLostError, match="dataset/others"):
+        publish(workspace, "others", ["0"], stands_still)
+    with pytest.raises(LookbookError, match="no such dataset"):
+        ids(workspace, "others")
+
+
+def test_who_lost_its_lease_while_it_removes_stops(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks at a clock before each object, and asks again where its last answer is old."""
+    publish(workspace, "things", [f"{n}" for n in range(9)])
+    publish(workspace, "things", ["x"])
+    clock, gone = [0.0], list[str]()
+    monkeypatch.setattr(leases, "_clock", lambda: clock[0])
+    removing = FolderLake.remove
+
+    def sleepily(lake: FolderLake, key: str) -> None:
+        removing(lake, key)
+        gone.extend([key] if key.startswith("originals/") else [])
+        if len(gone) == 2 and not clock[0]:  # many are to go before it would ask again
+            clock[0] = 2 * leases.FRESH  # the machine slept, and meanwhile a run has begun
+            overtake(workspace.registry, lambda: publish(workspace, "things", [f"{n}" for n in range(9)]))
+
+    monkeypatch.setattr(FolderLake, "remove", sleepily)
+    monkeypatch.setattr("lookbook.tasks.runs.removal.REMOVING_THREADS", 1)
+    with pytest.raises(LeaseLostError, match="gc/objects"):
+        remove(work(workspace))
+    monkeypatch.undo()
+    missing = listed(workspace) - keys(workspace.lake)
+    assert missing == set()
+
+
+def test_a_batch_that_outlived_its_run_and_a_sweep_is_not_relied_upon(workspace: Workspace) -> None:
+    lake, young = workspace.lake, timedelta(hours=1)
+    draw(lake, "things", ["kept"])
+    draw(lake, "things", ["0"], lambda _: remove(work(workspace, older_than=young)))
+    assert objects_of("0")[0] not in keys(lake), "no part told of it when the objects went"
+    parts = finished_parts(lake, "things", SMALL, None)
+    assert parts is not None
+    assert parts["key"].to_pylist() == ["kept"]
+    publish(workspace, "things", ["0", "kept"])
+    assert listed(workspace) <= keys(lake)
+
+
+def test_a_snapshot_that_is_tagged_or_read_in_the_last_moment_stays(workspace: Workspace) -> None:
+    lake, registry, reader = workspace.lake, workspace.registry, str(this_process())
+    first, second, third, last = (publish(workspace, "things", [f"{n}"]) for n in range(4))
+
+    def meanwhile(step: str) -> None:
+        if step == "mark":
+            set_tag(lake, "things", "v1", first)
+            leases._take(registry, f"reading/things/{second}/a run", reader)
+        elif step == "snapshot":
+            with pytest.raises(UsageError, match="no snapshot"):
+                set_tag(lake, "things", "late", third)
+
+    remove(work(workspace, step=meanwhile))
+    assert ids(workspace) == [last, second, first]
+    assert listed(workspace) <= keys(lake)
+    assert "late" not in read_tags(lake, "things")
+
+
+class Killed(BaseException):
+    """A run was killed at a step."""
+
+
+def killer(random: random.Random, steps: int) -> Callable[[str], None]:
+    """Kill at one of so many steps, or not at all."""
+    left = [random.randrange(2 * steps)]
+
+    def step(_: str) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise Killed
+
+    return step
+
+
+@pytest.fixture
+def in_a_bucket(workspace: Workspace) -> Iterator[Workspace]:
+    """A workspace whose lake is a bucket."""
+    with serving_gcs("bucket") as server:
+        credentials = AnonymousGcpCredentials(endpoint=server.url)
+        yield replace(workspace, lake=GcsLake(bucket="bucket", prefix="lake", credentials=credentials))
+
+
+@pytest.mark.full
+def test_in_a_bucket_as_well(in_a_bucket: Workspace) -> None:
+    live(in_a_bucket, 1)
+
+
+@pytest.mark.parametrize("seed", sampled(range(30), fast=[0]))
+def test_after_any_history_the_lake_holds_what_its_manifests_list(workspace: Workspace, seed: int) -> None:
+    live(workspace, seed)
+
+
+def live(workspace: Workspace, seed: int) -> None:
+    """Live through a history of two datasets, with kills, and look at what is there after each step and at the end."""
+    chosen, lake = random.Random(seed), workspace.lake  # noqa: S311 - no secret
+    for _ in range(12):
+        dataset = chosen.choice(["one", "two"])
+        names = [f"{n}" for n in range(8) if chosen.random() < 0.4] or ["0"]
+        what = chosen.choice(["publish", "publish", "gc", "gc", "tag", "untag", "restore"])
+        published = ids(workspace, dataset) if lake.read_version(f"datasets/{dataset}/CURRENT") else []
+        tags = sorted(read_tags(lake, dataset))
+        try:
+            if what == "publish" or not published:
+                publish(workspace, dataset, names, killer(chosen, 4))
+            elif what == "gc":
+                remove(work(workspace, chosen.randint(1, 3), step=killer(chosen, 12)))
+            elif what == "tag":
+                set_tag(lake, dataset, chosen.choice(["a", "b"]), chosen.choice(published), move=True)
+            elif what == "untag" and tags:
+                remove_tag(lake, dataset, chosen.choice(tags))
+            elif what == "restore":
+                restore(workspace, dataset, chosen.choice(published))
+        except Killed:
+            pass
+        assert listed(workspace) <= keys(lake), "nothing that is needed is gone"
+    for dataset in ("one", "two"):
+        publish(workspace, dataset, ["last", dataset])
+    remove(work(workspace, 2))
+    assert keys(lake) == listed(workspace)
+
+
+@pytest.mark.parametrize("steps", sampled(range(9), fast=[4]))
+def test_a_removed_dataset_is_gone_and_one_whose_removal_was_killed_is_removed_by_the_next(
+    workspace: Workspace, steps: int
+) -> None:
+    lake, registry, left = workspace.lake, workspace.registry, [steps]
+    for names in (["0", "1"], ["1", "2"]):
+        publish(workspace, "things", names)
+    set_tag(lake, "things", "v1")
+    publish(workspace, "others", ["2"])
+    draw(lake, "things", ["left off"])
+    for dataset in ("things", "others"):
+        follow.index(workspace, require_published(lake, dataset).manifest)
+    lake.put(f"exports/{'0' * 32}/manifest.json", b'{"dataset": "things", "books": {}, "files_sha256": ""}')
+    lake.put(f"exports/{'0' * 32}/files/export.json", b'{"snapshot": "another"}')
+
+    def step(_: str) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise Killed
+
+    with pytest.raises(Killed):
+        remove_all(Work(workspace, Rule(1, age("9999w")), "things", step))
+    assert objects_of("2")[0] in keys(lake)
+    if "things" in datasets_of(lake):
+        remove_all(Work(workspace, Rule(1, age("9999w")), "things"))
+    remove(work(workspace))
+    assert keys(lake) == listed(workspace)
+    assert list_datasets(lake) == ["others"]
+    for table in ("assets", "snapshots", "current_snapshots", "loads"):
+        assert registry.fetchval(f"SELECT count(*) FROM {table} WHERE dataset = 'things'") == 0
+    assert registry.fetchval("SELECT count(*) FROM assets") == 1
+    with pytest.raises(LookbookError, match="things: no such dataset"):
+        remove_all(Work(workspace, Rule(1, age("9999w")), "things"))
+    with lease(registry, "dataset/others"), pytest.raises(LeaseHeldError):
+        remove_all(Work(workspace, Rule(1, age("9999w")), "others"))
+    with reading(workspace, "others", None, "a run"), pytest.raises(LookbookError, match="an export reads it"):
+        remove_all(Work(workspace, Rule(1, age("9999w")), "others"))
+
+
+def test_an_age_is_a_number_with_a_unit() -> None:
+    assert [age(text) for text in ("0s", "90m", "12h", "30d", "2w")] == [
+        timedelta(),
+        timedelta(minutes=90),
+        timedelta(hours=12),
+        timedelta(days=30),
+        timedelta(days=14),
+    ]
+    with pytest.raises(UsageError, match="'1y' is no age"):
+        age("1y")

@@ -1,4 +1,4 @@
-"""Publish a candidate by hand: a snapshot that checks kept back becomes the current one; registry and warehouse follow."""
+"""Publish a candidate by hand: what checks kept back becomes the current snapshot; registry and warehouse follow."""
 
 from __future__ import annotations
 

@@ -220,8 +220,9 @@ def publish_candidate(workspace: Workspace, dataset: str, name: str | None) -> t
     manifest = found[0]
     now = current.snapshot_id if current else None
     if manifest.previous != now:
+        former = manifest.previous or "no snapshot"
         raise LookbookError(
-            f"{dataset}: {manifest.snapshot_id} was checked against {manifest.previous or 'no snapshot'}, and {now} is current now.",
+            f"{dataset}: {manifest.snapshot_id} was checked against {former}, and {now or 'none'} is current now.",
             "Ingest the source again: it is checked against the current one, and nothing is drawn twice.",
         )
     note = Candidate.model_validate_json(lake.get(candidate_key(dataset, manifest.snapshot_id)))

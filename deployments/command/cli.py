@@ -312,6 +312,7 @@ def checks(
     elif remove:
         sys.stdout.write(f"{name}: no checks from the next ingest on.\n")
     else:
+        rows = [row | {"sql": " ".join(row["sql"].split())} for row in rows]
         _print(rows, ["name", "level", "says", "sql"], json, f"No checks of {name}.")
 
 

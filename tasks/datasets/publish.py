@@ -248,8 +248,8 @@ class FailedChecksError(LookbookError):
         dataset, candidate = finished.summary["dataset"], finished.summary["snapshot"]
         super().__init__(
             f"{dataset}: {told_failures(finished.summary['checks'])}. Nothing was published.",
-            f'It is kept as the candidate {candidate}: mend the source and ingest it again, or "lookbook publish '
-            f'{dataset} {candidate}" publishes it all the same.',
+            f"It is kept as the candidate {candidate}: mend the source and ingest it again, or publish it all the same "
+            f'by "lookbook publish {dataset}".',
         )
         self.finished = finished
         self.summary = finished.summary

@@ -84,7 +84,7 @@ def test_from_a_first_snapshot_to_a_candidate_that_is_published_by_hand(workspac
     error = refused(workspace, source)
     (candidate,) = candidate_ids(lake, "things")
     assert error.problem == "things: 1 check failed: lost (1 row). Nothing was published."
-    assert f'kept as the candidate {candidate}: mend the source and ingest it again, or "lookbook publish' in str(error)
+    assert f"kept as the candidate {candidate}: mend the source and ingest it again, or publish it" in str(error)
     assert (error.finished.summary["snapshot"], error.finished.summary["published"]) == (candidate, False)
     assert current(workspace) == first["snapshot"]
     assert [each.snapshot_id for each in list_snapshots(lake, "things")] == [first["snapshot"]]

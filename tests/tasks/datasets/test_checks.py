@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
@@ -17,7 +18,7 @@ from lookbook.tasks.datasets import follow
 from lookbook.tasks.datasets.candidates import candidate_ids
 from lookbook.tasks.datasets.checks import Check, Checks, read_checks, run_checks, set_checks
 from lookbook.tasks.datasets.differences import choose_snapshots, compare_snapshots
-from lookbook.tasks.datasets.manifest import DamagedSnapshotError, list_snapshots, require_published
+from lookbook.tasks.datasets.manifest import TABLES, DamagedSnapshotError, list_snapshots, require_published
 from lookbook.tasks.datasets.publish import FailedChecksError, publish_candidate, sweep_unfinished
 from lookbook.tasks.datasets.restore import restore_snapshot
 from lookbook.tasks.datasets.tags import find_snapshot, set_tag
@@ -200,7 +201,7 @@ def test_a_check_that_cannot_be_run_fails_whatever_its_level(
     assert "Could not convert string 'Women'" in results["raises"]["error"]
     former = require_published(workspace.lake, "things").manifest
     workspace.lake.remove(f"{former.folder}/images.parquet")
-    tables = dict.fromkeys(module.TABLES, module.pa.table({"key": ["a"]}))
+    tables = dict.fromkeys(TABLES, pa.table({"key": ["a"]}))
     (damaged,) = run_checks(workspace, read_checks(workspace.lake, "things")[3:], tables, former)
     assert (damaged["outcome"], damaged["error"]) == ("failed", f"{former.folder}/images.parquet is missing.")
     assert current(workspace) == first
@@ -209,9 +210,9 @@ def test_a_check_that_cannot_be_run_fails_whatever_its_level(
 def test_a_column_that_the_former_snapshot_lacks_is_null_there(workspace: Workspace, source: Path) -> None:
     publish_alone(workspace, source)
     former = require_published(workspace.lake, "things").manifest
-    new = module.pa.table({"product_key": ["1"], "brand": ["Acme"]})
+    new = pa.table({"product_key": ["1"], "brand": ["Acme"]})
     check = Check(name="a", sql="SELECT count(*) AS n, count(brand) AS brands FROM Former_Products;")
-    (result,) = run_checks(workspace, [check], dict.fromkeys(module.TABLES, new), former)
+    (result,) = run_checks(workspace, [check], dict.fromkeys(TABLES, new), former)
     assert result["first"] == [{"n": 3, "brands": 0}]
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 
 class LookbookError(Exception):
@@ -16,7 +17,12 @@ class LookbookError(Exception):
     Args:
         problem: what is wrong, naming the thing and the rule.
         way_out: what the user can do about it.
+
+    Attributes:
+        summary: of the run that failed, where it had one: for programs.
     """
+
+    summary: Mapping[str, Any] | None = None
 
     def __init__(self, problem: str, way_out: str = "") -> None:
         super().__init__(problem, way_out)

@@ -32,7 +32,7 @@ def literal(text: str) -> str:
 
 
 def read_select(sql: str) -> exp.Query:
-    """Return a model's SELECT.
+    """Return the SELECT of a model or of a check.
 
     Raises:
         ValueError: it is no SQL, or not exactly one SELECT, or it reads what is no table.
@@ -54,7 +54,7 @@ def read_select(sql: str) -> exp.Query:
     for table in tree.find_all(exp.Table):
         if not isinstance(table.this, exp.Identifier | exp.GenerateSeries):
             read = table.this.sql("duckdb")[:60]
-            raise ValueError(f"it reads {read}: a model reads tables, no files or functions")  # noqa: TRY004 - of SQL
+            raise ValueError(f"it reads {read}: only tables are read, no files or functions")  # noqa: TRY004 - of SQL
     return tree
 
 

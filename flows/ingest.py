@@ -19,10 +19,11 @@ from lookbook.flows.endings import (
 )
 from lookbook.flows.fan_out import draw, warn_of_sqlite
 from lookbook.tasks.datasets import follow
+from lookbook.tasks.datasets.checks import told
 from lookbook.tasks.datasets.follow import note_announced, unannounced_snapshot
 from lookbook.tasks.datasets.inventory import Request, clear_batches, take_inventory
 from lookbook.tasks.datasets.manifest import require_published
-from lookbook.tasks.datasets.publish import FinishedRun, finalize, sweep_unfinished
+from lookbook.tasks.datasets.publish import FailedChecksError, FinishedRun, finalize, sweep_unfinished
 from lookbook.tasks.datasets.sources.kaggle import drop
 from lookbook.tasks.datasets.unpublished import noting_rejects
 from lookbook.tasks.images.recipe import Recipe, RecipeOrDefault
@@ -121,7 +122,12 @@ def ingest(
         get_run_logger().info("%d images found; batches to do: %d", len(inventory.images), len(inventory.batches))
         announce(sum(len(items) for items in inventory.plan.batches))
         draw(place.lake, workspace, inventory.batches, executor)
-        finished = finalize(request, inventory, started)
+        try:
+            finished = finalize(request, inventory, started)
+        except FailedChecksError as error:
+            record.update(error.finished.summary)
+            _describe(error.finished, dataset)
+            raise
         notes.ended(finished.note if finished.changed else "")
         record.update(finished.summary)
         if finished.published:
@@ -174,4 +180,7 @@ def _describe(finished: FinishedRun, dataset: str) -> None:
         for kind in ("images", "rows", "outputs")
         for outcome, count in finished.summary[kind].items()
     ]
+    for check in finished.summary["checks"]:
+        if check["outcome"] != "passed":
+            get_run_logger().warning("The check %s %s", told(check), check["outcome"])
     create_table_artifact(outcomes, key=f"{key}-outcomes", description="The books: found, and each outcome")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from lookbook.blocks.warehouse import FEEDS_SCHEMA, WarehouseTable
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
+#: What one statement may hold in memory; beyond, it spills to scratch.
+MEMORY = "512MB"
 QUERY_HELP = 'lookbook query "SHOW ALL TABLES" names the tables; those of schema warehouse are for reading.'
 
 
@@ -44,6 +47,42 @@ def attach(connection: DuckDBPyConnection, views: Views) -> None:
     connection.execute(f"ATTACH {literal(str(views.file))} AS {quoted(views.name)} (READ_ONLY)")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
+
+
+@contextmanager
+def engine(
+    scratch: Path, readable: Sequence[Path | str] = (), memory: str = MEMORY
+) -> Iterator[tuple[DuckDBPyConnection, Path]]:
+    """Yield a DuckDB in memory, and a folder of its own that it may write to; both are gone at the end.
+
+    Statements reach that folder, the files or folders in `readable`, and nothing else.
+
+    Args:
+        scratch: a folder of this machine.
+        readable: files, or folders that end with a slash.
+        memory: what one statement may hold.
+    """
+    import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
+
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="sql-") as folder:
+        connection = duckdb.connect(
+            config={
+                "memory_limit": memory,
+                "temp_directory": f"{folder}/spill",
+                "autoinstall_known_extensions": "false",
+                "autoload_known_extensions": "false",
+            }
+        )
+        try:
+            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute("SET allowed_directories = $1", [[f"{folder}/"]])
+            connection.execute("SET allowed_paths = $1", [[str(path) for path in readable]])
+            connection.execute("SET enable_external_access = false")
+            connection.execute("SET lock_configuration = true")
+            yield connection, Path(folder)
+        finally:
+            connection.close()
 
 
 @contextmanager

@@ -7,12 +7,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lookbook.tasks.datasets.checks import Check
 from lookbook.tasks.exports.filters import read_conditions
 from lookbook.tasks.exports.request import ExportRequest
 from lookbook.tasks.images.recipe import Recipe
 from lookbook.tasks.runs.parameters import (
     BATCH_SIZE,
     BatchSize,
+    CandidateName,
     DatasetName,
     DropDownload,
     Executor,
@@ -46,6 +48,18 @@ class Datasets(BaseModel):
     items: list[Dataset]
 
 
+class CheckResult(BaseModel):
+    """What a check found of a snapshot before it was published."""
+
+    name: str
+    level: Literal["stop", "warn"]
+    says: str | None = Field(description="What is wrong where it finds rows.")
+    outcome: Literal["passed", "warned", "failed"]
+    rows: int | None = Field(description="That break it. None: it could not be run.")
+    first: list[dict[str, Any]] = Field(description="The first of these rows.")
+    error: str | None = Field(description="Why it could not be run.")
+
+
 class Snapshot(BaseModel):
     """A snapshot in a list."""
 
@@ -57,6 +71,7 @@ class Snapshot(BaseModel):
     previous: str | None
     restored_from: str | None = Field(description="The older snapshot that it equals, where it was restored.")
     tags: list[str] = Field(description="Its tags: each works wherever its id does.")
+    checks: list[CheckResult] = Field(description="The checks that were run before it was published.")
     images: dict[str, int] = Field(description="Image files by outcome.")
     rows: dict[str, int] = Field(description="Catalogue rows by outcome.")
     href: str
@@ -66,6 +81,7 @@ class SnapshotPage(BaseModel):
     """Snapshots, newest first."""
 
     items: list[Snapshot]
+    candidates: list[Snapshot] = Field(description="Not published, because checks failed; with the first page alone.")
     next: str | None = Field(description="Cursor of the next page.")
 
 
@@ -82,6 +98,12 @@ class Tags(BaseModel):
     """The tags of a dataset, by name."""
 
     items: list[Tag]
+
+
+class ChecksBody(BaseModel):
+    """The checks that hold for each ingest of a dataset; none: what is ingested is published."""
+
+    checks: list[Check]
 
 
 class TagBody(BaseModel):
@@ -381,3 +403,16 @@ class Cleanup(_Run):
 
 class Removal(Ingest):
     """A removal of a dataset that was asked for."""
+
+
+class PublicationRequest(BaseModel):
+    """Which candidate is to be published although checks failed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dataset: DatasetName
+    candidate: CandidateName = None
+
+
+class Publication(Ingest):
+    """The publication of a candidate that was asked for."""

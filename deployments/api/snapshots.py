@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from lookbook.blocks.lake import Lake
 from lookbook.deployments.api.problems import Problem
+from lookbook.tasks.datasets.candidates import walk_candidates
 from lookbook.tasks.datasets.differences import Differences, compare_snapshots
 from lookbook.tasks.datasets.manifest import (
     Manifest,
@@ -198,7 +199,7 @@ class PastOutcomes:
 
 Value = TypeVar("Value")
 
-#: Seconds for which CURRENT and tags are believed to say the same, and datasets to be the same.
+#: Seconds for which CURRENT, tags and candidates are believed to say the same, and datasets to be the same.
 CURRENT_SECONDS = 1.0
 DATASETS_SECONDS = 2.0
 #: Manifests that are remembered, and snapshots of a dataset that are looked at, newest first.
@@ -255,6 +256,7 @@ class Snapshots:
         self._datasets: _Remembered[list[str]] = _Remembered(DATASETS_SECONDS)
         self._tags: _Remembered[dict[str, Tag]] = _Remembered(CURRENT_SECONDS)
         self._removed: _Remembered[Removed] = _Remembered(CURRENT_SECONDS)
+        self._candidates: _Remembered[list[Manifest]] = _Remembered(CURRENT_SECONDS)
         self._manifests: OrderedDict[tuple[str, str], Manifest] = OrderedDict()
         self._loaded: OrderedDict[tuple[str, str], LoadedSnapshot] = OrderedDict()
         self._pasts: OrderedDict[tuple[str, str], PastOutcomes] = OrderedDict()
@@ -294,12 +296,16 @@ class Snapshots:
         """Return the tags of a dataset; see `lookbook.tasks.datasets.tags.read_tags`."""
         return self._tags.get(dataset, lambda: read_tags(self.lake, dataset))
 
+    def candidates(self, dataset: str) -> list[Manifest]:
+        """Return the snapshots that were not published because checks failed, newest first."""
+        return self._candidates.get(dataset, lambda: list(walk_candidates(self.lake, dataset)))
+
     def forget_tags(self, dataset: str) -> None:
         """Read the tags of a dataset again when they are asked for next: they were changed here."""
         self._tags.forget(dataset)
 
     def manifest(self, dataset: str, name: str | None) -> Manifest:
-        """Return a snapshot by its id or a tag, or the one that holds.
+        """Return a snapshot by its id or a tag, a candidate by its id, or the one that holds.
 
         Raises:
             Problem: there is no such dataset or snapshot.
@@ -309,6 +315,7 @@ class Snapshots:
             self.current(dataset),
             lambda: self.chain(dataset),
             lambda: self.tags(dataset),
+            lambda: [each.snapshot_id for each in self.candidates(dataset)],
             lambda snapshot_id: self._manifest(dataset, snapshot_id),
         )
         if found is None:

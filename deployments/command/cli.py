@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from lookbook.deployments.command.workspace import workspace as workspace_comman
 from lookbook.tasks.runs.parameters import (
     BATCH_SIZE,
     BatchSize,
+    CandidateName,
     DatasetName,
     DropDownload,
     Executor,
@@ -61,7 +63,7 @@ def main() -> None:
     except LookbookError as error:
         if debug:
             raise
-        _complain(error.problem, error.way_out)
+        _complain(error.problem, error.way_out, error.summary)
         sys.exit(EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED)
     except BrokenPipeError:  # whoever read what is printed has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -91,13 +93,13 @@ def _disk_fault(error: OSError) -> str:
     return f"{name}: {error.strerror}." if name and error.strerror else f"{error}"
 
 
-def _complain(problem: str, way_out: str) -> None:
+def _complain(problem: str, way_out: str, summary: Mapping[str, Any] | None = None) -> None:
     from lookbook.deployments.command.output import print_json, printable
 
     lines = [line for line in (*problem.splitlines(), *way_out.splitlines()) if line.strip()]
     sys.stderr.write("".join(f"{printable(line)}\n" for line in lines))
     if "--json" in sys.argv:
-        print_json({"error": problem, "way_out": way_out})
+        print_json({"error": problem, "way_out": way_out} | ({"summary": summary} if summary else {}))
 
 
 @app.command
@@ -203,11 +205,14 @@ def datasets(*, workspace: WorkspaceName = "local", json: Json = False, debug: D
 def snapshots(
     name: DatasetName, /, *, workspace: WorkspaceName = "local", json: Json = False, debug: Debug = False
 ) -> None:
-    """List the snapshots of NAME, newest first."""
+    """List the snapshots of NAME, newest first, with the candidate that checks kept back."""
     rows = _commands(debug).snapshots(workspace, name)
     if not json:
         rows = [row | {"tags": ", ".join(row["tags"])} for row in rows]
-    more = [column for column in ("tags", "restored_from") if any(row[column] for row in rows)]
+        rows = [row | {"failed_checks": ", ".join(row["failed_checks"])} for row in rows]
+    more = [
+        column for column in ("candidate", "failed_checks", "tags", "restored_from") if any(row[column] for row in rows)
+    ]
     _print(rows, ["snapshot", "current", *more, "created_at", "source", "images", "rows"], json, "No snapshots.")
 
 
@@ -269,6 +274,70 @@ def restore(
         print_json(summary)
     else:
         said = summary["note"] or f"{summary['snapshot']} equals {summary['restored_from']}, and readers see it"
+        sys.stdout.write(f"{name}: {said}.\n{printable(summary['report'])}\n")
+
+
+@app.command
+@with_checked_options
+def checks(
+    name: DatasetName | None = None,
+    /,
+    *,
+    set_: Annotated[
+        Path | None, Parameter(name="--set", help="YAML file of checks: they replace those that hold until now.")
+    ] = None,
+    remove: Annotated[bool, Parameter(negative="", help="Remove them: what is ingested is published.")] = False,
+    schema: Annotated[bool, Parameter(negative="", help="Print the JSON Schema of such a file instead.")] = False,
+    workspace: WorkspaceName = "local",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show, set or remove the checks that NAME's ingests have to pass before they publish."""
+    from lookbook.deployments.command.output import print_json
+
+    if schema:
+        sys.stdout.write(_commands(debug).checks_schema())
+        return
+    if name is None:
+        raise UsageError("No dataset is named.", "lookbook checks NAME, or lookbook checks --schema")
+    if set_ is not None and remove:
+        raise UsageError("--set and --remove: only one of them can be done.", "Give one or none.")
+    if set_ is not None or remove:
+        _commands(debug).set_checks(workspace, name, set_)
+    rows = _commands(debug).checks(workspace, name)
+    if json:
+        print_json({"dataset": name, "checks": rows})
+    elif set_ is not None:
+        sys.stdout.write(f"{name}: {len(rows)} check{'' if len(rows) == 1 else 's'} from the next ingest on.\n")
+    elif remove:
+        sys.stdout.write(f"{name}: no checks from the next ingest on.\n")
+    else:
+        rows = [row | {"sql": " ".join(row["sql"].split())} for row in rows]
+        _print(rows, ["name", "level", "says", "sql"], json, f"No checks of {name}.")
+
+
+@app.command
+@with_checked_options
+def publish(
+    name: DatasetName,
+    candidate: CandidateName = None,
+    /,
+    *,
+    workspace: WorkspaceName = "local",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Publish the candidate of NAME that an ingest left, although checks failed."""
+    from lookbook.blocks.settings import read_settings
+    from lookbook.deployments.command import datasets
+    from lookbook.deployments.command.output import print_json, printable
+
+    summary = datasets.publish(read_settings().home, debug, workspace, name, candidate)
+    if json:
+        print_json(summary)
+    else:
+        over = ", ".join(summary["overridden"])
+        said = summary["note"] or f"{summary['snapshot']} is current, although these checks failed: {over}"
         sys.stdout.write(f"{name}: {said}.\n{printable(summary['report'])}\n")
 
 

@@ -129,17 +129,25 @@ def _dataset_row(lake: Lake, name: str) -> dict[str, Any]:
 
 
 def snapshots(workspace: str, dataset: str) -> list[dict[str, Any]]:
-    """Return the snapshots of a dataset, newest first."""
+    """Return the snapshots of a dataset, newest first: candidates, then those that are published."""
     from lookbook.blocks.workspace import load_workspace
-    from lookbook.tasks.datasets.manifest import list_snapshots
+    from lookbook.tasks.datasets.candidates import walk_candidates
+    from lookbook.tasks.datasets.checks import failed
+    from lookbook.tasks.datasets.manifest import list_snapshots, read_published
     from lookbook.tasks.datasets.tags import read_tags
 
     lake = load_workspace(workspace).lake
-    found, tags = list_snapshots(lake, dataset), read_tags(lake, dataset)
+    waiting, tags = list(walk_candidates(lake, dataset)), read_tags(lake, dataset)
+    there = not waiting or read_published(lake, dataset) is not None
+    found = list_snapshots(lake, dataset) if there else []
+    ids = {manifest.snapshot_id for manifest in found}
+    waiting = [manifest for manifest in waiting if manifest.snapshot_id not in ids]
     return [
         {
             "snapshot": manifest.snapshot_id,
-            "current": manifest is found[0],
+            "current": bool(found) and manifest is found[0],
+            "candidate": manifest.snapshot_id not in ids,
+            "failed_checks": failed(manifest.summary.get("checks", [])),
             "tags": [name for name, tag in tags.items() if tag.snapshot == manifest.snapshot_id],
             "restored_from": manifest.restored_from,
             "created_at": manifest.created_at.isoformat(timespec="seconds"),
@@ -148,7 +156,7 @@ def snapshots(workspace: str, dataset: str) -> list[dict[str, Any]]:
             "rows": manifest.summary["rows"]["found"],
             "digest": manifest.digest,
         }
-        for manifest in found
+        for manifest in [*waiting, *found]
     ]
 
 
@@ -186,6 +194,53 @@ def restore(home: Path, debug: bool, workspace: str, dataset: str, snapshot: str
         say(f"restoring {snapshot}")
         summary: dict[str, Any] = flow(dataset=dataset, snapshot=snapshot, workspace=workspace)
     return summary
+
+
+def publish(home: Path, debug: bool, workspace: str, dataset: str, candidate: str | None) -> dict[str, Any]:
+    """Run the flow `publish` in this process; returns its summary."""
+    with progress.shown("publishing") as say:
+        say("starting Prefect")
+        environment.prepare_server(home, debug=debug)
+        from lookbook.flows.publish import publish as flow
+
+        say(f"publishing {candidate or 'the candidate'}")
+        summary: dict[str, Any] = flow(dataset=dataset, candidate=candidate, workspace=workspace)
+    return summary
+
+
+def checks(workspace: str, dataset: str) -> list[dict[str, Any]]:
+    """Return the checks that hold for each ingest of a dataset, in their order."""
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.tasks.datasets.checks import read_checks
+
+    return [check.model_dump() for check in read_checks(load_workspace(workspace).lake, dataset)]
+
+
+def set_checks(workspace: str, dataset: str, file: Path | None) -> None:
+    """Let the checks of a file hold for each ingest of a dataset from now; without a file, none.
+
+    Raises:
+        UsageError: something is wrong with the file; the message names line and column.
+    """
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.tasks.datasets.checks import Checks
+    from lookbook.tasks.datasets.checks import set_checks as keep
+    from lookbook.tasks.tables.spec.problems import SpecError
+    from lookbook.tasks.tables.spec.reading import read_model
+
+    try:
+        wanted = read_model(file, Checks)[0] if file is not None else None
+    except SpecError as error:
+        raise UsageError(error.problem, f"Mend it and set it again: the checks of {dataset} are as before.") from error
+    keep(load_workspace(workspace).lake, dataset, wanted)
+
+
+def checks_schema() -> str:
+    """Return the JSON Schema of a file of checks, for editors."""
+    from lookbook.tasks.datasets.checks import Checks
+    from lookbook.tasks.tables.spec.reading import schema_text
+
+    return schema_text(Checks, "Checks of Lookbook")
 
 
 def runs(workspace: str, dataset: str | None) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -70,6 +71,8 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str
 
 def print_summary(summary: Mapping[str, Any]) -> None:
     """Print the summary of a run: images, rows and outputs with their outcomes."""
+    from lookbook.tasks.datasets.checks import told
+
     published = "published" if summary["published"] else "nothing published: this snapshot stays"
     if summary["hint"]:
         sys.stdout.write(printable(summary["hint"]) + "\n")
@@ -79,6 +82,10 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     rows.append(("orphan images", str(summary["orphan_images"])))
     if summary["ignored"]:
         rows.append(("ignored", _counts(summary["ignored"])))
+    if checks := summary.get("checks"):
+        outcomes = Counter(check["outcome"] for check in checks)
+        rows.append(("checks", _counts(outcomes)))
+        rows += [(check["outcome"], printable(told(check))) for check in checks if check["outcome"] != "passed"]
     rows.append(("outputs drawn", _counts(summary["outputs"])))
     rows.append(("time", f"{summary['seconds']} s, {summary['images_per_second']} images a second"))
     if summary["source"].startswith("kaggle://"):

@@ -22,11 +22,13 @@ const WORDS = {
 
 export async function snapshots(main, route, signal) {
   const name = route.parts[1];
-  const { items } = await ask(address(["datasets", name, "snapshots"], { limit: 100 }), { signal });
+  const { items: published, candidates } = await ask(address(["datasets", name, "snapshots"], { limit: 100 }), { signal });
+  const items = [...candidates, ...published];
+  const failed = (each) => each.checks.filter(({ outcome }) => outcome === "failed").map((check) => check.name).join(", ");
   const outcomes = (counts) => Object.entries(counts).map(([outcome, count]) => `${count} ${outcome}`).join(", ");
   const rows = items.map((each) => [
     el("a", { href: to(["datasets", name], each.current ? {} : { snapshot: each.id }), text: each.id }),
-    [...(each.current ? ["current"] : []), ...each.tags].join(", "),
+    [...(each.current ? ["current"] : []), ...(candidates.includes(each) ? [`candidate: ${failed(each)} failed`] : []), ...each.tags].join(", "),
     each.restored_from ? el("a", { href: to(["datasets", name], { snapshot: each.restored_from }), text: each.restored_from }) : "",
     new Date(each.created_at).toLocaleString("en"),
     each.source,
@@ -36,7 +38,7 @@ export async function snapshots(main, route, signal) {
   const differences = el("div", { class: "differences" });
   main.replaceChildren(
     el("h1", { text: `Snapshots of ${name}` }),
-    table("Newest first", ["Snapshot", "Names", "Equals", "Published", "Source", "Images", "Rows"], rows),
+    table("Newest first", ["Snapshot", "Names", "Equals", "Made", "Source", "Images", "Rows"], rows),
     el("h2", { text: "What differs" }),
     differences,
   );
@@ -51,7 +53,7 @@ async function differ(place, name, items, query, signal) {
     return;
   }
   const id = (what) => items.find((each) => each.tags.includes(query.get(what)))?.id ?? query.get(what); // of a tag, too
-  const to_ = id("to") ?? items[0].id;
+  const to_ = id("to") ?? (items.find((each) => each.current) ?? items[0]).id;
   const from = id("from") ?? items[Math.min(items.findIndex((each) => each.id === to_) + 1, items.length - 1)].id;
   const of = query.get("of") ?? "";
   const options = items.map((each) => [each.id, each.id]);

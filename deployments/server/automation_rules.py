@@ -30,6 +30,7 @@ FLOWS = [
     "process-batch",
     "export-dataset",
     "restore",
+    "publish",
     "gc",
     "remove",
     "verify",
@@ -41,8 +42,8 @@ FLOWS = [
 ]
 #: Runs that go on where they stopped: started once more after a crash, they do nothing twice.
 FEEDS = ["pipeline", "import-table", "orchestrate"]
-#: And those whose failure is told at once, too.
-ENDING = ["ingest", "restore", "gc", "remove", "verify"]
+#: Runs over a whole dataset: a failure of theirs is told at once, too.
+DATASETS = ["ingest", "restore", "publish", "gc", "remove", "verify"]
 #: What else an event tells of a run: its flow, its deployment's tags.
 Related = dict[str, str | list[str]]
 OURS: Related = {"prefect.resource.role": "flow", "prefect.resource.name": FLOWS}
@@ -99,9 +100,7 @@ def rules(block: UUID | None, silence: timedelta) -> list[AutomationRule]:
         _rule("lookbook: ingest crashed → once more", _crashed_once(["ingest"]), _again()),
         _rule("lookbook: export crashed → once more", _crashed_once(["export-dataset"]), _again()),
         _rule("lookbook: pipeline crashed → once more", _crashed_once(FEEDS), _again()),
-        _notification(
-            "lookbook: run failed → notify", ["ingest", "restore", "gc", "verify", *FEEDS], timedelta(0), block
-        ),
+        _notification("lookbook: run failed → notify", [*DATASETS, *FEEDS], timedelta(0), block),
         _notification("lookbook: watch failed → notify", ["watch", "watch-files"], WATCH_SILENCE, block),
     ]
 

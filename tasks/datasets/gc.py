@@ -17,12 +17,12 @@ from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.lake import Lake, ObjectInfo, snapshots_folder
 from lookbook.blocks.registry import Registry
 from lookbook.blocks.workspace import Workspace, scratch_folder
+from lookbook.tasks.datasets.candidates import candidate_key
 from lookbook.tasks.datasets.manifest import (
     DamagedSnapshotError,
     Manifest,
     Removed,
     batches_folder,
-    candidate_key,
     current_key,
     list_snapshots,
     local_table,
@@ -125,7 +125,7 @@ def going_snapshots(lake: Lake, dataset: str, rule: Rule, kept: Collection[str] 
         )
     kept = {*kept, *(tag.snapshot for tag in read_tags(lake, dataset).values())}
     candidates = set()
-    for info in lake.list(candidate_key(dataset, "").rstrip("/")):
+    for info in lake.list(candidate_key(dataset)):
         candidates.add(snapshot_id := info.key.rpartition("/")[2])
         files.setdefault(snapshot_id, []).append(info)
     going = [

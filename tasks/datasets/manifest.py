@@ -13,7 +13,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lookbook.blocks.errors import LookbookError, ObjectNotFoundError
-from lookbook.blocks.lake import Lake, snapshots_folder
+from lookbook.blocks.lake import Lake, fault_of, read_object, snapshots_folder
 from lookbook.tasks.images.parquet import from_parquet
 from lookbook.tasks.images.recipe import Recipe
 
@@ -43,11 +43,6 @@ def writing_key(dataset: str, snapshot_id: str = "") -> str:
 def removed_key(dataset: str) -> str:
     """Return the object that says which snapshots were removed, and so are passed over."""
     return f"datasets/{dataset}/removed.json"
-
-
-def candidate_key(dataset: str, snapshot_id: str) -> str:
-    """Return the note of a snapshot that was kept and not published: it is to be looked at."""
-    return f"datasets/{dataset}/candidates/{snapshot_id}"
 
 
 def batches_folder(dataset: str) -> str:
@@ -255,6 +250,14 @@ def is_whole(lake: Lake, manifest: Manifest) -> bool:
     """Return whether every file of a snapshot is there with its size."""
     there = {info.key: info.size for info in lake.list(manifest.folder)}
     return all(there.get(f"{manifest.folder}/{file.name}") == file.size for file in manifest.files)
+
+
+def file_faults(lake: Lake, manifest: Manifest, tables: Collection[str] = ()) -> list[str]:
+    """Return what is wrong with the files of a snapshot, or with some tables; read one by one: they may be large."""
+    names = {f"{table}.parquet" for table in tables}
+    keys = [(f"{manifest.folder}/{file.name}", file) for file in manifest.files if not names or file.name in names]
+    found = ((key, fault_of(read_object(lake, key), file.sha256)) for key, file in keys)
+    return [f"{key} {fault}" for key, fault in found if fault]
 
 
 def list_datasets(lake: Lake) -> list[str]:

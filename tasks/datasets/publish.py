@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,20 +14,25 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lookbook.blocks.errors import LookbookError, SwapConflictError
-from lookbook.blocks.lake import Lake
+from lookbook.blocks.errors import LookbookError, SwapConflictError, UsageError
+from lookbook.blocks.lake import Lake, fault_of
 from lookbook.blocks.registry import raised
+from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets.books import UnbalancedBooksError, check_reject_limit
+from lookbook.tasks.datasets.candidates import Candidate, candidate_ids, candidate_key, published_ids, walk_candidates
+from lookbook.tasks.datasets.checks import failed, read_checks, run_checks, told_failures
 from lookbook.tasks.datasets.differences import Tables, changes_between
 from lookbook.tasks.datasets.inventory import Inventory, Request, clear_batches
 from lookbook.tasks.datasets.links import RULES
 from lookbook.tasks.datasets.manifest import (
     Current,
+    DamagedSnapshotError,
     Manifest,
     Published,
     SnapshotFile,
     current_key,
-    list_snapshots,
+    file_faults,
+    is_whole,
     new_snapshot_id,
     read_published,
     snapshot_folder,
@@ -81,6 +86,8 @@ def writing(lake: Lake, manifest: Manifest) -> Iterator[None]:
 def sweep_unfinished(lake: Lake, dataset: str) -> list[str]:
     """Remove what was written of snapshots that were never published; the caller holds the dataset's lease.
 
+    A candidate is kept, but for older ones that a run was about to remove when it was killed.
+
     CURRENT is swapped before, for the same snapshot with this run's fences: a run that lost the lease and stands still
     right before its own swap can't publish what is removed here. Before a first snapshot there is none to swap, and
     what is unfinished waits.
@@ -93,33 +100,64 @@ def sweep_unfinished(lake: Lake, dataset: str) -> list[str]:
         LookbookError: CURRENT or its manifest is damaged.
     """
     notes = [info.key for info in lake.list(writing_key(dataset))]
-    if not notes or read_published(lake, dataset) is None:
+    candidates = candidate_ids(lake, dataset)
+    if not (notes or candidates) or read_published(lake, dataset) is None:
         return []
     raise_fences(lake, dataset)
-    published = {manifest.snapshot_id for manifest in list_snapshots(lake, dataset)}
+    published = published_ids(lake, dataset)
+    for snapshot_id in published.intersection(candidates):  # its run was killed after CURRENT was swapped
+        lake.remove(candidate_key(dataset, snapshot_id))
+    kept = published.union(candidates)
     swept = []
     for note in notes:
         snapshot_id = note.rpartition("/")[2]
-        if snapshot_id not in published:  # else its run was killed after CURRENT was swapped
-            for info in list(lake.list(snapshot_folder(dataset, snapshot_id))):
-                lake.remove(info.key)
+        if snapshot_id not in kept:  # else its run was killed after CURRENT was swapped, or a candidate was noted
+            _remove_files(lake, dataset, snapshot_id)
             swept.append(snapshot_id)
         lake.remove(note)
+    waiting = [snapshot_id for snapshot_id in candidates if snapshot_id not in published]
+    _drop_candidates(lake, dataset, keep=waiting[0] if waiting else "")
     return swept
 
 
-def raise_fences(lake: Lake, dataset: str) -> None:
+def _remove_files(lake: Lake, dataset: str, snapshot_id: str) -> None:
+    for info in list(lake.list(snapshot_folder(dataset, snapshot_id))):
+        lake.remove(info.key)
+
+
+def raise_fences(lake: Lake, dataset: str) -> bool:
     """Swap CURRENT for the same snapshot with this run's fences: a run that lost the lease publishes nothing more.
+
+    Returns:
+        False where there is no CURRENT yet.
 
     Raises:
         SwapConflictError: such a run has just published.
         LeaseLostError: this run has lost it.
     """
     found = lake.read_version(current_key(dataset))
-    if found is not None:
-        current = Current.model_validate_json(found[0])
-        fenced = current.model_copy(update={"fences": raised(current.fences)})
-        lake.swap(current_key(dataset), fenced.model_dump_json(exclude_defaults=True).encode(), found[1])
+    if found is None:
+        return False
+    current = Current.model_validate_json(found[0])
+    fenced = current.model_copy(update={"fences": raised(current.fences)})
+    lake.swap(current_key(dataset), fenced.model_dump_json(exclude_defaults=True).encode(), found[1])
+    return True
+
+
+def _drop_candidates(lake: Lake, dataset: str, keep: str = "") -> None:
+    """Remove the candidates of a dataset, but for one; the caller holds the dataset's lease.
+
+    CURRENT carries the fences of this run already: a run that lost the lease and stands still right before it
+    publishes a candidate can't do so any more. Killed anywhere, the note on a candidate or the one of
+    `writing_key` leads to what is left of it.
+    """
+    for snapshot_id in candidate_ids(lake, dataset):
+        if snapshot_id != keep:
+            note = writing_key(dataset, snapshot_id)
+            lake.put(note, b"")
+            lake.remove(candidate_key(dataset, snapshot_id))
+            _remove_files(lake, dataset, snapshot_id)
+            lake.remove(note)
 
 
 def commit(lake: Lake, manifest: Manifest, before: Published | None) -> None:
@@ -134,11 +172,21 @@ def commit(lake: Lake, manifest: Manifest, before: Published | None) -> None:
         SwapConflictError: another run published in between.
         LeaseLostError: the same, and it was the run that took a lease of this one.
     """
-    fences = raised(before.fences if before else {})
+    raised(before.fences if before else {})
+    _swap_current(lake, manifest, _write_manifest(lake, manifest), before)
+
+
+def _write_manifest(lake: Lake, manifest: Manifest) -> str:
+    """Write the manifest and make all of the snapshot durable; return the manifest's checksum."""
     text = json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True).encode()
     lake.put(f"{manifest.folder}/manifest.json", text)
     lake.settle()
-    checksum = hashlib.sha256(text).hexdigest()
+    return hashlib.sha256(text).hexdigest()
+
+
+def _swap_current(lake: Lake, manifest: Manifest, checksum: str, before: Published | None) -> None:
+    """Let CURRENT name a snapshot whose files and manifest stand; raises as `commit`."""
+    fences = raised(before.fences if before else {})
     current = Current(snapshot_id=manifest.snapshot_id, manifest_sha256=checksum, fences=fences)
     pointer = current.model_dump_json(exclude_defaults=True).encode()
     try:
@@ -147,6 +195,72 @@ def commit(lake: Lake, manifest: Manifest, before: Published | None) -> None:
         now = read_published(lake, manifest.dataset)
         raised(now.fences if now else {})
         raise
+
+
+def publish_candidate(workspace: Workspace, dataset: str, name: str | None) -> tuple[dict[str, Any], str]:
+    """Publish a candidate although checks failed. The caller holds the dataset's lease.
+
+    Args:
+        workspace: where the dataset lives.
+        dataset: its name.
+        name: the candidate's id; None: the one that there is.
+
+    Returns:
+        The summary of the snapshot, with the names of the checks that are overridden; and why nothing was published,
+        else "".
+
+    Raises:
+        UsageError: there is no such candidate.
+        DamagedSnapshotError: a file of it is missing or damaged.
+        LookbookError: another snapshot was published since it was made.
+    """
+    lake, before = workspace.lake, read_published(workspace.lake, dataset)
+    current = before.manifest if before else None
+    if current is not None and name == current.snapshot_id:
+        summary = current.summary | {"published": False, "overridden": failed(current.summary.get("checks", []))}
+        return summary, f"nothing to do: {name} is current already"
+    found = [each for each in walk_candidates(lake, dataset) if name in {None, each.snapshot_id}]
+    if not found:
+        raise UsageError(
+            f"{dataset}: there is no candidate{f' {name}' if name else ''} to be published.",
+            f'"lookbook snapshots {dataset}" lists it, where an ingest left one because checks failed.',
+        )
+    manifest = found[0]
+    now = current.snapshot_id if current else None
+    if manifest.previous != now:
+        former = manifest.previous or "no snapshot"
+        raise LookbookError(
+            f"{dataset}: {manifest.snapshot_id} was checked against {former}, and {now or 'none'} is current now.",
+            "Ingest the source again: it is checked against the current one, and nothing is drawn twice.",
+        )
+    note = Candidate.model_validate_json(lake.get(candidate_key(dataset, manifest.snapshot_id)))
+    written = f"{manifest.folder}/manifest.json"
+    faults = [f"{written} {fault}" for fault in [fault_of(lake.get(written), note.manifest_sha256)] if fault]
+    if faults := [*faults, *file_faults(lake, manifest)]:
+        raise DamagedSnapshotError(
+            f"{dataset}: {manifest.snapshot_id} cannot be published: {'; '.join(faults)}.",
+            "Ingest the source again: it makes a new candidate, and nothing is drawn twice.",
+        )
+    confirm(workspace.registry)
+    _swap_current(lake, manifest, note.manifest_sha256, before)
+    lake.remove(candidate_key(dataset, manifest.snapshot_id))
+    _drop_candidates(lake, dataset)
+    return manifest.summary | {"overridden": failed(manifest.summary["checks"])}, ""
+
+
+class FailedChecksError(LookbookError):
+    """Checks failed: nothing was published, and the snapshot is a candidate."""
+
+    def __init__(self, finished: FinishedRun) -> None:
+        """Name the failed checks, and the ways out."""
+        dataset, candidate = finished.summary["dataset"], finished.summary["snapshot"]
+        super().__init__(
+            f"{dataset}: {told_failures(finished.summary['checks'])}. Nothing was published.",
+            f"It is kept as the candidate {candidate}: mend the source and ingest it again, or publish it all the same "
+            f'by "lookbook publish {dataset}".',
+        )
+        self.finished = finished
+        self.summary = finished.summary
 
 
 @dataclass(frozen=True)
@@ -169,6 +283,7 @@ def finalize(request: Request, inventory: Inventory, started: datetime) -> Finis
     """Put the snapshot together, check it, and publish it unless it says what the published one says.
 
     Raises:
+        FailedChecksError: checks that the dataset has failed: the snapshot is a candidate.
         LookbookError: the books don't balance, too much was rejected, or another run published meanwhile.
     """
     _refuse_changed_archives(request, inventory)
@@ -179,11 +294,31 @@ def finalize(request: Request, inventory: Inventory, started: datetime) -> Finis
     now = datetime.now(UTC)
     before = inventory.published.manifest if inventory.published else None
     name = new_snapshot_id(now, digest) if not note or before is None else before.snapshot_id
-    summary = _summary(request, inventory, snapshot, name, not note, (now - started).total_seconds())
+    lake, tables = request.workspace.lake, snapshot.tables()
+    checks = [] if note else run_checks(request.workspace, read_checks(lake, request.dataset), tables, before)
+    stands = _standing_candidate(request, before, digest, checks)
+    # A manifest is written once: that of a candidate says what will hold if it is published by hand.
+    summary = _summary(request, inventory, snapshot, stands or name, not note, (now - started).total_seconds())
+    summary["checks"] = checks
     data = _report_data(request, inventory, snapshot, digest, summary, now)
-    if not note:
+    if not note and not stands:
         _publish(request, inventory, snapshot, data)
-    return FinishedRun(summary, not note, note, before is None or before.digest != digest, report_markdown(data))
+    said = note, before is None or before.digest != digest, report_markdown(data)
+    if failed(checks):
+        raise FailedChecksError(FinishedRun(summary | {"published": False}, False, *said))
+    return FinishedRun(summary, not note, *said)
+
+
+def _standing_candidate(
+    request: Request, before: Manifest | None, digest: str, checks: Sequence[Mapping[str, Any]]
+) -> str:
+    """Return the candidate of an earlier run that says the same, checks with it, or "": its id is not to change."""
+    lake, previous = request.workspace.lake, before.snapshot_id if before else None
+    for made in walk_candidates(lake, request.dataset) if failed(checks) else ():
+        same = (made.digest, made.previous, made.summary["checks"]) == (digest, previous, checks)
+        if same and is_whole(lake, made):
+            return made.snapshot_id
+    return ""
 
 
 def _refuse_changed_archives(request: Request, inventory: Inventory) -> None:
@@ -342,4 +477,23 @@ def _publish(request: Request, inventory: Inventory, snapshot: SnapshotTables, d
         manifest.files = write_tables(lake, manifest.folder, snapshot.tables())
         manifest.files.append(write_file(lake, manifest.folder, "report.html", render_report(data, lake.get).encode()))
         confirm(request.workspace.registry)
-        commit(lake, manifest, inventory.published)
+        broken = failed(manifest.summary["checks"])
+        fenced = _keep_candidate(lake, manifest, broken) if broken else True
+        if not broken:
+            commit(lake, manifest, inventory.published)
+    if fenced:  # before a first snapshot the older ones wait, as what is unfinished does
+        _drop_candidates(lake, request.dataset, keep=manifest.snapshot_id if broken else "")
+
+
+def _keep_candidate(lake: Lake, manifest: Manifest, broken: list[str]) -> bool:
+    """Write the manifest and the note on a candidate. Its files are whole; CURRENT stays.
+
+    Returns:
+        Whether CURRENT, where there is one, carries the fences of this run: of two that make candidates, the one
+        that lost the lease ends here.
+    """
+    fenced = raise_fences(lake, manifest.dataset)
+    checksum = _write_manifest(lake, manifest)
+    note = Candidate(created_at=manifest.created_at, manifest_sha256=checksum, failed=broken)
+    lake.put(candidate_key(manifest.dataset, manifest.snapshot_id), note.model_dump_json().encode())
+    return fenced

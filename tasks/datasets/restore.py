@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,11 +10,14 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from lookbook.blocks.lake import OBJECTS_AHEAD, READING_THREADS, Lake, fault_of, read_object
+from lookbook.blocks.errors import UsageError
+from lookbook.blocks.lake import OBJECTS_AHEAD, READING_THREADS, Lake, fault_of
 from lookbook.blocks.workspace import Workspace, scratch_folder
+from lookbook.tasks.datasets.candidates import is_candidate
 from lookbook.tasks.datasets.manifest import (
     DamagedSnapshotError,
     Manifest,
+    file_faults,
     new_snapshot_id,
     require_published,
 )
@@ -59,18 +62,23 @@ def restore_snapshot(workspace: Workspace, dataset: str, name: str, started: dat
         started: when the run began.
 
     Raises:
-        UsageError: there is no such snapshot.
+        UsageError: there is no such snapshot, or it is a candidate.
         DamagedSnapshotError: a file or an object of it is missing or changed: it is not to be trusted.
         LookbookError: there is no such dataset, or another run published meanwhile.
     """
     lake, before = workspace.lake, require_published(workspace.lake, dataset)
     old, current = find_snapshot(lake, dataset, name), before.manifest
-    if old.digest == current.digest and not _faults(lake, current):
+    if is_candidate(lake, old):
+        raise UsageError(
+            f"{dataset}: {old.snapshot_id} is a candidate: it was never published, because checks failed.",
+            f'"lookbook publish {dataset} {old.snapshot_id}" publishes it all the same.',
+        )
+    if old.digest == current.digest and not file_faults(lake, current):
         equals = "is current" if old.snapshot_id == current.snapshot_id else f"is what {current.snapshot_id} holds"
         note = f"nothing to do: {old.snapshot_id} {equals} already"
         kept = {"snapshot": current.snapshot_id, "restored_from": current.restored_from, "published": False}
         return Restored(current.summary | kept, False, note)
-    _refuse(old, _faults(lake, old))
+    _refuse(old, file_faults(lake, old))
     _refuse(old, _lost_objects(workspace, old, current))
     now = datetime.now(UTC)
     manifest = old.model_copy(
@@ -103,6 +111,7 @@ def _summary(lake: Lake, manifest: Manifest, seconds: float) -> dict[str, Any]:
         "snapshot": manifest.snapshot_id,
         "restored_from": manifest.restored_from,
         "published": True,
+        "checks": [],  # they were about a step that this one is not
         "outputs": dict.fromkeys(manifest.summary.get("outputs", {}), 0),
         "seconds": round(seconds, 2),
         "images_per_second": round(manifest.summary["images"]["found"] / max(seconds, 1e-3), 1),
@@ -117,14 +126,6 @@ def _titled(report: bytes, manifest: Manifest) -> bytes:
         f"{manifest.restored_from}, and this is the report of that one."
     )
     return report.replace(_BODY, _BODY + f'\n<p role="note"><strong>{escape(told)}</strong></p>'.encode(), 1)
-
-
-def _faults(lake: Lake, manifest: Manifest, tables: Collection[str] = ()) -> list[str]:
-    """Return what is wrong with the files of a snapshot, or with some tables; read one by one: they may be large."""
-    names = {f"{table}.parquet" for table in tables}
-    keys = [(f"{manifest.folder}/{file.name}", file) for file in manifest.files if not names or file.name in names]
-    found = ((key, fault_of(read_object(lake, key), file.sha256)) for key, file in keys)
-    return [f"{key} {fault}" for key, fault in found if fault]
 
 
 def _lost_objects(workspace: Workspace, old: Manifest, current: Manifest) -> list[str]:
@@ -155,7 +156,7 @@ def _listed(workspace: Workspace, old: Manifest, current: Manifest) -> Iterator[
 
     rows = sum(file.rows or 0 for file in old.files if file.name.removesuffix(".parquet") in KEYS)
     # A damaged current one says nothing of what is there.
-    others = [current] if rows > MOST_LOOKED_FOR and not _faults(workspace.lake, current, KEYS) else []
+    others = [current] if rows > MOST_LOOKED_FOR and not file_faults(workspace.lake, current, KEYS) else []
     with (
         scratch_folder(workspace.scratch, "restore-") as folder,
         duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": folder}) as connection,

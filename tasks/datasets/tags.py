@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -13,9 +13,11 @@ from pydantic import BaseModel, ValidationError
 
 from lookbook.blocks.errors import LookbookError, SwapConflictError, UsageError
 from lookbook.blocks.lake import Lake
+from lookbook.tasks.datasets.candidates import candidate_ids, is_candidate, walk_candidates
 from lookbook.tasks.datasets.manifest import (
     Manifest,
     read_manifest,
+    read_published,
     read_removed,
     require_published,
     walk_snapshots,
@@ -102,11 +104,18 @@ def set_tag(lake: Lake, dataset: str, tag: str, snapshot: str | None = None, *, 
         move: it may name another snapshot until now.
 
     Raises:
-        UsageError: the tag names another snapshot and may not be moved, can be none, or there is no such snapshot.
+        UsageError: the tag names another snapshot and may not be moved, can be none, or there is no such snapshot, or
+            it is a candidate.
         LookbookError: there is no such dataset, or its tags are damaged.
     """
     check_tag(tag)
-    named = find_snapshot(lake, dataset, snapshot).snapshot_id
+    found = find_snapshot(lake, dataset, snapshot)
+    named = found.snapshot_id
+    if is_candidate(lake, found):
+        raise UsageError(
+            f"{dataset}: {named} is a candidate, which the next ingest may remove: it gets no tag.",
+            f'Publish it first: "lookbook publish {dataset} {named}".',
+        )
 
     def change(tags: dict[str, Tag]) -> str | None:
         before = tags[tag].snapshot if tag in tags else None
@@ -150,17 +159,23 @@ def find_snapshot(lake: Lake, dataset: str, name: str | None = None) -> Manifest
     Args:
         lake: of the dataset.
         dataset: its name.
-        name: the id of a snapshot, a tag, or ``current``; None: the current one.
+        name: the id of a snapshot or of a candidate, a tag, or ``current``; None: the current one.
 
     Raises:
         UsageError: there is no such snapshot.
         LookbookError: there is no such dataset, or its tags are damaged.
     """
+    published = read_published(lake, dataset)
+    if published is None and name is not None:  # all that there is may be a candidate for the first one
+        for candidate in walk_candidates(lake, dataset):
+            if candidate.snapshot_id == name:
+                return candidate
     found = named_snapshot(
         name,
-        require_published(lake, dataset).manifest,
+        (published or require_published(lake, dataset)).manifest,
         lambda: walk_snapshots(lake, dataset),
         lambda: read_tags(lake, dataset),
+        lambda: candidate_ids(lake, dataset),
         lambda snapshot_id: read_manifest(lake, dataset, snapshot_id),
     )
     if found is None:
@@ -178,6 +193,7 @@ def named_snapshot(
     current: Manifest,
     published: Callable[[], Iterable[Manifest]],
     tags: Callable[[], Mapping[str, Tag]],
+    candidates: Callable[[], Collection[str]],
     read: Callable[[str], Manifest | None],
 ) -> Manifest | None:
     """Return the snapshot that a name means, of a dataset however its parts are come by; None where there is none.
@@ -187,14 +203,17 @@ def named_snapshot(
         current: the snapshot that readers see.
         published: gives it and those that it followed.
         tags: gives the tags.
-        read: reads the manifest that a tag leads to: also where the way to it from the current one is broken.
+        candidates: gives the ids of the candidates.
+        read: reads the manifest that a tag or a candidate's id leads to: a tag's also where the way to it from the
+            current one is broken.
     """
     if name in {None, "current", current.snapshot_id}:
         return current
     tag = None if is_snapshot_id(str(name)) else tags().get(str(name))
     if tag is not None:
         return read(tag.snapshot)
-    return next((manifest for manifest in published() if manifest.snapshot_id == name), None)
+    found = next((manifest for manifest in published() if manifest.snapshot_id == name), None)
+    return read(str(name)) if found is None and name in candidates() else found
 
 
 def is_snapshot_id(name: str) -> bool:

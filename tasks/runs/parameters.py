@@ -50,6 +50,10 @@ DatasetName = Annotated[
 SnapshotName = Annotated[
     str, described("Snapshot", "Id or tag of one of the dataset's snapshots.", min_length=1, max_length=128)
 ]
+CandidateName = Annotated[
+    Annotated[str, Field(min_length=1, max_length=128)] | None,
+    described("Candidate", "Id of a snapshot that was not published because checks failed. None: the one there is."),
+]
 WorkspaceName = Annotated[
     str,
     described(

@@ -1,11 +1,9 @@
-"""DuckDB as an engine for SQL over staged files: bounded memory, and no other file of the machine in reach."""
+"""SQL over staged files by DuckDB: types that hold all values of several files, views, and memory for it."""
 
 from __future__ import annotations
 
 import itertools
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -21,8 +19,6 @@ from lookbook.tasks.tables.staging import INPUT, LINE, Stage
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-#: What one statement may hold in memory; beyond, it spills to scratch.
-MEMORY = "512MB"
 #: What it may hold beside for each column, in megabytes: a column has vectors of its own, whatever the rows.
 COLUMN_MEMORY = 0.25
 #: Digits of a decimal, at the most, and of the largest integer of 64 bits.
@@ -30,42 +26,6 @@ DECIMAL_DIGITS, INTEGER_DIGITS = 38, 19
 #: Up to here, there is a double for every integer.
 DOUBLE_INTEGERS = 2**53
 _BY_NAME = "union_by_name = true, hive_partitioning = false"
-
-
-@contextmanager
-def engine(
-    scratch: Path, readable: Sequence[Path | str] = (), memory: str = MEMORY
-) -> Iterator[tuple[DuckDBPyConnection, Path]]:
-    """Yield a DuckDB in memory, and a folder of its own that it may write to; both are gone at the end.
-
-    Statements reach that folder, the files or folders in `readable`, and nothing else.
-
-    Args:
-        scratch: a folder of this machine.
-        readable: files, or folders that end with a slash.
-        memory: what one statement may hold.
-    """
-    import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
-
-    scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="sql-") as folder:
-        connection = duckdb.connect(
-            config={
-                "memory_limit": memory,
-                "temp_directory": f"{folder}/spill",
-                "autoinstall_known_extensions": "false",
-                "autoload_known_extensions": "false",
-            }
-        )
-        try:
-            connection.execute("SET TimeZone = 'UTC'")
-            connection.execute("SET allowed_directories = $1", [[f"{folder}/"]])
-            connection.execute("SET allowed_paths = $1", [[str(path) for path in readable]])
-            connection.execute("SET enable_external_access = false")
-            connection.execute("SET lock_configuration = true")
-            yield connection, Path(folder)
-        finally:
-            connection.close()
 
 
 def memory_for(megabytes: int, columns: int) -> str:

@@ -18,11 +18,11 @@ from lookbook.blocks.workspace import Workspace
 from lookbook.flows.gc import Work, remove, survey
 from lookbook.flows.remove import remove_all
 from lookbook.tasks.datasets import follow
+from lookbook.tasks.datasets.candidates import candidate_key
 from lookbook.tasks.datasets.differences import choose_snapshots
 from lookbook.tasks.datasets.gc import datasets_of, reading
 from lookbook.tasks.datasets.inventory import finished_parts
 from lookbook.tasks.datasets.manifest import (
-    candidate_key,
     list_datasets,
     list_snapshots,
     require_published,

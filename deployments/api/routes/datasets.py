@@ -27,6 +27,7 @@ from lookbook.deployments.api.products import is_facet
 from lookbook.deployments.api.services import Shared
 from lookbook.deployments.api.shown import dataset_path, json_answer
 from lookbook.deployments.api.snapshots import LoadedSnapshot, Snapshots
+from lookbook.tasks.datasets.checks import Checks, read_checks, set_checks
 from lookbook.tasks.datasets.manifest import Manifest
 from lookbook.tasks.datasets.tags import TAG, Tag, read_tags, remove_tag, set_tag
 
@@ -61,8 +62,11 @@ def list_snapshots(
     page = chain[start : start + limit]
     more = len(chain) > start + limit
     following = PageCursor(chain[0].snapshot_id, digest, start + limit).text() if more else None
-    tags = shared.snapshots.tags(name)
-    return json_answer({"items": [_snapshot(each, current, tags) for each in page], "next": following})
+    tags, published = shared.snapshots.tags(name), {each.snapshot_id for each in chain}
+    found = shared.snapshots.candidates(name) if given is None else []
+    candidates = [_snapshot(each, current, tags) for each in found if each.snapshot_id not in published]
+    items = [_snapshot(each, current, tags) for each in page]
+    return json_answer({"items": items, "candidates": candidates, "next": following})
 
 
 @router.get("/{name}/snapshots/{snapshot}", response_model=models.SnapshotDetail, responses=problems(404))
@@ -99,6 +103,26 @@ def delete_tag(name: DatasetPath, tag: TagPath, shared: Shared, principal: Inges
     remove_tag(shared.snapshots.lake, name, tag)
     shared.snapshots.forget_tags(name)
     return list_tags(name, shared, principal)
+
+
+@router.get("/{name}/checks", response_model=models.ChecksBody, responses=problems())
+def show_checks(name: DatasetPath, shared: Shared, _: Reader) -> Response:
+    """Show the checks that each ingest of a dataset, which may be still to come, has to pass before it publishes."""
+    return json_answer({"checks": [each.model_dump() for each in read_checks(shared.snapshots.lake, name)]})
+
+
+@router.put("/{name}/checks", response_model=models.ChecksBody, responses=problems(400, 413, 415))
+def put_checks(name: DatasetPath, body: Checks, shared: Shared, principal: IngestSubmitter) -> Response:
+    """Let these checks hold from the next ingest on, in place of all others."""
+    set_checks(shared.snapshots.lake, name, body)
+    return show_checks(name, shared, principal)
+
+
+@router.delete("/{name}/checks", response_model=models.ChecksBody, responses=problems())
+def delete_checks(name: DatasetPath, shared: Shared, principal: IngestSubmitter) -> Response:
+    """Remove the checks of a dataset: what is ingested is published."""
+    set_checks(shared.snapshots.lake, name, None)
+    return show_checks(name, shared, principal)
 
 
 def _from(chain: list[Manifest], snapshot_id: str) -> list[Manifest]:
@@ -139,6 +163,7 @@ def _snapshot(manifest: Manifest, current: str, tags: Mapping[str, Tag]) -> dict
         "previous": manifest.previous,
         "restored_from": manifest.restored_from,
         "tags": [name for name, tag in tags.items() if tag.snapshot == manifest.snapshot_id],
+        "checks": manifest.summary.get("checks", []),
         "images": manifest.summary["images"],
         "rows": manifest.summary["rows"],
         "href": dataset_path(manifest.dataset, "snapshots", manifest.snapshot_id),

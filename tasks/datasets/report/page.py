@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from lookbook.tasks.datasets.checks import failed, told
 from lookbook.tasks.datasets.report import text
 from lookbook.tasks.datasets.report.charts import Counts, catalogue_charts, counts_of, image_charts
 from lookbook.tasks.datasets.report.data import (
@@ -142,6 +143,9 @@ def report_markdown(data: ReportData) -> str:
     """Return the counts, the first rejects and the changes of a snapshot. Texts of the source are inert in it."""
     made = f"{_text(data.snapshot_id)}, {text.moment(data.created_at)}, from {_text(data.source)}"
     lines = [f"# {_text(data.dataset)}", "", f"Snapshot {made}", "", *_counts(data)]
+    checks = data.summary.get("checks", [])
+    if checks:
+        lines += ["", "## Checks", "", *(f"- {_text(check['outcome'])}: {_text(told(check))}" for check in checks)]
     lines += ["", "## Issues", "", *_issues(data)]
     lines += ["", "## Rejects", "", *_rejects(data), "", "## Changes", "", *_changes_in_short(data)]
     return "\n".join([*lines, "", f"Logical digest {_text(data.digest)}", ""])
@@ -228,6 +232,8 @@ def render_report(data: ReportData, read_object: ReadObject) -> str:
         dataset=data.dataset,
         script_hash=_script_hash(page),
         books=books(data.summary),
+        checks=data.summary.get("checks", []),
+        broken=failed(data.summary.get("checks", [])),
         figures=_figures(data),
         contacts=contact_sheet(data, read_object),
         catalogue_charts=catalogue_charts(data),

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ValidationError
 
+from lookbook.blocks.duckdb.queries import engine
 from lookbook.blocks.errors import LookbookError, ObjectNotFoundError, SwapConflictError
 from lookbook.blocks.lake import Lake
 from lookbook.blocks.registry import raised
 from lookbook.blocks.sql_text import literal, quoted
 from lookbook.tasks.datasets.manifest import Current
 from lookbook.tasks.runs.catalogue import TableState
-from lookbook.tasks.tables.engine import engine, memory_for
+from lookbook.tasks.tables.engine import memory_for
 from lookbook.tasks.tables.lake.files import (
     FILE,
     NewFile,

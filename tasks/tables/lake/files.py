@@ -53,7 +53,7 @@ def write_files(
     """Write the rows of a statement into files, each of one partition, which holds no partition column.
 
     Args:
-        connection: of `lookbook.tasks.tables.engine.engine`.
+        connection: of `lookbook.blocks.duckdb.queries.engine`.
         rows: a SELECT that gives the columns of the layout, then the partition columns as text.
         columns: of the layout.
         partition_by: names of the partition columns.

@@ -20,12 +20,12 @@ from sqlglot import exp
 from lookbook.blocks.bigquery.sql import DUCKDB_TYPES, OLD_NAMES, literal, quoted
 from lookbook.blocks.bigquery.staging import LEFTOVERS_STAND, LandedRows, commit_fenced, landed_files
 from lookbook.blocks.bigquery.warehouse import BigQueryWarehouse
+from lookbook.blocks.duckdb.queries import engine
 from lookbook.blocks.sql_text import literal as duckdb_literal
 from lookbook.blocks.sql_text import quoted as duckdb_name
 from lookbook.blocks.sql_types import JSON
 from lookbook.blocks.warehouse import FEEDS_SCHEMA
 from lookbook.tasks.runs.catalogue import TableState
-from lookbook.tasks.tables.engine import engine
 from lookbook.tasks.tables.load import statements as sql
 from lookbook.tasks.tables.load.job import LoadJob, check_written
 from lookbook.tasks.tables.load.prepare import FILE_BYTES

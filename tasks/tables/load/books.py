@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lookbook.blocks.duckdb.queries import engine
 from lookbook.blocks.registry import Registry, copy_rows
 from lookbook.blocks.sql_text import literal
 from lookbook.blocks.workspace import Workspace
-from lookbook.tasks.tables.engine import engine
 from lookbook.tasks.tables.staging import INPUT, LINE
 
 if TYPE_CHECKING:

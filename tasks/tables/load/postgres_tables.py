@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lookbook.blocks.duckdb.queries import engine
 from lookbook.blocks.registry import Registry, feeds_schema
 from lookbook.blocks.sql_text import literal, quoted
 from lookbook.blocks.sql_types import BINARY, JSON, TEXT, TYPES
 from lookbook.tasks.runs.catalogue import TableState
-from lookbook.tasks.tables.engine import engine, memory_for
+from lookbook.tasks.tables.engine import memory_for
 from lookbook.tasks.tables.load import statements as sql
 from lookbook.tasks.tables.load.job import LoadJob, check_written
 

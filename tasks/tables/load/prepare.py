@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
+from lookbook.blocks.duckdb.queries import engine
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.sql_text import literal, quoted
 from lookbook.blocks.sql_types import FLOAT, TEXT
-from lookbook.tasks.tables.engine import engine, make_view, memory_for, told_apart
+from lookbook.tasks.tables.engine import make_view, memory_for, told_apart
 from lookbook.tasks.tables.load.column_types import (
     INFERRED,
     as_canonical,

@@ -39,7 +39,7 @@ from lookbook.tasks.tables.spec.tasks import (
     SqlTask,
     Task,
 )
-from lookbook.tasks.tables.spec.values import DATE_PARTS, Strict, placeholders
+from lookbook.tasks.tables.spec.values import DATE_PARTS, placeholders
 
 if TYPE_CHECKING:
     from sqlglot import exp
@@ -390,7 +390,8 @@ class _Described(GenerateJsonSchema):
     def model_schema(self, schema: Any) -> Any:  # noqa: ANN401 - core schemas
         """See `GenerateJsonSchema.model_schema`."""
         found = super().model_schema(schema)
-        kinds = [each for each in schema["cls"].__mro__ if each.__doc__ and issubclass(each, Strict)]
+        models = [each for each in schema["cls"].__mro__ if issubclass(each, BaseModel) and each is not BaseModel]
+        kinds = [each for each in models if each.__doc__]
         parts = [inspect.cleandoc(each.__doc__).partition("\n\nAttributes:\n") for each in kinds]
         said = {
             name: " ".join(words.split()) for *_, rest in reversed(parts) for name, words in _ATTRIBUTE.findall(rest)

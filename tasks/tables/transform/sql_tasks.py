@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
+from lookbook.blocks.duckdb.queries import engine
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.sql_text import literal, quoted
 from lookbook.tasks.tables import staging
 from lookbook.tasks.tables.context import Context, Staged, groups_of, stage_batch, tables_of
-from lookbook.tasks.tables.engine import engine, local_files, make_view
+from lookbook.tasks.tables.engine import local_files, make_view
 from lookbook.tasks.tables.query import check_reads_only
 from lookbook.tasks.tables.spec.tasks import SqlTask
 from lookbook.tasks.tables.staging import (

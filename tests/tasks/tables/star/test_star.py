@@ -161,7 +161,7 @@ def test_models_that_read_each_other_are_told(folder: Path) -> None:
         ("SELECT id FROM other.feeds.x", "it reads other.feeds.x; a model reads"),
         ("SELECT id FROM feeds.other", "it reads feeds.other, which this task makes: write other"),
         ("SELECT 1 AS id FROM 'x.csv'", "it reads x.csv"),
-        ("SELECT id FROM read_csv('x.csv')", "it reads READ_CSV('x.csv'): a model reads tables, no files"),
+        ("SELECT id FROM read_csv('x.csv')", "it reads READ_CSV('x.csv'): only tables are read, no files"),
         ("SELECT 1 AS id; SELECT 2 AS id", "it is 2 statements where one SELECT is asked for"),
         ("", "it is 0 statements where one SELECT is asked for"),
         ("DELETE FROM feeds.x", "it is no SELECT but DELETE"),

@@ -323,6 +323,7 @@ def _publish(request: Request, inventory: Inventory, snapshot: SnapshotTables, d
         snapshot_id=data.snapshot_id,
         created_at=data.created_at,
         source=inventory.source,
+        options=request.options,
         digest=data.digest,
         previous=data.changes.previous,
         recipe=request.recipe,

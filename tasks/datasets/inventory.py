@@ -110,7 +110,15 @@ class Request:
     @property
     def options(self) -> IngestOptions:
         """Return what a manifest remembers of it."""
-        return IngestOptions(**{name: getattr(self, name) for name in IngestOptions.model_fields})
+        return IngestOptions(
+            outputs=tuple(self.recipe.outputs),
+            limit=self.limit,
+            batch_size=self.batch_size,
+            reject_limit=self.reject_limit,
+            within=tuple(self.within),
+            key=self.key,
+            image_column=self.image_column,
+        )
 
 
 @dataclass(frozen=True)

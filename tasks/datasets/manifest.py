@@ -67,8 +67,14 @@ class SnapshotFile(BaseModel):
 
 
 class IngestOptions(BaseModel):
-    """What the run that made a snapshot was asked for beside source and recipe: as `Request` in `inventory` has it."""
+    """What the run that made a snapshot was asked for beside source and recipe: as `Request` in `inventory` has it.
 
+    Attributes:
+        outputs: names of the recipe's outputs in their order, which the sorted JSON of a manifest loses: the first
+            one gives the images their width and height.
+    """
+
+    outputs: Sequence[str] = ()
     limit: int | None = None
     batch_size: int = BATCH_SIZE
     reject_limit: float = 0.1

@@ -10,7 +10,7 @@ import asyncpg
 from lookbook.blocks.errors import LookbookError
 
 #: The newest step; a test holds that it is the one that Alembic finds.
-HEAD = "0008"
+HEAD = "0009"
 
 #: The schema of the first lake that comes to a database, and of registries that no lake is named to.
 FIRST = "lookbook"

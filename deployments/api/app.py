@@ -24,8 +24,10 @@ from lookbook.deployments.api.routes import (
     images,
     ingests,
     page,
+    plans,
     products,
     rejects,
+    replays,
     restores,
 )
 from lookbook.deployments.api.runs import Runs
@@ -33,7 +35,7 @@ from lookbook.deployments.api.services import Services
 from lookbook.deployments.api.shown import ROOT, json_answer
 from lookbook.tasks.exports.filters import filter_json_schema
 
-DESCRIPTION = """Datasets of Lookbook: what is published, and exports, ingests and restores on request.
+DESCRIPTION = """Datasets of Lookbook: what is published, and exports, ingests, restores, plans and replays on request.
 
 Times are in UTC. Errors are problem documents (RFC 9457). Lists have a `next`: the cursor of their next page. A key
 goes into `Authorization: Bearer KEY`; on a machine where no key was made yet, none is asked for."""
@@ -133,7 +135,7 @@ def make_app(workspace: Workspace, name: str, config: ApiConfig, runs: Runs) -> 
     app.include_router(page.router)
     api = APIRouter(prefix=ROOT)
     # A product's key may hold slashes: its route takes what the others leave.
-    for module in (datasets, diffs, rejects, images, products, exports, ingests, restores):
+    for module in (datasets, diffs, rejects, images, products, exports, ingests, restores, plans, replays):
         api.include_router(module.router)
     app.include_router(api)
     add_document(app)

@@ -20,6 +20,7 @@ from lookbook.tasks.runs.parameters import (
     KeyColumn,
     Limit,
     RejectLimit,
+    Rules,
     SnapshotName,
     SourceUri,
 )
@@ -281,8 +282,8 @@ class ExportBody(ExportRequest):
         return ExportRequest.model_validate(values | {"filter": wanted})
 
 
-class IngestRequest(BaseModel):
-    """What is to be ingested."""
+class PlanRequest(BaseModel):
+    """What is to be planned: an ingest, with its options that change what it does."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -292,10 +293,15 @@ class IngestRequest(BaseModel):
     limit: Limit = None
     batch_size: BatchSize = BATCH_SIZE
     reject_limit: RejectLimit = 0.1
-    executor: Executor = "threads"
-    drop_download: DropDownload = False
     key: KeyColumn = None
     image_column: ImageColumn = None
+
+
+class IngestRequest(PlanRequest):
+    """What is to be ingested."""
+
+    executor: Executor = "threads"
+    drop_download: DropDownload = False
 
 
 class _Run(BaseModel):
@@ -357,3 +363,28 @@ class RestoreRequest(BaseModel):
 
 class Restore(Ingest):
     """A restore that was asked for."""
+
+
+class Plan(_Run):
+    """A plan that was asked for."""
+
+    dataset: str
+    plan: dict[str, Any] | None = Field(description="What `lookbook plan --json` prints, once it is completed.")
+    links: dict[str, str]
+
+
+class ReplayRequest(BaseModel):
+    """What is to be judged again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dataset: DatasetName
+    rules: Rules = []
+    recipe: Annotated[
+        Recipe | None, Field(description="That of the snapshot with limits lifted. None: that of the snapshot.")
+    ] = None
+    executor: Executor = "threads"
+
+
+class Replay(Ingest):
+    """A replay that was asked for."""

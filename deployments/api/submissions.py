@@ -1,4 +1,4 @@
-"""Runs that are asked for: an export, an ingest or a restore as a request says it, submitted once, and noted."""
+"""Runs that are asked for: an export, an ingest, a restore and such, as a request says it, submitted once, noted."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def run_parameters(request: ExportRequest, workspace: str) -> dict[str, Any]:
     return values | told | {"split": sides or None, "columns": request.columns or []}
 
 
-Kind = Literal["export", "ingest", "restore"]
+Kind = Literal["export", "ingest", "restore", "plan", "replay"]
 
 _COLUMNS = "id, kind, key_id, request_digest, request, snapshot_id, export_id, run_id, created_at"
 

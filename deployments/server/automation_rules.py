@@ -30,6 +30,8 @@ FLOWS = [
     "process-batch",
     "export-dataset",
     "restore",
+    "replay",
+    "plan",
     "verify",
     "watch",
     "pipeline",
@@ -95,7 +97,9 @@ def rules(block: UUID | None, silence: timedelta) -> list[AutomationRule]:
         _rule("lookbook: ingest crashed → once more", _crashed_once(["ingest"]), _again()),
         _rule("lookbook: export crashed → once more", _crashed_once(["export-dataset"]), _again()),
         _rule("lookbook: pipeline crashed → once more", _crashed_once(FEEDS), _again()),
-        _notification("lookbook: run failed → notify", ["ingest", "restore", "verify", *FEEDS], timedelta(0), block),
+        _notification(
+            "lookbook: run failed → notify", ["ingest", "restore", "replay", "verify", *FEEDS], timedelta(0), block
+        ),
         _notification("lookbook: watch failed → notify", ["watch", "watch-files"], WATCH_SILENCE, block),
     ]
 

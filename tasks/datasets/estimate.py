@@ -29,11 +29,15 @@ from lookbook.tasks.images.locators import UnreadableMemberError, read_bytes
 from lookbook.tasks.images.recipe import OutputDefinition, Recipe
 from lookbook.tasks.runs.records import finished_summaries
 
+#: The kind of Prefect's artifact that keeps a plan of a run, for the API.
+PLAN_ARTIFACT = "lookbook-plan"
 #: Names that are told of each kind of change.
 NAMED = 3
 #: Images, and bytes of them, that are read where only their bytes tell whether they are known; of more, a sample.
 MOST_READ = 500
 MOST_BYTES = 2**30
+#: Seconds below which a run is told of in seconds.
+SHORT = 120
 #: Past runs that say how long a run takes.
 PAST_RUNS = 20
 
@@ -433,7 +437,9 @@ def plan_lines(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
     lines.append(("to write", f"{in_units(sum(written.values()))}  ({parts})"))
     lines.append(("requests", f"{outcomes(plan['requests'])}  (where the lake is a bucket)"))
     runs = f"as in past runs of this {by['of']}: {by['runs']}" if by["runs"] else "no past run says more"
-    lines.append(("time", f"{plan['seconds'] / 60:,.1f} minutes  ({runs})"))
+    seconds = plan["seconds"]
+    takes = f"{seconds / 60:,.1f} minutes" if seconds >= SHORT else f"{seconds:,.1f} s"
+    lines.append(("time", f"{takes}  ({runs})"))
     if price := plan["price"]:
         parts = f"${price['requests']:,.2f} requests  ${price['processors']:,.2f} processors"
         stored = f"a month of what is written: ${price['storage_a_month']:,.2f}"

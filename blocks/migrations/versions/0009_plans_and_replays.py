@@ -1,0 +1,22 @@
+"""Plans and replays are among the runs that the API submitted."""
+
+from alembic import op
+
+revision = "0009"
+down_revision = "0008"
+
+
+def _allow(kinds: str) -> None:
+    op.execute("ALTER TABLE api_runs DROP CONSTRAINT api_runs_kind_check")
+    op.execute(f"ALTER TABLE api_runs ADD CONSTRAINT api_runs_kind_check CHECK (kind IN ({kinds}))")
+
+
+def upgrade() -> None:
+    """Allow them."""
+    _allow("'export', 'ingest', 'restore', 'plan', 'replay'")
+
+
+def downgrade() -> None:
+    """Forget those that were asked for; what replays published stays."""
+    op.execute("DELETE FROM api_runs WHERE kind IN ('plan', 'replay')")
+    _allow("'export', 'ingest', 'restore'")

@@ -370,6 +370,7 @@ class Plan(_Run):
 
     dataset: str
     plan: dict[str, Any] | None = Field(description="What `lookbook plan --json` prints, once it is completed.")
+    lines: list[list[str]] | None = Field(description="The same for people: a name and a text each.")
     links: dict[str, str]
 
 

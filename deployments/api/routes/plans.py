@@ -21,7 +21,7 @@ from lookbook.deployments.api.submissions import (
     run_roots,
     started,
 )
-from lookbook.tasks.datasets.estimate import PLAN_ARTIFACT
+from lookbook.tasks.datasets.estimate import PLAN_ARTIFACT, plan_lines
 
 router = APIRouter(prefix="/plans", tags=["plans"])
 
@@ -59,4 +59,5 @@ async def _told(shared: Services, submission: Submission) -> dict[str, Any]:
     answer = await told(shared, submission)
     answer.pop("summary")
     is_done = answer["state"] == "completed" and submission.run_id is not None
-    return answer | {"plan": await shared.runs.artifact(str(submission.run_id), PLAN_ARTIFACT) if is_done else None}
+    plan = await shared.runs.artifact(str(submission.run_id), PLAN_ARTIFACT) if is_done else None
+    return answer | {"plan": plan, "lines": plan_lines(plan) if plan else None}

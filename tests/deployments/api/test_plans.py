@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from lookbook.deployments.api.access import create_key
 from lookbook.deployments.api.models import Plan, Replay
 from lookbook.deployments.api.runs import RunState
-from lookbook.tasks.datasets.estimate import PLAN_ARTIFACT
+from lookbook.tasks.datasets.estimate import PLAN_ARTIFACT, estimate, plan_lines
 from tests.support.api import Api, problem
+from tests.support.pipeline import photo, request, write_collection
 
 PLANS, REPLAYS = "/api/v1/plans", "/api/v1/replays"
 
@@ -23,7 +25,9 @@ def rules(api: Api) -> list[str]:
     return [each["value"] for each in facets["rule"]["values"]]
 
 
-def test_a_plan_is_asked_for_and_read_once_a_worker_made_it(api: Api) -> None:
+def test_a_plan_is_asked_for_and_read_once_a_worker_made_it(api: Api, tmp_path: Path) -> None:
+    source = write_collection(tmp_path / "source", {"1.jpg": photo(1)})
+    made = estimate(request(api.workspace, source, dataset="shoes"))
     body = {"source": "sample://20", "dataset": "shoes", "limit": 5}
     answer = api.http.post(PLANS, json=body, headers={"Idempotency-Key": "once"})
     assert answer.status_code == 202, answer.text
@@ -33,10 +37,12 @@ def test_a_plan_is_asked_for_and_read_once_a_worker_made_it(api: Api) -> None:
     assert (deployment, parameters["source"], parameters["limit"]) == ("plan/local", "sample://20", 5)
     assert {"executor", "drop_download"}.isdisjoint(parameters)
     assert api.http.post(PLANS, json=body, headers={"Idempotency-Key": "once"}).json()["id"] == told.id
-    api.runs.artifacts[run, PLAN_ARTIFACT] = {"publishes": True}
+    api.runs.artifacts[run, PLAN_ARTIFACT] = made
     assert api.http.get(told.links["self"]).json()["plan"] is None, "it is not made yet"
     api.runs.states[run] = RunState("completed", "", None, None)
-    assert api.http.get(told.links["self"]).json()["plan"] == {"publishes": True}
+    read = Plan.model_validate(api.http.get(told.links["self"]).json())
+    assert read.plan == made
+    assert read.lines == [list(line) for line in plan_lines(made)]
     problem(api.http.post(PLANS, json=body | {"executor": "pool"}), 422, "invalid-request")
     problem(api.http.get(f"{PLANS}/{'0' * 32}"), 404, "no-plan")
 

@@ -41,7 +41,8 @@ def test_a_newer_version_draws_only_what_it_adds(workspace: Workspace, server: K
     assert require_published(workspace.lake, "things").manifest.source == "kaggle://ann/shoes@2"
 
 
-def test_a_plan_downloads_nothing_and_tells_of_what_is_here(workspace: Workspace, server: KaggleServer) -> None:
+@pytest.mark.usefixtures("server")
+def test_a_plan_downloads_nothing_and_tells_of_what_is_here(workspace: Workspace) -> None:
     with pytest.raises(LookbookError, match="kaggle://ann/shoes@1 is not downloaded yet"):
         estimate(request(workspace, SOURCE))
     assert not [path for path in (workspace.scratch / "kaggle").rglob("*") if path.is_file()]

@@ -2,7 +2,7 @@
 
     python -m benchmarks.costs
 
-Prices and sizes are assumptions: put your own in their place.
+Prices and sizes are assumptions: put your own in their place. Those that `lookbook plan` uses too stand there.
 """
 
 from __future__ import annotations
@@ -11,26 +11,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lookbook.tasks.datasets.estimate import BATCH_READS, BATCH_WRITES, IMAGES_SECOND, TABLE_BYTES, Prices
+
 MONTH_SECONDS = 730 * 3600
-
-
-@dataclass(frozen=True)
-class Prices:
-    """List prices in US dollars, of us-central1, as Google's price pages gave them in 2025; look them up for yours.
-
-    cloud.google.com/storage/pricing, /bigquery/pricing, /run/pricing, /sql/pricing. Frankfurt is some 15 % dearer.
-    """
-
-    storage_gb_month: float = 0.020
-    write_1000: float = 0.005  # class A: writes and listings
-    read_1000: float = 0.0004  # class B: reads
-    query_tib: float = 6.25  # on demand; the first TiB of a month is free
-    table_gb_month: float = 0.02
-    cpu_second: float = 0.000018  # Cloud Run jobs and worker pools, billed by the instance
-    memory_gib_second: float = 0.000002
-    database_cpu_hour: float = 0.0413
-    database_gb_hour: float = 0.0070
-    database_disk_gb_month: float = 0.17
 
 
 @dataclass(frozen=True)
@@ -42,20 +25,20 @@ class Collection:
     outputs: int = 3
     drawn: int = 70_000  # all outputs of an image together
     batch: int = 1_900  # images: a batch is 1 GiB of originals, or 5,000 images
-    rows: int = 1_500  # of all tables of a snapshot, for each image
+    rows: int = TABLE_BYTES  # of all tables of a snapshot, for each image
     scans: int = 3  # how often a load reads each row: once into staging, and in the models
     queries: int = 40  # of a load, times the tables that each names
-    images_second: float = 60  # drawn by two processors
+    images_second: float = IMAGES_SECOND  # drawn by two processors
 
 
 def writes(of: Collection) -> float:
     """Requests that write: an original and each output, and two for a batch. Removing is free."""
-    return of.images * (1 + of.outputs) + of.images / of.batch * 2
+    return of.images * (1 + of.outputs) + of.images / of.batch * BATCH_WRITES
 
 
 def reads(of: Collection) -> float:
     """Requests that read, of a source that is a bucket: each image, its batches, and a listing of a thousand each."""
-    return of.images + of.images / of.batch * 4 + of.images / 1000
+    return of.images + of.images / of.batch * BATCH_READS + of.images / 1000
 
 
 def gigabytes(of: Collection) -> float:
@@ -70,8 +53,7 @@ def billed_tib(of: Collection) -> float:
 
 def drawing(of: Collection, prices: Prices) -> float:
     """The processors that draw: two, with 4 GiB."""
-    seconds = of.images / of.images_second
-    return seconds * (2 * prices.cpu_second + 4 * prices.memory_gib_second)
+    return prices.drawing(of.images / of.images_second)
 
 
 def standing(prices: Prices) -> float:
@@ -88,7 +70,7 @@ LINES: list[tuple[str, Callable[[Collection, Prices], str]]] = [
     ("BigQuery bills for a load, GiB", lambda of, _: f"{billed_tib(of) * 1024:,.1f}"),
     (
         "**first ingest:** requests",
-        lambda of, p: _dollars(writes(of) / 1e3 * p.write_1000 + reads(of) / 1e3 * p.read_1000),
+        lambda of, p: _dollars(p.requests(writes(of), reads(of))),
     ),
     ("… processors that draw", lambda of, p: _dollars(drawing(of, p))),
     ("… BigQuery, beyond the free TiB", lambda of, p: _dollars(billed_tib(of) * p.query_tib)),

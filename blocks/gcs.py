@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 from urllib.parse import quote
 
 from pydantic import Field, field_validator
@@ -415,6 +415,7 @@ class GcsLake(Lake):
     _block_type_name = "Lookbook GCS Lake"
     _block_type_slug = "lookbook-gcs-lake"
 
+    bills: ClassVar[bool] = True
     bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$", description="Name of the bucket.")
     prefix: str = Field("", description="Folder of the bucket in which the lake lies; empty: the whole bucket.")
     credentials: GcpCredentials = Field(description="Who asks; without a key it is whom the environment names.")

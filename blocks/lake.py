@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import fasteners
 from prefect.blocks.core import Block
@@ -62,7 +62,13 @@ class ObjectInfo:
 
 
 class Lake(Block, ABC):
-    """Where originals, outputs and snapshots lie. Keys are relative POSIX paths such as ``originals/ab/…``."""
+    """Where originals, outputs and snapshots lie. Keys are relative POSIX paths such as ``originals/ab/…``.
+
+    Attributes:
+        bills: whether its service bills requests and storage.
+    """
+
+    bills: ClassVar[bool] = False
 
     @abstractmethod
     def put(self, key: str, data: bytes) -> bool:

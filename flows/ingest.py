@@ -96,13 +96,37 @@ def ingest(
     Returns:
         The summary: counts of images and rows by outcome, outputs drawn, speed, and where the report lies.
     """
-    end_children_of_earlier_try()
-    warn_of_sqlite(executor)
-    started = datetime.now(UTC)
     place = load_workspace(workspace)
     request = Request(
         *(place, source, dataset, recipe or Recipe(), limit, batch_size, reject_limit, within, key, image_column)
     )
+    finished = publish_source(place, workspace, dataset, source, executor, lambda: request)
+    if drop_download:
+        drop(finished.summary["source"], place.scratch)
+    return finished.summary
+
+
+def publish_source(
+    place: Workspace,
+    workspace: WorkspaceName,
+    dataset: DatasetName,
+    source: str,
+    executor: Executor,
+    asked: Callable[[], Request],
+) -> FinishedRun:
+    """Do all that publishes a snapshot of a source, under the dataset's lease.
+
+    Args:
+        place: the workspace.
+        workspace: its name.
+        dataset: what is published.
+        source: as the run is recorded.
+        executor: draws the batches.
+        asked: returns what is asked for, once the lease is held.
+    """
+    end_children_of_earlier_try()
+    warn_of_sqlite(executor)
+    started = datetime.now(UTC)
     registry, run_id = place.registry, str(runtime.flow_run.id)
     record: dict[str, Any] = {}
     with (
@@ -112,10 +136,10 @@ def ingest(
             lambda: start_run(registry, run_id, dataset, source),
             lambda why: end_run(registry, run_id, record or None, why),
         ),
-        noting_rejects(request, run_id, started) as notes,
+        noting_rejects(request := asked(), run_id, started) as notes,
     ):
         catch_up(place, workspace, dataset)
-        get_run_logger().info("Listing %s", source)
+        get_run_logger().info("Listing %s", request.source)
         with listening(download=_download_log()):
             inventory = take_inventory(request)
         notes.found(inventory)
@@ -135,14 +159,12 @@ def ingest(
             load_warehouse(workspace, dataset)
             clear_batches(place.lake, dataset)
         end_run(registry, run_id, record, None)
-    if drop_download:
-        drop(inventory.source, place.scratch)
     if finished.published:  # after the lease is given back: what follows may want it
         announce_published(workspace, dataset)
     _describe(finished, dataset)
     if finished.note:
         get_run_logger().warning("Not published: %s.", finished.note)
-    return finished.summary
+    return finished
 
 
 def _download_log() -> Callable[[int, int], None]:

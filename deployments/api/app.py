@@ -25,10 +25,12 @@ from lookbook.deployments.api.routes import (
     images,
     ingests,
     page,
+    plans,
     products,
     publications,
     rejects,
     removals,
+    replays,
     restores,
 )
 from lookbook.deployments.api.runs import Runs
@@ -137,7 +139,7 @@ def make_app(workspace: Workspace, name: str, config: ApiConfig, runs: Runs) -> 
     api = APIRouter(prefix=ROOT)
     # A product's key may hold slashes: its route takes what the others leave.
     lists = (datasets, diffs, rejects, images, products)
-    requests = (exports, ingests, restores, publications, cleanups, removals)
+    requests = (exports, ingests, restores, publications, plans, replays, cleanups, removals)
     for module in (*lists, *requests):
         api.include_router(module.router)
     app.include_router(api)

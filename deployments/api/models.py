@@ -22,6 +22,7 @@ from lookbook.tasks.runs.parameters import (
     KeyColumn,
     Limit,
     RejectLimit,
+    Rules,
     SnapshotName,
     SourceUri,
 )
@@ -304,8 +305,8 @@ class ExportBody(ExportRequest):
         return ExportRequest.model_validate(values | {"filter": wanted})
 
 
-class IngestRequest(BaseModel):
-    """What is to be ingested."""
+class PlanRequest(BaseModel):
+    """What is to be planned: an ingest, with its options that change what it does."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -315,10 +316,15 @@ class IngestRequest(BaseModel):
     limit: Limit = None
     batch_size: BatchSize = BATCH_SIZE
     reject_limit: RejectLimit = 0.1
-    executor: Executor = "threads"
-    drop_download: DropDownload = False
     key: KeyColumn = None
     image_column: ImageColumn = None
+
+
+class IngestRequest(PlanRequest):
+    """What is to be ingested."""
+
+    executor: Executor = "threads"
+    drop_download: DropDownload = False
 
 
 class _Run(BaseModel):
@@ -416,3 +422,29 @@ class PublicationRequest(BaseModel):
 
 class Publication(Ingest):
     """The publication of a candidate that was asked for."""
+
+
+class Plan(_Run):
+    """A plan that was asked for."""
+
+    dataset: str
+    plan: dict[str, Any] | None = Field(description="What `lookbook plan --json` prints, once it is completed.")
+    lines: list[list[str]] | None = Field(description="The same for people: a name and a text each.")
+    links: dict[str, str]
+
+
+class ReplayRequest(BaseModel):
+    """What is to be judged again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dataset: DatasetName
+    rules: Rules = []
+    recipe: Annotated[
+        Recipe | None, Field(description="That of the snapshot with limits lifted. None: that of the snapshot.")
+    ] = None
+    executor: Executor = "threads"
+
+
+class Replay(Ingest):
+    """A replay that was asked for."""

@@ -22,7 +22,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import Artifact, FlowRun, StateType
 from prefect.client.schemas.sorting import ArtifactSort
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Cancelling
@@ -96,6 +96,9 @@ class Runs(Protocol):
     async def look(self, run_id: str) -> RunState | None:
         """Return how far a run is; None where Prefect knows it no more."""
 
+    async def artifact(self, run_id: str, kind: str) -> Any:  # noqa: ANN401 - as the flow made it
+        """Return the data of a run's artifact of its own kind; None where Prefect knows of none."""
+
     async def cancel(self, run_id: str) -> None:
         """Ask that a run ends."""
 
@@ -156,6 +159,12 @@ class PrefectRuns:
             told = await _progress(client, run) if state in {"running", "cancelling"} else (None, None)
         message = (run.state.message or "") if run.state and state == "failed" else ""
         return RunState(state, message[:LONGEST_MESSAGE], _plain(run.start_time), _plain(run.end_time), *told)
+
+    async def artifact(self, run_id: str, kind: str) -> Any:  # noqa: ANN401 - as the flow made it
+        """See `Runs.artifact`."""
+        async with self._asked() as client:
+            found = await _artifact(client, UUID(run_id), kind)
+        return found.data if found else None
 
     async def cancel(self, run_id: str) -> None:
         """See `Runs.cancel`."""
@@ -222,12 +231,18 @@ def _seconds(run: FlowRun) -> float:
 
 async def _progress(client: PrefectClient, run: FlowRun) -> tuple[float | None, str | None]:
     """Return what the flow's own progress artifact says."""
+    found = await _artifact(client, run.id, "progress")
+    data = found.data if found else None
+    return (float(data), found.description) if found and isinstance(data, int | float) else (None, None)
+
+
+async def _artifact(client: PrefectClient, run_id: UUID, kind: str) -> Artifact | None:
+    """Return the newest artifact of a kind that a run made."""
     found = await client.read_artifacts(
         artifact_filter=ArtifactFilter(
-            flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]), type=ArtifactFilterType(any_=["progress"])
+            flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]), type=ArtifactFilterType(any_=[kind])
         ),
         sort=ArtifactSort.UPDATED_DESC,
         limit=1,
     )
-    data = found[0].data if found else None
-    return (float(data), found[0].description) if isinstance(data, int | float) else (None, None)
+    return found[0] if found else None

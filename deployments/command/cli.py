@@ -150,6 +150,71 @@ def ingest(
 
 @app.command
 @with_checked_options
+def plan(
+    source: SourceUri,
+    /,
+    *,
+    dataset: DatasetName,
+    workspace: WorkspaceName = "local",
+    recipe: Annotated[Path | None, Parameter(help="YAML or JSON file: outputs, sizes, formats, limits.")] = None,
+    limit: Limit = None,
+    batch_size: BatchSize = BATCH_SIZE,
+    reject_limit: RejectLimit = 0.1,
+    key: KeyColumn = None,
+    image_column: ImageColumn = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show what an ingest of SOURCE would do, by its listing: files, outputs, bytes, time; nothing is written."""
+    from lookbook.blocks.settings import read_settings
+    from lookbook.deployments.command.output import print_json, print_plan
+
+    commands = _commands(debug)
+    found = commands.plan(
+        workspace,
+        {
+            "source": commands.check_source(read_settings().home, source),
+            "dataset": dataset,
+            "recipe": commands.recipe_from(recipe),
+            "limit": limit,
+            "batch_size": batch_size,
+            "reject_limit": reject_limit,
+            "key": key,
+            "image_column": image_column,
+        },
+    )
+    print_json(found) if json else print_plan(found)
+
+
+@app.command
+@with_checked_options
+def replay(
+    name: DatasetName,
+    /,
+    *,
+    rule: Annotated[
+        list[str], Parameter(negative="", help='Only rejects of this rule; several times. "lookbook rejects" names it.')
+    ] = [],  # noqa: B006 - nothing changes it
+    recipe: Annotated[
+        Path | None, Parameter(help="YAML or JSON file: the snapshot's recipe with limits lifted. Else as it is.")
+    ] = None,
+    executor: Executor = "threads",
+    workspace: WorkspaceName = "local",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Judge the rejected images of NAME again, and publish what became good."""
+    from lookbook.blocks.settings import read_settings
+    from lookbook.deployments.command import datasets
+    from lookbook.deployments.command.output import print_json, print_replayed
+
+    home = read_settings().home
+    summary = datasets.replay(home, debug, workspace, name, rule, recipe, executor)
+    print_json(summary) if json else print_replayed(summary)
+
+
+@app.command
+@with_checked_options
 def verify(
     name: DatasetName,
     /,

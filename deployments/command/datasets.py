@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from lookbook.blocks.lake import Lake
     from lookbook.blocks.warehouse import QueryCost
+    from lookbook.tasks.runs.parameters import Executor
 
 
 def check_source(home: Path, source: str) -> str:
@@ -54,6 +55,32 @@ def ingest(home: Path, debug: bool, parameters: dict[str, Any]) -> dict[str, Any
         source = parameters["source"]
         say("drawing the sample catalogue" if source.startswith("sample://") else f"listing {source}")
         summary: dict[str, Any] = flow(**parameters)
+    return summary
+
+
+def plan(workspace: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return what an ingest would do; nothing is written, and no flow runs."""
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.tasks.datasets.estimate import estimate
+    from lookbook.tasks.datasets.inventory import Request
+
+    return estimate(Request(load_workspace(workspace), **parameters))
+
+
+def replay(
+    home: Path, debug: bool, workspace: str, dataset: str, rules: list[str], recipe: Path | None, executor: Executor
+) -> dict[str, Any]:
+    """Run the flow `replay` in this process; returns its summary."""
+    with progress.shown("judging rejects again") as say:
+        say("starting Prefect")
+        environment.prepare_server(home, debug=debug)
+        from lookbook.flows.replay import replay as flow
+
+        lifted = read_recipe(recipe) if recipe else None
+        say(f"judging the rejects of {dataset} again")
+        summary: dict[str, Any] = flow(
+            dataset=dataset, rules=rules, workspace=workspace, recipe=lifted, executor=executor
+        )
     return summary
 
 

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lookbook.tasks.datasets.report.text import outcomes
+
 if TYPE_CHECKING:
     from lookbook.blocks.warehouse import QueryCost
 
@@ -76,17 +78,16 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     published = "published" if summary["published"] else "nothing published: this snapshot stays"
     if summary["hint"]:
         sys.stdout.write(printable(summary["hint"]) + "\n")
-    rows = [(name, _counts(summary[name])) for name in ("files", "images", "rows")]
+    rows = [(name, outcomes(summary[name])) for name in ("files", "images", "rows")]
     if summary["matched_by"]:
         rows.append(("matched by", ", ".join(f"{count} {rule}" for rule, count in summary["matched_by"].items())))
     rows.append(("orphan images", str(summary["orphan_images"])))
     if summary["ignored"]:
-        rows.append(("ignored", _counts(summary["ignored"])))
+        rows.append(("ignored", outcomes(summary["ignored"])))
     if checks := summary.get("checks"):
-        outcomes = Counter(check["outcome"] for check in checks)
-        rows.append(("checks", _counts(outcomes)))
+        rows.append(("checks", outcomes(Counter(check["outcome"] for check in checks))))
         rows += [(check["outcome"], printable(told(check))) for check in checks if check["outcome"] != "passed"]
-    rows.append(("outputs drawn", _counts(summary["outputs"])))
+    rows.append(("outputs drawn", outcomes(summary["outputs"])))
     rows.append(("time", f"{summary['seconds']} s, {summary['images_per_second']} images a second"))
     if summary["source"].startswith("kaggle://"):
         rows.append(("source", printable(summary["source"])))
@@ -99,6 +100,24 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     )
     for name, text in rows:
         sys.stdout.write(f"  {name:<14} {text}\n")
+
+
+def print_plan(plan: Mapping[str, Any]) -> None:
+    """Print what an ingest would do."""
+    from lookbook.tasks.datasets.estimate import plan_lines
+
+    title, *lines = plan_lines(plan)
+    Console(file=sys.stdout).print(Text(printable(f"{title[0]}  {title[1]}"), style="bold"), soft_wrap=True)
+    for name, text in lines:
+        sys.stdout.write(f"  {name:<18} {printable(text)}\n")
+
+
+def print_replayed(summary: Mapping[str, Any]) -> None:
+    """Print what became of rejects that were judged again."""
+    counts = summary["replayed"]
+    ended = "  ".join(f"{count:,} {name}" for name, count in counts.items() if name != "judged")
+    said = f"published: {summary['snapshot']}" if summary["published"] else f"nothing published: {summary['note']}"
+    sys.stdout.write(f"{summary['dataset']}  {counts['judged']:,} rejects judged again: {ended}\n  {printable(said)}\n")
 
 
 def print_query_cost(cost: QueryCost, *, as_json: bool) -> None:
@@ -120,10 +139,6 @@ def print_query_cost(cost: QueryCost, *, as_json: bool) -> None:
 def printable(text: str) -> str:
     """Return text on one line: what a terminal would obey, and what no encoding can say, is written as an escape."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def _counts(counts: Mapping[str, int]) -> str:
-    return "  ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
 
 
 def _cell(value: Any) -> Text:  # noqa: ANN401 - any value of a table

@@ -52,6 +52,28 @@ export async function ask(where, { method = "GET", body, more = {}, signal } = {
   return answer.json();
 }
 
+/** A token of our own for one request; randomUUID needs HTTPS. */
+export function fresh() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+export const FINAL = new Set(["completed", "failed", "cancelled"]);
+
+/** Ask for a run until it has ended; `tell` is called with each answer. */
+export async function watch(where, tell, signal) {
+  for (let pause = 400; !signal.aborted; pause = Math.min(pause * 1.3, 4000)) {
+    await new Promise((done) => setTimeout(done, pause));
+    try {
+      const now = await ask(where, { signal });
+      tell(now);
+      if (FINAL.has(now.state)) return;
+    } catch (problem) {
+      if (signal.aborted) return;
+      dispatchEvent(new CustomEvent("problem", { detail: problem })); // it goes on asking
+    }
+  }
+}
+
 /** Show an image: a browser sends no key by itself, so with one it is fetched once it comes into view. */
 export function show(image, where) {
   if (!key.get()) {

@@ -5,6 +5,7 @@ import { el, refill } from "./dom.js";
 import { datasets } from "./datasets.js";
 import { exportForm, exportList, exportProgress } from "./exports.js";
 import { grid } from "./grid.js";
+import { planForm } from "./plans.js";
 import { product } from "./product.js";
 import { rejects } from "./rejects.js";
 import { read, to } from "./route.js";
@@ -19,7 +20,7 @@ function viewOf(parts) {
   if (!first) return datasets;
   if (first === "exports") return name ? exportProgress : exportList;
   if (first !== "datasets" || !name) return null;
-  return { undefined: grid, products: product, snapshots, rejects, export: exportForm }[what] ?? null;
+  return { undefined: grid, products: product, snapshots, rejects, export: exportForm, plan: planForm }[what] ?? null;
 }
 
 async function render() {
@@ -59,6 +60,7 @@ function navigate({ parts: [first, name, what], query }) {
     link("Snapshots", ["datasets", name, "snapshots"], what === "snapshots"),
     link("Rejects", ["datasets", name, "rejects"], what === "rejects", kept),
     link("Export", ["datasets", name, "export"], what === "export", kept),
+    link("Plan", ["datasets", name, "plan"], what === "plan"),
   ] : [];
   refill(document.getElementById("nav"), ...own, link("My exports", ["exports"], first === "exports"));
 }

@@ -1,6 +1,6 @@
 // Exports: asked for, watched, taken home.
 
-import { address, ask, key, save } from "./api.js";
+import { FINAL, address, ask, fresh, key, save, watch } from "./api.js";
 import { counted, el, later, pairs, shown, table } from "./dom.js";
 import { conditions } from "./facets.js";
 import { to } from "./route.js";
@@ -119,13 +119,6 @@ function bodyOf(name, detail, fields, filter) {
   return body;
 }
 
-/** A token of our own for one request; randomUUID needs HTTPS. */
-function fresh() {
-  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-const FINAL = new Set(["completed", "failed", "cancelled"]);
-
 export async function exportProgress(main, route, signal) {
   const where = address(["exports", route.parts[1]]);
   const bar = el("progress", { max: "100", id: "progress", "aria-label": "Progress" });
@@ -136,21 +129,7 @@ export async function exportProgress(main, route, signal) {
   main.replaceChildren(el("h1", { text: `Export of ${first.dataset}` }), state, bar, actions, about);
   about.append(el("h2", { text: "What was asked for" }), pairs({ snapshot: first.snapshot, export: first.export_id, ...first.request }));
   tell(first, { bar, state, actions, where });
-  if (!FINAL.has(first.state)) watch(where, { bar, state, actions, where }, signal);
-}
-
-async function watch(where, parts, signal) {
-  for (let pause = 400; !signal.aborted; pause = Math.min(pause * 1.3, 4000)) {
-    await new Promise((done) => setTimeout(done, pause));
-    try {
-      const now = await ask(where, { signal });
-      tell(now, parts);
-      if (FINAL.has(now.state)) return;
-    } catch (problem) {
-      if (signal.aborted) return;
-      dispatchEvent(new CustomEvent("problem", { detail: problem })); // it goes on asking
-    }
-  }
+  if (!FINAL.has(first.state)) watch(where, (now) => tell(now, { bar, state, actions, where }), signal);
 }
 
 function tell(now, { bar, state, actions, where }) {

@@ -31,6 +31,8 @@ FLOWS = [
     "export-dataset",
     "restore",
     "publish",
+    "replay",
+    "plan",
     "gc",
     "remove",
     "verify",
@@ -43,7 +45,7 @@ FLOWS = [
 #: Runs that go on where they stopped: started once more after a crash, they do nothing twice.
 FEEDS = ["pipeline", "import-table", "orchestrate"]
 #: Runs over a whole dataset: a failure of theirs is told at once, too.
-DATASETS = ["ingest", "restore", "publish", "gc", "remove", "verify"]
+DATASETS = ["ingest", "restore", "publish", "replay", "gc", "remove", "verify"]
 #: What else an event tells of a run: its flow, its deployment's tags.
 Related = dict[str, str | list[str]]
 OURS: Related = {"prefect.resource.role": "flow", "prefect.resource.name": FLOWS}

@@ -21,6 +21,7 @@ from lookbook.tasks.datasets.links import key_order, short_name
 from lookbook.tasks.datasets.manifest import (
     TABLES,
     DamagedSnapshotError,
+    IngestOptions,
     Manifest,
     Published,
     batches_folder,
@@ -93,6 +94,7 @@ class Request:
         within: folders in one of which the source has to lie; empty: anywhere.
         key: the catalogue's column that names a product; None: found by its name.
         image_column: the one that names an image's file; None: found by its name, or by what fits the files.
+        again: rules whose image rejects are judged again, as if nothing were known of them.
     """
 
     workspace: Workspace
@@ -105,6 +107,20 @@ class Request:
     within: Sequence[str] = ()
     key: str | None = None
     image_column: str | None = None
+    again: frozenset[str] = frozenset()
+
+    @property
+    def options(self) -> IngestOptions:
+        """Return what a manifest remembers of it."""
+        return IngestOptions(
+            outputs=tuple(self.recipe.outputs),
+            limit=self.limit,
+            batch_size=self.batch_size,
+            reject_limit=self.reject_limit,
+            within=tuple(self.within),
+            key=self.key,
+            image_column=self.image_column,
+        )
 
 
 @dataclass(frozen=True)
@@ -120,7 +136,7 @@ class Inventory:
         damaged: files of that snapshot are missing or damaged: a new one has to take its place.
         known: its tables, and the parts that no snapshot took up.
         plan: what holds as it is, and what is left to do.
-        batches: lake keys of the batches, their manifests written.
+        batches: lake keys of the batches.
         archives: the archives that images are read from, with their times and sizes.
         ignored: the files that are neither images nor of the catalogue, each with the reason.
         file_counts: all files of the source, ``found`` and by what they are.
@@ -159,7 +175,20 @@ def _state(path: bytes) -> tuple[int, int]:
 
 
 def take_inventory(request: Request) -> Inventory:
-    """List the source, read its catalogue, compare with what is known, and write the batches' manifests.
+    """Survey the source, and write the manifests of the batches that are to be done.
+
+    Raises:
+        RefusedRunError: the source holds no image.
+        LookbookError: it can't be listed.
+    """
+    inventory = survey(request)
+    for key, items in zip(inventory.batches, inventory.plan.batches, strict=True):
+        _write_batch(request, key, items)
+    return inventory
+
+
+def survey(request: Request) -> Inventory:
+    """List the source, read its catalogue, and compare with what is known; nothing is written to lake or registry.
 
     Raises:
         RefusedRunError: the source holds no image.
@@ -198,7 +227,7 @@ def take_inventory(request: Request) -> Inventory:
     known = _known(request, published)
     damaged = published is not None and (known.images is None or not _is_intact(lake, published.manifest))
     plan = make_plan(images, known, recipe, request.batch_size, BATCH_BYTES)
-    batches = [_write_batch(request, items) for items in plan.batches]
+    batches = [f"{batches_folder(request.dataset)}/{batch_digest(items, recipe)}" for items in plan.batches]
     paths = {image.locator.path for image in images if image.locator.store != "file" and image.refused is None}
     archives = {path: _state(path) for path in paths}
     listed = version_of(source) or request.source
@@ -262,18 +291,31 @@ def _known(request: Request, published: Published | None) -> Known:
     return Known(
         images=images,
         outputs=outputs,
-        rules_digest=published.manifest.rules_digest,
+        rules_digest=_rules_digest(request, published.manifest),
         parts=finished_parts(lake, request.dataset, recipe, images),
+        again=request.again,
     )
 
 
-def _write_batch(request: Request, items: list[Item]) -> str:
-    key = f"{batches_folder(request.dataset)}/{batch_digest(items, request.recipe)}"
+def _rules_digest(request: Request, manifest: Manifest) -> str:
+    """Return the rules under which the published images were judged.
+
+    Where rejects are judged again by a recipe that only lifts limits, what was taken before is taken by it, too.
+    """
+    is_todays = manifest.rules_digest == manifest.recipe.rules_digest()
+    if request.again and is_todays and request.recipe.lifts_limits_of(manifest.recipe):
+        return request.recipe.rules_digest()
+    return manifest.rules_digest
+
+
+def _write_batch(request: Request, key: str, items: list[Item]) -> None:
+    lake = request.workspace.lake
     metadata = {
         "dataset": request.dataset,
         "recipe": request.recipe.model_dump_json(),
         "recipe_digest": recipe_digest(request.recipe),
         LISTED_ON: this_host(),
     }
-    request.workspace.lake.replace(f"{key}/manifest.parquet", to_parquet(manifest_table(items), metadata))
-    return key
+    if request.again:  # what an earlier run judged under this name is to be judged again
+        lake.remove(f"{key}/part.parquet")
+    lake.replace(f"{key}/manifest.parquet", to_parquet(manifest_table(items), metadata))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from lookbook.blocks.errors import LookbookError, ObjectNotFoundError
 from lookbook.blocks.lake import Lake, fault_of, read_object, snapshots_folder
 from lookbook.tasks.images.parquet import from_parquet
 from lookbook.tasks.images.recipe import Recipe
+from lookbook.tasks.runs.parameters import BATCH_SIZE
 
 ManifestT = TypeVar("ManifestT", bound=BaseModel)
 
@@ -70,10 +71,28 @@ class SnapshotFile(BaseModel):
     rows: int | None = None
 
 
+class IngestOptions(BaseModel):
+    """What the run that made a snapshot was asked for beside source and recipe: as `Request` in `inventory` has it.
+
+    Attributes:
+        outputs: names of the recipe's outputs in their order, which the sorted JSON of a manifest loses: the first
+            one gives the images their width and height.
+    """
+
+    outputs: Sequence[str] = ()
+    limit: int | None = None
+    batch_size: int = BATCH_SIZE
+    reject_limit: float = 0.1
+    within: Sequence[str] = ()
+    key: str | None = None
+    image_column: str | None = None
+
+
 class Manifest(BaseModel):
     """What a snapshot consists of and how it was made. Written after its files, before CURRENT.
 
     Attributes:
+        options: of the run that made it; None in those of earlier versions, which did not keep them.
         previous: the snapshot that it followed.
         restored_from: an older one that it equals, where it was not made of a source.
     """
@@ -85,6 +104,7 @@ class Manifest(BaseModel):
     snapshot_id: str
     created_at: datetime
     source: str
+    options: IngestOptions | None = None
     digest: str
     previous: str | None
     restored_from: str | None = None

@@ -26,12 +26,14 @@ class Known:
         outputs: the published ``outputs`` table, or None.
         rules_digest: the rules under which the published images were judged.
         parts: rows of valid parts made with the recipe of this run.
+        again: rules whose rejects are judged again: what was found out of them does not count.
     """
 
     images: pa.Table | None = None
     outputs: pa.Table | None = None
     rules_digest: str = ""
     parts: pa.Table | None = None
+    again: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -54,7 +56,7 @@ def make_plan(images: Sequence[SourceFile], known: Known, recipe: Recipe, batch_
         batch_bytes: bytes of originals in a batch, likewise (one larger image is a batch of its own).
     """
     published = _PublishedIndex(known, recipe)
-    parts = _index(known.parts)
+    parts = _index(known.parts, known.again)
     plan = Plan()
     todo: list[Item] = []
     for image in images:
@@ -87,12 +89,13 @@ class _PublishedIndex:
     """The published snapshot, looked up by key, and its contents by size."""
 
     def __init__(self, known: Known, recipe: Recipe) -> None:
-        self.rows = _index(known.images, with_fingerprint=False)
+        self.rows = _keys(known.images)
+        self.again = known.again
         self.same_rules = known.rules_digest == recipe.rules_digest()
         self.names = set(recipe.outputs)
         self.columns: Mapping[str, list[Any]] = {
             name: known.images.column(name).to_pylist() if known.images is not None else []
-            for name in ("fingerprint", "outcome", "sha256", "bytes")
+            for name in ("fingerprint", "outcome", "rule", "sha256", "bytes")
         }
         self.drawn = _drawn_outputs(known.outputs, recipe)
         self.by_size = self._contents_by_size()
@@ -103,7 +106,7 @@ class _PublishedIndex:
         if row is None or not self.same_rules or self.columns["fingerprint"][row] != image.fingerprint:
             return None
         if self.columns["outcome"][row] == "rejected":
-            return row
+            return row if self.columns["rule"][row] not in self.again else None
         return row if self.drawn.get(self.columns["sha256"][row], set()) == self.names else None
 
     def item(self, image: SourceFile) -> Item:
@@ -142,14 +145,20 @@ def _drawn_outputs(outputs: pa.Table | None, recipe: Recipe) -> dict[str, set[st
     return drawn
 
 
-def _index(table: pa.Table | None, *, with_fingerprint: bool = True) -> dict[object, int]:
-    if table is None:
+def _keys(images: pa.Table | None) -> dict[str, int]:
+    return {} if images is None else {key: row for row, key in enumerate(images.column("key").to_pylist())}
+
+
+def _index(parts: pa.Table | None, again: frozenset[str]) -> dict[tuple[str, str], int]:
+    """Return the rows of parts by key and fingerprint, but for rejects by the rules `again`."""
+    if parts is None:
         return {}
-    keys = table.column("key").to_pylist()
-    if not with_fingerprint:
-        return {key: row for row, key in enumerate(keys)}
-    marks = table.column("fingerprint").to_pylist()
-    return {(key, mark): row for row, (key, mark) in enumerate(zip(keys, marks, strict=True))}
+    columns = (parts.column(name).to_pylist() for name in ("key", "fingerprint", "status", "rule"))
+    return {
+        (key, mark): row
+        for row, (key, mark, status, rule) in enumerate(zip(*columns, strict=True))
+        if status != "rejected" or rule not in again
+    }
 
 
 def _batches(items: list[Item], batch_size: int, batch_bytes: int) -> Iterator[list[Item]]:

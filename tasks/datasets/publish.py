@@ -288,9 +288,9 @@ def finalize(request: Request, inventory: Inventory, started: datetime) -> Finis
     """
     _refuse_changed_archives(request, inventory)
     snapshot = _balanced_snapshot(request, inventory)
-    check_reject_limit(snapshot.image_counts, _rules(snapshot), request.reject_limit)
+    check_reject_limit(snapshot.image_counts, refused_by(snapshot), request.reject_limit)
     digest = logical_digest(snapshot, request.recipe)
-    note = _reason_to_keep(request, inventory, digest)
+    note = reason_to_keep(request, inventory, digest)
     now = datetime.now(UTC)
     before = inventory.published.manifest if inventory.published else None
     name = new_snapshot_id(now, digest) if not note or before is None else before.snapshot_id
@@ -358,13 +358,13 @@ def _part(lake: Lake, key: str) -> pa.Table:
     return part
 
 
-def _rules(snapshot: SnapshotTables) -> dict[str, str]:
+def refused_by(snapshot: SnapshotTables) -> dict[str, str]:
     """Return the rule by which each rejected image was refused, by key."""
     rejected = snapshot.images.filter(pc.equal(snapshot.images.column("outcome"), "rejected"))
     return dict(zip(rejected.column("key").to_pylist(), rejected.column("rule").to_pylist(), strict=True))
 
 
-def _reason_to_keep(request: Request, inventory: Inventory, digest: str) -> str:
+def reason_to_keep(request: Request, inventory: Inventory, digest: str) -> str:
     """Return why the published snapshot stays, or "" where this one takes its place."""
     if inventory.published is None or (inventory.damaged and not request.limit):
         return ""
@@ -464,6 +464,7 @@ def _publish(request: Request, inventory: Inventory, snapshot: SnapshotTables, d
         snapshot_id=data.snapshot_id,
         created_at=data.created_at,
         source=inventory.source,
+        options=request.options,
         digest=data.digest,
         previous=data.changes.previous,
         recipe=request.recipe,

@@ -152,6 +152,13 @@ def _counts(part: pa.Table) -> BatchCounts:
     )
 
 
+def refused_unread(item: Item, recipe: Recipe) -> tuple[str, str] | None:
+    """Return the rule and the message by which an image is refused before a byte of it is read, else None."""
+    if item.refused is None and item.locator.size > recipe.max_file_bytes:
+        return "too_large", f"{item.locator.size} bytes; the recipe's max_file_bytes is {recipe.max_file_bytes}"
+    return item.refused
+
+
 class _Batch:
     """What the threads of one batch share: the lake, the recipe, and which contents were drawn already."""
 
@@ -167,16 +174,8 @@ class _Batch:
         """Return the outcome of one image."""
         check_not_stopped()
         try:
-            if item.refused:
-                return Outcome(item.key, item.fingerprint, "rejected", *item.refused)
-            if item.locator.size > self.recipe.max_file_bytes:
-                return Outcome(
-                    item.key,
-                    item.fingerprint,
-                    "rejected",
-                    "too_large",
-                    f"{item.locator.size} bytes; the recipe's max_file_bytes is {self.recipe.max_file_bytes}",
-                )
+            if refused := refused_unread(item, self.recipe):
+                return Outcome(item.key, item.fingerprint, "rejected", *refused)
             with self.renderers.ahead.place(), originals_in_memory.taken(item.locator.size):
                 check_not_stopped()  # it may have waited for long
                 return self._do_bytes(item, self._read(item.locator))

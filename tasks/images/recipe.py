@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -170,6 +171,18 @@ class Recipe(BaseModel):
         made_of |= {"drawing": DRAWING_VERSION, "codec": codec_versions()}
         return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
 
+    def lifts_limits_of(self, other: Recipe) -> bool:
+        """Return whether this recipe takes every image that another one takes, and makes and says the same of it."""
+        least = self.min_image_size <= other.min_image_size
+        most = all(getattr(self, name) >= getattr(other, name) for name in _MOST)
+        ratios = [recipe.max_aspect_ratio or math.inf for recipe in (self, other)]
+        damaged = other.damaged in ("reject", self.damaged)
+        limits = {name: getattr(other, name) for name in ("min_image_size", "max_aspect_ratio", "damaged", *_MOST)}
+        return least and most and ratios[0] >= ratios[1] and damaged and self.model_copy(update=limits) == other
+
+
+#: The limits of a recipe that refuse what is above them.
+_MOST = ("max_image_area", "max_file_bytes", "max_seconds")
 
 #: A flow's parameter: without a recipe, the default one.
 RecipeOrDefault = Annotated[

@@ -108,6 +108,14 @@ DropDownload = Annotated[
         "Remove what was downloaded for the source once the run is done. The next run downloads it again.",
     ),
 ]
+Rules = Annotated[
+    list[str],
+    described(
+        "Rules",
+        'Rules whose image rejects are judged again, as "lookbook rejects" names them. Empty: all rules.',
+        max_length=100,
+    ),
+]
 PipelineName = Annotated[
     str,
     described(

@@ -61,6 +61,17 @@ def end_lost_run(registry: Registry, run_id: str, error: str) -> None:
     )
 
 
+def finished_summaries(registry: Registry, dataset: str | None, most: int) -> list[dict[str, Any]]:
+    """Return the summaries of the newest completed runs of a dataset, or of all, newest first."""
+    rows = registry.fetch(
+        "SELECT summary FROM runs WHERE ($1::text IS NULL OR dataset = $1) AND status = 'completed'"
+        " AND summary IS NOT NULL ORDER BY started_at DESC LIMIT $2",
+        dataset,
+        most,
+    )
+    return [json.loads(row["summary"]) for row in rows]
+
+
 def list_runs(registry: Registry, dataset: str | None) -> list[dict[str, Any]]:
     """Return the runs of a dataset, or of all, newest first."""
     rows = registry.fetch(

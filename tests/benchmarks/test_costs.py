@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.costs import Collection, Prices, billed_tib, gigabytes, reads, table, writes
+from benchmarks.costs import Collection, billed_tib, gigabytes, reads, table, writes
+from lookbook.tasks.datasets.estimate import Prices
 from tests.support.command import ROOT
 
 

@@ -31,12 +31,14 @@ class FakeRuns:
     Attributes:
         submitted: deployments with the parameters of their runs, by the runs' ids.
         states: of runs.
+        artifacts: that runs made, by run and kind.
         fault: raised by whatever is asked.
     """
 
     submitted: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
     states: dict[str, RunState] = field(default_factory=dict)
+    artifacts: dict[tuple[str, str], Any] = field(default_factory=dict)
     cancelled: list[str] = field(default_factory=list)
     finished: list[EndedRun] = field(default_factory=list)
     fault: Exception | None = None
@@ -57,6 +59,10 @@ class FakeRuns:
     async def look(self, run_id: str) -> RunState | None:
         self._fail()
         return self.states.get(run_id)
+
+    async def artifact(self, run_id: str, kind: str) -> Any:
+        self._fail()
+        return self.artifacts.get((run_id, kind))
 
     async def cancel(self, run_id: str) -> None:
         self._fail()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from unicodedata import east_asian_width
 
@@ -69,6 +70,11 @@ def size(number: float | None) -> str:
         return "—"
     power = min(max(len(str(int(number))) - 1, 0) // 3, len(UNITS) - 1)
     return f"{number / 1000**power:,.{min(power, 1)}f} {UNITS[power]}"
+
+
+def outcomes(counts: Mapping[str, int]) -> str:
+    """Return counts on one line, each with its name."""
+    return "  ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in counts.items())
 
 
 def moment(when: datetime) -> str:

@@ -137,11 +137,26 @@ class KaggleSource:
             self.address = replace(self.address, version=version)
         return self.address
 
-    def _downloaded(self) -> Source:
+    def is_downloaded(self) -> bool:
+        """Return whether its files are here already; asks Kaggle for the newest version, where none is named.
+
+        Raises:
+            LookbookError: as `files`.
+        """
+        folder, path = self._place()
+        note = _part(folder, self.uri, self._opened, self._retries).note()
+        return note is not None and path.exists() and path.stat().st_size == note.size
+
+    def _place(self) -> tuple[Path, Path]:
+        """Return the folder of the download, and where the file lies in it once it is here."""
         address = self.pin()
-        folder, name = _folder(self._scratch, address), address.file.rpartition("/")[2] or f"{address.name}.zip"
+        folder = _folder(self._scratch, address)
+        return folder, folder / "content" / (address.file.rpartition("/")[2] or f"{address.name}.zip")
+
+    def _downloaded(self) -> Source:
+        (folder, path), address = self._place(), self.address
         try:
-            path = _download(folder, name, self.uri, self._opened, self._retries)
+            _download(folder, path, self.uri, self._opened, self._retries)
         except MissingError as error:
             raise self._with_names(error) from error
         try:
@@ -182,22 +197,25 @@ class KaggleSource:
         return (self._credentials or KaggleCredentials()).datasets()
 
 
-def _download(folder: Path, name: str, what: str, opened: Opened, retries: Retries) -> Path:
-    """Return where the file lies, downloaded unless it was. Processes that want the same one take turns.
+def _part(folder: Path, what: str, opened: Opened, retries: Retries) -> PartialFile:
+    return PartialFile(folder / "download.part", what, opened, retries, progress.download)
+
+
+def _download(folder: Path, path: Path, what: str, opened: Opened, retries: Retries) -> None:
+    """Download a file to a path in its folder unless it is there. Processes that want the same one take turns.
 
     Raises:
         LookbookError: no space, wrong bytes, or what the server refuses.
         OutOfReachError: the server, or the way to it, failed too often in a row.
     """
-    path = folder / "content" / name
-    part = PartialFile(folder / "download.part", what, opened, retries, progress.download)
+    part = _part(folder, what, opened, retries)
     with disk_faults(folder, what, "; what is downloaded already is kept"):
         path.parent.mkdir(parents=True, exist_ok=True)
         # The lock file keeps processes apart, and only those: POSIX grants it to each thread of one.
         with _downloading, fasteners.InterProcessLock(folder / LOCK):
             note = part.note()
             if note and path.exists() and path.stat().st_size == note.size:
-                return path
+                return
             fault = _fault(part.path, part.complete())
             if fault:
                 part.remove()
@@ -206,7 +224,6 @@ def _download(folder: Path, name: str, what: str, opened: Opened, retries: Retri
                     "It was removed: run again to fetch it anew.",
                 )
             part.path.replace(path)
-    return path
 
 
 def _remove(folder: Path) -> None:

@@ -21,11 +21,13 @@ from lookbook.deployments.api.access import create_key
 from lookbook.deployments.api.app import make_app
 from lookbook.deployments.api.config import ApiConfig
 from lookbook.deployments.api.runs import RunState
+from lookbook.tasks.datasets.estimate import PLAN_ARTIFACT, estimate, plan_lines
 from lookbook.tasks.datasets.tags import tags_key
 from tests.deployments.api.conftest import forget_keys
 from tests.support import pipeline
 from tests.support.api import FakeRuns, serving
 from tests.support.browser import page_of
+from tests.support.pipeline import photo, write_collection
 from tests.support.prefect_processes import wait_for
 from tests.support.sets import sampled
 
@@ -42,6 +44,7 @@ VIEWS = (
     "#/datasets/shoes/snapshots",
     "#/datasets/shoes/rejects",
     "#/datasets/shoes/export",
+    "#/datasets/shoes/plan",
     "#/exports",
 )
 
@@ -235,6 +238,25 @@ def test_an_export_is_counted_asked_for_watched_and_cancelled(
         assert runs.cancelled == [run]
         page.get_by_role("link", name="My exports").click()
         expect(page.locator("tbody tr").first).to_contain_text("cancelled")
+
+
+def test_a_plan_is_asked_for_and_shown_as_the_command_prints_it(
+    browser: Browser, shoes: Workspace, tmp_path: Path
+) -> None:
+    runs, source = FakeRuns(), write_collection(tmp_path / "source", {"1.jpg": photo(1)})
+    made = estimate(pipeline.request(shoes, source, dataset="shoes"))
+    with opened(browser, shoes, tmp_path, runs) as page:
+        page.goto("/#/datasets/shoes")
+        page.get_by_role("link", name="Plan").click()
+        expect(page.get_by_label("Source")).to_have_value(re.compile("."))
+        page.get_by_label("Source").fill(str(source))
+        page.get_by_role("button", name="Plan").click()
+        expect(page.get_by_text("waiting")).to_be_visible()
+        ((run, (_, parameters)),) = runs.submitted.items()
+        assert parameters["source"] == str(source)
+        runs.artifacts[run, PLAN_ARTIFACT] = made
+        runs.states[run] = RunState("completed", "", None, None)
+        expect(page.locator("tbody tr")).to_have_text(["".join(line) for line in plan_lines(made)[1:]])
 
 
 def test_an_export_takes_a_value_or_none_along(browser: Browser, shoes: Workspace, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.kaggle import KaggleCredentials
 from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets.estimate import estimate
 from lookbook.tasks.datasets.manifest import read_table, require_published
 from lookbook.tasks.datasets.sources.kaggle import drop
 from lookbook.tasks.datasets.verify import verify, verify_or_repair
@@ -38,6 +39,16 @@ def test_a_newer_version_draws_only_what_it_adds(workspace: Workspace, server: K
     assert (second["images"]["unchanged"], second["images"]["loaded"]) == (2, 1)
     assert second["outputs"] == dict.fromkeys(("standard", "grey", "thumb"), 1)
     assert require_published(workspace.lake, "things").manifest.source == "kaggle://ann/shoes@2"
+
+
+@pytest.mark.usefixtures("server")
+def test_a_plan_downloads_nothing_and_tells_of_what_is_here(workspace: Workspace) -> None:
+    with pytest.raises(LookbookError, match="kaggle://ann/shoes@1 is not downloaded yet"):
+        estimate(request(workspace, SOURCE))
+    assert not [path for path in (workspace.scratch / "kaggle").rglob("*") if path.is_file()]
+    run(request(workspace, SOURCE))
+    plan = estimate(request(workspace, SOURCE))
+    assert (plan["source"], plan["publishes"], plan["images"]["unchanged"]["count"]) == (f"{SOURCE}@1", False, 2)
 
 
 def test_a_newer_version_that_says_the_same_publishes_nothing(workspace: Workspace, server: KaggleServer) -> None:

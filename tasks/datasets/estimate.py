@@ -389,7 +389,7 @@ def _rates(runs: Sequence[dict[str, Any]]) -> tuple[float, float] | None:
     counted = [
         (run["seconds"], run["images"]["found"], max(run["outputs"].values(), default=0))
         for run in runs
-        if "restored_from" not in run and run["images"]["found"]
+        if "restored_from" not in run and run.get("images", {}).get("found")  # a clean-up has no images
     ]
     if not counted:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,7 @@ def test_a_candidate_is_listed_before_the_first_snapshot_and_its_run_tells_progr
     def fail(**_: object) -> None:
         raise fault.value
 
-    monkeypatch.setattr(cli.sys, "argv", ["lookbook", "ingest", "--json"])
+    monkeypatch.setattr(sys, "argv", ["lookbook", "ingest", "--json"])
     monkeypatch.setattr(cli, "app", lambda **_: fail())
     with pytest.raises(SystemExit, match="1"):
         cli.main()

@@ -21,7 +21,10 @@ from lookbook.deployments.api.access import create_key
 from lookbook.deployments.api.app import make_app
 from lookbook.deployments.api.config import ApiConfig
 from lookbook.deployments.api.runs import RunState
+from lookbook.tasks.datasets.checks import Check, Checks, set_checks
 from lookbook.tasks.datasets.estimate import PLAN_ARTIFACT, estimate, plan_lines
+from lookbook.tasks.datasets.manifest import require_published
+from lookbook.tasks.datasets.publish import FailedChecksError
 from lookbook.tasks.datasets.tags import tags_key
 from tests.deployments.api.conftest import forget_keys
 from tests.support import pipeline
@@ -179,7 +182,9 @@ def test_the_diff_of_two_snapshots_is_what_the_api_tells(page: Page) -> None:
     expect(diff.locator(".total")).to_have_text("Nothing differs.")
 
 
-def test_a_changed_image_is_shown_before_and_after(browser: Browser, workspace: Workspace, tmp_path: Path) -> None:
+def test_a_changed_image_is_shown_before_and_after_and_a_candidate_as_one(
+    browser: Browser, workspace: Workspace, tmp_path: Path
+) -> None:
     pipeline.two_snapshots(workspace, tmp_path / "in", title=HOSTILE[0])
     with opened(browser, workspace, tmp_path) as page:
         page.goto("/#/datasets/things/snapshots")
@@ -193,6 +198,13 @@ def test_a_changed_image_is_shown_before_and_after(browser: Browser, workspace: 
         expect(page.locator(".changes > li", has_text="other values")).to_contain_text(f"Thing 2 → {HOSTILE[0]}")
         page.locator("#of").select_option("rows")
         expect(changed).to_have_count(0)
+        check = Check(name="few", sql="SELECT key FROM images")
+        set_checks(workspace.lake, "things", Checks(checks=[check]))
+        with pytest.raises(FailedChecksError):
+            pipeline.two_snapshots(workspace, tmp_path / "in", title="Candidate")
+        page.reload()
+        expect(page.locator("tbody tr").first).to_contain_text("candidate: few failed")
+        expect(page.get_by_label("To")).to_have_value(require_published(workspace.lake, "things").manifest.snapshot_id)
 
 
 def test_rejects_are_listed_with_their_reasons_and_chosen_by_rule(page: Page) -> None:

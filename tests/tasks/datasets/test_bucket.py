@@ -75,7 +75,7 @@ def test_an_image_is_one_write_for_itself_and_one_for_each_output(
     process_batch(elsewhere.lake, inventory.batches[0], threads=2)
     contents, rejects, outputs, the_part = 8, 1, 3, 1
     assert server.calls["objects.insert"] == contents * (1 + outputs) + rejects + the_part
-    assert server.calls["objects.download"] == 2, "the manifest, and whether there is a part"
+    assert server.calls["objects.download"] == 3, "the manifest, whether there is a part, and what was last removed"
     assert set(server.calls) == {"objects.insert", "objects.download"}
 
 

@@ -247,7 +247,8 @@ def _work(inventory: Inventory, recipe: Recipe) -> _Work:
     if its size is another's too: it is read, or stands for those that are not.
     """
     work, doubtful, size = _Work(), 0, 0
-    for group in _groups(inventory, recipe, work.refused):
+    contents = _contents(inventory)
+    for group in _groups(inventory, contents, recipe, work.refused):
         if _is_doubtful(group):
             doubtful += len(group)
             size += sum(item.locator.size for item, _ in group)
@@ -256,7 +257,7 @@ def _work(inventory: Inventory, recipe: Recipe) -> _Work:
     if doubtful:
         step = math.ceil(max(doubtful / MOST_READ, size / MOST_BYTES))
         sample = _Work()
-        groups = (group for group in _groups(inventory, recipe, Counter()) if _is_doubtful(group))
+        groups = (group for group in _groups(inventory, contents, recipe, Counter()) if _is_doubtful(group))
         for number, group in enumerate(groups):
             if number % step == 0:
                 sample.add([(item, content or _content(item)) for item, content in group], recipe)
@@ -264,15 +265,17 @@ def _work(inventory: Inventory, recipe: Recipe) -> _Work:
     return work
 
 
-def _groups(inventory: Inventory, recipe: Recipe, refused: Counter[str]) -> Iterator[list[tuple[Item, str | None]]]:
+def _groups(
+    inventory: Inventory, contents: pa.ChunkedArray, recipe: Recipe, refused: Counter[str]
+) -> Iterator[list[tuple[Item, str | None]]]:
     """Yield the images to be read, those of one size and batch together, each with its content where that is known.
 
     Args:
         inventory: with the batches, whose images are in the order of their sizes.
+        contents: of these images, as `_contents` has them.
         recipe: of the run.
         refused: counts what is not read.
     """
-    contents = _contents(inventory)
     start = 0
     for batch in inventory.plan.batches:
         found = zip(batch, contents.slice(start, len(batch)).to_pylist(), strict=True)

@@ -12,7 +12,9 @@ import pytest
 from lookbook.blocks.warehouse import QueryCost
 from lookbook.deployments.command.output import (
     print_json,
+    print_plan,
     print_query_cost,
+    print_replayed,
     print_rows,
     print_summary,
     printable,
@@ -131,6 +133,48 @@ def test_a_hint_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_run_that_published_nothing_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     print_summary(SUMMARY | {"published": False})
     assert "(nothing published: this snapshot stays)" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_a_plan_is_told_by_lines_and_names_of_files_stay_on_theirs(capsys: pytest.CaptureFixture[str]) -> None:
+    kinds = {"new": 5, "changed": 0, "unchanged": 7, "gone": 0}
+    images = {
+        kind: {"count": count, "bytes": 10**6, "names": ["a\nb.jpg"] if count else []} for kind, count in kinds.items()
+    }
+    plan = {
+        "dataset": "shop",
+        "publishes": True,
+        "note": "",
+        "files": {"found": 12},
+        "rows": {"found": 3},
+        "images": images,
+        "refused": {"images": {"too_large": 1}, "catalogue": {}, "ignored": {}},
+        "work": {"images": 5, "bytes": 10**6, "batches": 1, "known_contents": 0, "copies": 0},
+        "outputs": {"grey": 5},
+        "sampled": False,
+        "bytes": {"originals": 1_000_000, "outputs": 200_000, "tables": 0},
+        "requests": {"writes": 32, "reads": 24},
+        "seconds": 600.0,
+        "by": {"of": "workspace", "runs": 2},
+        "price": {"total": 0.5, "requests": 0.2, "processors": 0.3, "storage_a_month": 0.1},
+    }
+    print_plan(plan)
+    title, *lines = capsys.readouterr().out.splitlines()
+    told = {line[:20].strip(): line[20:].strip() for line in lines}
+    assert title == "shop  a snapshot would be published"
+    assert told["new"] == r"5 images  1.0 MB  (a\nb.jpg, …)"
+    assert told["refused, images"] == "1 too large"
+    assert told["to write"] == "1.2 MB  (1.0 MB originals  200.0 kB outputs  0 bytes tables)"
+    assert told["time"] == "10.0 minutes  (as in past runs of this workspace: 2)"
+    assert told["price"].startswith("$0.50  ($0.20 requests  $0.30 processors)")
+
+
+def test_what_became_of_rejects_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    counts = {"judged": 3, "loaded": 2, "duplicate": 0, "rejected": 1, "gone": 0}
+    print_replayed({"dataset": "shop", "replayed": counts, "published": True, "snapshot": "s-2", "note": ""})
+    print_replayed({"dataset": "shop", "replayed": counts, "published": False, "snapshot": "s-2", "note": "as it was"})
+    first, published, _, kept = capsys.readouterr().out.splitlines()
+    assert first == "shop  3 rejects judged again: 2 loaded  0 duplicate  1 rejected  0 gone"
+    assert (published, kept) == ("  published: s-2", "  nothing published: as it was")
 
 
 def test_what_json_has_no_word_for_is_null(capsys: pytest.CaptureFixture[str]) -> None:

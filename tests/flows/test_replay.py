@@ -88,6 +88,8 @@ def test_rejects_whose_rule_is_lifted_become_loaded_and_nothing_else_is_read(
     assert (same["published"], same["replayed"]["rejected"], same["snapshot"]) == (False, 2, first.snapshot_id)
     assert "nothing changed" in same["note"]
     assert sorted(read) == ["3.jpg", "4.jpg"], "all rejects, and only those"
+    replay("things")
+    assert sorted(read[2:]) == ["3.jpg", "4.jpg"], "what the last replay found out is not believed either"
     read.clear()
     with pytest.raises(UsageError, match="does more than lift limits"):
         replay("things", recipe=STRICT.model_copy(update={"min_image_size": 21}))
@@ -102,6 +104,13 @@ def test_rejects_whose_rule_is_lifted_become_loaded_and_nothing_else_is_read(
     read.clear()
     assert ingest(source, SMALL, limit=4)["published"] is False
     assert read == [], "what was judged before counts for the next ingest"
+
+    source.rename(tmp_path / "elsewhere")
+    with pytest.raises(SourceGoneError, match="is gone"):
+        replay("things")
+    assert list_runs(workspace.registry, "things")[0]["status"] == "failed"
+    assert require_published(workspace.lake, "things").manifest == second
+    (tmp_path / "elsewhere").rename(source)
 
     before = require_published(workspace.lake, "things").manifest.model_copy(update={"options": None})
     asked = replay_request(workspace, Replay(before), None)
@@ -118,12 +127,3 @@ def test_rejects_whose_rule_is_lifted_become_loaded_and_nothing_else_is_read(
     assert "nothing to do" in replay("things")["note"]
     last = list_runs(workspace.registry, "things")[0]
     assert (last["source"], last["snapshot_id"]) == ("replay:not_an_image", again["snapshot"])
-
-    write_collection(source, {"0.jpg": PAGE})
-    ingest(source, SMALL, limit=4)
-    current = require_published(workspace.lake, "things").manifest
-    source.rename(tmp_path / "elsewhere")
-    with pytest.raises(SourceGoneError, match="is gone"):
-        replay("things")
-    assert list_runs(workspace.registry, "things")[0]["status"] == "failed"
-    assert require_published(workspace.lake, "things").manifest == current

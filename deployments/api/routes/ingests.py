@@ -39,7 +39,7 @@ async def ask_for_ingest(
     source = check_source(request.source, shared.config, is_open=principal == ANYBODY)
     document = request.model_dump(mode="json") | {"source": source}
     submission = await noted(shared, "ingest", principal, idempotency_key, document)
-    answer = await told(shared, await _started(shared, submission))
+    answer = await told(shared, await started_on_source(shared, submission, DEPLOYMENT))
     return json_answer(answer, 202, Location=answer["links"]["self"])
 
 
@@ -47,13 +47,14 @@ async def ask_for_ingest(
 async def show_ingest(id: IdPath, shared: Shared, principal: IngestReader) -> Response:  # noqa: A002
     """Show how far an ingest is."""
     submission = await owned(shared, "ingest", principal, id)
-    return json_answer(await told(shared, await _started(shared, submission)))
+    return json_answer(await told(shared, await started_on_source(shared, submission, DEPLOYMENT)))
 
 
-async def _started(shared: Services, submission: Submission) -> Submission:
+async def started_on_source(shared: Services, submission: Submission, deployment: str) -> Submission:
+    """Return a request with its run, which is told in which folders the source has to lie."""
     roots = run_roots(submission.request["source"], shared.config)
     parameters = submission.request | {"workspace": shared.workspace_name} | ({"within": roots} if roots else {})
-    return await started(shared, submission, DEPLOYMENT, parameters)
+    return await started(shared, submission, deployment, parameters)
 
 
 async def told(shared: Services, submission: Submission) -> dict[str, Any]:

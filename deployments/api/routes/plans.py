@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Response
 from lookbook.deployments.api import models
 from lookbook.deployments.api.access import ANYBODY, IngestReader, IngestSubmitter
 from lookbook.deployments.api.problems import problems
-from lookbook.deployments.api.routes.ingests import told
+from lookbook.deployments.api.routes.ingests import started_on_source, told
 from lookbook.deployments.api.services import Services, Shared
 from lookbook.deployments.api.shown import json_answer
 from lookbook.deployments.api.submissions import (
@@ -18,8 +18,6 @@ from lookbook.deployments.api.submissions import (
     check_source,
     noted,
     owned,
-    run_roots,
-    started,
 )
 from lookbook.tasks.datasets.estimate import PLAN_ARTIFACT, plan_lines
 
@@ -38,7 +36,7 @@ async def ask_for_plan(
     source = check_source(request.source, shared.config, is_open=principal == ANYBODY)
     document = request.model_dump(mode="json") | {"source": source}
     submission = await noted(shared, "plan", principal, idempotency_key, document)
-    answer = await _told(shared, await _started(shared, submission))
+    answer = await _told(shared, await started_on_source(shared, submission, DEPLOYMENT))
     return json_answer(answer, 202, Location=answer["links"]["self"])
 
 
@@ -46,13 +44,7 @@ async def ask_for_plan(
 async def show_plan(id: IdPath, shared: Shared, principal: IngestReader) -> Response:  # noqa: A002
     """Show a plan, once a worker has looked at the source."""
     submission = await owned(shared, "plan", principal, id)
-    return json_answer(await _told(shared, await _started(shared, submission)))
-
-
-async def _started(shared: Services, submission: Submission) -> Submission:
-    roots = run_roots(submission.request["source"], shared.config)
-    parameters = submission.request | {"workspace": shared.workspace_name} | ({"within": roots} if roots else {})
-    return await started(shared, submission, DEPLOYMENT, parameters)
+    return json_answer(await _told(shared, await started_on_source(shared, submission, DEPLOYMENT)))
 
 
 async def _told(shared: Services, submission: Submission) -> dict[str, Any]:

@@ -193,6 +193,17 @@ def test_a_batch_that_outlived_its_run_and_a_sweep_is_not_relied_upon(workspace:
     parts = finished_parts(lake, "things", SMALL, None)
     assert parts is not None
     assert parts["key"].to_pylist() == ["kept"]
+
+    def killed(step: str) -> None:
+        if step == "objects":  # a worker begins, and finds an object that goes in the next moment; then gc is killed
+            draw(lake, "things", ["0"])
+        elif step == "swept":
+            raise Killed
+
+    lake.put(objects_of("0")[0], b"0")
+    with pytest.raises(Killed):
+        remove(work(workspace, older_than=young, step=killed))
+    assert objects_of("0")[0] not in keys(lake)
     publish(workspace, "things", ["0", "kept"])
     assert listed(workspace) <= keys(lake)
 

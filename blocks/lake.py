@@ -32,6 +32,8 @@ from lookbook.blocks.errors import (
 
 #: The object that names the lake: what a registry holds is kept apart by it.
 IDENTITY = "lake.json"
+#: Where a lake in a folder writes objects before they appear; what stays there was left by a killed process.
+ASIDE = ".tmp"
 
 _swapping = threading.Lock()
 #: Lakes that this process knows the ids of, by their addresses.
@@ -299,7 +301,7 @@ class FolderLake(Lake):
         return f"{self.root}/{checked_key(key)}"
 
     def _write(self, path: str, data: bytes) -> None:
-        aside = f"{self.root}/.tmp/{uuid.uuid4().hex}"
+        aside = f"{self.root}/{ASIDE}/{uuid.uuid4().hex}"
         with _disk_faults(self.root):
             try:
                 _write_new(aside, data)

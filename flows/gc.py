@@ -42,6 +42,7 @@ from lookbook.tasks.runs.removal import (
     amount_of,
     at_work_here,
     old_scratch,
+    old_writes,
     remove_objects,
     remove_scratch,
 )
@@ -51,7 +52,7 @@ DatasetOrAll = Annotated[DatasetName | None, described("Dataset", "Name of the d
 #: The dataset in the record of a run that is of all: no dataset has this name.
 ALL = "*"
 #: What goes, in this order; originals and outputs are counted together.
-KINDS = ("snapshots", "batches", "exports", "predictions", "stages", "objects", "scratch")
+KINDS = ("snapshots", "batches", "exports", "predictions", "stages", "objects", "writes", "scratch")
 
 
 @flow(name="gc", flow_run_name="gc", on_cancellation=[end_family], on_crashed=[end_family])
@@ -183,6 +184,7 @@ def survey(work: Work) -> dict[str, Any]:
         for folder in _predictions(work):
             work.count("predictions", lake.list(folder))
     if work.dataset is None:
+        work.count("writes", old_writes(lake, rule))
         for name in staging_pipelines(lake):
             if f"pipeline/{name}" in owners:
                 work.left.append(f"stages of {name} stay: a run is at work on it")
@@ -240,6 +242,9 @@ def remove(work: Work) -> dict[str, Any]:
             for folder in _predictions(work):
                 remove_objects(lake, lake.list(folder), hold, amounts["predictions"])
     if work.dataset is None:
+        with work.noting("half-written objects"), work.holding("gc/writes", "half-written objects") as hold:
+            if hold is not None:
+                remove_objects(lake, old_writes(lake, rule), hold, work.amounts["writes"])
         _stages(work)
         _scratch(work, remove_scratch)
     with work.noting("originals and outputs"), work.holding("gc/objects", "originals and outputs") as hold:

@@ -26,6 +26,7 @@ from lookbook.tasks.datasets.manifest import require_published
 from lookbook.tasks.datasets.publish import FailedChecksError, FinishedRun, finalize, sweep_unfinished
 from lookbook.tasks.datasets.sources.kaggle import drop
 from lookbook.tasks.datasets.unpublished import noting_rejects
+from lookbook.tasks.images.batch import end_sweep
 from lookbook.tasks.images.recipe import Recipe, RecipeOrDefault
 from lookbook.tasks.runs.announcements import announce_snapshot
 from lookbook.tasks.runs.parameters import (
@@ -183,6 +184,7 @@ def _download_log() -> Callable[[int, int], None]:
 def catch_up(place: Workspace, workspace: WorkspaceName, dataset: DatasetName) -> None:
     """Do what a run that was killed left undone: before it swapped CURRENT, or after; its lease is held by now."""
     logger = get_run_logger()
+    end_sweep(place.lake)
     for unfinished in sweep_unfinished(place.lake, dataset):
         logger.warning("%s was not finished by its run, and was never published: its files are removed.", unfinished)
     for lagging in follow.catch_up(place, dataset):

@@ -36,7 +36,7 @@ from lookbook.tasks.datasets.manifest import (
 from lookbook.tasks.datasets.publish import raise_fences, sweep_unfinished
 from lookbook.tasks.datasets.restore import KEYS, MEMORY
 from lookbook.tasks.datasets.tags import find_snapshot, read_tags
-from lookbook.tasks.images.batch import SWEEP_KEY, Sweep, read_part, version_of_sweep
+from lookbook.tasks.images.batch import SWEEP_KEY, end_sweep, read_part, version_of_sweep
 from lookbook.tasks.runs.lease import Hold, lease, living_owners
 from lookbook.tasks.runs.removal import Amount, Rule, remove_objects
 
@@ -129,7 +129,7 @@ def going_snapshots(lake: Lake, dataset: str, rule: Rule, kept: Collection[str] 
         candidates.add(snapshot_id := info.key.rpartition("/")[2])
         files.setdefault(snapshot_id, []).append(info)
     going = [
-        Going(dataset, one.snapshot_id, one.created_at, one.digest, files[one.snapshot_id])
+        Going(dataset, one.snapshot_id, one.created_at, one.digest, files.get(one.snapshot_id, []))
         for place, one in enumerate(chain)
         if place >= max(rule.keep, 1)
         and one.snapshot_id not in kept
@@ -157,7 +157,7 @@ def remove_snapshots(
     """Remove the snapshots of a dataset that may go; the caller holds the dataset's lease. Done twice it goes on.
 
     Of each goes first that readers find it, then its manifest, then its other files. What it alone listed stays:
-    see `unneeded_objects`.
+    see `remove_unneeded`.
 
     Args:
         workspace: where the dataset lives.
@@ -175,6 +175,7 @@ def remove_snapshots(
         LookbookError: as `going_snapshots`.
     """
     lake = workspace.lake
+    end_sweep(lake)
     kept = read_now(workspace.registry, dataset)
     going = going_snapshots(lake, dataset, rule, kept)
     _bring_back_tagged(lake, dataset, hold, kept)
@@ -441,16 +442,18 @@ def remove_unneeded(workspace: Workspace, hold: Hold, amount: Amount, step: Call
         first = list(islice(unneeded, 1))
         if not first:
             return
-        # From now on a part is relied upon only if it was counted, or its batch begins after this.
+        # A part is relied upon only if it was counted, or if its batch begins once all of this is done.
         step("sweep")
         hold.confirm()
         last, version = version_of_sweep(workspace.lake)
-        following = Sweep(number=last.number + 1, batches=sorted(needed.batches))
-        workspace.lake.swap(SWEEP_KEY, following.model_dump_json().encode(), version)
+        workspace.lake.swap(SWEEP_KEY, last.begun(needed.batches).model_dump_json().encode(), version)
         step("objects")
         remove_objects(workspace.lake, first, hold, amount)
         step("more objects")
         remove_objects(workspace.lake, unneeded, hold, amount)
+        step("swept")
+        hold.confirm()
+        end_sweep(workspace.lake)
 
 
 def _removing_key(dataset: str) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from pydantic import BaseModel, ValidationError
 
-from lookbook.blocks.errors import LookbookError, ObjectConflictError, ObjectNotFoundError
+from lookbook.blocks.errors import LookbookError, ObjectConflictError, ObjectNotFoundError, SwapConflictError
 from lookbook.tasks.images.allocation import keep_freed_memory
 from lookbook.tasks.images.decode import Rejected
 from lookbook.tasks.images.items import Drawn, Item, Locator, Outcome
@@ -100,10 +101,10 @@ class Sweep(BaseModel):
     """A sweep: objects that nothing needed were removed, while no run was at work.
 
     A batch that outlived its run may have found an object in the lake right before it was removed. The part that it
-    writes then has the number of an earlier sweep, and nobody relies on it.
+    writes then has the number of before, or of the sweep itself, and nobody relies on it.
 
     Attributes:
-        number: one more at each sweep.
+        number: odd while objects are removed, also where that was killed; even before and after.
         batches: keys of those whose parts stood there, and were counted among what needs objects.
     """
 
@@ -112,7 +113,28 @@ class Sweep(BaseModel):
 
     def spared(self, batch_key: str, metadata: Mapping[str, str]) -> bool:
         """Return whether all that a part names is still there, by the part's metadata."""
-        return metadata.get(SWEEP, "0") == str(self.number) or batch_key in self.batches
+        began = metadata.get(SWEEP, "0")
+        return batch_key in self.batches or (began == str(self.number) and self.number % 2 == 0)
+
+    def begun(self, batches: Sequence[str]) -> Sweep:
+        """Return the next sweep, which begins; parts of these batches were counted."""
+        return Sweep(number=self.number + 1 + self.number % 2, batches=sorted(batches))
+
+    def ended(self) -> Sweep:
+        """Return it as it is when nothing is removed any more."""
+        return self.model_copy(update={"number": self.number + self.number % 2})
+
+
+def end_sweep(lake: Lake) -> None:
+    """End a sweep that was killed. The caller holds a lease beside which nothing is swept.
+
+    Raises:
+        LookbookError: its object is damaged.
+    """
+    sweep, version = version_of_sweep(lake)
+    if sweep.ended() != sweep:
+        with suppress(SwapConflictError):  # another run has ended it
+            lake.swap(SWEEP_KEY, sweep.ended().model_dump_json().encode(), version)
 
 
 def read_sweep(lake: Lake) -> Sweep:

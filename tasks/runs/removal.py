@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated
 
 from lookbook.blocks.errors import UsageError
-from lookbook.blocks.lake import Lake, ObjectInfo
+from lookbook.blocks.lake import ASIDE, Lake, ObjectInfo
 from lookbook.blocks.registry import Registry
 from lookbook.blocks.settings import this_host
 from lookbook.tasks.runs.lease import Hold, living_owners
@@ -24,6 +24,8 @@ from lookbook.tasks.runs.parameters import described
 
 #: A snapshot that readers saw so recently stays, whatever the rule says.
 GRACE = timedelta(hours=1)
+#: Nobody writes one object for so long.
+WRITING = timedelta(days=1)
 #: Objects that are removed between two looks at the lease, and at the same time.
 CHUNK = 1000
 REMOVING_THREADS = 16
@@ -130,6 +132,11 @@ def remove_objects(lake: Lake, objects: Iterable[ObjectInfo], hold: Hold, amount
                 for one in (one for one, done in zip(some, gone, strict=True) if done):
                     amount.add(one.size)
                 some = [one for one, done in zip(some, gone, strict=True) if not done]
+
+
+def old_writes(lake: Lake, rule: Rule) -> Iterator[ObjectInfo]:
+    """Yield what killed processes were writing into a lake in a folder, older than a rule says and than a day."""
+    return (info for info in lake.list(ASIDE) if rule.is_old(info.modified, WRITING))
 
 
 # Scratch: what is downloaded, unpacked or made anew when it is wanted, under the names that Lookbook gives.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,6 +100,47 @@ def test_what_is_new_tagged_read_or_to_be_looked_at_stays_and_all_else_goes(work
     assert keys(lake) == listed(workspace)
     with pytest.raises(LookbookError, match="no snapshot before"):
         choose_snapshots(lake, "things", None, None)
+
+
+def test_what_runs_leave_goes_once_it_is_old_and_nobody_is_at_work_on_it(workspace: Workspace) -> None:
+    lake, hour = workspace.lake, timedelta(hours=1)
+    publish(workspace, "things", ["0"])
+    digest = require_published(lake, "things").manifest.digest
+    told = {f"exports/{n * 32}/files/export.json": f'{{"snapshot": "{digest}"}}'.encode() for n in "ab"}
+    manifest = b'{"dataset": "things", "books": {}, "files_sha256": ""}'
+    told |= {f"exports/{n * 32}/manifest.json": manifest for n in "ab"}
+    told |= {f"exports/{'c' * 32}/parts/000000.parquet": b"left off", "exports/notes.txt": b"somebody else's"}
+    told |= {"raw/taxi/trips/1/manifest.json": b"{}", "transformed/zones/z/1/0.parquet": b"", ".tmp/0": b"cut off"}
+    told |= {"datasets/things/predictions/0/1.parquet": b"", "datasets/things/predictions/0/2.parquet": b""}
+    for key, data in told.items():
+        lake.put(key, data)
+    names = ("unpacked-0123456789abcdef.tar", "kaggle/o/d/1/whole/a.zip", "query-abcdef01/x", "mine.txt")
+    scratch = {name: workspace.scratch / name for name in names}
+    for path in scratch.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"12345")
+    young = {f"exports/{'b' * 32}/manifest.json", "datasets/things/predictions/0/2.parquet"}
+    aged = [Path(lake.uri(key)) for key in told.keys() - young]
+    for path in (*aged, *scratch.values(), *(scratch[name].parent for name in names[:3])):
+        os.utime(path, (time.time() - 200_000,) * 2)
+
+    with lease(workspace.registry, "pipeline/taxi"):
+        found = survey(work(workspace, older_than=hour))
+        assert "scratch stays: pipeline/taxi is at work on this machine" in found["left"]
+        done = remove(work(workspace, older_than=hour))
+    assert done["kinds"] == found["kinds"]
+    assert {row["kind"]: row["objects"] for row in done["kinds"] if row["objects"]} == {
+        "exports": 3,
+        "stages": 1,
+        "writes": 1,
+    }
+    there = {info.key for top in ("exports", "raw", "transformed", ".tmp") for info in lake.list(top)}
+    assert there == {key for key in told if "b" * 32 in key} | {"exports/notes.txt", "raw/taxi/trips/1/manifest.json"}
+    done = remove(work(workspace, older_than=hour))
+    amounts = {row["kind"]: (row["objects"], row["bytes"]) for row in done["kinds"] if row["objects"]}
+    assert amounts == {"stages": (1, 2), "scratch": (3, 15)}
+    assert [name for name, path in scratch.items() if path.exists()] == ["mine.txt"]
+    assert listed(workspace) <= keys(lake)
 
 
 def test_what_is_damaged_says_nothing_and_so_nothing_it_may_need_goes(workspace: Workspace) -> None:
@@ -193,6 +237,17 @@ def test_a_batch_that_outlived_its_run_and_a_sweep_is_not_relied_upon(workspace:
     parts = finished_parts(lake, "things", SMALL, None)
     assert parts is not None
     assert parts["key"].to_pylist() == ["kept"]
+
+    def killed(step: str) -> None:
+        if step == "objects":  # a worker begins, and finds an object that goes in the next moment; then gc is killed
+            draw(lake, "things", ["0"])
+        elif step == "swept":
+            raise Killed
+
+    lake.put(objects_of("0")[0], b"0")
+    with pytest.raises(Killed):
+        remove(work(workspace, older_than=young, step=killed))
+    assert objects_of("0")[0] not in keys(lake)
     publish(workspace, "things", ["0", "kept"])
     assert listed(workspace) <= keys(lake)
 

@@ -35,7 +35,7 @@ from lookbook.tasks.datasets.schemas import (
     REJECTS_SCHEMA,
 )
 from lookbook.tasks.datasets.tags import read_tags, tags_key
-from lookbook.tasks.images.batch import SWEEP, read_sweep
+from lookbook.tasks.images.batch import SWEEP, end_sweep, read_sweep
 from lookbook.tasks.images.items import Drawn, Outcome
 from lookbook.tasks.images.parquet import part_table, to_parquet
 from lookbook.tasks.images.recipe import codec_versions
@@ -89,6 +89,7 @@ def publish(place: Workspace, dataset: str, names: Collection[str], step: Step =
     """Be a run of ingest: what a snapshot or a part holds already is not put into the lake again."""
     lake = place.lake
     with lease(place.registry, f"dataset/{dataset}"):
+        end_sweep(lake)
         sweep_unfinished(lake, dataset)
         before = read_published(lake, dataset)
         known = set(read_table(lake, before.manifest, "images")["key"].to_pylist()) if before else set()

@@ -112,6 +112,7 @@ def publish_source(
     source: str,
     executor: Executor,
     asked: Callable[[], Request],
+    told: Callable[[FinishedRun], dict[str, Any]] = lambda _: {},
 ) -> FinishedRun:
     """Do all that publishes a snapshot of a source, under the dataset's lease.
 
@@ -122,6 +123,7 @@ def publish_source(
         source: as the run is recorded.
         executor: draws the batches.
         asked: returns what is asked for, once the lease is held.
+        told: returns what the summary is to say further.
     """
     end_children_of_earlier_try()
     warn_of_sqlite(executor)
@@ -147,6 +149,7 @@ def publish_source(
         draw(place.lake, workspace, inventory.batches, executor)
         finished = finalize(request, inventory, started)
         notes.ended(finished.note if finished.changed else "")
+        finished.summary.update(told(finished))
         record.update(finished.summary)
         if finished.published:
             index_in_registry(workspace, dataset)

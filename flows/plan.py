@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from prefect import flow, get_run_logger
@@ -59,5 +58,5 @@ def _describe(found: dict[str, Any], key: str) -> None:
     title, *lines = plan_lines(found)
     text = "\n".join(f"- **{name}**: {said}" for name, said in lines)
     create_markdown_artifact(f"{title[1]}\n\n{text}\n", key=f"{key}-planned", description="What an ingest would do")
-    Artifact(type=PLAN_ARTIFACT, data=json.dumps(found), description="The same, as JSON").create()
+    Artifact(type=PLAN_ARTIFACT, data=found, description="The same, as JSON").create()
     get_run_logger().info("%s: %s.", *title)

@@ -114,6 +114,7 @@ def publish_source(
     source: str,
     executor: Executor,
     asked: Callable[[], Request],
+    told: Callable[[FinishedRun], dict[str, Any]] = lambda _: {},
 ) -> FinishedRun:
     """Do all that publishes a snapshot of a source, under the dataset's lease.
 
@@ -124,6 +125,7 @@ def publish_source(
         source: as the run is recorded.
         executor: draws the batches.
         asked: returns what is asked for, once the lease is held.
+        told: returns what the summary is to say further.
     """
     end_children_of_earlier_try()
     warn_of_sqlite(executor)
@@ -154,6 +156,7 @@ def publish_source(
             _describe(error.finished, dataset)
             raise
         notes.ended(finished.note if finished.changed else "")
+        finished.summary.update(told(finished))
         record.update(finished.summary)
         if finished.published:
             index_in_registry(workspace, dataset)

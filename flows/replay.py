@@ -10,6 +10,7 @@ from lookbook.blocks.workspace import load_workspace
 from lookbook.flows.endings import end_family
 from lookbook.flows.ingest import publish_source
 from lookbook.tasks.datasets.inventory import Request
+from lookbook.tasks.datasets.publish import FinishedRun
 from lookbook.tasks.datasets.replay import Replay, find_rejects, replay_request, replayed_counts
 from lookbook.tasks.images.recipe import Recipe
 from lookbook.tasks.runs.parameters import DatasetName, Executor, Rules, Within, WorkspaceName, described
@@ -51,7 +52,11 @@ def replay(
         judged.append(find_rejects(place, dataset, rules))
         return replay_request(place, judged[0], recipe, within)
 
-    finished = publish_source(place, workspace, dataset, f"replay:{','.join(sorted(found.rules))}", executor, asked)
-    counts = replayed_counts(place, judged[0], finished.published)
-    get_run_logger().info("%s: %s", dataset, counts)
-    return finished.summary | {"replayed": counts, "note": finished.note}
+    def told(finished: FinishedRun) -> dict[str, Any]:
+        counts = replayed_counts(place, judged[0], finished.published)
+        return {"replayed": counts, "note": finished.note}
+
+    source = f"replay:{','.join(sorted(found.rules))}"
+    summary = publish_source(place, workspace, dataset, source, executor, asked, told).summary
+    get_run_logger().info("%s: %s", dataset, summary["replayed"])
+    return summary

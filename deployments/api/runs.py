@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ class Runs(Protocol):
         """Return how far a run is; None where Prefect knows it no more."""
 
     async def artifact(self, run_id: str, kind: str) -> Any:  # noqa: ANN401 - as the flow made it
-        """Return the data of a run's artifact of its own kind; None where Prefect knows of none."""
+        """Return what a run's artifact of its own kind says in JSON; None where Prefect knows of none."""
 
     async def cancel(self, run_id: str) -> None:
         """Ask that a run ends."""
@@ -164,7 +165,7 @@ class PrefectRuns:
         """See `Runs.artifact`."""
         async with self._asked() as client:
             found = await _artifact(client, UUID(run_id), kind)
-        return found.data if found else None
+        return json.loads(found.data) if found and isinstance(found.data, str) else None
 
     async def cancel(self, run_id: str) -> None:
         """See `Runs.cancel`."""

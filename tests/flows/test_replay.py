@@ -127,3 +127,4 @@ def test_rejects_whose_rule_is_lifted_become_loaded_and_nothing_else_is_read(
     assert "nothing to do" in replay("things")["note"]
     last = list_runs(workspace.registry, "things")[0]
     assert (last["source"], last["snapshot_id"]) == ("replay:not_an_image", again["snapshot"])
+    assert last["summary"]["replayed"] == again["replayed"], "the API tells it from here"

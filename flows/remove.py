@@ -48,22 +48,28 @@ def remove_all(work: Work) -> dict[str, Any]:
         LeaseHeldError: a run is at work on it.
         LookbookError: an export reads it; or there is no such dataset, and nothing is left of one.
     """
-    place, lake, name = work.place, work.place.lake, str(work.dataset)
+    place, name = work.place, str(work.dataset)
     work.begin()
     with lease(place.registry, f"dataset/{name}"):
         is_there(place, name)
-        hold = Hold(place.registry, f"dataset/{name}")
-        remove_dataset(place, name, hold, work.amounts["snapshots"], work.step)
-        work.step("exports")
-        with work.holding("gc/exports", f"exports of {name}") as alone:
-            for export in old_exports(lake, work.rule, name, digests_that_stay(lake)) if alone else ():
-                remove_objects(lake, objects_of_export(lake, export), hold, work.amounts["exports"])
-        work.step("books")
-        forget_dataset(place, name)
-        work.step("note")
-        finish_dataset(place, name, hold)
+        remove_held(work)
     work.step("objects")
     with work.noting("originals and outputs"), work.holding("gc/objects", "originals and outputs") as alone:
         if alone is not None:
             remove_unneeded(place, alone, work.amounts["objects"], work.step)
     return work.summary
+
+
+def remove_held(work: Work) -> None:
+    """Remove the dataset that the work names, but for originals and outputs. The caller holds the dataset's lease."""
+    place, lake, name = work.place, work.place.lake, str(work.dataset)
+    hold = Hold(place.registry, f"dataset/{name}")
+    remove_dataset(place, name, hold, work.amounts["snapshots"], work.step)
+    work.step("exports")
+    with work.holding("gc/exports", f"exports of {name}") as alone:
+        for export in old_exports(lake, work.rule, name, digests_that_stay(lake)) if alone else ():
+            remove_objects(lake, objects_of_export(lake, export), hold, work.amounts["exports"])
+    work.step("books")
+    forget_dataset(place, name)
+    work.step("note")
+    finish_dataset(place, name, hold)

@@ -21,6 +21,7 @@ from lookbook.tasks.runs.parameters import (
     ImageColumn,
     KeyColumn,
     Limit,
+    NewName,
     RejectLimit,
     Rules,
     SnapshotName,
@@ -409,6 +410,19 @@ class Cleanup(_Run):
 
 class Removal(Ingest):
     """A removal of a dataset that was asked for."""
+
+
+class RenameRequest(BaseModel):
+    """Which dataset is to have another name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dataset: DatasetName
+    new_name: NewName
+
+
+class Rename(Ingest):
+    """A rename of a dataset that was asked for."""
 
 
 class PublicationRequest(BaseModel):

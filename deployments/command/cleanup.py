@@ -1,4 +1,4 @@
-"""The commands `gc` and `remove`: what nothing needs any more goes, or a whole dataset."""
+"""The commands `gc`, `remove` and `rename`: what nothing needs any more goes, or a whole dataset, or its name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from lookbook.blocks.errors import UsageError
 from lookbook.deployments.command.options import Debug, Json, with_checked_options
-from lookbook.tasks.runs.parameters import DatasetName, WorkspaceName
+from lookbook.tasks.runs.parameters import DatasetName, NewName, WorkspaceName
 from lookbook.tasks.runs.removal import Age, Keep
 
 
@@ -113,3 +113,35 @@ def _confirm(name: str) -> None:
     sys.stderr.flush()
     if sys.stdin.readline().strip() != name:
         raise UsageError(f"That is not {name}.", "Nothing was removed.")
+
+
+@with_checked_options
+def rename(
+    name: DatasetName,
+    new_name: NewName,
+    /,
+    *,
+    workspace: WorkspaceName = "local",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Give the dataset NAME another name. Its snapshots, tags, checks and predictions go along; its exports go.
+
+    Schedules, watches and programs that ask for the old name have to be changed by hand.
+    """
+    from lookbook.blocks.settings import read_settings
+    from lookbook.deployments.command import progress
+    from lookbook.deployments.command.output import print_json
+    from lookbook.deployments.server import environment
+
+    with progress.shown("renaming") as say:
+        say("starting Prefect")
+        environment.prepare_server(read_settings().home, debug=debug)
+        from lookbook.flows.rename import rename as flow
+
+        say(f"renaming {name}")
+        summary: dict[str, Any] = flow(dataset=name, new_name=new_name, workspace=workspace)
+    if json:
+        print_json(summary)
+    else:
+        sys.stdout.write(f"{name} is {new_name} now.\n")

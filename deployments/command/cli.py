@@ -499,6 +499,7 @@ app.command(
 app.command(
     "lookbook.deployments.command.cleanup:remove", name="remove", help="Remove a dataset, with all that is of it alone."
 )
+app.command("lookbook.deployments.command.cleanup:rename", name="rename", help="Give a dataset another name.")
 app.command(
     "lookbook.deployments.command.tables:tables", name="tables", help="List the tables of warehouse, lake and registry."
 )

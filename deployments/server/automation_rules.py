@@ -35,6 +35,7 @@ FLOWS = [
     "plan",
     "gc",
     "remove",
+    "rename",
     "verify",
     "watch",
     "pipeline",
@@ -45,7 +46,7 @@ FLOWS = [
 #: Runs that go on where they stopped: started once more after a crash, they do nothing twice.
 FEEDS = ["pipeline", "import-table", "orchestrate"]
 #: Runs over a whole dataset: a failure of theirs is told at once, too.
-DATASETS = ["ingest", "restore", "publish", "replay", "gc", "remove", "verify"]
+DATASETS = ["ingest", "restore", "publish", "replay", "gc", "remove", "rename", "verify"]
 #: What else an event tells of a run: its flow, its deployment's tags.
 Related = dict[str, str | list[str]]
 OURS: Related = {"prefect.resource.role": "flow", "prefect.resource.name": FLOWS}

@@ -97,7 +97,7 @@ def restore_snapshot(workspace: Workspace, dataset: str, name: str, started: dat
             if fault := fault_of(data, file.sha256):  # since it was looked at
                 _refuse(old, [f"{key} {fault}"])
             if file.name == REPORT:
-                data = _titled(data, manifest)
+                data = titled(data, _restored(manifest))
             manifest.files.append(write_file(lake, manifest.folder, file.name, data, file.rows))
         manifest.summary = _summary(lake, manifest, (datetime.now(UTC) - started).total_seconds())
         confirm(workspace.registry)
@@ -119,12 +119,15 @@ def _summary(lake: Lake, manifest: Manifest, seconds: float) -> dict[str, Any]:
     }
 
 
-def _titled(report: bytes, manifest: Manifest) -> bytes:
-    """Return the report of the older snapshot, which holds for the new one; it says so first."""
-    told = (
+def _restored(manifest: Manifest) -> str:
+    return (
         f"Snapshot {manifest.snapshot_id}, restored at {manifest.created_at:%Y-%m-%d %H:%M} UTC. It equals "
         f"{manifest.restored_from}, and this is the report of that one."
     )
+
+
+def titled(report: bytes, told: str) -> bytes:
+    """Return a report that says something first: where it holds for another snapshot than the one it was made of."""
     return report.replace(_BODY, _BODY + f'\n<p role="note"><strong>{escape(told)}</strong></p>'.encode(), 1)
 
 

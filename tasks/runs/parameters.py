@@ -47,6 +47,7 @@ DatasetName = Annotated[
         pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
     ),
 ]
+NewName = Annotated[DatasetName, described("New name", "The name that the dataset gets; no other one has it.")]
 SnapshotName = Annotated[
     str, described("Snapshot", "Id or tag of one of the dataset's snapshots.", min_length=1, max_length=128)
 ]

@@ -1,4 +1,4 @@
-"""Publications, plans, replays, clean-ups and removals are among the runs that the API submitted."""
+"""Publications, plans, replays, renames, clean-ups and removals are among the runs that the API submitted."""
 
 from alembic import op
 
@@ -13,10 +13,10 @@ def _allow(kinds: str) -> None:
 
 def upgrade() -> None:
     """Allow them."""
-    _allow("'export', 'ingest', 'restore', 'publication', 'plan', 'replay', 'cleanup', 'removal'")
+    _allow("'export', 'ingest', 'restore', 'publication', 'plan', 'replay', 'rename', 'cleanup', 'removal'")
 
 
 def downgrade() -> None:
     """Forget those that were asked for; what they published or removed stays so."""
-    op.execute("DELETE FROM api_runs WHERE kind IN ('publication', 'plan', 'replay', 'cleanup', 'removal')")
+    op.execute("DELETE FROM api_runs WHERE kind IN ('publication', 'plan', 'replay', 'rename', 'cleanup', 'removal')")
     _allow("'export', 'ingest', 'restore'")

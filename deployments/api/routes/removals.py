@@ -1,4 +1,4 @@
-"""Removals of datasets: asked for, and watched."""
+"""Removals and renames of datasets: asked for, and watched."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Response
 
 from lookbook.deployments.api import models
 from lookbook.deployments.api.access import IngestReader, IngestSubmitter
-from lookbook.deployments.api.problems import DatasetPath, problems
+from lookbook.deployments.api.problems import DatasetPath, Problem, problems
 from lookbook.deployments.api.routes.ingests import told
 from lookbook.deployments.api.services import Services, Shared
 from lookbook.deployments.api.shown import json_answer
@@ -17,9 +17,11 @@ from lookbook.deployments.api.submissions import IdempotencyKey, Submission, not
 
 router = APIRouter(tags=["datasets"])
 
-DEPLOYMENT = "remove/local"
+REMOVE, RENAME = "remove/local", "rename/local"
 
-IdPath = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", description="Id of a removal that this key asked for.")]
+IdPath = Annotated[
+    str, Path(pattern=r"^[0-9a-f]{32}$", description="Id of a removal or rename that this key asked for.")
+]
 
 
 @router.delete("/datasets/{name}", status_code=202, response_model=models.Removal, responses=problems(400, 404))
@@ -29,7 +31,7 @@ async def ask_for_removal(
     """Ask that a dataset be removed, with all of its snapshots, tags and exports; nothing brings it back."""
     await anyio.to_thread.run_sync(shared.snapshots.current, name)
     submission = await noted(shared, "removal", principal, idempotency_key, {"dataset": name})
-    answer = await told(shared, await _started(shared, submission))
+    answer = await told(shared, await _started(shared, submission, REMOVE))
     return json_answer(answer, 202, Location=answer["links"]["self"])
 
 
@@ -37,8 +39,28 @@ async def ask_for_removal(
 async def show_removal(id: IdPath, shared: Shared, principal: IngestReader) -> Response:  # noqa: A002
     """Show how far a removal is."""
     submission = await owned(shared, "removal", principal, id)
-    return json_answer(await told(shared, await _started(shared, submission)))
+    return json_answer(await told(shared, await _started(shared, submission, REMOVE)))
 
 
-async def _started(shared: Services, submission: Submission) -> Submission:
-    return await started(shared, submission, DEPLOYMENT, submission.request | {"workspace": shared.workspace_name})
+@router.post("/renames", status_code=202, response_model=models.Rename, responses=problems(400, 404, 413, 415))
+async def ask_for_rename(
+    request: models.RenameRequest, shared: Shared, principal: IngestSubmitter, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Ask that a dataset gets another name; its exports go, all else keeps its ids. A name that is taken is refused."""
+    await anyio.to_thread.run_sync(shared.snapshots.current, request.dataset)
+    if request.new_name in await anyio.to_thread.run_sync(shared.snapshots.datasets):
+        raise Problem(422, "invalid-request", f"There is a dataset {request.new_name}.", "Choose another name.")
+    submission = await noted(shared, "rename", principal, idempotency_key, request.model_dump(mode="json"))
+    answer = await told(shared, await _started(shared, submission, RENAME))
+    return json_answer(answer, 202, Location=answer["links"]["self"])
+
+
+@router.get("/renames/{id}", response_model=models.Rename, responses=problems(404))
+async def show_rename(id: IdPath, shared: Shared, principal: IngestReader) -> Response:  # noqa: A002
+    """Show how far a rename is."""
+    submission = await owned(shared, "rename", principal, id)
+    return json_answer(await told(shared, await _started(shared, submission, RENAME)))
+
+
+async def _started(shared: Services, submission: Submission, deployment: str) -> Submission:
+    return await started(shared, submission, deployment, submission.request | {"workspace": shared.workspace_name})

@@ -1,11 +1,11 @@
-"""Clean-ups and removals by the API: asked for, and watched; what cannot be meant starts nothing."""
+"""Clean-ups, removals and renames by the API: asked for, and watched; what cannot be meant starts nothing."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from lookbook.deployments.api.access import create_key
-from lookbook.deployments.api.models import Cleanup, Removal
+from lookbook.deployments.api.models import Cleanup, Removal, Rename
 from lookbook.deployments.api.runs import RunState
 from lookbook.tasks.runs.records import end_run, start_run
 from tests.support.api import Api, problem
@@ -50,3 +50,18 @@ def test_a_removal_is_asked_for_and_watched(api: Api) -> None:
     key = {"Authorization": f"Bearer {create_key(api.workspace.registry, 'reader', ['read'])}"}
     api.app.state.services.gate._ring._read_at = -float("inf")
     problem(api.http.delete("/api/v1/datasets/shoes", headers=key), 403, "no-scope")
+
+
+def test_a_rename_is_asked_for_and_watched(api: Api) -> None:
+    root, body = "/api/v1/renames", {"dataset": "shoes", "new_name": "boots"}
+    problem(api.http.post(root, json=body | {"dataset": "boots"}), 404, "no-dataset")
+    for wrong in (body | {"new_name": "shoes"}, body | {"new_name": "../x"}, {"dataset": "shoes"}):
+        problem(api.http.post(root, json=wrong), 422, "invalid-request")
+    problem(api.http.get(f"{root}/{'0' * 32}"), 404, "no-rename")
+    assert api.runs.submitted == {}
+    answer = api.http.post(root, json=body)
+    assert answer.status_code == 202, answer.text
+    told = Rename.model_validate(answer.json())
+    assert answer.headers["location"] == told.links["self"] == f"{root}/{told.id}"
+    assert api.http.get(told.links["self"]).json()["dataset"] == "shoes"
+    assert list(api.runs.submitted.values()) == [("rename/local", body | {"workspace": "local"})]

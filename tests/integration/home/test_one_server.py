@@ -67,6 +67,7 @@ ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("query",): ("SELECT 1",),
     ("rejects",): ("nobody",),
     ("remove",): ("nobody", "--yes"),
+    ("rename",): ("nobody", "somebody"),
     ("replay",): ("nobody",),
     ("restore",): ("nobody", "former"),
     ("runs",): (),

@@ -300,7 +300,7 @@ def told(result: Mapping[str, Any]) -> str:
     """Say on one line what a check found."""
     rows = result["rows"]
     found = f"{rows:,} row{'' if rows == 1 else 's'}" if rows is not None else f"not run: {result['error']}"
-    says = f": {result['says']}" if result["says"] and rows else ""
+    says = f": {result['says'].rstrip('.')}" if result["says"] and rows else ""
     return " ".join(f"{result['name']} ({found}{says})".split())
 
 

@@ -249,18 +249,25 @@ def publish_candidate(workspace: Workspace, dataset: str, name: str | None) -> t
 
 
 class FailedChecksError(LookbookError):
-    """Checks failed: nothing was published, and the snapshot is a candidate."""
+    """Checks failed: nothing was published, and the snapshot is a candidate.
 
-    def __init__(self, finished: FinishedRun) -> None:
+    Attributes:
+        finished: how the run ended.
+    """
+
+    finished: FinishedRun
+
+    @classmethod
+    def of(cls, finished: FinishedRun) -> FailedChecksError:
         """Name the failed checks, and the ways out."""
         dataset, candidate = finished.summary["dataset"], finished.summary["snapshot"]
-        super().__init__(
+        error = cls(
             f"{dataset}: {told_failures(finished.summary['checks'])}. Nothing was published.",
             f"It is kept as the candidate {candidate}: mend the source and ingest it again, or publish it all the same "
             f'by "lookbook publish {dataset}".',
         )
-        self.finished = finished
-        self.summary = finished.summary
+        error.finished, error.summary = finished, finished.summary
+        return error
 
 
 @dataclass(frozen=True)
@@ -305,7 +312,7 @@ def finalize(request: Request, inventory: Inventory, started: datetime) -> Finis
         _publish(request, inventory, snapshot, data)
     said = note, before is None or before.digest != digest, report_markdown(data)
     if failed(checks):
-        raise FailedChecksError(FinishedRun(summary | {"published": False}, False, *said))
+        raise FailedChecksError.of(FinishedRun(summary | {"published": False}, False, *said))
     return FinishedRun(summary, not note, *said)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,9 @@ import pytest
 
 from lookbook.deployments.api.access import create_key
 from lookbook.deployments.api.models import ChecksBody, Publication, SnapshotDetail, SnapshotPage
-from lookbook.tasks.datasets.candidates import candidate_ids
-from lookbook.tasks.datasets.checks import read_checks
+from lookbook.tasks.datasets.candidates import candidate_ids, candidate_key
+from lookbook.tasks.datasets.checks import read_checks, set_checks
+from lookbook.tasks.datasets.manifest import batches_folder, snapshot_folder
 from lookbook.tasks.datasets.publish import FailedChecksError
 from tests.support.api import Api, problem
 from tests.support.pipeline import photo, request, row, run, write_collection
@@ -22,13 +23,20 @@ NONE: dict[str, Any] = {"name": "none", "sql": "SELECT product_key FROM products
 
 
 @pytest.fixture
-def candidate(api: Api, tmp_path: Path) -> str:
-    """A candidate for the dataset."""
+def candidate(api: Api, tmp_path: Path) -> Iterator[str]:
+    """A candidate for the dataset; gone at the end: tests of this folder share its lake."""
+    lake = api.workspace.lake
     assert api.http.put(CHECKS, json={"checks": [NONE]}).status_code == 200
     source = write_collection(tmp_path / "source", {"1.jpg": photo(1)}, [row(1)])
     with pytest.raises(FailedChecksError):
         run(request(api.workspace, source, dataset="shoes"))
-    return candidate_ids(api.workspace.lake, "shoes")[0]
+    (found,) = candidate_ids(lake, "shoes")
+    api.app.state.services.snapshots._candidates.forget("shoes")  # it would believe for a second what it last read
+    yield found
+    set_checks(lake, "shoes", None)
+    lake.remove(candidate_key("shoes", found))
+    for info in [*lake.list(snapshot_folder("shoes", found)), *lake.list(batches_folder("shoes"))]:
+        lake.remove(info.key)
 
 
 def test_checks_are_set_shown_and_removed_also_before_the_first_ingest(api: Api) -> None:

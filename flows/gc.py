@@ -115,12 +115,12 @@ class Work:
 
     @property
     def datasets(self) -> list[str]:
-        """The datasets that are looked at."""
+        """Return the datasets that are looked at."""
         return [name for name in datasets_of(self.place.lake) if self.dataset in {None, name}]
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What was found, or is done."""
+        """Return what was found, or is done."""
         rows = [{"kind": kind} | asdict(amount) for kind, amount in self.amounts.items()]
         return {
             "dataset": self.dataset,

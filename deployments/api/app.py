@@ -25,11 +25,8 @@ from lookbook.deployments.api.routes import (
     images,
     ingests,
     page,
-    plans,
     products,
-    publications,
     rejects,
-    removals,
     replays,
     restores,
 )
@@ -139,9 +136,11 @@ def make_app(workspace: Workspace, name: str, config: ApiConfig, runs: Runs) -> 
     api = APIRouter(prefix=ROOT)
     # A product's key may hold slashes: its route takes what the others leave.
     lists = (datasets, diffs, rejects, images, products)
-    requests = (exports, ingests, restores, publications, plans, replays, cleanups, removals)
+    requests = (exports, ingests, restores, replays, cleanups)
     for module in (*lists, *requests):
         api.include_router(module.router)
+    api.include_router(ingests.plans)
+    api.include_router(restores.publications)
     app.include_router(api)
     add_document(app)
     add_handlers(app)

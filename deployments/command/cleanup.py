@@ -79,20 +79,12 @@ def remove(
 
     Nothing brings it back. On a terminal its name is to be typed; elsewhere --yes is to be given.
     """
-    from lookbook.blocks.settings import read_settings
-    from lookbook.deployments.command import progress
+    from lookbook.deployments.command.datasets import run_flow
     from lookbook.deployments.command.output import print_json
-    from lookbook.deployments.server import environment
 
     if not yes:
         _confirm(name)
-    with progress.shown("removing") as say:
-        say("starting Prefect")
-        environment.prepare_server(read_settings().home, debug=debug)
-        from lookbook.flows.remove import remove as flow
-
-        say(f"removing {name}")
-        done: dict[str, Any] = flow(dataset=name, workspace=workspace)
+    done = run_flow("remove", debug, "removing", name, dataset=name, workspace=workspace)
     if json:
         print_json(done)
         return
@@ -129,18 +121,10 @@ def rename(
 
     Schedules, watches and programs that ask for the old name have to be changed by hand.
     """
-    from lookbook.blocks.settings import read_settings
-    from lookbook.deployments.command import progress
+    from lookbook.deployments.command.datasets import run_flow
     from lookbook.deployments.command.output import print_json
-    from lookbook.deployments.server import environment
 
-    with progress.shown("renaming") as say:
-        say("starting Prefect")
-        environment.prepare_server(read_settings().home, debug=debug)
-        from lookbook.flows.rename import rename as flow
-
-        say(f"renaming {name}")
-        summary: dict[str, Any] = flow(dataset=name, new_name=new_name, workspace=workspace)
+    summary = run_flow("rename", debug, "renaming", name, dataset=name, new_name=new_name, workspace=workspace)
     if json:
         print_json(summary)
     else:

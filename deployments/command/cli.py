@@ -330,11 +330,11 @@ def restore(
     debug: Debug = False,
 ) -> None:
     """Publish a new snapshot of NAME that equals SNAPSHOT, an older one or a tag."""
-    from lookbook.blocks.settings import read_settings
-    from lookbook.deployments.command import datasets
+    from lookbook.deployments.command.datasets import run_flow
     from lookbook.deployments.command.output import print_json, printable
 
-    summary = datasets.restore(read_settings().home, debug, workspace, name, snapshot)
+    asked = {"dataset": name, "snapshot": snapshot, "workspace": workspace}
+    summary = run_flow("restore", debug, "restoring", snapshot, **asked)
     if json:
         print_json(summary)
     else:
@@ -393,11 +393,11 @@ def publish(
     debug: Debug = False,
 ) -> None:
     """Publish the candidate of NAME that an ingest left, although checks failed."""
-    from lookbook.blocks.settings import read_settings
-    from lookbook.deployments.command import datasets
+    from lookbook.deployments.command.datasets import run_flow
     from lookbook.deployments.command.output import print_json, printable
 
-    summary = datasets.publish(read_settings().home, debug, workspace, name, candidate)
+    asked = {"dataset": name, "candidate": candidate, "workspace": workspace}
+    summary = run_flow("publish", debug, "publishing", candidate or "the candidate", **asked)
     if json:
         print_json(summary)
     else:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import webbrowser
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lookbook.blocks.errors import LookbookError, UsageError
+from lookbook.blocks.settings import read_settings
 from lookbook.deployments.command import progress
 from lookbook.deployments.server import environment
 from lookbook.tasks.images.recipe import Recipe, read_recipe
@@ -211,27 +213,22 @@ def tag(workspace: str, dataset: str, name: str, snapshot: str | None, *, move: 
     return {"dataset": dataset, "tag": name, "snapshot": done.snapshot, "before": done.before}
 
 
-def restore(home: Path, debug: bool, workspace: str, dataset: str, snapshot: str) -> dict[str, Any]:
-    """Run the flow `restore` in this process; returns its summary."""
-    with progress.shown("restoring") as say:
+def run_flow(name: str, debug: bool, doing: str, what: str, **parameters: object) -> dict[str, Any]:
+    """Run a flow of this package in this process; returns its summary.
+
+    Args:
+        name: of the flow, and of its module.
+        debug: let its log be seen.
+        doing: what the command does, in a word.
+        what: it does it to.
+        parameters: of the flow.
+    """
+    with progress.shown(doing) as say:
         say("starting Prefect")
-        environment.prepare_server(home, debug=debug)
-        from lookbook.flows.restore import restore as flow
-
-        say(f"restoring {snapshot}")
-        summary: dict[str, Any] = flow(dataset=dataset, snapshot=snapshot, workspace=workspace)
-    return summary
-
-
-def publish(home: Path, debug: bool, workspace: str, dataset: str, candidate: str | None) -> dict[str, Any]:
-    """Run the flow `publish` in this process; returns its summary."""
-    with progress.shown("publishing") as say:
-        say("starting Prefect")
-        environment.prepare_server(home, debug=debug)
-        from lookbook.flows.publish import publish as flow
-
-        say(f"publishing {candidate or 'the candidate'}")
-        summary: dict[str, Any] = flow(dataset=dataset, candidate=candidate, workspace=workspace)
+        environment.prepare_server(read_settings().home, debug=debug)
+        flow = getattr(import_module(f"lookbook.flows.{name}"), name)  # late: Prefect is slow to import
+        say(f"{doing} {what}")
+        summary: dict[str, Any] = flow(**parameters)
     return summary
 
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Response
 from lookbook.deployments.api import models
 from lookbook.deployments.api.access import ANYBODY, IngestReader, IngestSubmitter
 from lookbook.deployments.api.problems import problems
-from lookbook.deployments.api.routes.ingests import told
+from lookbook.deployments.api.routes.ingests import accepted, told
 from lookbook.deployments.api.services import Services, Shared
 from lookbook.deployments.api.shown import json_answer
 from lookbook.deployments.api.submissions import (
@@ -46,8 +46,7 @@ async def ask_for_replay(
     snapshot = await anyio.to_thread.run_sync(work, limiter=shared.queries)
     document = request.model_dump(mode="json")
     submission = await noted(shared, "replay", principal, idempotency_key, document, snapshot)
-    answer = await told(shared, await _started(shared, submission))
-    return json_answer(answer, 202, Location=answer["links"]["self"])
+    return await accepted(shared, await _started(shared, submission))
 
 
 @router.get("/{id}", response_model=models.Replay, responses=problems(404))

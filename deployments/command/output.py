@@ -117,7 +117,8 @@ def print_replayed(summary: Mapping[str, Any]) -> None:
     counts = summary["replayed"]
     ended = "  ".join(f"{count:,} {name}" for name, count in counts.items() if name != "judged")
     said = f"published: {summary['snapshot']}" if summary["published"] else f"nothing published: {summary['note']}"
-    sys.stdout.write(f"{summary['dataset']}  {counts['judged']:,} rejects judged again: {ended}\n  {printable(said)}\n")
+    judged = f"{counts['judged']:,} reject{'' if counts['judged'] == 1 else 's'} judged again"
+    sys.stdout.write(f"{summary['dataset']}  {judged}: {ended}\n  {printable(said)}\n")
 
 
 def print_query_cost(cost: QueryCost, *, as_json: bool) -> None:

@@ -203,7 +203,7 @@ def publish_candidate(workspace: Workspace, dataset: str, name: str | None) -> t
     Args:
         workspace: where the dataset lives.
         dataset: its name.
-        name: the candidate's id; None: the one that there is.
+        name: the candidate's id; None: the newest one.
 
     Returns:
         The summary of the snapshot, with the names of the checks that are overridden; and why nothing was published,

@@ -97,7 +97,7 @@ def test_from_a_first_snapshot_to_a_candidate_that_is_published_by_hand(workspac
     found = compare_snapshots(lake, workspace.scratch, *choose_snapshots(lake, "things", None, candidate))
     assert (found.counts["rows"]["removed"], found.counts["images"]["added"]) == (2, 1)
     report = lake.get(f"{manifest.folder}/report.html").decode()
-    assert "1 failed, so that no ingest published this snapshot" in report
+    assert "1 check failed, so the ingest did not publish this snapshot" in report
     assert "gender: Women, former: 3, now: 1" in report
     with pytest.raises(UsageError, match="is a candidate"):
         set_tag(lake, "things", "v1", candidate)

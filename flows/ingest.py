@@ -146,9 +146,10 @@ def publish_source(
         with listening(download=_download_log()):
             inventory = take_inventory(request)
         notes.found(inventory)
-        get_run_logger().info("%d images found; batches to do: %d", len(inventory.images), len(inventory.batches))
-        announce(sum(len(items) for items in inventory.plan.batches))
-        draw(place.lake, workspace, inventory.batches, executor)
+        found, batches = inventory.file_counts["images"], inventory.batches
+        get_run_logger().info("%d images found; batches to do: %d", found, len(batches))
+        announce(inventory.work["todo"])
+        draw(place.lake, workspace, batches, executor)
         try:
             finished = finalize(request, inventory, started)
         except FailedChecksError as error:

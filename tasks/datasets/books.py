@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from lookbook.blocks.errors import LookbookError
 from lookbook.tasks.datasets.catalogue_types import SourceReject
-from lookbook.tasks.images.recipe import Recipe
+from lookbook.tasks.datasets.desk import Desk
 
 #: Keys named in an error, at the most.
 NAMED = 5
@@ -33,40 +30,40 @@ class UnbalancedBooksError(RefusedRunError):
     """What was found and what became of it do not add up."""
 
 
-def check_images(found: Sequence[str], ended: Sequence[str]) -> None:
-    """Every image that was listed has one outcome.
+def check_images(desk: Desk) -> None:
+    """Every image that was listed (``images``) has one outcome (``states``).
 
     Raises:
         UnbalancedBooksError: some keys have none, several, or were never listed; the message names them.
     """
-    listed, outcomes = Counter(found), Counter(ended)
     faults = {
-        "without an outcome": [key for key in listed if key not in outcomes],
-        "with several outcomes": [key for key, count in outcomes.items() if count > 1],
-        "with an outcome but not listed": [key for key in outcomes if key not in listed],
-        "listed more than once": [key for key, count in listed.items() if count > 1],
+        "without an outcome": "SELECT DISTINCT key FROM images ANTI JOIN states USING (key)",
+        "with several outcomes": "SELECT key FROM states GROUP BY key HAVING count(*) > 1",
+        "with an outcome but not listed": "SELECT DISTINCT key FROM states ANTI JOIN images USING (key)",
+        "listed more than once": "SELECT key FROM images GROUP BY key HAVING count(*) > 1",
     }
-    said = [f"{len(keys)} {what} ({_some(keys)})" for what, keys in faults.items() if keys]
+    said = [told for what, sql in faults.items() if (told := _found(desk, sql, what))]
     if said:
+        listed = desk.value("SELECT count(DISTINCT key) FROM images")
         raise UnbalancedBooksError(
-            f"The books do not balance: {len(listed)} images were found; {'; '.join(said)}.",
+            f"The books do not balance: {listed} images were found; {'; '.join(said)}.",
             "Nothing was published. Run the command again: what is missing is done anew.",
         )
 
 
-def check_outputs(states: pa.Table, outputs: pa.Table, recipe: Recipe) -> None:
-    """Every image that was not refused has every output of the recipe.
+def check_outputs(desk: Desk) -> None:
+    """Every image that was not refused has every output of the recipe (``definitions``).
 
     Raises:
         UnbalancedBooksError: some lack one; the message names them.
     """
-    good = states.filter(pc.equal(states.column("status"), "ok"))
-    drawn = set(zip(outputs.column("sha256").to_pylist(), outputs.column("output").to_pylist(), strict=True))
-    pairs = zip(good.column("key").to_pylist(), good.column("sha256").to_pylist(), strict=True)
-    lacking = [f"{name} of {key}" for key, sha256 in pairs for name in recipe.outputs if (sha256, name) not in drawn]
-    if lacking:
+    lacking = (
+        "SELECT output || ' of ' || key AS key FROM (SELECT key, sha256, output FROM states, definitions"
+        " WHERE status = 'ok') ANTI JOIN outputs USING (sha256, output)"
+    )
+    if told := _found(desk, lacking, "outputs were not drawn"):
         raise UnbalancedBooksError(
-            f"The books do not balance: {len(lacking)} outputs were not drawn ({_some(lacking)}).",
+            f"The books do not balance: {told}.",
             "Nothing was published. Run the command again: what is missing is done anew.",
         )
 
@@ -135,6 +132,12 @@ def _mending(rules: set[str]) -> str:
     return f"Mend the source, or the recipe's {', '.join(limits)}" if limits else "Mend the source"
 
 
-def _some(keys: Sequence[str]) -> str:
-    named = ", ".join(keys[:NAMED])
-    return named + (f" and {len(keys) - NAMED} more" if len(keys) > NAMED else "")
+def _found(desk: Desk, keys: str, what: str) -> str:
+    """Say how many keys a query of ours gives, and name the first; "" where there is none."""
+    ((count, first),) = desk.rows(f"SELECT count(*), min(key, {NAMED}) FROM ({keys})")  # noqa: S608
+    return f"{count} {what} ({_some(first, count)})" if count else ""
+
+
+def _some(keys: Sequence[str], count: int | None = None) -> str:
+    more = (len(keys) if count is None else count) - NAMED
+    return ", ".join(keys[:NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -172,12 +172,12 @@ class Columns:
     Attributes:
         key: of the product, as the user says; None: found.
         image: of the image's file, as the user says; None: found.
-        files: names of the source's images, by `short_name`.
+        files: returns those of some names, by `short_name`, that images of the source bear.
     """
 
     key: str | None = None
     image: str | None = None
-    files: Collection[str] = frozenset()
+    files: Callable[[Collection[str]], Collection[str]] = lambda _: ()
 
     def find(self, names: Sequence[str], values: Callable[[int], Iterable[object]]) -> tuple[int | None, int | None]:
         """Return the places of the columns that name the product and the image; None where there is none.
@@ -227,7 +227,9 @@ class Columns:
         if not present:
             return Fit(0.0, 0.0, telling=False)
         short = [text for text in present if len(text) <= LONGEST_NAME]
-        hits = [text for text in short if any(short_name(name) in self.files for name in names_in(text))]
+        names = {text: [short_name(name) for name in names_in(text)] for text in short}
+        files = self.files({name for each in names.values() for name in each})
+        hits = [text for text in short if any(name in files for name in names[text])]
         ending = sum(has_image_ending(text.partition("?")[0]) for text in hits)
         # A few values that come again and again are sizes or kinds, whatever files are called.
         telling = len(set(present)) >= DIFFERENT * len(present)

@@ -163,7 +163,7 @@ def set_checks(lake: Lake, dataset: str, checks: Checks | None) -> None:
 
 
 def run_checks(
-    workspace: Workspace, checks: Sequence[Check], tables: Mapping[str, pa.Table], former: Manifest | None
+    workspace: Workspace, checks: Sequence[Check], tables: Mapping[str, Path], former: Manifest | None
 ) -> list[dict[str, Any]]:
     """Run checks over the tables of a new snapshot and those of the former one.
 
@@ -172,7 +172,7 @@ def run_checks(
     Args:
         workspace: of the dataset.
         checks: to be run.
-        tables: of the new snapshot, by the names of `TABLES`.
+        tables: of the new snapshot, as Parquet files by the names of `TABLES`.
         former: the published snapshot; None: its tables are empty, with the columns of the new ones.
 
     Returns:
@@ -187,9 +187,10 @@ def run_checks(
     formers = [name for name in tables_named if FORMER + name in named]
     with scratch_folder(workspace.scratch, "checks-") as folder:
         paths, faults = _former_files(workspace.lake, former, formers, Path(folder))
-        with engine(Path(folder), list(paths.values())) as (connection, _):
-            for name in tables_named:
-                connection.register(name, tables[name])
+        new = {name: tables[name] for name in tables_named}
+        with engine(Path(folder), [*paths.values(), *new.values()]) as (connection, _):
+            for name, path in new.items():
+                connection.execute(f"CREATE VIEW {name} AS FROM {_read(path)}")
             for name in formers:
                 if name not in faults:
                     faults |= _make_former(connection, name, paths.get(name))
@@ -211,6 +212,10 @@ def _former_files(
     return paths, faults
 
 
+def _read(path: Path) -> str:
+    return f"read_parquet({literal(str(path))}, hive_partitioning = false)"
+
+
 def _make_former(connection: DuckDBPyConnection, name: str, path: Path | None) -> dict[str, str]:
     """Make the view of a table of the former snapshot; a column that it lacks is null, without a file it has no rows.
 
@@ -221,7 +226,7 @@ def _make_former(connection: DuckDBPyConnection, name: str, path: Path | None) -
 
     rows = f"SELECT * FROM {name} WHERE false"  # noqa: S608 - our own names
     if path is not None:
-        rows = f"SELECT * FROM read_parquet({literal(str(path))}, hive_partitioning = false) UNION ALL BY NAME {rows}"  # noqa: S608
+        rows = f"SELECT * FROM {_read(path)} UNION ALL BY NAME {rows}"  # noqa: S608
     try:
         connection.execute(f"CREATE VIEW {FORMER}{name} AS {rows}")
     except duckdb.Error as error:

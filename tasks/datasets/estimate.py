@@ -7,16 +7,15 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.lake import Lake
 from lookbook.tasks.datasets.books import check_reject_limit
-from lookbook.tasks.datasets.inventory import Inventory, Request, survey
+from lookbook.tasks.datasets.inventory import Inventory, Request, planned_batches, survey
 from lookbook.tasks.datasets.publish import reason_to_keep, refused_by
 from lookbook.tasks.datasets.report.text import outcomes
 from lookbook.tasks.datasets.report.text import size as in_units
@@ -93,13 +92,13 @@ def estimate(request: Request, prices: Prices | None = None) -> dict[str, Any]:
     """
     _refuse_download(request)
     inventory = survey(request)
-    work = _work(inventory, request.recipe)
+    work = _work(request, inventory)
     manifest = inventory.published.manifest if inventory.published else None
     publishes, note = _ending(request, inventory)
     written = _bytes_written(request, inventory, work, publishes=publishes)
-    seconds, by = _seconds(request, len(inventory.images), max(work.outputs.values(), default=0))
-    writes = work.writes + BATCH_WRITES * len(inventory.batches) + (RUN_WRITES if publishes else 0)
-    requests = {"writes": writes, "reads": BATCH_READS * len(inventory.batches) + RUN_READS}
+    seconds, by = _seconds(request, inventory.file_counts["images"], max(work.outputs.values(), default=0))
+    writes = work.writes + BATCH_WRITES * work.batches + (RUN_WRITES if publishes else 0)
+    requests = {"writes": writes, "reads": BATCH_READS * work.batches + RUN_READS}
     return {
         "dataset": request.dataset,
         "source": inventory.source,
@@ -110,11 +109,11 @@ def estimate(request: Request, prices: Prices | None = None) -> dict[str, Any]:
         "images": _changes(inventory),
         "rows": _rows(inventory),
         "refused": _refused(inventory, work),
-        "holds": {"published": len(inventory.plan.from_published), "earlier_parts": len(inventory.plan.from_parts)},
+        "holds": {name: inventory.work[name] for name in ("published", "earlier_parts")},
         "work": {
             "images": work.images,
             "bytes": work.bytes,
-            "batches": len(inventory.batches),
+            "batches": work.batches,
             "known_contents": work.known,
             "copies": work.copies,
         },
@@ -140,28 +139,17 @@ def _refuse_download(request: Request) -> None:
 
 def _changes(inventory: Inventory) -> dict[str, dict[str, Any]]:
     """Return how many images are new, changed, unchanged and gone since the snapshot, their bytes and first names."""
-    names = ("key", "fingerprint", "size")
-    columns = (pa.array(getattr(image, name) for image in inventory.images) for name in names)
-    found = pa.table(dict(zip(names, columns, strict=True)))
-    before = inventory.known.images
-    known = pa.table({name: pa.array([], found.schema.field(name).type) for name in names})
-    if before is not None:
-        known = before.select(["key", "fingerprint", "bytes"]).rename_columns(names)
-    both = found.join(known, "key", join_type="full outer", right_suffix="_before")
-    is_new, is_gone = pc.is_null(both["fingerprint_before"]), pc.is_null(both["fingerprint"])
-    is_same = pc.fill_null(pc.equal(both["fingerprint"], both["fingerprint_before"]), False)
-    changed = pc.invert(pc.or_(pc.or_(is_new, is_gone), is_same))
-    kinds = {"new": is_new, "changed": changed, "unchanged": is_same, "gone": is_gone}
-    return {kind: _told(both.filter(mask), "size_before" if kind == "gone" else "size") for kind, mask in kinds.items()}
-
-
-def _told(images: pa.Table, size: str) -> dict[str, Any]:
-    first = pc.select_k_unstable(images, NAMED, [("key", "ascending")])
-    return {
-        "count": images.num_rows,
-        "bytes": pc.sum(images[size]).as_py() or 0,
-        "names": images["key"].take(first).to_pylist(),
-    }
+    found = inventory.desk.rows(
+        "SELECT kind, count(*), sum(bytes)::BIGINT, min(key, ?) FROM (SELECT coalesce(images.key, published.key) AS key,"
+        " CASE WHEN published.key IS NULL THEN 'new' WHEN images.key IS NULL THEN 'gone'"
+        " WHEN images.fingerprint = published.fingerprint THEN 'unchanged' ELSE 'changed' END AS kind,"
+        " CASE WHEN images.key IS NULL THEN published.bytes ELSE images.size END AS bytes"
+        " FROM images FULL JOIN published ON images.key = published.key) GROUP BY kind",
+        NAMED,
+    )
+    told = {kind: {"count": count, "bytes": size or 0, "names": names} for kind, count, size, names in found}
+    none = {"count": 0, "bytes": 0, "names": []}
+    return {kind: told.get(kind, none) for kind in ("new", "changed", "unchanged", "gone")}
 
 
 def _rows(inventory: Inventory) -> dict[str, int]:
@@ -187,6 +175,7 @@ class _Work:
     """What is left to do, counted: at the most, because what cannot be drawn shows when it is drawn.
 
     Attributes:
+        batches: of images.
         images: to be read.
         bytes: of them.
         known: whose content is published already.
@@ -198,6 +187,7 @@ class _Work:
         sampled: whether some counts are those of a sample, multiplied.
     """
 
+    batches: int = 0
     images: int = 0
     bytes: int = 0
     known: int = 0
@@ -240,75 +230,74 @@ class _Work:
         self.sampled = share > 1
 
 
-def _work(inventory: Inventory, recipe: Recipe) -> _Work:
+def _work(request: Request, inventory: Inventory) -> _Work:
     """Count what the batches hold.
 
     Of an image whose fingerprint tells its content nothing is read. Another one may be of a known content, or a copy,
     if its size is another's too: it is read, or stands for those that are not.
     """
     work, doubtful, size = _Work(), 0, 0
-    contents = _contents(inventory)
-    for group in _groups(inventory, contents, recipe, work.refused):
-        if _is_doubtful(group):
-            doubtful += len(group)
-            size += sum(item.locator.size for item, _ in group)
-        else:
-            work.add(group, recipe)
+    for batch in _batches(request, inventory):
+        work.batches += 1
+        for group in _groups(batch, request.recipe, work.refused):
+            if _is_doubtful(group):
+                doubtful += len(group)
+                size += sum(item.locator.size for item, _ in group)
+            else:
+                work.add(group, request.recipe)
     if doubtful:
         step = math.ceil(max(doubtful / MOST_READ, size / MOST_BYTES))
         sample = _Work()
-        groups = (group for group in _groups(inventory, contents, recipe, Counter()) if _is_doubtful(group))
+        groups = (
+            group
+            for batch in _batches(request, inventory)
+            for group in _groups(batch, request.recipe, Counter())
+            if _is_doubtful(group)
+        )
         for number, group in enumerate(groups):
             if number % step == 0:
-                sample.add([(item, content or _content(item)) for item, content in group], recipe)
+                sample.add([(item, content or _content(item)) for item, content in group], request.recipe)
         work.add_sample(sample, doubtful, size)
     return work
 
 
 def _groups(
-    inventory: Inventory, contents: pa.ChunkedArray, recipe: Recipe, refused: Counter[str]
+    batch: Sequence[tuple[Item, str | None]], recipe: Recipe, refused: Counter[str]
 ) -> Iterator[list[tuple[Item, str | None]]]:
-    """Yield the images to be read, those of one size and batch together, each with its content where that is known.
+    """Yield the images of a batch that are to be read, those of one size together, each with its content if known.
 
     Args:
-        inventory: with the batches, whose images are in the order of their sizes.
-        contents: of these images, as `_contents` has them.
+        batch: in the order of their sizes.
         recipe: of the run.
         refused: counts what is not read.
     """
-    start = 0
-    for batch in inventory.plan.batches:
-        found = zip(batch, contents.slice(start, len(batch)).to_pylist(), strict=True)
-        start += len(batch)
-        for _, group in groupby(found, lambda each: each[0].locator.size):
-            taken = []
-            for item, content in group:
-                if why := refused_unread(item, recipe):
-                    refused[why[0]] += 1
-                else:
-                    taken.append((item, content))
-            if taken:
-                yield taken
+    for _, group in groupby(batch, lambda each: each[0].locator.size):
+        taken = []
+        for item, content in group:
+            if why := refused_unread(item, recipe):
+                refused[why[0]] += 1
+            else:
+                taken.append((item, content))
+        if taken:
+            yield taken
 
 
-def _contents(inventory: Inventory) -> pa.ChunkedArray:
-    """Return for each image of the batches its published SHA-256, else a checksum of an archive's listing, else null.
+def _batches(request: Request, inventory: Inventory) -> Iterator[list[tuple[Item, str | None]]]:
+    """Yield the batches; each image with its published SHA-256, else a checksum of an archive's listing, else None.
 
     That of its own key counts where the fingerprint is the published one; a checksum counts under any key.
     """
-    items = [item for batch in inventory.plan.batches for item in batch]
-    keys = pa.chunked_array([pa.array((item.key for item in items), pa.string())])
-    marks = pa.chunked_array([pa.array((item.fingerprint for item in items), pa.string())])
-    checksums = pc.if_else(pc.starts_with(marks, "crc32:"), marks, None)
-    published = inventory.known.images
-    if published is None:
-        return checksums
-    good = published.filter(pc.not_equal(published["outcome"], "rejected"))
-    row = pc.index_in(keys, good["key"])
-    same = pc.equal(good["fingerprint"].take(row), marks)
-    own = pc.if_else(same, good["sha256"].take(row), None)
-    moved = good["sha256"].take(pc.index_in(checksums, good["fingerprint"]))
-    return pc.coalesce(own, pc.if_else(pc.is_valid(checksums), moved, None), checksums)
+    contents = inventory.desk.stream(
+        "WITH good AS (SELECT key, fingerprint, sha256 FROM published WHERE outcome <> 'rejected'),"
+        " moved AS (SELECT fingerprint, arg_min(sha256, key) AS sha256 FROM good"
+        "  WHERE starts_with(fingerprint, 'crc32:') GROUP BY fingerprint)"
+        " SELECT coalesce(good.sha256, moved.sha256, CASE WHEN starts_with(fingerprint, 'crc32:') THEN fingerprint END)"
+        " AS content FROM todo LEFT JOIN good USING (key, fingerprint) LEFT JOIN moved USING (fingerprint)"
+        " ORDER BY size, key"
+    )
+    each = (content for rows in contents for content in rows.column("content").to_pylist())
+    for items in planned_batches(request, inventory):
+        yield list(zip(items, islice(each, len(items)), strict=True))
 
 
 def _is_doubtful(group: Sequence[tuple[Item, str | None]]) -> bool:
@@ -326,17 +315,15 @@ def _content(item: Item) -> str | None:
 
 def _ending(request: Request, inventory: Inventory) -> tuple[bool, str]:
     """Return whether a snapshot would be published, and why not; without work to do by what it would say."""
-    if inventory.batches:
+    if inventory.work["todo"]:
         why = reason_to_keep(request, inventory, "")
         return not why, why
-    known, plan = inventory.known, inventory.plan
-    found = (inventory.images, inventory.beyond, inventory.catalogue)
-    snapshot = build_snapshot(*found, plan, [], known, request.recipe, inventory.ignored)
+    snapshot = build_snapshot(inventory, [], request.recipe)
     try:
-        check_reject_limit(snapshot.image_counts, refused_by(snapshot), request.reject_limit)
+        check_reject_limit(snapshot.image_counts, refused_by(inventory), request.reject_limit)
     except LookbookError as error:
         return False, error.problem
-    why = reason_to_keep(request, inventory, logical_digest(snapshot, request.recipe))
+    why = reason_to_keep(request, inventory, logical_digest(snapshot.files, request.recipe, inventory.desk))
     return not why, why
 
 
@@ -347,10 +334,10 @@ def _bytes_written(request: Request, inventory: Inventory, work: _Work, *, publi
     )
     files = inventory.published.manifest.files if inventory.published else []
     before = next((file.rows for file in files if file.name == "images.parquet" and file.rows), 0)
-    share = len(inventory.images) / before if before else 0.0
+    share = inventory.file_counts["images"] / before if before else 0.0
     tables = sum(file.size * (share if file.rows is not None else 1) for file in files)
     if not before:
-        tables = len(inventory.images) * TABLE_BYTES + REPORT_BYTES
+        tables = inventory.file_counts["images"] * TABLE_BYTES + REPORT_BYTES
     return {"originals": work.originals, "outputs": round(outputs), "tables": round(tables) if publishes else 0}
 
 
@@ -359,19 +346,18 @@ def _output_bytes(output: OutputDefinition, inventory: Inventory, work: _Work) -
     pixels = output.image_size**2 * FILLED.get(output.resize_mode, 0.0)
     if not pixels:  # as large as the original
         pixels = work.bytes / max(work.images, 1) / PIXEL_BYTES["jpeg"]
-    known = inventory.known.outputs
-    if inventory.published is None or known is None:
+    if inventory.published is None or inventory.known.outputs is None:
         return pixels * PIXEL_BYTES[output.encode_format]
-    own = known.filter(pc.equal(known["output_digest"], output.digest()))
-    if own.num_rows:
-        return float(pc.mean(own["bytes"]).as_py())
+    own = inventory.desk.value("SELECT avg(bytes) FROM published_outputs WHERE output_digest = ?", output.digest())
+    if own is not None:
+        return float(own)
     former = inventory.published.manifest.recipe.outputs.items()
     alike = [name for name, each in former if each.encode_format == output.encode_format]
-    drawn = known.filter(pc.is_in(known["output"], pa.array(alike, pa.string())))
-    if not drawn.num_rows:
-        return pixels * PIXEL_BYTES[output.encode_format]
-    size = pc.multiply(pc.cast(drawn["width"], pa.int64()), drawn["height"])
-    return pixels * float(pc.sum(drawn["bytes"]).as_py() / pc.sum(size).as_py())
+    per_pixel = inventory.desk.value(
+        "SELECT sum(bytes) / sum(width::BIGINT * height) FROM published_outputs WHERE list_contains(?::VARCHAR[], output)",
+        alike,
+    )
+    return pixels * (PIXEL_BYTES[output.encode_format] if per_pixel is None else float(per_pixel))
 
 
 def _seconds(request: Request, images: int, drawn: int) -> tuple[float, dict[str, Any]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -17,7 +17,6 @@ from lookbook.tasks.datasets.books import RefusedRunError, check_counts
 from lookbook.tasks.datasets.catalogue import Catalogue, read_catalogue
 from lookbook.tasks.datasets.catalogue_sheets import Columns
 from lookbook.tasks.datasets.catalogue_types import SourceReject
-from lookbook.tasks.datasets.links import key_order, short_name
 from lookbook.tasks.datasets.manifest import (
     TABLES,
     DamagedSnapshotError,
@@ -26,10 +25,21 @@ from lookbook.tasks.datasets.manifest import (
     Published,
     batches_folder,
     is_whole,
+    local_table,
     read_published,
-    read_table,
 )
-from lookbook.tasks.datasets.plan import Known, Plan, batch_digest, make_plan, recipe_digest
+from lookbook.tasks.datasets.desk import Desk
+from lookbook.tasks.datasets.plan import (
+    Known,
+    batch_digest,
+    list_files,
+    listed_files,
+    make_plan,
+    recipe_digest,
+    take_up_known,
+    take_up_part,
+    todo_batches,
+)
 from lookbook.tasks.datasets.sources.base import ARCHIVE_EXTENSIONS, OTHER_EXTENSIONS, SourceFile
 from lookbook.tasks.datasets.sources.opening import open_source, version_of
 from lookbook.tasks.images.batch import Sweep, read_sweep
@@ -46,20 +56,23 @@ FIRST_BYTES = 512
 REMOVING_THREADS = 16
 
 
-def finished_parts(lake: Lake, dataset: str, recipe: Recipe, published: pa.Table | None) -> pa.Table | None:
-    """Return the rows of all valid parts of this dataset that were made with this recipe; None where there are none.
+def take_up_parts(desk: Desk, lake: Lake, dataset: str, recipe: Recipe) -> None:
+    """Add all valid parts of this dataset that were made with this recipe to the desk.
 
     A part that can't be read, or was made with another recipe, is no part: its images are done anew. Of two
-    rows for one key and fingerprint either will do.
+    rows for one key and fingerprint either will do. A row that says "as published" holds only while that content is
+    published.
     """
-    contents = set(published.column("sha256").to_pylist()) if published is not None else set()
-    tables, sweep = [], read_sweep(lake)
+    sweep = read_sweep(lake)
     for info in lake.list(batches_folder(dataset)):
         if info.key.endswith("/part.parquet"):
             table = _read(lake, info.key, recipe, sweep)
             if table is not None:
-                tables.append(_that_hold(table, contents))
-    return pa.concat_tables(tables) if tables else None
+                take_up_part(desk, table)
+    desk.run(
+        "DELETE FROM parts WHERE status = 'same'"
+        " AND NOT EXISTS (SELECT 1 FROM published WHERE published.sha256 = parts.sha256)"
+    )
 
 
 def clear_batches(lake: Lake, dataset: str) -> None:
@@ -78,12 +91,6 @@ def _read(lake: Lake, key: str, recipe: Recipe, sweep: Sweep) -> pa.Table | None
     made_with = metadata.get("recipe_digest", "")
     relied = made_with == recipe_digest(recipe) and sweep.spared(key.rpartition("/")[0], metadata)
     return table if relied else None
-
-
-def _that_hold(table: pa.Table, contents: set[str]) -> pa.Table:
-    """Return rows that say "as published" hold only while that content is published."""
-    rows = zip(table.column("status").to_pylist(), table.column("sha256").to_pylist(), strict=True)
-    return table.filter(pa.array([status != "same" or sha256 in contents for status, sha256 in rows], pa.bool_()))
 
 
 @dataclass(frozen=True)
@@ -129,31 +136,29 @@ class Inventory:
 
     Attributes:
         source: the source as the snapshot remembers it: as it was asked for, with the version if it has any.
-        images: the image files found, in the order of their names, as far as the limit goes.
-        beyond: those that the limit leaves out.
+        desk: holds the files found, what is known of them, and the plan; see `lookbook.tasks.datasets.plan`.
         catalogue: the rows, links and rejects of the catalogue files.
         published: the snapshot that holds now, or None.
         damaged: files of that snapshot are missing or damaged: a new one has to take its place.
-        known: its tables, and the parts that no snapshot took up.
-        plan: what holds as it is, and what is left to do.
-        batches: lake keys of the batches.
+        known: its tables.
+        batches: lake keys of the batches, once their manifests are written.
         archives: the archives that images are read from, with their times and sizes.
         ignored: the files that are neither images nor of the catalogue, each with the reason.
         file_counts: all files of the source, ``found`` and by what they are.
+        work: how many images hold as they were ``published`` or by ``earlier_parts``, and how many are ``todo``.
     """
 
     source: str
-    images: Sequence[SourceFile]
-    beyond: Sequence[SourceFile]
+    desk: Desk
     catalogue: Catalogue
     published: Published | None
     damaged: bool
     known: Known
-    plan: Plan
-    batches: list[str]
     archives: dict[bytes, tuple[int, int]]
     ignored: list[SourceReject]
     file_counts: dict[str, int]
+    work: dict[str, int]
+    batches: list[str] = field(default_factory=list)
 
     def check_archives(self) -> None:
         """See that the archives are still those that were listed: their members lie elsewhere in others.
@@ -182,9 +187,16 @@ def take_inventory(request: Request) -> Inventory:
         LookbookError: it can't be listed.
     """
     inventory = survey(request)
-    for key, items in zip(inventory.batches, inventory.plan.batches, strict=True):
+    for items in planned_batches(request, inventory):
+        key = f"{batches_folder(request.dataset)}/{batch_digest(items, request.recipe)}"
         _write_batch(request, key, items)
+        inventory.batches.append(key)
     return inventory
+
+
+def planned_batches(request: Request, inventory: Inventory) -> Iterator[list[Item]]:
+    """Yield the work of each batch."""
+    return todo_batches(inventory.desk, inventory.known, request.recipe, request.batch_size, BATCH_BYTES)
 
 
 def survey(request: Request) -> Inventory:
@@ -195,45 +207,54 @@ def survey(request: Request) -> Inventory:
         LookbookError: it can't be listed.
     """
     lake, recipe = request.workspace.lake, request.recipe
+    desk = Desk(request.workspace.scratch)
     source = open_source(request.source, request.workspace.scratch, request.workspace.kaggle, request.within)
-    files = list(source.files())
-    images = sorted(filter(holds_image, files), key=lambda file: key_order(file.key))
-    pictures = {file.key for file in images}
-    beyond = images[request.limit :] if request.limit else []
-    images = images[: request.limit]
-    others = [file for file in files if file.key not in pictures]
-    columns = Columns(request.key, request.image_column, frozenset(map(short_name, pictures)))
+    list_files(desk, ((file, holds_image(file)) for file in source.files()), request.limit)
+    others = list(listed_files(desk, where="NOT is_image"))
+    columns = Columns(request.key, request.image_column, lambda names: _known_names(desk, names))
     catalogue = read_catalogue(others, columns)
     refused = {reject.locator for reject in catalogue.rejects if reject.kind in ("file", "style")}
     taken = refused.union(catalogue.files)
     ignored = [_ignored(file) for file in others if file.key not in taken]
+    found, images, beyond = (desk.value(f"SELECT count(*) FROM {name}") for name in ("files", "images", "beyond"))  # noqa: S608
     if not images:
         refusal = RefusedRunError(
-            f"{request.source}: no image among its {len(files)} files.",
+            f"{request.source}: no image among its {found} files.",
             "Name a folder or an archive that holds .jpg, .png, .webp, .tif or other image files.",
         )
         refusal.rejects = [*catalogue.rejects, *ignored]
         raise refusal
     file_counts = {
-        "found": len(files),
-        "images": len(images),
-        "beyond_limit": len(beyond),
+        "found": found,
+        "images": images,
+        "beyond_limit": beyond,
         "catalogue": len(set(catalogue.files) - refused),
         "rejected": len(refused),
         "ignored": len(ignored),
     }
     check_counts("files", file_counts)
     published = read_published(lake, request.dataset)
-    known = _known(request, published)
-    damaged = published is not None and (known.images is None or not _is_intact(lake, published.manifest))
-    plan = make_plan(images, known, recipe, request.batch_size, BATCH_BYTES)
-    batches = [f"{batches_folder(request.dataset)}/{batch_digest(items, recipe)}" for items in plan.batches]
-    paths = {image.locator.path for image in images if image.locator.store != "file" and image.refused is None}
-    archives = {path: _state(path) for path in paths}
+    known = _known(request, published, desk)
+    damaged = published is not None and (known.images is None or not _is_intact(request, published.manifest, desk))
+    take_up_known(desk, known)
+    take_up_parts(desk, lake, request.dataset, recipe)
+    make_plan(desk, known, recipe)
+    work = {
+        name: desk.value(f"SELECT count(*) FROM {table}")  # noqa: S608 - names of ours
+        for name, table in (("published", "held"), ("earlier_parts", "taken"), ("todo", "todo"))
+    }
+    read_from = "SELECT DISTINCT path FROM images WHERE store <> 'file' AND refused_rule IS NULL"
+    archives = {path: _state(path) for (path,) in desk.rows(read_from)}
     listed = version_of(source) or request.source
     return Inventory(
-        *(listed, images, beyond, catalogue, published, damaged, known, plan, batches, archives, ignored, file_counts)
+        *(listed, desk, catalogue, published, damaged, known, archives, ignored, file_counts, work)
     )
+
+
+def _known_names(desk: Desk, names: Collection[str]) -> set[str]:
+    """Return those of these names that an image of the source bears, within the limit or beyond."""
+    there = "SELECT DISTINCT name FROM files SEMI JOIN (SELECT unnest(?::VARCHAR[]) AS name) USING (name)"
+    return {name for (name,) in desk.rows(there, list(names))}
 
 
 def holds_image(file: SourceFile) -> bool:
@@ -269,32 +290,26 @@ def _ignored(file: SourceFile) -> SourceReject:
     return SourceReject("ignored", file.key, rule, why)
 
 
-def _is_intact(lake: Lake, manifest: Manifest) -> bool:
+def _is_intact(request: Request, manifest: Manifest, desk: Desk) -> bool:
     """Return whether a snapshot is whole, and its tables that `_known` does not read are what the manifest lists."""
+    lake = request.workspace.lake
     try:
         for name in set(TABLES) - {"images", "outputs"}:
-            read_table(lake, manifest, name)
+            local_table(lake, manifest, name, desk.folder)
     except DamagedSnapshotError:
         return False
     return is_whole(lake, manifest)
 
 
-def _known(request: Request, published: Published | None) -> Known:
-    lake, recipe = request.workspace.lake, request.recipe
+def _known(request: Request, published: Published | None, desk: Desk) -> Known:
     if published is None:
-        return Known(parts=finished_parts(lake, request.dataset, recipe, None))
+        return Known()
+    manifest, lake = published.manifest, request.workspace.lake
     try:
-        images = read_table(lake, published.manifest, "images")
-        outputs = read_table(lake, published.manifest, "outputs")
+        images, outputs = (local_table(lake, manifest, name, desk.folder) for name in ("images", "outputs"))
     except DamagedSnapshotError:  # nothing of it can be relied upon: everything is looked at anew
-        return Known(parts=finished_parts(lake, request.dataset, recipe, None))
-    return Known(
-        images=images,
-        outputs=outputs,
-        rules_digest=_rules_digest(request, published.manifest),
-        parts=finished_parts(lake, request.dataset, recipe, images),
-        again=request.again,
-    )
+        return Known()
+    return Known(images, outputs, _rules_digest(request, manifest), request.again)
 
 
 def _rules_digest(request: Request, manifest: Manifest) -> str:

@@ -13,6 +13,9 @@ from itertools import chain
 from typing import Literal, get_args
 from urllib.parse import unquote
 
+import pyarrow as pa
+
+from lookbook.tasks.datasets.desk import Desk
 from lookbook.tasks.datasets.sources.base import IMAGE_EXTENSIONS
 
 #: How a row was matched, the surest first: the whole path as written; as many of its last parts as decide; a name
@@ -35,16 +38,6 @@ def key_order(key: str) -> tuple[int, str]:
     return key.count("/"), key
 
 
-def canonical_order(key: str, product_of: Mapping[str, str]) -> tuple[bool, int, str]:
-    """Return the order in which one of several equal images is chosen: one that a catalogue row names first.
-
-    Args:
-        key: of an image.
-        product_of: for each image that a row names, its product key.
-    """
-    return key not in product_of, *key_order(key)
-
-
 @dataclass(frozen=True, slots=True)
 class CatalogueName:
     """How a catalogue row names its image: the row's product key, its file, and the image's file name if given."""
@@ -52,32 +45,6 @@ class CatalogueName:
     product_key: str
     catalogue_file: str
     file_name: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """What a row's names led to.
-
-    Attributes:
-        keys: of its images, best first; of the candidates, where it is ambiguous.
-        rule: by which they were found.
-        ambiguous: several different files fit equally well, so that none is taken.
-        absent: names of a cell of several that led to nothing.
-        torn: names of a cell of several that several different files fit equally well, with these.
-    """
-
-    keys: Sequence[str] = ()
-    rule: Rule | None = None
-    ambiguous: bool = False
-    absent: Sequence[str] = ()
-    torn: Mapping[str, Sequence[str]] = field(default_factory=dict)
-
-    @property
-    def candidates(self) -> str | None:
-        """Return the files that fit an ambiguous row or name, as a person reads them."""
-        keys = self.keys if self.ambiguous else list(dict.fromkeys(chain.from_iterable(self.torn.values())))
-        more = len(keys) - NAMED
-        return ", ".join(keys[:NAMED]) + (f" and {more} more" if more > 0 else "") if keys else None
 
 
 def normal_path(name: str) -> str:
@@ -316,93 +283,171 @@ def _names_of(row: CatalogueName, names: ImageNames) -> list[_Found]:
     return [product] if product.keys else found
 
 
-def _without_contested(rows: Sequence[CatalogueName], found: list[list[_Found]]) -> list[list[_Found]]:
-    """Leave each file to the surest of the names that lead to it.
+#: Rows whose names are looked up at once, with the files that any of them may lead to.
+ROWS_AT_ONCE = 20_000
+
+WAYS_SCHEMA = pa.schema(
+    [
+        pa.field("n", pa.int64()),  # of the row
+        pa.field("way", pa.int32()),  # of the row's names, which one
+        pa.field("name", pa.string()),
+        pa.field("rule", pa.int8()),  # its place in `RULES`; null where it leads nowhere
+        pa.field("sureness", pa.int32()),
+    ]
+)
+CLAIMS_SCHEMA = pa.schema([*WAYS_SCHEMA, pa.field("place", pa.int64()), pa.field("key", pa.string())])
+TORN_SCHEMA = pa.schema(
+    [pa.field("n", pa.int64()), pa.field("torn", pa.list_(pa.string())), pa.field("candidates", pa.string())]
+)
+PRODUCTS_SCHEMA = pa.schema([pa.field("n", pa.int64()), pa.field("product", pa.string())])
+FOLDERS_SCHEMA = pa.schema([pa.field("folder", pa.string())])
+
+
+def link(desk: Desk, *, suffixed: bool) -> None:
+    """Find the images of each catalogue row, and the row of each image.
+
+    It reads ``rows`` (with the columns ``n``, ``product_key``, ``file``, ``file_name``), ``files`` as the plan has
+    them, and ``content_of`` (SHA-256 by ``key``, of images that were read; one that could not be has its own key). It
+    makes the tables ``row_images`` (``n``, ``place`` from 1 and ``key``: the best first), ``matches`` (for each ``n``
+    its least sure ``rule``, the names of a cell of several that led to nothing (``absent``) or that several different
+    files fit equally well (``torn``), these files as a person reads them (``candidates``), and whether the row is
+    ``ambiguous``: it has none but such names), and ``linked`` (``key`` and ``product_key`` of the first row).
+
+    Args:
+        desk: of the run.
+        suffixed: ``101_1.jpg`` and ``101-back.jpg`` are images of the product 101, too.
+    """
+    tables = {"ways": WAYS_SCHEMA, "claims": CLAIMS_SCHEMA, "torn_rows": TORN_SCHEMA, "folders": FOLDERS_SCHEMA}
+    for name, schema in tables.items():
+        desk.make(name, schema)
+    for rows in desk.stream("SELECT file_name FROM rows WHERE contains(file_name, '/') OR contains(file_name, '\\')"):
+        cells = set(rows.column("file_name").to_pylist())
+        folders = {posixpath.basename(posixpath.dirname(normal_path(name))) for cell in cells for name in names_in(cell)}
+        desk.add("folders", pa.table([sorted(folders - {""})], FOLDERS_SCHEMA))
+    for rows in desk.stream("SELECT n, product_key, file, file_name FROM rows ORDER BY n", rows=ROWS_AT_ONCE):
+        numbers = rows.column("n").to_pylist()
+        values = (rows.column(name).to_pylist() for name in ("product_key", "file", "file_name"))
+        _look_up(desk, numbers, [CatalogueName(*each) for each in zip(*values, strict=True)])
+    _settle_contests(desk)
+    if suffixed:
+        _add_suffixed(desk)
+    desk.run(
+        "CREATE OR REPLACE TABLE linked AS SELECT key, arg_min(product_key, n) AS product_key"
+        " FROM row_images JOIN rows USING (n) GROUP BY key"
+    )
+
+
+def _look_up(desk: Desk, numbers: Sequence[int], rows: Sequence[CatalogueName]) -> None:
+    """Note where the names of some rows lead."""
+    names = _possible_images(desk, rows)
+    ways, claims, torn = [], [], []
+    for n, row in zip(numbers, rows, strict=True):
+        found = _names_of(row, names)
+        unsure = {way.name: way.keys for way in found if way.ambiguous}
+        if unsure:
+            torn.append((n, list(unsure), _told(list(dict.fromkeys(chain.from_iterable(unsure.values()))))))
+        for at, way in enumerate(found):
+            if not way.ambiguous:
+                noted = (n, at, way.name, RULES.index(way.rule) if way.rule else None, way.sureness)
+                ways.append(noted)
+                claims += [(*noted, place, key) for place, key in enumerate(way.keys)]
+    for name, noted_rows, schema in (
+        ("ways", ways, WAYS_SCHEMA),
+        ("claims", claims, CLAIMS_SCHEMA),
+        ("torn_rows", torn, TORN_SCHEMA),
+    ):
+        if noted_rows:
+            desk.add(name, pa.table(list(map(list, zip(*noted_rows, strict=True))), schema))
+
+
+def _told(keys: Sequence[str]) -> str:
+    """Return files that fit equally well, as a person reads them."""
+    more = len(keys) - NAMED
+    return ", ".join(keys[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _possible_images(desk: Desk, rows: Sequence[CatalogueName]) -> ImageNames:
+    """Return the images that any name of some rows may lead to.
+
+    A file is found by the last part of its name, in any form, without its ending; a name's last part may be that
+    with an ending or without.
+    """
+    last = set()
+    for row in rows:
+        cell = row.file_name or ""
+        for name in {cell, *names_in(cell), row.product_key} if cell.strip() else {row.product_key}:
+            if len(name) <= LONGEST_NAME:
+                last |= {short_name(name), posixpath.basename(_decoded(normal_path(name))).lower()}
+    found = desk.rows(
+        "SELECT key, content FROM (SELECT key FROM files SEMI JOIN (SELECT unnest(?::VARCHAR[]) AS name) USING (name)"
+        " WHERE is_image) LEFT JOIN content_of USING (key)",
+        list(last),
+    )
+    parents = {posixpath.basename(posixpath.dirname(key)) for key, _ in found}
+    folders = desk.rows(
+        "SELECT DISTINCT folder FROM folders SEMI JOIN (SELECT unnest(?::VARCHAR[]) AS folder) USING (folder)",
+        list(parents),
+    )
+    contents = {key: content for key, content in found if content is not None}
+    return ImageNames([key for key, _ in found], contents, {folder for (folder,) in folders})
+
+
+def _settle_contests(desk: Desk) -> None:
+    """Leave each file to the surest of the names that lead to it, and tell what each row has then.
 
     Where several names of different products are equally sure, and none is the file's own path, it is nobody's.
     """
-    best: dict[str, tuple[int, str | None, str | None]] = {}  # sureness; the name and the product, None for several
-    for row, ways in zip(rows, found, strict=True):
-        for way in ways:
-            for key in () if way.ambiguous else way.keys:
-                sureness, name, product = best.get(key, (way.sureness + 1, None, None))
-                if way.sureness < sureness:
-                    best[key] = way.sureness, way.name, row.product_key
-                elif way.sureness == sureness and (name, product) != (way.name, row.product_key):
-                    one_name, one_product = name == way.name, product == row.product_key
-                    best[key] = sureness, name if one_name else None, product if one_product else None
-
-    def keeps(row: CatalogueName, way: _Found, key: str) -> bool:
-        sureness, name, product = best[key]
-        if way.sureness == 0 or product == row.product_key:
-            return True
-        return way.sureness == sureness and name is not None
-
-    def kept(row: CatalogueName, way: _Found) -> _Found:
-        if way.ambiguous or all(keeps(row, way, key) for key in way.keys):
-            return way
-        return replace(way, keys=[key for key in way.keys if keeps(row, way, key)])
-
-    return [[kept(row, way) for way in ways] for row, ways in zip(rows, found, strict=True)]
-
-
-def _match(ways: Sequence[_Found]) -> Match:
-    """Return one match of the names of a row: found by the least sure of their rules."""
-    sure = [way for way in ways if way.keys and not way.ambiguous]
-    torn = {way.name: way.keys for way in ways if way.ambiguous}
-    if not sure:
-        candidates = list(dict.fromkeys(chain.from_iterable(torn.values())))
-        return Match(candidates, next(way.rule for way in ways if way.ambiguous), ambiguous=True) if torn else Match()
-    absent = tuple(way.name for way in ways if not way.keys)
-    keys = list(dict.fromkeys(key for way in sure for key in way.keys))
-    return Match(keys, max((way.rule for way in sure if way.rule), key=RULES.index), absent=absent, torn=torn)
+    desk.run(
+        "CREATE OR REPLACE TABLE best AS SELECT key, sureness, count(DISTINCT name) AS names,"
+        " count(DISTINCT product_key) AS products, any_value(product_key) AS product_key FROM claims"
+        " JOIN (SELECT key, min(sureness) AS sureness FROM claims GROUP BY key HAVING count(*) > 1)"
+        " USING (key, sureness) JOIN rows USING (n) GROUP BY key, sureness"
+    )
+    desk.run(
+        "CREATE OR REPLACE TABLE kept AS SELECT n, way, place, key FROM claims JOIN rows USING (n)"
+        " LEFT JOIN best USING (key) WHERE best.key IS NULL OR claims.sureness = 0"
+        " OR (products = 1 AND best.product_key = rows.product_key)"
+        " OR (claims.sureness = best.sureness AND names = 1)"
+    )
+    desk.run(
+        "CREATE OR REPLACE TABLE row_images AS SELECT n, row_number() OVER (PARTITION BY n ORDER BY first) AS place,"
+        " key FROM (SELECT n, key, min({way: way, place: place}) AS first FROM kept GROUP BY n, key)"
+    )
+    desk.run(
+        "CREATE OR REPLACE TABLE matches AS SELECT n, rule, coalesce(absent, []) AS absent, coalesce(torn, []) AS torn,"
+        " candidates, rule IS NULL AND torn_rows.n IS NOT NULL AS ambiguous"
+        " FROM rows LEFT JOIN (SELECT n, max(rule) FILTER (leads) AS rule,"
+        "  list(name ORDER BY way) FILTER (NOT leads AND any_leads) AS absent FROM (SELECT n, way, name, rule,"
+        "   leads IS NOT NULL AS leads, count(leads) OVER (PARTITION BY n) > 0 AS any_leads FROM ways"
+        "   LEFT JOIN (SELECT DISTINCT n, way, true AS leads FROM kept) USING (n, way)) GROUP BY n) USING (n)"
+        " LEFT JOIN torn_rows USING (n)"
+    )
 
 
-def link(
-    rows: Sequence[CatalogueName],
-    keys: Collection[str],
-    contents: Mapping[str, str] | None = None,
-    *,
-    suffixed: bool = False,
-) -> tuple[list[Match], dict[str, str]]:
-    """Return for each row its images; and for each image that has a row, its product key.
-
-    Args:
-        rows: of all catalogues.
-        keys: of all images.
-        contents: SHA-256 by key, of those that were read; a key of its own for one that could not be.
-        suffixed: ``101_1.jpg`` and ``101-back.jpg`` are images of the product 101, too.
-    """
-    folders = {
-        posixpath.basename(posixpath.dirname(normal_path(name)))
-        for row in rows
-        for name in names_in(row.file_name or "")
-    } - {""}
-    names = ImageNames(keys, contents or {}, folders)
-    found = [_match(ways) for ways in _without_contested(rows, [_names_of(row, names) for row in rows])]
-    if suffixed:
-        found = _with_suffixed(rows, found, keys)
-    products: dict[str, str] = {}
-    for row, match in zip(rows, found, strict=True):
-        for key in () if match.ambiguous else match.keys:
-            products.setdefault(key, row.product_key)
-    return found, products
-
-
-def _with_suffixed(rows: Sequence[CatalogueName], found: list[Match], keys: Collection[str]) -> list[Match]:
+def _add_suffixed(desk: Desk) -> None:
     """Add the images that are named like a product, and more; to the one with the longest name that fits."""
-    taken = {key for match in found if not match.ambiguous for key in match.keys}
-    products = {normal_path(row.product_key) for row in rows}
-    further: dict[str, list[str]] = {}
-    for key in sorted(set(keys) - taken, key=key_order):
-        stem = stem_of(posixpath.basename(_decoded(normal_path(key))))
-        starts = (stem[: sign.start()] for sign in reversed(list(re.finditer("[_-]", stem))))
-        product = next((start for start in starts if start in products), None)
-        if product is not None:
-            further.setdefault(product, []).append(key)
-    return [
-        match
-        if match.ambiguous or not (more := further.get(normal_path(row.product_key)))
-        else replace(match, keys=[*match.keys, *more], rule=match.rule or "suffix")
-        for row, match in zip(rows, found, strict=True)
-    ]
+    desk.make("named", PRODUCTS_SCHEMA)
+    for rows in desk.stream("SELECT n, product_key FROM rows"):
+        products = [normal_path(key) for key in rows.column("product_key").to_pylist()]
+        desk.add("named", pa.table([rows.column("n"), products], PRODUCTS_SCHEMA))
+    starts_schema = pa.schema([("key", pa.string()), ("product", pa.string()), ("length", pa.int32())])
+    desk.make("starts", starts_schema)
+    for rows in desk.stream("SELECT key FROM files ANTI JOIN row_images USING (key) WHERE is_image"):
+        starts = []
+        for key in rows.column("key").to_pylist():
+            stem = stem_of(posixpath.basename(_decoded(normal_path(key))))
+            starts += [(key, stem[: sign.start()], sign.start()) for sign in re.finditer("[_-]", stem)]
+        if starts:
+            desk.add("starts", pa.table(list(map(list, zip(*starts, strict=True))), starts_schema))
+    desk.run(
+        "CREATE OR REPLACE TABLE further AS SELECT n, key FROM (SELECT key, arg_max(product, length) AS product"
+        " FROM starts SEMI JOIN named USING (product) GROUP BY key) JOIN named USING (product)"
+        " JOIN (SELECT n FROM matches WHERE NOT ambiguous) USING (n)"
+    )
+    desk.run(
+        "INSERT INTO row_images SELECT n, coalesce(had, 0) + row_number() OVER (PARTITION BY n ORDER BY depth(key), key),"
+        " key FROM further LEFT JOIN (SELECT n, count(*) AS had FROM row_images GROUP BY n) USING (n)"
+    )
+    desk.run(
+        "UPDATE matches SET rule = ? WHERE rule IS NULL AND n IN (SELECT n FROM further)", RULES.index("suffix")
+    )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from lookbook.tasks.datasets.desk import Desk
 from lookbook.tasks.images.measure import CHROMA_EDGE, LIGHT, LUMA_EDGE, SIGNATURE_BYTES
 
 # Two hashes of 64 bits that differ in at most 7 differ in at most one bit within at least one of four bands of 16
@@ -350,63 +353,59 @@ def _stars(count: int, one: Rows, other: Rows, distances: Levels) -> Stars:
 _HASH_DIGITS = 16
 
 
-def duplicate_columns(
-    states: pa.Table, originals: Sequence[str | None], product_of: Mapping[str, str]
-) -> dict[str, pa.Array]:
-    """Return values for each row of `states`; false and null for rejects.
+NEAR_SCHEMA = pa.schema([("nth", pa.int64()), ("centre", pa.int64()), ("score", pa.float64())])
 
-    Near duplicates are looked for among distinct contents, and a copy has the values of its content: so
-    ``coalesce(near_duplicate_of, duplicate_of, key)`` names the group of any image that was not rejected.
 
-    Args:
-        states: what is known of each image, as `lookbook.tasks.datasets.snapshot.image_states` gives it.
-        originals: for each row the key of the first image of its content, null for rejects.
-        product_of: for each image that a catalogue row names, its product key.
+def find_near_duplicates(desk: Desk) -> None:
+    """Group the images that look the same, as far as they look the same as one of them: the canonical image.
+
+    It reads ``perceived`` (``key``, ``phash`` and ``signature`` of one image of each content) and ``linked`` (the keys
+    that a catalogue row names: of two images one of them is canonical, then the shallowest), and makes the table
+    ``near``: ``key`` of each image in a group, ``canonical`` of its group, and ``score``, the distance to that one (of
+    the canonical image, to its nearest).
+
+    Raises:
+        ValueError: a signature has another length than `SIGNATURE_BYTES`.
     """
-    keys = states.column("key").combine_chunks()
-    found = pc.index_in(pa.array(originals, pa.string()), value_set=keys)
-    rejected = ~_flags(found.is_valid())
-    original = found.fill_null(0).to_numpy().astype(np.int64)
-    canonical, score = _near(states, ~rejected & (original == np.arange(len(keys))), product_of)
-    in_group = np.zeros(len(keys), np.bool_)
-    in_group[canonical[canonical != np.arange(len(keys))]] = True
-    number = np.bincount(original[~rejected], minlength=len(keys))
-    centre = canonical[original]
-    return {
-        "is_exact_duplicates_issue": pa.array(~rejected & (number[original] > 1)),
-        "is_near_duplicates_issue": pa.array(~rejected & in_group[centre]),
-        "near_duplicates_score": pa.array(score[original], mask=rejected),
-        "near_duplicate_of": keys.take(pa.array(centre, mask=rejected | (centre == original))),
-    }
+    desk.run(
+        "CREATE OR REPLACE TABLE ranked AS SELECT key, phash, signature,"
+        " row_number() OVER (ORDER BY linked.key IS NULL, depth(key), key) - 1 AS nth"
+        " FROM perceived LEFT JOIN linked USING (key) WHERE phash IS NOT NULL"
+    )
+    count = desk.value("SELECT count(*) FROM ranked")
+    hashes, rows = np.zeros(count, np.uint64), np.zeros(count, np.int64)
+    desk.make("near_rows", NEAR_SCHEMA)
+    with _levels(desk.folder, count) as levels:
+        done = 0
+        for part in desk.stream("SELECT nth, phash, signature FROM ranked"):
+            at, stop = part.column("nth").to_numpy(), done + len(part)
+            digits = _fixed(part.column("phash"), _HASH_DIGITS)
+            hashes[at] = np.frombuffer(bytes.fromhex(digits.tobytes().decode("ascii")), ">u8")
+            levels[done:stop] = _fixed(part.column("signature"), SIGNATURE_BYTES)
+            rows[at] = np.arange(done, stop)
+            done = stop
+        stars = group_near_duplicates(hashes, levels, rows)
+    is_member = stars.canonical != np.arange(count)
+    is_member[stars.canonical[is_member]] = True
+    for at in np.array_split(np.flatnonzero(is_member), max(1, is_member.sum() // _AT_ONCE)):
+        desk.add("near_rows", pa.table([at, stars.canonical[at], stars.distances[at].astype(float)], NEAR_SCHEMA))
+    desk.run(
+        "CREATE OR REPLACE TABLE near AS SELECT one.key, centre.key AS canonical, score FROM near_rows"
+        " JOIN ranked one USING (nth) JOIN ranked centre ON centre.nth = near_rows.centre"
+    )
 
 
-def _near(
-    states: pa.Table, is_original: NDArray[np.bool_], product_of: Mapping[str, str]
-) -> tuple[Rows, NDArray[np.float64]]:
-    """Return for each row that of its group's canonical image (else its own), and the distance to that one (else 1)."""
-    perceived = _flags(states.column("phash").is_valid())
-    best_first = _canonical_rows(states.column("key"), product_of)
-    rows = best_first[(is_original & perceived)[best_first]]
-    digits = _fixed(states.column("phash").take(pa.array(rows)), _HASH_DIGITS)
-    hashes = np.frombuffer(bytes.fromhex(digits.tobytes().decode("ascii")), ">u8").astype(np.uint64)
-    levels = _fixed(states.column("signature"), SIGNATURE_BYTES)
-    place = np.cumsum(_flags(states.column("signature").is_valid())) - 1
-    stars = group_near_duplicates(hashes, levels, place[rows])
-    canonical, score = np.arange(len(states)), np.ones(len(states))
-    canonical[rows], score[rows] = rows[stars.canonical], stars.distances
-    return canonical, score
-
-
-def _canonical_rows(keys: pa.ChunkedArray, product_of: Mapping[str, str]) -> Rows:
-    """Return all rows in the order of `lookbook.tasks.datasets.links.canonical_order`, for millions of them."""
-    named = pc.is_in(keys, value_set=pa.array(product_of.keys(), pa.string()))
-    ranked = pa.table({"unnamed": pc.invert(named), "depth": pc.count_substring(keys, "/"), "key": keys})
-    order = pc.sort_indices(ranked, sort_keys=[(name, "ascending") for name in ranked.column_names])
-    return np.asarray(order.to_numpy(), np.int64)
-
-
-def _flags(values: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
-    return np.asarray(values.to_numpy() if isinstance(values, pa.ChunkedArray) else values.to_numpy(False), np.bool_)
+@contextmanager
+def _levels(folder: Path, count: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield an array for so many signatures that lies in a file: at ten million they are 4 GB."""
+    file = folder / "signatures"
+    shape = (count, SIGNATURE_BYTES)
+    levels = np.memmap(file, np.uint8, "w+", shape=shape) if count else np.zeros(shape, np.uint8)
+    try:
+        yield levels
+    finally:
+        del levels
+        file.unlink(missing_ok=True)
 
 
 def _fixed(column: pa.ChunkedArray, width: int) -> NDArray[np.uint8]:

@@ -3,72 +3,197 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 
+from lookbook.tasks.datasets.desk import Desk
+from lookbook.tasks.datasets.links import short_name
+from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA, OUTPUTS_SCHEMA
 from lookbook.tasks.datasets.sources.base import SourceFile
-from lookbook.tasks.images.items import Item, KnownContent
+from lookbook.tasks.images.items import DRAWN_TYPE, PART_SCHEMA, Item, KnownContent, Locator
 from lookbook.tasks.images.recipe import Recipe
 
 #: Known contents of one size that are handed to a batch: more would make manifests of uncompressed formats huge.
 MOST_KNOWN = 16
 
+FILES_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string()),
+        pa.field("fingerprint", pa.string()),
+        pa.field("is_image", pa.bool_()),
+        pa.field("name", pa.string()),  # of an image: what it has in common with all names that lead to it
+        pa.field("store", pa.string()),
+        pa.field("path", pa.binary()),
+        pa.field("member", pa.string()),
+        pa.field("start", pa.int64()),
+        pa.field("size", pa.int64()),
+        pa.field("refused_rule", pa.string()),
+        pa.field("refused_message", pa.string()),
+    ]
+)
+#: What a file of the source is made of again.
+LOCATED = "key, fingerprint, store, path, member, start, size, refused_rule, refused_message"
+
+
+def list_files(desk: Desk, files: Iterable[tuple[SourceFile, bool]], limit: int | None) -> None:
+    """Make the table ``files``, and the views ``images`` and ``beyond`` of it.
+
+    Args:
+        desk: of the run.
+        files: of the source, each with whether it is an image.
+        limit: images that are taken, in the order of `lookbook.tasks.datasets.links.key_order`; the others are beyond
+            it; None: all of them.
+    """
+    desk.make("files", FILES_SCHEMA)
+    for columns in _columns(files):
+        desk.add("files", pa.table(columns, FILES_SCHEMA))
+    desk.run("CREATE OR REPLACE TABLE within (key VARCHAR)")
+    if limit:
+        desk.run(
+            "INSERT INTO within SELECT key FROM files WHERE is_image ORDER BY depth(key), key LIMIT ?",
+            limit,
+        )
+    for name, join in (("images", "SEMI" if limit else "ANTI"), ("beyond", "ANTI" if limit else "SEMI")):
+        desk.run(f"CREATE OR REPLACE VIEW {name} AS FROM files {join} JOIN within USING (key) WHERE is_image")
+
+
+def _columns(files: Iterable[tuple[SourceFile, bool]], most: int = 20_000) -> Iterator[list[list[object]]]:
+    columns: list[list[object]] = [[] for _ in FILES_SCHEMA]
+    for file, is_image in files:
+        at, refused = file.locator, file.refused or (None, None)
+        name = short_name(file.key) if is_image else None
+        row = (file.key, file.fingerprint, is_image, name, at.store, at.path, at.member, at.offset, at.size, *refused)
+        for column, value in zip(columns, row, strict=True):
+            column.append(value)
+        if len(columns[0]) >= most:
+            yield columns
+            columns = [[] for _ in FILES_SCHEMA]
+    if columns[0]:
+        yield columns
+
+
+def listed_files(desk: Desk, where: str) -> Iterator[SourceFile]:
+    """Yield files of the source in the order in which images are ranked; `where` is SQL of ours."""
+    for rows in desk.stream(f"SELECT {LOCATED} FROM files WHERE {where} ORDER BY depth(key), key"):  # noqa: S608
+        yield from source_files(rows)
+
+
+def source_files(rows: pa.Table) -> Iterator[SourceFile]:
+    """Yield the files in rows with the columns `LOCATED`."""
+    values = (rows.column(name).to_pylist() for name in LOCATED.split(", "))
+    for key, mark, store, path, member, start, size, rule, message in zip(*values, strict=True):
+        yield SourceFile(key, size, mark, Locator(store, path, member, start, size), (rule, message) if rule else None)
+
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of images before a run: the published snapshot, and parts that no snapshot took up yet.
+    """What is known of images before a run, beside the parts that no snapshot took up yet (`take_up_part`).
 
     Attributes:
-        images: the published ``images`` table, or None.
-        outputs: the published ``outputs`` table, or None.
+        images: the published ``images`` table as a file, or None.
+        outputs: the published ``outputs`` table, likewise.
         rules_digest: the rules under which the published images were judged.
-        parts: rows of valid parts made with the recipe of this run.
         again: rules whose rejects are judged again: what was found out of them does not count.
     """
 
-    images: pa.Table | None = None
-    outputs: pa.Table | None = None
+    images: Path | None = None
+    outputs: Path | None = None
     rules_digest: str = ""
-    parts: pa.Table | None = None
     again: frozenset[str] = frozenset()
 
 
-@dataclass
-class Plan:
-    """Batches to do; and the rows, by number, of published images and of earlier parts that hold as they are."""
+def take_up_known(desk: Desk, known: Known) -> None:
+    """Make the views ``published`` and ``published_outputs``, and the empty tables ``parts`` and ``drawings``."""
+    desk.view("published", known.images, IMAGES_SCHEMA)
+    desk.view("published_outputs", known.outputs, OUTPUTS_SCHEMA)
+    desk.make("parts", PART_SCHEMA.remove(PART_SCHEMA.get_field_index("drawn")))
+    desk.make("drawings", OUTPUTS_SCHEMA)
 
-    batches: list[list[Item]] = field(default_factory=list)
-    from_published: list[int] = field(default_factory=list)
-    from_parts: list[int] = field(default_factory=list)
+
+def take_up_part(desk: Desk, part: pa.Table, table: str = "parts") -> None:
+    """Add the rows of a part to a table, and what it drew to ``drawings``."""
+    drawn = part.column("drawn").combine_chunks()
+    rows = drawn.flatten()
+    parents = part.column("sha256").take(pa.compute.list_parent_indices(drawn))
+    named = [rows.field(field.name) for field in DRAWN_TYPE]
+    names = ["output_sha256" if field.name == "sha256" else field.name for field in DRAWN_TYPE]
+    desk.add(table, part.drop_columns(["drawn"]))
+    if len(rows):
+        desk.add("drawings", pa.table([parents, *named], ["sha256", *names]))
 
 
-def make_plan(images: Sequence[SourceFile], known: Known, recipe: Recipe, batch_size: int, batch_bytes: int) -> Plan:
-    """Compare what the source holds with what is known; everything else goes into batches.
+def make_plan(desk: Desk, known: Known, recipe: Recipe) -> None:
+    """Compare what the source holds with what is known; everything else is to be done.
+
+    It makes the tables ``held`` (keys of ``published`` that hold as they are), ``taken`` (rows of ``parts`` that do),
+    ``todo`` (the files of all other images), and ``contents`` (known ones by size, of the sizes in ``todo``).
+    """
+    digests = sorted({output.digest() for output in recipe.outputs.values()})
+    again = sorted(known.again)
+    desk.run(
+        "CREATE OR REPLACE TABLE drawn AS SELECT sha256, list(DISTINCT output_digest) AS digests"
+        " FROM published_outputs WHERE list_contains(?, output_digest) GROUP BY sha256",
+        digests,
+    )
+    desk.run(
+        "CREATE OR REPLACE TABLE held AS SELECT published.key FROM published JOIN images USING (key, fingerprint)"
+        " LEFT JOIN drawn ON drawn.sha256 = published.sha256"
+        " WHERE ? AND CASE WHEN outcome = 'rejected' THEN NOT coalesce(list_contains(?, rule), false)"
+        " ELSE coalesce(len(digests), 0) = ? END",
+        *(known.rules_digest == recipe.rules_digest(), again, len(digests)),
+    )
+    desk.run(
+        "CREATE OR REPLACE TABLE taken AS SELECT max(parts.rowid) AS row, key FROM parts"
+        " JOIN images USING (key, fingerprint) ANTI JOIN held USING (key)"
+        " WHERE status <> 'rejected' OR NOT list_contains(?, rule) GROUP BY key",
+        again,
+    )
+    desk.run(
+        "CREATE OR REPLACE TABLE todo AS FROM images ANTI JOIN held USING (key) ANTI JOIN taken USING (key)",
+    )
+    desk.run(
+        "CREATE OR REPLACE TABLE contents AS"
+        " SELECT size, list({sha: sha256, digests: digests} ORDER BY sha256)[1:?] AS known"
+        " FROM (SELECT sha256, max(bytes) AS size FROM published WHERE outcome <> 'rejected' GROUP BY sha256)"
+        " LEFT JOIN drawn USING (sha256) SEMI JOIN todo USING (size) GROUP BY size",
+        MOST_KNOWN,
+    )
+
+
+def todo_batches(desk: Desk, known: Known, recipe: Recipe, batch_size: int, batch_bytes: int) -> Iterator[list[Item]]:
+    """Yield the batches of what is to be done.
 
     Args:
-        images: the image files of the source.
+        desk: with a plan.
         known: what earlier runs found out.
         recipe: what is to be made of each image.
         batch_size: images in a batch; more only to keep images of one size, possible copies, together.
         batch_bytes: bytes of originals in a batch, likewise (one larger image is a batch of its own).
     """
-    published = _PublishedIndex(known, recipe)
-    parts = _index(known.parts, known.again)
-    plan = Plan()
-    todo: list[Item] = []
-    for image in images:
-        row = published.holds(image)
-        if row is not None:
-            plan.from_published.append(row)
-        elif (row := parts.get((image.key, image.fingerprint))) is not None:
-            plan.from_parts.append(row)
-        else:
-            todo.append(published.item(image))
-    plan.batches = list(_batches(todo, batch_size, batch_bytes))
-    return plan
+    return _batches(_todo(desk, known, recipe), batch_size, batch_bytes)
+
+
+def _todo(desk: Desk, known: Known, recipe: Recipe) -> Iterator[Item]:
+    """Yield the work on each image, with the known contents that it may turn out to have, by size and key."""
+    same_rules = known.rules_digest == recipe.rules_digest()
+    digests = {name: output.digest() for name, output in sorted(recipe.outputs.items())}
+    sql = f"SELECT {LOCATED}, known FROM todo LEFT JOIN contents USING (size) ORDER BY size, key"  # noqa: S608
+    for rows in desk.stream(sql):
+        for file, held in zip(source_files(rows), rows.column("known").to_pylist(), strict=True):
+            yield Item(
+                key=file.key,
+                fingerprint=file.fingerprint,
+                locator=file.locator,
+                known=tuple(
+                    KnownContent(each["sha"], tuple(n for n, d in digests.items() if d in (each["digests"] or ())))
+                    for each in held or ()
+                ),
+                measure_again=bool(held) and not same_rules,
+                refused=file.refused,
+            )
 
 
 def batch_digest(items: Sequence[Item], recipe: Recipe) -> str:
@@ -85,83 +210,7 @@ def recipe_digest(recipe: Recipe) -> str:
     return ";".join([recipe.rules_digest(), *outputs])
 
 
-class _PublishedIndex:
-    """The published snapshot, looked up by key, and its contents by size."""
-
-    def __init__(self, known: Known, recipe: Recipe) -> None:
-        self.rows = _keys(known.images)
-        self.again = known.again
-        self.same_rules = known.rules_digest == recipe.rules_digest()
-        self.names = set(recipe.outputs)
-        self.columns: Mapping[str, list[Any]] = {
-            name: known.images.column(name).to_pylist() if known.images is not None else []
-            for name in ("fingerprint", "outcome", "rule", "sha256", "bytes")
-        }
-        self.drawn = _drawn_outputs(known.outputs, recipe)
-        self.by_size = self._contents_by_size()
-
-    def holds(self, image: SourceFile) -> int | None:
-        """Return the row of an image that is as it was and lacks nothing, else None."""
-        row = self.rows.get(image.key)
-        if row is None or not self.same_rules or self.columns["fingerprint"][row] != image.fingerprint:
-            return None
-        if self.columns["outcome"][row] == "rejected":
-            return row if self.columns["rule"][row] not in self.again else None
-        return row if self.drawn.get(self.columns["sha256"][row], set()) == self.names else None
-
-    def item(self, image: SourceFile) -> Item:
-        """Return the work on an image, with the known contents that it may turn out to have."""
-        known = self.by_size.get(image.locator.size, ())
-        return Item(
-            key=image.key,
-            fingerprint=image.fingerprint,
-            locator=image.locator,
-            known=tuple(known)[:MOST_KNOWN],
-            measure_again=bool(known) and not self.same_rules,
-            refused=image.refused,
-        )
-
-    def _contents_by_size(self) -> dict[int, list[KnownContent]]:
-        columns = (self.columns[name] for name in ("bytes", "sha256", "outcome"))
-        sizes = {sha256: size for size, sha256, outcome in zip(*columns, strict=True) if outcome != "rejected"}
-        by_size: dict[int, list[KnownContent]] = {}
-        for sha256, size in sorted(sizes.items()):
-            content = KnownContent(sha256, tuple(sorted(self.drawn.get(sha256, set()))))
-            by_size.setdefault(size, []).append(content)
-        return by_size
-
-
-def _drawn_outputs(outputs: pa.Table | None, recipe: Recipe) -> dict[str, set[str]]:
-    """By content: the names of this recipe's outputs that stand in the lake."""
-    drawn: dict[str, set[str]] = {}
-    if outputs is None:
-        return drawn
-    by_digest: dict[str, set[str]] = {}
-    for name, output in recipe.outputs.items():
-        by_digest.setdefault(output.digest(), set()).add(name)
-    pairs = zip(outputs.column("sha256").to_pylist(), outputs.column("output_digest").to_pylist(), strict=True)
-    for sha256, digest in pairs:
-        drawn.setdefault(sha256, set()).update(by_digest.get(digest, ()))
-    return drawn
-
-
-def _keys(images: pa.Table | None) -> dict[str, int]:
-    return {} if images is None else {key: row for row, key in enumerate(images.column("key").to_pylist())}
-
-
-def _index(parts: pa.Table | None, again: frozenset[str]) -> dict[tuple[str, str], int]:
-    """Return the rows of parts by key and fingerprint, but for rejects by the rules `again`."""
-    if parts is None:
-        return {}
-    columns = (parts.column(name).to_pylist() for name in ("key", "fingerprint", "status", "rule"))
-    return {
-        (key, mark): row
-        for row, (key, mark, status, rule) in enumerate(zip(*columns, strict=True))
-        if status != "rejected" or rule not in again
-    }
-
-
-def _batches(items: list[Item], batch_size: int, batch_bytes: int) -> Iterator[list[Item]]:
+def _batches(items: Iterable[Item], batch_size: int, batch_bytes: int) -> Iterator[list[Item]]:
     """Cut into batches by count and bytes.
 
     Ordered by size, and cut between sizes as far as that goes (up to double the size of a batch): copies of one
@@ -169,7 +218,7 @@ def _batches(items: list[Item], batch_size: int, batch_bytes: int) -> Iterator[l
     """
     batch: list[Item] = []
     held = last = 0
-    for item in sorted(items, key=lambda item: (item.locator.size, item.key)):
+    for item in items:
         size = item.locator.size
         full = len(batch) >= batch_size or held + size > batch_bytes
         far_over = len(batch) >= 2 * batch_size or held + size > 2 * batch_bytes

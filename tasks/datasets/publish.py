@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from lookbook.blocks.errors import LookbookError, SwapConflictError, UsageError
 from lookbook.blocks.lake import Lake, fault_of
@@ -38,11 +38,11 @@ from lookbook.tasks.datasets.manifest import (
     snapshot_folder,
     writing_key,
 )
+from lookbook.tasks.datasets.report.data import SHOWN_OF_IMAGES, SHOWN_OF_OUTPUTS
 from lookbook.tasks.datasets.report.page import ReportData, render_report, report_markdown
 from lookbook.tasks.datasets.snapshot import SnapshotTables, build_snapshot, logical_digest
 from lookbook.tasks.datasets.unpublished import rejects_so_far
 from lookbook.tasks.images.batch import read_part
-from lookbook.tasks.images.parquet import to_parquet
 from lookbook.tasks.images.recipe import codec_versions
 from lookbook.tasks.runs.lease import confirm
 
@@ -51,19 +51,29 @@ LOST = ("missing_image", "ambiguous_image")
 HARDLY = 0.1
 
 
-def write_tables(lake: Lake, folder: str, tables: Mapping[str, Any]) -> list[SnapshotFile]:
+def write_tables(lake: Lake, folder: str, snapshot: SnapshotTables) -> list[SnapshotFile]:
     """Write each table as ``<name>.parquet`` into the snapshot's folder."""
-    return [
-        write_file(lake, folder, f"{name}.parquet", to_parquet(table), rows=len(table))
-        for name, table in tables.items()
-    ]
+    written = []
+    for name, path in snapshot.files.items():
+        key = f"{folder}/{name}.parquet"
+        if not lake.put_file(key, path):
+            raise _already_there(key)
+        with path.open("rb") as file:
+            checksum = hashlib.file_digest(file, "sha256").hexdigest()
+        size = path.stat().st_size
+        written.append(SnapshotFile(name=f"{name}.parquet", size=size, sha256=checksum, rows=snapshot.rows[name]))
+    return written
 
 
 def write_file(lake: Lake, folder: str, name: str, data: bytes, rows: int | None = None) -> SnapshotFile:
     """Write one file of a snapshot and note its size and checksum for the manifest."""
     if not lake.put(f"{folder}/{name}", data):
-        raise LookbookError(f"{folder}/{name} stands already: two runs chose one snapshot id.", "Run again.")
+        raise _already_there(f"{folder}/{name}")
     return SnapshotFile(name=name, size=len(data), sha256=hashlib.sha256(data).hexdigest(), rows=rows)
+
+
+def _already_there(key: str) -> LookbookError:
+    return LookbookError(f"{key} stands already: two runs chose one snapshot id.", "Run again.")
 
 
 @contextmanager
@@ -295,14 +305,14 @@ def finalize(request: Request, inventory: Inventory, started: datetime) -> Finis
     """
     _refuse_changed_archives(request, inventory)
     snapshot = _balanced_snapshot(request, inventory)
-    check_reject_limit(snapshot.image_counts, refused_by(snapshot), request.reject_limit)
-    digest = logical_digest(snapshot, request.recipe)
+    check_reject_limit(snapshot.image_counts, refused_by(inventory), request.reject_limit)
+    digest = logical_digest(snapshot.files, request.recipe, inventory.desk)
     note = reason_to_keep(request, inventory, digest)
     now = datetime.now(UTC)
     before = inventory.published.manifest if inventory.published else None
     name = new_snapshot_id(now, digest) if not note or before is None else before.snapshot_id
-    lake, tables = request.workspace.lake, snapshot.tables()
-    checks = [] if note else run_checks(request.workspace, read_checks(lake, request.dataset), tables, before)
+    lake = request.workspace.lake
+    checks = [] if note else run_checks(request.workspace, read_checks(lake, request.dataset), snapshot.files, before)
     stands = _standing_candidate(request, before, digest, checks)
     # A manifest is written once: that of a candidate says what will hold if it is published by hand.
     summary = _summary(request, inventory, snapshot, stands or name, not note, (now - started).total_seconds())
@@ -343,20 +353,10 @@ def _refuse_changed_archives(request: Request, inventory: Inventory) -> None:
 
 def _balanced_snapshot(request: Request, inventory: Inventory) -> SnapshotTables:
     lake = request.workspace.lake
-    parts = [_part(lake, key) for key in inventory.batches]
     try:
-        return build_snapshot(
-            inventory.images,
-            inventory.beyond,
-            inventory.catalogue,
-            inventory.plan,
-            parts,
-            inventory.known,
-            request.recipe,
-            inventory.ignored,
-        )
+        return build_snapshot(inventory, (_part(lake, key) for key in inventory.batches), request.recipe)
     except UnbalancedBooksError as error:
-        error.rejects = rejects_so_far(inventory, parts)
+        error.rejects = rejects_so_far(lake, inventory)
         clear_batches(lake, request.dataset)  # a part is wrong: the next run must not take it up again
         raise
 
@@ -370,10 +370,9 @@ def _part(lake: Lake, key: str) -> pa.Table:
     return part
 
 
-def refused_by(snapshot: SnapshotTables) -> dict[str, str]:
-    """Return the rule by which each rejected image was refused, by key."""
-    rejected = snapshot.images.filter(pc.equal(snapshot.images.column("outcome"), "rejected"))
-    return dict(zip(rejected.column("key").to_pylist(), rejected.column("rule").to_pylist(), strict=True))
+def refused_by(inventory: Inventory) -> dict[str, str]:
+    """Return the rule by which each rejected image was refused, by key, once the snapshot is built."""
+    return dict(inventory.desk.rows("SELECT key, rule FROM facts WHERE outcome = 'rejected'"))
 
 
 def reason_to_keep(request: Request, inventory: Inventory, digest: str) -> str:
@@ -384,7 +383,7 @@ def reason_to_keep(request: Request, inventory: Inventory, digest: str) -> str:
     if manifest.digest == digest:
         return f"nothing changed: {manifest.snapshot_id} says the same"
     fuller = manifest.summary["images"]["found"]
-    if request.limit is not None and fuller > len(inventory.images):
+    if request.limit is not None and fuller > inventory.file_counts["images"]:
         return f"{manifest.snapshot_id} is fuller: {fuller} images, and this run was limited to {request.limit}"
     return ""
 
@@ -400,7 +399,7 @@ def _summary(
         "published": published,
         "images": snapshot.image_counts,
         "rows": snapshot.row_counts,
-        "matched_by": _matched_by(snapshot.products),
+        "matched_by": _matched_by(inventory),
         "hint": _hint(inventory, snapshot),
         "orphan_images": snapshot.orphan_images,
         "files": inventory.file_counts,
@@ -412,11 +411,10 @@ def _summary(
     }
 
 
-def _matched_by(products: pa.Table) -> dict[str, int]:
+def _matched_by(inventory: Inventory) -> dict[str, int]:
     """Return by which rule the rows found their images, the surest first."""
-    matched = products.filter(pc.equal(products.column("outcome"), "matched"))
-    counts = Counter(matched.column("matched_by").to_pylist())
-    return {rule: counts[rule] for rule in RULES if counts[rule]}
+    counts = "SELECT rule, count(*) FROM found_products WHERE outcome = 'matched' GROUP BY rule ORDER BY rule"
+    return {RULES[rule]: count for rule, count in inventory.desk.rows(counts)}
 
 
 def _hint(inventory: Inventory, snapshot: SnapshotTables) -> str:
@@ -429,14 +427,17 @@ def _hint(inventory: Inventory, snapshot: SnapshotTables) -> str:
             f"({refused[0].locator}: {refused[0].message}). --key and --image-column name the columns."
         )
     wanted = counts["matched"] + counts["missing_image"] + counts["ambiguous_image"]
-    if counts["matched"] >= HARDLY * wanted or not inventory.images:
+    if counts["matched"] >= HARDLY * wanted:
         return ""
-    lost = snapshot.products.filter(pc.is_in(snapshot.products.column("outcome"), pa.array(LOST))).slice(0, 1)
-    (row,) = lost.select(["file", "file_name", "product_key"]).to_pylist()
-    name = row["file_name"] or row["product_key"]
+    ((file, name),) = inventory.desk.rows(
+        "SELECT file, coalesce(nullif(file_name, ''), product_key) FROM rows JOIN found_products USING (n)"
+        " WHERE list_contains(?, found_products.outcome) ORDER BY n LIMIT 1",
+        list(LOST),
+    )
+    first = inventory.desk.value("SELECT key FROM images ORDER BY depth(key), key LIMIT 1")
     return (
-        f"{counts['matched']} of {wanted} catalogue rows found their image. {row['file']} asks for {name!r}, and files "
-        f"are called {inventory.images[0].key!r}: name the right columns by --key and --image-column."
+        f"{counts['matched']} of {wanted} catalogue rows found their image. {file} asks for {name!r}, and files "
+        f"are called {first!r}: name the right columns by --key and --image-column."
     )
 
 
@@ -452,6 +453,7 @@ def _report_data(
     known: Tables | None = None
     if inventory.known.images is not None and inventory.known.outputs is not None:
         known = {"images": inventory.known.images, "outputs": inventory.known.outputs}
+    current = {name: snapshot.files[name] for name in ("images", "outputs")}
     return ReportData(
         dataset=request.dataset,
         snapshot_id=summary["snapshot"],
@@ -461,11 +463,11 @@ def _report_data(
         recipe=request.recipe.model_dump(mode="json"),
         versions=codec_versions(),
         digest=digest,
-        images=snapshot.images,
-        products=snapshot.products,
-        outputs=snapshot.outputs,
-        rejects=snapshot.rejects,
-        changes=changes_between(known, {"images": snapshot.images, "outputs": snapshot.outputs}, before),
+        images=pq.read_table(snapshot.files["images"], columns=SHOWN_OF_IMAGES),
+        products=pq.read_table(snapshot.files["products"]),
+        outputs=pq.read_table(snapshot.files["outputs"], columns=SHOWN_OF_OUTPUTS),
+        rejects=pq.read_table(snapshot.files["rejects"]),
+        changes=changes_between(known, current, before),
     )
 
 
@@ -487,7 +489,7 @@ def _publish(request: Request, inventory: Inventory, snapshot: SnapshotTables, d
         files=[],
     )
     with writing(lake, manifest):
-        manifest.files = write_tables(lake, manifest.folder, snapshot.tables())
+        manifest.files = write_tables(lake, manifest.folder, snapshot)
         manifest.files.append(write_file(lake, manifest.folder, "report.html", render_report(data, lake.get).encode()))
         confirm(request.workspace.registry)
         broken = failed(manifest.summary["checks"])

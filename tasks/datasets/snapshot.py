@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lookbook.tasks.datasets.books import check_counts, check_images, check_outputs
 from lookbook.tasks.datasets.catalogue import Catalogue
-from lookbook.tasks.datasets.catalogue_types import SourceReject
-from lookbook.tasks.datasets.links import NAMED, CatalogueName, Match, canonical_order, link, short_name
-from lookbook.tasks.datasets.near_duplicates import duplicate_columns
-from lookbook.tasks.datasets.plan import Known, Plan, recipe_digest
-from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA, OUTPUTS_SCHEMA, REJECTS_SCHEMA
+from lookbook.tasks.datasets.catalogue_types import OWN_FIELDS, SourceReject
+from lookbook.tasks.datasets.desk import Desk
+from lookbook.tasks.datasets.inventory import Inventory
+from lookbook.tasks.datasets.links import NAMED, RULES, link
+from lookbook.tasks.datasets.near_duplicates import find_near_duplicates
+from lookbook.tasks.datasets.plan import LOCATED, recipe_digest, source_files, take_up_part
+from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA, OUTPUTS_SCHEMA, PRODUCTS_SCHEMA, REJECTS_SCHEMA
 from lookbook.tasks.datasets.sources.base import SourceFile
 from lookbook.tasks.images.items import ASSET_FIELDS
 from lookbook.tasks.images.locators import UnreadableMemberError, read_bytes
@@ -48,38 +51,58 @@ ODD_SIZE = 0.5
 ISSUES = (*THRESHOLDS, "odd_size", "damaged")
 
 
-def issue_columns(images: pa.Table, recipe: Recipe) -> dict[str, pa.Array]:
+@dataclass(frozen=True)
+class UsualSize:
+    """Sizes that are usual among all images of a snapshot: the size of an image is sqrt(width * height).
+
+    They lie within `IQR_FACTOR` interquartile ranges of the quartiles. Where the quartiles are one and the same size,
+    less than half of it and more than one and a half is odd. (There CleanVision calls every other size odd, be it by
+    one pixel.)
+
+    Attributes:
+        middle: of the usual sizes.
+        unit: their range, or that one size.
+    """
+
+    middle: float
+    unit: float
+
+    @classmethod
+    def of(cls, sizes: NDArray[np.float64]) -> UsualSize | None:
+        """Return what is usual among some sizes; None of none."""
+        if not len(sizes):
+            return None
+        first, third = np.percentile(sizes, [25, 75])
+        span = (1 + 2 * IQR_FACTOR) * (third - first)
+        middle = (first + third) / 2
+        return cls(middle, span if span > 0 else middle)
+
+
+def issue_columns(images: pa.Table, recipe: Recipe, usual: UsualSize | None) -> dict[str, pa.Array]:
     """Return the columns ``odd_size_score`` and ``is_<issue>_issue`` of each of `ISSUES`; null without a score.
 
     Args:
         images: the scores of `lookbook.tasks.images.measure.SCORES`, ``original_width``, ``original_height`` and
             ``decode_warnings``; null for an image that was rejected.
         recipe: says whether damage is an issue.
+        usual: among all images of the snapshot.
     """
     columns = {_flag(name): pc.less(images[f"{name}_score"], least) for name, least in THRESHOLDS.items()}
-    score, odd = odd_sizes(images["original_width"], images["original_height"])
+    score, odd = odd_sizes(images["original_width"], images["original_height"], usual)
     warned = pc.greater(images["decode_warnings"], 0)
     damaged = pa.nulls(len(images), pa.bool_()) if recipe.damaged == "keep" else warned
     return columns | {"odd_size_score": score, _flag("odd_size"): odd, _flag("damaged"): damaged}
 
 
-def odd_sizes(width: pa.ChunkedArray, height: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
-    """Return how usual each size is among all, from 0 to 1, and whether it is odd; null where the size is.
+def odd_sizes(width: pa.ChunkedArray, height: pa.ChunkedArray, usual: UsualSize | None) -> tuple[pa.Array, pa.Array]:
+    """Return how usual each size is, from 0 to 1, and whether it is odd; null where the size is.
 
-    The size is sqrt(width * height). The usual ones lie within `IQR_FACTOR` interquartile ranges of the quartiles.
-    The score is one minus the distance from the middle of that range, in widths of it (0.5 at its ends); where
-    the quartiles are one and the same size, in that size: less than half of it and more than one and a half is
-    odd. (There CleanVision calls every other size odd, be it by one pixel.)
+    The score is one minus the distance from the middle of the usual sizes, in widths of their range (0.5 at its ends).
     """
-    known = pc.and_(pc.is_valid(width), pc.is_valid(height))
-    size = np.sqrt(_floats(width) * _floats(height))
-    if not pc.any(known).as_py():
+    if usual is None:
         return pa.nulls(len(width), pa.float64()), pa.nulls(len(width), pa.bool_())
-    first, third = np.nanpercentile(size, [25, 75])
-    span = (1 + 2 * IQR_FACTOR) * (third - first)
-    middle = (first + third) / 2
-    unit = span if span > 0 else middle
-    score = 1 - np.clip(np.abs(size - middle) / unit, 0, 1)
+    size = np.sqrt(_floats(width) * _floats(height))
+    score = 1 - np.clip(np.abs(size - usual.middle) / usual.unit, 0, 1)
     missing = np.isnan(size)
     return pa.array(score, mask=missing), pa.array(score < ODD_SIZE, mask=missing)
 
@@ -94,305 +117,277 @@ def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
     return values
 
 
-def catalogue_names(rows: pa.Table) -> list[CatalogueName]:
-    """Return how each catalogue row names its image."""
-    columns = (rows.column(name).to_pylist() for name in ("product_key", "file", "file_name"))
-    return [CatalogueName(*values) for values in zip(*columns, strict=True)]
-
-
-def _why_missing(match: Match, rules: Sequence[str]) -> str:
-    """Return why a row has no image: several fit, there is none, the run's limit left it out, or a rule refused it."""
-    if match.ambiguous:
-        return "several_files"
-    if rules:
-        return f"image_rejected:{rules[0]}"
-    return "beyond_limit" if match.keys else "no_image"
-
-
-def _why_partly(match: Match) -> str | None:
-    """Return which of several images that a row names are absent, and which of its names several files fit."""
-    told = (("no_image", match.absent), ("several_files", list(match.torn)))
-    return "; ".join(f"{why}:{', '.join(names[:NAMED])}" for why, names in told if names) or None
-
-
-def product_table(rows: pa.Table, linked: Sequence[Match], images: pa.Table) -> pa.Table:
-    """Return the catalogue's rows, each with its outcome, its image, and how that was found."""
-    image_of = {row["key"]: row for row in images.select(["key", "outcome", "rule", "sha256"]).to_pylist()}
-    outcomes, reasons, keys, contents = [], [], [], []
-    products = rows.column("product_key").to_pylist()
-    found = [() if match.ambiguous else [key for key in match.keys if key in image_of] for match in linked]
-    own = [next((key for key in here if image_of[key]["outcome"] != "rejected"), None) for here in found]
-    first: dict[str, str] = {}
-    for product, key in zip(products, own, strict=True):
-        if key is not None:
-            first.setdefault(product, key)
-    for product, outcome, match, here in zip(products, rows.column("outcome").to_pylist(), linked, found, strict=True):
-        # The first row stands for the product, whichever of its rows names the image; further images are the others'.
-        good = first.get(product) if outcome != "duplicate" or first.get(product) in here else None
-        without = "ambiguous_image" if match.ambiguous else "missing_image"
-        outcomes.append(outcome or ("matched" if good else without))
-        reason = _why_partly(match) if good else _why_missing(match, [image_of[key]["rule"] for key in here])
-        reasons.append(None if outcome == "duplicate" else reason)
-        keys.append(good)
-        contents.append(image_of[good]["sha256"] if good else None)
-    leading = {
-        "file": rows.column("file"),
-        "line": rows.column("line"),
-        "product_key": rows.column("product_key"),
-        "outcome": pa.array(outcomes, pa.string()),
-        "missing_reason": pa.array(reasons, pa.string()),
-        "repaired": rows.column("repaired"),
-        "image_key": pa.array(keys, pa.string()),
-        "sha256": pa.array(contents, pa.string()),
-        "file_name": rows.column("file_name"),
-        "matched_by": pa.array([None if match.ambiguous else match.rule for match in linked], pa.string()),
-        "candidates": pa.array([match.candidates for match in linked], pa.string()),
-    }
-    return pa.table(leading | {name: rows.column(name) for name in rows.column_names if name not in leading})
-
-
-#: What a part and a published table both say of an image.
-COMMON = [
-    "key",
-    "fingerprint",
-    "rule",
-    "error_message",
-    "sha256",
-    "bytes",
-    *(field.name for field in ASSET_FIELDS),
-]
-
-
-def image_states(results: pa.Table | None, plan: Plan, known: Known) -> pa.Table:
-    """Return what is known of each image now: one row a key, the columns of `COMMON` and ``status``."""
-    tables = []
-    published = known.images
-    if published is not None and plan.from_published:
-        tables.append(_with_status(published.take(plan.from_published)))
-    if results is not None:
-        same = pc.equal(results.column("status"), "same")
-        tables.append(results.filter(pc.invert(same)).select([*COMMON, "status"]))
-        if published is not None and pc.any(same).as_py():
-            tables.append(_still_the_same(results.filter(same), published))
-    schema = pa.schema([IMAGES_SCHEMA.field(name) for name in COMMON] + [pa.field("status", pa.string())])
-    return pa.concat_tables([table.cast(schema) for table in tables]) if tables else schema.empty_table()
-
-
-def _with_status(published: pa.Table) -> pa.Table:
-    rejected = pc.equal(published.column("outcome"), "rejected")
-    return published.select(COMMON).append_column("status", pc.if_else(rejected, "rejected", "ok"))
-
-
-def _still_the_same(same: pa.Table, published: pa.Table) -> pa.Table:
-    """Return published rows for images of published content, under their own keys and fingerprints."""
-    row_of = {sha256: row for row, sha256 in enumerate(published.column("sha256").to_pylist())}
-    rows = published.take([row_of[sha256] for sha256 in same.column("sha256").to_pylist()]).select(COMMON)
-    for name in ("key", "fingerprint"):
-        rows = rows.set_column(rows.schema.get_field_index(name), name, same.column(name))
-    return rows.append_column("status", pa.array(["ok"] * len(rows)))
-
-
-def output_table(drawn: pa.Table, states: pa.Table, known: Known, recipe: Recipe) -> pa.Table:
-    """Return one row a content and output of this recipe: those that stood already, and those just drawn.
-
-    Args:
-        drawn: what parts say was drawn, of this run and of earlier ones, as `just_drawn` gives it.
-        states: what is known of each image now.
-        known: the published snapshot.
-        recipe: the run's recipe.
-    """
-    live = pc.unique(states.filter(pc.equal(states.column("status"), "ok")).column("sha256"))
-    standing = known.outputs.cast(OUTPUTS_SCHEMA) if known.outputs is not None else OUTPUTS_SCHEMA.empty_table()
-    every = pa.concat_tables([standing, drawn])
-    every = every.filter(pc.is_in(every.column("sha256"), value_set=live))
-    tables = []
-    for name, output in recipe.outputs.items():
-        rows = every.filter(pc.equal(every.column("output_digest"), output.digest()))
-        rows = rows.take(_first_rows(rows.column("sha256").to_pylist()))
-        names = pa.array([name] * len(rows), pa.string())
-        tables.append(rows.set_column(rows.schema.get_field_index("output"), OUTPUTS_SCHEMA.field("output"), names))
-    return pa.concat_tables(tables).sort_by([("sha256", "ascending"), ("output", "ascending")])
-
-
-def _first_rows(values: list[str]) -> pa.Array:
-    """Return the rows in which each value stands first."""
-    first: dict[str, int] = {}
-    for row, value in enumerate(values):
-        first.setdefault(value, row)
-    return pa.array(first.values(), pa.int64())
-
-
-def just_drawn(parts: Sequence[pa.Table]) -> pa.Table:
-    """Return what the parts say was drawn, as rows of the outputs table."""
-    rows = [
-        {"sha256": sha256, "output_sha256": drawn["sha256"]} | {k: v for k, v in drawn.items() if k != "sha256"}
-        for part in parts
-        for sha256, outputs in zip(part.column("sha256").to_pylist(), part.column("drawn").to_pylist(), strict=True)
-        for drawn in outputs or ()
+#: Columns of the images' table that do not come from the row that describes an image's content.
+FACTS = frozenset(
+    [
+        *("key", "fingerprint", "outcome", "duplicate_of", "rule", "sha256", "width", "height", "orphan"),
+        *("product_key", "is_exact_duplicates_issue", "is_near_duplicates_issue"),
+        *("near_duplicates_score", "near_duplicate_of"),
     ]
-    return pa.Table.from_pylist(rows, schema=OUTPUTS_SCHEMA)
-
-
-def image_table(states: pa.Table, outputs: pa.Table, product_of: dict[str, str], recipe: Recipe) -> pa.Table:
-    """Return the ``images`` table, sorted by key: outcomes, copies linked to the first of their content."""
-    states = states.sort_by("key")
-    keys = states.column("key").to_pylist()
-    first = _first_of_content(states, product_of)
-    rows = zip(keys, states.column("status").to_pylist(), states.column("sha256").to_pylist(), strict=True)
-    originals = [None if status == "rejected" else first[sha256] for _, status, sha256 in rows]
-    outcomes = [
-        "rejected" if original is None else "loaded" if original == key else "duplicate"
-        for key, original in zip(keys, originals, strict=True)
-    ]
-    copies = [o if outcome == "duplicate" else None for o, outcome in zip(originals, outcomes, strict=True)]
-    main = outputs.filter(pc.equal(outputs.column("output"), next(iter(recipe.outputs))))
-    edges = dict(
-        zip(
-            main.column("sha256").to_pylist(),
-            zip(main.column("width").to_pylist(), main.column("height").to_pylist(), strict=True),
-            strict=True,
-        )
-    )
-    sizes = [edges.get(sha256, (None, None)) for sha256 in states.column("sha256").to_pylist()]
-    products = [product_of.get(key) for key in keys]
-    derived = {
-        "outcome": outcomes,
-        "duplicate_of": copies,
-        "width": [size[0] for size in sizes],
-        "height": [size[1] for size in sizes],
-        "orphan": [product is None for product in products],
-        "product_key": products,
-    } | duplicate_columns(states, originals, product_of)
-    known = {name: states.column(name) for name in states.column_names} | issue_columns(states, recipe)
-    columns = [
-        pa.array(derived[field.name], field.type) if field.name in derived else known[field.name]
-        for field in IMAGES_SCHEMA
-    ]
-    return pa.table(columns, schema=IMAGES_SCHEMA)
-
-
-def _first_of_content(states: pa.Table, product_of: dict[str, str]) -> dict[str, str]:
-    """By content: the key that counts as the original among its copies, one that a catalogue row names if any."""
-    first: dict[str, str] = {}
-    good = states.filter(pc.equal(states.column("status"), "ok"))
-    pairs = zip(good.column("key").to_pylist(), good.column("sha256").to_pylist(), strict=True)
-    for key, sha256 in sorted(pairs, key=lambda pair: canonical_order(pair[0], product_of)):
-        first.setdefault(sha256, key)
-    return first
+)
 
 
 @dataclass(frozen=True)
 class SnapshotTables:
-    """The tables of a snapshot, and the counts of the run that made them."""
+    """The tables of a snapshot, as Parquet files by name, and the counts of the run that made them."""
 
-    images: pa.Table
-    outputs: pa.Table
-    products: pa.Table
-    image_links: pa.Table
-    rejects: pa.Table
+    files: Mapping[str, Path]
+    rows: Mapping[str, int]
     image_counts: dict[str, int]
     row_counts: dict[str, int]
     orphan_images: int
     drawn: dict[str, int]
 
-    def tables(self) -> dict[str, pa.Table]:
-        """Return the tables by name."""
-        return {
-            "images": self.images,
-            "outputs": self.outputs,
-            "products": self.products,
-            "image_links": self.image_links,
-            "rejects": self.rejects,
-        }
 
-
-def build_snapshot(
-    found: Sequence[SourceFile],
-    beyond: Sequence[SourceFile],
-    catalogue: Catalogue,
-    plan: Plan,
-    new_parts: Sequence[pa.Table],
-    known: Known,
-    recipe: Recipe,
-    ignored: Sequence[SourceReject] = (),
-) -> SnapshotTables:
-    """Join what was found with what became of it.
+def build_snapshot(inventory: Inventory, new_parts: Iterable[pa.Table], recipe: Recipe) -> SnapshotTables:
+    """Join what was found with what became of it. The files lie in the desk's folder.
 
     Args:
-        found: the image files of the source, as listed.
-        beyond: the image files that the run's limit leaves out.
-        catalogue: its catalogue.
-        plan: which published rows and earlier parts hold as they are.
+        inventory: of the run.
         new_parts: the parts of this run's batches.
-        known: the published snapshot and earlier parts, as the plan was given them.
         recipe: the run's recipe.
-        ignored: the files of the source that are neither images nor of the catalogue.
 
     Raises:
         LookbookError: the books don't balance; the message says which keys are off.
     """
-    reused = [known.parts.take(plan.from_parts)] if known.parts is not None and plan.from_parts else []
-    results = pa.concat_tables([*reused, *new_parts]) if reused or new_parts else None
-    states = image_states(results, plan, known)
-    check_images([image.key for image in found], states.column("key").to_pylist())
-    every_part = new_parts if known.parts is None else [known.parts, *new_parts]
-    outputs = output_table(just_drawn(every_part), states, known, recipe)
-    check_outputs(states, outputs, recipe)
-    listed = states.column("key").to_pylist()
-    # One that was refused is no copy of another.
-    contents = {
-        key: sha256 if status == "ok" and sha256 else key
-        for key, sha256, status in zip(
-            listed, states.column("sha256").to_pylist(), states.column("status").to_pylist(), strict=True
-        )
-    }
-    contents |= _contents_beyond(found, beyond, contents)
-    keys = [*listed, *(file.key for file in beyond)]
-    linked, product_of = link(catalogue_names(catalogue.rows), keys, contents, suffixed=recipe.suffixed_images)
-    images = image_table(states, outputs, product_of, recipe)
-    products = product_table(catalogue.rows, linked, images)
-    row_counts = _row_counts(catalogue, products)
+    desk, catalogue = inventory.desk, inventory.catalogue
+    before = desk.value("SELECT count(*) FROM drawings")
+    _note_states(desk, new_parts)
+    check_images(desk)
+    _note_outputs(desk, recipe)
+    check_outputs(desk)
+    _note_contents(desk)
+    rows = catalogue.rows.select([field.name for field in OWN_FIELDS])
+    rows = rows.append_column("n", pa.array(np.arange(len(rows))))
+    desk.make("rows", rows.schema)
+    desk.add("rows", rows)
+    link(desk, suffixed=recipe.suffixed_images)
+    _note_facts(desk, recipe)
+    _note_products(desk)
+    row_counts = _row_counts(desk, catalogue)
     check_counts("catalogue rows", row_counts)
+    made: dict[str, tuple[pa.Schema, Iterable[pa.Table]]] = {
+        "images": (IMAGES_SCHEMA, _image_rows(desk, recipe)),
+        "outputs": (OUTPUTS_SCHEMA, desk.stream("FROM outputs ORDER BY sha256, output")),
+        "products": (_product_schema(catalogue.rows.schema), _product_rows(desk, catalogue.rows)),
+        "image_links": (catalogue.links.schema, [catalogue.links]),
+        "rejects": (REJECTS_SCHEMA, [reject_table([*_refused(desk), *catalogue.rejects, *inventory.ignored])]),
+    }
+    files = {name: desk.folder / f"{name}.parquet" for name in made}
+    drawn = dict(desk.rows("SELECT output, count(*) FROM drawings WHERE rowid >= ? GROUP BY output", before))
     return SnapshotTables(
-        images=images,
-        outputs=outputs,
-        products=products,
-        image_links=catalogue.links,
-        rejects=reject_table(
-            [
-                *image_rejects(images.filter(pc.equal(images.column("outcome"), "rejected"))),
-                *catalogue.rejects,
-                *ignored,
-            ]
-        ),
-        image_counts=_image_counts(found, images, outputs, known),
+        files=files,
+        rows={name: desk.save(files[name], schema, tables) for name, (schema, tables) in made.items()},
+        image_counts=_image_counts(desk),
         row_counts=row_counts,
-        orphan_images=sum(images.column("orphan").to_pylist()),
-        drawn=_drawn(new_parts, recipe),
+        orphan_images=desk.value("SELECT count(*) FROM facts WHERE product_key IS NULL"),
+        drawn={name: drawn.get(name, 0) for name in recipe.outputs},
     )
 
 
-def _contents_beyond(
-    found: Sequence[SourceFile], beyond: Sequence[SourceFile], contents: Mapping[str, str]
-) -> dict[str, str]:
-    """Return the contents of files beyond the limit that are called as one within it, to tell copies from others.
+def _note_states(desk: Desk, new_parts: Iterable[pa.Table]) -> None:
+    """Make the table ``states``: what is known of each image now, and which row describes its content.
+
+    That is a row of ``described``, which holds those of parts, by its number, or one of ``published``, by its key.
+    """
+    desk.run("CREATE OR REPLACE TABLE described AS SELECT parts.* FROM parts JOIN taken ON parts.rowid = taken.row")
+    for part in new_parts:
+        take_up_part(desk, part, "described")
+    desk.run(
+        "CREATE OR REPLACE TABLE states AS SELECT key, fingerprint, rule, sha256,"
+        " CASE WHEN outcome = 'rejected' THEN 'rejected' ELSE 'ok' END AS status, key AS published, NULL::BIGINT AS part"
+        " FROM published SEMI JOIN held USING (key)"
+    )
+    desk.run(
+        "INSERT INTO states SELECT key, fingerprint, rule, sha256, status, NULL, rowid FROM described"
+        " WHERE status <> 'same'"
+    )
+    # An image of published content has that one's row, under its own key and fingerprint.
+    desk.run(
+        "INSERT INTO states SELECT described.key, described.fingerprint, p.rule, p.sha256, 'ok', p.key, NULL"
+        " FROM described JOIN (SELECT sha256, arg_max(rule, key) AS rule, max(key) AS key FROM published"
+        " WHERE outcome <> 'rejected' GROUP BY sha256) p USING (sha256) WHERE status = 'same'"
+    )
+
+
+def _described(columns: str, more: str = "") -> str:
+    """Return SQL for images with the rows that describe them: ``s`` of ``states`` and ``d``."""
+    return (
+        f"SELECT {columns} FROM states s {more} JOIN published d ON d.key = s.published"  # noqa: S608 - names of ours
+        f" UNION ALL SELECT {columns} FROM states s {more} JOIN described d ON d.rowid = s.part"
+    )
+
+
+def _note_outputs(desk: Desk, recipe: Recipe) -> None:
+    """Make the table ``outputs``: a row a content and output of this recipe, that stood already or was just drawn."""
+    desk.run("CREATE OR REPLACE TABLE definitions (output VARCHAR, output_digest VARCHAR)")
+    for name, output in recipe.outputs.items():
+        desk.run("INSERT INTO definitions VALUES (?, ?)", name, output.digest())
+    columns = [name for name in OUTPUTS_SCHEMA.names if name not in {"sha256", "output", "output_digest"}]
+    kept = ", ".join(f"{name}: {name}" for name in columns)
+    desk.run(
+        "CREATE OR REPLACE TABLE outputs AS SELECT sha256, output, output_digest,"  # noqa: S608 - names of ours
+        f" {', '.join(f'first.{name}' for name in columns)} FROM (SELECT sha256, output_digest,"
+        f"  arg_min({{{kept}}}, {{is_new: is_new, output: output, row: row}}) AS first FROM"
+        "   (SELECT *, false AS is_new, 0 AS row FROM published_outputs UNION ALL BY NAME"
+        "    SELECT *, true AS is_new, rowid AS row FROM drawings)"
+        "  SEMI JOIN (SELECT sha256 FROM states WHERE status = 'ok') USING (sha256)"
+        "  SEMI JOIN definitions USING (output_digest) GROUP BY sha256, output_digest)"
+        " JOIN definitions USING (output_digest)"
+    )
+
+
+def _note_contents(desk: Desk) -> None:
+    """Make the table ``content_of``: by key what the bytes are; one that was refused is no copy of another."""
+    desk.run(
+        "CREATE OR REPLACE TABLE content_of AS SELECT key,"
+        " CASE WHEN status = 'ok' AND sha256 <> '' THEN sha256 ELSE key END AS content FROM states"
+    )
+    found = list(_contents_beyond(desk))
+    if found:
+        keys, contents = zip(*found, strict=True)
+        desk.add("content_of", pa.table({"key": list(keys), "content": list(contents)}))
+
+
+def _contents_beyond(desk: Desk) -> Iterator[tuple[str, str]]:
+    """Yield the contents of files beyond the limit that are called as one within it, to tell copies from others.
 
     One is read only where sizes are equal, and no checksums of a listing say more.
     """
-    called: dict[str, list[SourceFile]] = {}
-    for file in found if beyond else ():
-        called.setdefault(short_name(file.key), []).append(file)
+    alike = (
+        "SELECT beyond.key, list({mark: images.fingerprint, content: content}) FILTER (images.size = beyond.size)"
+        " AS alike FROM beyond JOIN images USING (name) JOIN content_of ON content_of.key = images.key GROUP BY beyond.key"
+    )
+    for rows in desk.stream(f"SELECT {LOCATED}, alike FROM beyond JOIN ({alike}) USING (key)"):  # noqa: S608
+        for file, known in zip(source_files(rows), rows.column("alike").to_pylist(), strict=True):
+            yield file.key, _content(file, known or [])
 
-    def content(file: SourceFile, namesakes: Sequence[SourceFile]) -> str:
-        alike = [each for each in namesakes if each.size == file.size]
-        if all(each.fingerprint.startswith("crc32:") for each in (file, *alike)):
-            same = (each for each in alike if each.fingerprint == file.fingerprint)
-            return next((contents[each.key] for each in same), file.key)
-        with suppress(OSError, UnreadableMemberError):
-            return hashlib.sha256(read_bytes(file.locator)).hexdigest() if alike else file.key
-        return file.key
 
-    return {file.key: content(file, called[name]) for file in beyond if (name := short_name(file.key)) in called}
+def _content(file: SourceFile, alike: list[dict[str, str]]) -> str:
+    """Return what a file holds, as one of those that may be its copies or by its own key."""
+    marks = {each["mark"]: each["content"] for each in alike}
+    if all(mark.startswith("crc32:") for mark in (file.fingerprint, *marks)):
+        return marks.get(file.fingerprint, file.key)
+    with suppress(OSError, UnreadableMemberError):
+        return hashlib.sha256(read_bytes(file.locator)).hexdigest() if alike else file.key
+    return file.key
+
+
+def _note_facts(desk: Desk, recipe: Recipe) -> None:
+    """Make the table ``facts``: what the images' table says of each image beside the row that describes it."""
+    desk.run(
+        "CREATE OR REPLACE TABLE originals AS SELECT sha256, count(*) AS copies,"
+        " min({unnamed: linked.key IS NULL, depth: depth(states.key), key: states.key}).key AS original"
+        " FROM states LEFT JOIN linked USING (key) WHERE status = 'ok' GROUP BY sha256"
+    )
+    first = "JOIN originals ON original = s.key"
+    desk.run(f"CREATE OR REPLACE VIEW perceived AS {_described('s.key, d.phash, d.signature', first)}")
+    find_near_duplicates(desk)
+    desk.run(
+        "CREATE OR REPLACE TABLE facts AS SELECT s.key, s.fingerprint, s.published, s.part, s.rule, s.sha256,"
+        " CASE WHEN status = 'rejected' THEN 'rejected' WHEN original = s.key THEN 'loaded' ELSE 'duplicate' END"
+        " AS outcome, nullif(original, s.key) AS duplicate_of, width, height, linked.product_key IS NULL AS orphan,"
+        " linked.product_key, coalesce(copies > 1, false) AS is_exact_duplicates_issue,"
+        " near.key IS NOT NULL AS is_near_duplicates_issue,"
+        " CASE WHEN status = 'ok' THEN coalesce(near.score, 1.0) END AS near_duplicates_score,"
+        " nullif(near.canonical, original) AS near_duplicate_of"
+        " FROM states s LEFT JOIN originals ON status = 'ok' AND originals.sha256 = s.sha256"
+        " LEFT JOIN (SELECT sha256, width, height FROM outputs WHERE output = ?) main ON main.sha256 = s.sha256"
+        " LEFT JOIN linked ON linked.key = s.key LEFT JOIN near ON near.key = original",
+        next(iter(recipe.outputs)),
+    )
+
+
+def _image_rows(desk: Desk, recipe: Recipe) -> Iterator[pa.Table]:
+    """Yield the ``images`` table, sorted by key: outcomes, copies linked to the first of their content."""
+    sizes = desk.table(
+        f"SELECT sqrt(width::DOUBLE * height) AS size FROM ({_described('d.original_width AS width, d.original_height AS height')})"
+        " WHERE width IS NOT NULL AND height IS NOT NULL"
+    )
+    usual = UsualSize.of(sizes.column("size").to_numpy())
+    own = [name for name in IMAGES_SCHEMA.names if name in FACTS]
+    other = [field.name for field in ASSET_FIELDS] + ["error_message", "bytes"]
+    columns = ", ".join([*(f"f.{name}" for name in own), *(f"d.{name}" for name in other)])
+    joined = _described(columns, "JOIN facts f ON f.key = s.key")
+    for rows in desk.stream(f"FROM ({joined}) ORDER BY key"):
+        known = {name: rows.column(name) for name in rows.column_names} | issue_columns(rows, recipe, usual)
+        yield pa.table([known[name] for name in IMAGES_SCHEMA.names], IMAGES_SCHEMA.names)
+
+
+def _note_products(desk: Desk) -> None:
+    """Make the table ``found_products``: of each catalogue row its outcome, its image, and how that was found."""
+    desk.run(
+        "CREATE OR REPLACE TABLE own AS SELECT n, arg_min(key, place) FILTER (outcome <> 'rejected') AS own,"
+        " list(key) AS here, arg_min(rule, place) AS rule FROM row_images JOIN facts USING (key) GROUP BY n"
+    )
+    # The first row stands for the product, whichever of its rows names the image; further images are the others'.
+    desk.run(
+        "CREATE OR REPLACE TABLE goods AS SELECT n, good.key AS image_key, good.sha256 FROM rows"
+        " JOIN (SELECT product_key, arg_min(own, n) AS key FROM own JOIN rows USING (n) WHERE own IS NOT NULL"
+        "  GROUP BY product_key) USING (product_key) JOIN facts good USING (key)"
+        " LEFT JOIN own USING (n) WHERE rows.outcome <> 'duplicate' OR coalesce(list_contains(here, key), false)"
+    )
+    listed = "array_to_string({0}[1:{1}], ', ')"
+    absent, torn = (listed.format(name, NAMED) for name in ("absent", "torn"))
+    desk.run(
+        "CREATE OR REPLACE TABLE found_products AS SELECT n, rows.outcome AS given, CASE WHEN rows.outcome <> '' THEN"
+        " rows.outcome WHEN image_key IS NOT NULL THEN 'matched' WHEN ambiguous THEN 'ambiguous_image'"
+        " ELSE 'missing_image' END AS outcome, CASE WHEN rows.outcome = 'duplicate' THEN NULL"
+        f" WHEN image_key IS NOT NULL THEN nullif(concat_ws('; ', CASE WHEN len(absent) > 0 THEN 'no_image:' || {absent} END,"
+        f"  CASE WHEN len(torn) > 0 THEN 'several_files:' || {torn} END), '')"
+        " WHEN ambiguous THEN 'several_files' WHEN own.n IS NOT NULL THEN 'image_rejected:' || own.rule"
+        " WHEN EXISTS (SELECT 1 FROM row_images WHERE row_images.n = rows.n) THEN 'beyond_limit' ELSE 'no_image' END"
+        " AS missing_reason, image_key, sha256, candidates, CASE WHEN NOT ambiguous THEN matches.rule END AS rule"
+        " FROM rows JOIN matches USING (n) LEFT JOIN own USING (n) LEFT JOIN goods USING (n)"
+    )
+
+
+#: Columns of the products' table that are found out; the others are those of the catalogue's rows.
+_FOUND = ("outcome", "missing_reason", "image_key", "sha256", "matched_by", "candidates")
+
+
+def _product_schema(rows: pa.Schema) -> pa.Schema:
+    """Return the columns of the products' table, for a catalogue with these."""
+    own = [rows.field(name) if name in rows.names else PRODUCTS_SCHEMA.field(name) for name in PRODUCTS_SCHEMA.names]
+    return pa.schema([*own, *(field for field in rows if field.name not in PRODUCTS_SCHEMA.names)])
+
+
+def _product_rows(desk: Desk, rows: pa.Table) -> Iterator[pa.Table]:
+    """Yield the catalogue's rows, each with its outcome, its image, and how that was found."""
+    at, names = 0, _product_schema(rows.schema).names
+    found = "SELECT outcome, missing_reason, image_key, sha256, ?[rule + 1] AS matched_by, candidates FROM found_products"
+    for part in desk.stream(f"{found} ORDER BY n", list(RULES)):
+        given = rows.slice(at, len(part))
+        at += len(part)
+        yield pa.table([(part if name in _FOUND else given).column(name) for name in names], names)
+
+
+def _refused(desk: Desk) -> list[SourceReject]:
+    """Return the images that were refused, in the order of their keys."""
+    columns = "s.key, s.rule, d.error_message, d.original_key, s.status"
+    return image_rejects(desk.table(f"FROM ({_described(columns)}) WHERE status = 'rejected' ORDER BY key"))
+
+
+def _image_counts(desk: Desk) -> dict[str, int]:
+    """Count the images found, and how each ended: ``unchanged`` is what was published, with the same outputs."""
+    counts = dict(
+        desk.rows(
+            "SELECT CASE WHEN facts.outcome = 'loaded' AND p.sha256 = facts.sha256 AND touched.sha256 IS NULL"
+            " THEN 'unchanged' ELSE facts.outcome END AS ended, count(*) FROM facts"
+            " LEFT JOIN (SELECT key, sha256 FROM published WHERE outcome <> 'rejected') p USING (key)"
+            " LEFT JOIN (SELECT DISTINCT sha256 FROM outputs ANTI JOIN published_outputs USING (sha256, output_digest))"
+            "  touched ON touched.sha256 = facts.sha256 GROUP BY ended"
+        )
+    )
+    found = {"found": desk.value("SELECT count(*) FROM images")}
+    return found | {name: counts.get(name, 0) for name in ("loaded", "unchanged", "duplicate", "rejected")}
+
+
+def _row_counts(desk: Desk, catalogue: Catalogue) -> dict[str, int]:
+    counts = dict(desk.rows("SELECT outcome, count(*) FROM found_products GROUP BY outcome"))
+    rejected = sum(reject.kind == "row" for reject in catalogue.rejects)
+    outcomes = {name: counts.get(name, 0) for name in ("matched", "missing_image", "ambiguous_image", "duplicate")}
+    return {"found": catalogue.rows_found} | outcomes | {"rejected": rejected}
 
 
 def image_rejects(refused: pa.Table) -> list[SourceReject]:
@@ -419,70 +414,43 @@ def reject_table(rejects: Sequence[SourceReject]) -> pa.Table:
     return pa.Table.from_pylist(list(rows.values()), schema=REJECTS_SCHEMA)
 
 
-def _image_counts(found: Sequence[SourceFile], images: pa.Table, outputs: pa.Table, known: Known) -> dict[str, int]:
-    """Count the images found, and how each ended: ``unchanged`` is what was published, with the same outputs."""
-    touched = {sha256 for sha256, _ in _drawings(outputs) - _drawings(known.outputs)}
-    before: dict[str, str] = {}
-    if known.images is not None:
-        kept = known.images.filter(pc.not_equal(known.images.column("outcome"), "rejected"))
-        before = dict(zip(kept.column("key").to_pylist(), kept.column("sha256").to_pylist(), strict=True))
-    rows = zip(*(images.column(name).to_pylist() for name in ("key", "outcome", "sha256")), strict=True)
-    counts = Counter(
-        "unchanged" if outcome == "loaded" and before.get(key) == sha256 and sha256 not in touched else outcome
-        for key, outcome, sha256 in rows
-    )
-    return {"found": len(found)} | {name: counts[name] for name in ("loaded", "unchanged", "duplicate", "rejected")}
-
-
-def _drawings(outputs: pa.Table | None) -> set[tuple[str, str]]:
-    """Return the pairs of content and output definition in an outputs table."""
-    if outputs is None:
-        return set()
-    return set(zip(outputs.column("sha256").to_pylist(), outputs.column("output_digest").to_pylist(), strict=True))
-
-
-def _row_counts(catalogue: Catalogue, products: pa.Table) -> dict[str, int]:
-    counts = Counter(products.column("outcome").to_pylist())
-    rejected = sum(reject.kind == "row" for reject in catalogue.rejects)
-    outcomes = {name: counts[name] for name in ("matched", "missing_image", "ambiguous_image", "duplicate")}
-    return {"found": catalogue.rows_found} | outcomes | {"rejected": rejected}
-
-
-def _drawn(new_parts: Sequence[pa.Table], recipe: Recipe) -> dict[str, int]:
-    """Return how many files of each output this run drew."""
-    counts: Counter[str] = Counter()
-    for part in new_parts:
-        for outputs in part.column("drawn").to_pylist():
-            counts.update(drawn["output"] for drawn in outputs or ())
-    return {name: counts[name] for name in recipe.outputs}
-
-
 IMAGE_COLUMNS = ["key", "outcome", "duplicate_of", "rule", "sha256", "product_key"]
 OUTPUT_COLUMNS = ["sha256", "output", "output_digest", "width", "height"]
 REJECT_COLUMNS = ["kind", "locator", "rule", "raw"]
 
 
-def logical_digest(snapshot: SnapshotTables, recipe: Recipe) -> str:
+def logical_digest(files: Mapping[str, Path], recipe: Recipe, desk: Desk) -> str:
     """Return SHA-256 over the sorted keys, contents, outcomes and catalogue values; no times, ids or file bytes.
 
     Nor over the ignored files: a note or a system's litter that comes and goes makes no other dataset.
+
+    Args:
+        files: the tables of a snapshot, as Parquet files.
+        recipe: that made it.
+        desk: for what is sorted.
     """
     # The first output gives the images their width and height.
     made = hashlib.sha256(f"{next(iter(recipe.outputs))};{recipe_digest(recipe)}".encode())
-    for table, columns in (
-        (snapshot.images, IMAGE_COLUMNS),
-        (snapshot.outputs, OUTPUT_COLUMNS),
-        (snapshot.products, snapshot.products.column_names),
-        (snapshot.image_links, snapshot.image_links.column_names),
-        (snapshot.rejects.filter(pc.not_equal(snapshot.rejects["kind"], "ignored")), REJECT_COLUMNS),
+    for name, columns in (
+        ("images", IMAGE_COLUMNS),
+        ("outputs", OUTPUT_COLUMNS),
+        ("products", None),
+        ("image_links", None),
+        ("rejects", REJECT_COLUMNS),
     ):
-        made.update(json.dumps(columns).encode())
-        for line in sorted(_lines(table.select(columns))):
-            made.update(line)
+        with pq.ParquetFile(files[name]) as file:
+            chosen = columns or file.schema_arrow.names
+            made.update(json.dumps(chosen).encode())
+            desk.make("lines", pa.schema([("line", pa.binary())]))
+            for batch in file.iter_batches(10_000, columns=chosen):
+                desk.add("lines", pa.table({"line": pa.array(_lines(batch.select(chosen)), pa.binary())}))
+        for lines in desk.stream("SELECT line FROM lines ORDER BY line"):
+            made.update(b"".join(lines.column("line").to_pylist()))
+    desk.run("DROP TABLE lines")
     return made.hexdigest()
 
 
-def _lines(table: pa.Table) -> Iterable[bytes]:
-    for batch in table.to_batches(max_chunksize=10_000):
-        for row in batch.to_pylist():
+def _lines(rows: pa.RecordBatch) -> Iterator[bytes]:
+    for row in rows.to_pylist():
+        if row.get("kind") != "ignored":
             yield json.dumps(list(row.values()), default=str).encode() + b"\n"

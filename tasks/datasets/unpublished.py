@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ValidationError
 
 from lookbook.blocks.errors import LeaseLostError, LookbookError, ObjectNotFoundError
+from lookbook.blocks.lake import Lake
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets.books import RefusedRunError
 from lookbook.tasks.datasets.catalogue_types import SourceReject
@@ -84,33 +85,30 @@ def read_unpublished(place: Workspace, dataset: str, current: str | None) -> tup
         return None
     if run.before != current or (run.why is None and f"dataset/{dataset}" in living_owners(place.registry)):
         return None
-    parts = [image_rejects(_refused(part, "status")) for key in run.batches if (part := read_part(lake, key))]
+    parts = [image_rejects(_refused(part)) for key in run.batches if (part := read_part(lake, key))]
     if parts:
         found = reject_table([reject for rejects in parts for reject in rejects])
         table = pa.concat_tables([found.sort_by("locator"), table])
     return (run, table) if table.num_rows or current is None else None
 
 
-def rejects_so_far(inventory: Inventory, parts: Sequence[pa.Table]) -> list[SourceReject]:
-    """Return what is known to be refused before a snapshot is put together.
-
-    Args:
-        inventory: of the run.
-        parts: those that its batches have by now.
-    """
-    known, plan = inventory.known, inventory.plan
-    tables = [_refused(part, "status") for part in parts]
-    if known.images is not None:
-        tables.append(_refused(known.images.take(pa.array(plan.from_published, pa.int64())), "outcome"))
-    if known.parts is not None:
-        tables.append(_refused(known.parts.take(pa.array(plan.from_parts, pa.int64())), "status"))
+def rejects_so_far(lake: Lake, inventory: Inventory) -> list[SourceReject]:
+    """Return what is known to be refused before a snapshot is put together, by the parts that batches have by now."""
+    tables = [_refused(part) for key in inventory.batches if (part := read_part(lake, key))]
+    columns = "key, rule, error_message, original_key"
+    tables.append(
+        inventory.desk.table(
+            f"SELECT {columns} FROM published SEMI JOIN held USING (key) WHERE outcome = 'rejected' UNION ALL"  # noqa: S608
+            f" SELECT {columns} FROM parts SEMI JOIN taken ON parts.rowid = taken.row WHERE status = 'rejected'"
+        )
+    )
     images = [reject for table in tables for reject in image_rejects(table)]
     images.sort(key=lambda reject: reject.locator)
     return [*images, *inventory.catalogue.rejects, *inventory.ignored]
 
 
-def _refused(table: pa.Table, column: str) -> pa.Table:
-    return table.filter(pc.equal(table.column(column), "rejected"))
+def _refused(part: pa.Table) -> pa.Table:
+    return part.filter(pc.equal(part.column("status"), "rejected"))
 
 
 class RejectNotes:
@@ -127,7 +125,7 @@ class RejectNotes:
         self._inventory = inventory
         self._run.before = inventory.published.manifest.snapshot_id if inventory.published else None
         if inventory.batches:
-            self._write(rejects_so_far(inventory, []), batches=inventory.batches)
+            self._write(rejects_so_far(self._request.workspace.lake, inventory), batches=inventory.batches)
 
     def ended(self, why: str) -> None:
         """Forget it all where the rejects stand in the snapshot that is published; else note why they do not.
@@ -162,8 +160,7 @@ class RejectNotes:
         lake, dataset = self._request.workspace.lake, self._request.dataset
         rejects = list(told)
         if not told and self._inventory is not None:
-            parts = [part for key in self._inventory.batches if (part := read_part(lake, key))]
-            rejects = rejects_so_far(self._inventory, parts)
+            rejects = rejects_so_far(lake, self._inventory)
         self._write(rejects, why=why)
         if rejects:
             page = render_unpublished(dataset, self._run.facts, self._run.told, reject_table(rejects), lake.get)

@@ -22,6 +22,17 @@ IMAGE_OUTCOMES = ("loaded", "unchanged", "duplicate", "rejected")
 ROW_OUTCOMES = ("matched", "missing_image", "ambiguous_image", "duplicate", "rejected")
 
 
+#: Columns of the images and outputs that a report reads: the others are most of the bytes.
+SHOWN_OF_IMAGES = [
+    *("key", "outcome", "duplicate_of", "rule", "sha256", "bytes", "orphan", "product_key"),
+    *("original_width", "original_height", "mode", "format", "decode_warnings", "camera_model", "dominant_colour"),
+    *("brightness", "contrast", "sharpness", "near_duplicates_score", "near_duplicate_of"),
+    *(f"{name}_score" for name in ISSUES if name != "damaged"),
+    *(f"is_{name}_issue" for name in ISSUES),
+]
+SHOWN_OF_OUTPUTS = ["sha256", "output", "object_key", "bytes"]
+
+
 @dataclass(frozen=True)
 class ReportData:
     """Everything that the report of one snapshot is made from.
@@ -32,9 +43,9 @@ class ReportData:
         recipe: the recipe as plain values.
         versions: versions of the libraries that made the pixels.
         digest: the snapshot's logical digest.
-        images: one row per image key: outcome, content, sizes and measures (`ASSET_FIELDS`).
+        images: one row per image key: the columns `SHOWN_OF_IMAGES`.
         products: one row per catalogue row: `PRODUCT_FIELDS` and the catalogue's own columns.
-        outputs: one row per content and output, with the lake key of the object.
+        outputs: one row per content and output: the columns `SHOWN_OF_OUTPUTS`.
         rejects: one row per refused image or catalogue row, and per ignored file.
     """
 

@@ -1,0 +1,141 @@
+"""Memory and processor time of planning, publishing and re-running at a million images: an inventory without pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+from PIL import Image
+
+from lookbook.blocks.lake import Lake
+from lookbook.blocks.workspace import local_workspace
+from lookbook.tasks.datasets import inventory as stock
+from lookbook.tasks.datasets.estimate import estimate
+from lookbook.tasks.datasets.inventory import Request, take_inventory
+from lookbook.tasks.datasets.publish import finalize
+from lookbook.tasks.datasets.sources.base import SourceFile
+from lookbook.tasks.images.items import Drawn, Item, Locator, Outcome
+from lookbook.tasks.images.measure import SIGNATURE_BYTES
+from lookbook.tasks.images.parquet import from_parquet, manifest_items, part_table, to_parquet
+from lookbook.tasks.images.recipe import Recipe
+from lookbook.tasks.runs.parameters import BATCH_SIZE
+
+
+#: The one object that stands for all outputs.
+SHARED = "outputs/shared.jpg"
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """A source of `count` images that are nowhere, with a catalogue that is."""
+
+    count: int
+    catalogue: Path
+
+    @property
+    def uri(self) -> str:
+        """Return its name in messages."""
+        return f"synthetic://{self.count}"
+
+    def files(self) -> Iterator[SourceFile]:
+        """Yield the images and the catalogue."""
+        path = bytes(self.catalogue)
+        for number in range(self.count):
+            size = 5_000 + number * 7919 % 200_003
+            key = f"images/{number:08d}.jpg"
+            yield SourceFile(key, size, f"mtime:{number:x}", Locator("file", b"/nowhere/" + key.encode(), size=size))
+        size = self.catalogue.stat().st_size
+        yield SourceFile("styles.csv", size, "mtime:1", Locator("file", path, size=size))
+
+
+def write_catalogue(path: Path, count: int) -> None:
+    """Write a `styles.csv` of so many products."""
+    kinds = [("Apparel", "Topwear", "Shirts"), ("Footwear", "Shoes", "Heels"), ("Accessories", "Bags", "Handbags")]
+    with path.open("w", encoding="utf-8") as file:
+        file.write("id,gender,masterCategory,subCategory,articleType,baseColour,season,year,usage,productDisplayName\n")
+        for number in range(count):
+            kind = ",".join(kinds[number % 3])
+            file.write(f"{number:08d},Men,{kind},Blue,Summer,{2000 + number % 20},Casual,Product {number} of a brand\n")
+
+
+def do_batch(lake: Lake, batch: str, recipe: Recipe) -> None:
+    """Write the part of a batch as if it had been drawn."""
+    table, metadata = from_parquet(lake.get(f"{batch}/manifest.parquet"))
+    outcomes = [_outcome(item, recipe) for item in manifest_items(table)]
+    lake.replace(f"{batch}/part.parquet", to_parquet(part_table(outcomes), metadata))
+
+
+def _outcome(item: Item, recipe: Recipe) -> Outcome:
+    sha256 = hashlib.sha256(item.key.encode()).hexdigest()
+    noise = np.random.default_rng(int(sha256[:16], 16))
+    scores = dict.fromkeys(
+        [f"{name}_score" for name in ("dark", "light", "blurry", "low_information", "odd_aspect_ratio", "grayscale")], 0.9
+    )
+    asset = scores | {
+        "original_key": f"originals/{sha256[:2]}/{sha256}",
+        "original_width": 1800,
+        "original_height": 2400,
+        "mode": "RGB",
+        "format": "JPEG",
+        "n_frames": 1,
+        "orientation": 1,
+        "exif": '{"Make": "Canon", "Model": "EOS 5D", "Software": "Adobe Photoshop CS5 Windows"}',
+        "camera_make": "Canon",
+        "dominant_colour": f"#{sha256[:6]}",
+        "mean_red": float(noise.random()),
+        "brightness": float(noise.random()),
+        "contrast": float(noise.random()),
+        "sharpness": float(noise.random()),
+        "phash": sha256[:16],
+        "signature": noise.bytes(SIGNATURE_BYTES),
+    }
+    drawn = [
+        Drawn(name, output.digest(), SHARED, sha256[::-1], 4000, 300, 400)
+        for name, output in recipe.outputs.items()
+    ]
+    return Outcome(item.key, item.fingerprint, "ok", sha256=sha256, bytes=item.locator.size, asset=asset, drawn=drawn)
+
+
+def main(stage: str, home: Path, count: int) -> None:
+    """Do one stage, and say its seconds of processor and its peak memory in MB."""
+    catalogue = home / "styles.csv"
+    if not catalogue.exists():
+        write_catalogue(catalogue, count)
+    workspace, recipe, started = local_workspace(home), Recipe(), datetime.now(UTC)
+    request = Request(workspace, str(home), "million", recipe, None, BATCH_SIZE, 1.0)
+    with patch.object(stock, "open_source", lambda *_: Synthetic(count, catalogue)):
+        tell("began")
+        if stage == "plan":
+            print(estimate(request)["work"])
+            return tell("planned")
+        inventory = take_inventory(request)
+        tell("inventory taken")
+        if stage == "draw":
+            file = BytesIO()
+            Image.new("RGB", (60, 80)).save(file, "JPEG")
+            workspace.lake.put(SHARED, file.getvalue())
+            for batch in inventory.batches:
+                do_batch(workspace.lake, batch, recipe)
+            return tell("drawn")
+        print(finalize(request, inventory, started).note)
+        tell("finalized")
+    return None
+
+
+def tell(what: str) -> None:
+    """Say what the process took up to now."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print(f"{what}: {used.ru_utime + used.ru_stime:.1f} s of processor, {used.ru_maxrss / 1024:.0f} MB at the most", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))

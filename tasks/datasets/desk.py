@@ -1,0 +1,123 @@
+"""The desk of a run: tables that may be larger than memory, in a DuckDB that spills to the folder for scratch."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lookbook.blocks.sql_text import literal
+from lookbook.blocks.workspace import scratch_folder
+
+if TYPE_CHECKING:
+    from tempfile import TemporaryDirectory
+
+    from duckdb import DuckDBPyConnection
+
+#: What DuckDB may hold; the rest goes to disk. Each of its threads takes a share.
+MEMORY, MOST_THREADS = "400MB", 2
+#: Rows that are handed over at once.
+ROWS = 20_000
+#: Rows of a group of a Parquet file that is written: as many are held meanwhile.
+GROUP_ROWS = 100_000
+
+
+class Desk:
+    """Tables of one run, by names of ours.
+
+    Attributes:
+        folder: for files of the run; it is removed with this object.
+    """
+
+    def __init__(self, scratch: Path) -> None:
+        """Make an empty one.
+
+        Args:
+            scratch: a folder of this machine.
+
+        Raises:
+            LookbookError: it can't be used.
+        """
+        import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
+
+        folder = scratch_folder(scratch, "run-")
+        self.folder = Path(folder.name)
+        config: dict[str, Any] = {"memory_limit": MEMORY, "temp_directory": f"{folder.name}/spill"}
+        config |= {"threads": min(MOST_THREADS, os.cpu_count() or 1), "preserve_insertion_order": "false"}
+        self._connection = duckdb.connect(config=config | {"autoload_known_extensions": "false"})
+        self._connection.execute("SET TimeZone = 'UTC'")
+        # As `lookbook.tasks.datasets.links.key_order` has it.
+        self._connection.execute("CREATE MACRO depth(key) AS length(key) - length(replace(key, '/', ''))")
+        weakref.finalize(self, _close, self._connection, folder)
+
+    def run(self, sql: str, *values: object) -> None:
+        """Do a statement with values for its ``?``."""
+        self._connection.execute(sql, values)
+
+    def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return all rows of a small answer."""
+        return self._connection.execute(sql, values).fetchall()
+
+    def value(self, sql: str, *values: object) -> Any:  # noqa: ANN401
+        """Return the one value of an answer."""
+        return self.rows(sql, *values)[0][0]
+
+    def table(self, sql: str, *values: object) -> pa.Table:
+        """Return a small answer as a table."""
+        return self._connection.sql(sql, params=list(values)).to_arrow_table()
+
+    def stream(self, sql: str, *values: object, rows: int = ROWS) -> Iterator[pa.Table]:
+        """Yield an answer of any size, so many rows at once; other statements may be done meanwhile."""
+        with self._connection.cursor() as cursor:
+            for batch in cursor.sql(sql, params=list(values)).to_arrow_reader(rows):
+                if len(batch):
+                    yield pa.Table.from_batches([batch])
+
+    def make(self, name: str, schema: pa.Schema) -> None:
+        """Make an empty table, in place of one of that name."""
+        self._with("made", schema.empty_table(), f"CREATE OR REPLACE TABLE {name} AS FROM made")
+
+    def add(self, name: str, rows: pa.Table) -> None:
+        """Add rows to a table of the same columns."""
+        self._with("added", rows, f"INSERT INTO {name} BY NAME FROM added")  # noqa: S608 - a name of ours
+
+    def _with(self, name: str, table: pa.Table, sql: str) -> None:
+        self._connection.register(name, table)
+        try:
+            self._connection.execute(sql)
+        finally:
+            self._connection.unregister(name)
+
+    def view(self, name: str, path: Path | None, schema: pa.Schema) -> None:
+        """Give a Parquet file a name; None stands for an empty one of a schema."""
+        self.run(f"DROP VIEW IF EXISTS {name}")
+        if path is None:
+            self.make(f"no_{name}", schema)
+        read = f"no_{name}" if path is None else f"read_parquet({literal(str(path))}, hive_partitioning = false)"
+        self.run(f"CREATE VIEW {name} AS FROM {read}")
+
+    def save(self, path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
+        """Write tables as one Parquet file, with the columns of a schema; return the number of rows."""
+        count = 0
+        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+            held: list[pa.Table] = []
+            for table in tables:
+                held.append(table.select(schema.names).cast(schema))
+                count += len(table)
+                if sum(map(len, held)) >= GROUP_ROWS:
+                    writer.write_table(pa.concat_tables(held), row_group_size=GROUP_ROWS)
+                    held = []
+            writer.write_table(pa.concat_tables(held) if held else schema.empty_table())
+        return count
+
+
+def _close(connection: DuckDBPyConnection, folder: TemporaryDirectory[str]) -> None:
+    connection.close()
+    folder.cleanup()
+
+

@@ -14,10 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lookbook.blocks.errors import UsageError
 from lookbook.tasks.datasets.catalogue_sheets import (
+    PLACE_FIELDS,
     RAW_CHARACTERS,
     Columns,
     DelimitedFile,
@@ -25,7 +28,7 @@ from lookbook.tasks.datasets.catalogue_sheets import (
     csv_sheet,
     find_column,
     json_lines_sheet,
-    mend_overflow,
+    mended_rows,
     no_number,
     parquet_sheet,
     read_delimited,
@@ -36,6 +39,7 @@ from lookbook.tasks.datasets.catalogue_types import (
     SourceReject,
     clean_names,
     clean_text,
+    converted,
     stack_tables,
 )
 from lookbook.tasks.datasets.links import names_in, normal_path, stem_of
@@ -76,14 +80,18 @@ def read_links(key: str, data: bytes) -> tuple[pa.Table, list[SourceReject]]:
 
 
 def _link_table(file: DelimitedFile, name_column: int, link_column: int) -> pa.Table:
-    rows = []
-    for record, values, _ in mend_overflow(file, link_column, "link"):
-        name, link = values[name_column].strip(), values[link_column].strip()
-        if name:
-            rows.append({"file": file.key, "line": record.line, "filename": name, "link": link or None})
-        else:
-            file.reject("link", record, "no_file_name", "it names no file")
-    return pa.Table.from_pylist(rows, LINK_SCHEMA)
+    tables, first = [], len(PLACE_FIELDS)
+    for rows in mended_rows(file, link_column, "link"):
+        places = zip(*(rows.column(at).to_pylist() for at in range(3)), strict=True)
+        names, links = (rows.column(first + column).to_pylist() for column in (name_column, link_column))
+        taken = []
+        for place, name, link in zip(places, map(str.strip, names), map(str.strip, links), strict=True):
+            if name:
+                taken.append({"file": file.key, "line": place[0], "filename": name, "link": link or None})
+            else:
+                file.reject("link", place, "no_file_name", "it names no file")
+        tables.append(pa.Table.from_pylist(taken, LINK_SCHEMA))
+    return pa.concat_tables(tables) if tables else LINK_SCHEMA.empty_table()
 
 
 def read_style(key: str, data: bytes) -> dict[str, Any] | SourceReject:
@@ -298,43 +306,43 @@ def _unpacked(key: str, data: bytes) -> bytes | SourceReject:
 
 def _with_product_keys(rows: pa.Table) -> pa.Table:
     """Name the products that have no id after their file: its stem, or its path where stems are not unique."""
-    keys = rows["product_key"].to_pylist()
-    named = zip(keys, rows["file"].to_pylist(), rows["file_name"].to_pylist(), strict=True)
-    paths = [
-        normal_path(posixpath.join(posixpath.dirname(file), (names_in(name) or [name])[0])) or name
-        if key is None
-        else None
-        for key, file, name in named
-    ]
-    different = {path for path in paths if path is not None}
-    by_stem = len({stem(path) for path in different}) == len(different)
-    by_path = len({stem_of(path) for path in different}) == len(different)
-    filled = [
-        key if path is None else stem(path) if by_stem else stem_of(path) if by_path else path
-        for key, path in zip(keys, paths, strict=True)
-    ]
-    return _replaced(rows, "product_key", pa.array(filled, pa.string()))
+    unnamed = rows.filter(pc.is_null(rows["product_key"])).select(["file", "file_name"])
+    if not len(unnamed):
+        return rows
+    paths = [_path_of(*each) for batch in unnamed.to_batches(20_000) for each in zip(*_lists(batch), strict=True)]
+    different = set(paths)
+    names = [name for name in (stem, stem_of) if len(set(map(name, different))) == len(different)]
+    given = iter(map(names[0], paths) if names else paths)
+    return _replaced(
+        rows, "product_key", converted(rows["product_key"], lambda key: next(given) if key is None else key, pa.string())
+    )
+
+
+def _path_of(file: str, name: str) -> str:
+    return normal_path(posixpath.join(posixpath.dirname(file), (names_in(name) or [name])[0])) or name
+
+
+def _lists(batch: pa.RecordBatch) -> list[list[Any]]:
+    return [column.to_pylist() for column in batch.columns]
 
 
 def _with_outcomes(rows: pa.Table) -> pa.Table:
-    seen: set[str] = set()
-    outcomes = []
-    for key in rows["product_key"].to_pylist():
-        outcomes.append("duplicate" if key in seen else "")
-        seen.add(key)
-    return _replaced(rows, "outcome", pa.array(outcomes, pa.string()))
+    keys = rows["product_key"]
+    codes = keys.combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    _, first = np.unique(codes, return_index=True)
+    again = np.ones(len(codes), np.bool_)
+    again[first] = False
+    return _replaced(rows, "outcome", pc.if_else(pa.array(again), "duplicate", ""))
 
 
 def _with_links(rows: pa.Table, links: pa.Table) -> pa.Table:
     """Join the links by the stem of their file name, which is the product's key; the first of several counts."""
-    first: dict[str, tuple[str, str | None]] = {}
-    for name, link in zip(links["filename"].to_pylist(), links["link"].to_pylist(), strict=True):
-        first.setdefault(stem(name), (name, link))
-    found = [first.get(key, (None, None)) for key in rows["product_key"].to_pylist()]
-    names = [own or name for own, (name, _) in zip(rows["file_name"].to_pylist(), found, strict=True)]
-    rows = _replaced(rows, "file_name", pa.array(names, pa.string()))
+    stems = converted(links["filename"], lambda name: stem(name or ""), pa.string())
+    found = pc.index_in(rows["product_key"], value_set=stems)  # of several the first
+    own, given = rows["file_name"], links["filename"].take(found)
+    rows = _replaced(rows, "file_name", pc.if_else(pc.fill_null(pc.not_equal(own, ""), False), own, given))
     (column,) = clean_names(["link"], rows.column_names)
-    return rows.append_column(column, pa.array([link for _, link in found], pa.string()))
+    return rows.append_column(column, links["link"].take(found))
 
 
 def _with_styles(rows: pa.Table, files: Sequence[SourceFile], rejects: list[SourceReject], read: list[str]) -> pa.Table:
@@ -364,5 +372,5 @@ def _with_styles(rows: pa.Table, files: Sequence[SourceFile], rejects: list[Sour
     return rows
 
 
-def _replaced(rows: pa.Table, name: str, column: pa.Array) -> pa.Table:
+def _replaced(rows: pa.Table, name: str, column: pa.Array | pa.ChunkedArray) -> pa.Table:
     return rows.set_column(rows.column_names.index(name), name, column)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from codecs import BOM_UTF8
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress, islice
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lookbook.tasks.datasets.catalogue_types import (
@@ -19,6 +20,7 @@ from lookbook.tasks.datasets.catalogue_types import (
     SourceReject,
     clean_names,
     clean_text,
+    converted,
     infer_column,
     parse_integer,
     plain_column,
@@ -57,14 +59,15 @@ class CatalogueRecord:
 
     Attributes:
         line: the physical line it starts on, from 1.
-        raw: its text as it stands, without the line's end.
+        start, stop: where its text stands, without the line's end.
         parts: what stands between the delimiters.
         fields: the values, without quotes and NUL characters.
         mended: whether a stray quote was taken as text, or a NUL character taken out.
     """
 
     line: int
-    raw: str
+    start: int
+    stop: int
     parts: Sequence[bytes]
     fields: list[str]
     mended: bool
@@ -117,7 +120,7 @@ def read_records(
             values = list(map(value_of, record.fields)) if quoted else record.fields
             stray = quoted and _is_stray(record)
             fields = [(value.replace(b"\0", b"") if nul else value).decode() for value in values]
-            yield CatalogueRecord(line, raw.decode(), record.fields, fields, stray or nul)
+            yield CatalogueRecord(line, position, position + len(raw), record.fields, fields, stray or nul)
         line += len(LINE_END.findall(text, position, record.end))
         position = record.end
 
@@ -143,6 +146,8 @@ DIFFERENT = 0.9
 MOST_COLUMNS = 5000
 #: Values of a column that are looked at.
 SAMPLE = 1000
+#: Records that are held as values of Python at once.
+RECORDS_AT_ONCE = 20_000
 #: Characters of what was refused that are kept.
 RAW_CHARACTERS = 2000
 
@@ -207,7 +212,7 @@ class Columns:
         gone = [f"{option} {name}" for option, name in asked if name is not None and _place_of(name, names) is None]
         return f"{' and '.join(gone)}: it has no such column; it has {', '.join(names)}" if gone else ""
 
-    def written_ids(self, ids: Iterable[str], *, whole: bool = False) -> list[str]:
+    def written_ids(self, ids: pa.ChunkedArray, *, whole: bool = False) -> pa.ChunkedArray:
         """Return ids as they are written, but `1163` for `1163.0` where all are floats that whole numbers became.
 
         Where files are called `1163.0`, that is the id.
@@ -216,11 +221,13 @@ class Columns:
             ids: of the rows.
             whole: all are whole numbers, written as floats or not.
         """
-        texts = [text.strip() for text in ids]
-        if not whole and not all(re.fullmatch(r"-?[0-9]+\.0", text) for text in texts):
+        texts = converted(ids, lambda text: (text or "").strip(), pa.string())
+        if not whole and not pc.all(pc.match_substring_regex(texts, r"^-?[0-9]+\.0$")).as_py():
             return texts
-        plain = [re.sub(r"\.0*$", "", text) for text in texts]
-        return texts if self._fit(texts).share > self._fit(plain).share else plain
+        plain = pc.replace_substring_regex(texts, r"\.0*$", "")
+        if plain.equals(texts):
+            return texts
+        return texts if self._fit(_values_of(texts)).share > self._fit(_values_of(plain)).share else plain
 
     def _fit(self, values: Iterable[object]) -> Fit:
         present = list(islice((text for value in values if (text := (image_name(value) or "").strip())), SAMPLE))
@@ -234,6 +241,11 @@ class Columns:
         # A few values that come again and again are sizes or kinds, whatever files are called.
         telling = len(set(present)) >= DIFFERENT * len(present)
         return Fit(ending / len(present), len(hits) / len(present), telling=telling)
+
+
+def _values_of(texts: pa.ChunkedArray) -> Iterator[str]:
+    for chunk in texts.chunks:
+        yield from chunk.to_pylist()
 
 
 def image_name(value: object) -> str | None:
@@ -274,27 +286,55 @@ def _place_of(name: str, names: Sequence[str]) -> int | None:
     return names.index(name) if name in names else find_column(names, (name,))
 
 
+#: What is known of a record beside its fields: its line, where its text stands, and whether it was repaired.
+PLACE_FIELDS = [
+    pa.field("line", pa.int64()),
+    pa.field("start", pa.int64()),
+    pa.field("stop", pa.int64()),
+    pa.field("repaired", pa.bool_()),
+]
+
+
 @dataclass
 class DelimitedFile:
     """The records of a CSV or TSV file: of the header's width, or of more fields; shorter ones are rejects.
 
     Attributes:
         names: the header's names.
-        records: with as many values as names, or more.
+        text: of the file, in UTF-8.
+        exact: records with as many values as names, in tables of `PLACE_FIELDS` and then the values, as texts.
+        wide: records with more.
         found: data records read, also those rejected.
     """
 
     key: str
     delimiter: bytes
     names: list[str]
-    records: list[CatalogueRecord] = field(default_factory=list)
+    text: bytes
+    exact: list[pa.Table] = field(default_factory=list)
+    wide: list[CatalogueRecord] = field(default_factory=list)
     rejects: list[SourceReject] = field(default_factory=list)
     found: int = 0
 
-    def reject(self, kind: RejectKind, record: CatalogueRecord, rule: str, why: str) -> None:
-        """Keep `record` as a reject."""
-        locator = f"{self.key}:{record.line}"
-        self.rejects.append(SourceReject(kind, locator, rule, why, record.raw.replace("\0", r"\x00")))
+    def reject(self, kind: RejectKind, place: tuple[int, int, int], rule: str, why: str) -> None:
+        """Keep a record as a reject: its line, and where its text starts and stops."""
+        line, start, stop = place
+        raw = self.text[start:stop].decode().replace("\0", r"\x00")
+        self.rejects.append(SourceReject(kind, f"{self.key}:{line}", rule, why, raw))
+
+    def add(self, rows: Sequence[tuple[CatalogueRecord, list[str], bool]]) -> None:
+        """Add records with their values, and whether they were repaired, to the exact ones."""
+        if rows:
+            places = [(record.line, record.start, record.stop, repaired) for record, _, repaired in rows]
+            own = [pa.array(values, f.type) for values, f in zip(zip(*places, strict=True), PLACE_FIELDS, strict=True)]
+            values = [pa.array(column, pa.string()) for column in zip(*(texts for _, texts, _ in rows), strict=True)]
+            columns = [*own, *values]
+            self.exact.append(pa.Table.from_arrays(columns, [str(at) for at in range(len(columns))]))
+
+    def values(self, place: int) -> Iterator[str]:
+        """Yield the values of a column of the exact records."""
+        for rows in self.exact:
+            yield from rows.column(len(PLACE_FIELDS) + place).to_pylist()
 
 
 def read_delimited(key: str, data: bytes, kind: RejectKind) -> DelimitedFile | SourceReject:
@@ -309,7 +349,7 @@ def read_delimited(key: str, data: bytes, kind: RejectKind) -> DelimitedFile | S
     header = next(read_records(text, delimiter, lambda _: True), None)
     if header is None:
         return SourceReject("file", key, "empty_file", "it is empty")
-    file = DelimitedFile(key, delimiter, header.fields)
+    file = DelimitedFile(key, delimiter, header.fields, text)
     width = len(header.fields)
     column = find_column(header.fields, (*ID_NAMES, *FILE_NAMES, *LIKELY_FILE_NAMES)) or 0
 
@@ -322,12 +362,15 @@ def read_delimited(key: str, data: bytes, kind: RejectKind) -> DelimitedFile | S
 
     records = read_records(text, delimiter, looks_like_record, width)
     next(records)
-    for record in records:
-        file.found += 1
-        if len(record.fields) < width:
-            file.reject(kind, record, "ragged_row", f"{len(record.fields)} fields where the header has {width}")
-        else:
-            file.records.append(record)
+    while some := list(islice(records, RECORDS_AT_ONCE)):
+        file.found += len(some)
+        for record in some:
+            if len(record.fields) < width:
+                why = f"{len(record.fields)} fields where the header has {width}"
+                file.reject(kind, (record.line, record.start, record.stop), "ragged_row", why)
+            elif len(record.fields) > width:
+                file.wide.append(record)
+        file.add([(record, record.fields, record.mended) for record in some if len(record.fields) == width])
     return file
 
 
@@ -335,25 +378,26 @@ def _bad_encoding(key: str, error: UnicodeDecodeError) -> SourceReject:
     return SourceReject("file", key, "bad_encoding", f"its byte order mark says {error.encoding}, but it is not")
 
 
-def mend_overflow(
-    file: DelimitedFile, column: int | None, kind: RejectKind
-) -> list[tuple[CatalogueRecord, list[str], bool]]:
-    """Return records with as many values as the header has names, and whether they were repaired.
+def mended_rows(file: DelimitedFile, column: int | None, kind: RejectKind) -> Iterator[pa.Table]:
+    """Yield the records with as many values as the header has names, as `DelimitedFile.exact` has them.
 
-    The overflow goes into `column`, the last one of text, as its text stands; without one such records are rejected.
+    The overflow of others goes into `column`, the last one of text, as its text stands; without one they are rejected.
     """
-    width = len(file.names)
-    mended = []
-    for record in file.records:
-        if len(record.fields) == width:
-            mended.append((record, record.fields, record.mended))
-        elif column is not None:
+    width, mended = len(file.names), []
+    for record in file.wide:
+        if column is not None:
             last = column + len(record.fields) - width
             joined = file.delimiter.join(record.parts[column : last + 1]).replace(b"\0", b"").decode()
             mended.append((record, [*record.fields[:column], joined, *record.fields[last + 1 :]], True))
         else:
-            file.reject(kind, record, "ragged_row", f"{len(record.fields)} fields where the header has {width}")
-    return mended
+            why = f"{len(record.fields)} fields where the header has {width}"
+            file.reject(kind, (record.line, record.start, record.stop), "ragged_row", why)
+    if mended:
+        file.add(mended)
+        file.exact = [pa.concat_tables(file.exact).sort_by("0")]
+    for rows in file.exact:
+        for start in range(0, len(rows), RECORDS_AT_ONCE):
+            yield rows.slice(start, RECORDS_AT_ONCE)
 
 
 def csv_sheet(key: str, data: bytes, columns: Columns, *, is_styles: bool) -> Sheet | None:
@@ -366,49 +410,64 @@ def csv_sheet(key: str, data: bytes, columns: Columns, *, is_styles: bool) -> Sh
         return Sheet(rejects=[file]) if is_styles or file.rule != "empty_file" else None
     if lacking := columns.lacking(file.names):
         return Sheet(rejects=[SourceReject("file", key, "no_such_column", lacking)])
-    exact = [record.fields for record in file.records if len(record.fields) == len(file.names)]
-    id_column, name_column = columns.find(file.names, lambda place: (values[place] for values in exact))
+    id_column, name_column = columns.find(file.names, file.values)
     if is_styles and id_column is None:
         return Sheet(rejects=[_without_ids(file)])
     if id_column is None and name_column is None:
         return None
     whole = {id_column, find_column(file.names, ("year",))} - {None} if is_styles else set()
-    column = _overflow_column(file, exact, {id_column, name_column}, whole, is_styles=is_styles)
-    kept = []
-    for record, values, repaired in mend_overflow(file, column, "row"):
-        fault = _fault(values, file.names, id_column, name_column, whole)
-        if fault is None:
-            kept.append((record.line, repaired, values))
-        else:
-            file.reject("row", record, *fault)
-    texts = [[values[place] for _, _, values in kept] for place in range(len(file.names))]
+    column = _overflow_column(file, {id_column, name_column}, whole, is_styles=is_styles)
+    kept = _without_faults(file, column, id_column, name_column, whole)
+    texts = kept.columns[len(PLACE_FIELDS) :]
     typed = [_column(values, place in whole, is_styles) for place, values in enumerate(texts)]
-    rows = Rows(key, [line for line, _, _ in kept], [done for _, done, _ in kept])
+    rows = Rows(key, kept.column(0), kept.column(len(PLACE_FIELDS) - 1))
     # What is matched is the text as written: a type would take its zeros.
     ids = None if id_column is None else columns.written_ids(texts[id_column], whole=is_styles)
-    names = None if name_column is None else [value.strip() or None for value in texts[name_column]]
+    names = None
+    if name_column is not None:
+        names = converted(texts[name_column], lambda text: (text or "").strip() or None, pa.string())
     return Sheet(rows.table(file.names, typed, name_column, ids, names), file.rejects, file.found)
 
 
 def _overflow_column(
-    file: DelimitedFile,
-    exact: Sequence[Sequence[str]],
-    keys: set[int | None],
-    whole: set[int | None],
-    *,
-    is_styles: bool,
+    file: DelimitedFile, keys: set[int | None], whole: set[int | None], *, is_styles: bool
 ) -> int | None:
     """Return the last column of text that is no key."""
-    for place in reversed(range(len(file.names))):
+    for place in reversed(range(len(file.names) if file.wide else 0)):
         if place in keys or place in whole:
             continue
-        if is_styles or pa.types.is_string(infer_column([values[place] for values in exact]).type):
+        chunks = [chunk for rows in file.exact for chunk in rows.column(len(PLACE_FIELDS) + place).chunks]
+        if is_styles or pa.types.is_string(infer_column(pa.chunked_array(chunks, pa.string())).type):
             return place
     return None
 
 
+def _without_faults(
+    file: DelimitedFile, column: int | None, id_column: int | None, name_column: int | None, whole: set[int | None]
+) -> pa.Table:
+    """Return the records that can be taken, as `DelimitedFile.exact` has them; the others are rejected."""
+    first, kept = len(PLACE_FIELDS), []
+    for rows in mended_rows(file, column, "row"):
+        looked_at = {place for place in (*whole, id_column, name_column) if place is not None}
+        values = {place: rows.column(first + place).to_pylist() for place in looked_at}
+        faults = [
+            _fault({place: texts[row] for place, texts in values.items()}, file.names, id_column, name_column, whole)
+            for row in range(len(rows))
+        ]
+        for row, fault in enumerate(faults):
+            if fault is not None:
+                line, start, stop = (rows.column(at)[row].as_py() for at in range(3))
+                file.reject("row", (line, start, stop), *fault)
+        kept.append(rows.filter(pa.array([fault is None for fault in faults], pa.bool_())))
+    if kept:
+        return pa.concat_tables(kept)
+    names = [str(at) for at in range(first + len(file.names))]
+    types = [*(each.type for each in PLACE_FIELDS), *(pa.string() for _ in file.names)]
+    return pa.schema(list(zip(names, types, strict=True))).empty_table()
+
+
 def _fault(
-    values: list[str], names: list[str], id_column: int | None, name_column: int | None, whole: set[int | None]
+    values: Mapping[int, str], names: list[str], id_column: int | None, name_column: int | None, whole: set[int | None]
 ) -> tuple[str, str] | None:
     for place in sorted(place for place in whole if place is not None):
         if parse_integer(values[place]) is None and (values[place].strip() or place == id_column):
@@ -421,11 +480,11 @@ def _fault(
     return None
 
 
-def _column(values: list[str], is_whole: bool, is_styles: bool) -> pa.Array:
+def _column(values: pa.ChunkedArray, is_whole: bool, is_styles: bool) -> pa.ChunkedArray:
     if is_whole:
-        return pa.array([parse_integer(value) for value in values], pa.int64())
+        return converted(values, lambda text: parse_integer(text or ""), pa.int64())
     if is_styles:
-        return pa.array([value or None for value in values], pa.string())
+        return pc.if_else(pc.equal(values, ""), None, values)
     return infer_column(values)
 
 
@@ -528,7 +587,8 @@ def workbook_sheet(key: str, data: bytes, columns: Columns) -> Sheet | None:
 
 def _workbook_column(values: Sequence[Any]) -> pa.Array:
     column = _json_column(values)
-    dates = infer_column(column.to_pylist()) if pa.types.is_string(column.type) else column
+    texts = pa.chunked_array([pc.fill_null(column, "")]) if pa.types.is_string(column.type) else None
+    dates = column if texts is None else infer_column(texts)
     return dates if pa.types.is_date(dates.type) else column
 
 
@@ -563,8 +623,9 @@ def _typed_sheet(
             raw = json.dumps(_row(table, row), default=str)
             rejects.append(SourceReject("row", f"{key}:{lines[row]}", "bad_id", f"it has no {names[place]}", raw))
     typed = [plain_column(column) for column in table.filter(pa.array(present, pa.bool_())).columns]
-    rows = Rows(key, list(compress(lines, present)), [False] * sum(present))
-    own = [text or "" for text in compress(ids, present)]
+    stands = pa.chunked_array([list(compress(lines, present))], pa.int64())
+    rows = Rows(key, stands, pa.chunked_array([[False] * sum(present)], pa.bool_()))
+    own = pa.chunked_array([[text or "" for text in compress(ids, present)]], pa.string())
     if id_column is not None and not any(isinstance(value, str) for value in values(id_column)):
         own = columns.written_ids(own)
     # An object says more of an image than its name.
@@ -574,8 +635,8 @@ def _typed_sheet(
             names,
             typed,
             None if told else name_column,
-            None if id_column is None else [text.strip() for text in own],
-            None if name_column is None else list(compress(named, present)),
+            None if id_column is None else converted(own, lambda text: (text or "").strip(), pa.string()),
+            None if name_column is None else pa.chunked_array([list(compress(named, present))], pa.string()),
         ),
         rejects,
         table.num_rows,
@@ -601,26 +662,26 @@ class Rows:
     """
 
     key: str
-    lines: Sequence[int]
-    repaired: Sequence[bool]
+    lines: pa.ChunkedArray
+    repaired: pa.ChunkedArray
 
     def table(
         self,
         names: Sequence[str],
-        columns: Sequence[pa.Array],
+        columns: Sequence[pa.Array | pa.ChunkedArray],
         name_column: int | None,
-        ids: Sequence[str] | None,
-        files: Sequence[str | None] | None,
+        ids: pa.ChunkedArray | None,
+        files: pa.ChunkedArray | None,
     ) -> pa.Table:
         """Return the own columns, and the values of all columns but the one that names the file."""
         count = len(self.lines)
         own = [
-            pa.array([self.key] * count, pa.string()),
-            pa.array(self.lines, pa.int64()),
-            pa.array([None] * count if ids is None else ids, pa.string()),
-            pa.array([""] * count, pa.string()),
-            pa.array(self.repaired, pa.bool_()),
-            pa.array([None] * count if files is None else files, pa.string()),
+            pa.repeat(self.key, count),
+            self.lines,
+            pa.nulls(count, pa.string()) if ids is None else ids,
+            pa.repeat("", count),
+            self.repaired,
+            pa.nulls(count, pa.string()) if files is None else files,
         ]
         values = [place for place in range(len(names)) if place != name_column]
         cleaned = clean_names([names[place] for place in values])

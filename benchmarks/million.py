@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import resource
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,7 +27,6 @@ from lookbook.tasks.images.measure import SIGNATURE_BYTES
 from lookbook.tasks.images.parquet import from_parquet, manifest_items, part_table, to_parquet
 from lookbook.tasks.images.recipe import Recipe
 from lookbook.tasks.runs.parameters import BATCH_SIZE
-
 
 #: The one object that stands for all outputs.
 SHARED = "outputs/shared.jpg"
@@ -78,7 +76,8 @@ def _outcome(item: Item, recipe: Recipe) -> Outcome:
     sha256 = hashlib.sha256(item.key.encode()).hexdigest()
     noise = np.random.default_rng(int(sha256[:16], 16))
     scores = dict.fromkeys(
-        [f"{name}_score" for name in ("dark", "light", "blurry", "low_information", "odd_aspect_ratio", "grayscale")], 0.9
+        [f"{name}_score" for name in ("dark", "light", "blurry", "low_information", "odd_aspect_ratio", "grayscale")],
+        0.9,
     )
     asset = scores | {
         "original_key": f"originals/{sha256[:2]}/{sha256}",
@@ -99,8 +98,7 @@ def _outcome(item: Item, recipe: Recipe) -> Outcome:
         "signature": noise.bytes(SIGNATURE_BYTES),
     }
     drawn = [
-        Drawn(name, output.digest(), SHARED, sha256[::-1], 4000, 300, 400)
-        for name, output in recipe.outputs.items()
+        Drawn(name, output.digest(), SHARED, sha256[::-1], 4000, 300, 400) for name, output in recipe.outputs.items()
     ]
     return Outcome(item.key, item.fingerprint, "ok", sha256=sha256, bytes=item.locator.size, asset=asset, drawn=drawn)
 
@@ -134,7 +132,10 @@ def main(stage: str, home: Path, count: int) -> None:
 def tell(what: str) -> None:
     """Say what the process took up to now."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    print(f"{what}: {used.ru_utime + used.ru_stime:.1f} s of processor, {used.ru_maxrss / 1024:.0f} MB at the most", flush=True)
+    print(
+        f"{what}: {used.ru_utime + used.ru_stime:.1f} s of processor, {used.ru_maxrss / 1024:.0f} MB at the most",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

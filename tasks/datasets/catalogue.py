@@ -314,7 +314,9 @@ def _with_product_keys(rows: pa.Table) -> pa.Table:
     names = [name for name in (stem, stem_of) if len(set(map(name, different))) == len(different)]
     given = iter(map(names[0], paths) if names else paths)
     return _replaced(
-        rows, "product_key", converted(rows["product_key"], lambda key: next(given) if key is None else key, pa.string())
+        rows,
+        "product_key",
+        converted(rows["product_key"], lambda key: next(given) if key is None else key, pa.string()),
     )
 
 

@@ -84,7 +84,7 @@ class Desk:
 
     def add(self, name: str, rows: pa.Table) -> None:
         """Add rows to a table of the same columns."""
-        self._with("added", rows, f"INSERT INTO {name} BY NAME FROM added")  # noqa: S608 - a name of ours
+        self._with("added", rows, f"INSERT INTO {name} BY NAME FROM added")
 
     def _with(self, name: str, table: pa.Table, sql: str) -> None:
         self._connection.register(name, table)
@@ -101,23 +101,20 @@ class Desk:
         read = f"no_{name}" if path is None else f"read_parquet({literal(str(path))}, hive_partitioning = false)"
         self.run(f"CREATE VIEW {name} AS FROM {read}")
 
-    def save(self, path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
-        """Write tables as one Parquet file, with the columns of a schema; return the number of rows."""
-        count = 0
+    def save(self, name: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> Path:
+        """Write tables as one Parquet file of the folder, with the columns of a schema."""
+        path = self.folder / f"{name}.parquet"
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
             held: list[pa.Table] = []
             for table in tables:
                 held.append(table.select(schema.names).cast(schema))
-                count += len(table)
                 if sum(map(len, held)) >= GROUP_ROWS:
                     writer.write_table(pa.concat_tables(held), row_group_size=GROUP_ROWS)
                     held = []
             writer.write_table(pa.concat_tables(held) if held else schema.empty_table())
-        return count
+        return path
 
 
 def _close(connection: DuckDBPyConnection, folder: TemporaryDirectory[str]) -> None:
     connection.close()
     folder.cleanup()
-
-

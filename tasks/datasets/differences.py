@@ -363,7 +363,7 @@ class _Source:
     """A table as DuckDB sees it: its columns as c0, c1 …, since names may differ in their case alone; and ``place``."""
 
     def __init__(self, connection: DuckDBPyConnection, name: str, table: Path | pa.Table) -> None:
-        self.names: list[str] = _schema(table).names
+        self.names: list[str] = schema_of(table).names
         columns = [f"c{at}" for at in range(len(self.names))]
         if isinstance(table, Path):
             # The option stumbles over a column of the same name; counting rows is slower.
@@ -701,11 +701,12 @@ class ImageChanges:
 
 def changes_between(previous: Tables | None, current: Tables, previous_id: str | None) -> ImageChanges:
     """Compare the images of two snapshots: tables ``images`` and ``outputs``; None stands for no snapshot."""
-    found = Differences(previous or {name: _schema(table).empty_table() for name, table in current.items()}, current)
+    found = Differences(previous or {name: schema_of(table).empty_table() for name, table in current.items()}, current)
     images = found.changes["images"]
     first = {kind: [str(row["key"]) for row in found.items(("images",), kind, limit=MOST_NAMES)] for kind in CHANGES}
     return ImageChanges(previous_id if previous else None, {kind: images.counts[kind] for kind in CHANGES}, first)
 
 
-def _schema(table: Path | pa.Table) -> pa.Schema:
+def schema_of(table: Path | pa.Table) -> pa.Schema:
+    """Return the columns of a table, in a file or in memory."""
     return pq.read_schema(table) if isinstance(table, Path) else table.schema

@@ -17,6 +17,7 @@ from lookbook.tasks.datasets.books import RefusedRunError, check_counts
 from lookbook.tasks.datasets.catalogue import Catalogue, read_catalogue
 from lookbook.tasks.datasets.catalogue_sheets import Columns
 from lookbook.tasks.datasets.catalogue_types import SourceReject
+from lookbook.tasks.datasets.desk import Desk
 from lookbook.tasks.datasets.manifest import (
     TABLES,
     DamagedSnapshotError,
@@ -28,7 +29,6 @@ from lookbook.tasks.datasets.manifest import (
     local_table,
     read_published,
 )
-from lookbook.tasks.datasets.desk import Desk
 from lookbook.tasks.datasets.plan import (
     Known,
     batch_digest,
@@ -246,9 +246,7 @@ def survey(request: Request) -> Inventory:
     read_from = "SELECT DISTINCT path FROM images WHERE store <> 'file' AND refused_rule IS NULL"
     archives = {path: _state(path) for (path,) in desk.rows(read_from)}
     listed = version_of(source) or request.source
-    return Inventory(
-        *(listed, desk, catalogue, published, damaged, known, archives, ignored, file_counts, work)
-    )
+    return Inventory(*(listed, desk, catalogue, published, damaged, known, archives, ignored, file_counts, work))
 
 
 def _known_names(desk: Desk, names: Collection[str]) -> set[str]:

@@ -322,7 +322,9 @@ def link(desk: Desk, *, suffixed: bool) -> None:
         desk.make(name, schema)
     for rows in desk.stream("SELECT file_name FROM rows WHERE contains(file_name, '/') OR contains(file_name, '\\')"):
         cells = set(rows.column("file_name").to_pylist())
-        folders = {posixpath.basename(posixpath.dirname(normal_path(name))) for cell in cells for name in names_in(cell)}
+        folders = {
+            posixpath.basename(posixpath.dirname(normal_path(name))) for cell in cells for name in names_in(cell)
+        }
         desk.add("folders", pa.table([sorted(folders - {""})], FOLDERS_SCHEMA))
     for rows in desk.stream("SELECT n, product_key, file, file_name FROM rows ORDER BY n", rows=ROWS_AT_ONCE):
         numbers = rows.column("n").to_pylist()
@@ -448,6 +450,4 @@ def _add_suffixed(desk: Desk) -> None:
         "INSERT INTO row_images SELECT n, coalesce(had, 0) + row_number() OVER (PARTITION BY n ORDER BY depth(key), key),"
         " key FROM further LEFT JOIN (SELECT n, count(*) AS had FROM row_images GROUP BY n) USING (n)"
     )
-    desk.run(
-        "UPDATE matches SET rule = ? WHERE rule IS NULL AND n IN (SELECT n FROM further)", RULES.index("suffix")
-    )
+    desk.run("UPDATE matches SET rule = ? WHERE rule IS NULL AND n IN (SELECT n FROM further)", RULES.index("suffix"))

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -43,6 +44,7 @@ from lookbook.tasks.datasets.report.page import ReportData, render_report, repor
 from lookbook.tasks.datasets.snapshot import SnapshotTables, build_snapshot, logical_digest
 from lookbook.tasks.datasets.unpublished import rejects_so_far
 from lookbook.tasks.images.batch import read_part
+from lookbook.tasks.images.parquet import to_parquet
 from lookbook.tasks.images.recipe import codec_versions
 from lookbook.tasks.runs.lease import confirm
 
@@ -51,18 +53,20 @@ LOST = ("missing_image", "ambiguous_image")
 HARDLY = 0.1
 
 
-def write_tables(lake: Lake, folder: str, snapshot: SnapshotTables) -> list[SnapshotFile]:
+def write_tables(lake: Lake, folder: str, tables: Tables) -> list[SnapshotFile]:
     """Write each table as ``<name>.parquet`` into the snapshot's folder."""
-    written = []
-    for name, path in snapshot.files.items():
-        key = f"{folder}/{name}.parquet"
-        if not lake.put_file(key, path):
-            raise _already_there(key)
-        with path.open("rb") as file:
-            checksum = hashlib.file_digest(file, "sha256").hexdigest()
-        size = path.stat().st_size
-        written.append(SnapshotFile(name=f"{name}.parquet", size=size, sha256=checksum, rows=snapshot.rows[name]))
-    return written
+    return [_write_table(lake, folder, f"{name}.parquet", table) for name, table in tables.items()]
+
+
+def _write_table(lake: Lake, folder: str, name: str, table: Path | pa.Table) -> SnapshotFile:
+    if not isinstance(table, Path):
+        return write_file(lake, folder, name, to_parquet(table), rows=len(table))
+    if not lake.put_file(f"{folder}/{name}", table):
+        raise _already_there(f"{folder}/{name}")
+    with table.open("rb") as file:
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()
+    rows = pq.read_metadata(table).num_rows
+    return SnapshotFile(name=name, size=table.stat().st_size, sha256=checksum, rows=rows)
 
 
 def write_file(lake: Lake, folder: str, name: str, data: bytes, rows: int | None = None) -> SnapshotFile:
@@ -413,7 +417,7 @@ def _summary(
 
 def _matched_by(inventory: Inventory) -> dict[str, int]:
     """Return by which rule the rows found their images, the surest first."""
-    counts = "SELECT rule, count(*) FROM found_products WHERE outcome = 'matched' GROUP BY rule ORDER BY rule"
+    counts = "SELECT rule, count(*) FROM found_products WHERE outcome = 'matched' AND rule IS NOT NULL GROUP BY rule ORDER BY rule"
     return {RULES[rule]: count for rule, count in inventory.desk.rows(counts)}
 
 
@@ -489,7 +493,7 @@ def _publish(request: Request, inventory: Inventory, snapshot: SnapshotTables, d
         files=[],
     )
     with writing(lake, manifest):
-        manifest.files = write_tables(lake, manifest.folder, snapshot)
+        manifest.files = write_tables(lake, manifest.folder, snapshot.files)
         manifest.files.append(write_file(lake, manifest.folder, "report.html", render_report(data, lake.get).encode()))
         confirm(request.workspace.registry)
         broken = failed(manifest.summary["checks"])

@@ -19,6 +19,7 @@ from lookbook.tasks.datasets.books import check_counts, check_images, check_outp
 from lookbook.tasks.datasets.catalogue import Catalogue
 from lookbook.tasks.datasets.catalogue_types import OWN_FIELDS, SourceReject
 from lookbook.tasks.datasets.desk import Desk
+from lookbook.tasks.datasets.differences import Tables, schema_of
 from lookbook.tasks.datasets.inventory import Inventory
 from lookbook.tasks.datasets.links import NAMED, RULES, link
 from lookbook.tasks.datasets.near_duplicates import find_near_duplicates
@@ -132,7 +133,6 @@ class SnapshotTables:
     """The tables of a snapshot, as Parquet files by name, and the counts of the run that made them."""
 
     files: Mapping[str, Path]
-    rows: Mapping[str, int]
     image_counts: dict[str, int]
     row_counts: dict[str, int]
     orphan_images: int
@@ -173,11 +173,9 @@ def build_snapshot(inventory: Inventory, new_parts: Iterable[pa.Table], recipe: 
         "image_links": (catalogue.links.schema, [catalogue.links]),
         "rejects": (REJECTS_SCHEMA, [reject_table([*_refused(desk), *catalogue.rejects, *inventory.ignored])]),
     }
-    files = {name: desk.folder / f"{name}.parquet" for name in made}
     drawn = dict(desk.rows("SELECT output, count(*) FROM drawings WHERE rowid >= ? GROUP BY output", before))
     return SnapshotTables(
-        files=files,
-        rows={name: desk.save(files[name], schema, tables) for name, (schema, tables) in made.items()},
+        files={name: desk.save(name, schema, tables) for name, (schema, tables) in made.items()},
         image_counts=_image_counts(desk),
         row_counts=row_counts,
         orphan_images=desk.value("SELECT count(*) FROM facts WHERE product_key IS NULL"),
@@ -355,7 +353,9 @@ def _product_schema(rows: pa.Schema) -> pa.Schema:
 def _product_rows(desk: Desk, rows: pa.Table) -> Iterator[pa.Table]:
     """Yield the catalogue's rows, each with its outcome, its image, and how that was found."""
     at, names = 0, _product_schema(rows.schema).names
-    found = "SELECT outcome, missing_reason, image_key, sha256, ?[rule + 1] AS matched_by, candidates FROM found_products"
+    found = (
+        "SELECT outcome, missing_reason, image_key, sha256, ?[rule + 1] AS matched_by, candidates FROM found_products"
+    )
     for part in desk.stream(f"{found} ORDER BY n", list(RULES)):
         given = rows.slice(at, len(part))
         at += len(part)
@@ -419,13 +419,13 @@ OUTPUT_COLUMNS = ["sha256", "output", "output_digest", "width", "height"]
 REJECT_COLUMNS = ["kind", "locator", "rule", "raw"]
 
 
-def logical_digest(files: Mapping[str, Path], recipe: Recipe, desk: Desk) -> str:
+def logical_digest(tables: Tables, recipe: Recipe, desk: Desk) -> str:
     """Return SHA-256 over the sorted keys, contents, outcomes and catalogue values; no times, ids or file bytes.
 
     Nor over the ignored files: a note or a system's litter that comes and goes makes no other dataset.
 
     Args:
-        files: the tables of a snapshot, as Parquet files.
+        tables: of a snapshot.
         recipe: that made it.
         desk: for what is sorted.
     """
@@ -438,16 +438,23 @@ def logical_digest(files: Mapping[str, Path], recipe: Recipe, desk: Desk) -> str
         ("image_links", None),
         ("rejects", REJECT_COLUMNS),
     ):
-        with pq.ParquetFile(files[name]) as file:
-            chosen = columns or file.schema_arrow.names
-            made.update(json.dumps(chosen).encode())
-            desk.make("lines", pa.schema([("line", pa.binary())]))
-            for batch in file.iter_batches(10_000, columns=chosen):
-                desk.add("lines", pa.table({"line": pa.array(_lines(batch.select(chosen)), pa.binary())}))
+        chosen = columns or schema_of(tables[name]).names
+        made.update(json.dumps(chosen).encode())
+        desk.make("lines", pa.schema([("line", pa.binary())]))
+        for batch in _batches(tables[name], chosen):
+            desk.add("lines", pa.table({"line": pa.array(_lines(batch), pa.binary())}))
         for lines in desk.stream("SELECT line FROM lines ORDER BY line"):
             made.update(b"".join(lines.column("line").to_pylist()))
     desk.run("DROP TABLE lines")
     return made.hexdigest()
+
+
+def _batches(table: Path | pa.Table, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    if isinstance(table, Path):
+        with pq.ParquetFile(table) as file:
+            yield from (batch.select(columns) for batch in file.iter_batches(10_000, columns=columns))
+    else:
+        yield from table.select(columns).to_batches(10_000)
 
 
 def _lines(rows: pa.RecordBatch) -> Iterator[bytes]:

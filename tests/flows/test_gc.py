@@ -24,7 +24,6 @@ from lookbook.tasks.datasets import follow
 from lookbook.tasks.datasets.candidates import candidate_key
 from lookbook.tasks.datasets.differences import choose_snapshots
 from lookbook.tasks.datasets.gc import datasets_of, reading
-from lookbook.tasks.datasets.inventory import finished_parts
 from lookbook.tasks.datasets.manifest import (
     list_datasets,
     list_snapshots,
@@ -38,8 +37,7 @@ from lookbook.tasks.runs.removal import GRACE, Rule, age
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import serving_gcs
 from tests.support.leases import overtake
-from tests.support.lives import draw, keys, listed, objects_of, publish, restore
-from tests.support.pipeline import SMALL
+from tests.support.lives import draw, keys, keys_of_parts, listed, objects_of, publish, restore
 from tests.support.sets import sampled
 
 NOW = timedelta(0)
@@ -234,9 +232,7 @@ def test_a_batch_that_outlived_its_run_and_a_sweep_is_not_relied_upon(workspace:
     draw(lake, "things", ["kept"])
     draw(lake, "things", ["0"], lambda _: remove(work(workspace, older_than=young)))
     assert objects_of("0")[0] not in keys(lake), "no part told of it when the objects went"
-    parts = finished_parts(lake, "things", SMALL, None)
-    assert parts is not None
-    assert parts["key"].to_pylist() == ["kept"]
+    assert keys_of_parts(lake, "things") == ["kept"]
 
     def killed(step: str) -> None:
         if step == "objects":  # a worker begins, and finds an object that goes in the next moment; then gc is killed

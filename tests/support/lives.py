@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from lookbook.blocks.lake import Lake
 from lookbook.blocks.workspace import Workspace
-from lookbook.tasks.datasets.inventory import clear_batches, finished_parts
+from lookbook.tasks.datasets.inventory import clear_batches, take_up_parts
 from lookbook.tasks.datasets.manifest import (
     TABLES,
     Manifest,
@@ -24,7 +24,7 @@ from lookbook.tasks.datasets.manifest import (
     read_table,
     removed_key,
 )
-from lookbook.tasks.datasets.plan import recipe_digest
+from lookbook.tasks.datasets.plan import Known, recipe_digest, take_up_known
 from lookbook.tasks.datasets.publish import commit, sweep_unfinished, write_file, write_tables, writing
 from lookbook.tasks.datasets.restore import KEYS, restore_snapshot
 from lookbook.tasks.datasets.schemas import (
@@ -40,6 +40,7 @@ from lookbook.tasks.images.items import Drawn, Outcome
 from lookbook.tasks.images.parquet import part_table, to_parquet
 from lookbook.tasks.images.recipe import codec_versions
 from lookbook.tasks.runs.lease import confirm, lease
+from tests.support.desks import shared_desk
 from tests.support.pipeline import SMALL
 
 Step = Callable[[str], object]
@@ -85,6 +86,14 @@ def draw(lake: Lake, dataset: str, names: Collection[str], step: Step = _nothing
     lake.replace(f"{folder}/part.parquet", to_parquet(part, told))
 
 
+def keys_of_parts(lake: Lake, dataset: str) -> list[str]:
+    """Return the images of all parts that can be relied upon."""
+    desk = shared_desk()
+    take_up_known(desk, Known())
+    take_up_parts(desk, lake, dataset, SMALL)
+    return [key for (key,) in desk.rows("SELECT key FROM parts ORDER BY key")]
+
+
 def publish(place: Workspace, dataset: str, names: Collection[str], step: Step = _nothing) -> str:
     """Be a run of ingest: what a snapshot or a part holds already is not put into the lake again."""
     lake = place.lake
@@ -93,9 +102,7 @@ def publish(place: Workspace, dataset: str, names: Collection[str], step: Step =
         sweep_unfinished(lake, dataset)
         before = read_published(lake, dataset)
         known = set(read_table(lake, before.manifest, "images")["key"].to_pylist()) if before else set()
-        parts = finished_parts(lake, dataset, SMALL, None)
-        done = set(parts["key"].to_pylist()) if parts is not None else set()
-        draw(lake, dataset, sorted(set(names) - known - done), step)
+        draw(lake, dataset, sorted(set(names) - known - set(keys_of_parts(lake, dataset))), step)
         step("part")
         now = datetime.now(UTC)
         digest = hashlib.sha256(repr(sorted(names)).encode()).hexdigest()

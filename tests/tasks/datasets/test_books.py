@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,15 +15,29 @@ from lookbook.tasks.datasets.books import (
     check_outputs,
     check_reject_limit,
 )
-from lookbook.tasks.images.recipe import OutputDefinition, Recipe
-
-RECIPE = Recipe(outputs={"thumb": OutputDefinition(image_size=16), "grey": OutputDefinition(colour_mode="grey")})
+from tests.support.desks import TEXT, put, shared_desk
 
 
-@settings(deadline=None)
-@given(st.lists(st.text(max_size=5), unique=True), st.randoms(use_true_random=False))
+def images_are_booked(found: list[str], ended: list[str]) -> None:
+    put("images", [(key,) for key in found], key=TEXT)
+    put("states", [(key,) for key in ended], key=TEXT)
+    check_images(shared_desk())
+
+
+def outputs_are_booked(states: list[tuple[str, str, str]], outputs: list[tuple[str, str]]) -> None:
+    put("states", states, key=TEXT, status=TEXT, sha256=TEXT)
+    put("outputs", outputs, sha256=TEXT, output=TEXT)
+    put("definitions", [("thumb",), ("grey",)], output=TEXT)
+    check_outputs(shared_desk())
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=5), unique=True),
+    st.randoms(use_true_random=False),
+)
 def test_one_outcome_for_each_image_in_any_order_balances(keys: list[str], random: object) -> None:
-    check_images(keys, random.sample(keys, len(keys)))  # type: ignore[attr-defined]
+    images_are_booked(keys, random.sample(keys, len(keys)))  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -44,56 +57,43 @@ def test_one_outcome_for_each_image_in_any_order_balances(keys: list[str], rando
 )
 def test_images_that_are_off_are_named(found: list[str], ended: list[str], said: str) -> None:
     with pytest.raises(UnbalancedBooksError) as caught:
-        check_images(found, ended)
+        images_are_booked(found, ended)
     assert caught.value.problem.endswith(said)
     assert "Nothing was published" in caught.value.way_out
 
 
 def test_numbers_that_cancel_out_do_not_hide_a_fault() -> None:
     with pytest.raises(UnbalancedBooksError, match=r"1 without an outcome \(b\).*not listed \(c\)"):
-        check_images(["a", "b"], ["a", "c"])
+        images_are_booked(["a", "b"], ["a", "c"])
 
 
 def test_of_many_keys_some_are_named_and_the_rest_is_counted() -> None:
     keys = [f"images/{number}.jpg" for number in range(NAMED + 3)]
     with pytest.raises(UnbalancedBooksError) as caught:
-        check_images(keys, [])
+        images_are_booked(keys, [])
     assert f"({', '.join(keys[:NAMED])} and 3 more)" in caught.value.problem
     with pytest.raises(UnbalancedBooksError) as caught:
-        check_images(keys[:NAMED], [])
+        images_are_booked(keys[:NAMED], [])
     assert f"({', '.join(keys[:NAMED])})." in caught.value.problem
 
 
-def states(*rows: tuple[str, str, str]) -> pa.Table:
-    columns = list(zip(*rows, strict=True)) or [(), (), ()]
-    return pa.table(dict(zip(("key", "status", "sha256"), (pa.array(c, pa.string()) for c in columns), strict=True)))
-
-
-def outputs(*rows: tuple[str, str]) -> pa.Table:
-    names = [pa.array([row[place] for row in rows], pa.string()) for place in (0, 1)]
-    return pa.table({"sha256": names[0], "output": names[1]})
-
-
 def test_every_good_image_with_every_output_balances() -> None:
-    whole = outputs(("s1", "thumb"), ("s1", "grey"))
-    check_outputs(states(("a", "ok", "s1"), ("copy of a", "ok", "s1"), ("bad", "rejected", "s9")), whole, RECIPE)
-    check_outputs(states(), outputs(), RECIPE)
+    whole = [("s1", "thumb"), ("s1", "grey")]
+    outputs_are_booked([("a", "ok", "s1"), ("copy of a", "ok", "s1"), ("bad", "rejected", "s9")], whole)
+    outputs_are_booked([], [])
 
 
 def test_outputs_that_were_not_drawn_are_named() -> None:
+    drawn = [("s1", "thumb"), ("s1", "grey"), ("s2", "thumb"), ("s2", "former")]
     with pytest.raises(UnbalancedBooksError, match=r"1 outputs were not drawn \(grey of b\)") as caught:
-        check_outputs(
-            states(("a", "ok", "s1"), ("b", "ok", "s2")),
-            outputs(("s1", "thumb"), ("s1", "grey"), ("s2", "thumb"), ("s2", "former")),
-            RECIPE,
-        )
+        outputs_are_booked([("a", "ok", "s1"), ("b", "ok", "s2")], drawn)
     assert "Nothing was published" in caught.value.way_out
 
 
 def test_of_many_lacking_outputs_some_are_named_and_the_rest_is_counted() -> None:
     rows = [(f"{number}.jpg", "ok", f"s{number}") for number in range(NAMED)]
-    with pytest.raises(UnbalancedBooksError, match=rf"{2 * NAMED} outputs .*thumb of 0.jpg.* and {NAMED} more"):
-        check_outputs(states(*rows), outputs(), RECIPE)
+    with pytest.raises(UnbalancedBooksError, match=rf"{2 * NAMED} outputs .*grey of 0.jpg.* and {NAMED} more"):
+        outputs_are_booked(rows, [])
 
 
 def test_rows_balance_when_their_outcomes_add_up() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
@@ -46,6 +47,11 @@ def hold(place: Workspace, *checks: tuple[str, str, str]) -> None:
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     return write_collection(tmp_path / "source", {f"{n}.jpg": photo(n) for n in (1, 2, 3)}, [row(n) for n in (1, 2, 3)])
+
+
+def written(table: pa.Table, path: Path) -> Path:
+    pq.write_table(table, path)
+    return path
 
 
 def current(place: Workspace) -> str:
@@ -201,7 +207,7 @@ def test_a_check_that_cannot_be_run_fails_whatever_its_level(
     assert "Could not convert string 'Women'" in results["raises"]["error"]
     former = require_published(workspace.lake, "things").manifest
     workspace.lake.remove(f"{former.folder}/images.parquet")
-    tables = dict.fromkeys(TABLES, pa.table({"key": ["a"]}))
+    tables = dict.fromkeys(TABLES, written(pa.table({"key": ["a"]}), source.parent / "new.parquet"))
     (damaged,) = run_checks(workspace, read_checks(workspace.lake, "things")[3:], tables, former)
     assert (damaged["outcome"], damaged["error"]) == ("failed", f"{former.folder}/images.parquet is missing.")
     assert current(workspace) == first
@@ -212,7 +218,9 @@ def test_a_column_that_the_former_snapshot_lacks_is_null_there(workspace: Worksp
     former = require_published(workspace.lake, "things").manifest
     new = pa.table({"product_key": ["1"], "brand": ["Acme"]})
     check = Check(name="a", sql="SELECT count(*) AS n, count(brand) AS brands FROM Former_Products;")
-    (result,) = run_checks(workspace, [check], dict.fromkeys(TABLES, new), former)
+    (result,) = run_checks(
+        workspace, [check], dict.fromkeys(TABLES, written(new, source.parent / "new.parquet")), former
+    )
     assert result["first"] == [{"n": 3, "brands": 0}]
 
 

@@ -109,10 +109,11 @@ def test_bigquery_loads_from_the_bucket_without_a_copy(
     workspace: Workspace, lake: GcsLake, bigquery: BigQueryServer, source: Path, tmp_path: Path
 ) -> None:
     scratch = tmp_path / "nowhere"
-    place = replace(workspace, lake=lake, warehouse=bigquery_warehouse(bigquery), scratch=scratch)
+    place = replace(workspace, lake=lake, warehouse=bigquery_warehouse(bigquery))
     shutil.rmtree(Path(workspace.lake.uri("x")).parent)
     run(request(place, source))
     assert bigquery.calls["jobs.upload"] == 0
+    place = replace(place, scratch=scratch)
     assert verify(place, "things").differences == []
     assert catch_up(place, "things") == []
     bigquery.run("DELETE FROM staging.current_snapshot WHERE TRUE")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from PIL import Image
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets.manifest import read_table, require_published
 from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA
-from lookbook.tasks.datasets.snapshot import ISSUES, THRESHOLDS, issue_columns, odd_sizes
+from lookbook.tasks.datasets.snapshot import ISSUES, THRESHOLDS, UsualSize, issue_columns, odd_sizes
 from lookbook.tasks.images.measure import SCORES
 from lookbook.tasks.images.recipe import Recipe
 from tests.support.pictures import encoded, natural
@@ -22,6 +23,14 @@ from tests.support.pipeline import request, run, write_collection
 
 def edges(values: Sequence[int | None]) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(values, pa.int32())])
+
+
+USUAL = UsualSize(100.0, 50.0)
+
+
+def judged(width: Sequence[int | None], height: Sequence[int | None]) -> tuple[pa.Array, pa.Array]:
+    sizes = [math.sqrt(w * h) for w, h in zip(width, height, strict=True) if w is not None and h is not None]
+    return odd_sizes(edges(width), edges(height), UsualSize.of(np.array(sizes)))
 
 
 def scores(value: float | None) -> pa.Table:
@@ -35,18 +44,18 @@ def scores(value: float | None) -> pa.Table:
 @pytest.mark.parametrize(("issue", "threshold"), THRESHOLDS.items())
 def test_an_image_has_an_issue_below_the_threshold_and_not_on_it(issue: str, threshold: float) -> None:
     name = f"is_{issue}_issue"
-    assert issue_columns(scores(threshold), Recipe())[name].to_pylist() == [False]
-    assert issue_columns(scores(np.nextafter(threshold, 0)), Recipe())[name].to_pylist() == [True]
+    assert issue_columns(scores(threshold), Recipe(), USUAL)[name].to_pylist() == [False]
+    assert issue_columns(scores(np.nextafter(threshold, 0)), Recipe(), USUAL)[name].to_pylist() == [True]
 
 
 def test_what_was_rejected_has_no_flags() -> None:
-    columns = issue_columns(scores(None), Recipe())
+    columns = issue_columns(scores(None), Recipe(), USUAL)
     assert {name: column.to_pylist() for name, column in columns.items()} == {name: [None] for name in columns}
 
 
 def test_the_columns_are_those_of_the_schema() -> None:
     made = {f"is_{issue}_issue" for issue in ISSUES} | {"odd_size_score"}
-    assert set(issue_columns(scores(1.0), Recipe())) == made
+    assert set(issue_columns(scores(1.0), Recipe(), USUAL)) == made
     of_issues = {
         name for name in IMAGES_SCHEMA.names if name.endswith(("_issue", "_score")) and "duplicates" not in name
     }
@@ -56,7 +65,7 @@ def test_the_columns_are_those_of_the_schema() -> None:
 def test_sizes_are_scored_by_their_distance_from_the_middle_of_the_usual_ones() -> None:
     sizes = np.random.default_rng(5).integers(50, 150, 200)
     sizes[:3] = (1, 900, 5000)
-    found, odd = odd_sizes(edges(sizes.tolist()), edges(sizes.tolist()))
+    found, odd = judged(sizes.tolist(), sizes.tolist())
     first, third = np.percentile(sizes, [25, 75])
     low, high = first - 3 * (third - first), third + 3 * (third - first)
     expected = [max(0.0, 1 - abs(size - (low + high) / 2) / (high - low)) for size in sizes]
@@ -65,26 +74,26 @@ def test_sizes_are_scored_by_their_distance_from_the_middle_of_the_usual_ones() 
 
 
 def test_where_nearly_all_have_one_size_far_smaller_and_larger_ones_are_odd() -> None:
-    _, odd = odd_sizes(edges([600] * 20 + [601, 290, 310, 880, 920]), edges([600] * 20 + [601, 290, 310, 880, 920]))
+    _, odd = judged([600] * 20 + [601, 290, 310, 880, 920], [600] * 20 + [601, 290, 310, 880, 920])
     assert odd.to_pylist() == [False] * 20 + [False, True, False, False, True]
-    found, odd = odd_sizes(edges([60] * 9 + [61]), edges([80] * 10))
+    found, odd = judged([60] * 9 + [61], [80] * 10)
     assert found.to_pylist()[:9] == [1.0] * 9
     assert odd.to_pylist() == [False] * 10
 
 
 def test_sizes_of_one_shape_or_the_other_are_the_same_size() -> None:
-    _, odd = odd_sizes(edges([60, 80, 40]), edges([80, 60, 120]))
+    _, odd = judged([60, 80, 40], [80, 60, 120])
     assert odd.to_pylist() == [False] * 3
 
 
 def test_rejects_are_no_measure_of_sizes() -> None:
-    found, odd = odd_sizes(edges([100, None, 100]), edges([100, None, 100]))
+    found, odd = judged([100, None, 100], [100, None, 100])
     assert found.to_pylist() == [1.0, None, 1.0]
     assert odd.to_pylist() == [False, None, False]
 
 
 def test_no_images_have_no_flags() -> None:
-    assert {len(column) for column in issue_columns(scores(1.0).slice(0, 0), Recipe()).values()} == {0}
+    assert {len(column) for column in issue_columns(scores(1.0).slice(0, 0), Recipe(), USUAL).values()} == {0}
 
 
 def test_a_run_flags_its_images(workspace: Workspace, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,19 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageEnhance
 
-from lookbook.tasks.datasets.links import canonical_order
+from lookbook.tasks.datasets.links import key_order
 from lookbook.tasks.datasets.near_duplicates import (
     MOST_BITS,
-    _canonical_rows,
     _first_with_signature,
     confirm,
-    duplicate_columns,
     group_near_duplicates,
     prepare,
 )
 from lookbook.tasks.images.measure import SIGNATURE_BYTES, perceive
 from lookbook.tasks.images.recipe import Recipe
 from lookbook.tasks.images.render import render
+from tests.support.desks import near_duplicates
 from tests.support.pictures import encoded, natural
 
 PHOTO = natural(192, 256)
@@ -201,48 +199,29 @@ def table(pictures: dict[str, Image.Image]) -> pa.Table:
     return pa.Table.from_pylist([{"key": key} | perceive(picture.convert("RGB")) for key, picture in pictures.items()])
 
 
-def columns(pictures: dict[str, Image.Image], originals: dict[str, str | None], products: dict[str, str]) -> Any:
-    found = duplicate_columns(table(pictures), [originals.get(key, key) for key in pictures], products)
-    return {key: {name: values[row].as_py() for name, values in found.items()} for row, key in enumerate(pictures)}
-
-
 SHOWN = {
     "a.jpg": PHOTO,
     "deep/b.jpg": ImageEnhance.Brightness(PHOTO).enhance(0.95),
     "c.jpg": ImageEnhance.Brightness(PHOTO).enhance(0.9),
-    "copy.jpg": ImageEnhance.Brightness(PHOTO).enhance(0.9),
-    "other.jpg": natural(192, 256, seed=8),
-    "same.jpg": natural(192, 256, seed=8),
 }
-COPIES: dict[str, str | None] = {"copy.jpg": "c.jpg", "same.jpg": "other.jpg"}
+OTHER = {"other.jpg": natural(192, 256, seed=8)}
 
 
 def test_a_catalogued_image_is_canonical_else_the_shallowest() -> None:
-    found = columns(SHOWN, COPIES, {"deep/b.jpg": "7"})
-    assert {key: row["near_duplicate_of"] for key, row in found.items()} == {
-        "a.jpg": "deep/b.jpg", "deep/b.jpg": None, "c.jpg": "deep/b.jpg", "copy.jpg": "deep/b.jpg",
-        "other.jpg": None, "same.jpg": None,
-    }  # fmt: skip
-    assert columns(SHOWN, COPIES, {})["deep/b.jpg"]["near_duplicate_of"] == "a.jpg"
+    found = near_duplicates(table(SHOWN), {"deep/b.jpg": "7"})
+    assert {key: canonical for key, (canonical, _) in found.items()} == dict.fromkeys(SHOWN, "deep/b.jpg")
+    assert near_duplicates(table(SHOWN), {})["deep/b.jpg"][0] == "a.jpg"
 
 
-def test_exact_and_near_duplicates_are_told_apart() -> None:
-    found = columns(SHOWN, COPIES, {})
-    assert [key for key in SHOWN if found[key]["is_near_duplicates_issue"]] == list(SHOWN)[:4]
-    assert [key for key in SHOWN if found[key]["is_exact_duplicates_issue"]] == list(SHOWN)[2:]
-    assert found["other.jpg"]["near_duplicates_score"] == 1
-    assert 0 < found["a.jpg"]["near_duplicates_score"] <= found["c.jpg"]["near_duplicates_score"] < 1
+def test_what_is_in_no_group_is_not_told_and_scores_are_distances() -> None:
+    found = near_duplicates(table(SHOWN | OTHER), {})
+    assert set(found) == set(SHOWN)
+    assert 0 < found["a.jpg"][1] <= found["c.jpg"][1] < 1
 
 
-def test_rejects_have_no_duplicates() -> None:
-    rejected = pa.Table.from_pylist(
-        [{"key": "bad.jpg", "phash": None, "signature": None}, *table({"a.jpg": PHOTO}).to_pylist()]
-    )
-    found = duplicate_columns(rejected, [None, "a.jpg"], {})
-    assert {name: values[0].as_py() for name, values in found.items()} == {
-        "is_exact_duplicates_issue": False, "is_near_duplicates_issue": False,
-        "near_duplicates_score": None, "near_duplicate_of": None,
-    }  # fmt: skip
+def test_an_image_without_a_hash_is_in_no_group() -> None:
+    rejected = pa.Table.from_pylist([{"key": "bad.jpg", "phash": None, "signature": None}, *table(SHOWN).to_pylist()])
+    assert near_duplicates(rejected, {}) == near_duplicates(table(SHOWN), {})
 
 
 #: Shapes as of logos, on a canvas of 100x100.
@@ -264,8 +243,9 @@ def groups_of(files: dict[str, bytes]) -> dict[str, str | None]:
     """The canonical image of each, as the job finds it from the files' bytes."""
     states = [{"key": key} | render(data, Recipe(), []).asset for key, data in files.items()]
     schema = pa.schema({"key": pa.string(), "phash": pa.string(), "signature": pa.binary()})
-    found = duplicate_columns(pa.Table.from_pylist(states, schema), list(files), {})
-    return dict(zip(files, found["near_duplicate_of"].to_pylist(), strict=True))
+    found = near_duplicates(pa.Table.from_pylist(states, schema), {})
+    canonical = {key: found[key][0] if key in found else key for key in files}
+    return {key: None if key == other else other for key, other in canonical.items()}
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
@@ -300,51 +280,24 @@ def test_what_is_not_transparent_is_perceived_as_ever(alpha: int | None) -> None
     assert (found["phash"], found["signature"]) == (plain["phash"], plain["signature"])
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.text("aZé/\uffff\U0001f600", max_size=4), unique=True), st.data())
-def test_rows_are_ranked_as_links_rank_keys(keys: list[str], data: st.DataObject) -> None:
+def test_images_that_look_the_same_belong_to_the_first_that_is_named_then_the_shallowest(
+    keys: list[str], data: st.DataObject
+) -> None:
     named = {key: "1" for key in keys if data.draw(st.booleans())}
-    ranked = _canonical_rows(pa.chunked_array([pa.array(keys, pa.string())]), named)
-    assert [keys[row] for row in ranked] == sorted(keys, key=lambda key: canonical_order(key, named))
-
-
-@pytest.mark.parametrize("chunk", [1, 2, 5, 100])
-def test_tables_in_slices_and_chunks_with_rejects_between_are_the_same(chunk: int) -> None:
-    rejected = {"key": "bad.jpg", "phash": None, "signature": None}
-    rows = table(SHOWN).to_pylist()
-    whole = pa.Table.from_pylist([rejected, *rows[:2], rejected | {"key": "worse.jpg"}, *rows[2:]])
-    parts = [whole.slice(start, chunk) for start in range(1, len(whole), chunk)]  # the first row is left out
-    keys = whole.column("key").to_pylist()[1:]
-    originals = [None if key == "worse.jpg" else COPIES.get(key, key) for key in keys]
-    found = duplicate_columns(pa.concat_tables(parts), originals, {})
-    expected = columns(SHOWN, COPIES, {})
-    for place, key in enumerate(keys):
-        if key in expected:
-            assert {name: values[place].as_py() for name, values in found.items()} == expected[key]
-
-
-def test_bytes_under_a_null_are_not_taken_for_a_signature() -> None:
-    states = table({"a.jpg": PHOTO, "bad.jpg": PHOTO, "b.jpg": ImageEnhance.Brightness(PHOTO).enhance(0.95)})
-    hidden = []
-    for name in states.column_names:
-        values = states.column(name).combine_chunks()
-        null = None if name == "key" else pa.py_buffer(b"\x05")  # the second row
-        hidden.append(pa.Array.from_buffers(values.type, 3, [null, *values.buffers()[1:]]))
-    found = duplicate_columns(pa.table(hidden, states.column_names), ["a.jpg", None, "b.jpg"], {})
-    assert found["near_duplicate_of"].to_pylist() == [None, None, "a.jpg"]
+    (alike,) = table({"one": PHOTO}).to_pylist()
+    images = pa.Table.from_pylist([alike | {"key": key} for key in keys], table({"one": PHOTO}).schema)
+    found = near_duplicates(images, named)
+    first = min(keys, key=lambda key: (key not in named, *key_order(key)), default="")
+    assert found == (dict.fromkeys(keys, (first, 0)) if len(keys) > 1 else {})
 
 
 def test_a_signature_of_another_length_is_refused() -> None:
     states = pa.Table.from_pylist([{"key": "a.jpg", "phash": "0" * 16, "signature": b"short"}])
     with pytest.raises(ValueError, match=r"\[5\] bytes"):
-        duplicate_columns(states, ["a.jpg"], {})
+        near_duplicates(states, {})
 
 
 def test_no_images_have_no_duplicates() -> None:
-    empty = pa.schema({"key": pa.string(), "phash": pa.string(), "signature": pa.binary()}).empty_table()
-    assert all(len(values) == 0 for values in duplicate_columns(empty, [], {}).values())
-
-
-@settings(deadline=None, max_examples=20)
-@given(st.permutations(list(SHOWN)))
-def test_the_order_of_rows_changes_nothing(order: list[str]) -> None:
-    assert columns({key: SHOWN[key] for key in order}, COPIES, {}) == columns(SHOWN, COPIES, {})
+    assert near_duplicates(table({"a.jpg": PHOTO}).slice(0, 0), {}) == {}

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lookbook.tasks.datasets.plan import MOST_KNOWN, Known, Plan, batch_digest, make_plan, recipe_digest
+from lookbook.tasks.datasets.plan import (
+    MOST_KNOWN,
+    Known,
+    batch_digest,
+    list_files,
+    make_plan,
+    recipe_digest,
+    take_up_known,
+    take_up_part,
+    todo_batches,
+)
 from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA, OUTPUTS_SCHEMA
 from lookbook.tasks.datasets.sources.base import SourceFile
 from lookbook.tasks.images.items import PART_SCHEMA, Item, KnownContent, Locator
 from lookbook.tasks.images.recipe import OutputDefinition, Recipe
+from tests.support.desks import shared_desk
 
 RECIPE = Recipe(outputs={"thumb": OutputDefinition(image_size=16), "grey": OutputDefinition(colour_mode="grey")})
 STRICTER = RECIPE.model_copy(update={"min_image_size": 30})
@@ -27,33 +40,67 @@ def file(number: int, size: int = 100, fingerprint: str = "", **values: Any) -> 
     return SourceFile(key, size, mark, Locator("file", b"/photos/" + key.encode(), size=size), **values)
 
 
-def published(
-    images: list[SourceFile],
-    *,
+@dataclass(frozen=True)
+class Stock:
+    """What is known before a run.
+
+    Attributes:
+        images: published ones; those of `lacking` keys lack their last output, those of `rejected` keys were refused.
+        parts: images of parts that no snapshot took up.
+    """
+
+    images: Sequence[SourceFile] = ()
+    parts: Sequence[SourceFile] = ()
+    lacking: tuple[str, ...] = ()
+    rejected: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Keys that hold as they were published, and by parts; and the batches of all others."""
+
+    published: set[str]
+    parts: set[str]
+    batches: list[list[Item]]
+
+    @property
+    def todo(self) -> dict[str, Item]:
+        return {item.key: item for batch in self.batches for item in batch}
+
+
+def plan_of(
+    images: Sequence[SourceFile],
+    stock: Stock | None = None,
     recipe: Recipe = RECIPE,
-    lacking: tuple[str, ...] = (),
-    rejected: tuple[str, ...] = (),
-) -> Known:
-    """A snapshot of these images, each with a content of its own; those of `lacking` keys lack their last output."""
+    batch_size: int = 100,
+    batch_bytes: int = 10**9,
+) -> Plan:
+    """Plan with what was made by `RECIPE`."""
+    desk, stock = shared_desk(), stock or Stock()
     rows = [
         {"key": f.key, "fingerprint": f.fingerprint, "sha256": f"sha-{f.key}", "bytes": f.size}
-        | {"outcome": "rejected" if f.key in rejected else "loaded"}
-        for f in images
+        | {"outcome": "rejected" if f.key in stock.rejected else "loaded"}
+        for f in stock.images
     ]
     outputs = [
         {"sha256": f"sha-{f.key}", "output": name, "output_digest": output.digest()}
-        for f in images
-        if f.key not in rejected
-        for name, output in list(recipe.outputs.items())[: -1 if f.key in lacking else None]
+        for f in stock.images
+        if f.key not in stock.rejected
+        for name, output in list(RECIPE.outputs.items())[: -1 if f.key in stock.lacking else None]
     ]
-    return Known(
-        images=pa.Table.from_pylist(rows, schema=IMAGES_SCHEMA),
-        outputs=pa.Table.from_pylist(outputs, schema=OUTPUTS_SCHEMA),
-        rules_digest=recipe.rules_digest(),
-    )
+    paths = [desk.folder / f"{name}.parquet" for name in ("known-images", "known-outputs")]
+    for path, table, schema in zip(paths, (rows, outputs), (IMAGES_SCHEMA, OUTPUTS_SCHEMA), strict=True):
+        pq.write_table(pa.Table.from_pylist(table, schema=schema), path)
+    known = Known(paths[0], paths[1], RECIPE.rules_digest())
+    list_files(desk, ((each, True) for each in images), None)
+    take_up_known(desk, known)
+    take_up_part(desk, _parts(stock.parts))
+    make_plan(desk, known, recipe)
+    held, taken = ({key for (key,) in desk.rows(f"SELECT key FROM {name}")} for name in ("held", "taken"))
+    return Plan(held, taken, list(todo_batches(desk, known, recipe, batch_size, batch_bytes)))
 
 
-def parts(files: list[SourceFile]) -> pa.Table:
+def _parts(files: Sequence[SourceFile]) -> pa.Table:
     rows = [
         {"key": f.key, "fingerprint": f.fingerprint, "status": "ok", "rule": "", "error_message": ""}
         | {"sha256": f"sha-{f.key}", "bytes": f.size, "drawn": []}
@@ -62,44 +109,32 @@ def parts(files: list[SourceFile]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=PART_SCHEMA)
 
 
-def plan_of(images: list[SourceFile], known: Known, recipe: Recipe = RECIPE) -> Plan:
-    return make_plan(images, known, recipe, batch_size=100, batch_bytes=10**9)
-
-
-def todo(plan: Plan) -> dict[str, Item]:
-    return {item.key: item for batch in plan.batches for item in batch}
-
-
 # Few sizes, so that many images are of one size; and some far beyond the bytes of a batch.
 SIZES = st.lists(st.integers(0, 12) | st.sampled_from([1000]), max_size=60)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(sizes=SIZES, data=st.data())
 def test_every_image_ends_in_exactly_one_place(sizes: list[int], data: st.DataObject) -> None:
     images = [file(number, size) for number, size in enumerate(sizes)]
     some = st.lists(st.sampled_from(images), unique_by=lambda f: f.key) if images else st.just([])
     held, changed = data.draw(some), {f.key for f in data.draw(some)}
-    known = published([replace(f, fingerprint="old") if f.key in changed else f for f in held])
     done = data.draw(some)
-    known = replace(known, parts=parts(done))
-    plan = make_plan(images, known, RECIPE, data.draw(st.integers(1, 10)), data.draw(st.integers(1, 50)))
-    assert known.images is not None
-    assert known.parts is not None
-    ended = [item.key for batch in plan.batches for item in batch]
-    ended += [known.images.column("key")[row].as_py() for row in plan.from_published]
-    ended += [known.parts.column("key")[row].as_py() for row in plan.from_parts]
+    before = [replace(f, fingerprint="old") if f.key in changed else f for f in held]
+    bounds = data.draw(st.integers(1, 10)), data.draw(st.integers(1, 50))
+    plan = plan_of(images, Stock(before, done), RECIPE, *bounds)
+    ended = [*(item.key for batch in plan.batches for item in batch), *plan.published, *plan.parts]
     assert Counter(ended) == Counter(f.key for f in images)
     as_it_was = {f.key for f in held} - changed
-    assert {known.images.column("key")[row].as_py() for row in plan.from_published} == as_it_was
-    assert {known.parts.column("key")[row].as_py() for row in plan.from_parts} == {f.key for f in done} - as_it_was
+    assert plan.published == as_it_was
+    assert plan.parts == {f.key for f in done} - as_it_was
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(sizes=SIZES, batch_size=st.integers(1, 8), batch_bytes=st.integers(1, 40))
 def test_batches_keep_their_bounds(sizes: list[int], batch_size: int, batch_bytes: int) -> None:
     images = [file(number, size) for number, size in enumerate(sizes)]
-    plan = make_plan(images, Known(), RECIPE, batch_size, batch_bytes)
+    plan = plan_of(images, None, RECIPE, batch_size, batch_bytes)
     for batch in plan.batches:
         held = [item.locator.size for item in batch]
         assert 1 <= len(held) <= 2 * batch_size
@@ -110,13 +145,13 @@ def test_batches_keep_their_bounds(sizes: list[int], batch_size: int, batch_byte
                 assert held[place] == held[place - 1]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(sizes=SIZES, batch_size=st.integers(1, 8), batch_bytes=st.integers(1, 40))
 def test_images_of_one_size_stay_together_up_to_twice_a_batch(
     sizes: list[int], batch_size: int, batch_bytes: int
 ) -> None:
     images = [file(number, size) for number, size in enumerate(sizes)]
-    plan = make_plan(images, Known(), RECIPE, batch_size, batch_bytes)
+    plan = plan_of(images, None, RECIPE, batch_size, batch_bytes)
     batches_of: dict[int, set[int]] = {}
     for number, batch in enumerate(plan.batches):
         for item in batch:
@@ -130,48 +165,46 @@ def test_images_of_one_size_stay_together_up_to_twice_a_batch(
             assert len(before) == 2 * batch_size or full > 2 * batch_bytes, "cut within a size too early"
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(sizes=SIZES)
 def test_few_images_are_one_batch(sizes: list[int]) -> None:
-    plan = make_plan([file(n, s) for n, s in enumerate(sizes)], Known(), RECIPE, 60, 60_000)
+    plan = plan_of([file(n, s) for n, s in enumerate(sizes)], None, RECIPE, 60, 60_000)
     assert len(plan.batches) == bool(sizes)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(sizes=SIZES, seed=st.randoms(use_true_random=False))
 def test_the_order_of_listing_does_not_matter(sizes: list[int], seed: Any) -> None:
     images = [file(number, size) for number, size in enumerate(sizes)]
     shuffled = seed.sample(images, len(images))
-    assert make_plan(images, Known(), RECIPE, 5, 30).batches == make_plan(shuffled, Known(), RECIPE, 5, 30).batches
+    assert plan_of(images, None, RECIPE, 5, 30) == plan_of(shuffled, None, RECIPE, 5, 30)
 
 
 def test_an_image_as_it_was_published_needs_nothing() -> None:
     images = [file(1), file(2)]
-    assert plan_of(images, published(images)) == Plan(from_published=[0, 1])
-    rejected = published(images, rejected=("images/2.jpg",))
-    assert plan_of(images, rejected) == Plan(from_published=[0, 1]), "it stays refused"
+    whole = Plan({"images/1.jpg", "images/2.jpg"}, set(), [])
+    assert plan_of(images, Stock(images)) == whole
+    assert plan_of(images, Stock(images, rejected=("images/2.jpg",))) == whole, "it stays refused"
 
 
 def test_an_image_that_lacks_an_output_is_done_again_knowing_what_stands() -> None:
     images = [file(1, 100), file(2, 200)]
-    plan = plan_of(images, published(images, lacking=("images/2.jpg",)))
-    assert plan.from_published == [0]
-    assert todo(plan)["images/2.jpg"].known == (KnownContent("sha-images/2.jpg", ("thumb",)),)
-    assert todo(plan)["images/2.jpg"].measure_again is False
+    plan = plan_of(images, Stock(images, lacking=("images/2.jpg",)))
+    assert plan.published == {"images/1.jpg"}
+    assert plan.todo["images/2.jpg"].known == (KnownContent("sha-images/2.jpg", ("thumb",)),)
+    assert plan.todo["images/2.jpg"].measure_again is False
 
 
 def test_an_image_of_a_known_size_may_be_a_known_content() -> None:
     before = [file(1, 100), file(2, 200), file(3, 100)]
-    known = published(before, rejected=("images/3.jpg",))
-    plan = plan_of([file(7, 100), file(8, 300)], known)
-    assert todo(plan)["images/7.jpg"].known == (KnownContent("sha-images/1.jpg", ("grey", "thumb")),)
-    assert todo(plan)["images/8.jpg"].known == ()
+    plan = plan_of([file(7, 100), file(8, 300)], Stock(before, rejected=("images/3.jpg",)))
+    assert plan.todo["images/7.jpg"].known == (KnownContent("sha-images/1.jpg", ("grey", "thumb")),)
+    assert plan.todo["images/8.jpg"].known == ()
 
 
 def test_other_rules_judge_every_image_again_without_drawing_what_stands() -> None:
     images = [file(1), file(2)]
-    plan = plan_of(images, published(images, rejected=("images/2.jpg",)), STRICTER)
-    items = todo(plan)
+    items = plan_of(images, Stock(images, rejected=("images/2.jpg",)), STRICTER).todo
     assert set(items) == {"images/1.jpg", "images/2.jpg"}
     assert items["images/1.jpg"].measure_again
     assert items["images/1.jpg"].known[0].outputs == ("grey", "thumb")
@@ -179,24 +212,23 @@ def test_other_rules_judge_every_image_again_without_drawing_what_stands() -> No
 
 def test_no_more_known_contents_are_handed_over_than_agreed() -> None:
     before = [file(number) for number in range(MOST_KNOWN + 5)]
-    assert len(todo(plan_of([file(99)], published(before)))["images/99.jpg"].known) == MOST_KNOWN
+    assert len(plan_of([file(99)], Stock(before)).todo["images/99.jpg"].known) == MOST_KNOWN
 
 
 def test_a_part_holds_only_for_the_very_file_that_it_speaks_of() -> None:
-    done = parts([file(1), file(2)])
-    plan = plan_of([file(1), file(2, fingerprint="changed"), file(3)], Known(parts=done))
-    assert plan.from_parts == [0]
-    assert set(todo(plan)) == {"images/2.jpg", "images/3.jpg"}
+    plan = plan_of([file(1), file(2, fingerprint="changed"), file(3)], Stock(parts=[file(1), file(2)]))
+    assert plan.parts == {"images/1.jpg"}
+    assert set(plan.todo) == {"images/2.jpg", "images/3.jpg"}
 
 
 def test_what_was_published_comes_before_a_part() -> None:
     images = [file(1)]
-    assert plan_of(images, replace(published(images), parts=parts(images))) == Plan(from_published=[0])
+    assert plan_of(images, Stock(images, images)) == Plan({"images/1.jpg"}, set(), [])
 
 
 def test_a_refused_file_is_handed_on_as_refused() -> None:
     refused = file(1, refused=("outside_source", "a link to /etc"))
-    assert todo(plan_of([refused], Known()))["images/1.jpg"].refused == ("outside_source", "a link to /etc")
+    assert plan_of([refused]).todo["images/1.jpg"].refused == ("outside_source", "a link to /etc")
 
 
 ITEM = Item("a.jpg", "mtime:1", Locator("zip", b"/x.zip", "a.jpg", 5, 7), (KnownContent("s1", ("thumb",)),))

@@ -710,3 +710,17 @@ def changes_between(previous: Tables | None, current: Tables, previous_id: str |
 def schema_of(table: Path | pa.Table) -> pa.Schema:
     """Return the columns of a table, in a file or in memory."""
     return pq.read_schema(table) if isinstance(table, Path) else table.schema
+
+
+def count_rows(table: Path | pa.Table) -> int:
+    """Return how many rows a table has."""
+    return int(pq.read_metadata(table).num_rows) if isinstance(table, Path) else len(table)
+
+
+def batches_of(table: Path | pa.Table, columns: list[str], rows: int = 10_000) -> Iterator[pa.RecordBatch]:
+    """Yield some columns of a table, so many rows at once."""
+    if isinstance(table, Path):
+        with pq.ParquetFile(table) as file:
+            yield from (batch.select(columns) for batch in file.iter_batches(rows, columns=columns))
+    else:
+        yield from table.select(columns).to_batches(rows)

@@ -19,11 +19,13 @@ from lookbook.blocks.lake import Lake
 from lookbook.blocks.registry import Registry, copy_rows
 from lookbook.blocks.warehouse import SnapshotLoad
 from lookbook.blocks.workspace import Workspace, scratch_folder
+from lookbook.tasks.datasets.differences import Tables, batches_of, count_rows
 from lookbook.tasks.datasets.manifest import (
     TABLES,
     DamagedSnapshotError,
     Manifest,
     is_whole,
+    local_table,
     read_published,
     read_table,
 )
@@ -50,7 +52,7 @@ def indexed_snapshot(registry: Registry, dataset: str) -> str | None:
     )
 
 
-def index_snapshot(registry: Registry, manifest: Manifest, tables: Mapping[str, pa.Table]) -> None:
+def index_snapshot(registry: Registry, manifest: Manifest, tables: Tables) -> None:
     """Replace what the registry holds of this dataset by a snapshot. Doing it twice changes nothing."""
 
     async def work(connection: Any) -> None:  # noqa: ANN401
@@ -64,7 +66,7 @@ def index_snapshot(registry: Registry, manifest: Manifest, tables: Mapping[str, 
     registry.run(work)
 
 
-async def _note_snapshot(connection: Any, manifest: Manifest, tables: Mapping[str, pa.Table]) -> None:  # noqa: ANN401
+async def _note_snapshot(connection: Any, manifest: Manifest, tables: Tables) -> None:  # noqa: ANN401
     await connection.execute(
         "INSERT INTO snapshots (dataset, snapshot_id, digest, created_at, images, products)"
         " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (dataset, snapshot_id) DO NOTHING",
@@ -72,8 +74,8 @@ async def _note_snapshot(connection: Any, manifest: Manifest, tables: Mapping[st
         manifest.snapshot_id,
         manifest.digest,
         manifest.created_at,
-        len(tables["images"]),
-        len(tables["products"]),
+        count_rows(tables["images"]),
+        count_rows(tables["products"]),
     )
     await connection.execute(
         "INSERT INTO current_snapshots (dataset, snapshot_id) VALUES ($1, $2)"
@@ -96,7 +98,7 @@ def note_announced(registry: Registry, dataset: str, snapshot_id: str) -> None:
     registry.execute("UPDATE current_snapshots SET announced = $2 WHERE dataset = $1", dataset, snapshot_id)
 
 
-def registry_differences(registry: Registry, manifest: Manifest, tables: Mapping[str, pa.Table]) -> list[str]:
+def registry_differences(registry: Registry, manifest: Manifest, tables: Tables) -> list[str]:
     """Return one line for each row that the registry lacks, has too many, or holds otherwise than the snapshot."""
 
     async def work(connection: Any) -> list[str]:  # noqa: ANN401
@@ -127,10 +129,11 @@ def _compare(
     return [f"registry: {name} row {':'.join(map(str, key))} {what}" for key, what in sorted(said.items())]
 
 
-def _rows(table: pa.Table, columns: list[str]) -> Iterator[tuple[Any, ...]]:
+def _rows(table: Path | pa.Table, columns: list[str]) -> Iterator[tuple[Any, ...]]:
     """Yield rows as PostgreSQL keeps them: its text holds no NUL."""
-    for values in zip(*(table.column(name).to_pylist() for name in columns), strict=True):
-        yield tuple(v.replace("\x00", "\ufffd") if isinstance(v, str) else v for v in values)
+    for batch in batches_of(table, columns):
+        for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            yield tuple(v.replace("\x00", "\ufffd") if isinstance(v, str) else v for v in values)
 
 
 def register_snapshot(workspace: Workspace, manifest: Manifest, load_id: str, tables: Iterable[str]) -> None:
@@ -259,8 +262,16 @@ def catch_up(workspace: Workspace, dataset: str) -> list[str]:
 
 
 def index(workspace: Workspace, manifest: Manifest) -> None:
-    """Write a snapshot into the registry."""
-    index_snapshot(workspace.registry, manifest, snapshot_tables(workspace, manifest))
+    """Write a snapshot into the registry.
+
+    Raises:
+        DamagedSnapshotError: a table of it is missing or damaged.
+        LookbookError: the lake is a bucket, and the folder for scratch can't be used.
+    """
+    with scratch_folder(workspace.scratch, "index-") as folder:
+        names = {table for table, _, _ in INDEXED.values()}
+        tables = {name: local_table(workspace.lake, manifest, name, Path(folder)) for name in names}
+        index_snapshot(workspace.registry, manifest, tables)
 
 
 def load(workspace: Workspace, manifest: Manifest) -> None:

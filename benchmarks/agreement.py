@@ -11,13 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageFilter, ImageOps
 
 from benchmarks import corpora
 from benchmarks.environment import peer
 from benchmarks.processes import say, shell
-from lookbook.tasks.datasets.snapshot import THRESHOLDS, issue_columns
+from lookbook.tasks.datasets.snapshot import THRESHOLDS, UsualSize, issue_columns
 from lookbook.tasks.images.measure import SCORES
 from lookbook.tasks.images.recipe import Recipe
 from lookbook.tasks.images.render import render
@@ -99,7 +100,9 @@ def ours(files: Path) -> Rows:
         assets = list(pool.map(lambda path: render(path.read_bytes(), Recipe(), ()).asset, paths))
     names = [*SCORES, "original_width", "original_height", "decode_warnings"]
     table = pa.table({name: [asset[name] for asset in assets] for name in names})
-    columns = {name: column.to_pylist() for name, column in issue_columns(table, Recipe()).items()}
+    sizes = np.sqrt(np.array([asset["original_width"] * asset["original_height"] for asset in assets], float))
+    judged = issue_columns(table, Recipe(), UsualSize.of(sizes))
+    columns = {name: column.to_pylist() for name, column in judged.items()}
     columns |= {name: table.column(name).to_pylist() for name in SCORES}
     return {path.name: {name: column[row] for name, column in columns.items()} for row, path in enumerate(paths)}
 

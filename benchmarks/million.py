@@ -113,7 +113,7 @@ def main(stage: str, home: Path, count: int) -> None:
     with patch.object(stock, "open_source", lambda *_: Synthetic(count, catalogue)):
         tell("began")
         if stage == "plan":
-            print(estimate(request)["work"])
+            estimate(request)
             return tell("planned")
         inventory = take_inventory(request)
         tell("inventory taken")
@@ -124,7 +124,7 @@ def main(stage: str, home: Path, count: int) -> None:
             for batch in inventory.batches:
                 do_batch(workspace.lake, batch, recipe)
             return tell("drawn")
-        print(finalize(request, inventory, started).note)
+        finalize(request, inventory, started)
         tell("finalized")
     return None
 
@@ -132,10 +132,9 @@ def main(stage: str, home: Path, count: int) -> None:
 def tell(what: str) -> None:
     """Say what the process took up to now."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    print(
-        f"{what}: {used.ru_utime + used.ru_stime:.1f} s of processor, {used.ru_maxrss / 1024:.0f} MB at the most",
-        flush=True,
-    )
+    said = f"{what}: {used.ru_utime + used.ru_stime:.1f} s of processor, {used.ru_maxrss / 1024:.0f} MB at the most"
+    sys.stdout.write(f"{said}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

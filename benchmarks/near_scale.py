@@ -12,13 +12,13 @@ from typing import cast
 import numpy as np
 import psutil
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import feather
 
 from benchmarks.peers import clock
 from benchmarks.processes import say
-from lookbook.tasks.datasets.near_duplicates import duplicate_columns
+from lookbook.tasks.datasets.desk import Desk
+from lookbook.tasks.datasets.near_duplicates import find_near_duplicates
 from lookbook.tasks.images.measure import SIGNATURE_BYTES
 
 COUNT = 1_000_000
@@ -70,20 +70,25 @@ def _write(kind: str, real: Perceived, file: Path) -> None:
 
 
 def _measured(file: Path) -> Scale:
-    states = feather.read_table(file, memory_map=False)
-    keys = states.column("key").to_pylist()
-    product_of = {key: key for key in keys[::2]}
+    desk = Desk(file.parent)
+    images = feather.read_table(file, memory_map=True)
+    desk.make("perceived", images.schema.remove(images.schema.get_field_index("planted")))
+    for batch in images.to_batches(20_000):
+        desk.add("perceived", pa.Table.from_batches([batch]).drop_columns(["planted"]))
+    desk.run("CREATE TABLE linked AS SELECT key FROM perceived WHERE hash(key) % 2 = 0")
+    desk.rest()
     before = psutil.Process().memory_info().rss / 2**20
     start = time.perf_counter()
-    columns = duplicate_columns(states, keys, product_of)
+    find_near_duplicates(desk)
     seconds = time.perf_counter() - start
     peak = clock.peak_mb()
-    grouped = len(keys) - columns["near_duplicate_of"].null_count
-    group = pc.coalesce(columns["near_duplicate_of"], states.column("key").combine_chunks())
-    copies = states.column("planted").combine_chunks()
+    canonical = dict(desk.rows("SELECT key, canonical FROM near"))
+    keys, planted = images.column("key").to_pylist(), images.column("planted").to_pylist()
+    groups = [canonical.get(key, key) for key in keys]
     # Two that look the same may both belong to a third.
-    found = pc.mean(pc.equal(group.filter(copies.is_valid()), group.take(copies.drop_null()))).as_py()
-    return Scale(seconds, before, peak, grouped, found)
+    found = [groups[row] == groups[of] for row, of in enumerate(planted) if of is not None]
+    grouped = sum(key != other for key, other in canonical.items())
+    return Scale(seconds, before, peak, grouped, sum(found) / len(found))
 
 
 def _made(kind: str, real: Perceived) -> Perceived:

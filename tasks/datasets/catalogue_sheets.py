@@ -83,7 +83,8 @@ def decode(data: bytes) -> bytes:
     """
     encoding = next((found for mark, found in BOMS if data.startswith(mark)), "utf-8")
     try:
-        return data.decode(encoding).encode()
+        text = data.decode(encoding)
+        return data if encoding == "utf-8" else text.encode()
     except UnicodeDecodeError:
         if encoding in ("utf-16", "utf-32"):
             raise
@@ -418,14 +419,19 @@ def csv_sheet(key: str, data: bytes, columns: Columns, *, is_styles: bool) -> Sh
     whole = {id_column, find_column(file.names, ("year",))} - {None} if is_styles else set()
     column = _overflow_column(file, {id_column, name_column}, whole, is_styles=is_styles)
     kept = _without_faults(file, column, id_column, name_column, whole)
-    texts = kept.columns[len(PLACE_FIELDS) :]
-    typed = [_column(values, place in whole, is_styles) for place, values in enumerate(texts)]
+    texts: list[pa.ChunkedArray | None] = kept.columns[len(PLACE_FIELDS) :]
     rows = Rows(key, kept.column(0), kept.column(len(PLACE_FIELDS) - 1))
     # What is matched is the text as written: a type would take its zeros.
     ids = None if id_column is None else columns.written_ids(texts[id_column], whole=is_styles)
     names = None
     if name_column is not None:
         names = converted(texts[name_column], lambda text: (text or "").strip() or None, pa.string())
+    del kept
+    file.exact = []
+    typed = []
+    for place in range(len(texts)):
+        typed.append(_column(texts[place], place in whole, is_styles))
+        texts[place] = None  # memory holds one kind of it at a time
     return Sheet(rows.table(file.names, typed, name_column, ids, names), file.rejects, file.found)
 
 
@@ -458,7 +464,8 @@ def _without_faults(
             if fault is not None:
                 line, start, stop = (rows.column(at)[row].as_py() for at in range(3))
                 file.reject("row", (line, start, stop), *fault)
-        kept.append(rows.filter(pa.array([fault is None for fault in faults], pa.bool_())))
+        good = [fault is None for fault in faults]
+        kept.append(rows if all(good) else rows.filter(pa.array(good, pa.bool_())))
     if kept:
         return pa.concat_tables(kept)
     names = [str(at) for at in range(first + len(file.names))]

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -86,8 +87,12 @@ def infer_column(values: pa.ChunkedArray) -> pa.ChunkedArray:
     if pc.any(pc.not_equal(values, "")).as_py():
         for parse, kind in kinds:
             with suppress(ValueError):
-                return converted(values, lambda text, parse=parse: parse(text) if text else None, kind)
+                return converted(values, partial(_unless_empty, parse), kind)
     return pc.if_else(pc.equal(values, ""), None, values)
+
+
+def _unless_empty(parse: Callable[[str], Any], text: str | None) -> Any:  # noqa: ANN401
+    return parse(text) if text else None
 
 
 def converted(values: pa.ChunkedArray, parse: Callable[[str | None], Any], kind: pa.DataType) -> pa.ChunkedArray:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: What DuckDB may hold; the rest goes to disk. Each of its threads takes a share.
 MEMORY, MOST_THREADS = "400MB", 2
+#: And while other work needs memory.
+AT_REST = "50MB"
 #: Rows that are handed over at once.
 ROWS = 20_000
 #: Rows of a group of a Parquet file that is written: as many are held meanwhile.
@@ -100,6 +102,11 @@ class Desk:
             self.make(f"no_{name}", schema)
         read = f"no_{name}" if path is None else f"read_parquet({literal(str(path))}, hive_partitioning = false)"
         self.run(f"CREATE VIEW {name} AS FROM {read}")
+
+    def rest(self) -> None:
+        """Give back memory: what comes next needs it for something else."""
+        self.run(f"SET memory_limit = '{AT_REST}'")
+        self.run(f"SET memory_limit = '{MEMORY}'")
 
     def save(self, name: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> Path:
         """Write tables as one Parquet file of the folder, with the columns of a schema."""

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.lake import Lake
 from lookbook.tasks.datasets.books import check_reject_limit
+from lookbook.tasks.datasets.differences import batches_of, count_rows
 from lookbook.tasks.datasets.inventory import Inventory, Request, planned_batches, survey
 from lookbook.tasks.datasets.publish import reason_to_keep, refused_by
 from lookbook.tasks.datasets.report.text import outcomes
@@ -140,10 +141,10 @@ def _refuse_download(request: Request) -> None:
 def _changes(inventory: Inventory) -> dict[str, dict[str, Any]]:
     """Return how many images are new, changed, unchanged and gone since the snapshot, their bytes and first names."""
     found = inventory.desk.rows(
-        "SELECT kind, count(*), sum(bytes)::BIGINT, min(key, ?) FROM (SELECT coalesce(images.key, published.key) AS key,"
-        " CASE WHEN published.key IS NULL THEN 'new' WHEN images.key IS NULL THEN 'gone'"
-        " WHEN images.fingerprint = published.fingerprint THEN 'unchanged' ELSE 'changed' END AS kind,"
-        " CASE WHEN images.key IS NULL THEN published.bytes ELSE images.size END AS bytes"
+        "SELECT kind, count(*), sum(bytes)::BIGINT, min(key, ?) FROM"
+        " (SELECT coalesce(images.key, published.key) AS key, CASE WHEN published.key IS NULL THEN 'new'"
+        " WHEN images.key IS NULL THEN 'gone' WHEN images.fingerprint = published.fingerprint THEN 'unchanged'"
+        " ELSE 'changed' END AS kind, CASE WHEN images.key IS NULL THEN published.bytes ELSE images.size END AS bytes"
         " FROM images FULL JOIN published ON images.key = published.key) GROUP BY kind",
         NAMED,
     )
@@ -155,8 +156,9 @@ def _changes(inventory: Inventory) -> dict[str, dict[str, Any]]:
 def _rows(inventory: Inventory) -> dict[str, int]:
     """Return how many rows the catalogue has, and of them those that an ingest takes no image for."""
     catalogue = inventory.catalogue
-    duplicate = pc.sum(pc.equal(catalogue.rows["outcome"], "duplicate")).as_py() or 0
-    rejected = catalogue.rows_found - catalogue.rows.num_rows
+    outcomes = (pc.equal(batch.column("outcome"), "duplicate") for batch in batches_of(inventory.rows, ["outcome"]))
+    duplicate = sum(pc.sum(each).as_py() or 0 for each in outcomes)
+    rejected = catalogue.rows_found - count_rows(inventory.rows)
     return {"found": catalogue.rows_found, "duplicate": duplicate, "rejected": rejected}
 
 
@@ -354,7 +356,8 @@ def _output_bytes(output: OutputDefinition, inventory: Inventory, work: _Work) -
     former = inventory.published.manifest.recipe.outputs.items()
     alike = [name for name, each in former if each.encode_format == output.encode_format]
     per_pixel = inventory.desk.value(
-        "SELECT sum(bytes) / sum(width::BIGINT * height) FROM published_outputs WHERE list_contains(?::VARCHAR[], output)",
+        "SELECT sum(bytes) / sum(width::BIGINT * height) FROM published_outputs"
+        " WHERE list_contains(?::VARCHAR[], output)",
         alike,
     )
     return pixels * (PIXEL_BYTES[output.encode_format] if per_pixel is None else float(per_pixel))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -137,7 +138,8 @@ class Inventory:
     Attributes:
         source: the source as the snapshot remembers it: as it was asked for, with the version if it has any.
         desk: holds the files found, what is known of them, and the plan; see `lookbook.tasks.datasets.plan`.
-        catalogue: the rows, links and rejects of the catalogue files.
+        catalogue: the links and rejects of the catalogue files.
+        rows: the catalogue's rows, as a Parquet file.
         published: the snapshot that holds now, or None.
         damaged: files of that snapshot are missing or damaged: a new one has to take its place.
         known: its tables.
@@ -151,6 +153,7 @@ class Inventory:
     source: str
     desk: Desk
     catalogue: Catalogue
+    rows: Path
     published: Published | None
     damaged: bool
     known: Known
@@ -213,6 +216,9 @@ def survey(request: Request) -> Inventory:
     others = list(listed_files(desk, where="NOT is_image"))
     columns = Columns(request.key, request.image_column, lambda names: _known_names(desk, names))
     catalogue = read_catalogue(others, columns)
+    rows = desk.save("catalogue", catalogue.rows.schema, [catalogue.rows])
+    catalogue = replace(catalogue, rows=catalogue.rows.schema.empty_table())
+    pa.default_memory_pool().release_unused()
     refused = {reject.locator for reject in catalogue.rejects if reject.kind in ("file", "style")}
     taken = refused.union(catalogue.files)
     ignored = [_ignored(file) for file in others if file.key not in taken]
@@ -246,7 +252,7 @@ def survey(request: Request) -> Inventory:
     read_from = "SELECT DISTINCT path FROM images WHERE store <> 'file' AND refused_rule IS NULL"
     archives = {path: _state(path) for (path,) in desk.rows(read_from)}
     listed = version_of(source) or request.source
-    return Inventory(*(listed, desk, catalogue, published, damaged, known, archives, ignored, file_counts, work))
+    return Inventory(*(listed, desk, catalogue, rows, published, damaged, known, archives, ignored, file_counts, work))
 
 
 def _known_names(desk: Desk, names: Collection[str]) -> set[str]:

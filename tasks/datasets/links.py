@@ -447,7 +447,8 @@ def _add_suffixed(desk: Desk) -> None:
         " JOIN (SELECT n FROM matches WHERE NOT ambiguous) USING (n)"
     )
     desk.run(
-        "INSERT INTO row_images SELECT n, coalesce(had, 0) + row_number() OVER (PARTITION BY n ORDER BY depth(key), key),"
-        " key FROM further LEFT JOIN (SELECT n, count(*) AS had FROM row_images GROUP BY n) USING (n)"
+        "INSERT INTO row_images SELECT n,"
+        " coalesce(had, 0) + row_number() OVER (PARTITION BY n ORDER BY depth(key), key), key"
+        " FROM further LEFT JOIN (SELECT n, count(*) AS had FROM row_images GROUP BY n) USING (n)"
     )
     desk.run("UPDATE matches SET rule = ? WHERE rule IS NULL AND n IN (SELECT n FROM further)", RULES.index("suffix"))

@@ -417,8 +417,8 @@ def _summary(
 
 def _matched_by(inventory: Inventory) -> dict[str, int]:
     """Return by which rule the rows found their images, the surest first."""
-    counts = "SELECT rule, count(*) FROM found_products WHERE outcome = 'matched' AND rule IS NOT NULL GROUP BY rule ORDER BY rule"
-    return {RULES[rule]: count for rule, count in inventory.desk.rows(counts)}
+    counts = "SELECT rule, count(*) FROM found_products WHERE outcome = 'matched' GROUP BY rule ORDER BY rule"
+    return {RULES[rule]: count for rule, count in inventory.desk.rows(counts) if rule is not None}
 
 
 def _hint(inventory: Inventory, snapshot: SnapshotTables) -> str:
@@ -458,6 +458,7 @@ def _report_data(
     if inventory.known.images is not None and inventory.known.outputs is not None:
         known = {"images": inventory.known.images, "outputs": inventory.known.outputs}
     current = {name: snapshot.files[name] for name in ("images", "outputs")}
+    inventory.desk.rest()
     return ReportData(
         dataset=request.dataset,
         snapshot_id=summary["snapshot"],

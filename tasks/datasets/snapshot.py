@@ -12,14 +12,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lookbook.tasks.datasets.books import check_counts, check_images, check_outputs
 from lookbook.tasks.datasets.catalogue import Catalogue
 from lookbook.tasks.datasets.catalogue_types import OWN_FIELDS, SourceReject
 from lookbook.tasks.datasets.desk import Desk
-from lookbook.tasks.datasets.differences import Tables, schema_of
+from lookbook.tasks.datasets.differences import Tables, batches_of, schema_of
 from lookbook.tasks.datasets.inventory import Inventory
 from lookbook.tasks.datasets.links import NAMED, RULES, link
 from lookbook.tasks.datasets.near_duplicates import find_near_duplicates
@@ -157,10 +156,7 @@ def build_snapshot(inventory: Inventory, new_parts: Iterable[pa.Table], recipe: 
     _note_outputs(desk, recipe)
     check_outputs(desk)
     _note_contents(desk)
-    rows = catalogue.rows.select([field.name for field in OWN_FIELDS])
-    rows = rows.append_column("n", pa.array(np.arange(len(rows))))
-    desk.make("rows", rows.schema)
-    desk.add("rows", rows)
+    _note_rows(desk, inventory.rows)
     link(desk, suffixed=recipe.suffixed_images)
     _note_facts(desk, recipe)
     _note_products(desk)
@@ -169,7 +165,7 @@ def build_snapshot(inventory: Inventory, new_parts: Iterable[pa.Table], recipe: 
     made: dict[str, tuple[pa.Schema, Iterable[pa.Table]]] = {
         "images": (IMAGES_SCHEMA, _image_rows(desk, recipe)),
         "outputs": (OUTPUTS_SCHEMA, desk.stream("FROM outputs ORDER BY sha256, output")),
-        "products": (_product_schema(catalogue.rows.schema), _product_rows(desk, catalogue.rows)),
+        "products": (_product_schema(schema_of(inventory.rows)), _product_rows(desk, inventory.rows)),
         "image_links": (catalogue.links.schema, [catalogue.links]),
         "rejects": (REJECTS_SCHEMA, [reject_table([*_refused(desk), *catalogue.rejects, *inventory.ignored])]),
     }
@@ -183,6 +179,16 @@ def build_snapshot(inventory: Inventory, new_parts: Iterable[pa.Table], recipe: 
     )
 
 
+def _note_rows(desk: Desk, rows: Path) -> None:
+    """Make the table ``rows``: of each catalogue row its number ``n`` and its own columns."""
+    desk.make("rows", pa.schema([*OWN_FIELDS, pa.field("n", pa.int64())]))
+    count = 0
+    for batch in batches_of(rows, [field.name for field in OWN_FIELDS]):
+        numbered = pa.Table.from_batches([batch]).append_column("n", pa.array(range(count, count + len(batch))))
+        count += len(batch)
+        desk.add("rows", numbered)
+
+
 def _note_states(desk: Desk, new_parts: Iterable[pa.Table]) -> None:
     """Make the table ``states``: what is known of each image now, and which row describes its content.
 
@@ -193,8 +199,8 @@ def _note_states(desk: Desk, new_parts: Iterable[pa.Table]) -> None:
         take_up_part(desk, part, "described")
     desk.run(
         "CREATE OR REPLACE TABLE states AS SELECT key, fingerprint, rule, sha256,"
-        " CASE WHEN outcome = 'rejected' THEN 'rejected' ELSE 'ok' END AS status, key AS published, NULL::BIGINT AS part"
-        " FROM published SEMI JOIN held USING (key)"
+        " CASE WHEN outcome = 'rejected' THEN 'rejected' ELSE 'ok' END AS status, key AS published,"
+        " NULL::BIGINT AS part FROM published SEMI JOIN held USING (key)"
     )
     desk.run(
         "INSERT INTO states SELECT key, fingerprint, rule, sha256, status, NULL, rowid FROM described"
@@ -254,7 +260,8 @@ def _contents_beyond(desk: Desk) -> Iterator[tuple[str, str]]:
     """
     alike = (
         "SELECT beyond.key, list({mark: images.fingerprint, content: content}) FILTER (images.size = beyond.size)"
-        " AS alike FROM beyond JOIN images USING (name) JOIN content_of ON content_of.key = images.key GROUP BY beyond.key"
+        " AS alike FROM beyond JOIN images USING (name) JOIN content_of ON content_of.key = images.key"
+        " GROUP BY beyond.key"
     )
     for rows in desk.stream(f"SELECT {LOCATED}, alike FROM beyond JOIN ({alike}) USING (key)"):  # noqa: S608
         for file, known in zip(source_files(rows), rows.column("alike").to_pylist(), strict=True):
@@ -298,18 +305,17 @@ def _note_facts(desk: Desk, recipe: Recipe) -> None:
 
 def _image_rows(desk: Desk, recipe: Recipe) -> Iterator[pa.Table]:
     """Yield the ``images`` table, sorted by key: outcomes, copies linked to the first of their content."""
-    sizes = desk.table(
-        f"SELECT sqrt(width::DOUBLE * height) AS size FROM ({_described('d.original_width AS width, d.original_height AS height')})"
-        " WHERE width IS NOT NULL AND height IS NOT NULL"
-    )
+    edges = _described("d.original_width AS width, d.original_height AS height")
+    known = "width IS NOT NULL AND height IS NOT NULL"
+    sizes = desk.table(f"SELECT sqrt(width::DOUBLE * height) AS size FROM ({edges}) WHERE {known}")  # noqa: S608
     usual = UsualSize.of(sizes.column("size").to_numpy())
     own = [name for name in IMAGES_SCHEMA.names if name in FACTS]
     other = [field.name for field in ASSET_FIELDS] + ["error_message", "bytes"]
     columns = ", ".join([*(f"f.{name}" for name in own), *(f"d.{name}" for name in other)])
     joined = _described(columns, "JOIN facts f ON f.key = s.key")
     for rows in desk.stream(f"FROM ({joined}) ORDER BY key"):
-        known = {name: rows.column(name) for name in rows.column_names} | issue_columns(rows, recipe, usual)
-        yield pa.table([known[name] for name in IMAGES_SCHEMA.names], IMAGES_SCHEMA.names)
+        columns_ = {name: rows.column(name) for name in rows.column_names} | issue_columns(rows, recipe, usual)
+        yield pa.table([columns_[name] for name in IMAGES_SCHEMA.names], IMAGES_SCHEMA.names)
 
 
 def _note_products(desk: Desk) -> None:
@@ -325,14 +331,15 @@ def _note_products(desk: Desk) -> None:
         "  GROUP BY product_key) USING (product_key) JOIN facts good USING (key)"
         " LEFT JOIN own USING (n) WHERE rows.outcome <> 'duplicate' OR coalesce(list_contains(here, key), false)"
     )
-    listed = "array_to_string({0}[1:{1}], ', ')"
-    absent, torn = (listed.format(name, NAMED) for name in ("absent", "torn"))
+    partly = [
+        f"CASE WHEN len({names}) > 0 THEN '{why}:' || array_to_string({names}[1:{NAMED}], ', ') END"
+        for names, why in (("absent", "no_image"), ("torn", "several_files"))
+    ]
     desk.run(
-        "CREATE OR REPLACE TABLE found_products AS SELECT n, rows.outcome AS given, CASE WHEN rows.outcome <> '' THEN"
+        "CREATE OR REPLACE TABLE found_products AS SELECT n, CASE WHEN rows.outcome <> '' THEN"  # noqa: S608 - our names
         " rows.outcome WHEN image_key IS NOT NULL THEN 'matched' WHEN ambiguous THEN 'ambiguous_image'"
         " ELSE 'missing_image' END AS outcome, CASE WHEN rows.outcome = 'duplicate' THEN NULL"
-        f" WHEN image_key IS NOT NULL THEN nullif(concat_ws('; ', CASE WHEN len(absent) > 0 THEN 'no_image:' || {absent} END,"
-        f"  CASE WHEN len(torn) > 0 THEN 'several_files:' || {torn} END), '')"
+        f" WHEN image_key IS NOT NULL THEN nullif(concat_ws('; ', {', '.join(partly)}), '')"
         " WHEN ambiguous THEN 'several_files' WHEN own.n IS NOT NULL THEN 'image_rejected:' || own.rule"
         " WHEN EXISTS (SELECT 1 FROM row_images WHERE row_images.n = rows.n) THEN 'beyond_limit' ELSE 'no_image' END"
         " AS missing_reason, image_key, sha256, candidates, CASE WHEN NOT ambiguous THEN matches.rule END AS rule"
@@ -350,16 +357,21 @@ def _product_schema(rows: pa.Schema) -> pa.Schema:
     return pa.schema([*own, *(field for field in rows if field.name not in PRODUCTS_SCHEMA.names)])
 
 
-def _product_rows(desk: Desk, rows: pa.Table) -> Iterator[pa.Table]:
+def _product_rows(desk: Desk, rows: Path) -> Iterator[pa.Table]:
     """Yield the catalogue's rows, each with its outcome, its image, and how that was found."""
-    at, names = 0, _product_schema(rows.schema).names
-    found = (
-        "SELECT outcome, missing_reason, image_key, sha256, ?[rule + 1] AS matched_by, candidates FROM found_products"
+    given, names = schema_of(rows).names, _product_schema(schema_of(rows)).names
+    found = desk.stream(
+        "SELECT outcome, missing_reason, image_key, sha256, ?[rule + 1] AS matched_by, candidates"
+        " FROM found_products ORDER BY n",
+        list(RULES),
     )
-    for part in desk.stream(f"{found} ORDER BY n", list(RULES)):
-        given = rows.slice(at, len(part))
-        at += len(part)
-        yield pa.table([(part if name in _FOUND else given).column(name) for name in names], names)
+    held: list[pa.Table] = []
+    for batch in batches_of(rows, given):
+        while sum(map(len, held)) < len(batch):
+            held.append(next(found))
+        ahead = pa.concat_tables(held)
+        part, held = ahead.slice(0, len(batch)), [ahead.slice(len(batch))]
+        yield pa.table([(part if name in _FOUND else batch).column(name) for name in names], names)
 
 
 def _refused(desk: Desk) -> list[SourceReject]:
@@ -441,20 +453,12 @@ def logical_digest(tables: Tables, recipe: Recipe, desk: Desk) -> str:
         chosen = columns or schema_of(tables[name]).names
         made.update(json.dumps(chosen).encode())
         desk.make("lines", pa.schema([("line", pa.binary())]))
-        for batch in _batches(tables[name], chosen):
+        for batch in batches_of(tables[name], chosen):
             desk.add("lines", pa.table({"line": pa.array(_lines(batch), pa.binary())}))
         for lines in desk.stream("SELECT line FROM lines ORDER BY line"):
             made.update(b"".join(lines.column("line").to_pylist()))
     desk.run("DROP TABLE lines")
     return made.hexdigest()
-
-
-def _batches(table: Path | pa.Table, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    if isinstance(table, Path):
-        with pq.ParquetFile(table) as file:
-            yield from (batch.select(columns) for batch in file.iter_batches(10_000, columns=columns))
-    else:
-        yield from table.select(columns).to_batches(10_000)
 
 
 def _lines(rows: pa.RecordBatch) -> Iterator[bytes]:

@@ -229,7 +229,11 @@ def test_batches_that_an_earlier_run_finished_are_not_done_again(workspace: Work
     sizes = {f"{edge}.jpg": photo(edge, (edge, edge)) for edge in range(20, 220, 20)}
     source = write_collection(tmp_path / "source", sizes)
     stopped = take_inventory(request(workspace, source, batch_size=4))
-    assert [len(from_parquet(workspace.lake.get(f"{batch}/manifest.parquet"))[0]) for batch in stopped.batches] == [4, 4, 2]
+    assert [len(from_parquet(workspace.lake.get(f"{batch}/manifest.parquet"))[0]) for batch in stopped.batches] == [
+        4,
+        4,
+        2,
+    ]
     process_batch(workspace.lake, stopped.batches[1], threads=1)
     for batch_size in (2, 5):  # whatever the borders of the new batches
         inventory = take_inventory(request(workspace, source, batch_size=batch_size))

@@ -129,7 +129,7 @@ def all_heard(prefect: Server, run_id: str) -> bool:
 
 def test_workers_that_die_cost_only_time(prefect: Server, tmp_path: Path) -> None:
     """One with all that it started, as a machine that loses its power; of another only the worker itself."""
-    assert prefect.python("-c", SOON).returncode == 0
+    assert prefect.python(SOON).returncode == 0
     source = str(write_slow_collection(tmp_path / "source", 400))
     arguments = ("ingest", source, "--dataset", "hurt", "--batch-size", "80", "--json")
     command = [*COMMAND, *arguments, "--executor", "pool"]

@@ -48,7 +48,7 @@ def automations(server: Server) -> dict[str, dict[str, Any]]:
 
 
 def install(server: Server, silence: str = "HEARTBEAT_SILENCE") -> str:
-    done = server.python("-c", INSTALL.format(silence=silence))
+    done = server.python(INSTALL.format(silence=silence))
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -153,7 +153,7 @@ def listener() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 def test_somebody_hears_of_a_failed_run_and_the_secret_stays_in_the_block(server: Server) -> None:
     assert "save a notification block named lookbook-failures" in install(server)
     with listener() as (url, got), server.worker():
-        saved = server.python("-c", SAVE_BLOCK.format(url=url, secret=SECRET))
+        saved = server.python(SAVE_BLOCK.format(url=url, secret=SECRET))
         assert saved.returncode == 0, saved.stderr
         assert "lookbook: run failed → notify" in install(server)
         assert "notes=[]" in install(server)

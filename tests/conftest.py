@@ -147,9 +147,9 @@ def workspace(tmp_path: Path, registry: Registry) -> Workspace:
         tables = "runs, snapshots, current_snapshots, assets, products, rejects, loads, leases, watches"
         tables += ", feed_states, feed_inputs, feed_runs, feed_loads, feed_rejects, tables"
         tables += ", api_keys, api_runs, lake"
-        names = ", ".join(f"lookbook.{name.strip()}" for name in tables.split(","))
-        await connection.execute(f"TRUNCATE {names}")
-        await connection.execute("DROP SCHEMA IF EXISTS feeds CASCADE")
+        # To truncate makes new files for each, which takes twice as long.
+        emptied = "; ".join(f"DELETE FROM lookbook.{name.strip()}" for name in tables.split(","))
+        await connection.execute(f"{emptied}; DROP SCHEMA IF EXISTS feeds CASCADE")
 
     registry.run(empty)
     return place

@@ -30,7 +30,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 def lookbook(home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end: in a fork, unless `more` says something to Python itself."""
-    if "PYTHONPATH" not in more:
+    if more.get("PYTHONPATH", str(ROOT)) == str(ROOT):
         return run_python(MAIN, *arguments, env=environment(home, **more), cwd=home.parent)
     return subprocess.run(
         [*COMMAND, *arguments],

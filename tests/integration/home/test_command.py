@@ -83,7 +83,7 @@ def test_the_embedded_postgresql_is_not_missed_where_the_registry_has_an_address
     with servers() as started:
         more["LOOKBOOK_REGISTRY_URL"] = started.url("embedded", "postgres")
         try:
-            ingested = lookbook_json(home, "ingest", "sample://10", "--dataset", "demo", **more)
+            ingested = lookbook_json(home, "ingest", "sample://10", "--dataset", "addressed", **more)
             runs = lookbook_json(home, "runs", **more)
         finally:
             remove_home(home)

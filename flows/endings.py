@@ -36,7 +36,6 @@ from lookbook.blocks.workspace import load_workspace
 from lookbook.tasks.runs.lease import lease
 from lookbook.tasks.runs.records import end_lost_run
 from lookbook.tasks.tables.ledger import fail_run
-from lookbook.tasks.tables.spec.reading import find_spec, read_spec
 
 Entry = TypeVar("Entry")
 
@@ -227,6 +226,8 @@ def _body(name: str, error: Exception) -> str:
 
 def tell_crash(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001 - a hook's form
     """Tell of a run whose process has died: a hook for `on_crashed`. The next run goes on from the ledger."""
+    from lookbook.tasks.tables.spec.reading import find_spec, read_spec  # noqa: PLC0415 - slow, and every run is here
+
     try:
         spec = read_spec(find_spec(read_settings().pipelines, flow_run.parameters["pipeline"]))
     except (LookbookError, KeyError):

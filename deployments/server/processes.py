@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psutil
 
-from lookbook.blocks.embedded.prefect_server import free_port, is_free
+from lookbook.blocks.embedded.prefect_server import answers, free_port, is_free
 from lookbook.blocks.errors import LookbookError
 from lookbook.deployments.command.api import PORT
 
@@ -164,10 +164,7 @@ class WorkerProcess(Supervised):
 
     def is_healthy(self) -> bool:
         """Return whether its health check says that it polls for runs."""
-        try:
-            return httpx.get(f"http://127.0.0.1:{self._port}/health", timeout=2).is_success
-        except httpx.HTTPError:
-            return False
+        return answers(f"http://127.0.0.1:{self._port}", timeout=2)
 
     def stop(self) -> None:
         """End its runs, then it, then what is left of them: within a minute, and also of a worker that was lost."""
@@ -266,10 +263,7 @@ class ApiProcess(Supervised):
 
     def is_healthy(self) -> bool:
         """Return whether it answers."""
-        try:
-            return httpx.get(f"{self.url}/health", timeout=2).is_success
-        except httpx.HTTPError:
-            return False
+        return answers(self.url, timeout=2)
 
     def stop(self) -> None:
         """End it, also one that was lost."""

@@ -61,6 +61,9 @@ def _first_or_copied(home: Path, settings: dict[str, str], database: str, specs:
     with fasteners.InterProcessLock(folder / "deployed.lock"):
         if made.exists():
             debian_postgres.load(database, copy)
+            # The kinds of blocks are in the copy: to look for them costs each start five seconds of a processor.
+            looking = ("PREFECT_SERVER_REGISTER_BLOCKS_ON_START", "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION")
+            settings |= dict.fromkeys(looking, "false")
         server = replace(start_server(home, **settings), database=database, pipelines=specs)
         if made.exists():
             server.made = json.loads(made.read_text(encoding="utf-8"))

@@ -129,9 +129,9 @@ def all_heard(prefect: Server, run_id: str) -> bool:
 
 def test_workers_that_die_cost_only_time(prefect: Server, tmp_path: Path) -> None:
     """One with all that it started, as a machine that loses its power; of another only the worker itself."""
-    assert prefect.python("-c", SOON).returncode == 0
-    source = str(write_slow_collection(tmp_path / "source", 400))
-    arguments = ("ingest", source, "--dataset", "hurt", "--batch-size", "80", "--json")
+    assert prefect.python(SOON).returncode == 0
+    source = str(write_slow_collection(tmp_path / "source", 300))
+    arguments = ("ingest", source, "--dataset", "hurt", "--batch-size", "60", "--json")
     command = [*COMMAND, *arguments, "--executor", "pool"]
     with (
         prefect.worker(limit=1, **SLOW) as machine,
@@ -151,7 +151,7 @@ def test_workers_that_die_cost_only_time(prefect: Server, tmp_path: Path) -> Non
     assert ingest.returncode == 0, printed
     summary = json.loads(printed)
     assert summary["published"] is True
-    assert summary["images"]["loaded"] == 400
+    assert summary["images"]["loaded"] == 300
     assert lookbook_json(prefect.home, "verify", "hurt")["differences"] == []
     ends = Counter(child["state_type"] for child in prefect.children(run_id))
     assert ends["COMPLETED"] == 5

@@ -44,6 +44,7 @@ def test_the_wheel_holds_the_houses_folders_and_their_data(wheel: Path) -> None:
         "lookbook/tasks/datasets/templates/report.html.j2",
         "lookbook/blocks/migrations/versions/0001_books.py",
         "lookbook/blocks/migrations/versions/0002_watches.py",
+        "lookbook/blocks/embedded/nobody.pem",
         "lookbook/py.typed",
         "lookbook/deployments/shipped/prefect.yaml",
         *(f"lookbook/deployments/shipped/work-pools/{kind}.json" for kind in POOLS.values()),

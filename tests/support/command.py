@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.support.forking import TIMEOUT, run_python
+
 ROOT = Path(__file__).parents[2]
+MAIN = "from lookbook.deployments.command.cli import main; main()"
 #: The command. Where tests run in the background, SIGINT is ignored by inheritance; in a terminal it is listened to.
 COMMAND = [
     sys.executable,
     "-c",
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-    "from lookbook.deployments.command.cli import main; main()",
+    f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler);{MAIN}",
 ]
 
 
@@ -27,7 +29,9 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 
 def lookbook(home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
+    """Run the command to its end: in a fork, unless `more` says something to Python itself."""
+    if more.get("PYTHONPATH", str(ROOT)) == str(ROOT):
+        return run_python(MAIN, *arguments, env=environment(home, **more), cwd=home.parent)
     return subprocess.run(
         [*COMMAND, *arguments],
         env=environment(home, **more),
@@ -35,7 +39,7 @@ def lookbook(home: Path, *arguments: str, **more: str) -> subprocess.CompletedPr
         capture_output=True,
         text=True,
         check=False,
-        timeout=500,
+        timeout=TIMEOUT,
         stdin=subprocess.DEVNULL,
     )
 
@@ -59,16 +63,7 @@ json.dump(told, sys.stdout)
 
 def lookbook_several(home: Path, *commands: Sequence[str]) -> list[tuple[int, str]]:
     """Run the command's entry point for each of `commands` in turn; the exit code and the standard output of each."""
-    done = subprocess.run(
-        [sys.executable, "-c", _SEVERAL],
-        env=environment(home),
-        cwd=home.parent,
-        input=json.dumps(commands),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=500,
-    )
+    done = run_python(_SEVERAL, env=environment(home), cwd=home.parent, given=json.dumps(commands))
     assert done.returncode == 0, done.stderr
     told: list[tuple[int, str]] = json.loads(done.stdout)
     return told

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.support import debian_postgres
 from tests.support.bigquery_server import BigQueryServer
+from tests.support.command import MAIN
 from tests.support.gcs_server import GcsServer
 from tests.support.kaggle_server import Dataset, KaggleServer, kaggle
 from tests.support.loopback import Fault, LoopbackServer
@@ -104,13 +105,12 @@ def fetched(gcs: GcsServer, uri: str) -> dict[str, bytes]:
 def save_workspace(cloud: Cloud) -> None:
     """Save credentials and the workspace ``cloud``, as docs/workspaces.md says."""
     account = json.dumps(cloud.gcs.require_tokens().account(cloud.gcs.url))
-    saved = cloud.prefect.python("-c", SAVE_CREDENTIALS, given=account, **cloud.settings)
+    saved = cloud.prefect.python(SAVE_CREDENTIALS, given=account, **cloud.settings)
     assert saved.returncode == 0, saved.stderr
     where = ("--lake", f"gs://{BUCKET}/lake", "--warehouse", "bigquery://test-project/EU")
     who = ("--credentials", "cloud", "--kaggle", "cloud")
     saved = cloud.prefect.python(
-        "-c",
-        "from lookbook.deployments.command.cli import main; main()",
+        MAIN,
         "workspace",
         "save",
         "cloud",

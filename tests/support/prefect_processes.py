@@ -20,6 +20,7 @@ import psutil
 from lookbook.blocks.embedded import prefect_server
 from lookbook.deployments.server.deploying import job_template
 from tests.support.command import ROOT, environment, lookbook_json
+from tests.support.forking import run_python
 
 Found = TypeVar("Found")
 
@@ -88,20 +89,20 @@ class Server:
 
     def prefect(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         """Run the ``prefect`` command to its end."""
-        return self.python("-m", "prefect", *arguments, **more)
-
-    def python(self, *arguments: str, given: str = "", **more: str) -> subprocess.CompletedProcess[str]:
-        """Run Python to its end; `given` is its standard input."""
         return subprocess.run(
-            [sys.executable, *arguments],
+            [sys.executable, "-m", "prefect", *arguments],
             env=self.environment(**more),
             cwd=ROOT,
             capture_output=True,
             text=True,
             check=False,
             timeout=HANG,
-            input=given,
+            stdin=subprocess.DEVNULL,
         )
+
+    def python(self, code: str, *arguments: str, given: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+        """Run a program to its end; `given` is its standard input."""
+        return run_python(code, *arguments, env=self.environment(**more), cwd=ROOT, given=given, timeout=HANG)
 
     def post(self, path: str, body: dict[str, Any] | list[Any] | None = None) -> Any:
         """Ask the API."""

@@ -9,11 +9,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lookbook.tasks.datasets.checks import failed, told
 from lookbook.tasks.datasets.report import text
@@ -34,6 +33,9 @@ from lookbook.tasks.datasets.report.pictures import (
     rejected_pictures,
     thumbnails,
 )
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 MOST_REJECTS = 200
 MOST_GROUPS = 24
@@ -285,6 +287,8 @@ def render_unpublished(
 @cache
 def page_environment() -> Environment:
     """Return what renders the templates: whatever a value holds is escaped and cleaned."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - slow, and only reports need it
+
     page = Environment(
         loader=PackageLoader("lookbook.tasks.datasets", "templates"),
         autoescape=True,

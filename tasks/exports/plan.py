@@ -347,7 +347,7 @@ def _cuts(table: pa.Table, resolved: Resolved) -> Iterator[tuple[str, int, int]]
     start, images, size = 0, 0, 0
     sides, sizes = table[SIDE].to_pylist(), table[SIZE].to_pylist()
     for row, (side, stored) in enumerate(zip(sides, sizes, strict=True)):
-        copies = copies_of(resolved, side)
+        copies = copies_of(request, side)
         more = copies * expected_bytes(resolved.recipe, stored)
         full = images + copies > most or size + more > MOST_BYTES
         if row > start and (full or side != sides[start]):
@@ -358,14 +358,14 @@ def _cuts(table: pa.Table, resolved: Resolved) -> Iterator[tuple[str, int, int]]
         yield sides[start], start, table.num_rows
 
 
-def copies_of(resolved: Resolved, side: str) -> int:
+def copies_of(request: ExportRequest, side: str) -> int:
     """Return files of each image of a side."""
-    return resolved.request.copies if is_augmented(resolved, side) else 1
+    return request.copies if is_augmented(request, side) else 1
 
 
-def is_augmented(resolved: Resolved, side: str) -> bool:
+def is_augmented(request: ExportRequest, side: str) -> bool:
     """Return whether random steps are done for the images of a side: a model is tested on images as they are."""
-    return resolved.request.augment == "all" or side == next(iter(resolved.request.sides))
+    return request.augment == "all" or side == next(iter(request.sides))
 
 
 def expected_bytes(recipe: ExportRecipe | None, stored: int) -> int:

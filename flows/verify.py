@@ -13,7 +13,7 @@ from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.workspace import Workspace, load_workspace
 from lookbook.tasks.datasets.manifest import list_datasets
 from lookbook.tasks.datasets.verify import verify_or_repair
-from lookbook.tasks.exports.finished import compare_exports
+from lookbook.tasks.exports.finished import list_files
 from lookbook.tasks.runs.parameters import DatasetName, WorkspaceName, described
 
 DatasetOrAll = Annotated[DatasetName | None, described("Dataset", "Name of the dataset. None: all of the workspace.")]
@@ -63,7 +63,7 @@ def _verified(place: Workspace, name: str, mend: bool, everything: bool) -> dict
             mend,
             MAX_WAIT,
             lambda why: say("Waiting: %s", why),
-            everything=compare_exports if everything else None,
+            everything=list_files if everything else None,
         )
         lines = [difference.line for difference in found.differences]
     except LookbookError as error:

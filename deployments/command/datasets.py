@@ -90,10 +90,10 @@ def verify(workspace: str, dataset: str, repair: bool, everything: bool) -> dict
     """Verify a dataset; with `repair`, mend what can be mended and verify once more."""
     from lookbook.blocks.workspace import load_workspace
     from lookbook.tasks.datasets.verify import verify_or_repair
-    from lookbook.tasks.exports.finished import compare_exports
+    from lookbook.tasks.exports.finished import list_files
 
     found, repairs = verify_or_repair(
-        load_workspace(workspace), dataset, repair, everything=compare_exports if everything else None
+        load_workspace(workspace), dataset, repair, everything=list_files if everything else None
     )
     return {
         "dataset": dataset,

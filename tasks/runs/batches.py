@@ -21,7 +21,7 @@ FOLDER = "work"
 #: Under which a manifest says what is done with its rows, and a part how many there were of what.
 KIND, COUNTS = "kind", "counts"
 
-#: Does one batch; doing it twice is harmless. Returns counts: ``images``, and ``bytes`` that were written.
+#: Does one batch; doing it twice is harmless. Returns counts, such as ``images``, and ``bytes`` that were written.
 Work: TypeAlias = Callable[[Lake, str], dict[str, int]]
 #: Has batches done, wherever that is, and calls for each that is done, in this thread and in whichever order.
 DoBatches: TypeAlias = Callable[[Sequence[str], Callable[[str], object]], object]
@@ -116,5 +116,5 @@ def do_here(lake: Lake, work: Work) -> DoBatches:
 
 def tell(counts: Mapping[str, int]) -> None:
     """Tell of a batch that another process did: those of this one tell of each of their images themselves."""
-    progress.advance(counts["images"])
+    progress.advance(counts.get("images", 0))
     progress.wrote(counts.get("bytes", 0))

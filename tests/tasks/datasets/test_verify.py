@@ -22,7 +22,7 @@ from lookbook.tasks.datasets.manifest import read_table, require_published
 from lookbook.tasks.datasets.publish import finalize
 from lookbook.tasks.datasets.verify import verify_or_repair
 from lookbook.tasks.exports.export import prepare
-from lookbook.tasks.exports.finished import compare_exports
+from lookbook.tasks.exports.finished import list_files
 from lookbook.tasks.exports.places import export_to_lake
 from lookbook.tasks.exports.request import read_request
 from lookbook.tasks.images.batch import process_batch
@@ -173,7 +173,7 @@ def test_an_original_comes_back_only_with_the_bytes_that_it_had(workspace: Works
 
 
 def everything(workspace: Workspace) -> list[str]:
-    found, _ = verify_or_repair(workspace, "things", mend=False, everything=compare_exports)
+    found, _ = verify_or_repair(workspace, "things", mend=False, everything=list_files)
     return [difference.line for difference in found.differences]
 
 
@@ -204,7 +204,7 @@ def test_older_snapshots_and_exports_are_read_where_all_is_asked_for(workspace: 
         ]
     )
     write_collection(source, {"1.jpg": photo(1)})
-    _, repairs = verify_or_repair(workspace, "things", mend=True, everything=compare_exports)
+    _, repairs = verify_or_repair(workspace, "things", mend=True, everything=list_files)
     assert lake.get(original) == good
     assert any(line.endswith("not mended: ask for the export again; it is made anew") for line in repairs)
 

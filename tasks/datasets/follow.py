@@ -147,7 +147,7 @@ def _in_order(table: pa.Table | Path, columns: list[str], key_width: int) -> Ite
         else:
             connection.register("given", table)
         order = ", ".join(f"replace(CAST({name} AS VARCHAR), chr(0), chr(65533))" for name in columns[:key_width])
-        rows = connection.execute(f"SELECT {', '.join(columns)} FROM given ORDER BY {order}")  # noqa: S608 - our names
+        rows = connection.sql(f"SELECT {', '.join(columns)} FROM given ORDER BY {order}")  # noqa: S608 - our names
         yield (row for batch in rows.to_arrow_reader(ROWS_AT_ONCE) for row in _rows(batch, columns))
 
 

@@ -29,11 +29,11 @@ from lookbook.tasks.datasets.restore import MEMORY
 from lookbook.tasks.datasets.schemas import load_models
 from lookbook.tasks.datasets.sources.base import SourceFile
 from lookbook.tasks.datasets.sources.opening import open_source
+from lookbook.tasks.images import jobs
+from lookbook.tasks.images.jobs import DoBatches, Job, open_job
 from lookbook.tasks.images.locators import read_bytes
 from lookbook.tasks.images.pacing import check_not_stopped, stoppable
 from lookbook.tasks.images.render import render
-from lookbook.tasks.runs import batches
-from lookbook.tasks.runs.batches import DoBatches, Job, open_job
 from lookbook.tasks.runs.lease import lease, living_owners, wait_until_free
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def verify(
             each.drop_copies(Path(folder))
         for noted in everything(workspace.lake, dataset) if everything is not None else ():
             objects.take_noted(*noted)
-        objects.compare(do or batches.do_here(workspace.lake, do_batch))
+        objects.compare(do or jobs.do_here(workspace.lake, do_batch))
         differences = current.damaged + objects.differences(current) + _following(workspace, current) + lost
         for each in older:
             differences += each.damaged + objects.differences(each)
@@ -345,8 +345,8 @@ def do_batch(lake: Lake, batch: str) -> dict[str, int]:
         LookbookError: there is no such batch.
         StoppedError: the run was interrupted.
     """
-    rows, _ = batches.read_batch(lake, batch)
-    done = batches.read_part(lake, batch)
+    rows, _ = jobs.read_batch(lake, batch)
+    done = jobs.read_part(lake, batch)
     if done is not None:
         return done[1]
     keys, digests = rows["key"].to_pylist(), rows["sha256"].to_pylist()
@@ -357,7 +357,7 @@ def do_batch(lake: Lake, batch: str) -> dict[str, int]:
             if fault:
                 faults.append({"key": key, "sha256": sha256, "fault": fault})
     counts = {"objects": len(keys), "faults": len(faults)}
-    batches.finish_batch(lake, batch, pa.Table.from_pylist(faults, schema=FAULTS_SCHEMA), counts)
+    jobs.finish_batch(lake, batch, pa.Table.from_pylist(faults, schema=FAULTS_SCHEMA), counts)
     return counts
 
 
@@ -365,9 +365,9 @@ def do_batch(lake: Lake, batch: str) -> dict[str, int]:
 _NAMED = (
     (
         "images",
-        "SELECT DISTINCT original_key AS key, sha256 FROM read_parquet($1) WHERE original_key IS NOT NULL ORDER BY ALL",
+        "SELECT DISTINCT original_key AS key, sha256 FROM images WHERE original_key IS NOT NULL ORDER BY ALL",
     ),
-    ("outputs", "SELECT object_key AS key, output_sha256 AS sha256 FROM read_parquet($1)"),
+    ("outputs", "SELECT object_key AS key, output_sha256 AS sha256 FROM outputs"),
 )
 #: What several snapshots need is read once: 128 bits of a hash tell it.
 _TOLD_BY = "md5_number(key || chr(10) || sha256)"
@@ -391,8 +391,9 @@ class _Objects:
         self._told: list[Difference] = []
         self._faults: dict[str, list[tuple[str, str, str]]] = {}
         self._batches: dict[str, list[str]] = {}
-        config = {"memory_limit": MEMORY, "temp_directory": str(folder)}
-        self._found = duckdb.connect(str(folder / "verify.duckdb"), config=config)
+        self._found = duckdb.connect(
+            str(folder / "verify.duckdb"), config={"memory_limit": MEMORY, "temp_directory": str(folder)}
+        )
         self._found.execute("CREATE TABLE taken (h UHUGEINT)")
 
     def __enter__(self) -> _Objects:
@@ -410,17 +411,15 @@ class _Objects:
         """
         batches_of = self._batches.setdefault(files.manifest.snapshot_id, [])
         for table, named in _NAMED if files.is_readable else ():
+            self._found.read_parquet(str(files.tables[table])).create_view(table)
             new = named
             if len(self._batches) > 1:  # before the first nothing is taken
-                new = f"FROM ({named}) ANTI JOIN taken ON h = {_TOLD_BY} ORDER BY key, sha256"
-            reader = self._found.execute(new, [str(files.tables[table])]).to_arrow_reader(self._batch_size)
-            for rows in _pieces(reader, self._batch_size):
+                new = f"SELECT key, sha256 FROM ({named}) ANTI JOIN taken ON h = {_TOLD_BY} ORDER BY ALL"  # noqa: S608
+            for rows in _pieces(self._found.sql(new).to_arrow_reader(self._batch_size), self._batch_size):
                 batches_of.append(self._job.add(KIND, rows.cast(NOTED_SCHEMA), {}))
         for table, named in _NAMED if files.is_readable and more else ():
-            self._found.execute(
-                f"INSERT INTO taken SELECT {_TOLD_BY} FROM ({named})",  # noqa: S608 - our own
-                [str(files.tables[table])],
-            )
+            self._found.execute(f"INSERT INTO taken SELECT {_TOLD_BY} FROM ({named})")  # noqa: S608 - our own
+            self._found.execute(f"DROP VIEW {table}")
 
     def take_noted(self, key: str, sha256: str | None, fault: str | None) -> None:
         """Take an object of an export; or what is wrong with it, where that is known."""
@@ -443,7 +442,7 @@ class _Objects:
         self._write_waiting()
 
         def note(batch: str) -> None:
-            part, counts = batches.require_part(self._job.lake, batch)
+            part, counts = jobs.require_part(self._job.lake, batch)
             self.number += counts["objects"]
             self._faults[batch] = [(row["key"], row["sha256"], row["fault"]) for row in part.to_pylist()]
 

@@ -44,12 +44,13 @@ from lookbook.tasks.exports.plan import (
 from lookbook.tasks.exports.recipes import ExportRecipe
 from lookbook.tasks.exports.request import ExportRequest
 from lookbook.tasks.exports.rows import OF_PRODUCT
+from lookbook.tasks.images import jobs
 from lookbook.tasks.images.decode import Rejected
+from lookbook.tasks.images.jobs import DoBatches, open_job
 from lookbook.tasks.images.pacing import check_not_stopped, originals_in_memory, stoppable
 from lookbook.tasks.images.parquet import from_parquet, to_parquet
 from lookbook.tasks.images.recipe import Recipe
-from lookbook.tasks.runs import batches, progress
-from lookbook.tasks.runs.batches import DoBatches, open_job
+from lookbook.tasks.runs import progress
 from lookbook.tasks.runs.parameters import BATCH_BYTES, BATCH_SIZE
 
 #: Columns of the rows that tell nothing of an exported image, or that are told otherwise.
@@ -557,16 +558,17 @@ def build_parts(
         How many images were made, and how many were there.
     """
     progress.announce(plan.table.num_rows)
-    folder = json.dumps({"own": _OWN, "root": str(place.lake.root)} if place.lake != lake else {"lake": place.folder})
-    told = {"making": making.model_dump_json(by_alias=True), "place": folder}
+    aside = place.lake if isinstance(place.lake, FolderLake) and place.lake != lake else None
+    folder = {"own": _OWN, "root": str(aside.root)} if aside else {"lake": place.folder}
+    told = {"making": making.model_dump_json(by_alias=True), "place": json.dumps(folder)}
     counted: list[dict[str, int]] = []
     with open_job(lake) as job:
         for parts in _grouped(plan, making, size):
             start, stop = parts[0].start, parts[-1].stop
             rows = plan.table.slice(start, stop - start)
             job.add(KIND, rows, told | {"parts": _PARTS.dump_json(parts).decode(), "start": str(start)})
-        (do or batches.do_here(lake, do_batch))(
-            job.batches, lambda batch: counted.append(batches.require_part(lake, batch)[1])
+        (do or jobs.do_here(lake, do_batch))(
+            job.batches, lambda batch: counted.append(jobs.require_part(lake, batch)[1])
         )
     return sum(counts["made"] for counts in counted), sum(counts["there"] for counts in counted)
 
@@ -597,8 +599,8 @@ def do_batch(lake: Lake, batch: str) -> dict[str, int]:
         LookbookError: there is no such batch; or as `make_samples`.
         StoppedError: the run was interrupted.
     """
-    table, told = batches.read_batch(lake, batch)
-    found = batches.read_part(lake, batch)
+    table, told = jobs.read_batch(lake, batch)
+    found = jobs.read_part(lake, batch)
     if found is not None:
         return found[1]
     making, parts = Making.model_validate_json(told["making"]), _PARTS.validate_json(told["parts"])
@@ -619,7 +621,7 @@ def do_batch(lake: Lake, batch: str) -> dict[str, int]:
             counts["bytes"] += _write(place, packer, part, results, pool)
             counts["made"] += len(results)
             counts["refused"] += sum(result.refused is not None for result in results)
-    batches.finish_batch(lake, batch, SAMPLES_SCHEMA.empty_table().select([]), counts)
+    jobs.finish_batch(lake, batch, SAMPLES_SCHEMA.empty_table().select([]), counts)
     return counts
 
 

@@ -50,7 +50,7 @@ from lookbook.tasks.exports.sidecars import (
     write_left_out,
     write_metadata,
 )
-from lookbook.tasks.runs.batches import DoBatches
+from lookbook.tasks.images.jobs import DoBatches
 from lookbook.tasks.runs.parameters import BATCH_SIZE
 
 EXPORT_JSON = "export.json"

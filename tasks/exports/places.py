@@ -21,7 +21,7 @@ from lookbook.blocks.lake import ASIDE, OBJECTS_AHEAD, READING_THREADS, FolderLa
 from lookbook.tasks.exports.build import ExportFolder
 from lookbook.tasks.exports.export import EXPORT_JSON, PreparedExport, build
 from lookbook.tasks.exports.finished import Finished, find_finished, place_of, require_finished, wrong_files
-from lookbook.tasks.runs.batches import DoBatches
+from lookbook.tasks.images.jobs import DoBatches
 from lookbook.tasks.runs.parameters import BATCH_SIZE
 
 _entering = threading.Lock()

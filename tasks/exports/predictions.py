@@ -30,12 +30,12 @@ from lookbook.tasks.exports.plan import DIGEST, KEY, resolve, select, with_objec
 from lookbook.tasks.exports.recipes import ORIGINALS, ExportRecipe, Step, pixel_versions, told
 from lookbook.tasks.exports.request import ExportRequest
 from lookbook.tasks.exports.rows import DatasetRows, read_rows
+from lookbook.tasks.images import jobs
 from lookbook.tasks.images.decode import Rejected
+from lookbook.tasks.images.jobs import DoBatches, open_job
 from lookbook.tasks.images.pacing import check_not_stopped, stoppable
 from lookbook.tasks.images.parquet import from_parquet, to_parquet
 from lookbook.tasks.images.recipe import Recipe
-from lookbook.tasks.runs import batches
-from lookbook.tasks.runs.batches import DoBatches, open_job
 from lookbook.tasks.runs.removal import Rule
 
 if TYPE_CHECKING:
@@ -309,7 +309,7 @@ def predict(lake: Lake, request: ExportRequest, model: OnnxModel, do: DoBatches 
     else:
         table = select(rows, resolve(asked, manifest, rows, rows.table.schema)).table
     table = table.filter(pc.invert(table[PREDICTED]))
-    _predict_rows(lake, manifest, table, model, do or batches.do_here(lake, do_batch))
+    _predict_rows(lake, manifest, table, model, do or jobs.do_here(lake, do_batch))
     return asked
 
 
@@ -331,7 +331,7 @@ def _predict_rows(lake: Lake, manifest: Manifest, table: pa.Table, model: OnnxMo
     folder = folder_of(manifest.dataset, model.digest)
 
     def store(batch: str) -> None:
-        found, _ = batches.require_part(lake, batch)
+        found, _ = jobs.require_part(lake, batch)
         name = hashlib.sha256(" ".join(found["sha256"].to_pylist()).encode()).hexdigest()[:32]
         lake.replace(f"{folder}/{name}.parquet", to_parquet(found))
 
@@ -359,8 +359,8 @@ def do_batch(lake: Lake, batch: str) -> dict[str, int]:
         LookbookError: there is no such batch; the lake lacks an object; the model fails, or is another one here.
         StoppedError: the run was interrupted.
     """
-    table, told = batches.read_batch(lake, batch)
-    done = batches.read_part(lake, batch)
+    table, told = jobs.read_batch(lake, batch)
+    done = jobs.read_part(lake, batch)
     if done is not None:
         return done[1]
     model = _model_of(lake, batch, told)
@@ -369,7 +369,7 @@ def do_batch(lake: Lake, batch: str) -> dict[str, int]:
     with ThreadPoolExecutor(AHEAD, thread_name_prefix="predict") as pool, stoppable():
         found = pa.concat_tables(_answers(lake, places, job, model, pool))
     counts = {"images": len(found), "refused": len(found) - found["rule"].null_count}
-    batches.finish_batch(lake, batch, found, counts)
+    jobs.finish_batch(lake, batch, found, counts)
     return counts
 
 

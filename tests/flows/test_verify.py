@@ -22,8 +22,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool, bool]]:
     found: list[tuple[str, bool, bool]] = []
 
     def verify_or_repair(
-        _: object, name: str, mend: bool, *__: object, everything: ListExports | None
+        _: object, name: str, mend: bool, *__: object, everything: ListExports | None, do: object
     ) -> tuple[Verified, list[str]]:
+        assert callable(do)
         found.append((name, mend, everything is not None))
         if name == "torn":
             raise LookbookError("torn: its manifest is damaged.", "")

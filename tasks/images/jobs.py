@@ -7,14 +7,17 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lookbook.blocks.errors import LookbookError, ObjectNotFoundError
-from lookbook.blocks.lake import Lake
 from lookbook.tasks.images.parquet import from_parquet, to_parquet
 from lookbook.tasks.runs import progress
+
+if TYPE_CHECKING:
+    from lookbook.blocks.lake import Lake
 
 #: The lake's folder of these batches; those of ingests lie in `batches`, and are taken up by the next run.
 FOLDER = "work"
@@ -22,7 +25,7 @@ FOLDER = "work"
 KIND, COUNTS = "kind", "counts"
 
 #: Does one batch; doing it twice is harmless. Returns counts, such as ``images``, and ``bytes`` that were written.
-Work: TypeAlias = Callable[[Lake, str], dict[str, int]]
+Work: TypeAlias = "Callable[[Lake, str], dict[str, int]]"
 #: Has batches done, wherever that is, and calls for each that is done, in this thread and in whichever order.
 DoBatches: TypeAlias = Callable[[Sequence[str], Callable[[str], object]], object]
 
@@ -66,13 +69,28 @@ def read_batch(lake: Lake, batch: str) -> tuple[pa.Table, dict[str, str]]:
     Raises:
         LookbookError: there is no such batch.
     """
+    return from_parquet(_manifest(lake, batch))
+
+
+def kind_of(lake: Lake, batch: str) -> str:
+    """Return what is to be done with a batch: the kind that it was added as; raises as `read_batch`."""
+    told: dict[bytes, bytes] = pq.read_schema(pa.BufferReader(_manifest(lake, batch))).metadata or {}
+    return told.get(KIND.encode(), b"").decode()
+
+
+def _manifest(lake: Lake, batch: str) -> bytes:
     try:
-        return from_parquet(lake.get(f"{batch}/manifest.parquet"))
+        return lake.get(f"{batch}/manifest.parquet")
     except ObjectNotFoundError as error:
-        raise LookbookError(
-            f"{batch}: no such batch in this worker's lake {lake.uri('x')[:-1]}.",
-            "See that this worker sees the workspace's folder, or use a workspace whose lake is a bucket.",
-        ) from error
+        raise no_such_batch(lake, batch) from error
+
+
+def no_such_batch(lake: Lake, batch: str) -> LookbookError:
+    """Return the error of who was sent a batch that is not in the lake here."""
+    return LookbookError(
+        f"{batch}: no such batch in this worker's lake {lake.uri('x')[:-1]}.",
+        "See that this worker sees the workspace's folder, or use a workspace whose lake is a bucket.",
+    )
 
 
 def finish_batch(lake: Lake, batch: str, part: pa.Table, counts: Mapping[str, int]) -> None:
@@ -114,7 +132,9 @@ def do_here(lake: Lake, work: Work) -> DoBatches:
     return do
 
 
-def tell(counts: Mapping[str, int]) -> None:
+def tell(lake: Lake, batch: str) -> None:
     """Tell of a batch that another process did: those of this one tell of each of their images themselves."""
-    progress.advance(counts.get("images", 0))
-    progress.wrote(counts.get("bytes", 0))
+    found = read_part(lake, batch)
+    if found is not None:
+        progress.advance(found[1].get("images", 0))
+        progress.wrote(found[1].get("bytes", 0))

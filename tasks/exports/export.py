@@ -161,7 +161,8 @@ def _write_sidecars(sidecars: Sidecars, built: Built, selection: Selection) -> d
     books = _books(selection, counts)
     shards = {part.side: part.shards for part in built.parts}
     sidecars.write("README.md", dataset_card(resolved, built.metadata, books, shards))
-    sidecars.write("croissant.json", croissant(resolved, built.schema, told_sha256, built.extensions))
+    fields = pa.schema([field for field in built.schema if field.name != "url"])  # so since `EXPORT_VERSION` 1
+    sidecars.write("croissant.json", croissant(resolved, fields, told_sha256, built.extensions))
     document = {"id": resolved.id} | resolved.document() | books
     sidecars.write(EXPORT_JSON, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
     listed = sidecars.close()

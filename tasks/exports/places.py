@@ -107,14 +107,16 @@ def export_to_folder(
     with _disk_faults(out):
         if _holds(prepared, out):
             return Exported(prepared.id, str(out), True, _books_in(out))
+    made = export_to_lake(lake, prepared, by_way_of, do, batch_size) if by_way_of is not None else None
+    with _disk_faults(out):
         aside = out.with_name(f".{out.name}.{prepared.id}.partial")
         aside.mkdir(parents=True, exist_ok=True)
         with _alone(aside, out):
-            if by_way_of is None:
+            if made is None:
                 place = ExportFolder(FolderLake(root=aside), "")
                 books = build(lake, prepared, place, aside / "scratch", do, batch_size)
             else:
-                books = export_to_lake(lake, prepared, by_way_of, do, batch_size).books
+                books = made.books
                 _bring(require_finished(lake, prepared.id), aside / "files")
             _move(prepared, aside / "files", out)
             shutil.rmtree(aside, ignore_errors=True)
@@ -185,8 +187,9 @@ def _bring(finished: Finished, files: Path) -> None:
     """Write the files of an export in the lake into a folder; each is compared with its checksum."""
     here = FolderLake(root=files)
     with ThreadPoolExecutor(READING_THREADS, thread_name_prefix="bring") as pool:
-        for some in finished.files["name"].to_batches(OBJECTS_AHEAD):
-            deque(pool.map(lambda name: here.replace(name, finished.read(name)), some.to_pylist()), maxlen=0)
+        for some in finished.files.select(["name"]).to_batches(OBJECTS_AHEAD):
+            names = some["name"].to_pylist()
+            deque(pool.map(lambda name: here.replace(name, finished.read(name)), names), maxlen=0)
     here.settle()
     shutil.rmtree(files / ASIDE, ignore_errors=True)
 

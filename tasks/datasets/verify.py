@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -33,6 +34,7 @@ from lookbook.tasks.images import jobs
 from lookbook.tasks.images.jobs import DoBatches, Job, open_job
 from lookbook.tasks.images.locators import read_bytes
 from lookbook.tasks.images.pacing import check_not_stopped, stoppable
+from lookbook.tasks.images.parquet import in_pieces
 from lookbook.tasks.images.render import render
 from lookbook.tasks.runs.lease import lease, living_owners, wait_until_free
 
@@ -415,7 +417,7 @@ class _Objects:
             new = named
             if len(self._batches) > 1:  # before the first nothing is taken
                 new = f"SELECT key, sha256 FROM ({named}) ANTI JOIN taken ON h = {_TOLD_BY} ORDER BY ALL"  # noqa: S608
-            for rows in _pieces(self._found.sql(new).to_arrow_reader(self._batch_size), self._batch_size):
+            for rows in in_pieces(self._found.sql(new).to_arrow_reader(self._batch_size), repeat(self._batch_size)):
                 batches_of.append(self._job.add(KIND, rows.cast(NOTED_SCHEMA), {}))
         for table, named in _NAMED if files.is_readable and more else ():
             self._found.execute(f"INSERT INTO taken SELECT {_TOLD_BY} FROM ({named})")  # noqa: S608 - our own
@@ -495,19 +497,3 @@ class _Objects:
             row = {"output": output, "sha256": sha256, "output_sha256": output_sha256, "object_key": key}
             mends[key, output_sha256] = partial(redraw, lake, manifest, row, original)
         return mends
-
-
-def _pieces(reader: pa.RecordBatchReader, most: int) -> Iterator[pa.Table]:
-    """Yield tables of so many rows, and the rest: a reader's own are of any size."""
-    waiting: list[pa.RecordBatch] = []
-    rows = 0
-    for batch in reader:
-        left = batch
-        while rows + len(left) >= most:
-            yield pa.Table.from_batches([*waiting, left.slice(0, most - rows)])
-            left, waiting, rows = left.slice(most - rows), [], 0
-        if len(left):
-            waiting.append(left)
-            rows += len(left)
-    if rows:
-        yield pa.Table.from_batches(waiting)

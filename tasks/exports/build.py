@@ -48,7 +48,7 @@ from lookbook.tasks.images import jobs
 from lookbook.tasks.images.decode import Rejected
 from lookbook.tasks.images.jobs import DoBatches, open_job
 from lookbook.tasks.images.pacing import check_not_stopped, originals_in_memory, stoppable
-from lookbook.tasks.images.parquet import from_parquet, to_parquet
+from lookbook.tasks.images.parquet import from_parquet, in_pieces, to_parquet
 from lookbook.tasks.images.recipe import Recipe
 from lookbook.tasks.runs import progress
 from lookbook.tasks.runs.parameters import BATCH_BYTES, BATCH_SIZE
@@ -92,11 +92,7 @@ class Metadata:
 def describe(resolved: Resolved, plan: ExportPlan) -> Metadata:
     """Return what is told of an export's files: the columns asked for, or all in which an image has a value."""
     table, asked = plan.table, resolved.request.columns
-    columns = [
-        name
-        for name in (asked or table.column_names)
-        if asked or (name not in _UNTOLD and ":" not in name and table[name].null_count < table.num_rows)
-    ]
+    columns = asked or [name for name in plan.column_names() if name not in _UNTOLD and ":" not in name]
     columns = [name for name in dict.fromkeys(columns) if name not in {"width", "height"}]
     label = resolved.label
     name = "label" if "label" not in columns or label == "label" else "class_label"
@@ -563,14 +559,35 @@ def build_parts(
     told = {"making": making.model_dump_json(by_alias=True), "place": json.dumps(folder)}
     counted: list[dict[str, int]] = []
     with open_job(lake) as job:
-        for parts in _grouped(plan, making, size):
-            start, stop = parts[0].start, parts[-1].stop
-            rows = plan.table.slice(start, stop - start)
-            job.add(KIND, rows, told | {"parts": _PARTS.dump_json(parts).decode(), "start": str(start)})
+        groups = list(_grouped(plan, making, size))
+        for parts, rows in zip(groups, _rows(plan, making, groups), strict=True):
+            more = {"parts": _PARTS.dump_json(parts).decode(), "start": str(parts[0].start)}
+            job.add(KIND, rows, told | more)
         (do or jobs.do_here(lake, do_batch))(
             job.batches, lambda batch: counted.append(jobs.require_part(lake, batch)[1])
         )
     return sum(counts["made"] for counts in counted), sum(counts["there"] for counts in counted)
+
+
+def told_of_plan(plan: ExportPlan, metadata: Metadata) -> list[str]:
+    """Return the columns of a plan's rows that are not in its table, and are told."""
+    there = plan.table.column_names
+    return [name for name in metadata.columns if name not in there]
+
+
+def _rows(plan: ExportPlan, making: Making, groups: Sequence[Sequence[Part]]) -> Iterator[pa.Table]:
+    """Yield the rows of each batch, with all that is told of them."""
+    others = told_of_plan(plan, making.metadata)
+    reader = plan.others.read(plan.table, others) if plan.others is not None and others else iter(())
+    sizes = [parts[-1].stop - parts[0].start for parts in groups]
+    found = in_pieces(reader, sizes)
+    for parts, size in zip(groups, sizes, strict=True):
+        rows = plan.table.slice(parts[0].start, size)
+        if others:
+            more = next(found)
+            for name in others:
+                rows = rows.append_column(more.schema.field(name), more[name])
+        yield rows
 
 
 def _grouped(plan: ExportPlan, making: Making, size: int) -> Iterator[list[Part]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from lookbook.tasks.exports.build import (
     extension_of,
     making_of,
     metadata_rows,
+    told_of_plan,
 )
-from lookbook.tasks.exports.filter_columns import columns_of
+from lookbook.tasks.exports.filter_columns import columns_of, fitted
 from lookbook.tasks.exports.plan import (
     KEY,
     ExportPlan,
@@ -50,6 +52,7 @@ from lookbook.tasks.exports.sidecars import (
     write_left_out,
     write_metadata,
 )
+from lookbook.tasks.exports.splits import group_columns
 from lookbook.tasks.images.jobs import DoBatches
 from lookbook.tasks.runs.parameters import BATCH_SIZE
 
@@ -69,8 +72,13 @@ class PreparedExport:
         return self.resolved.id
 
 
-def prepare(lake: Lake, request: ExportRequest) -> PreparedExport:
+def prepare(lake: Lake, request: ExportRequest, scratch: Path | None = None) -> PreparedExport:
     """Find a request's names in its snapshot. From here on the request names that by its id: a tag may move.
+
+    Args:
+        lake: of the dataset.
+        request: what is asked.
+        scratch: a folder for copies of tables that are read by parts; None: the system's.
 
     Raises:
         UsageError: a column, an output or a recipe does not exist.
@@ -79,13 +87,28 @@ def prepare(lake: Lake, request: ExportRequest) -> PreparedExport:
     manifest = find_snapshot(lake, request.dataset, request.snapshot)
     named = {*(request.columns or ()), request.label, request.stratify}
     named |= columns_of(request.filter, None) if request.filter else set()
-    rows = read_rows(lake, manifest, with_exif=EXIF in named)
+    looked_at = partial(columns_looked_at, request)
+    rows = read_rows(lake, manifest, with_exif=EXIF in named, only=looked_at, scratch=scratch)
     if request.predictions:
         rows = with_predictions(rows, read_predictions(lake, request.dataset, request.predictions))
         if looks_at_predictions(request):
             check_predicted(rows.table, request.predictions)
     pinned = request.model_copy(update={"snapshot": manifest.snapshot_id})
     return PreparedExport(resolve(pinned, manifest, rows, rows.table), rows)
+
+
+def columns_looked_at(request: ExportRequest, shape: DatasetRows) -> set[str]:
+    """Return the columns by which a request chooses, splits and names; the others of what it takes are told alone.
+
+    Raises:
+        UsageError: its filter names a column that does not exist, or a value that is none of the column's type.
+    """
+    named = {*group_columns(shape), request.label or shape.label, request.stratify} - {None}
+    if request.filter is None:
+        return {name for name in named if name}
+    if not request.predictions:  # else it may name columns that are not there yet
+        fitted(request.filter, shape.table, shape.display_name)
+    return {name for name in (*named, *columns_of(request.filter, shape.display_name)) if name}
 
 
 def count_rows(prepared: PreparedExport) -> dict[str, Any]:
@@ -127,7 +150,7 @@ def build(
     selection = select(prepared.rows, resolved)
     if resolved.request.predictions:
         check_predicted(selection.table, resolved.request.predictions)
-    plan = plan_export(lake, resolved, selection)
+    plan = plan_export(lake, resolved, selection, prepared.rows.others)
     making = making_of(resolved, plan)
     made, there = build_parts(lake, place, making, plan, do, batch_size)
     built = _built(place, resolved, making, plan)
@@ -141,7 +164,9 @@ def _built(place: ExportFolder, resolved: Resolved, making: Making, plan: Export
     samples = SAMPLES_SCHEMA.empty_table()
     if resolved.request.format == "csv":
         samples = samples.append_column("url", pa.nulls(0, pa.string()))
-    schema = metadata_rows(making.metadata, PlanRows(plan.table), samples).schema
+    fields = [plan.others.schema.field(name) for name in told_of_plan(plan, making.metadata)] if plan.others else []
+    empty = pa.schema([*plan.table.schema, *fields]).empty_table()
+    schema = metadata_rows(making.metadata, PlanRows(empty), samples).schema
     if resolved.recipe:
         extensions = [resolved.recipe.extension]
     else:

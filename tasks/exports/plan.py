@@ -20,7 +20,7 @@ from lookbook.tasks.exports.filter_columns import check_column, fitted, matches
 from lookbook.tasks.exports.filters import Filter, as_document, canonical
 from lookbook.tasks.exports.recipes import ORIGINALS, Crop, ExportRecipe, Resize, built_in, pixel_versions
 from lookbook.tasks.exports.request import ExportRequest
-from lookbook.tasks.exports.rows import DatasetRows
+from lookbook.tasks.exports.rows import DatasetRows, OtherColumns, all_columns
 from lookbook.tasks.exports.splits import COLOURS, choose_sides, find_groups, stratum_counts
 
 #: Raise it when the files of an export change for the same request: its sidecar files, packing, names, order.
@@ -64,8 +64,9 @@ def resolve(request: ExportRequest, manifest: Manifest, rows: DatasetRows, table
     Raises:
         UsageError: a column, an output or a recipe does not exist, or a value is none of its column's type.
     """
+    schema = all_columns(table, rows.others)
     for name in filter(None, (request.label, request.stratify, *(request.columns or ()))):
-        check_column(name, table.schema, "The export")
+        check_column(name, schema, "The export")
     wanted = None
     if request.filter is not None:
         wanted = canonical(fitted(request.filter, table, rows.display_name))
@@ -159,7 +160,7 @@ def select(rows: DatasetRows, resolved: Resolved) -> Selection:
     sides = choose_sides(groups, kept, request.sides, request.seed, exact)[kept]
     names = pa.array(np.array(list(request.sides))[sides], pa.string())
     labels = groups.labels[kept]
-    identities = pa.array([groups.identities[label] for label in labels], pa.string())
+    identities = pa.array(groups.identities, pa.string()).take(pa.array(labels))
     exported = table.filter(pa.array(kept)).append_column(SIDE, names).append_column(GROUP, identities)
     exported = exported.append_column(NAME, file_names(exported))
     left = table.filter(pa.array(chosen)).select(["product_key", "image_key", "sha256"])
@@ -197,13 +198,12 @@ def _marked_repeats(contents: pa.ChunkedArray, reasons: pa.ChunkedArray) -> pa.A
 
 def _in_order(table: pa.Table, request: ExportRequest) -> pa.Table:
     """Side by side; within one in the order of the products' keys, or in one that the seed draws."""
-    number = {name: place for place, name in enumerate(request.sides)}
-    keys: dict[str, Any] = {"side": [number[side] for side in table[SIDE].to_pylist()]}
+    keys: dict[str, Any] = {"side": pc.index_in(table[SIDE], value_set=pa.array(list(request.sides), pa.string()))}
     if request.shuffle:
         salt = f"shuffle\0{request.seed}\0".encode()
-        keys["lot"] = [
-            hashlib.blake2b(salt + sha256.encode(), digest_size=8).hexdigest() for sha256 in table["sha256"].to_pylist()
-        ]
+        keys["lot"] = pa.array(
+            hashlib.blake2b(salt + sha256.as_py().encode(), digest_size=8).hexdigest() for sha256 in table["sha256"]
+        )
     keys["row"] = np.arange(table.num_rows)
     order = pc.sort_indices(pa.table(keys), [(name, "ascending") for name in keys])
     return table.take(order)
@@ -286,20 +286,40 @@ class Part:
 
 @dataclass(frozen=True)
 class ExportPlan:
-    """What is to be done: the rows with where their bytes lie, and the parts."""
+    """What is to be done.
+
+    Attributes:
+        table: the rows, with where their bytes lie.
+        parts: of the rows.
+        others: columns that are not in the table.
+    """
 
     table: pa.Table
     parts: list[Part]
+    others: OtherColumns | None = None
+
+    def column_names(self) -> list[str]:
+        """Return the names of all columns in which a row has a value, in their order."""
+        table = self.table
+        told = {name for name in table.column_names if table[name].null_count < table.num_rows}
+        told |= self.others.with_values(table) if self.others is not None else set()
+        return [name for name in all_columns(table, self.others).names if name in told]
 
 
-def plan_export(lake: Lake, resolved: Resolved, selection: Selection) -> ExportPlan:
+def plan_export(lake: Lake, resolved: Resolved, selection: Selection, others: OtherColumns | None = None) -> ExportPlan:
     """Plan an export: of equal selections it is the same, whatever is done already.
+
+    Args:
+        lake: of the dataset.
+        resolved: the request.
+        selection: the rows that it takes.
+        others: columns that are not in its table.
 
     Raises:
         LookbookError: the snapshot has no object of an image that it should have.
     """
     table = with_objects(lake, resolved.manifest, selection.table, stored_output(resolved))
-    return ExportPlan(table, list(_parts(table, resolved)))
+    return ExportPlan(table, list(_parts(table, resolved)), others)
 
 
 def stored_output(resolved: Resolved) -> str:
@@ -345,8 +365,10 @@ def _cuts(table: pa.Table, resolved: Resolved) -> Iterator[tuple[str, int, int]]
     request = resolved.request
     most = request.shard_size if request.format in PACKED else LOOSE_ROWS
     start, images, size = 0, 0, 0
-    sides, sizes = table[SIDE].to_pylist(), table[SIZE].to_pylist()
-    for row, (side, stored) in enumerate(zip(sides, sizes, strict=True)):
+    names = list(request.sides)
+    codes = pc.index_in(table[SIDE], value_set=pa.array(names, pa.string())).to_pylist()
+    sides = [names[code] for code in codes]  # one text each, however many rows
+    for row, (side, stored) in enumerate(zip(sides, table[SIZE].to_numpy().tolist(), strict=True)):
         copies = copies_of(request, side)
         more = copies * expected_bytes(resolved.recipe, stored)
         full = images + copies > most or size + more > MOST_BYTES

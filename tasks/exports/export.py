@@ -25,12 +25,13 @@ from lookbook.tasks.exports.build import (
     metadata_rows,
     told_of_plan,
 )
-from lookbook.tasks.exports.filter_columns import columns_of, fitted
+from lookbook.tasks.exports.filter_columns import columns_of
 from lookbook.tasks.exports.plan import (
     KEY,
     ExportPlan,
     Resolved,
     Selection,
+    columns_looked_at,
     left_out_counts,
     plan_export,
     resolve,
@@ -52,7 +53,6 @@ from lookbook.tasks.exports.sidecars import (
     write_left_out,
     write_metadata,
 )
-from lookbook.tasks.exports.splits import group_columns
 from lookbook.tasks.images.jobs import DoBatches
 from lookbook.tasks.runs.parameters import BATCH_SIZE
 
@@ -95,20 +95,6 @@ def prepare(lake: Lake, request: ExportRequest, scratch: Path | None = None) -> 
             check_predicted(rows.table, request.predictions)
     pinned = request.model_copy(update={"snapshot": manifest.snapshot_id})
     return PreparedExport(resolve(pinned, manifest, rows, rows.table), rows)
-
-
-def columns_looked_at(request: ExportRequest, shape: DatasetRows) -> set[str]:
-    """Return the columns by which a request chooses, splits and names; the others of what it takes are told alone.
-
-    Raises:
-        UsageError: its filter names a column that does not exist, or a value that is none of the column's type.
-    """
-    named = {*group_columns(shape), request.label or shape.label, request.stratify} - {None}
-    if request.filter is None:
-        return {name for name in named if name}
-    if not request.predictions:  # else it may name columns that are not there yet
-        fitted(request.filter, shape.table, shape.display_name)
-    return {name for name in (*named, *columns_of(request.filter, shape.display_name)) if name}
 
 
 def count_rows(prepared: PreparedExport) -> dict[str, Any]:

@@ -16,12 +16,12 @@ from lookbook.blocks.errors import LookbookError, UsageError
 from lookbook.blocks.lake import Lake
 from lookbook.tasks.datasets.manifest import Manifest, read_table
 from lookbook.tasks.exports.drawing import pair
-from lookbook.tasks.exports.filter_columns import check_column, fitted, matches
+from lookbook.tasks.exports.filter_columns import check_column, columns_of, fitted, matches
 from lookbook.tasks.exports.filters import Filter, as_document, canonical
 from lookbook.tasks.exports.recipes import ORIGINALS, Crop, ExportRecipe, Resize, built_in, pixel_versions
 from lookbook.tasks.exports.request import ExportRequest
 from lookbook.tasks.exports.rows import DatasetRows, OtherColumns, all_columns
-from lookbook.tasks.exports.splits import COLOURS, choose_sides, find_groups, stratum_counts
+from lookbook.tasks.exports.splits import COLOURS, choose_sides, find_groups, group_columns, stratum_counts
 
 #: Raise it when the files of an export change for the same request: its sidecar files, packing, names, order.
 EXPORT_VERSION = 1
@@ -109,6 +109,20 @@ def _document(
     }
 
 
+def columns_looked_at(request: ExportRequest, shape: DatasetRows) -> set[str]:
+    """Return the columns by which a request chooses, splits and names; the others of what it takes are told alone.
+
+    Raises:
+        UsageError: its filter names a column that does not exist, or a value that is none of the column's type.
+    """
+    named = {*group_columns(shape), request.label or shape.label, request.stratify} - {None}
+    if request.filter is None:
+        return {name for name in named if name}
+    if not request.predictions:  # else it may name columns that are not there yet
+        fitted(request.filter, shape.table, shape.display_name)
+    return {name for name in (*named, *columns_of(request.filter, shape.display_name)) if name}
+
+
 #: A product's key that is a name for a file on any system, and in a tar of samples.
 PLAIN_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,79}$"
 #: Columns of a selection beside those of the rows: no catalogue's column has a colon.
@@ -161,13 +175,20 @@ def select(rows: DatasetRows, resolved: Resolved) -> Selection:
     names = pa.array(np.array(list(request.sides))[sides], pa.string())
     labels = groups.labels[kept]
     identities = pa.array(groups.identities, pa.string()).take(pa.array(labels))
-    exported = table.filter(pa.array(kept)).append_column(SIDE, names).append_column(GROUP, identities)
-    exported = exported.append_column(NAME, file_names(exported))
+    few = ["product_key", "sha256", "further"]  # all columns are taken once, in their order
+    narrow = table.select(few).filter(pa.array(kept)).append_column(SIDE, names).append_column(GROUP, identities)
+    narrow = narrow.append_column(NAME, file_names(narrow))
+    order = _in_order(narrow, request)
+    exported = table.take(pa.array(np.flatnonzero(kept)).take(order))
+    for name in (SIDE, GROUP, NAME):
+        exported = exported.append_column(name, narrow[name].take(order))
     left = table.filter(pa.array(chosen)).select(["product_key", "image_key", "sha256"])
     left = left.append_column("reason", reasons).filter(pc.is_valid(reasons))
     figures = {"number": len(np.unique(labels)), "largest": int(np.bincount(labels).max()) if len(labels) else 0}
-    counted = stratum_counts(names, exported[request.stratify], labels, request.sides) if strata else {}
-    return Selection(_in_order(exported, request), left, int(chosen.sum()), figures, counted)
+    counted = {}
+    if strata:
+        counted = stratum_counts(names, strata.filter(pa.array(kept)), labels, request.sides)
+    return Selection(exported, left, int(chosen.sum()), figures, counted)
 
 
 def _reasons(table: pa.Table) -> pa.Array:
@@ -196,8 +217,8 @@ def _marked_repeats(contents: pa.ChunkedArray, reasons: pa.ChunkedArray) -> pa.A
     return marked.combine_chunks() if isinstance(marked, pa.ChunkedArray) else marked
 
 
-def _in_order(table: pa.Table, request: ExportRequest) -> pa.Table:
-    """Side by side; within one in the order of the products' keys, or in one that the seed draws."""
+def _in_order(table: pa.Table, request: ExportRequest) -> pa.Array:
+    """Return the order of rows: side by side; within one by the products' keys, or in an order that the seed draws."""
     keys: dict[str, Any] = {"side": pc.index_in(table[SIDE], value_set=pa.array(list(request.sides), pa.string()))}
     if request.shuffle:
         salt = f"shuffle\0{request.seed}\0".encode()
@@ -205,8 +226,7 @@ def _in_order(table: pa.Table, request: ExportRequest) -> pa.Table:
             hashlib.blake2b(salt + sha256.as_py().encode(), digest_size=8).hexdigest() for sha256 in table["sha256"]
         )
     keys["row"] = np.arange(table.num_rows)
-    order = pc.sort_indices(pa.table(keys), [(name, "ascending") for name in keys])
-    return table.take(order)
+    return pc.sort_indices(pa.table(keys), [(name, "ascending") for name in keys])
 
 
 def file_names(table: pa.Table) -> pa.ChunkedArray:
@@ -318,7 +338,7 @@ def plan_export(lake: Lake, resolved: Resolved, selection: Selection, others: Ot
     Raises:
         LookbookError: the snapshot has no object of an image that it should have.
     """
-    table = with_objects(lake, resolved.manifest, selection.table, stored_output(resolved))
+    table = with_objects(lake, resolved.manifest, selection.table, stored_output(resolved), others)
     return ExportPlan(table, list(_parts(table, resolved)), others)
 
 
@@ -327,11 +347,22 @@ def stored_output(resolved: Resolved) -> str:
     return ORIGINALS if resolved.recipe else str(resolved.request.recipe)
 
 
-def with_objects(lake: Lake, manifest: Manifest, table: pa.Table, output: str) -> pa.Table:
-    """Return the table with `KEY`, `DIGEST`, `SIZE`, and ``width`` and ``height`` of the stored image."""
+def with_objects(
+    lake: Lake, manifest: Manifest, table: pa.Table, output: str, others: OtherColumns | None = None
+) -> pa.Table:
+    """Return the table with `KEY`, `DIGEST`, `SIZE`, and ``width`` and ``height`` of the stored image.
+
+    Raises:
+        LookbookError: the snapshot has no object of an image that it should have.
+    """
     if output == ORIGINALS:
         columns = ["original_key", "sha256", "bytes", "original_width", "original_height"]
-        found = [table[name] for name in columns]
+        far = [name for name in columns if name not in table.column_names]
+        more = table
+        if others is not None and far:
+            fields = pa.schema([others.schema.field(name) for name in far])
+            more = pa.Table.from_batches(others.read(table, far), fields)
+        found = [(more if name in far else table)[name] for name in columns]
     else:
         outputs = read_table(lake, manifest, "outputs")
         outputs = outputs.filter(pc.equal(outputs["output"], output))

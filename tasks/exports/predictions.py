@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -26,7 +27,7 @@ from lookbook.tasks.datasets.tags import find_snapshot
 from lookbook.tasks.exports.build import AHEAD, in_order, read_checked
 from lookbook.tasks.exports.drawing import Job, ask, processes
 from lookbook.tasks.exports.filter_columns import columns_of
-from lookbook.tasks.exports.plan import DIGEST, KEY, resolve, select, with_objects
+from lookbook.tasks.exports.plan import DIGEST, KEY, columns_looked_at, resolve, select, with_objects
 from lookbook.tasks.exports.recipes import ORIGINALS, ExportRecipe, Step, pixel_versions, told
 from lookbook.tasks.exports.request import ExportRequest
 from lookbook.tasks.exports.rows import DatasetRows, read_rows
@@ -302,13 +303,16 @@ def predict(lake: Lake, request: ExportRequest, model: OnnxModel, do: DoBatches 
     """
     manifest = find_snapshot(lake, request.dataset, request.snapshot)
     asked = request.model_copy(update={"predictions": model.digest, "snapshot": manifest.snapshot_id})
-    rows = with_predictions(read_rows(lake, manifest), read_predictions(lake, request.dataset, model.digest))
+    rows = read_rows(lake, manifest, only=partial(columns_looked_at, asked))
+    rows = with_predictions(rows, read_predictions(lake, request.dataset, model.digest))
     if looks_at_predictions(request):
         good = pc.fill_null(pc.not_equal(rows.table["image_outcome"], "rejected"), False)
         table = rows.table.filter(good)
     else:
-        table = select(rows, resolve(asked, manifest, rows, rows.table.schema)).table
+        table = select(rows, resolve(asked, manifest, rows, rows.table)).table
     table = table.filter(pc.invert(table[PREDICTED]))
+    table = with_objects(lake, manifest, table, ORIGINALS, rows.others).select(["sha256", KEY, DIGEST])
+    del rows
     _predict_rows(lake, manifest, table, model, do or jobs.do_here(lake, do_batch))
     return asked
 
@@ -322,7 +326,6 @@ _loaded: dict[str, OnnxModel] = {}
 
 def _predict_rows(lake: Lake, manifest: Manifest, table: pa.Table, model: OnnxModel, do: DoBatches) -> None:
     """Predict the contents of some rows, in the order of their hashes, and store them chunk by chunk, each a batch."""
-    table = with_objects(lake, manifest, table, ORIGINALS).select(["sha256", KEY, DIGEST])
     table = table.take(pc.sort_indices(table["sha256"]))
     contents = table.take(first_places(table["sha256"]))
     _loaded[model.digest] = model

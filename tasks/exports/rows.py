@@ -53,10 +53,10 @@ _ORDER = [
 ]
 
 
-#: Columns that choosing, splitting and naming look at, and that say where an original lies.
+#: Columns that choosing, splitting and naming look at.
 ALWAYS = (
     *("product_key", "row_outcome", "image_key", "sha256", "image_outcome", "catalogue_file", "catalogue_line"),
-    *("duplicate_of", "near_duplicate_of", "original_key", "bytes", "original_width", "original_height"),
+    *("duplicate_of", "near_duplicate_of"),
 )
 #: What the two tables are joined by, whatever else is read of them.
 _JOINING = {"images": ("key", "sha256", "outcome", "product_key"), "products": ("product_key", "image_key")}
@@ -199,11 +199,12 @@ def read_rows(
     wanted = {*ALWAYS, *only(shape)}
     tables = {}
     for table, row in (("images", IMAGE_ROW), ("products", PRODUCT_ROW)):
-        names = [name for new, (of, name) in sources.items() if of == table and new in wanted]
-        names += [name for name in _JOINING[table] if name not in names]
-        found = pq.read_table(paths[table], columns=names).replace_schema_metadata(None)
+        read = [name for new, (of, name) in sources.items() if of == table and new in wanted]
+        read += [name for name in _JOINING[table] if name not in read]
+        found = pq.read_table(paths[table], columns=read).replace_schema_metadata(None)
         tables[table] = found.append_column(row, pa.array(np.arange(found.num_rows)))
-    rows = join_rows(tables["images"], tables["products"], _catalogue_names(empty["images"], empty["products"]))
+    names = _catalogue_names(empty["images"], empty["products"])
+    rows = join_rows(tables.pop("images"), tables.pop("products"), names)
     left = {name: source for name, source in sources.items() if name not in rows.table.column_names}
     others = OtherColumns(paths, left, shape.table.schema, folder)
     return replace(shape, table=rows.table, others=others)
@@ -239,10 +240,12 @@ def join_rows(images: pa.Table, products: pa.Table, renamed: Mapping[str, str] |
         _beside(products, images.take(pc.index_in(products["image_key"], value_set=images["key"])), renamed, False),
         _beside(products.take(first), rest, renamed, True),
     ]
-    table = pa.concat_tables(tables)
-    table = table.take(pc.sort_indices(table, sort_keys=_ORDER))
     names = {old: new for old, new in renamed.items() if old not in {*OF_PRODUCT.values(), PRODUCT_ROW}}
     name, label = (named_column(products, columns) for columns in (NAME_COLUMNS, GROUP_COLUMNS))
+    del images, products, rest  # of a million rows hundreds of megabytes, which sorting takes again
+    table = pa.concat_tables(tables)
+    del tables
+    table = table.take(pc.sort_indices(table, sort_keys=_ORDER))
     return DatasetRows(table, list(names.values()), names.get(name or ""), names.get(label or ""))
 
 

@@ -31,6 +31,7 @@ from lookbook.tasks.exports.plan import (
     GROUP,
     KEY,
     NAME,
+    NAMED_BY,
     SIDE,
     SIZE,
     ExportPlan,
@@ -483,8 +484,6 @@ def huggingface_type(kind: pa.DataType) -> str:
 THUMBNAIL = "thumbnail"
 #: What is told of each sample, as a struct of the columns of `metadata_rows`.
 TOLD = "told"
-#: What ``left_out.csv`` names a row by.
-NAMED_BY = ("product_key", "image_key", "sha256")
 
 
 @dataclass(frozen=True)

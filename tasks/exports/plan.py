@@ -125,6 +125,8 @@ def columns_looked_at(request: ExportRequest, shape: DatasetRows) -> set[str]:
 
 #: A product's key that is a name for a file on any system, and in a tar of samples.
 PLAIN_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,79}$"
+#: What ``left_out.csv`` names a row by.
+NAMED_BY = ("product_key", "image_key", "sha256")
 #: Columns of a selection beside those of the rows: no catalogue's column has a colon.
 SIDE, GROUP, NAME = ":side", ":group", ":name"
 #: Names that Windows keeps for devices.
@@ -165,7 +167,9 @@ def select(rows: DatasetRows, resolved: Resolved) -> Selection:
     if resolved.wanted is not None:
         found = matches(resolved.wanted, table, rows.display_name)
         chosen = np.asarray(pc.fill_null(found, False).to_numpy(zero_copy_only=False), np.bool_)
-    reasons = _reasons(table.filter(pa.array(chosen)))
+    judged = ["row_outcome", "image_outcome", *NAMED_BY]
+    taken = table.select(judged).filter(pa.array(chosen))
+    reasons = _reasons(taken)
     kept = chosen.copy()
     kept[chosen] = np.asarray(pc.is_null(reasons).to_numpy(zero_copy_only=False))
     groups = find_groups(rows)
@@ -182,7 +186,7 @@ def select(rows: DatasetRows, resolved: Resolved) -> Selection:
     exported = table.take(pa.array(np.flatnonzero(kept)).take(order))
     for name in (SIDE, GROUP, NAME):
         exported = exported.append_column(name, narrow[name].take(order))
-    left = table.filter(pa.array(chosen)).select(["product_key", "image_key", "sha256"])
+    left = taken.select(NAMED_BY)
     left = left.append_column("reason", reasons).filter(pc.is_valid(reasons))
     figures = {"number": len(np.unique(labels)), "largest": int(np.bincount(labels).max()) if len(labels) else 0}
     counted = {}

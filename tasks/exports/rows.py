@@ -61,7 +61,7 @@ ALWAYS = (
 #: What the two tables are joined by, whatever else is read of them.
 _JOINING = {"images": ("key", "sha256", "outcome", "product_key"), "products": ("product_key", "image_key")}
 #: Memory of what reads the others for rows, and rows that are handed on at once.
-MEMORY = "400MB"
+MEMORY = "200MB"
 ROWS_AT_ONCE = 5000
 
 

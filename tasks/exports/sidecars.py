@@ -27,7 +27,6 @@ from PIL import Image
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.lake import FolderLake
 from lookbook.tasks.exports.build import (
-    NAMED_BY,
     SHEET,
     THUMBNAIL,
     DonePart,
@@ -37,7 +36,7 @@ from lookbook.tasks.exports.build import (
     read_parts,
 )
 from lookbook.tasks.exports.drawing import THUMBNAIL_EDGE
-from lookbook.tasks.exports.plan import Part, Resolved
+from lookbook.tasks.exports.plan import NAMED_BY, Part, Resolved
 from lookbook.tasks.images.decode import decode, open_image
 from lookbook.tasks.images.recipe import Recipe
 

@@ -206,12 +206,14 @@ def stratum_counts(
     names = pc.fill_null(pc.cast(strata, pa.string()), "")
     table = pa.table({"side": sides, "stratum": names, "group": labels})
     counted = table.group_by(["stratum", "side", "group"]).aggregate([([], "count_all")])
+    sizes = counted["count_all"]
+    counted = counted.append_column("square", pc.multiply(sizes, sizes))
     counts: dict[str, dict[str, int]] = {}
     squares: dict[str, int] = {}
-    for row in counted.to_pylist():
-        name, count = row["stratum"], row["count_all"]
-        counts.setdefault(name, dict.fromkeys(shares, 0))[row["side"]] += count
-        squares[name] = squares.get(name, 0) + count**2
+    for row in counted.group_by(["stratum", "side"]).aggregate([("count_all", "sum"), ("square", "sum")]).to_pylist():
+        name = row["stratum"]
+        counts.setdefault(name, dict.fromkeys(shares, 0))[row["side"]] += row["count_all_sum"]
+        squares[name] = squares.get(name, 0) + row["square_sum"]
     variance = max(share * (1 - share) for share in shares.values())
     ordered = sorted(counts.items(), key=lambda item: (-sum(item[1].values()), item[0]))[:MOST_STRATA]
     return {

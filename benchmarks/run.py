@@ -33,6 +33,7 @@ SECTIONS = (
     "damage",
     "near_duplicates",
     "exports",
+    "scale",
     "api",
     "page",
     "graph",
@@ -42,7 +43,7 @@ SECTIONS = (
     "operations",
 )
 #: Those that take a number of photos, for a trial.
-TRIED = ("imaging", "curated", "store", "gcs", "memory", "quality", "agreement", "damage", "exports")
+TRIED = ("imaging", "curated", "store", "gcs", "memory", "quality", "agreement", "damage", "exports", "scale")
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 
 

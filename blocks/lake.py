@@ -416,8 +416,9 @@ def read_object(lake: Lake, key: str) -> bytes | None:
 
 def fault_of(data: bytes | None, sha256: str) -> str | None:
     """Say what is wrong with an object's bytes, by their SHA-256; None: nothing."""
-    if data is None:
-        return "is missing"
-    if hashlib.sha256(data).hexdigest() != sha256:
-        return "is damaged: its checksum differs from the manifest's"
-    return None
+    return "is missing" if data is None else fault_of_digest(hashlib.sha256(data).hexdigest(), sha256)
+
+
+def fault_of_digest(found: str, sha256: str) -> str | None:
+    """Say what is wrong with an object whose bytes have the SHA-256 `found`; None: nothing."""
+    return None if found == sha256 else "is damaged: its checksum differs from the manifest's"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +17,14 @@ from prefect.artifacts import (
 )
 
 from lookbook.blocks.workspace import load_workspace
-from lookbook.flows.endings import is_no_interruption, is_worth_another_try, max_wait
-from lookbook.flows.fan_out import telling
+from lookbook.flows.endings import (
+    end_children_of_earlier_try,
+    end_family,
+    is_no_interruption,
+    is_worth_another_try,
+    max_wait,
+)
+from lookbook.flows.fan_out import doing, telling, warn_of_sqlite
 from lookbook.tasks.datasets.gc import reading
 from lookbook.tasks.exports.export import prepare
 from lookbook.tasks.exports.places import Exported, export_to_folder, export_to_lake
@@ -49,7 +56,7 @@ from lookbook.tasks.exports.request import (
     request_of,
 )
 from lookbook.tasks.runs.announcements import announce_export
-from lookbook.tasks.runs.parameters import DatasetName, WorkspaceName
+from lookbook.tasks.runs.parameters import BATCH_SIZE, BatchSize, DatasetName, Executor, WorkspaceName
 from lookbook.tasks.runs.progress import listening
 
 
@@ -62,20 +69,27 @@ from lookbook.tasks.runs.progress import listening
     persist_result=False,
 )
 def export_images(
-    workspace: WorkspaceName, request: ExportRequest, out: str | None, model: str | None
+    workspace: WorkspaceName,
+    request: ExportRequest,
+    out: str | None,
+    model: str | None,
+    executor: Executor,
+    batch_size: BatchSize,
 ) -> tuple[Exported, str]:
     """Make the export, or find it done; with the id of its snapshot."""
     place = load_workspace(workspace)
+    do, scratch = doing(place.lake, workspace, executor), place.scratch / "exports"
     with reading(place, request.dataset, request.snapshot, str(runtime.flow_run.id), max_wait()) as manifest:
         request = request.model_copy(update={"snapshot": manifest.snapshot_id})
         if model is not None:
-            request = predict(place.lake, request, load_model(Path(model)))
+            request = predict(place.lake, request, load_model(Path(model)), do)
         prepared = prepare(place.lake, request)
         with _logged_progress():
             if out is None:
-                exported = export_to_lake(place.lake, prepared, place.scratch / "exports")
+                exported = export_to_lake(place.lake, prepared, scratch, do, batch_size)
             else:
-                exported = export_to_folder(place.lake, prepared, Path(out))
+                by_way_of = None if executor == "threads" else scratch
+                exported = export_to_folder(place.lake, prepared, Path(out), do, batch_size, by_way_of=by_way_of)
     return exported, prepared.resolved.manifest.snapshot_id
 
 
@@ -85,7 +99,12 @@ def announce_finished(workspace: WorkspaceName, dataset: DatasetName, snapshot: 
     announce_export(dataset, workspace, snapshot, export, uri, related=[str(runtime.flow_run.id)])
 
 
-@flow(name="export-dataset", flow_run_name="export-{dataset}")
+@flow(
+    name="export-dataset",
+    flow_run_name="export-{dataset}",
+    on_cancellation=[end_family],
+    on_crashed=[end_family],
+)
 def export_dataset(
     dataset: DatasetName,
     workspace: WorkspaceName = "local",
@@ -110,6 +129,8 @@ def export_dataset(
     predictions: Predictions = None,
     model: ModelFile = None,
     out: Out = None,
+    executor: Executor = "threads",
+    batch_size: BatchSize = BATCH_SIZE,
 ) -> dict[str, Any]:
     """Export a dataset: filtered, drawn by a recipe, split, packed, described. The same request gives the same bytes.
 
@@ -118,7 +139,9 @@ def export_dataset(
     """
     request = request_of(dataset, locals())
     check_out(out)
-    exported, snapshot_id = export_images(workspace, request, out, model)
+    end_children_of_earlier_try()
+    warn_of_sqlite(executor)
+    exported, snapshot_id = export_images(workspace, request, out, model, executor, batch_size)
     announce_finished(workspace, dataset, snapshot_id, exported.id, exported.uri)
     summary = {
         "export": exported.id,
@@ -148,6 +171,7 @@ class _Tenths:
         self._log: Callable[..., None] = get_run_logger().info
         self._total, self._images, self._bytes, self._told = 0, 0, 0, 0
         self._artifact: Any = None
+        self._counting = threading.Lock()  # several batches of this process tell at once
 
     def total_is(self, images: int) -> None:
         self._total = images
@@ -155,19 +179,22 @@ class _Tenths:
             self._artifact = create_progress_artifact(0.0, description=f"{images} images")
 
     def bytes_there(self, size: int) -> None:
-        self._bytes += size
+        with self._counting:
+            self._bytes += size
 
     def images_done(self, images: int) -> None:
-        self._images += images
-        tenth = 10 * self._images // self._total if self._total else 10
-        if tenth > self._told:
+        with self._counting:
+            self._images += images
+            tenth = 10 * self._images // self._total if self._total else 10
+            if tenth <= self._told:
+                return
             self._told = tenth
             told = f"{self._images} of {self._total} images, {self._bytes / 1e6:.1f} MB"
-            self._log(told)
-            with telling():
-                if self._artifact is not None:
-                    percent = 100.0 * self._images / max(self._total, 1)
-                    update_progress_artifact(self._artifact, min(percent, 100.0), description=told)
+            percent = min(100.0 * self._images / max(self._total, 1), 100.0)
+        self._log(told)
+        with telling():
+            if self._artifact is not None:
+                update_progress_artifact(self._artifact, percent, description=told)
 
 
 def _describe(summary: dict[str, Any]) -> None:

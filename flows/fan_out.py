@@ -1,9 +1,9 @@
-"""Fan-out: the batches of a run, drawn by the executor that was asked for, a few at a time."""
+"""Fan-out: the batches of a run, done by the executor that was asked for, a few at a time."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any
@@ -21,7 +21,9 @@ from lookbook.blocks.workspace import load_workspace
 from lookbook.flows import process_batch as subflow  # the module: Dask sends it by its name, and a flow by its value
 from lookbook.flows.dispatch import dispatch
 from lookbook.flows.endings import is_worth_another_try
+from lookbook.tasks.images import jobs
 from lookbook.tasks.images.batch import finished_counts
+from lookbook.tasks.images.jobs import DoBatches
 from lookbook.tasks.images.locators import land, needs_landing
 from lookbook.tasks.images.pacing import stoppable
 from lookbook.tasks.runs import progress
@@ -55,25 +57,76 @@ def land_batch(workspace: WorkspaceName, batch: str) -> None:
     land(load_workspace(workspace).lake, batch)
 
 
-def draw(lake: Lake, workspace: str, batches: Sequence[str], executor: Executor) -> None:
-    """Do all batches; a fault of one stops no other, and the first is raised at the end."""
-    if not batches:
+def draw(lake: Lake, workspace: str, batch_keys: Sequence[str], executor: Executor) -> None:
+    """Do all batches of an ingest, and tell by an artifact how many are done."""
+    if not batch_keys:
         return
-    runner, at_once = runner_for(executor, read_settings())
     artifact: Any = None
     with telling():
-        artifact = create_progress_artifact(0.0, description=f"{len(batches)} batches")
+        artifact = create_progress_artifact(0.0, description=f"{len(batch_keys)} batches")
+    ended = 0
+
+    def tell(_: str) -> None:
+        nonlocal ended
+        ended += 1
+        with telling():
+            if artifact is not None:
+                update_progress_artifact(artifact, 100.0 * ended / len(batch_keys))
+
+    do_all(lake, workspace, batch_keys, executor, ended=tell)
+
+
+def do_all(
+    lake: Lake,
+    workspace: str,
+    batch_keys: Sequence[str],
+    executor: Executor,
+    done: Callable[[str], object] = lambda _: None,
+    ended: Callable[[str], object] = lambda _: None,
+) -> None:
+    """Do all batches; a fault of one stops no other, and the first is raised at the end.
+
+    Args:
+        lake: that holds them.
+        workspace: its name.
+        batch_keys: their folders.
+        executor: does them.
+        done: called in this thread for each that is done, when it is; what it raises is a fault of that batch.
+        ended: likewise, for each that is done or has failed.
+    """
+    runner, at_once = runner_for(executor, read_settings())
     here: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=at_once)
     with runner, here, stoppable():
         fan_out = _FanOut(lake, workspace, executor, runner, here)
-        fan_out.waiting.extend(batches)
-        for done in range(1, len(batches) + 1):
-            fan_out.next_done(at_once)
-            with telling():
-                if artifact is not None:
-                    update_progress_artifact(artifact, 100.0 * done / len(batches))
+        fan_out.waiting.extend(batch_keys)
+        for _ in batch_keys:
+            batch, fault = fan_out.next_ended(at_once)
+            if fault is None:
+                try:
+                    done(batch)
+                except Exception as error:  # noqa: BLE001 - raised at the end, once the other batches have ended
+                    fault = error
+            if fault is not None:
+                fan_out.faults.append(fault)
+            ended(batch)
     if fan_out.faults:
         raise fan_out.faults[0]
+
+
+def doing(lake: Lake, workspace: str, executor: Executor) -> DoBatches:
+    """Return what does the batches of an export, a prediction or a verification by an executor.
+
+    One alone is done in this process, unless it is to be done elsewhere: a run of its own would cost a second.
+    """
+
+    def do(batch_keys: Sequence[str], done: Callable[[str], object]) -> None:
+        if executor == "threads" and len(batch_keys) == 1:
+            subflow.do_batch(lake, batch_keys[0])
+            done(batch_keys[0])
+        elif batch_keys:
+            do_all(lake, workspace, batch_keys, executor, done)
+
+    return do
 
 
 def warn_of_sqlite(executor: Executor) -> None:
@@ -149,8 +202,8 @@ class _FanOut:
         self._sent = 0
         self._ended: SimpleQueue[tuple[str, bool, PrefectFuture[Any]]] = SimpleQueue()
 
-    def next_done(self, at_once: int) -> None:
-        """Keep `at_once` batches under way until one of them is done, for good or for bad."""
+    def next_ended(self, at_once: int) -> tuple[str, Exception | None]:
+        """Keep `at_once` batches under way until one of them has ended; returns it, and its fault if it has one."""
         while True:
             while self.waiting and self._sent < at_once:
                 self._send(self.waiting.popleft())
@@ -162,13 +215,12 @@ class _FanOut:
                 if not landed and self._is_to_be_landed(batch):
                     self.waiting.appendleft(batch)
                     continue
-                self.faults.append(fault)
-                return
+                return batch, fault
             if landed:
                 self._draw(batch)
                 continue
             self._advance(batch)
-            return
+            return batch, None
 
     def _send(self, batch: str) -> None:
         if self._landing:
@@ -198,6 +250,9 @@ class _FanOut:
     def _advance(self, batch: str) -> None:
         """Batches of this process tell of each of their images themselves."""
         with telling():
-            counts = finished_counts(self._lake, batch) if self._elsewhere else None
-            if counts is not None:
+            if not self._elsewhere:
+                return
+            if batch.startswith(f"{jobs.FOLDER}/"):
+                jobs.tell(self._lake, batch)
+            elif (counts := finished_counts(self._lake, batch)) is not None:
                 progress.advance(counts.images)

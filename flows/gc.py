@@ -21,6 +21,7 @@ from lookbook.tasks.datasets.gc import (
     going_snapshots,
     needed_objects,
     old_batches,
+    old_jobs,
     read_now,
     remove_batch,
     remove_snapshots,
@@ -212,7 +213,8 @@ def _survey_datasets(work: Work, owners: Collection[str]) -> list[str]:
             work.snapshots += going_snapshots(lake, name, rule, read_now(registry, name))
         batches += old_batches(lake, name, rule)
     work.count("snapshots", (info for one in work.snapshots for info in one.files))
-    work.count("batches", (info for folder in batches for info in lake.list(folder)))
+    folders = [*batches, *(old_jobs(lake, rule) if work.dataset is None else ())]
+    work.count("batches", (info for folder in folders for info in lake.list(folder)))
     return batches
 
 
@@ -242,15 +244,22 @@ def remove(work: Work) -> dict[str, Any]:
             for folder in _predictions(work):
                 remove_objects(lake, lake.list(folder), hold, amounts["predictions"])
     if work.dataset is None:
-        with work.noting("half-written objects"), work.holding("gc/writes", "half-written objects") as hold:
-            if hold is not None:
-                remove_objects(lake, old_writes(lake, rule), hold, work.amounts["writes"])
+        _left_off(work)
         _stages(work)
         _scratch(work, remove_scratch)
     with work.noting("originals and outputs"), work.holding("gc/objects", "originals and outputs") as hold:
         if hold is not None:
             remove_unneeded(work.place, hold, amounts["objects"], work.step)
     return work.summary
+
+
+def _left_off(work: Work) -> None:
+    lake, rule = work.place.lake, work.rule
+    with work.noting("half-written objects"), work.holding("gc/writes", "half-written objects") as hold:
+        if hold is not None:
+            remove_objects(lake, old_writes(lake, rule), hold, work.amounts["writes"])
+            for folder in old_jobs(lake, rule):
+                remove_objects(lake, lake.list(folder), hold, work.amounts["batches"])
 
 
 def _stages(work: Work) -> None:

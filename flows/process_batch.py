@@ -1,4 +1,4 @@
-"""The subflow of a batch: every image read once, decoded once, all outputs drawn, then the part."""
+"""The subflow of a batch of whatever a run has to do: its images drawn, exported or predicted, its objects verified."""
 
 from __future__ import annotations
 
@@ -9,14 +9,28 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 
+from lookbook.blocks.errors import LookbookError
+from lookbook.blocks.lake import Lake
 from lookbook.blocks.settings import read_settings, this_host
 from lookbook.blocks.workspace import load_workspace
 from lookbook.flows.endings import ends_as_cancelled
+from lookbook.tasks.datasets import verify
+from lookbook.tasks.exports import build, predictions
 from lookbook.tasks.images import batch as data_plane
+from lookbook.tasks.images import jobs
+from lookbook.tasks.images.jobs import Work
 from lookbook.tasks.images.pacing import StoppedError
 from lookbook.tasks.runs.parameters import WorkspaceName, described
 
 BatchKey = Annotated[str, described("Batch", "Folder of the lake that holds the batch's manifest.")]
+
+
+#: What is done with a batch, by what its manifest says. Those of ingests say nothing: there were no others once.
+WORK: dict[str, Work] = {
+    build.KIND: build.do_batch,
+    predictions.KIND: predictions.do_batch,
+    verify.KIND: verify.do_batch,
+}
 
 
 @flow(name="process-batch", flow_run_name="{batch}")
@@ -24,20 +38,33 @@ def process_batch(workspace: WorkspaceName, batch: BatchKey) -> dict[str, int] |
     """Do one batch. Needs nothing but the workspace's lake; doing it twice is harmless.
 
     Returns:
-        The number of ``images``, of those ``rejected``, and of outputs ``drawn``; or that it was cancelled, where
-        the run that it belongs to was interrupted.
+        What there was of what, such as ``images``, of those ``rejected``, and outputs ``drawn``; or that it was
+        cancelled, where the run that it belongs to was interrupted.
     """
     try:
         with ends_as_cancelled():
-            counts = data_plane.process_batch(load_workspace(workspace).lake, batch, read_settings().threads)
+            counts = do_batch(load_workspace(workspace).lake, batch)
     except StoppedError as stop:
         return Cancelled(message=stop.problem)
-    get_run_logger().info(
-        "%d images, %d rejected, %d outputs; process %d on %s",
-        counts.images,
-        counts.rejected,
-        counts.drawn,
-        os.getpid(),
-        this_host(),
-    )
-    return {"images": counts.images, "rejected": counts.rejected, "drawn": counts.drawn}
+    told = ", ".join(f"{count} {'outputs' if name == 'drawn' else name}" for name, count in counts.items())
+    get_run_logger().info("%s; process %d on %s", told, os.getpid(), this_host())
+    return counts
+
+
+def do_batch(lake: Lake, batch: str) -> dict[str, int]:
+    """Do one batch in this process, without a run of its own.
+
+    Raises:
+        LookbookError: there is no such batch, or this version does not know what is to be done with it; or as those
+            of `WORK`, and `lookbook.tasks.images.batch.process_batch`, do.
+    """
+    if not batch.startswith(f"{jobs.FOLDER}/"):
+        drawn = data_plane.process_batch(lake, batch, read_settings().threads)
+        return {"images": drawn.images, "rejected": drawn.rejected, "drawn": drawn.drawn}
+    kind = jobs.kind_of(lake, batch)
+    if kind not in WORK:
+        raise LookbookError(
+            f"{batch}: this worker's version of Lookbook does not know batches of the kind {kind}.",
+            "Install the same version on the workers as where the run was started.",
+        )
+    return WORK[kind](lake, batch)

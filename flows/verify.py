@@ -11,10 +11,14 @@ from prefect.states import Failed
 
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.workspace import Workspace, load_workspace
+from lookbook.flows.endings import end_children_of_earlier_try, end_family
+from lookbook.flows.fan_out import doing, warn_of_sqlite
 from lookbook.tasks.datasets.manifest import list_datasets
 from lookbook.tasks.datasets.verify import verify_or_repair
-from lookbook.tasks.exports.finished import compare_exports
-from lookbook.tasks.runs.parameters import DatasetName, WorkspaceName, described
+from lookbook.tasks.exports.finished import list_files
+from lookbook.tasks.images.jobs import DoBatches
+from lookbook.tasks.images.pacing import StoppedError
+from lookbook.tasks.runs.parameters import DatasetName, Executor, WorkspaceName, described
 
 DatasetOrAll = Annotated[DatasetName | None, described("Dataset", "Name of the dataset. None: all of the workspace.")]
 Repair = Annotated[bool, described("Repair", "Mend what can be mended, then verify again.")]
@@ -26,12 +30,13 @@ LISTED = 1000
 NAMED = 3
 
 
-@flow(name="verify")
+@flow(name="verify", on_cancellation=[end_family], on_crashed=[end_family])
 def verify(
     dataset: DatasetOrAll = None,
     workspace: WorkspaceName = "local",
     repair: Repair = False,
     everything: Everything = False,
+    executor: Executor = "threads",
 ) -> list[dict[str, Any]] | State[Any]:
     """Read snapshots, objects, registry and warehouse again and compare; fails where anything differs.
 
@@ -40,19 +45,23 @@ def verify(
     Returns:
         For each dataset: its ``snapshot``, the number of ``objects`` read, ``repairs`` and ``differences``.
     """
+    end_children_of_earlier_try()
+    warn_of_sqlite(executor)
     place = load_workspace(workspace)
     names = [dataset] if dataset else list_datasets(place.lake)
-    found = [_verified(place, name, repair, everything) for name in names]
+    do = doing(place.lake, workspace, executor)
+    found = [_verified(place, name, repair, everything, do) for name in names]
     lines = [(each["dataset"], line) for each in found for line in each["differences"]]
     _describe(found, lines, dataset or "all-datasets")
     if lines:
         more = f" and {len(lines) - NAMED} more" if len(lines) > NAMED else ""
         named = "; ".join(f"{name}: {line}" for name, line in lines[:NAMED])
-        return Failed(message=f"{len(lines)} differences: {named}{more}. Run verify with repair, or ingest again.")
+        message = f"{len(lines)} differences: {named}{more}. Run verify with repair, or ingest again."
+        return Failed(data=found, message=message)
     return found
 
 
-def _verified(place: Workspace, name: str, mend: bool, everything: bool) -> dict[str, Any]:
+def _verified(place: Workspace, name: str, mend: bool, everything: bool, do: DoBatches) -> dict[str, Any]:
     """Return one dataset; a fault of one is a difference, and hides no other."""
     say = get_run_logger().info
     row: dict[str, Any] = {"dataset": name, "snapshot": None, "objects": 0, "repairs": [], "differences": []}
@@ -63,9 +72,12 @@ def _verified(place: Workspace, name: str, mend: bool, everything: bool) -> dict
             mend,
             MAX_WAIT,
             lambda why: say("Waiting: %s", why),
-            everything=compare_exports if everything else None,
+            everything=list_files if everything else None,
+            do=do,
         )
         lines = [difference.line for difference in found.differences]
+    except StoppedError:  # of no dataset: the run is to end
+        raise
     except LookbookError as error:
         return row | {"differences": [error.problem]}
     return row | {"snapshot": found.snapshot_id, "objects": found.objects, "repairs": repairs, "differences": lines}

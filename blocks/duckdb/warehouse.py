@@ -30,6 +30,9 @@ _CLOSED = {
     "autoload_known_extensions": "false",
 }
 
+#: For what reads whole tables: the rest of what it compares goes beside the file for a while.
+_SMALL = {"memory_limit": "400MB"}
+
 #: For a user's statement: it reaches no other file, and no variable of this program.
 _SEALED = _CLOSED | {"enable_external_access": "false", "lock_configuration": "true"}
 
@@ -189,7 +192,7 @@ class DuckDBWarehouse(Warehouse):
         nothing = [f"warehouse: no snapshot of {load.dataset} is loaded"]
         if not self.path.exists():
             return nothing
-        with self._opened(read_only=True, config=_CLOSED) as connection:
+        with self._opened(read_only=True, config=_CLOSED | _SMALL) as connection:
             try:
                 return find_differences(connection, load, models) if _is_loaded(connection) else nothing
             except duckdb.Error as error:

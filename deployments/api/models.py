@@ -294,6 +294,7 @@ class ExportBody(ExportRequest):
     ids: list[str] = Field(
         default_factory=list, max_length=100_000, description="Keys of products, or SHA-256 of images."
     )
+    executor: Executor = "threads"
 
     def request(self) -> ExportRequest:
         """Return the request with one filter.

@@ -29,6 +29,7 @@ from lookbook.tasks.exports.finished import Finished, find_finished
 from lookbook.tasks.exports.plan import resolve
 from lookbook.tasks.exports.request import ExportRequest
 from lookbook.tasks.exports.rows import EXIF
+from lookbook.tasks.runs.parameters import Executor
 
 #: Addresses that name no folder of a worker's machine.
 NAMED = ("sample://", "inbox://", "kaggle://", "gs://")
@@ -103,9 +104,10 @@ def finished_already(snapshots: Snapshots, export_id: str) -> Finished | None:
     return found if found.is_whole() else None
 
 
-def run_parameters(request: ExportRequest, workspace: str) -> dict[str, Any]:
+def run_parameters(request: ExportRequest, workspace: str, executor: Executor) -> dict[str, Any]:
     """Return what a run of the deployment is told."""
-    values = request.model_dump(mode="json", by_alias=True, exclude={"predictions"}) | {"workspace": workspace}
+    values = request.model_dump(mode="json", by_alias=True, exclude={"predictions"})
+    values |= {"workspace": workspace, "executor": executor}
     sides = ",".join(f"{name}={share!r}" for name, share in (request.split or {}).items())
     told = {"predictions": request.predictions} if request.predictions else {}
     return values | told | {"split": sides or None, "columns": request.columns or []}

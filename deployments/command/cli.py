@@ -229,13 +229,16 @@ def verify(
     everything: Annotated[
         bool, Parameter(name="--all", negative="", help="Read older snapshots and finished exports, too.")
     ] = False,
+    executor: Executor = "threads",
     json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Read NAME's snapshot, objects, registry and warehouse again; one line per difference."""
+    from lookbook.blocks.settings import read_settings
+    from lookbook.deployments.command import datasets
     from lookbook.deployments.command.output import print_json, printable
 
-    result = _commands(debug).verify(workspace, name, repair, everything)
+    result = datasets.verify(read_settings().home, debug, workspace, name, repair, everything, executor)
     if json:
         print_json(result)
     else:

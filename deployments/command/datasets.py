@@ -86,14 +86,24 @@ def replay(
     return summary
 
 
-def verify(workspace: str, dataset: str, repair: bool, everything: bool) -> dict[str, Any]:
-    """Verify a dataset; with `repair`, mend what can be mended and verify once more."""
+def verify(
+    home: Path, debug: bool, workspace: str, dataset: str, repair: bool, everything: bool, executor: Executor
+) -> dict[str, Any]:
+    """Verify a dataset; with `repair`, mend what can be mended and verify once more.
+
+    By threads no flow runs: nobody else is needed.
+    """
+    if executor != "threads":
+        return _verified_by_flow(
+            home, debug, workspace=workspace, dataset=dataset, repair=repair, everything=everything, executor=executor
+        )
+    environment.prepare(home, debug=debug)
     from lookbook.blocks.workspace import load_workspace
     from lookbook.tasks.datasets.verify import verify_or_repair
-    from lookbook.tasks.exports.finished import compare_exports
+    from lookbook.tasks.exports.finished import list_files
 
     found, repairs = verify_or_repair(
-        load_workspace(workspace), dataset, repair, everything=compare_exports if everything else None
+        load_workspace(workspace), dataset, repair, everything=list_files if everything else None
     )
     return {
         "dataset": dataset,
@@ -102,6 +112,22 @@ def verify(workspace: str, dataset: str, repair: bool, everything: bool) -> dict
         "repairs": repairs,
         "differences": [difference.line for difference in found.differences],
     }
+
+
+def _verified_by_flow(home: Path, debug: bool, **parameters: object) -> dict[str, Any]:
+    """Run the flow `verify` in this process; returns what it found, of a run that failed for that, too."""
+    with progress.shown("verifying") as say:
+        say("starting Prefect")
+        environment.prepare_server(home, debug=debug)
+        from lookbook.flows.verify import verify as flow
+
+        say(f"verifying {parameters['dataset']}")
+        state: Any = flow(**parameters, return_state=True)
+        found = state.result(raise_on_failure=False)
+    if isinstance(found, BaseException):
+        raise found
+    row: dict[str, Any] = found[0]
+    return row
 
 
 def rejects(workspace: str, dataset: str) -> tuple[list[dict[str, Any]], list[str]]:

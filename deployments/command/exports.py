@@ -28,7 +28,7 @@ from lookbook.tasks.exports.request import (
     Stratify,
     TextWanted,
 )
-from lookbook.tasks.runs.parameters import DatasetName, WorkspaceName
+from lookbook.tasks.runs.parameters import BATCH_SIZE, BatchSize, DatasetName, Executor, WorkspaceName
 
 if TYPE_CHECKING:
     from lookbook.tasks.exports.filters import Filter
@@ -105,6 +105,8 @@ def export(
     predict: Predict = None,
     predictions: Predictions = None,
     out: Out = None,
+    executor: Executor = "threads",
+    batch_size: BatchSize = BATCH_SIZE,
     count: Count = False,
     workspace: WorkspaceName = "local",
     json: Json = False,
@@ -125,7 +127,8 @@ def export(
     archive = out is not None and (out == "-" or out.endswith(".zip"))
     folder = None if out is None or archive else os.path.abspath(Path(out).expanduser())  # noqa: PTH100 - links stay
     model = str(predict.expanduser().absolute()) if predict else None
-    summary = _run(name, workspace, parameters, {"out": folder, "model": model}, debug=debug)
+    more = {"out": folder, "model": model, "executor": executor, "batch_size": batch_size}
+    summary = _run(name, workspace, parameters, more, debug=debug)
     if archive:
         summary["uri"] = _write_archive(workspace, summary["export"], str(out))
     if json:

@@ -51,7 +51,8 @@ resource "google_storage_bucket_iam_member" "ingest" {
   member = google_service_account.ingest.member
 }
 
-# A batch reads all of the lake and writes where originals, rejected files, drawings and parts lie: it can't touch a snapshot.
+# A batch reads all of the lake and writes where originals, rejected files, drawings, exports and parts lie: it can't touch
+# a snapshot.
 resource "google_storage_bucket_iam_member" "batch_reads" {
   bucket = google_storage_bucket.lake.name
   role   = "roles/storage.objectViewer"
@@ -59,7 +60,7 @@ resource "google_storage_bucket_iam_member" "batch_reads" {
 }
 
 resource "google_storage_bucket_iam_member" "batch_writes" {
-  for_each = toset(["originals", "rejected", "derived", "batches"])
+  for_each = toset(["originals", "rejected", "derived", "batches", "exports", "work"])
 
   bucket = google_storage_bucket.lake.name
   role   = "roles/storage.objectUser"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import tempfile
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,11 @@ from lookbook.tasks.datasets.schemas import load_models
 from lookbook.tasks.runs.catalogue import SCHEMAS, TableEntry, read_entries, sql_name, write_entries
 from lookbook.tasks.runs.lease import warehouse_lease
 
+#: What DuckDB may hold of a table that it sorts; the rest goes to a folder of the system's.
+MEMORY = "400MB"
+#: Rows of registry and snapshot that are compared at once.
+ROWS_AT_ONCE = 5000
+
 ASSET_COLUMNS = ["key", "outcome", "duplicate_of", "rule", "sha256", "bytes", "original_key", "product_key", "orphan"]
 PRODUCT_COLUMNS = ["file", "line", "product_key", "outcome", "missing_reason", "image_key"]
 REJECT_COLUMNS = ["reject_id", "kind", "locator", "rule", "message", "raw"]
@@ -59,7 +65,8 @@ def index_snapshot(registry: Registry, manifest: Manifest, tables: Tables) -> No
         async with connection.transaction():
             for name, (table, columns, _) in INDEXED.items():
                 await connection.execute(f"DELETE FROM {name} WHERE dataset = $1", manifest.dataset)  # noqa: S608
-                rows = ((manifest.dataset, *row) for row in _rows(tables[table], columns))
+                batches = batches_of(tables[table], columns)
+                rows = ((manifest.dataset, *row) for batch in batches for row in _rows(batch, columns))
                 await copy_rows(connection, name, ["dataset", *columns], rows)
             await _note_snapshot(connection, manifest, tables)
 
@@ -99,17 +106,28 @@ def note_announced(registry: Registry, dataset: str, snapshot_id: str) -> None:
 
 
 def registry_differences(registry: Registry, manifest: Manifest, tables: Tables) -> list[str]:
-    """Return one line for each row that the registry lacks, has too many, or holds otherwise than the snapshot."""
+    """Return one line for each row that the registry lacks, has too many, or holds otherwise than the snapshot.
+
+    Both sides are read in the order of their keys, a few thousand rows at a time.
+
+    Args:
+        registry: that follows.
+        manifest: of the snapshot.
+        tables: of it, or the files that they lie in.
+    """
 
     async def work(connection: Any) -> list[str]:  # noqa: ANN401
         lines: list[str] = []
         for name, (table, columns, key_width) in INDEXED.items():
-            chosen = ", ".join(columns)
-            held = await connection.fetch(
-                f"SELECT {chosen} FROM {name} WHERE dataset = $1",  # noqa: S608 - names of our own
+            order = ", ".join(f'CAST({column} AS text) COLLATE "C"' for column in columns[:key_width])
+            held = connection.cursor(
+                f"SELECT {', '.join(columns)} FROM {name} WHERE dataset = $1 ORDER BY {order}",  # noqa: S608 - our names
                 manifest.dataset,
+                prefetch=ROWS_AT_ONCE,
             )
-            lines += _compare(name, key_width, _rows(tables[table], columns), (tuple(row) for row in held))
+            with _in_order(tables[table], columns, key_width) as expected:
+                found = [each async for each in _compare(key_width, expected, held)]
+            lines += [f"registry: {name} row {':'.join(map(str, key))} {what}" for key, what in sorted(found)]
         return lines
 
     current = indexed_snapshot(registry, manifest.dataset)
@@ -118,22 +136,53 @@ def registry_differences(registry: Registry, manifest: Manifest, tables: Tables)
     return registry.run(work)
 
 
-def _compare(
-    name: str, key_width: int, expected: Iterator[tuple[Any, ...]], held: Iterator[tuple[Any, ...]]
-) -> list[str]:
-    want = {row[:key_width]: row for row in expected}
-    have = {row[:key_width]: row for row in held}
-    said = dict.fromkeys(want.keys() - have.keys(), "is missing")
-    said |= dict.fromkeys(have.keys() - want.keys(), "is not in the snapshot")
-    said |= {key: "differs" for key in want.keys() & have.keys() if want[key] != have[key]}
-    return [f"registry: {name} row {':'.join(map(str, key))} {what}" for key, what in sorted(said.items())]
+@contextmanager
+def _in_order(table: pa.Table | Path, columns: list[str], key_width: int) -> Iterator[Iterator[tuple[Any, ...]]]:
+    """Yield the rows of a table as PostgreSQL keeps them, in the order of their keys as bytes of UTF-8."""
+    import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
+
+    with (
+        tempfile.TemporaryDirectory(prefix="lookbook-compare-") as folder,
+        duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": folder}) as connection,
+    ):
+        if isinstance(table, Path):
+            connection.read_parquet(str(table)).create_view("given")
+        else:
+            connection.register("given", table)
+        order = ", ".join(f"replace(CAST({name} AS VARCHAR), chr(0), chr(65533))" for name in columns[:key_width])
+        rows = connection.sql(f"SELECT {', '.join(columns)} FROM given ORDER BY {order}")  # noqa: S608 - our names
+        yield (row for batch in rows.to_arrow_reader(ROWS_AT_ONCE) for row in _rows(batch, columns))
 
 
-def _rows(table: Path | pa.Table, columns: list[str]) -> Iterator[tuple[Any, ...]]:
+async def _compare(
+    key_width: int, expected: Iterator[tuple[Any, ...]], held: AsyncIterable[Sequence[Any]]
+) -> AsyncIterator[tuple[tuple[Any, ...], str]]:
+    """Yield the keys of rows that are on one side alone, or differ, of two sides in the order of their keys."""
+
+    def place(row: tuple[Any, ...] | None) -> tuple[str, ...]:
+        return tuple(map(str, row[:key_width])) if row is not None else ()
+
+    want = next(expected, None)
+    async for record in held:
+        have = tuple(record)
+        while want is not None and place(want) < place(have):
+            yield want[:key_width], "is missing"
+            want = next(expected, None)
+        if want is None or place(want) > place(have):
+            yield have[:key_width], "is not in the snapshot"
+            continue
+        if want != have:
+            yield want[:key_width], "differs"
+        want = next(expected, None)
+    while want is not None:
+        yield want[:key_width], "is missing"
+        want = next(expected, None)
+
+
+def _rows(table: pa.Table | pa.RecordBatch, columns: list[str]) -> Iterator[tuple[Any, ...]]:
     """Yield rows as PostgreSQL keeps them: its text holds no NUL."""
-    for batch in batches_of(table, columns):
-        for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            yield tuple(v.replace("\x00", "\ufffd") if isinstance(v, str) else v for v in values)
+    for values in zip(*(table.column(name).to_pylist() for name in columns), strict=True):
+        yield tuple(v.replace("\x00", "\ufffd") if isinstance(v, str) else v for v in values)
 
 
 def register_snapshot(workspace: Workspace, manifest: Manifest, load_id: str, tables: Iterable[str]) -> None:

@@ -37,6 +37,7 @@ from lookbook.tasks.datasets.publish import raise_fences, sweep_unfinished
 from lookbook.tasks.datasets.restore import KEYS, MEMORY
 from lookbook.tasks.datasets.tags import find_snapshot, read_tags
 from lookbook.tasks.images.batch import SWEEP_KEY, end_sweep, read_part, version_of_sweep
+from lookbook.tasks.images.jobs import FOLDER
 from lookbook.tasks.runs.lease import Hold, lease, living_owners
 from lookbook.tasks.runs.removal import Amount, Rule, remove_objects
 
@@ -288,6 +289,13 @@ def old_batches(lake: Lake, dataset: str, rule: Rule) -> list[str]:
         if rule.are_old(lake.list(folder)):
             found.append(folder)
     return found
+
+
+def old_jobs(lake: Lake, rule: Rule) -> Iterator[str]:
+    """Yield the folders of batches that a killed export, prediction or verification has left."""
+    for name in lake.folders(FOLDER):
+        if rule.are_old(lake.list(f"{FOLDER}/{name}")):
+            yield f"{FOLDER}/{name}"
 
 
 def remove_batch(lake: Lake, folder: str, hold: Hold, amount: Amount) -> None:

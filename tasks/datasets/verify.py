@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from lookbook.blocks.errors import LookbookError
-from lookbook.blocks.lake import Lake, compare_objects, fault_of, read_object
-from lookbook.blocks.workspace import Workspace
+from lookbook.blocks.errors import LookbookError, ObjectNotFoundError
+from lookbook.blocks.lake import Lake, compare_objects, fault_of, fault_of_digest
+from lookbook.blocks.workspace import Workspace, scratch_folder
 from lookbook.tasks.datasets import follow
 from lookbook.tasks.datasets.follow import registry_differences
 from lookbook.tasks.datasets.manifest import (
@@ -26,11 +26,15 @@ from lookbook.tasks.datasets.manifest import (
     require_published,
     snapshot_folder,
 )
+from lookbook.tasks.datasets.restore import MEMORY
 from lookbook.tasks.datasets.schemas import load_models
 from lookbook.tasks.datasets.sources.base import SourceFile
 from lookbook.tasks.datasets.sources.opening import open_source
+from lookbook.tasks.images import jobs
+from lookbook.tasks.images.jobs import DoBatches, Job, open_job
 from lookbook.tasks.images.locators import read_bytes
-from lookbook.tasks.images.parquet import from_parquet
+from lookbook.tasks.images.pacing import check_not_stopped, stoppable
+from lookbook.tasks.images.parquet import in_pieces
 from lookbook.tasks.images.render import render
 from lookbook.tasks.runs.lease import lease, living_owners, wait_until_free
 
@@ -91,11 +95,11 @@ def redraw(lake: Lake, manifest: Manifest, row: Mapping[str, Any], original_key:
     lake.replace(str(row["object_key"]), data)
 
 
-#: An object that is needed: its key, its SHA-256, and what mends it.
-Noted: TypeAlias = tuple[str, str, Callable[[], None]]
-#: Compares the finished exports of a dataset: each file's key, and what is wrong with it (None: nothing). Exports are
-#: built over datasets, so that they are handed in from above.
-CompareExports: TypeAlias = Callable[[Lake, str], Iterable[tuple[str, str | None]]]
+#: Lists the files of a dataset's finished exports: the key of each, and its SHA-256, or what is wrong with it. Exports
+#: are built over datasets, so that they are handed in from above.
+ListExports: TypeAlias = Callable[[Lake, str], Iterable[tuple[str, str | None, str | None]]]
+#: Objects in a batch: half a minute of reading or more, where a store answers late.
+OBJECTS_IN_BATCH = 20_000
 
 
 @dataclass(frozen=True)
@@ -122,42 +126,61 @@ class Verified:
     differences: list[Difference]
 
 
-def verify(workspace: Workspace, dataset: str, *, everything: CompareExports | None = None) -> Verified:
+def verify(
+    workspace: Workspace,
+    dataset: str,
+    *,
+    everything: ListExports | None = None,
+    do: DoBatches | None = None,
+    batch_size: int = OBJECTS_IN_BATCH,
+) -> Verified:
     """Read everything that a dataset's current snapshot consists of, and compare.
 
     Args:
         workspace: where it lives.
         dataset: its name.
-        everything: read older snapshots too, and the finished exports by this.
+        everything: read older snapshots too, and the finished exports that this lists.
+        do: has the batches of objects read; None: in this process.
+        batch_size: objects in a batch.
 
     Raises:
         LookbookError: there is no such dataset, or CURRENT or its manifest can't be read.
     """
     manifest = require_published(workspace.lake, dataset).manifest
-    found = _verify_current(workspace, manifest)
-    if everything is None:
-        return found
-    exports = everything(workspace.lake, dataset)
-    damaged = (Difference(f"lake: {key} {fault}", _ask_again) if fault else None for key, fault in exports)
-    more = [*_older(workspace, manifest), *damaged]
-    differences = [*found.differences, *(one for one in more if one is not None)]
-    return Verified(found.snapshot_id, found.objects + len(more), differences)
+    with (
+        scratch_folder(workspace.scratch, "verify-") as folder,
+        open_job(workspace.lake) as job,
+        _Objects(workspace, job, Path(folder), batch_size) as objects,
+    ):
+        current = _read_files(workspace.lake, manifest, Path(folder))
+        objects.take(current, more=everything is not None)
+        lost, older = _older(workspace, manifest, Path(folder)) if everything is not None else ([], [])
+        for each in older:
+            objects.take(each)
+            each.drop_copies(Path(folder))
+        for noted in everything(workspace.lake, dataset) if everything is not None else ():
+            objects.take_noted(*noted)
+        objects.compare(do or jobs.do_here(workspace.lake, do_batch))
+        differences = current.damaged + objects.differences(current) + _following(workspace, current) + lost
+        for each in older:
+            differences += each.damaged + objects.differences(each)
+        differences += objects.of_exports()
+        files = sum(len(each.manifest.files) for each in (current, *older)) + len(lost)
+    return Verified(manifest.snapshot_id, files + objects.number, differences)
 
 
-def _verify_current(workspace: Workspace, manifest: Manifest) -> Verified:
-    damaged, tables = _read_files(workspace.lake, manifest)
-    if len(tables) < len(TABLES):  # without its tables nothing else of a snapshot can be judged
-        return Verified(manifest.snapshot_id, len(manifest.files), damaged)
-    objects = list(_objects(workspace, _needed(workspace, manifest, tables)))
-    differences = damaged + [found for found in objects if found is not None]
+def _following(workspace: Workspace, current: _Files) -> list[Difference]:
+    """Return where registry and warehouse differ; without its tables nothing of a snapshot can be judged."""
+    if not current.is_readable:
+        return []
+    manifest = current.manifest
     index = partial(follow.index, workspace, manifest)
-    lines = registry_differences(workspace.registry, manifest, tables)
-    differences += [Difference(line, index, follows=True) for line in lines]
+    lines = registry_differences(workspace.registry, manifest, current.tables)
+    found = [Difference(line, index, follows=True) for line in lines]
     load = partial(follow.load, workspace, manifest)
     with follow.snapshot_load(workspace, manifest) as job:
         lines = workspace.warehouse.differences(job, load_models())
-    differences += [Difference(line, load, follows=True) for line in lines]
-    return Verified(manifest.snapshot_id, len(manifest.files) + len(objects), differences)
+    return found + [Difference(line, load, follows=True) for line in lines]
 
 
 def verify_or_repair(
@@ -167,7 +190,9 @@ def verify_or_repair(
     max_wait: float = 0,
     waiting: Callable[[str], object] = lambda _: None,
     *,
-    everything: CompareExports | None = None,
+    everything: ListExports | None = None,
+    do: DoBatches | None = None,
+    batch_size: int = OBJECTS_IN_BATCH,
 ) -> tuple[Verified, list[str]]:
     """Verify a dataset; with `mend`, mend what can be mended under the dataset's lease, and verify once more.
 
@@ -177,7 +202,9 @@ def verify_or_repair(
         mend: whether to mend.
         max_wait: seconds to wait for a run that is at work on the dataset, where that is in the way.
         waiting: told what is waited for.
-        everything: read older snapshots too, and the finished exports by this.
+        everything: see `verify`.
+        do: likewise.
+        batch_size: likewise.
 
     Returns:
         What was found at last, and one line for each thing that was to be mended.
@@ -185,13 +212,14 @@ def verify_or_repair(
     Raises:
         LookbookError: as `verify`; or another run is at work on the dataset that is to be mended.
     """
+    look = partial(verify, workspace, dataset, everything=everything, do=do, batch_size=batch_size)
     if not mend:
-        return _verify_beside_runs(workspace, dataset, max_wait, waiting, everything), []
+        return _verify_beside_runs(workspace, dataset, max_wait, waiting, look), []
     with lease(
         workspace.registry, f"dataset/{dataset}", max_wait, waiting
     ):  # a run that publishes meanwhile would be set back
-        repairs = repair(verify(workspace, dataset, everything=everything))
-        return verify(workspace, dataset, everything=everything), repairs
+        repairs = repair(look())
+        return look(), repairs
 
 
 def _verify_beside_runs(
@@ -199,7 +227,7 @@ def _verify_beside_runs(
     dataset: str,
     max_wait: float,
     waiting: Callable[[str], object],
-    everything: CompareExports | None,
+    look: Callable[[], Verified],
 ) -> Verified:
     """Verify; where registry or warehouse differ while a run may be publishing, wait for it and verify again.
 
@@ -209,7 +237,7 @@ def _verify_beside_runs(
     name, deadline = f"dataset/{dataset}", time.monotonic() + max_wait
     while True:
         busy = name in living_owners(workspace.registry)
-        found = verify(workspace, dataset, everything=everything)
+        found = look()
         if not any(difference.follows for difference in found.differences) or time.monotonic() >= deadline:
             return found
         busy = busy or name in living_owners(workspace.registry)
@@ -242,24 +270,60 @@ def _mended(mend: Callable[[], None]) -> str:
     return "mended"
 
 
-def _older(workspace: Workspace, current: Manifest) -> Iterator[Difference | None]:
-    """Yield one entry for each object of the snapshots before the current one; what several need is read once."""
-    found = list_snapshots(workspace.lake, current.dataset)
-    if before := read_removed(workspace.lake, current.dataset)[0].followed_by(found[-1]):
-        folder = snapshot_folder(current.dataset, before)
-        yield Difference(f"lake: {folder}/manifest.json is missing or damaged: no older snapshot is found")
-    read: set[tuple[str, str]] = set()
-    for manifest in found:
-        damaged, tables = _read_files(workspace.lake, manifest)
-        if manifest.snapshot_id != current.snapshot_id:
-            yield from damaged
-            yield from [None] * (len(manifest.files) - len(damaged))
-        if len(tables) < len(TABLES):
+@dataclass(frozen=True)
+class _Files:
+    """The files of a snapshot.
+
+    Attributes:
+        manifest: of it.
+        damaged: those that are not as it says.
+        tables: where those of `TABLES` lie that are.
+    """
+
+    manifest: Manifest
+    damaged: list[Difference]
+    tables: dict[str, Path]
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether no table is missing."""
+        return len(self.tables) == len(TABLES)
+
+    def drop_copies(self, folder: Path) -> None:
+        """Remove tables that were copied into a folder: of many snapshots they would fill it."""
+        for path in self.tables.values():
+            if folder in path.parents:
+                path.unlink()
+
+
+def _read_files(lake: Lake, manifest: Manifest, folder: Path) -> _Files:
+    """Read the files of a snapshot, tables piece by piece; in a folder, if the lake lies in none."""
+    found = _Files(manifest, [], {})
+    for file in manifest.files:
+        key = f"{manifest.folder}/{file.name}"
+        try:
+            path = lake.local_copy(key, folder)
+        except ObjectNotFoundError:
+            found.damaged.append(Difference(f"lake: {key} {fault_of(None, file.sha256)}"))
             continue
-        needed = [one for one in _needed(workspace, manifest, tables) if one[:2] not in read]
-        read.update(one[:2] for one in needed)
-        if manifest.snapshot_id != current.snapshot_id:
-            yield from _objects(workspace, needed)
+        with path.open("rb") as data:
+            fault = fault_of_digest(hashlib.file_digest(data, "sha256").hexdigest(), file.sha256)
+        if fault:
+            found.damaged.append(Difference(f"lake: {key} {fault}"))
+        elif file.rows is not None:
+            found.tables[file.name.removesuffix(".parquet")] = path
+    return found
+
+
+def _older(workspace: Workspace, current: Manifest, folder: Path) -> tuple[list[Difference], list[_Files]]:
+    """Return the snapshots before the current one; and that there is one more, where it cannot be found."""
+    found = list_snapshots(workspace.lake, current.dataset)
+    lost = []
+    if before := read_removed(workspace.lake, current.dataset)[0].followed_by(found[-1]):
+        missing = snapshot_folder(current.dataset, before)
+        lost = [Difference(f"lake: {missing}/manifest.json is missing or damaged: no older snapshot is found")]
+    older = [one for one in found if one.snapshot_id != current.snapshot_id]
+    return lost, [_read_files(workspace.lake, manifest, folder) for manifest in older]
 
 
 def _ask_again() -> None:
@@ -267,36 +331,169 @@ def _ask_again() -> None:
     raise LookbookError("ask for the export again; it is made anew")
 
 
-def _read_files(lake: Lake, manifest: Manifest) -> tuple[list[Difference], dict[str, pa.Table]]:
-    damaged, tables = [], {}
-    for file in manifest.files:
-        key = f"{manifest.folder}/{file.name}"
-        data = read_object(lake, key)
-        fault = fault_of(data, file.sha256)
-        if fault:
-            damaged.append(Difference(f"lake: {key} {fault}"))
-        elif data is not None and file.rows is not None:
-            tables[file.name.removesuffix(".parquet")] = from_parquet(data)[0]
-    return damaged, tables
+#: What a manifest says of its batch.
+KIND = "verify"
+NOTED_SCHEMA = pa.schema([pa.field("key", pa.string()), pa.field("sha256", pa.string())])
+FAULTS_SCHEMA = NOTED_SCHEMA.append(pa.field("fault", pa.string()))
 
 
-def _objects(workspace: Workspace, noted: Iterable[Noted]) -> Iterator[Difference | None]:
-    """Yield one entry for each object: a difference, or None where all is well."""
-    for key, fault, mend in compare_objects(workspace.lake, noted):
-        yield Difference(f"lake: {key} {fault}", mend) if fault else None
+def do_batch(lake: Lake, batch: str) -> dict[str, int]:
+    """Read the objects of a batch and compare them; its part names those that are not as was noted.
+
+    Returns:
+        The number of ``objects``, and of those with ``faults``.
+
+    Raises:
+        LookbookError: there is no such batch.
+        StoppedError: the run was interrupted.
+    """
+    rows, _ = jobs.read_batch(lake, batch)
+    done = jobs.read_part(lake, batch)
+    if done is not None:
+        return done[1]
+    keys, digests = rows["key"].to_pylist(), rows["sha256"].to_pylist()
+    faults = []
+    with stoppable():
+        for key, fault, sha256 in compare_objects(lake, zip(keys, digests, digests, strict=True)):
+            check_not_stopped()
+            if fault:
+                faults.append({"key": key, "sha256": sha256, "fault": fault})
+    counts = {"objects": len(keys), "faults": len(faults)}
+    jobs.finish_batch(lake, batch, pa.Table.from_pylist(faults, schema=FAULTS_SCHEMA), counts)
+    return counts
 
 
-def _needed(workspace: Workspace, manifest: Manifest, tables: dict[str, pa.Table]) -> Iterator[Noted]:
-    """Yield each object that the snapshot needs: its key, its SHA-256, and what mends it."""
-    lake, images = workspace.lake, tables["images"]
-    kept = images.filter(pc.is_valid(images.column("original_key")))
-    columns = (kept.column(name).to_pylist() for name in ("original_key", "sha256", "key"))
-    originals: dict[tuple[str, str], list[str]] = {}
-    for original, sha256, key in zip(*columns, strict=True):
-        originals.setdefault((original, sha256), []).append(key)
-    source = SourceFiles(manifest.source, workspace.scratch, workspace.kaggle)
-    for (original, sha256), keys in sorted(originals.items()):
-        yield original, sha256, partial(restore_original, lake, source, original, sha256, tuple(keys))
-    original_of = {sha256: original for original, sha256 in originals}
-    for row in tables["outputs"].to_pylist():
-        yield row["object_key"], row["output_sha256"], partial(redraw, lake, manifest, row, original_of[row["sha256"]])
+#: The objects that the tables of a snapshot name, each with its SHA-256.
+_NAMED = (
+    (
+        "images",
+        "SELECT DISTINCT original_key AS key, sha256 FROM images WHERE original_key IS NOT NULL ORDER BY ALL",
+    ),
+    ("outputs", "SELECT object_key AS key, output_sha256 AS sha256 FROM outputs"),
+)
+#: What several snapshots need is read once: 128 bits of a hash tell it.
+_TOLD_BY = "md5_number(key || chr(10) || sha256)"
+
+
+class _Objects:
+    """The objects that are to be read, in batches: those of snapshots, and of exports.
+
+    A database in scratch keeps what has to be known of all of them; they are written down as they are found.
+
+    Attributes:
+        number: how many were read, and how many of exports were at fault before.
+    """
+
+    def __init__(self, workspace: Workspace, job: Job, folder: Path, batch_size: int) -> None:
+        import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
+
+        self.number = 0
+        self._workspace, self._job, self._folder, self._batch_size = workspace, job, folder, batch_size
+        self._waiting: list[tuple[str, str]] = []
+        self._told: list[Difference] = []
+        self._faults: dict[str, list[tuple[str, str, str]]] = {}
+        self._batches: dict[str, list[str]] = {}
+        self._found = duckdb.connect(
+            str(folder / "verify.duckdb"), config={"memory_limit": MEMORY, "temp_directory": str(folder)}
+        )
+        self._found.execute("CREATE TABLE taken (h UHUGEINT)")
+
+    def __enter__(self) -> _Objects:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._found.close()
+
+    def take(self, files: _Files, *, more: bool = True) -> None:
+        """Take the objects that a snapshot needs and none before it; none where a table is missing.
+
+        Args:
+            files: of the snapshot.
+            more: whether other ones follow.
+        """
+        batches_of = self._batches.setdefault(files.manifest.snapshot_id, [])
+        for table, named in _NAMED if files.is_readable else ():
+            self._found.read_parquet(str(files.tables[table])).create_view(table)
+            new = named
+            if len(self._batches) > 1:  # before the first nothing is taken
+                new = f"SELECT key, sha256 FROM ({named}) ANTI JOIN taken ON h = {_TOLD_BY} ORDER BY ALL"  # noqa: S608
+            for rows in in_pieces(self._found.sql(new).to_arrow_reader(self._batch_size), repeat(self._batch_size)):
+                batches_of.append(self._job.add(KIND, rows.cast(NOTED_SCHEMA), {}))
+        for table, named in _NAMED if files.is_readable and more else ():
+            self._found.execute(f"INSERT INTO taken SELECT {_TOLD_BY} FROM ({named})")  # noqa: S608 - our own
+            self._found.execute(f"DROP VIEW {table}")
+
+    def take_noted(self, key: str, sha256: str | None, fault: str | None) -> None:
+        """Take an object of an export; or what is wrong with it, where that is known."""
+        if fault is not None or sha256 is None:
+            self._told.append(Difference(f"lake: {key} {fault}", _ask_again))
+            self.number += 1
+            return
+        self._waiting.append((key, sha256))
+        if len(self._waiting) == self._batch_size:
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        if self._waiting:
+            rows = pa.table(list(zip(*self._waiting, strict=True)), schema=NOTED_SCHEMA)
+            self._batches.setdefault("", []).append(self._job.add(KIND, rows, {}))
+            self._waiting = []
+
+    def compare(self, do: DoBatches) -> None:
+        """Have all of them read and compared."""
+        self._write_waiting()
+
+        def note(batch: str) -> None:
+            part, counts = jobs.require_part(self._job.lake, batch)
+            self.number += counts["objects"]
+            self._faults[batch] = [(row["key"], row["sha256"], row["fault"]) for row in part.to_pylist()]
+
+        do(self._job.batches, note)
+
+    def _faults_of(self, name: str) -> list[tuple[str, str, str]]:
+        return [fault for batch in self._batches.get(name, ()) for fault in self._faults[batch]]
+
+    def of_exports(self) -> list[Difference]:
+        """Return what is wrong with files of exports."""
+        found = [Difference(f"lake: {key} {fault}", _ask_again) for key, _, fault in self._faults_of("")]
+        return self._told + found
+
+    def differences(self, files: _Files) -> list[Difference]:
+        """Return what is wrong with the objects of a snapshot, with what mends each."""
+        faults = self._faults_of(files.manifest.snapshot_id)
+        if not faults:
+            return []
+        mends = self._mends(files.manifest, faults)
+        return [Difference(f"lake: {key} {fault}", mends.get((key, sha256))) for key, sha256, fault in faults]
+
+    def _mends(
+        self, manifest: Manifest, faults: Sequence[tuple[str, str, str]]
+    ) -> dict[tuple[str, str], Callable[[], None]]:
+        """Return what mends objects, by key and SHA-256."""
+        lake = self._workspace.lake
+        paths = [str(lake.local_copy(f"{manifest.folder}/{name}.parquet", self._folder)) for name, _ in _NAMED]
+        given = pa.table([[key for key, _, _ in faults], [sha256 for _, sha256, _ in faults]], schema=NOTED_SCHEMA)
+        self._found.register("faults", given)
+        originals = self._found.execute(
+            "SELECT original_key, sha256, list(i.key ORDER BY file_row_number)"
+            " FROM read_parquet($1, file_row_number = true) AS i"
+            " JOIN (SELECT DISTINCT key AS original_key, sha256 FROM faults) USING (original_key, sha256)"
+            " GROUP BY original_key, sha256",
+            paths[:1],
+        ).fetchall()
+        outputs = self._found.execute(
+            "WITH wrong AS (SELECT DISTINCT o.output, o.sha256, o.output_sha256, o.object_key"
+            " FROM read_parquet($2) AS o JOIN faults AS f ON f.key = o.object_key AND f.sha256 = o.output_sha256)"
+            " SELECT wrong.*, min(i.original_key) FROM wrong JOIN read_parquet($1) AS i ON i.sha256 = wrong.sha256"
+            " WHERE i.original_key IS NOT NULL GROUP BY ALL",
+            paths,
+        ).fetchall()
+        self._found.unregister("faults")
+        source = SourceFiles(manifest.source, self._workspace.scratch, self._workspace.kaggle)
+        mends: dict[tuple[str, str], Callable[[], None]] = {}
+        for original, sha256, keys in originals:
+            mends[original, sha256] = partial(restore_original, lake, source, original, sha256, tuple(keys))
+        for output, sha256, output_sha256, key, original in outputs:
+            row = {"output": output, "sha256": sha256, "output_sha256": output_sha256, "object_key": key}
+            mends[key, output_sha256] = partial(redraw, lake, manifest, row, original)
+        return mends

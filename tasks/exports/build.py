@@ -1,4 +1,4 @@
-"""Building an export: samples drawn, packed with their metadata into parts, and put into the lake."""
+"""Building an export: batches of parts, each with its samples drawn, packed with their metadata and put into place."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import hashlib
 import io
 import json
 import tarfile
+import uuid
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from lookbook.blocks.errors import LookbookError, ObjectNotFoundError
-from lookbook.blocks.lake import Lake, compare_objects
+from lookbook.blocks.lake import FolderLake, Lake, compare_objects
 from lookbook.tasks.exports import drawing
 from lookbook.tasks.exports.drawing import Drawing, Job
 from lookbook.tasks.exports.plan import (
@@ -28,6 +31,7 @@ from lookbook.tasks.exports.plan import (
     GROUP,
     KEY,
     NAME,
+    NAMED_BY,
     SIDE,
     SIZE,
     ExportPlan,
@@ -38,11 +42,17 @@ from lookbook.tasks.exports.plan import (
     is_augmented,
     label_classes,
 )
+from lookbook.tasks.exports.recipes import ExportRecipe
+from lookbook.tasks.exports.request import ExportRequest
 from lookbook.tasks.exports.rows import OF_PRODUCT
+from lookbook.tasks.images import jobs
 from lookbook.tasks.images.decode import Rejected
+from lookbook.tasks.images.jobs import DoBatches, open_job
 from lookbook.tasks.images.pacing import check_not_stopped, originals_in_memory, stoppable
-from lookbook.tasks.images.parquet import from_parquet, to_parquet
+from lookbook.tasks.images.parquet import from_parquet, in_pieces, to_parquet
+from lookbook.tasks.images.recipe import Recipe
 from lookbook.tasks.runs import progress
+from lookbook.tasks.runs.parameters import BATCH_BYTES, BATCH_SIZE
 
 #: Columns of the rows that tell nothing of an exported image, or that are told otherwise.
 _UNTOLD = frozenset(
@@ -83,11 +93,7 @@ class Metadata:
 def describe(resolved: Resolved, plan: ExportPlan) -> Metadata:
     """Return what is told of an export's files: the columns asked for, or all in which an image has a value."""
     table, asked = plan.table, resolved.request.columns
-    columns = [
-        name
-        for name in (asked or table.column_names)
-        if asked or (name not in _UNTOLD and ":" not in name and table[name].null_count < table.num_rows)
-    ]
+    columns = asked or [name for name in plan.column_names() if name not in _UNTOLD and ":" not in name]
     columns = [name for name in dict.fromkeys(columns) if name not in {"width", "height"}]
     label = resolved.label
     name = "label" if "label" not in columns or label == "label" else "class_label"
@@ -95,15 +101,60 @@ def describe(resolved: Resolved, plan: ExportPlan) -> Metadata:
     return Metadata([each for each in columns if each != name], label, name, label_classes(table, label), copies)
 
 
-def metadata_rows(metadata: Metadata, plan: ExportPlan, samples: pa.Table) -> pa.Table:
+class Making(BaseModel):
+    """What all batches of an export are told.
+
+    Attributes:
+        request: without its filter, which may be long: the rows are chosen.
+        recipe: the steps on the fly; None where stored files are exported.
+        limits: the snapshot's recipe, which says what is refused.
+        metadata: what is told of each file.
+        rows: of the export's plan.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    request: ExportRequest
+    recipe: ExportRecipe | None
+    limits: Recipe
+    metadata: Metadata
+    rows: int
+
+
+def making_of(resolved: Resolved, plan: ExportPlan) -> Making:
+    """Return what the batches of an export are told."""
+    request = resolved.request.model_copy(update={"filter": None})
+    metadata = describe(resolved, plan)
+    return Making(
+        request=request,
+        recipe=resolved.recipe,
+        limits=resolved.manifest.recipe,
+        metadata=metadata,
+        rows=plan.table.num_rows,
+    )
+
+
+@dataclass(frozen=True)
+class PlanRows:
+    """Rows of a plan's table, from the one of the number `start` on."""
+
+    table: pa.Table
+    start: int = 0
+
+    def take(self, numbers: pa.ChunkedArray | pa.Array) -> pa.Table:
+        """Return the rows of some numbers."""
+        return self.table.take(pc.subtract(numbers, pa.scalar(self.start, pa.int64())))
+
+
+def metadata_rows(metadata: Metadata, plan: PlanRows, samples: pa.Table) -> pa.Table:
     """Return the metadata of some samples.
 
     Args:
         metadata: what is told.
-        plan: of the export.
+        plan: rows of the export's plan, those of the samples among them.
         samples: with the columns ``row``, ``copy``, ``file_name``, ``width`` and ``height``.
     """
-    rows = plan.table.take(samples["row"])
+    rows = plan.take(samples["row"])
     columns: dict[str, Any] = {"file_name": samples["file_name"], "split": rows[SIDE]}
     if metadata.copies:
         columns["copy"] = samples["copy"]
@@ -125,9 +176,9 @@ def class_numbers(metadata: Metadata, classes: pa.ChunkedArray) -> pa.Array:
     return pc.index_in(classes, value_set=pa.array(metadata.classes, pa.string())).cast(pa.int64())
 
 
-def sample_names(plan: ExportPlan, rows: Sequence[int], copies: Sequence[int], most: int) -> list[str]:
+def sample_names(plan: PlanRows, rows: Sequence[int], copies: Sequence[int], most: int) -> list[str]:
     """Return the names of files without folder and extension: with the number of the copy where there are several."""
-    names = plan.table[NAME].take(pa.array(rows, pa.int64())).to_pylist()
+    names = plan.take(pa.array(rows, pa.int64()))[NAME].to_pylist()
     digits = len(str(most - 1))
     return [f"{name}_c{copy:0{digits}}" if most > 1 else name for name, copy in zip(names, copies, strict=True)]
 
@@ -172,7 +223,7 @@ class RowResult:
 
 
 def make_samples(
-    lake: Lake, resolved: Resolved, plan: ExportPlan, parts: Iterable[Part]
+    lake: Lake, making: Making, plan: PlanRows, parts: Iterable[Part]
 ) -> Iterator[tuple[Part, list[RowResult]]]:
     """Yield the samples of parts, part by part, many images at a time.
 
@@ -180,7 +231,7 @@ def make_samples(
         LookbookError: the lake lacks an object, or has other bytes for it than its snapshot says.
         StoppedError: the run was interrupted.
     """
-    maker = _Maker(lake, resolved, plan)
+    maker = _Maker(lake, making, plan)
     work = ((part, row) for part in parts for row in range(part.start, part.stop))
     collected: list[RowResult] = []
     with ThreadPoolExecutor(AHEAD, thread_name_prefix="export") as pool, stoppable():
@@ -213,22 +264,23 @@ def in_order(
 class _Maker:
     """What makes the samples of a row."""
 
-    def __init__(self, lake: Lake, resolved: Resolved, plan: ExportPlan) -> None:
+    def __init__(self, lake: Lake, making: Making, plan: PlanRows) -> None:
         self._lake = lake
-        self._resolved = resolved
-        self._job = Job(recipe=resolved.recipe, limits=resolved.manifest.recipe, seed=resolved.request.seed)
-        self._shown = set(shown_rows(plan.table.num_rows))
+        self._making = making
+        self._job = Job(recipe=making.recipe, limits=making.limits, seed=making.request.seed)
+        self._shown = set(shown_rows(making.rows))
         names = ("sha256", KEY, DIGEST, SIZE, "width", "height")
         self._columns = {name: plan.table[name].combine_chunks() for name in names}
+        self._start = plan.start
         self._renderers = drawing.processes()
 
     def make(self, part: Part, row: int) -> RowResult:
         """Return the samples of a row."""
         check_not_stopped()
-        content = {name: column[row].as_py() for name, column in self._columns.items()}
-        recipe = self._resolved.recipe
+        content = {name: column[row - self._start].as_py() for name, column in self._columns.items()}
+        recipe = self._making.recipe
         with originals_in_memory.taken(content[SIZE]):
-            links_only = self._resolved.request.format == "csv" and row not in self._shown
+            links_only = self._making.request.format == "csv" and row not in self._shown
             data = b"" if links_only else read_checked(self._lake, content[KEY], content[DIGEST])
             if recipe is None:
                 stored = Sample(row, 0, data, extension_of(content[KEY]), content["width"], content["height"])
@@ -244,7 +296,8 @@ class _Maker:
         return RowResult(row, files, drawn.thumbnail)
 
     def _drawn(self, data: bytes, sha256: str, part: Part, row: int) -> Drawing:
-        copies = copies_of(self._resolved, part.side) if is_augmented(self._resolved, part.side) else 0
+        request = self._making.request
+        copies = copies_of(request, part.side) if is_augmented(request, part.side) else 0
         return drawing.ask(self._renderers, data, self._job, sha256, copies, small=row in self._shown)
 
     def _small_picture(self, data: bytes, sha256: str, row: int) -> bytes | None:
@@ -311,16 +364,20 @@ class Packer:
     """What packs the samples of an export."""
 
     lake: Lake
-    resolved: Resolved
-    plan: ExportPlan
-    metadata: Metadata
+    making: Making
+    plan: PlanRows
+
+    @property
+    def metadata(self) -> Metadata:
+        """What is told of each file."""
+        return self.making.metadata
 
     def pack(self, part: Part, samples: Sequence[Sample]) -> tuple[list[PackedFile], pa.Table]:
         """Return the files of a part, and its samples as a table of `SAMPLES_SCHEMA`."""
         packed = self._packed(part, samples)
-        format_ = self.resolved.request.format
+        format_ = self.making.request.format
         if format_ == "csv":
-            keys = self.plan.table[KEY].take(packed["row"]).to_pylist()
+            keys = self.plan.take(packed["row"])[KEY].to_pylist()
             addresses = pa.array([self.lake.uri(key) for key in keys], pa.string())
             return [], packed.append_column("url", addresses)
         if format_ in {"imagefolder", "coco"}:
@@ -333,8 +390,8 @@ class Packer:
 
     def _packed(self, part: Part, samples: Sequence[Sample]) -> pa.Table:
         rows, copies = [sample.row for sample in samples], [sample.copy for sample in samples]
-        keys = sample_names(self.plan, rows, copies, copies_of(self.resolved, part.side))
-        shard = shard_name(self.resolved.request.format, part)
+        keys = sample_names(self.plan, rows, copies, copies_of(self.making.request, part.side))
+        shard = shard_name(self.making.request.format, part)
         names = [shard or f"{part.side}/{key}.{sample.extension}" for key, sample in zip(keys, samples, strict=True)]
         sizes = [[getattr(sample, edge) for sample in samples] for edge in ("width", "height")]
         return pa.table([rows, copies, names, keys, *sizes], schema=SAMPLES_SCHEMA)
@@ -360,7 +417,7 @@ class Packer:
         if self.metadata.label:
             numbers = class_numbers(self.metadata, rows[self.metadata.label_name])
             rows = rows.set_column(rows.column_names.index(self.metadata.label_name), self.metadata.label_name, numbers)
-        recipe = self.resolved.recipe
+        recipe = self.making.recipe
         if recipe and recipe.encode_format == "npy":
             name, column = "array", _arrays(samples)
         else:
@@ -425,6 +482,8 @@ def huggingface_type(kind: pa.DataType) -> str:
 
 
 THUMBNAIL = "thumbnail"
+#: What is told of each sample, as a struct of the columns of `metadata_rows`.
+TOLD = "told"
 
 
 @dataclass(frozen=True)
@@ -453,80 +512,196 @@ class DonePart:
     """What became of a part.
 
     Attributes:
-        samples: a table of `packing.SAMPLES_SCHEMA`, with small pictures of some, and addresses where files are links.
+        samples: a table of `SAMPLES_SCHEMA`, with small pictures of some, and addresses where files are links.
+        rows: what is told of each of them: see `metadata_rows`.
         files: name, size, sha256 and crc32 of each.
-        refused: row, rule and message of each image that could not be drawn.
+        refused: `NAMED_BY`, rule and message of each image that could not be drawn.
     """
 
     samples: pa.Table
+    rows: pa.Table
     files: list[dict[str, Any]]
     refused: list[dict[str, Any]]
 
 
-def build_parts(place: ExportFolder, source: Lake, packer: Packer) -> tuple[int, int]:
-    """Do the parts that are not done yet.
+#: What a manifest says of its batch beside the rows; the place is a folder of the lake, or one that only the process
+#: knows that wrote the manifest: nobody else's manifest makes it write into a folder of its machine.
+KIND = "export"
+_OWN = uuid.uuid4().hex
+_PARTS = TypeAdapter(list[Part])
+
+
+def build_parts(
+    lake: Lake,
+    place: ExportFolder,
+    making: Making,
+    plan: ExportPlan,
+    do: DoBatches | None = None,
+    size: int = BATCH_SIZE,
+) -> tuple[int, int]:
+    """Do the parts that are not done yet, in batches.
 
     Args:
+        lake: of the dataset, in which batches lie meanwhile.
         place: where to.
-        source: the lake of the dataset.
-        packer: with the plan.
+        making: what is made of the rows.
+        plan: of the export.
+        do: has the batches done; None: in this process, one after the other.
+        size: files in a batch, at the most, if its first part has no more.
 
     Returns:
         How many images were made, and how many were there.
     """
-    parts = packer.plan.parts
-    progress.announce(packer.plan.table.num_rows)
-    open_parts = [part for part in parts if not _is_there(place, part)]
-    there = packer.plan.table.num_rows - sum(part.stop - part.start for part in open_parts)
+    progress.announce(plan.table.num_rows)
+    aside = place.lake if isinstance(place.lake, FolderLake) and place.lake != lake else None
+    folder = {"own": _OWN, "root": str(aside.root)} if aside else {"lake": place.folder}
+    told = {"making": making.model_dump_json(by_alias=True), "place": json.dumps(folder)}
+    counted: list[dict[str, int]] = []
+    with open_job(lake) as job:
+        groups = list(_grouped(plan, making, size))
+        for parts, rows in zip(groups, _rows(plan, making, groups), strict=True):
+            more = {"parts": _PARTS.dump_json(parts).decode(), "start": str(parts[0].start)}
+            job.add(KIND, rows, told | more)
+        (do or jobs.do_here(lake, do_batch))(
+            job.batches, lambda batch: counted.append(jobs.require_part(lake, batch)[1])
+        )
+    return sum(counts["made"] for counts in counted), sum(counts["there"] for counts in counted)
+
+
+def told_of_plan(plan: ExportPlan, metadata: Metadata) -> list[str]:
+    """Return the columns of a plan's rows that are not in its table, and are told."""
+    there = plan.table.column_names
+    return [name for name in metadata.columns if name not in there]
+
+
+def _rows(plan: ExportPlan, making: Making, groups: Sequence[Sequence[Part]]) -> Iterator[pa.Table]:
+    """Yield the rows of each batch, with all that is told of them."""
+    others = told_of_plan(plan, making.metadata)
+    reader = plan.others.read(plan.table, others) if plan.others is not None and others else iter(())
+    sizes = [parts[-1].stop - parts[0].start for parts in groups]
+    found = in_pieces(reader, sizes)
+    for parts, size in zip(groups, sizes, strict=True):
+        rows = plan.table.slice(parts[0].start, size)
+        if others:
+            more = next(found)
+            for name in others:
+                rows = rows.append_column(more.schema.field(name), more[name])
+        yield rows
+
+
+def _grouped(plan: ExportPlan, making: Making, size: int) -> Iterator[list[Part]]:
+    """Yield the parts of each batch: cut by the number of files, and by the bytes that are read for them."""
+    sizes = np.concatenate([[0], np.cumsum(plan.table[SIZE].to_numpy())])
+    parts: list[Part] = []
+    files = read = 0
+    for part in plan.parts:
+        more = (part.stop - part.start) * copies_of(making.request, part.side)
+        original = int(sizes[part.stop] - sizes[part.start])
+        if parts and (files + more > size or read + original > BATCH_BYTES):
+            yield parts
+            parts, files, read = [], 0, 0
+        parts, files, read = [*parts, part], files + more, read + original
+    if parts:
+        yield parts
+
+
+def do_batch(lake: Lake, batch: str) -> dict[str, int]:
+    """Do the parts of one batch that are not done yet. Doing it twice is harmless.
+
+    Returns:
+        The number of its ``images``, of those ``made``, found ``there`` and ``refused``, and the ``bytes`` of files.
+
+    Raises:
+        LookbookError: there is no such batch; or as `make_samples`.
+        StoppedError: the run was interrupted.
+    """
+    table, told = jobs.read_batch(lake, batch)
+    found = jobs.read_part(lake, batch)
+    if found is not None:
+        return found[1]
+    making, parts = Making.model_validate_json(told["making"]), _PARTS.validate_json(told["parts"])
+    place, plan = _place(lake, batch, json.loads(told["place"])), PlanRows(table, int(told["start"]))
+    counts = dict.fromkeys(("images", "made", "there", "refused", "bytes"), 0)
+    open_parts = []
+    for part in parts:
+        size = _size_there(place, part)
+        counts["images"] += part.stop - part.start
+        if size is None:
+            open_parts.append(part)
+            continue
+        counts["there"] += part.stop - part.start
+        counts["bytes"] += size
+    packer = Packer(lake, making, plan)
     with ThreadPoolExecutor(AHEAD, thread_name_prefix="write") as pool:
-        for part, results in make_samples(source, packer.resolved, packer.plan, open_parts):
-            _write(place, packer, part, results, pool)
-    return packer.plan.table.num_rows - there, there
+        for part, results in make_samples(lake, making, plan, open_parts):
+            counts["bytes"] += _write(place, packer, part, results, pool)
+            counts["made"] += len(results)
+            counts["refused"] += sum(result.refused is not None for result in results)
+    jobs.finish_batch(lake, batch, SAMPLES_SCHEMA.empty_table().select([]), counts)
+    return counts
+
+
+def _place(lake: Lake, batch: str, told: dict[str, str]) -> ExportFolder:
+    if "root" not in told:
+        return ExportFolder(lake, told["lake"])
+    if told["own"] != _OWN:
+        raise LookbookError(
+            f"{batch}: its export goes into a folder of the process that asked for it.",
+            "Use the executor threads, or export into the lake.",
+        )
+    return ExportFolder(FolderLake(root=Path(told["root"])), "")
 
 
 def read_parts(place: ExportFolder, parts: Sequence[Part]) -> Iterator[DonePart]:
     """Yield what became of the parts, one after the other."""
     for part in parts:
         table, metadata = from_parquet(place.lake.get(place.part(part.number)))
-        yield DonePart(table, json.loads(metadata["files"]), json.loads(metadata["refused"]))
+        rows = pa.Table.from_struct_array(table[TOLD])
+        yield DonePart(table.drop_columns([TOLD]), rows, json.loads(metadata["files"]), json.loads(metadata["refused"]))
 
 
 def _write(
     place: ExportFolder, packer: Packer, part: Part, results: Sequence[RowResult], pool: ThreadPoolExecutor
-) -> None:
+) -> int:
+    """Write the files of a part, and its table last; their bytes."""
     samples = [sample for result in results for sample in result.samples]
     files, packed = packer.pack(part, samples)
     for _ in in_order(pool, lambda file: _put(place, file), files, AHEAD):
         pass
     small = {result.row: result.thumbnail for result in results if result.thumbnail}
     pictures = [small.pop(row, None) for row in packed["row"].to_pylist()]  # of a row's first copy
-    refused = [
-        {"row": result.row, "rule": result.refused[0], "message": result.refused[1]}
-        for result in results
-        if result.refused
+    refused = {result.row: result.refused for result in results if result.refused}
+    names = packer.plan.take(pa.array(list(refused), pa.int64())).select(NAMED_BY).to_pylist()
+    named = [
+        name | {"rule": rule, "message": message} for name, (rule, message) in zip(names, refused.values(), strict=True)
     ]
     listed = [file.listed() for file in files]
+    told = metadata_rows(packer.metadata, packer.plan, packed)
     table = packed.append_column(THUMBNAIL, pa.array(pictures, pa.binary()))
-    data = to_parquet(table, {"files": json.dumps(listed), "refused": json.dumps(refused)})
+    table = table.append_column(TOLD, told.to_struct_array())
+    data = to_parquet(table, {"files": json.dumps(listed), "refused": json.dumps(named)})
     place.lake.replace(place.part(part.number), data)
+    size = sum(len(file.data) for file in files)
     progress.advance(len(results))
-    progress.wrote(sum(len(file.data) for file in files))
+    progress.wrote(size)
+    return size
 
 
 def _put(place: ExportFolder, file: PackedFile) -> None:
     place.lake.replace(place.file(file.name), file.data)
 
 
-def _is_there(place: ExportFolder, part: Part) -> bool:
-    """Tell whether a part is done and its files have the bytes that were noted."""
+def _size_there(place: ExportFolder, part: Part) -> int | None:
+    """Return the bytes of a part that is done, and whose files have the bytes that were noted; else None."""
     try:
-        _, metadata = from_parquet(place.lake.get(place.part(part.number)))
+        table, metadata = from_parquet(place.lake.get(place.part(part.number)))
         files = json.loads(metadata["files"])
         noted = [(place.file(file["name"]), file["sha256"], None) for file in files]
     except (ObjectNotFoundError, pa.ArrowException, OSError, ValueError, KeyError):
-        return False
-    if any(fault for _, fault, _ in compare_objects(place.lake, noted)):
-        return False
+        return None
+    if TOLD not in table.column_names or any(fault for _, fault, _ in compare_objects(place.lake, noted)):
+        return None
+    size: int = sum(file["size"] for file in files)
     progress.advance(part.stop - part.start)
-    progress.wrote(sum(file["size"] for file in files))
-    return True
+    progress.wrote(size)
+    return size

@@ -137,7 +137,7 @@ def balanced(named: Sequence[NamedImage], images: Sequence[ImageRow]) -> bool:
 TAKES = "It takes a folder, a file:// address, or gs://bucket/folder."
 
 #: Of a lake, where its objects lie.
-LAKE_FOLDERS = ("originals", "derived", "batches", "datasets", "rejected", "exports")
+LAKE_FOLDERS = ("originals", "derived", "batches", "datasets", "rejected", "exports", "work")
 
 
 class Target(Protocol):

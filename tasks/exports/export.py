@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from lookbook.blocks.lake import Lake
@@ -15,17 +17,21 @@ from lookbook.tasks.datasets.tags import find_snapshot
 from lookbook.tasks.exports.build import (
     SAMPLES_SCHEMA,
     ExportFolder,
-    Packer,
+    Making,
+    PlanRows,
     build_parts,
-    describe,
     extension_of,
+    making_of,
     metadata_rows,
+    told_of_plan,
 )
 from lookbook.tasks.exports.filter_columns import columns_of
 from lookbook.tasks.exports.plan import (
     KEY,
+    ExportPlan,
     Resolved,
     Selection,
+    columns_looked_at,
     left_out_counts,
     plan_export,
     resolve,
@@ -35,6 +41,7 @@ from lookbook.tasks.exports.predictions import check_predicted, looks_at_predict
 from lookbook.tasks.exports.request import ExportRequest
 from lookbook.tasks.exports.rows import EXIF, DatasetRows, read_rows
 from lookbook.tasks.exports.sidecars import (
+    Built,
     Counts,
     Sidecars,
     check_books,
@@ -46,6 +53,8 @@ from lookbook.tasks.exports.sidecars import (
     write_left_out,
     write_metadata,
 )
+from lookbook.tasks.images.jobs import DoBatches
+from lookbook.tasks.runs.parameters import BATCH_SIZE
 
 EXPORT_JSON = "export.json"
 
@@ -63,8 +72,13 @@ class PreparedExport:
         return self.resolved.id
 
 
-def prepare(lake: Lake, request: ExportRequest) -> PreparedExport:
+def prepare(lake: Lake, request: ExportRequest, scratch: Path | None = None) -> PreparedExport:
     """Find a request's names in its snapshot. From here on the request names that by its id: a tag may move.
+
+    Args:
+        lake: of the dataset.
+        request: what is asked.
+        scratch: a folder for copies of tables that are read by parts; None: the system's.
 
     Raises:
         UsageError: a column, an output or a recipe does not exist.
@@ -73,7 +87,8 @@ def prepare(lake: Lake, request: ExportRequest) -> PreparedExport:
     manifest = find_snapshot(lake, request.dataset, request.snapshot)
     named = {*(request.columns or ()), request.label, request.stratify}
     named |= columns_of(request.filter, None) if request.filter else set()
-    rows = read_rows(lake, manifest, with_exif=EXIF in named)
+    looked_at = partial(columns_looked_at, request)
+    rows = read_rows(lake, manifest, with_exif=EXIF in named, only=looked_at, scratch=scratch)
     if request.predictions:
         rows = with_predictions(rows, read_predictions(lake, request.dataset, request.predictions))
         if looks_at_predictions(request):
@@ -92,7 +107,14 @@ def count_rows(prepared: PreparedExport) -> dict[str, Any]:
     }
 
 
-def build(lake: Lake, prepared: PreparedExport, place: ExportFolder, scratch: Path | None = None) -> dict[str, Any]:
+def build(
+    lake: Lake,
+    prepared: PreparedExport,
+    place: ExportFolder,
+    scratch: Path | None = None,
+    do: DoBatches | None = None,
+    batch_size: int = BATCH_SIZE,
+) -> dict[str, Any]:
     """Make an export in a place: its parts that are not there yet, then its sidecar files.
 
     Args:
@@ -100,6 +122,8 @@ def build(lake: Lake, prepared: PreparedExport, place: ExportFolder, scratch: Pa
         prepared: the request.
         place: where to.
         scratch: a folder for files that grow; None: the system's.
+        do: has the batches of parts done; None: in this process.
+        batch_size: files in a batch. What is made does not depend on it, or on who makes it.
 
     Returns:
         The books, as they stand in ``export.json``, with ``made`` and ``there``: images made, and found done.
@@ -112,32 +136,49 @@ def build(lake: Lake, prepared: PreparedExport, place: ExportFolder, scratch: Pa
     selection = select(prepared.rows, resolved)
     if resolved.request.predictions:
         check_predicted(selection.table, resolved.request.predictions)
-    plan = plan_export(lake, resolved, selection)
-    packer = Packer(lake, resolved, plan, describe(resolved, plan))
-    made, there = build_parts(place, lake, packer)
+    plan = plan_export(lake, resolved, selection, prepared.rows.others)
+    making = making_of(resolved, plan)
+    made, there = build_parts(lake, place, making, plan, do, batch_size)
+    built = _built(place, resolved, making, plan)
     with scratch_folder(scratch) as folder:
-        books = _write_sidecars(Sidecars(place, Path(folder)), place, packer, selection)
+        books = _write_sidecars(Sidecars(place, Path(folder)), built, selection)
     place.lake.settle()
     return books | {"made": made, "there": there}
 
 
-def _write_sidecars(sidecars: Sidecars, place: ExportFolder, packer: Packer, selection: Selection) -> dict[str, Any]:
-    counts, told_sha256 = write_metadata(sidecars, place, packer)
-    if packer.resolved.request.format == "coco":
-        write_annotations(sidecars, place, packer)
-    check_books(selection.selected, selection.left_out.num_rows, packer.plan.table.num_rows, counts)
-    write_left_out(sidecars, place, packer, selection.left_out)
+def _built(place: ExportFolder, resolved: Resolved, making: Making, plan: ExportPlan) -> Built:
+    samples = SAMPLES_SCHEMA.empty_table()
+    if resolved.request.format == "csv":
+        samples = samples.append_column("url", pa.nulls(0, pa.string()))
+    fields = [plan.others.schema.field(name) for name in told_of_plan(plan, making.metadata)] if plan.others else []
+    empty = pa.schema([*plan.table.schema, *fields]).empty_table()
+    schema = metadata_rows(making.metadata, PlanRows(empty), samples).schema
+    if resolved.recipe:
+        extensions = [resolved.recipe.extension]
+    else:
+        extensions = sorted({extension_of(key) for key in pc.unique(plan.table[KEY]).to_pylist()})
+    return Built(place, resolved, making.metadata, schema, plan.parts, extensions)
+
+
+def _write_sidecars(sidecars: Sidecars, built: Built, selection: Selection) -> dict[str, Any]:
+    place, resolved = built.place, built.resolved
+    counts, told_sha256 = write_metadata(sidecars, built)
+    if resolved.request.format == "coco":
+        write_annotations(sidecars, built)
+    planned = sum(part.stop - part.start for part in built.parts)
+    check_books(selection.selected, selection.left_out.num_rows, planned, counts)
+    write_left_out(sidecars, built, selection.left_out)
     sidecars.write("contact-sheet.jpg", contact_sheet(counts.thumbnails))
     books = _books(selection, counts)
-    shards = {part.side: part.shards for part in packer.plan.parts}
-    sidecars.write("README.md", dataset_card(packer.resolved, packer.metadata, books, shards))
-    schema = metadata_rows(packer.metadata, packer.plan, SAMPLES_SCHEMA.empty_table()).schema
-    sidecars.write("croissant.json", croissant(packer.resolved, schema, told_sha256, _extensions(packer)))
-    document = {"id": packer.resolved.id} | packer.resolved.document() | books
+    shards = {part.side: part.shards for part in built.parts}
+    sidecars.write("README.md", dataset_card(resolved, built.metadata, books, shards))
+    fields = pa.schema([field for field in built.schema if field.name != "url"])  # so since `EXPORT_VERSION` 1
+    sidecars.write("croissant.json", croissant(resolved, fields, told_sha256, built.extensions))
+    document = {"id": resolved.id} | resolved.document() | books
     sidecars.write(EXPORT_JSON, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
     listed = sidecars.close()
     place.lake.settle()  # the manifest says that all of it is there, and would say so after a power cut
-    manifest = {"id": packer.resolved.id, "dataset": packer.resolved.request.dataset, "books": books}
+    manifest = {"id": resolved.id, "dataset": resolved.request.dataset, "books": books}
     manifest["files_sha256"] = hashlib.sha256(listed).hexdigest()
     place.lake.replace(f"{place.folder}manifest.json", json.dumps(manifest, indent=1).encode())
     return books
@@ -154,10 +195,3 @@ def _books(selection: Selection, counts: Counts) -> dict[str, Any]:
         "groups": selection.groups,
         "strata": selection.strata,
     }
-
-
-def _extensions(packer: Packer) -> list[str]:
-    """Return the extensions of the files of images."""
-    if packer.resolved.recipe:
-        return [packer.resolved.recipe.extension]
-    return sorted({extension_of(key) for key in pc.unique(packer.plan.table[KEY]).to_pylist()})

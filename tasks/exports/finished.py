@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lookbook.blocks.errors import LookbookError, ObjectNotFoundError, UsageError
-from lookbook.blocks.lake import Lake, ObjectInfo, compare_objects, fault_of, read_object
+from lookbook.blocks.lake import OBJECTS_AHEAD, Lake, ObjectInfo, compare_objects, fault_of, read_object
 from lookbook.tasks.exports.build import ExportFolder
 from lookbook.tasks.images.parquet import from_parquet
 from lookbook.tasks.runs.removal import Rule
@@ -221,18 +222,22 @@ class Finished:
         names = self.files["name"]
         return self.archive.chunks(lambda number: self.read(names[number].as_py()), start, stop)
 
-    def compare(self) -> Iterator[tuple[str, str | None]]:
-        """Read all of it again: the key of each file, and what is wrong with it (None: nothing)."""
+    def noted(self) -> Iterator[tuple[str, str | None, str | None]]:
+        """List its files: the key of each and its SHA-256; or the list itself, and what is wrong with it."""
         listed = f"{self.place.folder}files.parquet"
-        fault = fault_of(read_object(self.place.lake, listed), self.files_sha256)
-        yield listed, fault
-        if fault is None:
-            noted = ((self.place.file(name), sha256, None) for name, sha256 in self._digests.items())
-            yield from ((key, found) for key, found, _ in compare_objects(self.place.lake, noted))
+        data = read_object(self.place.lake, listed)
+        fault = fault_of(data, self.files_sha256)
+        yield (listed, None, fault) if fault else (listed, self.files_sha256, None)
+        if data is None or fault:
+            return
+        for some in pq.ParquetFile(pa.BufferReader(data)).iter_batches(OBJECTS_AHEAD, columns=["name", "sha256"]):
+            for row in some.to_pylist():
+                yield self.place.file(row["name"]), row["sha256"], None
 
     def is_whole(self) -> bool:
         """Tell whether every file has the bytes that were noted; reading ends at the first that has not."""
-        return all(fault is None for _, fault in self.compare())
+        noted = ((key, sha256 or "", None) for key, sha256, _ in self.noted())
+        return all(fault is None for _, fault, _ in compare_objects(self.place.lake, noted))
 
 
 def find_finished(lake: Lake, export_id: str) -> Finished | None:
@@ -257,8 +262,8 @@ def require_finished(lake: Lake, export_id: str) -> Finished:
     return found
 
 
-def compare_exports(lake: Lake, dataset: str) -> Iterator[tuple[str, str | None]]:
-    """Read a dataset's finished exports again: the key of each file, and what is wrong with it (None: nothing).
+def list_files(lake: Lake, dataset: str) -> Iterator[tuple[str, str | None, str | None]]:
+    """List the files of a dataset's finished exports: the key of each, and its SHA-256, or what is wrong with it.
 
     A manifest that cannot be read does not say whose it is, and is named for every dataset.
     """
@@ -270,9 +275,9 @@ def compare_exports(lake: Lake, dataset: str) -> Iterator[tuple[str, str | None]
             continue  # one that is being made, or was left off
         found = find_finished(lake, export_id)
         if found is None:
-            yield key, "is damaged: it cannot be read"
+            yield key, None, "is damaged: it cannot be read"
         elif found.dataset == dataset:
-            yield from found.compare()
+            yield from found.noted()
 
 
 def remove_export(lake: Lake, export_id: str) -> bool:

@@ -6,7 +6,9 @@ import errno
 import json
 import shutil
 import threading
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +17,12 @@ from typing import Any
 import fasteners
 
 from lookbook.blocks.errors import LookbookError, UsageError, raise_if_full
-from lookbook.blocks.lake import FolderLake, Lake
+from lookbook.blocks.lake import ASIDE, OBJECTS_AHEAD, READING_THREADS, FolderLake, Lake
 from lookbook.tasks.exports.build import ExportFolder
 from lookbook.tasks.exports.export import EXPORT_JSON, PreparedExport, build
 from lookbook.tasks.exports.finished import Finished, find_finished, place_of, require_finished, wrong_files
+from lookbook.tasks.images.jobs import DoBatches
+from lookbook.tasks.runs.parameters import BATCH_SIZE
 
 _entering = threading.Lock()
 _at_work: set[Path] = set()
@@ -41,13 +45,21 @@ class Exported:
     books: dict[str, Any]
 
 
-def export_to_lake(lake: Lake, prepared: PreparedExport, scratch: Path | None = None) -> Exported:
+def export_to_lake(
+    lake: Lake,
+    prepared: PreparedExport,
+    scratch: Path | None = None,
+    do: DoBatches | None = None,
+    batch_size: int = BATCH_SIZE,
+) -> Exported:
     """Export into the lake, under ``exports/<id>``; the manifest comes last.
 
     Args:
         lake: of the dataset, and where to.
         prepared: the request.
         scratch: a folder for files that grow.
+        do: see `export.build`.
+        batch_size: likewise.
 
     Raises:
         LookbookError: see `export.build`.
@@ -57,7 +69,7 @@ def export_to_lake(lake: Lake, prepared: PreparedExport, scratch: Path | None = 
     if found is not None and found.is_whole():
         return Exported(prepared.id, lake.uri(place.folder.rstrip("/")), True, found.books)
     lake.remove(f"{place.folder}manifest.json")
-    books = build(lake, prepared, place, scratch)
+    books = build(lake, prepared, place, scratch, do, batch_size)
     return Exported(prepared.id, lake.uri(place.folder.rstrip("/")), False, books)
 
 
@@ -67,13 +79,25 @@ def export_to_archive(lake: Lake, prepared: PreparedExport, scratch: Path | None
     return exported, require_finished(lake, prepared.id)
 
 
-def export_to_folder(lake: Lake, prepared: PreparedExport, out: Path) -> Exported:
+def export_to_folder(
+    lake: Lake,
+    prepared: PreparedExport,
+    out: Path,
+    do: DoBatches | None = None,
+    batch_size: int = BATCH_SIZE,
+    *,
+    by_way_of: Path | None = None,
+) -> Exported:
     """Export into a folder. It is built beside it, and appears there when it is complete.
 
     Args:
         lake: of the dataset.
         prepared: the request.
         out: the folder, which is not there yet, is empty, or holds this very export.
+        do: see `export.build`.
+        batch_size: likewise.
+        by_way_of: where the batches are done by processes that may not see the folder: a folder for files that grow.
+            The export is made in the lake, stays there, and its files are brought here.
 
     Raises:
         UsageError: something else stands there, or it lies inside the lake.
@@ -83,10 +107,17 @@ def export_to_folder(lake: Lake, prepared: PreparedExport, out: Path) -> Exporte
     with _disk_faults(out):
         if _holds(prepared, out):
             return Exported(prepared.id, str(out), True, _books_in(out))
+    made = export_to_lake(lake, prepared, by_way_of, do, batch_size) if by_way_of is not None else None
+    with _disk_faults(out):
         aside = out.with_name(f".{out.name}.{prepared.id}.partial")
         aside.mkdir(parents=True, exist_ok=True)
         with _alone(aside, out):
-            books = build(lake, prepared, ExportFolder(FolderLake(root=aside), ""), aside / "scratch")
+            if made is None:
+                place = ExportFolder(FolderLake(root=aside), "")
+                books = build(lake, prepared, place, aside / "scratch", do, batch_size)
+            else:
+                books = made.books
+                _bring(require_finished(lake, prepared.id), aside / "files")
             _move(prepared, aside / "files", out)
             shutil.rmtree(aside, ignore_errors=True)
     return Exported(prepared.id, str(out), False, books)
@@ -150,6 +181,17 @@ def _holds(prepared: PreparedExport, out: Path) -> bool:
 def _books_in(out: Path) -> dict[str, Any]:
     document = json.loads((out / EXPORT_JSON).read_text(encoding="utf-8"))
     return {name: value for name, value in document.items() if name not in {"id", "request", "snapshot", "versions"}}
+
+
+def _bring(finished: Finished, files: Path) -> None:
+    """Write the files of an export in the lake into a folder; each is compared with its checksum."""
+    here = FolderLake(root=files)
+    with ThreadPoolExecutor(READING_THREADS, thread_name_prefix="bring") as pool:
+        for some in finished.files.select(["name"]).to_batches(OBJECTS_AHEAD):
+            names = some["name"].to_pylist()
+            deque(pool.map(lambda name: here.replace(name, finished.read(name)), names), maxlen=0)
+    here.settle()
+    shutil.rmtree(files / ASIDE, ignore_errors=True)
 
 
 def _move(prepared: PreparedExport, files: Path, out: Path) -> None:

@@ -16,12 +16,12 @@ from lookbook.blocks.errors import LookbookError, UsageError
 from lookbook.blocks.lake import Lake
 from lookbook.tasks.datasets.manifest import Manifest, read_table
 from lookbook.tasks.exports.drawing import pair
-from lookbook.tasks.exports.filter_columns import check_column, fitted, matches
+from lookbook.tasks.exports.filter_columns import check_column, columns_of, fitted, matches
 from lookbook.tasks.exports.filters import Filter, as_document, canonical
 from lookbook.tasks.exports.recipes import ORIGINALS, Crop, ExportRecipe, Resize, built_in, pixel_versions
 from lookbook.tasks.exports.request import ExportRequest
-from lookbook.tasks.exports.rows import DatasetRows
-from lookbook.tasks.exports.splits import COLOURS, choose_sides, find_groups, stratum_counts
+from lookbook.tasks.exports.rows import DatasetRows, OtherColumns, all_columns
+from lookbook.tasks.exports.splits import COLOURS, choose_sides, find_groups, group_columns, stratum_counts
 
 #: Raise it when the files of an export change for the same request: its sidecar files, packing, names, order.
 EXPORT_VERSION = 1
@@ -64,8 +64,9 @@ def resolve(request: ExportRequest, manifest: Manifest, rows: DatasetRows, table
     Raises:
         UsageError: a column, an output or a recipe does not exist, or a value is none of its column's type.
     """
+    schema = all_columns(table, rows.others)
     for name in filter(None, (request.label, request.stratify, *(request.columns or ()))):
-        check_column(name, table.schema, "The export")
+        check_column(name, schema, "The export")
     wanted = None
     if request.filter is not None:
         wanted = canonical(fitted(request.filter, table, rows.display_name))
@@ -108,8 +109,24 @@ def _document(
     }
 
 
+def columns_looked_at(request: ExportRequest, shape: DatasetRows) -> set[str]:
+    """Return the columns by which a request chooses, splits and names; the others of what it takes are told alone.
+
+    Raises:
+        UsageError: its filter names a column that does not exist, or a value that is none of the column's type.
+    """
+    named = {*group_columns(shape), request.label or shape.label, request.stratify} - {None}
+    if request.filter is None:
+        return {name for name in named if name}
+    if not request.predictions:  # else it may name columns that are not there yet
+        fitted(request.filter, shape.table, shape.display_name)
+    return {name for name in (*named, *columns_of(request.filter, shape.display_name)) if name}
+
+
 #: A product's key that is a name for a file on any system, and in a tar of samples.
 PLAIN_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,79}$"
+#: What ``left_out.csv`` names a row by.
+NAMED_BY = ("product_key", "image_key", "sha256")
 #: Columns of a selection beside those of the rows: no catalogue's column has a colon.
 SIDE, GROUP, NAME = ":side", ":group", ":name"
 #: Names that Windows keeps for devices.
@@ -150,7 +167,9 @@ def select(rows: DatasetRows, resolved: Resolved) -> Selection:
     if resolved.wanted is not None:
         found = matches(resolved.wanted, table, rows.display_name)
         chosen = np.asarray(pc.fill_null(found, False).to_numpy(zero_copy_only=False), np.bool_)
-    reasons = _reasons(table.filter(pa.array(chosen)))
+    judged = ["row_outcome", "image_outcome", *NAMED_BY]
+    taken = table.select(judged).filter(pa.array(chosen))
+    reasons = _reasons(taken)
     kept = chosen.copy()
     kept[chosen] = np.asarray(pc.is_null(reasons).to_numpy(zero_copy_only=False))
     groups = find_groups(rows)
@@ -159,14 +178,21 @@ def select(rows: DatasetRows, resolved: Resolved) -> Selection:
     sides = choose_sides(groups, kept, request.sides, request.seed, exact)[kept]
     names = pa.array(np.array(list(request.sides))[sides], pa.string())
     labels = groups.labels[kept]
-    identities = pa.array([groups.identities[label] for label in labels], pa.string())
-    exported = table.filter(pa.array(kept)).append_column(SIDE, names).append_column(GROUP, identities)
-    exported = exported.append_column(NAME, file_names(exported))
-    left = table.filter(pa.array(chosen)).select(["product_key", "image_key", "sha256"])
+    identities = pa.array(groups.identities, pa.string()).take(pa.array(labels))
+    few = ["product_key", "sha256", "further"]  # all columns are taken once, in their order
+    narrow = table.select(few).filter(pa.array(kept)).append_column(SIDE, names).append_column(GROUP, identities)
+    narrow = narrow.append_column(NAME, file_names(narrow))
+    order = _in_order(narrow, request)
+    exported = table.take(pa.array(np.flatnonzero(kept)).take(order))
+    for name in (SIDE, GROUP, NAME):
+        exported = exported.append_column(name, narrow[name].take(order))
+    left = taken.select(NAMED_BY)
     left = left.append_column("reason", reasons).filter(pc.is_valid(reasons))
     figures = {"number": len(np.unique(labels)), "largest": int(np.bincount(labels).max()) if len(labels) else 0}
-    counted = stratum_counts(names, exported[request.stratify], labels, request.sides) if strata else {}
-    return Selection(_in_order(exported, request), left, int(chosen.sum()), figures, counted)
+    counted = {}
+    if strata:
+        counted = stratum_counts(names, strata.filter(pa.array(kept)), labels, request.sides)
+    return Selection(exported, left, int(chosen.sum()), figures, counted)
 
 
 def _reasons(table: pa.Table) -> pa.Array:
@@ -195,18 +221,16 @@ def _marked_repeats(contents: pa.ChunkedArray, reasons: pa.ChunkedArray) -> pa.A
     return marked.combine_chunks() if isinstance(marked, pa.ChunkedArray) else marked
 
 
-def _in_order(table: pa.Table, request: ExportRequest) -> pa.Table:
-    """Side by side; within one in the order of the products' keys, or in one that the seed draws."""
-    number = {name: place for place, name in enumerate(request.sides)}
-    keys: dict[str, Any] = {"side": [number[side] for side in table[SIDE].to_pylist()]}
+def _in_order(table: pa.Table, request: ExportRequest) -> pa.Array:
+    """Return the order of rows: side by side; within one by the products' keys, or in an order that the seed draws."""
+    keys: dict[str, Any] = {"side": pc.index_in(table[SIDE], value_set=pa.array(list(request.sides), pa.string()))}
     if request.shuffle:
         salt = f"shuffle\0{request.seed}\0".encode()
-        keys["lot"] = [
-            hashlib.blake2b(salt + sha256.encode(), digest_size=8).hexdigest() for sha256 in table["sha256"].to_pylist()
-        ]
+        keys["lot"] = pa.array(
+            hashlib.blake2b(salt + sha256.as_py().encode(), digest_size=8).hexdigest() for sha256 in table["sha256"]
+        )
     keys["row"] = np.arange(table.num_rows)
-    order = pc.sort_indices(pa.table(keys), [(name, "ascending") for name in keys])
-    return table.take(order)
+    return pc.sort_indices(pa.table(keys), [(name, "ascending") for name in keys])
 
 
 def file_names(table: pa.Table) -> pa.ChunkedArray:
@@ -286,20 +310,40 @@ class Part:
 
 @dataclass(frozen=True)
 class ExportPlan:
-    """What is to be done: the rows with where their bytes lie, and the parts."""
+    """What is to be done.
+
+    Attributes:
+        table: the rows, with where their bytes lie.
+        parts: of the rows.
+        others: columns that are not in the table.
+    """
 
     table: pa.Table
     parts: list[Part]
+    others: OtherColumns | None = None
+
+    def column_names(self) -> list[str]:
+        """Return the names of all columns in which a row has a value, in their order."""
+        table = self.table
+        told = {name for name in table.column_names if table[name].null_count < table.num_rows}
+        told |= self.others.with_values(table) if self.others is not None else set()
+        return [name for name in all_columns(table, self.others).names if name in told]
 
 
-def plan_export(lake: Lake, resolved: Resolved, selection: Selection) -> ExportPlan:
+def plan_export(lake: Lake, resolved: Resolved, selection: Selection, others: OtherColumns | None = None) -> ExportPlan:
     """Plan an export: of equal selections it is the same, whatever is done already.
+
+    Args:
+        lake: of the dataset.
+        resolved: the request.
+        selection: the rows that it takes.
+        others: columns that are not in its table.
 
     Raises:
         LookbookError: the snapshot has no object of an image that it should have.
     """
-    table = with_objects(lake, resolved.manifest, selection.table, stored_output(resolved))
-    return ExportPlan(table, list(_parts(table, resolved)))
+    table = with_objects(lake, resolved.manifest, selection.table, stored_output(resolved), others)
+    return ExportPlan(table, list(_parts(table, resolved)), others)
 
 
 def stored_output(resolved: Resolved) -> str:
@@ -307,11 +351,22 @@ def stored_output(resolved: Resolved) -> str:
     return ORIGINALS if resolved.recipe else str(resolved.request.recipe)
 
 
-def with_objects(lake: Lake, manifest: Manifest, table: pa.Table, output: str) -> pa.Table:
-    """Return the table with `KEY`, `DIGEST`, `SIZE`, and ``width`` and ``height`` of the stored image."""
+def with_objects(
+    lake: Lake, manifest: Manifest, table: pa.Table, output: str, others: OtherColumns | None = None
+) -> pa.Table:
+    """Return the table with `KEY`, `DIGEST`, `SIZE`, and ``width`` and ``height`` of the stored image.
+
+    Raises:
+        LookbookError: the snapshot has no object of an image that it should have.
+    """
     if output == ORIGINALS:
         columns = ["original_key", "sha256", "bytes", "original_width", "original_height"]
-        found = [table[name] for name in columns]
+        far = [name for name in columns if name not in table.column_names]
+        more = table
+        if others is not None and far:
+            fields = pa.schema([others.schema.field(name) for name in far])
+            more = pa.Table.from_batches(others.read(table, far), fields)
+        found = [(more if name in far else table)[name] for name in columns]
     else:
         outputs = read_table(lake, manifest, "outputs")
         outputs = outputs.filter(pc.equal(outputs["output"], output))
@@ -345,9 +400,11 @@ def _cuts(table: pa.Table, resolved: Resolved) -> Iterator[tuple[str, int, int]]
     request = resolved.request
     most = request.shard_size if request.format in PACKED else LOOSE_ROWS
     start, images, size = 0, 0, 0
-    sides, sizes = table[SIDE].to_pylist(), table[SIZE].to_pylist()
-    for row, (side, stored) in enumerate(zip(sides, sizes, strict=True)):
-        copies = copies_of(resolved, side)
+    names = list(request.sides)
+    codes = pc.index_in(table[SIDE], value_set=pa.array(names, pa.string())).to_pylist()
+    sides = [names[code] for code in codes]  # one text each, however many rows
+    for row, (side, stored) in enumerate(zip(sides, table[SIZE].to_numpy().tolist(), strict=True)):
+        copies = copies_of(request, side)
         more = copies * expected_bytes(resolved.recipe, stored)
         full = images + copies > most or size + more > MOST_BYTES
         if row > start and (full or side != sides[start]):
@@ -358,14 +415,14 @@ def _cuts(table: pa.Table, resolved: Resolved) -> Iterator[tuple[str, int, int]]
         yield sides[start], start, table.num_rows
 
 
-def copies_of(resolved: Resolved, side: str) -> int:
+def copies_of(request: ExportRequest, side: str) -> int:
     """Return files of each image of a side."""
-    return resolved.request.copies if is_augmented(resolved, side) else 1
+    return request.copies if is_augmented(request, side) else 1
 
 
-def is_augmented(resolved: Resolved, side: str) -> bool:
+def is_augmented(request: ExportRequest, side: str) -> bool:
     """Return whether random steps are done for the images of a side: a model is tested on images as they are."""
-    return resolved.request.augment == "all" or side == next(iter(resolved.request.sides))
+    return request.augment == "all" or side == next(iter(request.sides))
 
 
 def expected_bytes(recipe: ExportRecipe | None, stored: int) -> int:

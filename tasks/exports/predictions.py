@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -26,13 +27,16 @@ from lookbook.tasks.datasets.tags import find_snapshot
 from lookbook.tasks.exports.build import AHEAD, in_order, read_checked
 from lookbook.tasks.exports.drawing import Job, ask, processes
 from lookbook.tasks.exports.filter_columns import columns_of
-from lookbook.tasks.exports.plan import DIGEST, KEY, resolve, select, with_objects
+from lookbook.tasks.exports.plan import DIGEST, KEY, columns_looked_at, resolve, select, with_objects
 from lookbook.tasks.exports.recipes import ORIGINALS, ExportRecipe, Step, pixel_versions, told
 from lookbook.tasks.exports.request import ExportRequest
 from lookbook.tasks.exports.rows import DatasetRows, read_rows
+from lookbook.tasks.images import jobs
 from lookbook.tasks.images.decode import Rejected
+from lookbook.tasks.images.jobs import DoBatches, open_job
 from lookbook.tasks.images.pacing import check_not_stopped, stoppable
 from lookbook.tasks.images.parquet import from_parquet, to_parquet
+from lookbook.tasks.images.recipe import Recipe
 from lookbook.tasks.runs.removal import Rule
 
 if TYPE_CHECKING:
@@ -93,6 +97,7 @@ class OnnxModel:
         with needs_extra("onnx", "--predict"):
             import onnxruntime  # noqa: PLC0415 - slow, and an extra
         self.name = name
+        self.data = data
         self.spec = spec
         made_of: dict[str, Any] = {"model": hashlib.sha256(data).hexdigest(), "spec": spec.model_dump(mode="json")}
         made_of |= {"version": PREDICTING_VERSION, "pixels": pixel_versions(), "runtime": onnxruntime.__version__}
@@ -206,8 +211,10 @@ def load_model(path: Path) -> OnnxModel:
 LABEL, SCORE, EMBEDDING = "predicted_label", "predicted_score", "embedding"
 #: Whether a row's content was shown to the model: no column of an export.
 PREDICTED = ":predicted"
-#: Contents in a file of predictions: what a killed run has to do again, at the most.
+#: Contents in a file of predictions, and in a batch: of those under way a killed run has to do all again.
 CHUNK = 2000
+#: The model's file beside the batches.
+MODEL = "model.onnx"
 
 SCHEMA = pa.schema(
     [
@@ -248,8 +255,7 @@ def read_predictions(lake: Lake, dataset: str, digest: str) -> pa.Table:
         except (pa.ArrowException, ValueError) as error:
             raise LookbookError(f"{key} is damaged.", "Remove it, and export with --predict again.") from error
     table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
-    _, first = np.unique(np.asarray(table["sha256"].to_pylist(), object), return_index=True)
-    return table.take(pa.array(np.sort(first), pa.int64()))
+    return table.take(first_places(table["sha256"]))
 
 
 def with_predictions(rows: DatasetRows, found: pa.Table) -> DatasetRows:
@@ -281,42 +287,115 @@ def looks_at_predictions(request: ExportRequest) -> bool:
     return request.filter is not None and bool(columns_of(request.filter, None) & {LABEL, SCORE, EMBEDDING})
 
 
-def predict(lake: Lake, request: ExportRequest, model: OnnxModel) -> ExportRequest:
+def predict(lake: Lake, request: ExportRequest, model: OnnxModel, do: DoBatches | None = None) -> ExportRequest:
     """Ask a model about the images that a request may need it for, and store what it says.
 
     That are all images of the snapshot if its filter looks at predictions, else those that it chooses.
+
+    Args:
+        lake: of the dataset.
+        request: what is asked.
+        model: that is asked.
+        do: has the batches done; None: in this process.
 
     Returns:
         The request, with the model's digest and the snapshot's id.
     """
     manifest = find_snapshot(lake, request.dataset, request.snapshot)
     asked = request.model_copy(update={"predictions": model.digest, "snapshot": manifest.snapshot_id})
-    rows = with_predictions(read_rows(lake, manifest), read_predictions(lake, request.dataset, model.digest))
+    rows = read_rows(lake, manifest, only=partial(columns_looked_at, asked))
+    rows = with_predictions(rows, read_predictions(lake, request.dataset, model.digest))
     if looks_at_predictions(request):
         good = pc.fill_null(pc.not_equal(rows.table["image_outcome"], "rejected"), False)
         table = rows.table.filter(good)
     else:
-        table = select(rows, resolve(asked, manifest, rows, rows.table.schema)).table
+        table = select(rows, resolve(asked, manifest, rows, rows.table)).table
     table = table.filter(pc.invert(table[PREDICTED]))
-    _predict_rows(lake, manifest, table, model)
+    table = with_objects(lake, manifest, table, ORIGINALS, rows.others).select(["sha256", KEY, DIGEST])
+    del rows
+    _predict_rows(lake, manifest, table, model, do or jobs.do_here(lake, do_batch))
     return asked
 
 
-def _predict_rows(lake: Lake, manifest: Manifest, table: pa.Table, model: OnnxModel) -> None:
-    """Predict the contents of some rows, in the order of their hashes, and store them chunk by chunk."""
-    table = with_objects(lake, manifest, table, ORIGINALS)
-    named = {row["sha256"]: row for row in table.select(["sha256", KEY, DIGEST]).to_pylist()}
-    contents = iter(sorted(named))
+#: What a manifest says of its batch. Batches write in their own folder, and the run stores what they found: those who
+#: do them need no right to write beside a dataset.
+KIND = "predict"
+#: The models that this process has loaded, by their digests.
+_loaded: dict[str, OnnxModel] = {}
+
+
+def _predict_rows(lake: Lake, manifest: Manifest, table: pa.Table, model: OnnxModel, do: DoBatches) -> None:
+    """Predict the contents of some rows, in the order of their hashes, and store them chunk by chunk, each a batch."""
+    table = table.take(pc.sort_indices(table["sha256"]))
+    contents = table.take(first_places(table["sha256"]))
+    _loaded[model.digest] = model
+    told = {"model": model.digest, "name": model.name, "spec": model.spec.model_dump_json()}
+    told["limits"] = manifest.recipe.model_dump_json()
+    folder = folder_of(manifest.dataset, model.digest)
+
+    def store(batch: str) -> None:
+        found, _ = jobs.require_part(lake, batch)
+        name = hashlib.sha256(" ".join(found["sha256"].to_pylist()).encode()).hexdigest()[:32]
+        lake.replace(f"{folder}/{name}.parquet", to_parquet(found))
+
+    with open_job(lake) as job:
+        if len(contents):
+            lake.replace(f"{job.folder}/{MODEL}", model.data)
+        for start in range(0, len(contents), CHUNK):
+            job.add(KIND, contents.slice(start, CHUNK), told)
+        do(job.batches, store)
+
+
+def first_places(column: pa.ChunkedArray) -> pa.Array:
+    """Return the places of the first row of each value, in order."""
+    codes = column.combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    return pa.array(np.sort(np.unique(codes, return_index=True)[1]), pa.int64())
+
+
+def do_batch(lake: Lake, batch: str) -> dict[str, int]:
+    """Ask the model of a batch about its images. Doing it twice is harmless.
+
+    Returns:
+        The number of ``images``, and of those ``refused``: that could not be drawn for the model.
+
+    Raises:
+        LookbookError: there is no such batch; the lake lacks an object; the model fails, or is another one here.
+        StoppedError: the run was interrupted.
+    """
+    table, told = jobs.read_batch(lake, batch)
+    done = jobs.read_part(lake, batch)
+    if done is not None:
+        return done[1]
+    model = _model_of(lake, batch, told)
+    job = Job(recipe=model.spec.recipe(), limits=Recipe.model_validate_json(told["limits"]), seed=0)
+    places = list(zip(*(table[name].to_pylist() for name in (KEY, DIGEST, "sha256")), strict=True))
     with ThreadPoolExecutor(AHEAD, thread_name_prefix="predict") as pool, stoppable():
-        while chunk := list(islice(contents, CHUNK)):
-            job = Job(recipe=model.spec.recipe(), limits=manifest.recipe, seed=0)
-            places = [(named[sha256][KEY], named[sha256][DIGEST], sha256) for sha256 in chunk]
-            data = to_parquet(pa.concat_tables(_batches(lake, places, job, model, pool)))
-            name = hashlib.sha256(" ".join(chunk).encode()).hexdigest()[:32]
-            lake.replace(f"{folder_of(manifest.dataset, model.digest)}/{name}.parquet", data)
+        found = pa.concat_tables(_answers(lake, places, job, model, pool))
+    counts = {"images": len(found), "refused": len(found) - found["rule"].null_count}
+    jobs.finish_batch(lake, batch, found, counts)
+    return counts
 
 
-def _batches(
+def _model_of(lake: Lake, batch: str, told: Mapping[str, str]) -> OnnxModel:
+    """Return the model of a batch, loaded once by a process.
+
+    Raises:
+        LookbookError: what draws or runs it here has another version: its predictions would be others.
+    """
+    if told["model"] not in _loaded:
+        data = lake.get(f"{batch.rpartition('/')[0]}/{MODEL}")
+        model = OnnxModel(told["name"], data, OnnxModelSpec.model_validate_json(told["spec"]))
+        if model.digest != told["model"]:
+            raise LookbookError(
+                f"--predict {model.name}: this worker has another version of Lookbook, of what draws or of ONNX "
+                "Runtime than the run that sent it the model.",
+                "Install the same versions in both.",
+            )
+        _loaded[model.digest] = model
+    return _loaded[told["model"]]
+
+
+def _answers(
     lake: Lake, places: Sequence[tuple[str, str, str]], job: Job, model: OnnxModel, pool: ThreadPoolExecutor
 ) -> Iterator[pa.Table]:
     renderers = processes()

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from lookbook.blocks.lake import Lake
-from lookbook.tasks.datasets.manifest import Manifest, read_table
+from lookbook.blocks.sql_text import literal, quoted
+from lookbook.tasks.datasets.manifest import Manifest, local_table, read_table
 from lookbook.tasks.datasets.report.data import catalogue_columns, named_column
 from lookbook.tasks.datasets.report.pictures import GROUP_COLUMNS, NAME_COLUMNS
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 #: Large, and of no use to a filter; the EXIF fields are read where a filter names them.
 NEVER_READ = ("signature", "fingerprint", "error_message")
@@ -42,6 +53,18 @@ _ORDER = [
 ]
 
 
+#: Columns that choosing, splitting and naming look at.
+ALWAYS = (
+    *("product_key", "row_outcome", "image_key", "sha256", "image_outcome", "catalogue_file", "catalogue_line"),
+    *("duplicate_of", "near_duplicate_of"),
+)
+#: What the two tables are joined by, whatever else is read of them.
+_JOINING = {"images": ("key", "sha256", "outcome", "product_key"), "products": ("product_key", "image_key")}
+#: Memory of what reads the others for rows, and rows that are handed on at once.
+MEMORY = "200MB"
+ROWS_AT_ONCE = 5000
+
+
 @dataclass(frozen=True)
 class DatasetRows:
     """The rows that a filter chooses from.
@@ -52,35 +75,164 @@ class DatasetRows:
         catalogue: the catalogue's own columns in it.
         display_name: the one of them that names a product, if there is one.
         label: the one that classes are taken from, if there is one.
+        others: the columns that are not in the table, read where they are needed; None: all are in it.
     """
 
     table: pa.Table
     catalogue: list[str]
     display_name: str | None
     label: str | None
+    others: OtherColumns | None = None
+
+    @property
+    def schema(self) -> pa.Schema:
+        """All columns, those that are not in the table among them."""
+        return all_columns(self.table, self.others)
 
 
-def read_rows(lake: Lake, manifest: Manifest, *, with_exif: bool = False) -> DatasetRows:
+#: Which row of the two tables a row is of; no catalogue's column has a colon.
+IMAGE_ROW, PRODUCT_ROW = ":image_row", ":product_row"
+
+
+@dataclass(frozen=True)
+class OtherColumns:
+    """Columns of rows that stay in their files: of a million images they take gigabytes.
+
+    Attributes:
+        paths: of the tables ``images`` and ``products``.
+        sources: for each column its table and what it is called there, in the order of all columns.
+        schema: of them.
+        folder: where the files lie, if they were copied, and what is sorted meanwhile.
+    """
+
+    paths: dict[str, Path]
+    sources: dict[str, tuple[str, str]]
+    schema: pa.Schema
+    folder: tempfile.TemporaryDirectory[str]
+
+    def read(self, rows: pa.Table, columns: Collection[str]) -> Iterator[pa.RecordBatch]:
+        """Yield columns of rows, in the order of these: they have `IMAGE_ROW` and `PRODUCT_ROW`."""
+        chosen = ", ".join(f"{self._value(name)} AS {quoted(name)}" for name in columns)
+        with self._joined(rows) as connection:
+            found = connection.sql(f"SELECT {chosen} FROM {_JOINED} ORDER BY place")  # noqa: S608 - names are quoted
+            wanted = pa.schema([self.schema.field(name) for name in columns])
+            for batch in found.to_arrow_reader(ROWS_AT_ONCE):
+                yield pa.RecordBatch.from_arrays(
+                    [column.cast(field.type) for column, field in zip(batch.columns, wanted, strict=True)],
+                    schema=wanted,
+                )
+
+    def with_values(self, rows: pa.Table) -> set[str]:
+        """Return the names of columns in which one of these rows has a value."""
+        counts = ", ".join(f"count({self._value(name)})" for name in self.sources)
+        if not counts:
+            return set()
+        with self._joined(rows) as connection:
+            (found,) = connection.execute(f"SELECT {counts} FROM {_JOINED}").fetchall()  # noqa: S608 - names are quoted
+        return {name for name, count in zip(self.sources, found, strict=True) if count}
+
+    def _value(self, name: str) -> str:
+        table, column = self.sources[name]
+        return f"{table}.{quoted(column)}"
+
+    @contextmanager
+    def _joined(self, rows: pa.Table) -> Iterator[DuckDBPyConnection]:
+        import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
+
+        config: dict[str, Any] = {"memory_limit": MEMORY, "temp_directory": self.folder.name}
+        with duckdb.connect(config=config) as connection:
+            for table, path in self.paths.items():
+                file = f"read_parquet({literal(str(path))}, file_row_number = true)"
+                connection.execute(f"CREATE VIEW {table} AS SELECT * FROM {file}")  # noqa: S608 - quoted
+            places = pa.table({"place": np.arange(rows.num_rows), "i": rows[IMAGE_ROW], "p": rows[PRODUCT_ROW]})
+            connection.register("wanted", places)
+            yield connection
+
+
+_JOINED = (
+    "wanted LEFT JOIN images ON images.file_row_number = wanted.i"
+    " LEFT JOIN products ON products.file_row_number = wanted.p"
+)
+
+
+def all_columns(table: pa.Table, others: OtherColumns | None) -> pa.Schema:
+    """Return the columns of a table and others, in the order that they have where all are in the table."""
+    if others is None:
+        return table.schema
+    there = {field.name: field for field in table.schema}
+    first = [there.pop(name, None) or others.schema.field(name) for name in others.schema.names]
+    return pa.schema([*first, *there.values()])
+
+
+def read_rows(
+    lake: Lake,
+    manifest: Manifest,
+    *,
+    with_exif: bool = False,
+    only: Callable[[DatasetRows], Collection[str]] | None = None,
+    scratch: Path | None = None,
+) -> DatasetRows:
     """Return the rows of a snapshot.
 
     Args:
         lake: where it is.
         manifest: of the snapshot.
         with_exif: read the images' EXIF fields, too.
+        only: returns, of rows that are none, the columns that the table is to have beside `ALWAYS`; the others stay
+            in their files. None: it has all.
+        scratch: a folder for copies of those; None: the system's.
 
     Raises:
         DamagedSnapshotError: a table is missing or damaged.
     """
-    images = read_table(lake, manifest, "images", NEVER_READ if with_exif else (*NEVER_READ, EXIF))
-    return join_rows(images, read_table(lake, manifest, "products"))
+    never = NEVER_READ if with_exif else (*NEVER_READ, EXIF)
+    if only is None:
+        return join_rows(read_table(lake, manifest, "images", never), read_table(lake, manifest, "products"))
+    if scratch is not None:
+        scratch.mkdir(parents=True, exist_ok=True)
+    folder = tempfile.TemporaryDirectory(prefix="lookbook-rows-", dir=scratch)
+    paths = {name: local_table(lake, manifest, name, Path(folder.name)) for name in ("images", "products")}
+    empty = {name: pq.read_schema(path).remove_metadata().empty_table() for name, path in paths.items()}
+    empty["images"] = empty["images"].drop_columns([name for name in never if name in empty["images"].column_names])
+    shape = join_rows(empty["images"], empty["products"])
+    sources = _sources(empty["images"], empty["products"])
+    wanted = {*ALWAYS, *only(shape)}
+    tables = {}
+    for table, row in (("images", IMAGE_ROW), ("products", PRODUCT_ROW)):
+        read = [name for new, (of, name) in sources.items() if of == table and new in wanted]
+        read += [name for name in _JOINING[table] if name not in read]
+        found = pq.read_table(paths[table], columns=read).replace_schema_metadata(None)
+        tables[table] = found.append_column(row, pa.array(np.arange(found.num_rows)))
+    names = _catalogue_names(empty["images"], empty["products"])
+    rows = join_rows(tables.pop("images"), tables.pop("products"), names)
+    left = {name: source for name, source in sources.items() if name not in rows.table.column_names}
+    others = OtherColumns(paths, left, shape.table.schema, folder)
+    return replace(shape, table=rows.table, others=others)
 
 
-def join_rows(images: pa.Table, products: pa.Table) -> DatasetRows:
+def _sources(images: pa.Table, products: pa.Table) -> dict[str, tuple[str, str]]:
+    """Return for each column of the rows of two tables which one it is of, and what it is called there."""
+    found = {new: ("products", old) for new, old in OF_PRODUCT.items() if old in products.column_names}
+    found |= {new: ("images", old) for new, old in OF_IMAGE.items()}
+    found |= {new: ("products", old) for old, new in _catalogue_names(images, products).items()}
+    taken = {*OF_IMAGE.values(), "product_key"}
+    return found | {name: ("images", name) for name in images.column_names if name not in taken}
+
+
+def join_rows(images: pa.Table, products: pa.Table, renamed: Mapping[str, str] | None = None) -> DatasetRows:
     """Return the rows of an images table and a products table.
 
     A column of the catalogue that is named like one of an image's, or of an export's, is called ``catalogue_<name>``.
+
+    Args:
+        images: of a snapshot.
+        products: likewise.
+        renamed: what the catalogue's columns are called, where the tables lack some; None: they have all.
     """
-    renamed = _catalogue_names(images, products)
+    if renamed is None:
+        renamed = _catalogue_names(images, products)
+    renamed = {old: new for old, new in renamed.items() if old in products.column_names}
+    renamed |= {PRODUCT_ROW: PRODUCT_ROW} if PRODUCT_ROW in products.column_names else {}
     further = pc.invert(pc.is_in(images["key"], value_set=pc.unique(products["image_key"]).drop_null()))
     rest = images.filter(further)
     first = _first_product(rest, products)
@@ -88,10 +240,12 @@ def join_rows(images: pa.Table, products: pa.Table) -> DatasetRows:
         _beside(products, images.take(pc.index_in(products["image_key"], value_set=images["key"])), renamed, False),
         _beside(products.take(first), rest, renamed, True),
     ]
-    table = pa.concat_tables(tables)
-    table = table.take(pc.sort_indices(table, sort_keys=_ORDER))
-    names = {old: new for old, new in renamed.items() if old not in OF_PRODUCT.values()}
+    names = {old: new for old, new in renamed.items() if old not in {*OF_PRODUCT.values(), PRODUCT_ROW}}
     name, label = (named_column(products, columns) for columns in (NAME_COLUMNS, GROUP_COLUMNS))
+    del images, products, rest  # of a million rows hundreds of megabytes, which sorting takes again
+    table = pa.concat_tables(tables)
+    del tables
+    table = table.take(pc.sort_indices(table, sort_keys=_ORDER))
     return DatasetRows(table, list(names.values()), names.get(name or ""), names.get(label or ""))
 
 

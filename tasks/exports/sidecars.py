@@ -27,19 +27,16 @@ from PIL import Image
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.lake import FolderLake
 from lookbook.tasks.exports.build import (
-    SAMPLES_SCHEMA,
     SHEET,
     THUMBNAIL,
     DonePart,
     ExportFolder,
     Metadata,
-    Packer,
     class_numbers,
-    metadata_rows,
     read_parts,
 )
 from lookbook.tasks.exports.drawing import THUMBNAIL_EDGE
-from lookbook.tasks.exports.plan import Resolved
+from lookbook.tasks.exports.plan import NAMED_BY, Part, Resolved
 from lookbook.tasks.images.decode import decode, open_image
 from lookbook.tasks.images.recipe import Recipe
 
@@ -142,6 +139,27 @@ def scratch_folder(parent: Path | None) -> tempfile.TemporaryDirectory[str]:
 FORMULA = re.compile(r"^[=+\-@\t\r\n]")
 
 
+@dataclass(frozen=True)
+class Built:
+    """An export whose parts are all done.
+
+    Attributes:
+        place: where it is built.
+        resolved: its request.
+        metadata: what is told of each file.
+        schema: of the rows in which that is told.
+        parts: in order.
+        extensions: of the files of images.
+    """
+
+    place: ExportFolder
+    resolved: Resolved
+    metadata: Metadata
+    schema: pa.Schema
+    parts: list[Part]
+    extensions: list[str]
+
+
 @dataclass
 class Counts:
     """The books of an export as they are added up, part by part.
@@ -163,7 +181,7 @@ class Counts:
     thumbnails: list[bytes] = field(default_factory=list)
 
 
-def write_metadata(sidecars: Sidecars, place: ExportFolder, packer: Packer) -> tuple[Counts, str]:
+def write_metadata(sidecars: Sidecars, built: Built) -> tuple[Counts, str]:
     """Write ``metadata.csv``; for an image folder ``metadata.parquet`` beside the images of each side as well.
 
     Hugging Face's datasets guess the types of a CSV's columns from each file and each ten thousand lines, and refuse
@@ -172,20 +190,20 @@ def write_metadata(sidecars: Sidecars, place: ExportFolder, packer: Packer) -> t
     Returns:
         The books, and the SHA-256 of ``metadata.csv``.
     """
-    counts = Counts(samples=dict.fromkeys(packer.resolved.request.sides, 0))
-    beside = packer.resolved.request.format == "imagefolder"
+    request = built.resolved.request
+    counts = Counts(samples=dict.fromkeys(request.sides, 0))
+    beside = request.format == "imagefolder"
     tables: dict[str, pq.ParquetWriter] = {}
     with ExitStack() as stack:
         file = stack.enter_context(sidecars.open("metadata.csv"))
-        told = partial(_write_csv, file, quote=packer.resolved.request.quote_formulas)
-        told(_rows(packer, SAMPLES_SCHEMA.empty_table()), header=True)
-        for part, done in zip(packer.plan.parts, read_parts(place, packer.plan.parts), strict=True):
+        told = partial(_write_csv, file, quote=request.quote_formulas)
+        told(built.schema.empty_table(), header=True)
+        for part, done in zip(built.parts, read_parts(built.place, built.parts), strict=True):
             _count(counts, part.side, done)
             sidecars.note(done.files)
-            rows = _rows(packer, done.samples)
-            told(rows, header=False)
-            if beside and rows.num_rows:
-                below = _below(rows, part.side)
+            told(done.rows, header=False)
+            if beside and done.rows.num_rows:
+                below = _below(done.rows, part.side)
                 name = f"{part.side}/metadata.parquet"
                 if name not in tables:
                     sink = stack.enter_context(sidecars.open(name))
@@ -194,12 +212,6 @@ def write_metadata(sidecars: Sidecars, place: ExportFolder, packer: Packer) -> t
     for name in tables:
         sidecars.take(name)
     return counts, sidecars.take("metadata.csv")
-
-
-def _rows(packer: Packer, samples: pa.Table) -> pa.Table:
-    if packer.resolved.request.format == "csv" and "url" not in samples.column_names:
-        samples = samples.append_column("url", pa.nulls(samples.num_rows, pa.string()))
-    return metadata_rows(packer.metadata, packer.plan, samples)
 
 
 def _below(rows: pa.Table, side: str) -> pa.Table:
@@ -242,19 +254,24 @@ def _count(counts: Counts, side: str, done: DonePart) -> None:
     counts.thumbnails += done.samples[THUMBNAIL].drop_null().to_pylist()
 
 
-def write_left_out(sidecars: Sidecars, place: ExportFolder, packer: Packer, left_out: pa.Table) -> None:
-    """Write ``left_out.csv``: each row that was chosen and is not exported, with the reason."""
-    plan = packer.plan
-    told = _without_formula if packer.resolved.request.quote_formulas else lambda value: value
+def write_left_out(sidecars: Sidecars, built: Built, left_out: pa.Table) -> None:
+    """Write ``left_out.csv``: each row that was chosen and is not exported, with the reason.
+
+    Args:
+        sidecars: writes it.
+        built: the export.
+        left_out: `NAMED_BY` and the reason of those that are not in its plan.
+    """
+    told = _without_formula if built.resolved.request.quote_formulas else lambda value: value
     with sidecars.open("left_out.csv") as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*left_out.column_names, "message"])
-        for row in left_out.to_pylist():
-            writer.writerow([*map(told, row.values()), ""])
-        for done in read_parts(place, plan.parts):
+        writer.writerow([*NAMED_BY, "reason", "message"])
+        for some in left_out.to_batches(1000):
+            for row in some.to_pylist():
+                writer.writerow([*map(told, row.values()), ""])
+        for done in read_parts(built.place, built.parts):
             for refused in done.refused:
-                row = plan.table.slice(refused["row"], 1).select(left_out.column_names[:-1]).to_pylist()[0]
-                writer.writerow(map(told, [*row.values(), refused["rule"], refused["message"]]))
+                writer.writerow(map(told, refused.values()))
     sidecars.take("left_out.csv")
 
 
@@ -355,25 +372,25 @@ def _text(resolved: Resolved, metadata: Metadata, books: dict[str, Any], shards:
     return "\n".join(lines) + "\n"
 
 
-def write_annotations(sidecars: Sidecars, place: ExportFolder, packer: Packer) -> None:
+def write_annotations(sidecars: Sidecars, built: Built) -> None:
     """Write ``annotations/instances_<side>.json`` for each side, image by image."""
     number = 1
-    for side in packer.resolved.request.sides:
+    for side in built.resolved.request.sides:
         name = f"annotations/instances_{side}.json"
         with sidecars.open(name) as file:
             start = number
             file.write(b'{"images": [\n')
-            number = _write_all(file, (image for image, _ in _described(place, packer, side, start)), start)
+            number = _write_all(file, (image for image, _ in _described(built, side, start)), start)
             file.write(b'], "annotations": [\n')
-            _write_all(file, (annotation for _, annotation in _described(place, packer, side, start)), start)
-            categories = [{"id": at, "name": each, "supercategory": ""} for at, each in enumerate(_names(packer), 1)]
+            _write_all(file, (annotation for _, annotation in _described(built, side, start)), start)
+            categories = [{"id": at, "name": each, "supercategory": ""} for at, each in enumerate(_names(built), 1)]
             file.write(b'], "categories": ' + json.dumps(categories, ensure_ascii=False).encode() + b"}\n")
         sidecars.take(name)
 
 
-def _names(packer: Packer) -> list[str]:
+def _names(built: Built) -> list[str]:
     """Return the categories; one where the catalogue has none."""
-    return packer.metadata.classes or ["image"]
+    return built.metadata.classes or ["image"]
 
 
 def _write_all(file: IO[bytes], documents: Iterator[dict[str, Any]], number: int) -> int:
@@ -384,14 +401,12 @@ def _write_all(file: IO[bytes], documents: Iterator[dict[str, Any]], number: int
     return number
 
 
-def _described(
-    place: ExportFolder, packer: Packer, side: str, number: int
-) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+def _described(built: Built, side: str, number: int) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yield each image of a side, and its annotation."""
-    for done in read_parts(place, [part for part in packer.plan.parts if part.side == side]):
-        rows = metadata_rows(packer.metadata, packer.plan, done.samples)
-        label = packer.metadata.label_name if packer.metadata.label else None
-        categories = class_numbers(packer.metadata, rows[label]).to_pylist() if label else [0] * rows.num_rows
+    for done in read_parts(built.place, [part for part in built.parts if part.side == side]):
+        rows = done.rows
+        label = built.metadata.label_name if built.metadata.label else None
+        categories = class_numbers(built.metadata, rows[label]).to_pylist() if label else [0] * rows.num_rows
         kept = [name for name in ("product_key", "sha256") if name in rows.column_names]
         told = rows.select(["file_name", "width", "height", *kept]).to_pylist()
         for row, category in zip(told, categories, strict=True):

@@ -55,16 +55,17 @@ class Groups:
 def find_groups(rows: DatasetRows) -> Groups:
     """Return the groups of all rows, whatever a filter chooses of them."""
     table = rows.table
-    atoms, atom_of = _atoms(rows)
-    digests = [hashlib.blake2b(atom.encode(), digest_size=16).hexdigest() for atom in atoms]
-    order = np.array(sorted(range(len(digests)), key=digests.__getitem__), np.int64)
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
+    atoms = _atoms(rows)
+    order = np.lexsort((atoms[:, 1], atoms[:, 0]))
+    new = np.ones(len(order), np.bool_)
+    new[1:] = (atoms[order[1:]] != atoms[order[:-1]]).any(axis=1)
+    rank = np.empty(len(order), np.int64)  # of each row's atom among all, by their digests
+    rank[order] = np.cumsum(new) - 1
+    digests = atoms[order[new]].astype(">u8")
     looks = pc.coalesce(table["near_duplicate_of"], table["duplicate_of"], table["image_key"])
-    links = [atom_of, *(_codes(column) for column in (table["product_key"], table["sha256"], looks))]
-    found = _components(rank[atom_of], links)
-    used, labels = np.unique(found, return_inverse=True)
-    return Groups(labels.astype(np.int64), [digests[order[each]] for each in used])
+    links = [rank, *(_codes(column) for column in (table["product_key"], table["sha256"], looks))]
+    used, labels = np.unique(_components(rank, links), return_inverse=True)
+    return Groups(labels.astype(np.int64), [digests[each].tobytes().hex() for each in used])
 
 
 def _components(labels: Labels, links: Sequence[Labels]) -> Labels:
@@ -86,24 +87,36 @@ def _codes(column: pa.ChunkedArray) -> Labels:
     return np.asarray(pc.fill_null(coded, -1).to_numpy(zero_copy_only=False), np.int64)
 
 
-def _atoms(rows: DatasetRows) -> tuple[list[str], Labels]:
-    """Return the names of the rows' groups (colourway, product or image), each once, and each row's place in them."""
+#: Rows that are looked at at once.
+_AT_ONCE = 10_000
+
+
+def _atoms(rows: DatasetRows) -> NDArray[np.uint64]:
+    """Return the digest of the name of each row's group (colourway, product or image), as two numbers."""
     table = rows.table
     folded = {name.replace("_", "").lower(): name for name in rows.catalogue}
     colour = next((folded[name.lower()] for name in COLOUR_COLUMNS if name.lower() in folded), None)
     agreeing = [folded[name.lower()] for name in AGREEING_COLUMNS if name.lower() in folded]
     wanted = [rows.display_name, colour, *agreeing, "product_key", "sha256"]
-    columns = [table[name].to_pylist() if name else [None] * table.num_rows for name in wanted]
-    numbers: dict[str, int] = {}
-    found = np.empty(table.num_rows, np.int64)
-    for row, (name, own_colour, *agreed, product, sha256) in enumerate(zip(*columns, strict=True)):
-        stem = colourless(str(name), str(own_colour or "")) if name else ""
-        if stem:
-            atom = "\0".join(("colourway", stem, *(str(value) for value in agreed)))
-        else:
-            atom = f"product\0{product}" if product is not None else f"image\0{sha256}"
-        found[row] = numbers.setdefault(atom, len(numbers))
-    return list(numbers), found
+    found = bytearray()
+    for start in range(0, table.num_rows, _AT_ONCE):
+        some = table.slice(start, _AT_ONCE)
+        columns = [some[name].to_pylist() if name else [None] * some.num_rows for name in wanted]
+        for name, own_colour, *agreed, product, sha256 in zip(*columns, strict=True):
+            stem = colourless(str(name), str(own_colour or "")) if name else ""
+            if stem:
+                atom = "\0".join(("colourway", stem, *(str(value) for value in agreed)))
+            else:
+                atom = f"product\0{product}" if product is not None else f"image\0{sha256}"
+            found += hashlib.blake2b(atom.encode(), digest_size=16).digest()
+    return np.frombuffer(bytes(found), ">u8").astype(np.uint64).reshape(-1, 2)
+
+
+def group_columns(rows: DatasetRows) -> list[str]:
+    """Return the catalogue's columns that tell which rows are colourways of one product."""
+    looked_at = {name.lower() for name in (*COLOUR_COLUMNS, *AGREEING_COLUMNS)}
+    folded = [name for name in rows.catalogue if name.replace("_", "").lower() in looked_at]
+    return [*folded, *([rows.display_name] if rows.display_name else [])]
 
 
 def colourless(name: str, colour: str) -> str:
@@ -193,12 +206,14 @@ def stratum_counts(
     names = pc.fill_null(pc.cast(strata, pa.string()), "")
     table = pa.table({"side": sides, "stratum": names, "group": labels})
     counted = table.group_by(["stratum", "side", "group"]).aggregate([([], "count_all")])
+    sizes = counted["count_all"]
+    counted = counted.append_column("square", pc.multiply(sizes, sizes))
     counts: dict[str, dict[str, int]] = {}
     squares: dict[str, int] = {}
-    for row in counted.to_pylist():
-        name, count = row["stratum"], row["count_all"]
-        counts.setdefault(name, dict.fromkeys(shares, 0))[row["side"]] += count
-        squares[name] = squares.get(name, 0) + count**2
+    for row in counted.group_by(["stratum", "side"]).aggregate([("count_all", "sum"), ("square", "sum")]).to_pylist():
+        name = row["stratum"]
+        counts.setdefault(name, dict.fromkeys(shares, 0))[row["side"]] += row["count_all_sum"]
+        squares[name] = squares.get(name, 0) + row["square_sum"]
     variance = max(share * (1 - share) for share in shares.values())
     ordered = sorted(counts.items(), key=lambda item: (-sum(item[1].values()), item[0]))[:MOST_STRATA]
     return {

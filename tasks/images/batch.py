@@ -17,6 +17,7 @@ from lookbook.blocks.errors import LookbookError, ObjectConflictError, ObjectNot
 from lookbook.tasks.images.allocation import keep_freed_memory
 from lookbook.tasks.images.decode import Rejected
 from lookbook.tasks.images.items import Drawn, Item, Locator, Outcome
+from lookbook.tasks.images.jobs import no_such_batch
 from lookbook.tasks.images.locators import UnreadableMemberError, check_within_reach, read_bytes
 from lookbook.tasks.images.pacing import check_not_stopped, originals_in_memory, stoppable
 from lookbook.tasks.images.parquet import from_parquet, manifest_items, part_table, to_parquet
@@ -61,10 +62,7 @@ def process_batch(lake: Lake, batch_key: str, threads: int) -> BatchCounts:
     try:
         manifest, metadata = from_parquet(lake.get(f"{batch_key}/manifest.parquet"))
     except ObjectNotFoundError as error:
-        raise LookbookError(
-            f"{batch_key}: no such batch in this worker's lake {lake.uri('x')[:-1]}.",
-            "See that this worker sees the workspace's folder, or use a workspace whose lake is a bucket.",
-        ) from error
+        raise no_such_batch(lake, batch_key) from error
     part = read_part(lake, batch_key)
     if part is not None:
         return _counts(part)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 import pyarrow as pa
@@ -36,6 +36,24 @@ def from_parquet(data: bytes, without: Collection[str] = ()) -> tuple[pa.Table, 
     table = file.read(columns, use_threads=False)
     metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
     return table.replace_schema_metadata(None), metadata
+
+
+def in_pieces(rows: Iterable[pa.RecordBatch], sizes: Iterable[int]) -> Iterator[pa.Table]:
+    """Yield tables of so many rows each, the last one of what is left: batches of rows are of any size."""
+    waiting: list[pa.RecordBatch] = []
+    held, wanted = 0, iter(sizes)
+    size = next(wanted, None)
+    for batch in rows:
+        left = batch
+        while size is not None and held + len(left) >= size:
+            yield pa.Table.from_batches([*waiting, left.slice(0, size - held)])
+            left, waiting, held = left.slice(size - held), [], 0
+            size = next(wanted, None)
+        if len(left):
+            waiting.append(left)
+            held += len(left)
+    if held:
+        yield pa.Table.from_batches(waiting)
 
 
 def manifest_table(items: Sequence[Item]) -> pa.Table:

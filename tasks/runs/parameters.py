@@ -74,7 +74,7 @@ Executor = Annotated[
     Literal["threads", "pool", "dask"],
     described(
         "Executor",
-        "Where batches are drawn: threads: on this machine; pool: by the workers of a work pool; dask: on a Dask "
+        "Where batches are done: threads: on this machine; pool: by the workers of a work pool; dask: on a Dask "
         "cluster. The result is the same.",
     ),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import nullcontext
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow as pa
 import pytest
 from distributed import LocalCluster
 from prefect.exceptions import CancelledRun
@@ -23,9 +25,10 @@ import lookbook.flows.ingest  # noqa: F401 - all errors that a batch may raise
 from lookbook.blocks.errors import LookbookError, OutOfReachError, UsageError
 from lookbook.blocks.lake import FolderLake
 from lookbook.blocks.settings import Settings
-from lookbook.flows import fan_out
+from lookbook.flows import fan_out, process_batch
 from lookbook.flows.endings import is_worth_another_try
 from lookbook.flows.fan_out import runner_for
+from lookbook.tasks.images.jobs import open_job
 from lookbook.tasks.runs.parameters import Executor
 
 BATCHES = [f"batches/things/{number}" for number in range(5)]
@@ -207,6 +210,48 @@ def test_a_batch_that_cannot_be_landed_stops_no_other(drawing: Callable[[Run], N
         drawing(run)
     assert sorted(run.done("land")) == BATCHES
     assert BATCHES[4] in run.done("draw")
+
+
+def test_each_batch_is_told_of_in_the_thread_that_asked_when_it_is_done(drawing: Callable[[Run], None]) -> None:
+    fault = OSError("away")
+    drawing(run := Run(lambda what, batch: None))  # noqa: ARG005 - lays the stand-ins
+    run.outcome = lambda what, batch: fault if batch == BATCHES[1] else None  # noqa: ARG005
+    done: list[tuple[str, int]] = []
+
+    def note(batch: str) -> None:
+        done.append((batch, threading.get_ident()))
+        if batch == BATCHES[3]:
+            raise LookbookError("its part is damaged")
+
+    with pytest.raises(OSError, match="away"):
+        fan_out.do_all(FolderLake(root=Path("/none")), "local", BATCHES, "pool", note)
+    told = [batch for batch in BATCHES if batch != BATCHES[1]]
+    assert sorted(done) == [(batch, threading.get_ident()) for batch in told]
+    run.outcome = lambda what, batch: None  # noqa: ARG005
+    with pytest.raises(LookbookError, match="its part is damaged"):
+        fan_out.do_all(FolderLake(root=Path("/none")), "local", BATCHES, "pool", note)
+
+
+@pytest.mark.parametrize(("executor", "batches", "sent"), [("threads", 1, 0), ("threads", 2, 2), ("pool", 1, 1)])
+def test_one_batch_alone_is_done_here_unless_others_are_to_do_it(
+    drawing: Callable[[Run], None], monkeypatch: pytest.MonkeyPatch, executor: Executor, batches: int, sent: int
+) -> None:
+    drawing(run := Run(lambda what, batch: None))  # noqa: ARG005 - lays the stand-ins
+    run.calls.clear()
+    here: list[str] = []
+    monkeypatch.setattr(process_batch, "do_batch", lambda _, batch: here.append(batch))
+    done: list[str] = []
+    fan_out.doing(FolderLake(root=Path("/none")), "local", executor)(BATCHES[:batches], done.append)
+    assert (len(run.done("draw")), len(here)) == (sent, batches - sent)
+    assert sorted(done) == BATCHES[:batches]
+
+
+def test_a_batch_of_a_kind_that_this_version_does_not_know_is_named(tmp_path: Path) -> None:
+    lake = FolderLake(root=tmp_path)
+    with open_job(lake) as job:
+        batch = job.add("weighing", pa.table({"number": [1]}), {})
+        with pytest.raises(LookbookError, match="does not know batches of the kind weighing"):
+            process_batch.do_batch(lake, batch)
 
 
 def test_what_may_pass_is_tried_again_and_what_a_user_has_to_mend_is_not() -> None:

@@ -110,6 +110,7 @@ def test_what_runs_leave_goes_once_it_is_old_and_nobody_is_at_work_on_it(workspa
     told |= {f"exports/{'c' * 32}/parts/000000.parquet": b"left off", "exports/notes.txt": b"somebody else's"}
     told |= {"raw/taxi/trips/1/manifest.json": b"{}", "transformed/zones/z/1/0.parquet": b"", ".tmp/0": b"cut off"}
     told |= {"datasets/things/predictions/0/1.parquet": b"", "datasets/things/predictions/0/2.parquet": b""}
+    told |= {"work/killed/000000/manifest.parquet": b"", "work/living/000000/part.parquet": b""}
     for key, data in told.items():
         lake.put(key, data)
     names = ("unpacked-0123456789abcdef.tar", "kaggle/o/d/1/whole/a.zip", "query-abcdef01/x", "mine.txt")
@@ -118,6 +119,7 @@ def test_what_runs_leave_goes_once_it_is_old_and_nobody_is_at_work_on_it(workspa
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"12345")
     young = {f"exports/{'b' * 32}/manifest.json", "datasets/things/predictions/0/2.parquet"}
+    young |= {"work/living/000000/part.parquet"}
     aged = [Path(lake.uri(key)) for key in told.keys() - young]
     for path in (*aged, *scratch.values(), *(scratch[name].parent for name in names[:3])):
         os.utime(path, (time.time() - 200_000,) * 2)
@@ -128,11 +130,13 @@ def test_what_runs_leave_goes_once_it_is_old_and_nobody_is_at_work_on_it(workspa
         done = remove(work(workspace, older_than=hour))
     assert done["kinds"] == found["kinds"]
     assert {row["kind"]: row["objects"] for row in done["kinds"] if row["objects"]} == {
+        "batches": 1,
         "exports": 3,
         "stages": 1,
         "writes": 1,
     }
     there = {info.key for top in ("exports", "raw", "transformed", ".tmp") for info in lake.list(top)}
+    assert [info.key for info in lake.list("work")] == ["work/living/000000/part.parquet"]
     assert there == {key for key in told if "b" * 32 in key} | {"exports/notes.txt", "raw/taxi/trips/1/manifest.json"}
     done = remove(work(workspace, older_than=hour))
     amounts = {row["kind"]: (row["objects"], row["bytes"]) for row in done["kinds"] if row["objects"]}

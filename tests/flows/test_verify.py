@@ -11,7 +11,7 @@ import pytest
 
 from lookbook.blocks.errors import LookbookError
 from lookbook.flows.verify import verify
-from lookbook.tasks.datasets.verify import CompareExports, Verified
+from lookbook.tasks.datasets.verify import ListExports, Verified
 
 module = importlib.import_module("lookbook.flows.verify")
 
@@ -22,8 +22,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool, bool]]:
     found: list[tuple[str, bool, bool]] = []
 
     def verify_or_repair(
-        _: object, name: str, mend: bool, *__: object, everything: CompareExports | None
+        _: object, name: str, mend: bool, *__: object, everything: ListExports | None, do: object
     ) -> tuple[Verified, list[str]]:
+        assert callable(do)
         found.append((name, mend, everything is not None))
         if name == "torn":
             raise LookbookError("torn: its manifest is damaged.", "")

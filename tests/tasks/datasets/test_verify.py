@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,9 +20,9 @@ from lookbook.tasks.datasets.follow import registry_differences
 from lookbook.tasks.datasets.inventory import take_inventory
 from lookbook.tasks.datasets.manifest import read_table, require_published
 from lookbook.tasks.datasets.publish import finalize
-from lookbook.tasks.datasets.verify import verify_or_repair
+from lookbook.tasks.datasets.verify import do_batch, verify, verify_or_repair
 from lookbook.tasks.exports.export import prepare
-from lookbook.tasks.exports.finished import compare_exports
+from lookbook.tasks.exports.finished import list_files
 from lookbook.tasks.exports.places import export_to_lake
 from lookbook.tasks.exports.request import read_request
 from lookbook.tasks.images.batch import process_batch
@@ -173,7 +173,7 @@ def test_an_original_comes_back_only_with_the_bytes_that_it_had(workspace: Works
 
 
 def everything(workspace: Workspace) -> list[str]:
-    found, _ = verify_or_repair(workspace, "things", mend=False, everything=compare_exports)
+    found, _ = verify_or_repair(workspace, "things", mend=False, everything=list_files)
     return [difference.line for difference in found.differences]
 
 
@@ -204,7 +204,7 @@ def test_older_snapshots_and_exports_are_read_where_all_is_asked_for(workspace: 
         ]
     )
     write_collection(source, {"1.jpg": photo(1)})
-    _, repairs = verify_or_repair(workspace, "things", mend=True, everything=compare_exports)
+    _, repairs = verify_or_repair(workspace, "things", mend=True, everything=list_files)
     assert lake.get(original) == good
     assert any(line.endswith("not mended: ask for the export again; it is made anew") for line in repairs)
 
@@ -212,3 +212,36 @@ def test_older_snapshots_and_exports_are_read_where_all_is_asked_for(workspace: 
     assert f"lake: {older.folder}/manifest.json is missing or damaged: no older snapshot is found" in everything(
         workspace
     )
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_objects_read_in_batches_by_anybody_in_any_order_give_the_same_differences(
+    workspace: Workspace, source: Path, size: int
+) -> None:
+    write_collection(source, {f"{number}.jpg": photo(number) for number in range(5)})
+    run(request(workspace, source))
+    lake, manifest = workspace.lake, require_published(workspace.lake, "things").manifest
+    drawn = read_table(lake, manifest, "outputs").to_pylist()
+    kept = read_table(lake, manifest, "images")["original_key"].to_pylist()
+    lake.remove(kept[1])
+    lake.replace(drawn[2]["object_key"], b"other bytes")
+    lake.remove(drawn[-1]["object_key"])
+    whole = verify(workspace, "things")
+    assert len(whole.differences) == 3
+    sizes: list[int] = []
+
+    def backwards(batches: Sequence[str], done: Callable[[str], object]) -> None:
+        for batch in reversed(batches):
+            sizes.append(do_batch(lake, batch)["objects"])
+            assert do_batch(lake, batch)["objects"] == sizes[-1], "done twice it is the same"
+            done(batch)
+
+    found = verify(workspace, "things", do=backwards, batch_size=size)
+    assert [each.line for each in found.differences] == [each.line for each in whole.differences]
+    assert found.objects == whole.objects
+    assert max(sizes) == size
+    assert sum(sizes) == len(set(kept)) + len(drawn)
+    assert list(lake.list("work")) == []
+    _, repairs = verify_or_repair(workspace, "things", mend=True, do=backwards, batch_size=size)
+    assert [line.rpartition(": ")[2] for line in repairs] == ["mended"] * 3
+    assert verify(workspace, "things").differences == []

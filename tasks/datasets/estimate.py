@@ -27,6 +27,7 @@ from lookbook.tasks.images.batch import refused_unread
 from lookbook.tasks.images.items import Item
 from lookbook.tasks.images.locators import UnreadableMemberError, read_bytes
 from lookbook.tasks.images.recipe import OutputDefinition, Recipe
+from lookbook.tasks.images.tombstones import FORGOTTEN
 from lookbook.tasks.runs.records import finished_summaries
 
 #: The kind of Prefect's artifact that keeps a plan of a run, for the API.
@@ -168,8 +169,10 @@ def _rows(inventory: Inventory) -> dict[str, int]:
     """Return how many rows the catalogue has, and of them those that an ingest takes no image for."""
     catalogue = inventory.catalogue
     duplicate = pc.sum(pc.equal(catalogue.rows["outcome"], "duplicate")).as_py() or 0
-    rejected = catalogue.rows_found - catalogue.rows.num_rows
-    return {"found": catalogue.rows_found, "duplicate": duplicate, "rejected": rejected}
+    forgotten = inventory.passed_over.rows
+    rejected = catalogue.rows_found - catalogue.rows.num_rows - forgotten
+    told = {"found": catalogue.rows_found, "duplicate": duplicate, "rejected": rejected}
+    return told | ({FORGOTTEN: forgotten} if forgotten else {})
 
 
 def _refused(inventory: Inventory, work: _Work) -> dict[str, dict[str, int]]:
@@ -331,7 +334,7 @@ def _ending(request: Request, inventory: Inventory) -> tuple[bool, str]:
         return not why, why
     known, plan = inventory.known, inventory.plan
     found = (inventory.images, inventory.beyond, inventory.catalogue)
-    snapshot = build_snapshot(*found, plan, [], known, request.recipe, inventory.ignored)
+    snapshot = build_snapshot(*found, plan, [], known, request.recipe, inventory.ignored, inventory.passed_over)
     try:
         check_reject_limit(snapshot.image_counts, refused_by(snapshot), request.reject_limit)
     except LookbookError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -17,6 +17,7 @@ from lookbook.tasks.datasets.books import RefusedRunError, check_counts
 from lookbook.tasks.datasets.catalogue import Catalogue, read_catalogue
 from lookbook.tasks.datasets.catalogue_sheets import Columns
 from lookbook.tasks.datasets.catalogue_types import SourceReject
+from lookbook.tasks.datasets.forgotten import Listing, PassedOver, pass_over
 from lookbook.tasks.datasets.links import key_order, short_name
 from lookbook.tasks.datasets.manifest import (
     TABLES,
@@ -140,6 +141,7 @@ class Inventory:
         archives: the archives that images are read from, with their times and sizes.
         ignored: the files that are neither images nor of the catalogue, each with the reason.
         file_counts: all files of the source, ``found`` and by what they are.
+        passed_over: what of the source was forgotten; it is counted among its files, and in nothing else here.
     """
 
     source: str
@@ -154,6 +156,7 @@ class Inventory:
     archives: dict[bytes, tuple[int, int]]
     ignored: list[SourceReject]
     file_counts: dict[str, int]
+    passed_over: PassedOver = field(default_factory=PassedOver)
 
     def check_archives(self) -> None:
         """See that the archives are still those that were listed: their members lie elsewhere in others.
@@ -223,6 +226,10 @@ def survey(request: Request) -> Inventory:
         "ignored": len(ignored),
     }
     check_counts("files", file_counts)
+    listing, passed = pass_over(
+        lake, request.dataset, Listing(images, beyond, catalogue, ignored), suffixed=recipe.suffixed_images
+    )
+    images, beyond, catalogue, ignored = listing.images, listing.beyond, listing.catalogue, listing.ignored
     published = read_published(lake, request.dataset)
     known = _known(request, published)
     damaged = published is not None and (known.images is None or not _is_intact(lake, published.manifest))
@@ -232,7 +239,8 @@ def survey(request: Request) -> Inventory:
     archives = {path: _state(path) for path in paths}
     listed = version_of(source) or request.source
     return Inventory(
-        *(listed, images, beyond, catalogue, published, damaged, known, plan, batches, archives, ignored, file_counts)
+        *(listed, images, beyond, catalogue, published, damaged, known, plan, batches, archives, ignored, file_counts),
+        passed_over=passed,
     )
 
 

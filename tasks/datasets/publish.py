@@ -22,6 +22,7 @@ from lookbook.tasks.datasets.books import UnbalancedBooksError, check_reject_lim
 from lookbook.tasks.datasets.candidates import Candidate, candidate_ids, candidate_key, published_ids, walk_candidates
 from lookbook.tasks.datasets.checks import failed, read_checks, run_checks, told_failures
 from lookbook.tasks.datasets.differences import Tables, changes_between
+from lookbook.tasks.datasets.forgotten import note_copies
 from lookbook.tasks.datasets.inventory import Inventory, Request, clear_batches
 from lookbook.tasks.datasets.links import RULES
 from lookbook.tasks.datasets.manifest import (
@@ -354,6 +355,7 @@ def _balanced_snapshot(request: Request, inventory: Inventory) -> SnapshotTables
             inventory.known,
             request.recipe,
             inventory.ignored,
+            note_copies(lake, request.dataset, parts, inventory.passed_over),
         )
     except UnbalancedBooksError as error:
         error.rejects = rejects_so_far(inventory, parts)
@@ -384,7 +386,7 @@ def reason_to_keep(request: Request, inventory: Inventory, digest: str) -> str:
     if manifest.digest == digest:
         return f"nothing changed: {manifest.snapshot_id} says the same"
     fuller = manifest.summary["images"]["found"]
-    if request.limit is not None and fuller > len(inventory.images):
+    if request.limit is not None and fuller > len(inventory.images) + inventory.passed_over.images:
         return f"{manifest.snapshot_id} is fuller: {fuller} images, and this run was limited to {request.limit}"
     return ""
 

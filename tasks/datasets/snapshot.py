@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from lookbook.tasks.datasets.books import check_counts, check_images, check_outputs
 from lookbook.tasks.datasets.catalogue import Catalogue
 from lookbook.tasks.datasets.catalogue_types import SourceReject
-from lookbook.tasks.datasets.links import NAMED, CatalogueName, Match, canonical_order, link, short_name
+from lookbook.tasks.datasets.forgotten import PassedOver, names_of
+from lookbook.tasks.datasets.links import NAMED, Match, canonical_order, link, short_name
 from lookbook.tasks.datasets.near_duplicates import duplicate_columns
 from lookbook.tasks.datasets.plan import Known, Plan, recipe_digest
 from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA, OUTPUTS_SCHEMA, REJECTS_SCHEMA
@@ -25,6 +26,7 @@ from lookbook.tasks.datasets.sources.base import SourceFile
 from lookbook.tasks.images.items import ASSET_FIELDS
 from lookbook.tasks.images.locators import UnreadableMemberError, read_bytes
 from lookbook.tasks.images.recipe import Recipe
+from lookbook.tasks.images.tombstones import FORGOTTEN
 
 # Names, thresholds and formulas are those of CleanVision 0.3.7 (cleanlab); see docs/issues.md.
 
@@ -92,12 +94,6 @@ def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
     """Return the values, NaN for null."""
     values: NDArray[np.float64] = pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False)
     return values
-
-
-def catalogue_names(rows: pa.Table) -> list[CatalogueName]:
-    """Return how each catalogue row names its image."""
-    columns = (rows.column(name).to_pylist() for name in ("product_key", "file", "file_name"))
-    return [CatalogueName(*values) for values in zip(*columns, strict=True)]
 
 
 def _why_missing(match: Match, rules: Sequence[str]) -> str:
@@ -315,6 +311,7 @@ def build_snapshot(
     known: Known,
     recipe: Recipe,
     ignored: Sequence[SourceReject] = (),
+    passed_over: PassedOver | None = None,
 ) -> SnapshotTables:
     """Join what was found with what became of it.
 
@@ -327,6 +324,7 @@ def build_snapshot(
         known: the published snapshot and earlier parts, as the plan was given them.
         recipe: the run's recipe.
         ignored: the files of the source that are neither images nor of the catalogue.
+        passed_over: what of it was forgotten, and is in none of these.
 
     Raises:
         LookbookError: the books don't balance; the message says which keys are off.
@@ -336,6 +334,7 @@ def build_snapshot(
     states = image_states(results, plan, known)
     check_images([image.key for image in found], states.column("key").to_pylist())
     every_part = new_parts if known.parts is None else [known.parts, *new_parts]
+    passed, states = _without_copies(states, passed_over or PassedOver())
     outputs = output_table(just_drawn(every_part), states, known, recipe)
     check_outputs(states, outputs, recipe)
     listed = states.column("key").to_pylist()
@@ -348,10 +347,10 @@ def build_snapshot(
     }
     contents |= _contents_beyond(found, beyond, contents)
     keys = [*listed, *(file.key for file in beyond)]
-    linked, product_of = link(catalogue_names(catalogue.rows), keys, contents, suffixed=recipe.suffixed_images)
+    linked, product_of = link(names_of(catalogue.rows), keys, contents, suffixed=recipe.suffixed_images)
     images = image_table(states, outputs, product_of, recipe)
     products = product_table(catalogue.rows, linked, images)
-    row_counts = _row_counts(catalogue, products)
+    row_counts = _row_counts(catalogue, products) | _counted(passed.rows)
     check_counts("catalogue rows", row_counts)
     return SnapshotTables(
         images=images,
@@ -363,13 +362,21 @@ def build_snapshot(
                 *image_rejects(images.filter(pc.equal(images.column("outcome"), "rejected"))),
                 *catalogue.rejects,
                 *ignored,
+                *passed.listed,
             ]
         ),
-        image_counts=_image_counts(found, images, outputs, known),
+        image_counts=_image_counts(passed, images, outputs, known),
         row_counts=row_counts,
         orphan_images=sum(images.column("orphan").to_pylist()),
         drawn=_drawn(new_parts, recipe),
     )
+
+
+def _without_copies(states: pa.Table, passed: PassedOver) -> tuple[PassedOver, pa.Table]:
+    """Leave out the images whose content batches found to be forgotten; they count among what is passed over."""
+    forgotten = pc.equal(states.column("status"), FORGOTTEN)
+    number = pc.sum(forgotten).as_py() or 0
+    return replace(passed, images=passed.images + number), states.filter(pc.invert(forgotten))
 
 
 def _contents_beyond(
@@ -419,7 +426,7 @@ def reject_table(rejects: Sequence[SourceReject]) -> pa.Table:
     return pa.Table.from_pylist(list(rows.values()), schema=REJECTS_SCHEMA)
 
 
-def _image_counts(found: Sequence[SourceFile], images: pa.Table, outputs: pa.Table, known: Known) -> dict[str, int]:
+def _image_counts(passed: PassedOver, images: pa.Table, outputs: pa.Table, known: Known) -> dict[str, int]:
     """Count the images found, and how each ended: ``unchanged`` is what was published, with the same outputs."""
     touched = {sha256 for sha256, _ in _drawings(outputs) - _drawings(known.outputs)}
     before: dict[str, str] = {}
@@ -431,7 +438,13 @@ def _image_counts(found: Sequence[SourceFile], images: pa.Table, outputs: pa.Tab
         "unchanged" if outcome == "loaded" and before.get(key) == sha256 and sha256 not in touched else outcome
         for key, outcome, sha256 in rows
     )
-    return {"found": len(found)} | {name: counts[name] for name in ("loaded", "unchanged", "duplicate", "rejected")}
+    told = {name: counts[name] for name in ("loaded", "unchanged", "duplicate", "rejected")}
+    return {"found": len(images) + passed.images} | told | _counted(passed.images)
+
+
+def _counted(forgotten: int) -> dict[str, int]:
+    """Return how many were forgotten, where any was: datasets that forgot nothing do not speak of it."""
+    return {FORGOTTEN: forgotten} if forgotten else {}
 
 
 def _drawings(outputs: pa.Table | None) -> set[tuple[str, str]]:
@@ -460,12 +473,15 @@ def _drawn(new_parts: Sequence[pa.Table], recipe: Recipe) -> dict[str, int]:
 IMAGE_COLUMNS = ["key", "outcome", "duplicate_of", "rule", "sha256", "product_key"]
 OUTPUT_COLUMNS = ["sha256", "output", "output_digest", "width", "height"]
 REJECT_COLUMNS = ["kind", "locator", "rule", "raw"]
+#: Kinds of rejects that say nothing of the dataset.
+UNCOUNTED = pa.array(["ignored", "forgotten"], pa.string())
 
 
 def logical_digest(snapshot: SnapshotTables, recipe: Recipe) -> str:
     """Return SHA-256 over the sorted keys, contents, outcomes and catalogue values; no times, ids or file bytes.
 
-    Nor over the ignored files: a note or a system's litter that comes and goes makes no other dataset.
+    Nor over the ignored files: a note or a system's litter that comes and goes makes no other dataset; nor does what
+    was forgotten.
     """
     # The first output gives the images their width and height.
     made = hashlib.sha256(f"{next(iter(recipe.outputs))};{recipe_digest(recipe)}".encode())
@@ -474,7 +490,7 @@ def logical_digest(snapshot: SnapshotTables, recipe: Recipe) -> str:
         (snapshot.outputs, OUTPUT_COLUMNS),
         (snapshot.products, snapshot.products.column_names),
         (snapshot.image_links, snapshot.image_links.column_names),
-        (snapshot.rejects.filter(pc.not_equal(snapshot.rejects["kind"], "ignored")), REJECT_COLUMNS),
+        (snapshot.rejects.filter(pc.invert(pc.is_in(snapshot.rejects["kind"], UNCOUNTED))), REJECT_COLUMNS),
     ):
         made.update(json.dumps(columns).encode())
         for line in sorted(_lines(table.select(columns))):

@@ -95,10 +95,15 @@ class PassedOver:
 class Listing:
     """What a source holds: `images` and those `beyond` its limit, the `catalogue`, and what is `ignored`."""
 
-    images: Sequence[SourceFile]
-    beyond: Sequence[SourceFile]
+    images: list[SourceFile]
+    beyond: list[SourceFile]
     catalogue: Catalogue
     ignored: list[SourceReject]
+
+    @property
+    def parts(self) -> tuple[list[SourceFile], list[SourceFile], Catalogue, list[SourceReject]]:
+        """Return all four."""
+        return self.images, self.beyond, self.catalogue, self.ignored
 
 
 def pass_over(lake: Lake, dataset: str, listing: Listing, *, suffixed: bool) -> tuple[Listing, PassedOver]:

@@ -229,7 +229,7 @@ def survey(request: Request) -> Inventory:
     listing, passed = pass_over(
         lake, request.dataset, Listing(images, beyond, catalogue, ignored), suffixed=recipe.suffixed_images
     )
-    images, beyond, catalogue, ignored = listing.images, listing.beyond, listing.catalogue, listing.ignored
+    images, beyond, catalogue, ignored = listing.parts
     published = read_published(lake, request.dataset)
     known = _known(request, published)
     damaged = published is not None and (known.images is None or not _is_intact(lake, published.manifest))

@@ -117,7 +117,7 @@ def sweep_unfinished(lake: Lake, dataset: str) -> list[str]:
             swept.append(snapshot_id)
         lake.remove(note)
     waiting = [snapshot_id for snapshot_id in candidates if snapshot_id not in published]
-    _drop_candidates(lake, dataset, keep=waiting[0] if waiting else "")
+    drop_candidates(lake, dataset, keep=waiting[0] if waiting else "")
     return swept
 
 
@@ -145,7 +145,7 @@ def raise_fences(lake: Lake, dataset: str) -> bool:
     return True
 
 
-def _drop_candidates(lake: Lake, dataset: str, keep: str = "") -> None:
+def drop_candidates(lake: Lake, dataset: str, keep: str = "") -> None:
     """Remove the candidates of a dataset, but for one; the caller holds the dataset's lease.
 
     CURRENT carries the fences of this run already: a run that lost the lease and stands still right before it
@@ -245,7 +245,7 @@ def publish_candidate(workspace: Workspace, dataset: str, name: str | None) -> t
     confirm(workspace.registry)
     _swap_current(lake, manifest, note.manifest_sha256, before)
     lake.remove(candidate_key(dataset, manifest.snapshot_id))
-    _drop_candidates(lake, dataset)
+    drop_candidates(lake, dataset)
     return manifest.summary | {"overridden": failed(manifest.summary["checks"])}, ""
 
 
@@ -402,7 +402,7 @@ def _summary(
         "published": published,
         "images": snapshot.image_counts,
         "rows": snapshot.row_counts,
-        "matched_by": _matched_by(snapshot.products),
+        "matched_by": count_rules(snapshot.products),
         "hint": _hint(inventory, snapshot),
         "orphan_images": snapshot.orphan_images,
         "files": inventory.file_counts,
@@ -414,7 +414,7 @@ def _summary(
     }
 
 
-def _matched_by(products: pa.Table) -> dict[str, int]:
+def count_rules(products: pa.Table) -> dict[str, int]:
     """Return by which rule the rows found their images, the surest first."""
     matched = products.filter(pc.equal(products.column("outcome"), "matched"))
     counts = Counter(matched.column("matched_by").to_pylist())
@@ -497,7 +497,7 @@ def _publish(request: Request, inventory: Inventory, snapshot: SnapshotTables, d
         if not broken:
             commit(lake, manifest, inventory.published)
     if fenced:  # before a first snapshot the older ones wait, as what is unfinished does
-        _drop_candidates(lake, request.dataset, keep=manifest.snapshot_id if broken else "")
+        drop_candidates(lake, request.dataset, keep=manifest.snapshot_id if broken else "")
 
 
 def _keep_candidate(lake: Lake, manifest: Manifest, broken: list[str]) -> bool:

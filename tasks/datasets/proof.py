@@ -10,7 +10,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -83,11 +83,13 @@ class Search:
         targets: what is to be gone.
         contents: SHA-256 of images, and of outputs, that nothing else has.
         own: whether names count in an object, by its key: names of other datasets are theirs.
+        files: names of files of images that stay: a page shows these, and one may be called as an image that went.
     """
 
     targets: Targets
     contents: frozenset[str]
     own: Callable[[str], bool]
+    files: frozenset[str] = frozenset()
 
     def told(self, key: str, data: bytes) -> str | None:
         """Return what an object holds that is to be gone; None: nothing.
@@ -99,7 +101,7 @@ class Search:
         if hashlib.sha256(data).hexdigest() in self.contents:
             return "the bytes of an image"
         if key.startswith(("originals/", "derived/", "rejected/")):
-            return "the name of an image" if key.rpartition("/")[2].partition(".")[0] in self.targets.contents else None
+            return "the name of an image" if key.rpartition("/")[2].partition(".")[0] in self.contents else None
         if data.startswith(b"PAR1"):
             with suppress(pa.ArrowException, OSError):
                 return self._in_table(key, from_parquet(data)[0])
@@ -143,7 +145,8 @@ class Search:
         """Return whether a text that people or programs read names what is to be gone."""
         text = data.decode("utf-8", "replace")
         if key.endswith(".html"):
-            return self._are_images(html.unescape(each).strip() for each in _BETWEEN_TAGS.split(text))
+            texts = {html.unescape(each).strip() for each in _BETWEEN_TAGS.split(text)}
+            return not self.targets.images.isdisjoint(texts - self.files)
         if key.endswith(".csv"):
             rows = csv.DictReader(io.StringIO(text))
             return any(self._names(name, value) for row in rows for name, value in row.items())
@@ -156,9 +159,6 @@ class Search:
         if not isinstance(value, str):
             return False
         return value in self.targets.images or (name in NAMING and value in self.targets.products)
-
-    def _are_images(self, texts: Iterable[str]) -> bool:
-        return not self.targets.images.isdisjoint(texts)
 
 
 def _digest_of(encoded: bytes) -> str:
@@ -216,7 +216,9 @@ def search_all(
     kept, drawn = needed_elsewhere(lake, dataset, targets)
     own = (f"datasets/{dataset}/", f"{batches_folder(dataset)}/", *(f"exports/{each}/" for each in exports))
     contents = (targets.contents - kept) | (targets.files - drawn)
-    search = Search(targets, frozenset(contents), lambda key: key.startswith(own))
+    tables = (read_table(lake, manifest, "images") for manifest in manifests_of(lake, dataset))
+    files = {key.rpartition("/")[2] for table in tables for key in table["key"].to_pylist()}
+    search = Search(targets, frozenset(contents), lambda key: key.startswith(own), frozenset(files))
     passed = forgetting_key(dataset)
     keys = (info.key for info in chain.from_iterable(map(lake.list, TOPS)) if info.key != passed)
 

@@ -369,8 +369,8 @@ class Registry(Block, ABC):
 
         async def work() -> None:
             async with closing(await connect(address, self.label(), self.statement_seconds)) as connection:
-                for table in tables:  # no transaction: PostgreSQL takes it in none
-                    await connection.execute(f'VACUUM (FULL) "{schema}"."{table}"')
+                for table in tables:  # in no transaction; the statistics hold some of the values, too
+                    await connection.execute(f'VACUUM (FULL, ANALYZE) "{schema}"."{table}"')
 
         try:
             with slot(address, self.connections), ThreadPoolExecutor(1) as thread:

@@ -13,7 +13,6 @@ import httpx
 from prefect import flow, get_run_logger, runtime
 from prefect.artifacts import create_table_artifact
 from prefect.client.orchestration import get_client
-from pydantic import Field
 
 from lookbook.blocks.errors import LookbookError, UsageError
 from lookbook.blocks.workspace import Workspace, load_workspace
@@ -44,7 +43,7 @@ from lookbook.tasks.exports.forgetting import chosen_keys, exports_holding, expo
 from lookbook.tasks.images.tombstones import read_tombstones
 from lookbook.tasks.runs import progress
 from lookbook.tasks.runs.lease import Hold, lease, warehouse_lease
-from lookbook.tasks.runs.parameters import DatasetName, WorkspaceName, described
+from lookbook.tasks.runs.parameters import DatasetName, Keys, WorkspaceName, described
 from lookbook.tasks.runs.records import end_run, start_run
 from lookbook.tasks.runs.removal import (
     DryRun,
@@ -57,14 +56,6 @@ from lookbook.tasks.runs.removal import (
 )
 from lookbook.tasks.tables.staging import objects_of_stage, old_stages, staging_pipelines
 
-Keys = Annotated[
-    list[Annotated[str, Field(min_length=1, max_length=4096)]],
-    described(
-        "Keys",
-        "Keys of products, as the catalogue has them, or of images: their paths in the source.",
-        max_length=100_000,
-    ),
-]
 Where = Annotated[
     list[str],
     described(
@@ -107,7 +98,7 @@ def forget(
     ):
         if dry_run:
             found = survey(job, keys, where)
-            end_run(registry, run_id, {name: each for name, each in found.items() if name != "unknown"}, None)
+            end_run(registry, run_id, _recorded(found), None)
             return found
         done = forget_all(
             job,
@@ -116,8 +107,7 @@ def forget(
             before=lambda: catch_up(place, workspace, dataset),
             follow=lambda: (index_in_registry(workspace, dataset), load_warehouse(workspace, dataset)),
         )
-        told = done | {"unknown": len(done["unknown"])}
-        end_run(registry, run_id, told, None)
+        end_run(registry, run_id, _recorded(done), None)
     if read_published(place.lake, dataset) is not None:
         announce_published(workspace, dataset)  # after the lease is given back: what follows may want it
     _leave_no_names(keys, where)
@@ -127,6 +117,13 @@ def forget(
         *(dataset, len(done["products"]), len(done["images"]), done["proof"]["objects"]),
     )
     return done
+
+
+def _recorded(done: dict[str, Any]) -> dict[str, Any]:
+    """Return what the books say of a run: numbers; marks stand in the receipt alone, and names nowhere."""
+    counted = ("products", "images", "contents", "rejects", "kept", "unknown")
+    numbers = {name: value if isinstance(value := done[name], int) else len(value) for name in counted}
+    return {name: value for name, value in done.items() if name not in counted} | {"forgotten": numbers}
 
 
 def _leave_no_names(keys: list[str], where: list[str]) -> None:

@@ -111,7 +111,9 @@ def run_parameters(request: ExportRequest, workspace: str) -> dict[str, Any]:
     return values | told | {"split": sides or None, "columns": request.columns or []}
 
 
-Kind = Literal["export", "ingest", "restore", "publication", "plan", "replay", "rename", "cleanup", "removal"]
+Kind = Literal[
+    "export", "ingest", "restore", "publication", "plan", "replay", "rename", "cleanup", "removal", "erasure"
+]
 
 _COLUMNS = "id, kind, key_id, request_digest, request, snapshot_id, export_id, run_id, created_at"
 

@@ -165,23 +165,29 @@ def _say_forgotten(done: Mapping[str, Any], kept: Sequence[str]) -> None:
     from lookbook.deployments.command.output import print_rows, printable
 
     if done.get("dry_run"):
-        counts = ", ".join(f"{done[what]:,} {what}" for what in ("products", "images", "contents", "rejects"))
-        sys.stdout.write(
-            f"Would go: {counts}; of {len(done['snapshots'])} snapshots, {len(done['exports'])} exports.\n"
-        )
+        counts = ", ".join(_counted(done[what], what) for what in ("products", "images", "contents", "rejects"))
+        places = (_counted(len(done[what]), what) for what in ("snapshots", "exports"))
+        sys.stdout.write(f"Would go: {counts}; from {' and '.join(places)}.\n")
+    elif not (done["products"] or done["images"] or done["rejects"]):
+        sys.stdout.write("Nothing to do: what is named was forgotten before.\n")
     else:
         proof = done["proof"]
-        sys.stdout.write(f"{len(done['products']):,} products and {len(done['images']):,} images are forgotten.\n")
+        gone = " and ".join(_counted(len(done[what]), what) for what in ("products", "images"))
         rows = ([row["place"], f"{row['objects']:,}", f"{row['bytes']:,}"] for row in done["removed"])
-        print_rows(["removed:", "objects", "bytes"], rows, "Nothing was left of them.")
-        told = f"{proof['objects']:,} objects and {proof['bytes']:,} bytes read, nothing of them found."
-        sys.stdout.write(f"{len(done['snapshots'])} older snapshots are without them. {told}\n")
+        print_rows(["removed:", "objects", "bytes"], rows, "No object of the lake was removed.")
+        sys.stdout.write(f"Made anew without them: {_counted(len(done['snapshots']), 'snapshots')}.\n")
+        read = f"{_counted(proof['objects'], 'objects')}, {_counted(proof['bytes'], 'bytes')} were read"
+        sys.stdout.write(f"{gone} of {done['dataset']} forgotten; {read}, and nothing of them was found.\n")
     for one in kept:
         sys.stdout.write(printable(f"Kept: {one}") + "\n")
     for why in done.get("left", ()):
         sys.stdout.write(f"{why[:1].upper()}{why[1:]}\n")
     for key in done["unknown"]:
         sys.stdout.write(printable(f"Unknown, and so nothing was done for it: {key}") + "\n")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what.removesuffix('s') if number == 1 else what}"
 
 
 def _show_forgotten(name: str, workspace: str, json: bool) -> int:

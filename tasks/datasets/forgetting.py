@@ -51,7 +51,7 @@ from lookbook.tasks.datasets.replay import in_order
 from lookbook.tasks.datasets.report.page import ReportData, render_report
 from lookbook.tasks.datasets.restore import REPORT, titled
 from lookbook.tasks.datasets.snapshot import SnapshotTables, logical_digest
-from lookbook.tasks.datasets.stripping import MOST_NAMES, Targets, keys_of, scrubbed, stripped, summary_without
+from lookbook.tasks.datasets.stripping import GONE, MOST_NAMES, Targets, keys_of, scrubbed, stripped, summary_without
 from lookbook.tasks.datasets.tags import read_tags
 from lookbook.tasks.datasets.unpublished import note_key, report_key
 from lookbook.tasks.images.parquet import from_parquet, to_parquet
@@ -518,9 +518,12 @@ def strip_registry(registry: Registry, dataset: str, targets: Targets) -> int:
                     "UPDATE runs SET summary = $2::jsonb, error = $3 WHERE run_id = $1", row["run_id"], told, clean[1]
                 )
                 changed += 1
-        for row in await connection.fetch("SELECT id, request FROM api_runs WHERE request->>'dataset' = $1", dataset):
+        asked = "SELECT id, kind, request FROM api_runs WHERE request->>'dataset' = $1"
+        for row in await connection.fetch(asked, dataset):
             request = json.loads(row["request"])
             clean_request = scrubbed(request, targets)
+            if row["kind"] == "erasure":
+                clean_request |= {name: [GONE] for name in ("keys", "where") if request[name]}
             if clean_request != request:
                 told = json.dumps(clean_request)
                 await connection.execute("UPDATE api_runs SET request = $2::json WHERE id = $1", row["id"], told)

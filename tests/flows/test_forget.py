@@ -150,13 +150,14 @@ def clean(place: Workspace, wanted: list[bytes]) -> None:
 def test_nothing_is_left_of_a_product_anywhere(workspace: Workspace, tmp_path: Path) -> None:
     lake, registry = workspace.lake, workspace.registry
     ids = lived(workspace, tmp_path / "in")
+    requests: dict[str, dict[str, Any]] = {
+        "all": {},
+        "older": {"snapshot": "v1", "format": "webdataset"},
+        "other": {"filter": {"column": "product_key", "op": "=", "value": "2"}},
+    }
     exports = {
-        name: export_to_lake(lake, prepare(lake, read_request({"dataset": "things"} | asked))).id
-        for name, asked in {
-            "all": {},
-            "older": {"snapshot": "v1", "format": "webdataset"},
-            "other": {"filter": {"column": "product_key", "op": "=", "value": "2"}},
-        }.items()
+        name: export_to_lake(lake, prepare(lake, read_request({"dataset": "things"} | values))).id
+        for name, values in requests.items()
     }
     asked = [(GOING[0], "x"), (hashlib.sha256(photo(4)).hexdigest(), "y")]
     said = [{"sha256": content, "label": label, "score": 0.5} for content, label in asked]

@@ -369,8 +369,10 @@ class Registry(Block, ABC):
 
         async def work() -> None:
             async with closing(await connect(address, self.label(), self.statement_seconds)) as connection:
-                for table in tables:  # in no transaction; the statistics hold some of the values, too
+                for table in tables:  # in no transaction
                     await connection.execute(f'VACUUM (FULL, ANALYZE) "{schema}"."{table}"')
+                # Statistics hold some of the values; who may not write them anew is passed over by the server.
+                await connection.execute("VACUUM (FULL) pg_catalog.pg_statistic")
 
         try:
             with slot(address, self.connections), ThreadPoolExecutor(1) as thread:

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Annotated, Any
-from uuid import UUID
 
 import httpx
 from prefect import flow, get_run_logger, runtime
 from prefect.artifacts import create_table_artifact
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 
 from lookbook.blocks.errors import LookbookError, UsageError
 from lookbook.blocks.workspace import Workspace, load_workspace
@@ -99,6 +99,7 @@ def forget(
         if dry_run:
             found = survey(job, keys, where)
             end_run(registry, run_id, _recorded(found), None)
+            _leave_no_names(dataset)
             return found
         done = forget_all(
             job,
@@ -110,7 +111,7 @@ def forget(
         end_run(registry, run_id, _recorded(done), None)
     if read_published(place.lake, dataset) is not None:
         announce_published(workspace, dataset)  # after the lease is given back: what follows may want it
-    _leave_no_names(keys, where)
+    _leave_no_names(dataset)
     create_table_artifact(done["removed"], key="forgotten", description=f"What was deleted on request of {dataset}")
     logger.info(
         "%s: %d products and %d images are forgotten; %d objects read, nothing of them found.",
@@ -126,14 +127,22 @@ def _recorded(done: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in done.items() if name not in counted} | {"forgotten": numbers}
 
 
-def _leave_no_names(keys: list[str], where: list[str]) -> None:
-    """Leave no names in what Prefect keeps of this run."""
-    parameters = dict(runtime.flow_run.parameters) | {"keys": [GONE] * bool(keys), "where": [GONE] * bool(where)}
+def _leave_no_names(dataset: str) -> None:
+    """Leave no names in what Prefect keeps of this run, and of those before it that have ended."""
+    alike = FlowFilter(name=FlowFilterName(any_=["forget"]))
     try:
         with get_client(sync_client=True) as client:
-            client.update_flow_run(UUID(runtime.flow_run.id), parameters=parameters)
+            for run in client.read_flow_runs(flow_filter=alike):
+                own, names = (
+                    str(run.id) == runtime.flow_run.id,
+                    [run.parameters.get(name) for name in ("keys", "where")],
+                )
+                ended = run.state is not None and run.state.is_final()
+                if run.parameters.get("dataset") == dataset and (own or ended) and any(names):
+                    hidden = {"keys": [GONE] * bool(names[0]), "where": [GONE] * bool(names[1])}
+                    client.update_flow_run(run.id, parameters=run.parameters | hidden)
     except httpx.HTTPError as error:
-        get_run_logger().warning("Prefect keeps the keys among this run's parameters: %s", error)
+        get_run_logger().warning("Prefect keeps the keys among the parameters of runs: %s", error)
 
 
 @dataclass

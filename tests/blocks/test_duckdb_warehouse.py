@@ -217,3 +217,20 @@ def test_importing_the_block_leaves_duckdb_alone() -> None:
     code = "import sys, lookbook.blocks.duckdb.warehouse; print('duckdb' in sys.modules, 'pyarrow' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["False", "False"]
+
+
+def test_a_compacted_file_has_no_byte_of_removed_rows_and_all_else(warehouse: DuckDBWarehouse, tmp_path: Path) -> None:
+    load = snapshot_load(tmp_path)
+    warehouse.load_snapshot(load, MODELS)
+    names = pa.table({"name": [f"{n * 7919 % 100_003:x}-gone-{n}" for n in range(20_000)]})
+    pq.write_table(names, tmp_path / "names.parquet")
+    change(warehouse, f"CREATE TABLE staging.people AS FROM read_parquet('{tmp_path}/names.parquet')")
+    change(warehouse, "DELETE FROM staging.people")
+    change(warehouse, "INSERT INTO staging.people VALUES ('somebody')")
+    assert b"-gone-" in warehouse.path.read_bytes()
+    warehouse.compact()
+    assert b"-gone-" not in warehouse.path.read_bytes()
+    assert sorted(path.name for path in warehouse.path.parent.glob(f"{warehouse.path.name}*")) == [warehouse.path.name]
+    assert warehouse.differences(load, MODELS) == []
+    assert warehouse.tables_holding(["somebody", "nobody"]) == ["staging.people.name"]
+    assert warehouse.query("SELECT count(*) AS n FROM warehouse.images")["n"].to_pylist() == [7]

@@ -20,6 +20,8 @@ from lookbook.blocks.errors import LookbookError, UsageError
 from lookbook.blocks.gcs import GcsLake
 from lookbook.blocks.lake import FolderLake, Lake
 from lookbook.blocks.workspace import Workspace
+from lookbook.deployments.api.snapshots import Snapshots
+from lookbook.deployments.api.submissions import submit
 from lookbook.flows.forget import Job, forget_all, survey
 from lookbook.flows.rename import rename_all
 from lookbook.tasks.datasets import follow
@@ -165,6 +167,8 @@ def test_nothing_is_left_of_a_product_anywhere(workspace: Workspace, tmp_path: P
     lake.put(predictions, to_parquet(pa.Table.from_pylist(said, schema=SCHEMA)))
     start_run(registry, "old-run", "things", "here")
     end_run(registry, "old-run", {"hint": "files are called 'more/1.jpg'", "images": {"found": 1}}, "1.jpg: too_small")
+    submit(registry, "erasure", "a-key", None, {"dataset": "things", "keys": ["1"], "where": []})
+    submit(registry, "export", "a-key", None, {"dataset": "things", "ids": ["1", "2"]})
     wanted = needles(lake)
     assert len(traces(workspace, wanted)) > 30
 
@@ -189,6 +193,9 @@ def test_nothing_is_left_of_a_product_anywhere(workspace: Workspace, tmp_path: P
     books = registry.fetchrow("SELECT summary, error FROM runs WHERE run_id = 'old-run'")
     assert books is not None
     assert "1.jpg" not in books["summary"] + books["error"]
+    asked_of_api = {row["kind"]: json.loads(row["request"]) for row in registry.fetch("SELECT * FROM api_runs")}
+    assert asked_of_api["erasure"]["keys"] == ["(forgotten)"]
+    assert asked_of_api["export"]["ids"] == ["(forgotten)", "2"]
 
 
 def test_the_next_ingest_passes_it_over_and_writes_no_byte_of_it(workspace: Workspace, tmp_path: Path) -> None:
@@ -331,6 +338,16 @@ def test_another_dataset_keeps_its_own_and_a_rename_takes_the_tombstones_along(
     assert lake.get(receipt_key("wares", "a-run"))
     with lease(registry, "dataset/wares"):
         assert run(request(workspace, source, dataset="wares"))["images"]["forgotten"] == 3
+
+
+def test_who_keeps_older_snapshots_in_memory_reads_them_again(workspace: Workspace, tmp_path: Path) -> None:
+    lived(workspace, tmp_path / "in")
+    kept = Snapshots(workspace.lake, 10, 2**30)
+    assert "1" in kept.load("things", "v1").table["product_key"].to_pylist()
+    forgotten(workspace, "1")
+    kept._currents.forget("things")
+    kept.current("things")
+    assert "1" not in kept.load("things", "v1").table["product_key"].to_pylist()
 
 
 def test_what_is_found_still_fails_the_run_and_is_named(workspace: Workspace, tmp_path: Path) -> None:

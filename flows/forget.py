@@ -289,7 +289,7 @@ def _forget_held(
     step("stages")
     _stages(job, targets, hold, receipt)
     step("books")
-    receipt.amount("records of runs").objects += strip_registry(place.registry, dataset, targets)
+    receipt.amount("records of runs").objects += strip_registry(place, dataset, targets)
     place.registry.vacuum(BOOKS)
     with warehouse_lease(place.registry):
         place.warehouse.compact()

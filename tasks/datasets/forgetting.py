@@ -22,7 +22,6 @@ from pydantic import ValidationError
 
 from lookbook.blocks.errors import LookbookError, ObjectNotFoundError
 from lookbook.blocks.lake import Lake, read_object, snapshots_folder
-from lookbook.blocks.registry import Registry
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets.candidates import candidate_ids
 from lookbook.tasks.datasets.catalogue_types import parse_integer
@@ -501,14 +500,23 @@ def _tells_of(lake: Lake, key: str, targets: Targets) -> bool:
     return not targets.contents.isdisjoint(contents)
 
 
-def strip_registry(registry: Registry, dataset: str, targets: Targets) -> int:
+def strip_registry(workspace: Workspace, dataset: str, targets: Targets) -> int:
     """Leave the names of what goes out of what the books say of runs and of requests; returns how many said them.
 
-    The tables of the current snapshot follow it, and are not looked at here; see `vacuum_registry`.
+    The tables of the current snapshot follow it, and are not looked at here. What is removed stays in the server's
+    files until `lookbook.blocks.registry.Registry.vacuum`.
     """
+    manifests = list(manifests_of(workspace.lake, dataset))
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> int:
         changed = 0
+        for manifest in manifests:
+            found = {file.name: file.rows for file in manifest.files}
+            await connection.execute(
+                "UPDATE snapshots SET digest = $3, images = $4, products = $5 WHERE dataset = $1 AND snapshot_id = $2",
+                *(dataset, manifest.snapshot_id, manifest.digest),
+                *(found.get("images.parquet") or 0, found.get("products.parquet") or 0),
+            )
         for row in await connection.fetch("SELECT run_id, summary, error FROM runs WHERE dataset = $1", dataset):
             summary = json.loads(row["summary"]) if row["summary"] else None
             clean = scrubbed(summary, targets), scrubbed(row["error"], targets)
@@ -521,7 +529,7 @@ def strip_registry(registry: Registry, dataset: str, targets: Targets) -> int:
         asked = "SELECT id, kind, request FROM api_runs WHERE request->>'dataset' = $1"
         for row in await connection.fetch(asked, dataset):
             request = json.loads(row["request"])
-            clean_request = scrubbed(request, targets)
+            clean_request = scrubbed(request, targets, rows=False)
             if row["kind"] == "erasure":
                 clean_request |= {name: [GONE] for name in ("keys", "where") if request[name]}
             if clean_request != request:
@@ -530,7 +538,7 @@ def strip_registry(registry: Registry, dataset: str, targets: Targets) -> int:
                 changed += 1
         return changed
 
-    return registry.run(work)
+    return workspace.registry.run(work)
 
 
 #: The tables of the registry that hold names.

@@ -30,8 +30,10 @@ from lookbook.tasks.datasets.manifest import batches_folder, read_table
 from lookbook.tasks.datasets.stripping import Targets
 from lookbook.tasks.images.parquet import from_parquet
 
-#: All folders of a lake.
-TOPS = (*("batches", "datasets", "derived", "exports", "originals", "raw", "rejected", "tables"), "transformed", ".tmp")
+#: The folders of a lake: of objects that are small and many, and of those that are large and held in memory.
+PICTURES = ("originals", "derived", "rejected", ".tmp")
+TABLES = ("batches", "datasets", "exports", "raw", "tables", "transformed")
+TABLE_THREADS = 2
 #: Columns that name a product, an image, or something refused; in others the same text is a value like any.
 NAMING = frozenset(
     [
@@ -146,7 +148,8 @@ class Search:
         text = data.decode("utf-8", "replace")
         if key.endswith(".html"):
             texts = {html.unescape(each).strip() for each in _BETWEEN_TAGS.split(text)}
-            return not self.targets.images.isdisjoint(texts - self.files)
+            names = {key for key in self.targets.images if "." in key or "/" in key}  # else it may be a word
+            return not names.isdisjoint(texts - self.files)
         if key.endswith(".csv"):
             rows = csv.DictReader(io.StringIO(text))
             return any(self._names(name, value) for row in rows for name, value in row.items())
@@ -220,25 +223,26 @@ def search_all(
     files = {key.rpartition("/")[2] for table in tables for key in table["key"].to_pylist()}
     search = Search(targets, frozenset(contents), lambda key: key.startswith(own), frozenset(files))
     passed = forgetting_key(dataset)
-    keys = (info.key for info in chain.from_iterable(map(lake.list, TOPS)) if info.key != passed)
 
     def looked(key: str) -> tuple[str, int, str | None]:
         data = read_object(lake, key)
         return key, len(data or b""), None if data is None else search.told(key, data)
 
-    with ThreadPoolExecutor(READING_THREADS, thread_name_prefix="proof") as pool:
-        while some := list(islice(keys, OBJECTS_AHEAD)):
-            for key, size, found in pool.map(looked, some):
-                receipt.objects += 1
-                receipt.scanned += size
-                if found:
-                    receipt.found.append(f"{_without_name(key, targets)}: {found}")
+    for tops, threads in ((PICTURES, READING_THREADS), (TABLES, TABLE_THREADS)):
+        keys = (info.key for info in chain.from_iterable(map(lake.list, tops)) if info.key != passed)
+        with ThreadPoolExecutor(threads, thread_name_prefix="proof") as pool:
+            while some := list(islice(keys, OBJECTS_AHEAD)):
+                for key, size, found in pool.map(looked, some):
+                    receipt.objects += 1
+                    receipt.scanned += size
+                    if found:
+                        receipt.found.append(f"{_without_name(key, targets)}: {found}")
     receipt.found += _in_warehouse(workspace, dataset, targets, contents)
 
 
 def _without_name(key: str, targets: Targets) -> str:
     """Return where something was found: the key of an object, unless it is a name itself."""
-    return key if key.startswith(TOPS) and not any(each in key for each in targets.images) else "an object"
+    return key if not any(each in key for each in targets.images) else "an object"
 
 
 def _in_warehouse(workspace: Workspace, dataset: str, targets: Targets, contents: Collection[str]) -> list[str]:

@@ -283,12 +283,19 @@ def _number(table: pa.Table, outcome: str) -> int:
     return int(pc.sum(pc.equal(table["outcome"], outcome)).as_py() or 0)
 
 
-def scrubbed(value: Any, targets: Targets) -> Any:  # noqa: ANN401 - any value of JSON
-    """Return a value of JSON without the names of what goes: rows with one are left out, and texts say `GONE`."""
+def scrubbed(value: Any, targets: Targets, *, rows: bool = True) -> Any:  # noqa: ANN401 - any value of JSON
+    """Return a value of JSON without the names of what goes: texts say `GONE` in their place.
+
+    Args:
+        value: any.
+        targets: what goes.
+        rows: rows of tables in it that have such a name are left out.
+    """
     if isinstance(value, Mapping):
-        return {key: scrubbed(each, targets) for key, each in value.items()}
+        return {key: scrubbed(each, targets, rows=rows) for key, each in value.items()}
     if isinstance(value, list):
-        return [scrubbed(each, targets) for each in value if not _is_row_of(each, targets)]
+        kept = (each for each in value if not (rows and _is_row_of(each, targets)))
+        return [scrubbed(each, targets, rows=rows) for each in kept]
     return _scrubbed_text(value, targets) if isinstance(value, str) else value
 
 

@@ -375,3 +375,15 @@ def test_in_a_bucket_as_well(in_a_bucket: Workspace, tmp_path: Path) -> None:
     wanted = needles(in_a_bucket.lake)
     forgotten(in_a_bucket, "1")
     clean(in_a_bucket, wanted)
+
+
+def test_all_of_a_dataset_may_be_forgotten_and_comes_back_with_what_is_new(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    lived(workspace, tmp_path / "in")
+    forgotten(workspace, "stray.jpg", where=["year=2012"])
+    manifest = require_published(workspace.lake, "things").manifest
+    assert [len(read_table(workspace.lake, manifest, name)) for name in ("images", "products", "outputs")] == [0, 0, 0]
+    assert ingested(workspace, tmp_path / "in", IMAGES)["images"]["forgotten"] == len(IMAGES)
+    assert ingested(workspace, tmp_path / "in", IMAGES | {"7.jpg": photo(7)})["images"]["loaded"] == 1
+    assert verify(workspace, "things", everything=compare_exports).differences == []

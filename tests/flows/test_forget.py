@@ -26,6 +26,7 @@ from lookbook.flows.forget import Job, forget_all, survey
 from lookbook.flows.rename import rename_all
 from lookbook.tasks.datasets import follow
 from lookbook.tasks.datasets.forgetting import forgetting_key, receipt_key, resume
+from lookbook.tasks.datasets.inventory import take_inventory
 from lookbook.tasks.datasets.manifest import file_faults, list_snapshots, read_table, require_published
 from lookbook.tasks.datasets.restore import restore_snapshot
 from lookbook.tasks.datasets.tags import find_snapshot, set_tag
@@ -35,6 +36,8 @@ from lookbook.tasks.exports.finished import compare_exports, find_finished
 from lookbook.tasks.exports.places import export_to_lake
 from lookbook.tasks.exports.predictions import SCHEMA, folder_of
 from lookbook.tasks.exports.request import read_request
+from lookbook.tasks.images.batch import process_batch, read_part
+from lookbook.tasks.images.locators import land
 from lookbook.tasks.images.parquet import to_parquet
 from lookbook.tasks.images.tombstones import read_tombstones
 from lookbook.tasks.runs.lease import Hold, LeaseHeldError, lease
@@ -387,3 +390,47 @@ def test_all_of_a_dataset_may_be_forgotten_and_comes_back_with_what_is_new(
     assert ingested(workspace, tmp_path / "in", IMAGES)["images"]["forgotten"] == len(IMAGES)
     assert ingested(workspace, tmp_path / "in", IMAGES | {"7.jpg": photo(7)})["images"]["loaded"] == 1
     assert verify(workspace, "things", everything=compare_exports).differences == []
+
+
+def test_an_image_that_two_products_have_stays_with_the_other_one(workspace: Workspace, tmp_path: Path) -> None:
+    """Rows name their files, several in one cell; a rejected row and a product's own file name a product, too."""
+    lake, source = workspace.lake, tmp_path / "in"
+    write_collection(source, {f"{name}.jpg": photo(number) for number, name in enumerate(("a", "b", "both", "c"), 1)})
+    lines = ["sku,image,note", "A,a.jpg|both.jpg,x", "B,both.jpg|b.jpg,y", "C,c.jpg,z", "A,a.jpg", "D,,"]
+    (source / "items.csv").write_text("\n".join(lines))
+    with lease(workspace.registry, "dataset/things"):
+        first = run(request(workspace, source))
+    assert first["rows"]["rejected"] == 1
+    done = forgotten(workspace, "A", "b.jpg")
+    assert [(each["kind"], each["why"]) for each in done["kept"]] == [
+        ("image", "a product that stays has this image as well")
+    ]
+    assert (len(done["products"]), len(done["images"]), done["rejects"]) == (1, 2, 1)
+    manifest = require_published(lake, "things").manifest
+    products = {each["product_key"]: each for each in read_table(lake, manifest, "products").to_pylist()}
+    assert (products["B"]["image_key"], products["B"]["file_name"]) == ("both.jpg", "both.jpg")
+    images = {each["key"]: each["product_key"] for each in read_table(lake, manifest, "images").to_pylist()}
+    assert images == {"both.jpg": "B", "c.jpg": "C"}
+    assert manifest.summary["rows"] | {"found": 5} == manifest.summary["rows"]
+    with lease(workspace.registry, "dataset/things"):
+        again = run(request(workspace, source))
+    assert not again["published"], "an ingest says the same"
+    assert (again["rows"]["forgotten"], again["images"]["forgotten"]) == (2, 2)
+
+
+def test_a_worker_elsewhere_gets_no_byte_of_it(workspace: Workspace, tmp_path: Path) -> None:
+    """Images that a worker cannot reach are put into the lake first."""
+    lake, source = workspace.lake, tmp_path / "in"
+    lived(workspace, source)
+    forgotten(workspace, "1")
+    write_collection(source, {"x.jpg": photo(1), "y.jpg": photo(8)})
+    with lease(workspace.registry, "dataset/things"):
+        inventory = take_inventory(request(workspace, source))
+        for batch in inventory.batches:
+            land(lake, batch)
+            process_batch(lake, batch, threads=1)
+    parts = [each for batch in inventory.batches if (each := read_part(lake, batch)) is not None]
+    status = {row["key"]: row["status"] for part in parts for row in part.to_pylist()}
+    assert (status["x.jpg"], status["y.jpg"]) == ("forgotten", "ok")
+    assert photo(1) not in [lake.get(info.key) for info in lake.list("batches")]
+    assert photo(8) in [lake.get(info.key) for info in lake.list("batches")]

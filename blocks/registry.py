@@ -356,6 +356,33 @@ class Registry(Block, ABC):
         row = self.fetchrow(query, *arguments)
         return row[0] if row is not None else None
 
+    def vacuum(self, tables: Sequence[str]) -> None:
+        """Write some tables anew, so that no file holds rows of them that were removed; each is locked meanwhile.
+
+        What an older transaction of somebody else may still read stays until the next time; so do the server's logs.
+
+        Raises:
+            LookbookError: as `run`.
+        """
+        schema = self.fetchval("SELECT current_schema()")
+        address = self.address()
+
+        async def work() -> None:
+            async with closing(await connect(address, self.label(), self.statement_seconds)) as connection:
+                for table in tables:  # in no transaction
+                    await connection.execute(f'VACUUM (FULL, ANALYZE) "{schema}"."{table}"')
+                # Statistics hold some of the values; who may not write them anew is passed over by the server.
+                await connection.execute("VACUUM (FULL) pg_catalog.pg_statistic")
+
+        try:
+            with slot(address, self.connections), ThreadPoolExecutor(1) as thread:
+                thread.submit(asyncio.run, work()).result()
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError, TimeoutError) as error:
+            raise LookbookError(
+                f"The registry {self.label()} could not be written anew: {type(error).__name__}: {error}.",
+                "Run the command again; if it stays, see PostgreSQL's log.",
+            ) from error
+
     async def _run(
         self, address: Address, work: Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[Result]]
     ) -> Result:

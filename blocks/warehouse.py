@@ -154,6 +154,15 @@ class Warehouse(Block, ABC):
 
     reads_buckets: ClassVar[bool] = False
 
+    def compact(self) -> None:
+        """Leave nothing in the engine's files of rows that were removed, as far as it can be told to.
+
+        The caller holds the warehouse's lease: nobody loads meanwhile.
+
+        Raises:
+            LookbookError: the engine fails; what was loaded stands.
+        """
+
     @property
     def readers_schema(self) -> str:
         """The schema of the views, as queries name it."""

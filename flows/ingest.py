@@ -21,6 +21,7 @@ from lookbook.flows.fan_out import draw, warn_of_sqlite
 from lookbook.tasks.datasets import follow
 from lookbook.tasks.datasets.checks import told
 from lookbook.tasks.datasets.follow import note_announced, unannounced_snapshot
+from lookbook.tasks.datasets.forgetting import resume
 from lookbook.tasks.datasets.inventory import Request, clear_batches, take_inventory
 from lookbook.tasks.datasets.manifest import require_published
 from lookbook.tasks.datasets.publish import FailedChecksError, FinishedRun, finalize, sweep_unfinished
@@ -29,6 +30,7 @@ from lookbook.tasks.datasets.unpublished import noting_rejects
 from lookbook.tasks.images.batch import end_sweep
 from lookbook.tasks.images.recipe import Recipe, RecipeOrDefault
 from lookbook.tasks.runs.announcements import announce_snapshot
+from lookbook.tasks.runs.lease import Hold
 from lookbook.tasks.runs.parameters import (
     BATCH_SIZE,
     BatchSize,
@@ -191,6 +193,9 @@ def catch_up(place: Workspace, workspace: WorkspaceName, dataset: DatasetName) -
     end_sweep(place.lake)
     for unfinished in sweep_unfinished(place.lake, dataset):
         logger.warning("%s was not finished by its run, and was never published: its files are removed.", unfinished)
+    if resume(place, dataset, Hold(place.registry, f"dataset/{dataset}")):
+        logger.warning("A run that was to forget something was killed: it is gone from the dataset's snapshots now.")
+        logger.warning('"lookbook forget %s" does the rest: exports, originals and outputs, and the proof.', dataset)
     for lagging in follow.catch_up(place, dataset):
         logger.warning("The %s lagged behind CURRENT and was brought up to it.", lagging)
     snapshot = unannounced_snapshot(place.registry, dataset)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from lookbook.blocks.duckdb.queries import Views, answer, attach, readable_table
 from lookbook.blocks.duckdb.staging import find_differences
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.models import BuiltModel, FeedModel
+from lookbook.blocks.sql_text import literal, quoted
 from lookbook.blocks.warehouse import STAGING_KEYS, QueryCost, SnapshotLoad, StarModel, Warehouse, WarehouseTable
 
 if TYPE_CHECKING:
@@ -99,6 +100,54 @@ class DuckDBWarehouse(Warehouse):
         if dataset in self.current_snapshots():
             with self._writing() as connection:
                 staging.remove_dataset(connection, dataset)
+
+    def compact(self) -> None:
+        """See `Warehouse.compact`: the file is written anew, as DuckDB keeps the blocks of removed rows to reuse them.
+
+        The new one takes the place of the old one while that is still locked: who waits for it opens the new one.
+        """
+        import duckdb  # noqa: PLC0415 - late: importing the block is to be quick
+
+        if not self.path.exists():
+            return
+        if not _WRITER.acquire(timeout=self.lock_timeout_seconds):
+            raise self._taken("another load of this program")
+        fresh = self.path.with_name(f"{self.path.name}.compact")
+        try:
+            fresh.unlink(missing_ok=True)  # of a run that was killed
+            with self._opened(read_only=False, config=_CLOSED) as connection:
+                own = connection.execute("SELECT current_database()").fetchall()[0][0]
+                connection.execute("CHECKPOINT")  # then no log is left beside it
+                connection.execute(f"ATTACH {literal(str(fresh))} AS lookbook_fresh")
+                connection.execute(f"COPY FROM DATABASE {quoted(own)} TO lookbook_fresh")
+                connection.execute("DETACH lookbook_fresh")
+                fresh.replace(self.path)
+        except (duckdb.Error, OSError) as error:
+            raise LookbookError(
+                f"The warehouse {self.path} could not be written anew: {str(error).strip()}",
+                "What was loaded still stands. Mend the cause, then run again.",
+            ) from error
+        finally:
+            fresh.unlink(missing_ok=True)
+            _WRITER.release()
+
+    def tables_holding(self, values: Collection[str]) -> list[str]:
+        """Return the tables and columns in which one of some texts stands, those of pipelines too; all are read."""
+        if not self.path.exists():
+            return []
+        with self._opened(read_only=True, config=_SEALED) as connection:
+            columns = connection.execute(
+                "SELECT c.schema_name, c.table_name, c.column_name FROM duckdb_columns() AS c JOIN duckdb_tables() AS t"
+                " ON c.table_oid = t.table_oid AND c.database_name = t.database_name"
+                " WHERE c.data_type = 'VARCHAR' AND NOT c.internal ORDER BY ALL"
+            ).fetchall()
+            found = []
+            for schema, table, column in columns:
+                rows = f"FROM {quoted(schema)}.{quoted(table)} WHERE {quoted(column)} IN (FROM unnest($1)) LIMIT 1"
+                sql = f"SELECT 1 {rows}"
+                if connection.execute(sql, [sorted(values)]).fetchall():
+                    found.append(f"{schema}.{table}.{column}")
+            return found
 
     def current_snapshots(self) -> dict[str, str]:
         """See `Warehouse.current_snapshots`."""

@@ -20,6 +20,7 @@ from lookbook.tasks.runs.parameters import (
     Executor,
     ImageColumn,
     KeyColumn,
+    Keys,
     Limit,
     NewName,
     RejectLimit,
@@ -424,6 +425,26 @@ class RenameRequest(BaseModel):
 
 class Rename(Ingest):
     """A rename of a dataset that was asked for."""
+
+
+Conditions = Annotated[
+    list[str], Field(max_length=100, description="Conditions on the current snapshot, as those of an export.")
+]
+
+
+class ErasureRequest(BaseModel):
+    """What is to be forgotten: keys are not kept once it is done."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dataset: DatasetName
+    keys: Keys = []
+    where: Conditions = []
+    dry_run: DryRun = False
+
+
+class Erasure(Ingest):
+    """A deletion on request that was asked for; its summary is the receipt."""
 
 
 class PublicationRequest(BaseModel):

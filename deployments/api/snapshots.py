@@ -262,6 +262,7 @@ class Snapshots:
         self._pasts: OrderedDict[tuple[str, str], PastOutcomes] = OrderedDict()
         self._differences: OrderedDict[tuple[str, str, str], Differences] = OrderedDict()
         self._loading: dict[tuple[str, str], threading.Lock] = {}
+        self._versions: dict[str, str] = {}
         self._guard = threading.Lock()
 
     def datasets(self) -> list[str]:
@@ -395,7 +396,30 @@ class Snapshots:
         published = read_published(self.lake, dataset)
         if published is None:
             raise Problem(404, "no-dataset", "There is no such dataset.", "See /api/v1/datasets.")
+        before = self._versions.get(dataset)
+        self._versions[dataset] = published.version
+        if before not in {None, published.version}:
+            self._drop_changed(dataset)
         return published.manifest
+
+    def _drop_changed(self, dataset: str) -> None:
+        """Keep nothing of snapshots that are others now under their ids, because something of them was forgotten.
+
+        CURRENT is swapped when that was done, as by each run that publishes.
+        """
+        with self._guard:
+            known = {key: each.manifest for key, each in self._loaded.items() if key[0] == dataset}
+            known |= {key: each for key, each in self._manifests.items() if key[0] == dataset}
+        for key, manifest in known.items():
+            if read_manifest(self.lake, *key) == manifest:
+                continue
+            with self._guard:
+                self._manifests.pop(key, None)
+                self._loaded.pop(key, None)
+                self._loading.pop(key, None)
+                self._pasts.pop(key, None)
+                for pair in [pair for pair in self._differences if pair[0] == dataset and key[1] in pair[1:]]:
+                    self._differences.pop(pair)
 
     def _manifest(self, dataset: str, snapshot_id: str) -> Manifest | None:
         """Return the manifest of a snapshot that another one or a tag names; None where it is gone or damaged."""

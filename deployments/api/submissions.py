@@ -113,7 +113,9 @@ def run_parameters(request: ExportRequest, workspace: str, executor: Executor) -
     return values | told | {"split": sides or None, "columns": request.columns or []}
 
 
-Kind = Literal["export", "ingest", "restore", "publication", "plan", "replay", "rename", "cleanup", "removal"]
+Kind = Literal[
+    "export", "ingest", "restore", "publication", "plan", "replay", "rename", "cleanup", "removal", "erasure"
+]
 
 _COLUMNS = "id, kind, key_id, request_digest, request, snapshot_id, export_id, run_id, created_at"
 

@@ -1,9 +1,9 @@
-"""The commands `gc`, `remove` and `rename`: what nothing needs any more goes, or a whole dataset, or its name."""
+"""The commands `gc`, `forget`, `remove`, `rename`: what nothing needs or what is named goes, a dataset, its name."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -93,18 +93,116 @@ def remove(
         sys.stdout.write(f"{why[:1].upper()}{why[1:]}\n")
 
 
-def _confirm(name: str) -> None:
-    """Have the name of a dataset typed before it is removed.
+def _confirm(name: str, what: str = "All") -> None:
+    """Have the name of a dataset typed before something of it is removed.
 
     Raises:
         UsageError: nobody can be asked, or something else was typed.
     """
     if not sys.stdin.isatty():
-        raise UsageError(f"{name} would be removed, and nobody is here to confirm it.", "Give --yes.")
-    sys.stderr.write(f"All of {name} goes, and nothing brings it back. Type its name to remove it: ")
+        raise UsageError(f"{what} of {name} would be removed, and nobody is here to confirm it.", "Give --yes.")
+    sys.stderr.write(f"{what} of {name} goes, and nothing brings it back. Type its name to remove it: ")
     sys.stderr.flush()
     if sys.stdin.readline().strip() != name:
         raise UsageError(f"That is not {name}.", "Nothing was removed.")
+
+
+@with_checked_options
+def forget(
+    name: DatasetName,
+    /,
+    *keys: Annotated[str, Parameter(help="Keys of products, or paths of images, as the dataset's tables have them.")],
+    where: Annotated[
+        Sequence[str],
+        Parameter(negative="", help="A condition as of exports; products of the rows that it chooses go."),
+    ] = (),
+    list: Annotated[bool, Parameter(negative="", help="Show what was forgotten before, without names.")] = False,  # noqa: A002
+    dry_run: Annotated[bool, Parameter(negative="", help="Only say how much would go; nothing is changed.")] = False,
+    yes: Annotated[bool, Parameter(negative="", help="Do not ask.")] = False,
+    workspace: WorkspaceName = "local",
+    json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Delete products and images of NAME on request: from all snapshots, exports, books; no ingest takes them up again.
+
+    A product's images go with it. Nothing brings them back. On a terminal the dataset's name is to be typed; elsewhere
+    --yes is to be given. Without KEY and --where, what a killed run has begun is finished.
+    """
+    from lookbook.deployments.command.output import print_json
+
+    if list:
+        return _show_forgotten(name, workspace, json)
+    if not yes and not dry_run:
+        _confirm(name, "What is named")
+    kept: dict[str, Any] = {"kept": []}
+    asked = {"dataset": name, "keys": [*keys], "where": [*where], "workspace": workspace, "dry_run": dry_run}
+    done = _forgotten(debug, name, asked, kept)
+    if json:
+        print_json(done | {"kept_images": kept["kept"]})
+    else:
+        _say_forgotten(done, kept["kept"])
+    return 1 if done["unknown"] else 0
+
+
+def _forgotten(debug: bool, name: str, asked: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
+    from lookbook.blocks.settings import read_settings
+    from lookbook.deployments.command import progress
+    from lookbook.deployments.server import environment
+    from lookbook.tasks.runs.progress import listening
+
+    with progress.shown("forgetting") as say:
+        say("starting Prefect")
+        environment.prepare_server(read_settings().home, debug=debug)
+        from lookbook.flows.forget import forget as flow
+
+        say(name)
+        with listening(going=kept.update):
+            done: dict[str, Any] = flow(**asked)
+    return done
+
+
+def _say_forgotten(done: Mapping[str, Any], kept: Sequence[str]) -> None:
+    from lookbook.deployments.command.output import print_rows, printable
+
+    if done.get("dry_run"):
+        counts = ", ".join(_counted(done[what], what) for what in ("products", "images", "contents", "rejects"))
+        places = (_counted(len(done[what]), what) for what in ("snapshots", "exports"))
+        sys.stdout.write(f"Would go: {counts}; from {' and '.join(places)}.\n")
+    elif not (done["products"] or done["images"] or done["rejects"]):
+        sys.stdout.write("Nothing to do: what is named was forgotten before.\n")
+    else:
+        proof = done["proof"]
+        gone = " and ".join(_counted(len(done[what]), what) for what in ("products", "images"))
+        rows = ([row["place"], f"{row['objects']:,}", f"{row['bytes']:,}"] for row in done["removed"])
+        print_rows(["removed:", "objects", "bytes"], rows, "No object of the lake was removed.")
+        sys.stdout.write(f"Made anew without them: {_counted(len(done['snapshots']), 'snapshots')}.\n")
+        read = f"{_counted(proof['objects'], 'objects')}, {_counted(proof['bytes'], 'bytes')} were read"
+        sys.stdout.write(f"{gone} of {done['dataset']} forgotten; {read}, and nothing of them was found.\n")
+    for one in kept:
+        sys.stdout.write(printable(f"Kept: {one}") + "\n")
+    for why in done.get("left", ()):
+        sys.stdout.write(f"{why[:1].upper()}{why[1:]}\n")
+    for key in done["unknown"]:
+        sys.stdout.write(printable(f"Unknown, and so nothing was done for it: {key}") + "\n")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what.removesuffix('s') if number == 1 else what}"
+
+
+def _show_forgotten(name: str, workspace: str, json: bool) -> int:
+    from lookbook.blocks.workspace import load_workspace
+    from lookbook.deployments.command.output import print_json, print_rows
+    from lookbook.tasks.images.tombstones import read_tombstones
+
+    burials = [each.model_dump(mode="json") for each in read_tombstones(load_workspace(workspace).lake, name).burials]
+    if json:
+        print_json(burials)
+        return 0
+    columns = ["forgotten_at", "products", "images", "contents", "run_id"]
+    rows = ([str(each[column]) for column in columns] for each in burials)
+    print_rows(columns, rows, f"Nothing was ever forgotten of {name}.")
+    return 0
 
 
 @with_checked_options

@@ -508,6 +508,7 @@ app.command(
     "lookbook.deployments.command.cleanup:remove", name="remove", help="Remove a dataset, with all that is of it alone."
 )
 app.command("lookbook.deployments.command.cleanup:rename", name="rename", help="Give a dataset another name.")
+app.command("lookbook.deployments.command.cleanup:forget", name="forget", help="Delete products and images on request.")
 app.command(
     "lookbook.deployments.command.tables:tables", name="tables", help="List the tables of warehouse, lake and registry."
 )

@@ -36,6 +36,7 @@ FLOWS = [
     "gc",
     "remove",
     "rename",
+    "forget",
     "verify",
     "watch",
     "pipeline",
@@ -46,7 +47,7 @@ FLOWS = [
 #: Runs that go on where they stopped: started once more after a crash, they do nothing twice.
 FEEDS = ["pipeline", "import-table", "orchestrate"]
 #: Runs over a whole dataset: a failure of theirs is told at once, too.
-DATASETS = ["ingest", "restore", "publish", "replay", "gc", "remove", "rename", "verify"]
+DATASETS = ["ingest", "restore", "publish", "replay", "gc", "remove", "rename", "forget", "verify"]
 #: What else an event tells of a run: its flow, its deployment's tags.
 Related = dict[str, str | list[str]]
 OURS: Related = {"prefect.resource.role": "flow", "prefect.resource.name": FLOWS}

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from lookbook.tasks.datasets.schemas import PRODUCTS_SCHEMA
 
-RejectKind = Literal["image", "row", "link", "style", "file", "ignored"]
+RejectKind = Literal["image", "row", "link", "style", "file", "ignored", "forgotten"]
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class SourceReject:
 
     Attributes:
         kind: an image; a row of a catalogue; a row of `images.csv`; a product's JSON file; a whole catalogue file;
-            a file that is ignored, as it is neither an image nor of a catalogue.
-        locator: a file's key, or key and line: ``styles.csv:6044``.
+            a file that is ignored, as it is neither an image nor of a catalogue; something that was forgotten.
+        locator: a file's key, or key and line: ``styles.csv:6044``; of something forgotten a salted hash.
         rule: the rule's name, such as ``ragged_row``.
         message: the rule's reason, for people.
         raw: the text as it stood, or "".

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +88,15 @@ class Desk:
         """Add rows to a table of the same columns."""
         self._with("added", rows, f"INSERT INTO {name} BY NAME FROM added")
 
+    def put(self, name: str, rows: Sequence[Sequence[Any]], /, **columns: pa.DataType) -> None:
+        """Make a table of some rows, in place of a table or a view of that name."""
+        for kind in ("VIEW", "TABLE"):
+            if self.rows(f"SELECT 1 FROM duckdb_{kind.lower()}s() WHERE {kind.lower()}_name = ?", name):  # noqa: S608
+                self.run(f"DROP {kind} {name}")
+        self.make(name, pa.schema(columns))
+        if rows:
+            self.add(name, pa.table(list(map(list, zip(*rows, strict=True))), pa.schema(columns)))
+
     def _with(self, name: str, table: pa.Table, sql: str) -> None:
         self._connection.register(name, table)
         try:
@@ -125,3 +134,14 @@ class Desk:
 def _close(connection: DuckDBPyConnection, folder: TemporaryDirectory[str]) -> None:
     connection.close()
     folder.cleanup()
+
+
+def side_by_side(first: Iterable[pa.Table], second: Iterable[pa.Table]) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Yield two answers of as many rows side by side: the tables of the first, with the same rows of the second."""
+    others, held = iter(second), list[pa.Table]()
+    for table in first:
+        while sum(map(len, held)) < len(table):
+            held.append(next(others))
+        ahead = pa.concat_tables(held)
+        yield table, ahead.slice(0, len(table))
+        held = [ahead.slice(len(table))]

@@ -27,6 +27,7 @@ from lookbook.tasks.images.batch import refused_unread
 from lookbook.tasks.images.items import Item
 from lookbook.tasks.images.locators import UnreadableMemberError, read_bytes
 from lookbook.tasks.images.recipe import OutputDefinition, Recipe
+from lookbook.tasks.images.tombstones import FORGOTTEN
 from lookbook.tasks.runs.records import finished_summaries
 
 #: The kind of Prefect's artifact that keeps a plan of a run, for the API.
@@ -156,10 +157,12 @@ def _changes(inventory: Inventory) -> dict[str, dict[str, Any]]:
 def _rows(inventory: Inventory) -> dict[str, int]:
     """Return how many rows the catalogue has, and of them those that an ingest takes no image for."""
     catalogue = inventory.catalogue
+    forgotten = inventory.passed_over.rows
     outcomes = (pc.equal(batch.column("outcome"), "duplicate") for batch in batches_of(inventory.rows, ["outcome"]))
     duplicate = sum(pc.sum(each).as_py() or 0 for each in outcomes)
-    rejected = catalogue.rows_found - count_rows(inventory.rows)
-    return {"found": catalogue.rows_found, "duplicate": duplicate, "rejected": rejected}
+    rejected = catalogue.rows_found - count_rows(inventory.rows) - forgotten
+    told = {"found": catalogue.rows_found, "duplicate": duplicate, "rejected": rejected}
+    return told | ({FORGOTTEN: forgotten} if forgotten else {})
 
 
 def _refused(inventory: Inventory, work: _Work) -> dict[str, dict[str, int]]:

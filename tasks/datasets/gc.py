@@ -225,7 +225,8 @@ def digests_that_stay(lake: Lake, going: Collection[Going] = ()) -> dict[str, se
         for snapshot_id in lake.folders(snapshots_folder(dataset)):
             if (dataset, snapshot_id) not in gone:
                 manifest = read_manifest(lake, dataset, snapshot_id)
-                found.setdefault(dataset, set()).add(manifest.digest if manifest else None)
+                digests = (manifest.digest, *manifest.former) if manifest else (None,)
+                found.setdefault(dataset, set()).update(digests)
     return found
 
 

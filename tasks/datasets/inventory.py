@@ -19,6 +19,7 @@ from lookbook.tasks.datasets.catalogue import Catalogue, read_catalogue
 from lookbook.tasks.datasets.catalogue_sheets import Columns
 from lookbook.tasks.datasets.catalogue_types import SourceReject
 from lookbook.tasks.datasets.desk import Desk
+from lookbook.tasks.datasets.forgotten import PassedOver, pass_over
 from lookbook.tasks.datasets.manifest import (
     TABLES,
     DamagedSnapshotError,
@@ -148,6 +149,7 @@ class Inventory:
         ignored: the files that are neither images nor of the catalogue, each with the reason.
         file_counts: all files of the source, ``found`` and by what they are.
         work: how many images hold as they were ``published`` or by ``earlier_parts``, and how many are ``todo``.
+        passed_over: what of the source was forgotten; it is counted among its files, and in nothing else here.
     """
 
     source: str
@@ -161,6 +163,7 @@ class Inventory:
     ignored: list[SourceReject]
     file_counts: dict[str, int]
     work: dict[str, int]
+    passed_over: PassedOver
     batches: list[str] = field(default_factory=list)
 
     def check_archives(self) -> None:
@@ -216,9 +219,6 @@ def survey(request: Request) -> Inventory:
     others = list(listed_files(desk, where="NOT is_image"))
     columns = Columns(request.key, request.image_column, lambda names: _known_names(desk, names))
     catalogue = read_catalogue(others, columns)
-    rows = desk.save("catalogue", catalogue.rows.schema, [catalogue.rows])
-    catalogue = replace(catalogue, rows=catalogue.rows.schema.empty_table())
-    pa.default_memory_pool().release_unused()
     refused = {reject.locator for reject in catalogue.rejects if reject.kind in ("file", "style")}
     taken = refused.union(catalogue.files)
     ignored = [_ignored(file) for file in others if file.key not in taken]
@@ -239,6 +239,11 @@ def survey(request: Request) -> Inventory:
         "ignored": len(ignored),
     }
     check_counts("files", file_counts)
+    passing = pass_over(desk, lake, request.dataset, catalogue, ignored, suffixed=recipe.suffixed_images)
+    catalogue, ignored, passed = passing
+    rows = desk.save("catalogue", catalogue.rows.schema, [catalogue.rows])
+    catalogue = replace(catalogue, rows=catalogue.rows.schema.empty_table())
+    pa.default_memory_pool().release_unused()
     published = read_published(lake, request.dataset)
     known = _known(request, published, desk)
     damaged = published is not None and (known.images is None or not _is_intact(request, published.manifest, desk))
@@ -252,7 +257,8 @@ def survey(request: Request) -> Inventory:
     read_from = "SELECT DISTINCT path FROM images WHERE store <> 'file' AND refused_rule IS NULL"
     archives = {path: _state(path) for (path,) in desk.rows(read_from)}
     listed = version_of(source) or request.source
-    return Inventory(*(listed, desk, catalogue, rows, published, damaged, known, archives, ignored, file_counts, work))
+    found_ = (catalogue, rows, published, damaged, known, archives, ignored, file_counts, work, passed)
+    return Inventory(listed, desk, *found_)
 
 
 def _known_names(desk: Desk, names: Collection[str]) -> set[str]:

@@ -95,6 +95,7 @@ class Manifest(BaseModel):
         options: of the run that made it; None in those of earlier versions, which did not keep them.
         previous: the snapshot that it followed.
         restored_from: an older one that it equals, where it was not made of a source.
+        former: digests that it had before something of it was deleted on request; exports are of these.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -108,6 +109,7 @@ class Manifest(BaseModel):
     digest: str
     previous: str | None
     restored_from: str | None = None
+    former: Sequence[str] = ()
     recipe: Recipe
     rules_digest: str
     output_digests: dict[str, str]

@@ -9,10 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lookbook.blocks.errors import LookbookError, SwapConflictError, UsageError
@@ -23,6 +25,7 @@ from lookbook.tasks.datasets.books import UnbalancedBooksError, check_reject_lim
 from lookbook.tasks.datasets.candidates import Candidate, candidate_ids, candidate_key, published_ids, walk_candidates
 from lookbook.tasks.datasets.checks import failed, read_checks, run_checks, told_failures
 from lookbook.tasks.datasets.differences import Tables, changes_between
+from lookbook.tasks.datasets.forgotten import note_copies
 from lookbook.tasks.datasets.inventory import Inventory, Request, clear_batches
 from lookbook.tasks.datasets.links import RULES
 from lookbook.tasks.datasets.manifest import (
@@ -130,7 +133,7 @@ def sweep_unfinished(lake: Lake, dataset: str) -> list[str]:
             swept.append(snapshot_id)
         lake.remove(note)
     waiting = [snapshot_id for snapshot_id in candidates if snapshot_id not in published]
-    _drop_candidates(lake, dataset, keep=waiting[0] if waiting else "")
+    drop_candidates(lake, dataset, keep=waiting[0] if waiting else "")
     return swept
 
 
@@ -158,7 +161,7 @@ def raise_fences(lake: Lake, dataset: str) -> bool:
     return True
 
 
-def _drop_candidates(lake: Lake, dataset: str, keep: str = "") -> None:
+def drop_candidates(lake: Lake, dataset: str, keep: str = "") -> None:
     """Remove the candidates of a dataset, but for one; the caller holds the dataset's lease.
 
     CURRENT carries the fences of this run already: a run that lost the lease and stands still right before it
@@ -258,7 +261,7 @@ def publish_candidate(workspace: Workspace, dataset: str, name: str | None) -> t
     confirm(workspace.registry)
     _swap_current(lake, manifest, note.manifest_sha256, before)
     lake.remove(candidate_key(dataset, manifest.snapshot_id))
-    _drop_candidates(lake, dataset)
+    drop_candidates(lake, dataset)
     return manifest.summary | {"overridden": failed(manifest.summary["checks"])}, ""
 
 
@@ -358,7 +361,9 @@ def _refuse_changed_archives(request: Request, inventory: Inventory) -> None:
 def _balanced_snapshot(request: Request, inventory: Inventory) -> SnapshotTables:
     lake = request.workspace.lake
     try:
-        return build_snapshot(inventory, (_part(lake, key) for key in inventory.batches), request.recipe)
+        parts = (_part(lake, key) for key in inventory.batches)
+        note = partial(note_copies, lake, request.dataset, inventory.passed_over)
+        return build_snapshot(inventory, parts, request.recipe, note)
     except UnbalancedBooksError as error:
         error.rejects = rejects_so_far(lake, inventory)
         clear_batches(lake, request.dataset)  # a part is wrong: the next run must not take it up again
@@ -403,7 +408,7 @@ def _summary(
         "published": published,
         "images": snapshot.image_counts,
         "rows": snapshot.row_counts,
-        "matched_by": _matched_by(inventory),
+        "matched_by": count_rules(pq.read_table(snapshot.files["products"], columns=["outcome", "matched_by"])),
         "hint": _hint(inventory, snapshot),
         "orphan_images": snapshot.orphan_images,
         "files": inventory.file_counts,
@@ -415,10 +420,11 @@ def _summary(
     }
 
 
-def _matched_by(inventory: Inventory) -> dict[str, int]:
-    """Return by which rule the rows found their images, the surest first."""
-    counts = "SELECT rule, count(*) FROM found_products WHERE outcome = 'matched' GROUP BY rule ORDER BY rule"
-    return {RULES[rule]: count for rule, count in inventory.desk.rows(counts) if rule is not None}
+def count_rules(products: pa.Table) -> dict[str, int]:
+    """Return by which rule the rows of a snapshot found their images, the surest first."""
+    matched = products.filter(pc.equal(products.column("outcome"), "matched"))
+    counts = {each["values"]: each["counts"] for each in pc.value_counts(matched.column("matched_by")).to_pylist()}
+    return {rule: counts[rule] for rule in RULES if rule in counts}
 
 
 def _hint(inventory: Inventory, snapshot: SnapshotTables) -> str:
@@ -502,7 +508,7 @@ def _publish(request: Request, inventory: Inventory, snapshot: SnapshotTables, d
         if not broken:
             commit(lake, manifest, inventory.published)
     if fenced:  # before a first snapshot the older ones wait, as what is unfinished does
-        _drop_candidates(lake, request.dataset, keep=manifest.snapshot_id if broken else "")
+        drop_candidates(lake, request.dataset, keep=manifest.snapshot_id if broken else "")
 
 
 def _keep_candidate(lake: Lake, manifest: Manifest, broken: list[str]) -> bool:

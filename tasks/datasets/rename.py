@@ -27,6 +27,9 @@ from lookbook.tasks.datasets.manifest import (
 from lookbook.tasks.datasets.restore import REPORT, titled
 from lookbook.tasks.runs.lease import confirm
 
+#: Folders of a dataset, beside its snapshots, that go along.
+COPIED = ("predictions", "receipts")
+
 
 class Renaming(BaseModel):
     """The content of the note that stands in a dataset while it is made of another one."""
@@ -136,7 +139,7 @@ def _copy_other(lake: Lake, info: ObjectInfo, old: str, new: str, checksums: dic
     """Copy an object of a dataset that is of no snapshot, if it goes along."""
     name = info.key.removeprefix(f"datasets/{old}/")
     kind, _, rest = name.partition("/")
-    if name in {"tags.json", "checks.json", "removed.json"} or kind == "predictions":
+    if name in {"tags.json", "checks.json", "removed.json", "forgotten.json", "forgetting"} or kind in COPIED:
         lake.replace(f"datasets/{new}/{name}", lake.get(info.key))
     elif kind == "candidates" and rest in checksums:
         note = Candidate.model_validate_json(lake.get(info.key))

@@ -91,7 +91,7 @@ def replay_request(workspace: Workspace, replay: Replay, recipe: Recipe | None, 
         workspace=workspace,
         source=manifest.source,
         dataset=manifest.dataset,
-        recipe=_in_order(recipe or manifest.recipe, options.outputs),
+        recipe=in_order(recipe or manifest.recipe, options.outputs),
         limit=options.limit,
         batch_size=options.batch_size,
         reject_limit=options.reject_limit,
@@ -102,7 +102,7 @@ def replay_request(workspace: Workspace, replay: Replay, recipe: Recipe | None, 
     )
 
 
-def _in_order(recipe: Recipe, names: Sequence[str]) -> Recipe:
+def in_order(recipe: Recipe, names: Sequence[str]) -> Recipe:
     """Return a recipe with its outputs in the order of their names, those that are not named last."""
     order = [*names, *(name for name in recipe.outputs if name not in names)]
     return recipe.model_copy(update={"outputs": {name: recipe.outputs[name] for name in order}})

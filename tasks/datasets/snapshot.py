@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from lookbook.tasks.datasets.books import check_counts, check_images, check_outputs
 from lookbook.tasks.datasets.catalogue import Catalogue
 from lookbook.tasks.datasets.catalogue_types import OWN_FIELDS, SourceReject
-from lookbook.tasks.datasets.desk import Desk
+from lookbook.tasks.datasets.desk import Desk, side_by_side
 from lookbook.tasks.datasets.differences import Tables, batches_of, schema_of
+from lookbook.tasks.datasets.forgotten import PassedOver
 from lookbook.tasks.datasets.inventory import Inventory
 from lookbook.tasks.datasets.links import NAMED, RULES, link
 from lookbook.tasks.datasets.near_duplicates import find_near_duplicates
@@ -28,6 +29,7 @@ from lookbook.tasks.datasets.sources.base import SourceFile
 from lookbook.tasks.images.items import ASSET_FIELDS
 from lookbook.tasks.images.locators import UnreadableMemberError, read_bytes
 from lookbook.tasks.images.recipe import Recipe
+from lookbook.tasks.images.tombstones import FORGOTTEN
 
 # Names, thresholds and formulas are those of CleanVision 0.3.7 (cleanlab); see docs/issues.md.
 
@@ -138,21 +140,33 @@ class SnapshotTables:
     drawn: dict[str, int]
 
 
-def build_snapshot(inventory: Inventory, new_parts: Iterable[pa.Table], recipe: Recipe) -> SnapshotTables:
+def build_snapshot(
+    inventory: Inventory,
+    new_parts: Iterable[pa.Table],
+    recipe: Recipe,
+    note_copies: Callable[[Sequence[tuple[str, str]]], PassedOver] | None = None,
+) -> SnapshotTables:
     """Join what was found with what became of it. The files lie in the desk's folder.
 
     Args:
         inventory: of the run.
         new_parts: the parts of this run's batches.
         recipe: the run's recipe.
+        note_copies: is given the keys and fingerprints of images whose content batches found to be forgotten, and
+            returns what is passed over with them; None: they are not noted.
 
     Raises:
         LookbookError: the books don't balance; the message says which keys are off.
     """
-    desk, catalogue = inventory.desk, inventory.catalogue
+    desk, catalogue, passed = inventory.desk, inventory.catalogue, inventory.passed_over
     before = desk.value("SELECT count(*) FROM drawings")
     _note_states(desk, new_parts)
     check_images(desk)
+    copies = desk.rows("SELECT key, fingerprint FROM states WHERE status = ?", FORGOTTEN)
+    if note_copies is not None:
+        passed = note_copies(copies)
+    passed = replace(passed, images=passed.images + len(copies))
+    desk.run("DELETE FROM states WHERE status = ?", FORGOTTEN)
     _note_outputs(desk, recipe)
     check_outputs(desk)
     _note_contents(desk)
@@ -160,19 +174,20 @@ def build_snapshot(inventory: Inventory, new_parts: Iterable[pa.Table], recipe: 
     link(desk, suffixed=recipe.suffixed_images)
     _note_facts(desk, recipe)
     _note_products(desk)
-    row_counts = _row_counts(desk, catalogue)
+    row_counts = _row_counts(desk, catalogue) | _counted(passed.rows)
     check_counts("catalogue rows", row_counts)
+    refused = [*_refused(desk), *catalogue.rejects, *inventory.ignored, *passed.listed]
     made: dict[str, tuple[pa.Schema, Iterable[pa.Table]]] = {
         "images": (IMAGES_SCHEMA, _image_rows(desk, recipe)),
         "outputs": (OUTPUTS_SCHEMA, desk.stream("FROM outputs ORDER BY sha256, output")),
         "products": (_product_schema(schema_of(inventory.rows)), _product_rows(desk, inventory.rows)),
         "image_links": (catalogue.links.schema, [catalogue.links]),
-        "rejects": (REJECTS_SCHEMA, [reject_table([*_refused(desk), *catalogue.rejects, *inventory.ignored])]),
+        "rejects": (REJECTS_SCHEMA, [reject_table(refused)]),
     }
     drawn = dict(desk.rows("SELECT output, count(*) FROM drawings WHERE rowid >= ? GROUP BY output", before))
     return SnapshotTables(
         files={name: desk.save(name, schema, tables) for name, (schema, tables) in made.items()},
-        image_counts=_image_counts(desk),
+        image_counts=_image_counts(desk, passed),
         row_counts=row_counts,
         orphan_images=desk.value("SELECT count(*) FROM facts WHERE product_key IS NULL"),
         drawn={name: drawn.get(name, 0) for name in recipe.outputs},
@@ -306,16 +321,19 @@ def _note_facts(desk: Desk, recipe: Recipe) -> None:
 def _image_rows(desk: Desk, recipe: Recipe) -> Iterator[pa.Table]:
     """Yield the ``images`` table, sorted by key: outcomes, copies linked to the first of their content."""
     edges = _described("d.original_width AS width, d.original_height AS height")
-    known = "width IS NOT NULL AND height IS NOT NULL"
-    sizes = desk.table(f"SELECT sqrt(width::DOUBLE * height) AS size FROM ({edges}) WHERE {known}")  # noqa: S608
+    valid = "width IS NOT NULL AND height IS NOT NULL"
+    sizes = desk.table(f"SELECT sqrt(width::DOUBLE * height) AS size FROM ({edges}) WHERE {valid}")  # noqa: S608
     usual = UsualSize.of(sizes.column("size").to_numpy())
     own = [name for name in IMAGES_SCHEMA.names if name in FACTS]
-    other = [field.name for field in ASSET_FIELDS] + ["error_message", "bytes"]
-    columns = ", ".join([*(f"f.{name}" for name in own), *(f"d.{name}" for name in other)])
-    joined = _described(columns, "JOIN facts f ON f.key = s.key")
-    for rows in desk.stream(f"FROM ({joined}) ORDER BY key"):
-        columns_ = {name: rows.column(name) for name in rows.column_names} | issue_columns(rows, recipe, usual)
-        yield pa.table([columns_[name] for name in IMAGES_SCHEMA.names], IMAGES_SCHEMA.names)
+    facts = desk.stream(f"SELECT {', '.join(own)} FROM facts ORDER BY key")  # noqa: S608 - names of ours
+    # Sorted apart: a join of all columns and their sort at once would not fit into the desk's memory.
+    other = ["key", *(field.name for field in ASSET_FIELDS), "error_message", "bytes"]
+    columns = ", ".join(f"d.{name}" if name != "key" else "s.key" for name in other)
+    described = desk.stream(f"FROM ({_described(columns)}) ORDER BY key")
+    for rows, more in side_by_side(described, facts):
+        known = {name: table.column(name) for table in (rows, more) for name in table.column_names}
+        known |= issue_columns(rows, recipe, usual)
+        yield pa.table([known[name] for name in IMAGES_SCHEMA.names], IMAGES_SCHEMA.names)
 
 
 def _note_products(desk: Desk) -> None:
@@ -365,12 +383,7 @@ def _product_rows(desk: Desk, rows: Path) -> Iterator[pa.Table]:
         " FROM found_products ORDER BY n",
         list(RULES),
     )
-    held: list[pa.Table] = []
-    for batch in batches_of(rows, given):
-        while sum(map(len, held)) < len(batch):
-            held.append(next(found))
-        ahead = pa.concat_tables(held)
-        part, held = ahead.slice(0, len(batch)), [ahead.slice(len(batch))]
+    for batch, part in side_by_side((pa.Table.from_batches([each]) for each in batches_of(rows, given)), found):
         yield pa.table([(part if name in _FOUND else batch).column(name) for name in names], names)
 
 
@@ -380,7 +393,7 @@ def _refused(desk: Desk) -> list[SourceReject]:
     return image_rejects(desk.table(f"FROM ({_described(columns)}) WHERE status = 'rejected' ORDER BY key"))
 
 
-def _image_counts(desk: Desk) -> dict[str, int]:
+def _image_counts(desk: Desk, passed: PassedOver) -> dict[str, int]:
     """Count the images found, and how each ended: ``unchanged`` is what was published, with the same outputs."""
     counts = dict(
         desk.rows(
@@ -391,8 +404,13 @@ def _image_counts(desk: Desk) -> dict[str, int]:
             "  touched ON touched.sha256 = facts.sha256 GROUP BY ended"
         )
     )
-    found = {"found": desk.value("SELECT count(*) FROM images")}
-    return found | {name: counts.get(name, 0) for name in ("loaded", "unchanged", "duplicate", "rejected")}
+    told = {name: counts.get(name, 0) for name in ("loaded", "unchanged", "duplicate", "rejected")}
+    return {"found": sum(counts.values()) + passed.images} | told | _counted(passed.images)
+
+
+def _counted(forgotten: int) -> dict[str, int]:
+    """Return how many were forgotten, where any was: datasets that forgot nothing do not speak of it."""
+    return {FORGOTTEN: forgotten} if forgotten else {}
 
 
 def _row_counts(desk: Desk, catalogue: Catalogue) -> dict[str, int]:
@@ -429,12 +447,15 @@ def reject_table(rejects: Sequence[SourceReject]) -> pa.Table:
 IMAGE_COLUMNS = ["key", "outcome", "duplicate_of", "rule", "sha256", "product_key"]
 OUTPUT_COLUMNS = ["sha256", "output", "output_digest", "width", "height"]
 REJECT_COLUMNS = ["kind", "locator", "rule", "raw"]
+#: Kinds of rejects that say nothing of the dataset.
+UNCOUNTED = ("ignored", "forgotten")
 
 
 def logical_digest(tables: Tables, recipe: Recipe, desk: Desk) -> str:
     """Return SHA-256 over the sorted keys, contents, outcomes and catalogue values; no times, ids or file bytes.
 
-    Nor over the ignored files: a note or a system's litter that comes and goes makes no other dataset.
+    Nor over the ignored files: a note or a system's litter that comes and goes makes no other dataset; nor does what
+    was forgotten.
 
     Args:
         tables: of a snapshot.
@@ -463,5 +484,5 @@ def logical_digest(tables: Tables, recipe: Recipe, desk: Desk) -> str:
 
 def _lines(rows: pa.RecordBatch) -> Iterator[bytes]:
     for row in rows.to_pylist():
-        if row.get("kind") != "ignored":
+        if row.get("kind") not in UNCOUNTED:
             yield json.dumps(list(row.values()), default=str).encode() + b"\n"

@@ -32,7 +32,8 @@ def report_key(dataset: str) -> str:
     return f"datasets/{dataset}/unpublished/report.html"
 
 
-def _note_key(dataset: str) -> str:
+def note_key(dataset: str) -> str:
+    """Return the object with what the last run refused that published nothing."""
     return f"datasets/{dataset}/unpublished/rejects.parquet"
 
 
@@ -79,7 +80,7 @@ def read_unpublished(place: Workspace, dataset: str, current: str | None) -> tup
     """
     lake = place.lake
     try:
-        table, metadata = from_parquet(lake.get(_note_key(dataset)))
+        table, metadata = from_parquet(lake.get(note_key(dataset)))
         run = UnpublishedRun.model_validate_json(metadata[_RUN])
     except (ObjectNotFoundError, pa.ArrowException, KeyError, ValidationError):
         return None
@@ -137,7 +138,7 @@ class RejectNotes:
         if why:
             self._keep(why, [])
             return
-        for key in (_note_key(self._request.dataset), report_key(self._request.dataset)):
+        for key in (note_key(self._request.dataset), report_key(self._request.dataset)):
             self._request.workspace.lake.remove(key)
 
     def failed(self, error: Exception) -> None:
@@ -171,7 +172,7 @@ class RejectNotes:
     def _write(self, rejects: Sequence[SourceReject], **said: object) -> None:
         self._run = self._run.model_copy(update={"batches": ()} | said)
         text = to_parquet(reject_table(rejects), {_RUN: self._run.model_dump_json()})
-        self._request.workspace.lake.replace(_note_key(self._request.dataset), text)
+        self._request.workspace.lake.replace(note_key(self._request.dataset), text)
 
 
 @contextmanager

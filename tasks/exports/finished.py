@@ -147,13 +147,18 @@ FOLDER = "exports"
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
+def is_export_id(name: str) -> bool:
+    """Return whether a folder's name is the id of an export."""
+    return _ID.fullmatch(name) is not None
+
+
 def place_of(lake: Lake, export_id: str) -> ExportFolder:
     """Return where an export lies in a lake.
 
     Raises:
         UsageError: that is no id of an export.
     """
-    if not _ID.fullmatch(export_id):
+    if not is_export_id(export_id):
         raise UsageError(f"{export_id!r} is no id of an export.", "An id has 32 hex digits.")
     return ExportFolder(lake, f"{FOLDER}/{export_id}/")
 
@@ -268,7 +273,7 @@ def list_files(lake: Lake, dataset: str) -> Iterator[tuple[str, str | None, str 
     A manifest that cannot be read does not say whose it is, and is named for every dataset.
     """
     for export_id in lake.folders(FOLDER):
-        if not _ID.fullmatch(export_id):
+        if not is_export_id(export_id):
             continue
         key = f"{place_of(lake, export_id).folder}manifest.json"
         if read_object(lake, key) is None:
@@ -302,7 +307,7 @@ def old_exports(
         digests: those of the snapshots that stay, by dataset; with None among them not all are known.
     """
     for export_id in lake.folders(FOLDER):
-        if not _ID.fullmatch(export_id):
+        if not is_export_id(export_id):
             continue
         found = find_finished(lake, export_id)
         if dataset is not None and (found is None or found.dataset != dataset):

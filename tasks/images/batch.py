@@ -24,6 +24,7 @@ from lookbook.tasks.images.parquet import from_parquet, manifest_items, part_tab
 from lookbook.tasks.images.recipe import Recipe
 from lookbook.tasks.images.render import Rendered, RenderedFile
 from lookbook.tasks.images.renderers import Renderers, shared
+from lookbook.tasks.images.tombstones import FORGOTTEN, Tombstones, read_tombstones
 from lookbook.tasks.runs import progress
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def process_batch(lake: Lake, batch_key: str, threads: int) -> BatchCounts:
     check_within_reach(lake, batch_key, items, recipe, metadata)
     keep_freed_memory()
     renderers = shared(threads)
-    batch = _Batch(lake, recipe, renderers)
+    batch = _Batch(lake, recipe, renderers, read_tombstones(lake, metadata.get("dataset", "")))
     with ThreadPoolExecutor(renderers.ahead.most, thread_name_prefix="image") as pool, stoppable():
         outcomes = list(pool.map(batch.do, items))
     lake.settle()  # the part is the batch's commit mark: what it names must be there after a power cut
@@ -182,8 +183,9 @@ def refused_unread(item: Item, recipe: Recipe) -> tuple[str, str] | None:
 class _Batch:
     """What the threads of one batch share: the lake, the recipe, and which contents were drawn already."""
 
-    def __init__(self, lake: Lake, recipe: Recipe, renderers: Renderers) -> None:
+    def __init__(self, lake: Lake, recipe: Recipe, renderers: Renderers, tombstones: Tombstones) -> None:
         self.lake = lake
+        self.tombstones = tombstones
         self.recipe = recipe
         self.renderers = renderers
         self.digests = {name: output.digest() for name, output in recipe.outputs.items()}
@@ -195,6 +197,8 @@ class _Batch:
         check_not_stopped()
         try:
             if refused := refused_unread(item, self.recipe):
+                if refused[0] == FORGOTTEN:
+                    return Outcome(item.key, item.fingerprint, "forgotten")
                 return Outcome(item.key, item.fingerprint, "rejected", *refused)
             with self.renderers.ahead.place(), originals_in_memory.taken(item.locator.size):
                 check_not_stopped()  # it may have waited for long
@@ -209,6 +213,8 @@ class _Batch:
 
     def _do_bytes(self, item: Item, data: bytes) -> Outcome:
         sha256 = hashlib.sha256(data).hexdigest()
+        if self.tombstones.hold("content", sha256):  # before a byte of it is written
+            return Outcome(item.key, item.fingerprint, "forgotten")
         wanted = set(self.recipe.outputs)
         known = next((content for content in item.known if content.sha256 == sha256), None)
         if known:

@@ -78,14 +78,15 @@ class Outcome:
     """What became of one image: a row of the part.
 
     Attributes:
-        status: ``ok``; ``same``: its content is a known one and nothing had to be drawn; or ``rejected``.
+        status: ``ok``; ``same``: its content is a known one and nothing had to be drawn; ``rejected``; or
+            ``forgotten``: its content was deleted on request, and nothing is said of it.
         rule: why it was rejected, else "".
         asset: the columns of `ASSET_FIELDS`; for a reject at most where its bytes are kept.
     """
 
     key: str
     fingerprint: str
-    status: Literal["ok", "same", "rejected"]
+    status: Literal["ok", "same", "rejected", "forgotten"]
     rule: str = ""
     error_message: str = ""
     sha256: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import threading
 import zipfile
@@ -21,6 +22,7 @@ from lookbook.tasks.images.items import Item, Locator
 from lookbook.tasks.images.pacing import check_not_stopped, originals_in_memory
 from lookbook.tasks.images.parquet import from_parquet, manifest_items, manifest_table, to_parquet
 from lookbook.tasks.images.recipe import Recipe
+from lookbook.tasks.images.tombstones import FORGOTTEN, Tombstones, read_tombstones
 
 if TYPE_CHECKING:
     from lookbook.blocks.lake import Lake
@@ -243,11 +245,11 @@ def land(lake: Lake, batch_key: str) -> None:
         StoppedError: the run was interrupted.
     """
     manifest, metadata = from_parquet(lake.get(f"{batch_key}/manifest.parquet"))
-    recipe = Recipe.model_validate_json(metadata["recipe"])
+    recipe, stones = Recipe.model_validate_json(metadata["recipe"]), read_tombstones(lake, metadata.get("dataset", ""))
 
     def landed(number: int, item: Item) -> Item:
         check_not_stopped()
-        return _landed(lake, f"{batch_key}/landed/{number}", item) if _to_land(item, recipe) else item
+        return _landed(lake, f"{batch_key}/landed/{number}", item, stones) if _to_land(item, recipe) else item
 
     items = manifest_items(manifest)
     with ThreadPoolExecutor(LANDING_THREADS, thread_name_prefix="landing") as pool:
@@ -256,12 +258,15 @@ def land(lake: Lake, batch_key: str) -> None:
     lake.remove(_word(batch_key))
 
 
-def _landed(lake: Lake, key: str, item: Item) -> Item:
+def _landed(lake: Lake, key: str, item: Item, stones: Tombstones) -> Item:
     with originals_in_memory.taken(item.locator.size):
         try:
-            lake.replace(key, read_bytes(item.locator))
+            data = read_bytes(item.locator)
         except UnreadableMemberError as error:
             return replace(item, refused=(error.rule, error.message))
+        if stones.hold("content", hashlib.sha256(data).hexdigest()):
+            return replace(item, refused=(FORGOTTEN, ""))
+        lake.replace(key, data)
     return replace(item, locator=replace(item.locator, store="lake", path=key.encode(), member="", offset=0))
 
 

@@ -51,6 +51,14 @@ NewName = Annotated[DatasetName, described("New name", "The name that the datase
 SnapshotName = Annotated[
     str, described("Snapshot", "Id or tag of one of the dataset's snapshots.", min_length=1, max_length=128)
 ]
+Keys = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=4096)]],
+    described(
+        "Keys",
+        "Keys of products, as the catalogue has them, or of images: their paths in the source.",
+        max_length=100_000,
+    ),
+]
 CandidateName = Annotated[
     Annotated[str, Field(min_length=1, max_length=128)] | None,
     described("Candidate", "Id of a snapshot that was not published because checks failed. None: the one there is."),

@@ -217,3 +217,21 @@ def test_importing_the_block_leaves_duckdb_alone() -> None:
     code = "import sys, lookbook.blocks.duckdb.warehouse; print('duckdb' in sys.modules, 'pyarrow' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["False", "False"]
+
+
+def test_a_compacted_file_has_no_byte_of_removed_rows_and_all_else(warehouse: DuckDBWarehouse, tmp_path: Path) -> None:
+    rows = "SELECT sha256(i::VARCHAR) || '-gone-' || i AS name FROM range(50_000) AS t (i)"
+    made = ("CREATE SCHEMA staging", f"CREATE TABLE staging.people AS {rows}")
+    warehouse.path.parent.mkdir(parents=True, exist_ok=True)
+    change(warehouse, "SET force_compression = 'uncompressed'", *made)
+    load = snapshot_load(tmp_path)
+    warehouse.load_snapshot(load, MODELS)
+    change(warehouse, "DELETE FROM staging.people")
+    change(warehouse, "INSERT INTO staging.people VALUES ('somebody')")
+    assert b"-gone-" in warehouse.path.read_bytes()
+    warehouse.compact()
+    assert b"-gone-" not in warehouse.path.read_bytes()
+    assert sorted(path.name for path in warehouse.path.parent.glob(f"{warehouse.path.name}*")) == [warehouse.path.name]
+    assert warehouse.differences(load, MODELS) == []
+    assert warehouse.tables_holding(["somebody", "nobody"]) == ["staging.people.name"]
+    assert warehouse.query("SELECT count(*) AS n FROM warehouse.images")["n"].to_pylist() == [7]

@@ -27,14 +27,9 @@ def shared_desk() -> Desk:
     return Desk(Path(tempfile.gettempdir()))
 
 
-def put(name: str, rows: Sequence[Sequence[Any]], **columns: pa.DataType) -> None:
+def put(name: str, rows: Sequence[Sequence[Any]], /, **columns: pa.DataType) -> None:
     """Put a table on the shared desk."""
-    schema = pa.schema(columns)
-    if shared_desk().rows("SELECT 1 FROM duckdb_views() WHERE view_name = ?", name):
-        shared_desk().run(f"DROP VIEW {name}")
-    shared_desk().make(name, schema)
-    if rows:
-        shared_desk().add(name, pa.table(list(map(list, zip(*rows, strict=True))), schema))
+    shared_desk().put(name, rows, **columns)
 
 
 def file(key: str) -> SourceFile:

@@ -1,4 +1,4 @@
-"""Publications, plans, replays, renames, clean-ups and removals are among the runs that the API submitted."""
+"""Publications, plans, replays, renames, clean-ups, removals and erasures are among the runs that the API submitted."""
 
 from alembic import op
 
@@ -13,10 +13,11 @@ def _allow(kinds: str) -> None:
 
 def upgrade() -> None:
     """Allow them."""
-    _allow("'export', 'ingest', 'restore', 'publication', 'plan', 'replay', 'rename', 'cleanup', 'removal'")
+    _allow("'export', 'ingest', 'restore', 'publication', 'plan', 'replay', 'rename', 'cleanup', 'removal', 'erasure'")
 
 
 def downgrade() -> None:
     """Forget those that were asked for; what they published or removed stays so."""
-    op.execute("DELETE FROM api_runs WHERE kind IN ('publication', 'plan', 'replay', 'rename', 'cleanup', 'removal')")
+    kinds = "'publication', 'plan', 'replay', 'rename', 'cleanup', 'removal', 'erasure'"
+    op.execute(f"DELETE FROM api_runs WHERE kind IN ({kinds})")  # noqa: S608 - ours
     _allow("'export', 'ingest', 'restore'")

@@ -1,4 +1,4 @@
-"""Clean-ups, removals and renames of datasets: asked for, and watched."""
+"""Clean-ups, removals, renames and erasures: asked for, and watched."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from lookbook.deployments.api.submissions import IdempotencyKey, Submission, not
 
 router = APIRouter(tags=["datasets"])
 
-CLEAN_UP, REMOVE, RENAME = "gc/local", "remove/local", "rename/local"
+CLEAN_UP, REMOVE, RENAME, FORGET = "gc/local", "remove/local", "rename/local", "forget/local"
 
 IdPath = Annotated[
-    str, Path(pattern=r"^[0-9a-f]{32}$", description="Id of a removal or rename that this key asked for.")
+    str, Path(pattern=r"^[0-9a-f]{32}$", description="Id of a removal, rename or erasure that this key asked for.")
 ]
 
 
@@ -77,6 +77,25 @@ async def show_rename(id: IdPath, shared: Shared, principal: IngestReader) -> Re
     """Show how far a rename is."""
     submission = await owned(shared, "rename", principal, id)
     return json_answer(await told(shared, await _started(shared, submission, RENAME)))
+
+
+@router.post("/erasures", status_code=202, response_model=models.Erasure, responses=problems(400, 404, 413, 415))
+async def ask_for_erasure(
+    request: models.ErasureRequest, shared: Shared, principal: IngestSubmitter, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Ask that products and images be forgotten: they go from all of a dataset, and no ingest takes them up again."""
+    await anyio.to_thread.run_sync(shared.snapshots.current, request.dataset)
+    if not request.keys and not request.where:
+        raise Problem(422, "invalid-request", "Nothing is named that is to be forgotten.", "Give keys, or where.")
+    submission = await noted(shared, "erasure", principal, idempotency_key, request.model_dump(mode="json"))
+    return await accepted(shared, await _started(shared, submission, FORGET))
+
+
+@router.get("/erasures/{id}", response_model=models.Erasure, responses=problems(404))
+async def show_erasure(id: IdPath, shared: Shared, principal: IngestReader) -> Response:  # noqa: A002
+    """Show how far an erasure is."""
+    submission = await owned(shared, "erasure", principal, id)
+    return json_answer(await told(shared, await _started(shared, submission, FORGET)))
 
 
 async def _started(shared: Services, submission: Submission, deployment: str) -> Submission:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from lookbook.tasks.datasets.differences import ImageChanges
 from lookbook.tasks.datasets.schemas import PRODUCTS_SCHEMA
 from lookbook.tasks.datasets.snapshot import ISSUES
+from lookbook.tasks.images.tombstones import FORGOTTEN
 
 #: Columns of the products table that Lookbook adds; all others are the catalogue's own.
 PRODUCT_FIELDS = frozenset(PRODUCTS_SCHEMA.names)
@@ -99,7 +100,9 @@ def books(summary: Mapping[str, Any]) -> list[Book]:
 
 
 def _book(name: str, counts: Mapping[str, int], outcomes: tuple[str, ...]) -> Book:
-    return Book(name, counts.get("found", 0), {outcome: counts.get(outcome, 0) for outcome in outcomes})
+    told = {outcome: counts.get(outcome, 0) for outcome in outcomes}
+    gone = {FORGOTTEN: counts[FORGOTTEN]} if counts.get(FORGOTTEN) else {}
+    return Book(name, counts.get("found", 0), told | gone)
 
 
 def plain_name(name: str) -> str:

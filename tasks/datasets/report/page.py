@@ -33,6 +33,7 @@ from lookbook.tasks.datasets.report.pictures import (
     rejected_pictures,
     thumbnails,
 )
+from lookbook.tasks.datasets.snapshot import UNCOUNTED
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -73,14 +74,14 @@ def rejects(table: pa.Table) -> FirstOf:
 
 
 def ignored_files(table: pa.Table) -> FirstOf:
-    """Return the files that are neither images nor of the catalogue."""
+    """Return the files that are neither images nor of the catalogue; and, without a name, what was forgotten."""
     return _first(_sorted(_of_kind(table, ignored=True), "locator"), "rule", MOST_NAMES)
 
 
 def _of_kind(rejects: pa.Table, *, ignored: bool) -> pa.Table:
     if rejects.num_rows == 0:
         return rejects
-    is_ignored = pc.equal(rejects["kind"], "ignored")
+    is_ignored = pc.is_in(rejects["kind"], pa.array(UNCOUNTED))
     return rejects.filter(is_ignored if ignored else pc.invert(is_ignored))
 
 

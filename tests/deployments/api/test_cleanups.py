@@ -1,11 +1,11 @@
-"""Clean-ups, removals and renames by the API: asked for, and watched; what cannot be meant starts nothing."""
+"""Clean-ups, removals, renames and erasures by the API: asked for, and watched; what can't be meant starts nothing."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from lookbook.deployments.api.access import create_key
-from lookbook.deployments.api.models import Cleanup, Removal, Rename
+from lookbook.deployments.api.models import Cleanup, Erasure, Removal, Rename
 from lookbook.deployments.api.runs import RunState
 from lookbook.tasks.runs.records import end_run, start_run
 from tests.support.api import Api, problem
@@ -65,3 +65,18 @@ def test_a_rename_is_asked_for_and_watched(api: Api) -> None:
     assert answer.headers["location"] == told.links["self"] == f"{root}/{told.id}"
     assert api.http.get(told.links["self"]).json()["dataset"] == "shoes"
     assert list(api.runs.submitted.values()) == [("rename/local", body | {"workspace": "local"})]
+
+
+def test_an_erasure_is_asked_for_and_watched(api: Api) -> None:
+    root, body = "/api/v1/erasures", {"dataset": "shoes", "keys": ["1163"]}
+    problem(api.http.post(root, json=body | {"dataset": "boots"}), 404, "no-dataset")
+    for wrong in ({"dataset": "shoes"}, body | {"keys": [""]}, body | {"everything": True}):
+        problem(api.http.post(root, json=wrong), 422, "invalid-request")
+    problem(api.http.get(f"{root}/{'0' * 32}"), 404, "no-erasure")
+    assert api.runs.submitted == {}
+    answer = api.http.post(root, json=body)
+    assert answer.status_code == 202, answer.text
+    told = Erasure.model_validate(answer.json())
+    assert api.http.get(told.links["self"]).json()["dataset"] == "shoes"
+    parameters = body | {"where": [], "dry_run": False, "workspace": "local"}
+    assert list(api.runs.submitted.values()) == [("forget/local", parameters)]

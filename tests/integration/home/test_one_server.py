@@ -51,6 +51,7 @@ ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("open",): ("nobody",),
     ("orchestrate", "run"): ("nightly",),
     ("orchestrate", "validate"): (),
+    ("forget",): ("nobody", "1", "--yes"),
     ("gc",): ("--dry-run",),
     ("pipeline", "backfill"): ("few", "--from", "2026-03-01", "--to", "2026-03-02"),
     ("pipeline", "deploy"): (),

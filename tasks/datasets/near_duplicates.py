@@ -404,7 +404,7 @@ def find_near_duplicates(desk: Desk) -> None:
 def _let_go(levels: NDArray[np.uint8]) -> None:
     """Give back the memory of an array that lies in a file: the system has it there still."""
     if isinstance(levels, np.memmap):
-        levels._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined] # noqa: SLF001 - there is no other way
+        levels._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
 @contextmanager

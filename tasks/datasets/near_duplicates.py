@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -151,6 +152,7 @@ def prepare(levels: NDArray[np.uint8]) -> Signatures:
         coloured = np.maximum(np.abs(chroma[:, 0]), np.abs(chroma[:, 1]))
         grey[part] = coloured.max(1) <= _GREY
         shown[part] = _shown_cells(luma, coloured)
+        _let_go(levels)
     return Signatures(levels, means, spreads, grey, shown)
 
 
@@ -168,6 +170,7 @@ def confirm(signatures: Signatures, one: Rows, other: Rows) -> Levels:
         rows = start + _may_be_near(signatures, one[start : start + _CHUNK], other[start : start + _CHUNK])
         if len(rows):
             distances[rows] = _distances(signatures, one[rows], other[rows])
+            _let_go(signatures.levels)
     return distances
 
 
@@ -278,8 +281,9 @@ def _first_with_signature(levels: NDArray[np.uint8], rows: Rows) -> Rows:
     words = levels.view(np.uint64)
     weights = np.random.default_rng(0).integers(0, 2**64, words.shape[1], np.uint64) | np.uint64(1)
     sums = np.zeros(len(levels), np.uint64)
-    for column, weight in enumerate(weights):
-        sums += words[:, column] * weight  # modulo 2**64
+    for start in range(0, len(words), _AT_ONCE):
+        sums[start : start + _AT_ONCE] = (words[start : start + _AT_ONCE] * weights).sum(1)  # modulo 2**64
+        _let_go(levels)
     _, starts, codes = np.unique(sums[rows], return_index=True, return_inverse=True)
     first, own = starts[codes], np.arange(len(rows))
     copies = np.flatnonzero(first != own)
@@ -384,6 +388,8 @@ def find_near_duplicates(desk: Desk) -> None:
             levels[done:stop] = _fixed(part.column("signature"), SIGNATURE_BYTES)
             rows[at] = np.arange(done, stop)
             done = stop
+        _let_go(levels)
+        desk.rest()
         stars = group_near_duplicates(hashes, levels, rows)
     is_member = stars.canonical != np.arange(count)
     is_member[stars.canonical[is_member]] = True
@@ -393,6 +399,12 @@ def find_near_duplicates(desk: Desk) -> None:
         "CREATE OR REPLACE TABLE near AS SELECT one.key, centre.key AS canonical, score FROM near_rows"
         " JOIN ranked one USING (nth) JOIN ranked centre ON centre.nth = near_rows.centre"
     )
+
+
+def _let_go(levels: NDArray[np.uint8]) -> None:
+    """Give back the memory of an array that lies in a file: the system has it there still."""
+    if isinstance(levels, np.memmap):
+        levels._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
 @contextmanager

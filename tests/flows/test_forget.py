@@ -331,7 +331,8 @@ def test_another_dataset_keeps_its_own_and_a_rename_takes_the_tombstones_along(
     lived(workspace, source)
     with lease(registry, "dataset/others"):
         run(request(workspace, source, dataset="others"))
-    forgotten(workspace, "1")
+    whys = [each["why"] for each in forgotten(workspace, "1")["kept"]]
+    assert whys.count("another dataset has the same bytes") == 2
     assert lake.get(f"originals/{GOING[0][:2]}/{GOING[0]}.jpg") == photo(1)
     assert "1.jpg" in read_table(lake, require_published(lake, "others").manifest, "images")["key"].to_pylist()
 

@@ -230,7 +230,7 @@ def test_the_next_ingest_passes_it_over_and_writes_no_byte_of_it(workspace: Work
     assert not list(lake.list("batches/things")), "what was found to be it under another name is not read again"
 
 
-@pytest.mark.parametrize("at", sampled(STEPS, fast=["tombstones", "snapshot", "file", "more objects", "proof"]))
+@pytest.mark.parametrize("at", sampled(STEPS, fast=["tombstones", "file", "more objects"]))
 def test_killed_at_any_step_the_same_command_finishes_it(workspace: Workspace, tmp_path: Path, at: str) -> None:
     lake = workspace.lake
     lived(workspace, tmp_path / "in")
@@ -381,6 +381,7 @@ def test_in_a_bucket_as_well(in_a_bucket: Workspace, tmp_path: Path) -> None:
     clean(in_a_bucket, wanted)
 
 
+@pytest.mark.full
 def test_all_of_a_dataset_may_be_forgotten_and_comes_back_with_what_is_new(
     workspace: Workspace, tmp_path: Path
 ) -> None:

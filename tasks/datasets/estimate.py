@@ -54,7 +54,7 @@ PIXEL_BYTES = {"jpeg": 0.13, "webp": 0.06, "avif": 0.065, "png": 0.67}
 #: Pixels of an output for those of a square of its `image_size`, of a photo of 3:4.
 FILLED = {"border": 1.0, "center_crop": 1.0, "keep_ratio": 4 / 3, "keep_ratio_largest": 3 / 4}
 #: Requests for a batch: its manifest and its part are written, and read twice. Others of a run: tables, report, notes.
-BATCH_WRITES, BATCH_READS = 2, 4
+BATCH_WRITES, BATCH_READS = 2, 5
 RUN_WRITES, RUN_READS = 20, 20
 
 

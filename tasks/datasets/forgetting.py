@@ -544,6 +544,8 @@ def strip_registry(workspace: Workspace, dataset: str, targets: Targets) -> int:
     return workspace.registry.run(work)
 
 
+#: Why the bytes of an image stay that the dataset has no more.
+ELSEWHERE = "another dataset has the same bytes"
 #: The tables of the registry that hold names.
 BOOKS = ("assets", "products", "rejects", "runs", "api_runs")
 
@@ -585,6 +587,7 @@ class Receipt:
     Attributes:
         removed: by the name of a place how much is gone: objects of the lake with their bytes, or rows.
         snapshots: that were put anew, or published without it.
+        elsewhere: contents that another dataset has as well.
         objects, scanned: how many objects the proof has read, and their bytes.
         found: where it found something still.
     """
@@ -595,6 +598,7 @@ class Receipt:
     snapshots: list[str] = field(default_factory=list)
     exports: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    elsewhere: set[str] = field(default_factory=set)
     objects: int = 0
     scanned: int = 0
     found: list[str] = field(default_factory=list)
@@ -605,7 +609,8 @@ class Receipt:
 
     def document(self, targets: Targets, stones: Tombstones) -> dict[str, Any]:
         """Return the receipt as it is kept: without a name."""
-        kept = sorted((kind, stones.mark(kind, value), why) for kind, value, why in targets.kept)
+        others: set[tuple[Kind, str, str]] = {("content", each, ELSEWHERE) for each in self.elsewhere}
+        kept = sorted((kind, stones.mark(kind, value), why) for kind, value, why in targets.kept | others)
         return {
             "dataset": self.dataset,
             "run_id": self.run_id,

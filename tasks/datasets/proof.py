@@ -217,6 +217,7 @@ def search_all(
     """
     lake = workspace.lake
     kept, drawn = needed_elsewhere(lake, dataset, targets)
+    receipt.elsewhere = kept
     own = (f"datasets/{dataset}/", f"{batches_folder(dataset)}/", *(f"exports/{each}/" for each in exports))
     contents = (targets.contents - kept) | (targets.files - drawn)
     tables = (read_table(lake, manifest, "images") for manifest in manifests_of(lake, dataset))

@@ -60,8 +60,9 @@ ALWAYS = (
 )
 #: What the two tables are joined by, whatever else is read of them.
 _JOINING = {"images": ("key", "sha256", "outcome", "product_key"), "products": ("product_key", "image_key")}
-#: Memory of what reads the others for rows, and rows that are handed on at once.
-MEMORY = "200MB"
+#: Memory of what reads the others for rows, by one thread: a row group of a million takes a third of it for each. And
+#: rows that are handed on at once.
+MEMORY = "400MB"
 ROWS_AT_ONCE = 5000
 
 
@@ -139,7 +140,7 @@ class OtherColumns:
     def _joined(self, rows: pa.Table) -> Iterator[DuckDBPyConnection]:
         import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
 
-        config: dict[str, Any] = {"memory_limit": MEMORY, "temp_directory": self.folder.name}
+        config: dict[str, Any] = {"memory_limit": MEMORY, "threads": 1, "temp_directory": self.folder.name}
         with duckdb.connect(config=config) as connection:
             for table, path in self.paths.items():
                 file = f"read_parquet({literal(str(path))}, file_row_number = true)"

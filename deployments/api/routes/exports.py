@@ -48,7 +48,9 @@ async def ask_for_export(
     """Ask for an export; a worker makes it. One that was made already is answered from what is there."""
     request = body.request()
     prepared = await anyio.to_thread.run_sync(prepared_request, shared.snapshots, request, limiter=shared.queries)
-    document = request.model_dump(mode="json", by_alias=True) | {"executor": body.executor}
+    document = request.model_dump(mode="json", by_alias=True)
+    if body.executor != "threads":  # requests from before there was a choice stay the same ones
+        document["executor"] = body.executor
     of = (prepared.resolved.manifest.snapshot_id, prepared.id)
     submission = await _started(shared, await noted(shared, "export", principal, idempotency_key, document, *of))
     told = await _told(shared, submission)
@@ -151,7 +153,7 @@ async def _started(shared: Services, submission: Submission) -> Submission:
     if await anyio.to_thread.run_sync(finished_already, shared.snapshots, str(submission.export_id)):
         return submission
     asked = submission.request | {"snapshot": submission.snapshot_id}
-    executor = asked.pop("executor", "threads")  # what was noted before there was a choice has none
+    executor = asked.pop("executor", "threads")
     request = ExportRequest.model_validate(asked)
     return await started(shared, submission, DEPLOYMENT, run_parameters(request, shared.workspace_name, executor))
 

@@ -80,6 +80,13 @@ def test_the_same_request_is_answered_from_what_is_there(api: Api) -> None:
     assert set(told["links"]) == {"self", "metadata", "archive"}
 
 
+def test_the_executor_reaches_the_run_and_is_no_part_of_what_is_exported(api: Api) -> None:
+    pooled, here = asked(api, seed=5, executor="pool"), asked(api, seed=5)
+    assert pooled["export_id"] == here["export_id"]
+    assert [parameters["executor"] for _, parameters in api.runs.submitted.values()] == ["pool", "threads"]
+    problem(post(api, WOMEN | {"executor": "moon"}), 422, "invalid-request")
+
+
 def test_the_sides_of_a_split_stay_in_their_order_until_the_run(api: Api) -> None:
     """They decide who is in which: a request whose keys were sorted on the way would be another export."""
     told = asked(api, seed=3, split={"train": 0.7, "test": 0.2, "a": 0.1})

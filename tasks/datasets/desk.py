@@ -78,7 +78,7 @@ class Desk:
         with self._connection.cursor() as cursor:
             for batch in cursor.sql(sql, params=list(values)).to_arrow_reader(rows):
                 if len(batch):
-                    yield pa.Table.from_batches([batch])
+                    yield as_table(batch)
 
     def make(self, name: str, schema: pa.Schema) -> None:
         """Make an empty table, in place of one of that name."""
@@ -145,3 +145,8 @@ def side_by_side(first: Iterable[pa.Table], second: Iterable[pa.Table]) -> Itera
         ahead = pa.concat_tables(held)
         yield table, ahead.slice(0, len(table))
         held = [ahead.slice(len(table))]
+
+
+def as_table(batch: pa.RecordBatch) -> pa.Table:
+    """Return a batch of rows as a table."""
+    return pa.Table.from_batches([batch])

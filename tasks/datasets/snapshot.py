@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lookbook.tasks.datasets.books import check_counts, check_images, check_outputs
 from lookbook.tasks.datasets.catalogue import Catalogue
 from lookbook.tasks.datasets.catalogue_types import OWN_FIELDS, SourceReject
-from lookbook.tasks.datasets.desk import Desk, side_by_side
+from lookbook.tasks.datasets.desk import Desk, as_table, side_by_side
 from lookbook.tasks.datasets.differences import Tables, batches_of, schema_of
 from lookbook.tasks.datasets.forgotten import PassedOver
 from lookbook.tasks.datasets.inventory import Inventory
@@ -325,12 +325,13 @@ def _image_rows(desk: Desk, recipe: Recipe) -> Iterator[pa.Table]:
     sizes = desk.table(f"SELECT sqrt(width::DOUBLE * height) AS size FROM ({edges}) WHERE {valid}")  # noqa: S608
     usual = UsualSize.of(sizes.column("size").to_numpy())
     own = [name for name in IMAGES_SCHEMA.names if name in FACTS]
-    facts = desk.stream(f"SELECT {', '.join(own)} FROM facts ORDER BY key")  # noqa: S608 - names of ours
-    # Sorted apart: a join of all columns and their sort at once would not fit into the desk's memory.
+    # One after the other: two that are sorted, or a join of all columns, would not fit into the desk's memory.
+    schema = pa.schema([IMAGES_SCHEMA.field(name) for name in own])
+    facts = desk.save("facts", schema, desk.stream(f"SELECT {', '.join(own)} FROM facts ORDER BY key"))  # noqa: S608
     other = ["key", *(field.name for field in ASSET_FIELDS), "error_message", "bytes"]
     columns = ", ".join(f"d.{name}" if name != "key" else "s.key" for name in other)
     described = desk.stream(f"FROM ({_described(columns)}) ORDER BY key")
-    for rows, more in side_by_side(described, facts):
+    for rows, more in side_by_side(described, map(as_table, batches_of(facts, own))):
         known = {name: table.column(name) for table in (rows, more) for name in table.column_names}
         known |= issue_columns(rows, recipe, usual)
         yield pa.table([known[name] for name in IMAGES_SCHEMA.names], IMAGES_SCHEMA.names)
@@ -383,7 +384,7 @@ def _product_rows(desk: Desk, rows: Path) -> Iterator[pa.Table]:
         " FROM found_products ORDER BY n",
         list(RULES),
     )
-    for batch, part in side_by_side((pa.Table.from_batches([each]) for each in batches_of(rows, given)), found):
+    for batch, part in side_by_side(map(as_table, batches_of(rows, given)), found):
         yield pa.table([(part if name in _FOUND else batch).column(name) for name in names], names)
 
 

@@ -1,0 +1,53 @@
+"""The desk: tables beyond memory, and answers that are put side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lookbook.tasks.datasets.desk import Desk, side_by_side
+
+SIZES = st.lists(st.integers(1, 7), max_size=6)
+
+
+def cut(count: int, sizes: list[int]) -> list[pa.Table]:
+    """The numbers below `count`, in tables of these sizes, and what is left in one."""
+    tables, start = [], 0
+    for size in [*sizes, count]:
+        stop = min(count, start + size)
+        if stop > start:
+            tables.append(pa.table({"n": list(range(start, stop))}))
+        start = stop
+    return tables
+
+
+@settings(deadline=None)
+@given(st.integers(0, 20), SIZES, SIZES)
+def test_answers_side_by_side_keep_their_rows_together_however_they_are_cut(
+    count: int, first: list[int], second: list[int]
+) -> None:
+    pairs = list(side_by_side(cut(count, first), cut(count, second)))
+    assert [table.equals(other) for table, other in pairs] == [True] * len(pairs)
+    assert sum(len(table) for table, _ in pairs) == count
+
+
+def test_what_does_not_fit_into_memory_is_sorted_all_the_same_and_saved(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.run("SET memory_limit = '120MB'")
+    desk.run("CREATE TABLE big AS SELECT hash(n) AS key, repeat('x', 200) AS text FROM range(800_000) t(n)")
+    schema = pa.schema([("key", pa.uint64()), ("text", pa.string())])
+    saved = desk.save("sorted", schema, desk.stream("FROM big ORDER BY key"))
+    keys = pq.read_table(saved, columns=["key"]).column("key").to_pylist()
+    assert (len(keys), keys) == (800_000, sorted(keys))
+
+
+def test_a_desk_leaves_nothing_behind(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.save("empty", pa.schema([("n", pa.int64())]), [])
+    assert list(desk.folder.iterdir())
+    del desk
+    assert list(tmp_path.iterdir()) == []

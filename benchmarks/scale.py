@@ -1,4 +1,4 @@
-"""A million images: memory of their export and verification; and what a second worker gains an export."""
+"""A million images: memory of their ingest, export and verification; and what a second worker gains an export."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def section(home: Path, photos: int | None = None) -> str:
 
 
 def memory(home: Path, photos: int | None) -> list[str]:
-    """The most megabytes of the process that exports, and of the one that verifies."""
+    """The most megabytes of the processes that plan, publish, publish the same again, export and verify."""
     rows, peaks = [], []
     for count in (photos,) if photos else COUNTS:
         place = home / f"scale-{count}"
@@ -39,6 +39,8 @@ def memory(home: Path, photos: int | None) -> list[str]:
                 measured = contend([sys.executable, "-m", "benchmarks.scale_lake", what, str(place)], place)
                 peaks.append(measured["peak_mb"])
                 rows.append(f"| {what} | {count:,} | {measured['seconds']:.0f} | {measured['peak_mb']:.0f} |")
+            discard(place / "lake")
+            ingested(place, count, rows, peaks)
         finally:
             forget(place)
             discard(place)
@@ -47,8 +49,10 @@ def memory(home: Path, photos: int | None) -> list[str]:
         "",
         "A snapshot that nobody drew: a row of the catalogue and an output for each image, bytes made when they are"
         " read (`benchmarks/scale_lake.py`). The export is of links, with all metadata, split and stratified; the"
-        " verification reads all originals and outputs, the registry and the warehouse. Resident MB of the process at"
-        " its peak, without PostgreSQL's.",
+        " verification reads all originals and outputs, the registry and the warehouse. Then an ingest of images that"
+        " are nowhere, with a row of `styles.csv` each (`benchmarks/scale_ingest.py`): `plan`; `publish`, all of a run"
+        " but the drawing, the registry and the warehouse; and `again`, a run that finds nothing changed. Resident MB of"
+        " the process at its peak, without PostgreSQL's.",
         "",
         "| what | images | seconds | peak MB |",
         "|---|---|---|---|",
@@ -56,6 +60,16 @@ def memory(home: Path, photos: int | None) -> list[str]:
         "",
         aims_table([Aim("MB at the most", [max(peaks)], AIM_MB, digits=0)]),
     ]
+
+
+def ingested(home: Path, count: int, rows: list[str], peaks: list[float]) -> None:
+    """Measure an ingest: its plan; all that follows once the batches are drawn; and a second run without a change."""
+    for what in ("plan", "draw", "publish", "again"):
+        say(f"scale: {what} of {count} images")
+        measured = contend([sys.executable, "-m", "benchmarks.scale_ingest", what, str(home), str(count)], home)
+        if what != "draw":
+            peaks.append(measured["peak_mb"])
+            rows.append(f"| {what} | {count:,} | {measured['seconds']:.0f} | {measured['peak_mb']:.0f} |")
 
 
 def scale(home: Path, what: str, count: int) -> None:

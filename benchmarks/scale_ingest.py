@@ -1,9 +1,8 @@
-"""Memory and processor time of planning, publishing and re-running at a million images: an inventory without pixels."""
+"""The ingest of images that are nowhere: listed, planned and published as any others, and never drawn."""
 
 from __future__ import annotations
 
 import hashlib
-import resource
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,9 +14,10 @@ from unittest.mock import patch
 import numpy as np
 from PIL import Image
 
+from benchmarks.peers import clock
 from lookbook.blocks.lake import Lake
 from lookbook.blocks.workspace import local_workspace
-from lookbook.tasks.datasets import inventory as stock
+from lookbook.tasks.datasets import inventory as inventory_module
 from lookbook.tasks.datasets.estimate import estimate
 from lookbook.tasks.datasets.inventory import Request, take_inventory
 from lookbook.tasks.datasets.publish import finalize
@@ -103,38 +103,38 @@ def _outcome(item: Item, recipe: Recipe) -> Outcome:
     return Outcome(item.key, item.fingerprint, "ok", sha256=sha256, bytes=item.locator.size, asset=asset, drawn=drawn)
 
 
-def main(stage: str, home: Path, count: int) -> None:
-    """Do one stage, and say its seconds of processor and its peak memory in MB."""
+def plan(request: Request) -> int:
+    """Plan an ingest."""
+    return int(estimate(request)["files"]["images"])
+
+
+def draw(request: Request) -> int:
+    """Write the parts of all batches: what an ingest's workers do, but for the drawing."""
+    file = BytesIO()
+    Image.new("RGB", (60, 80)).save(file, "JPEG")
+    request.workspace.lake.put(SHARED, file.getvalue())
+    inventory = take_inventory(request)
+    for batch in inventory.batches:
+        do_batch(request.workspace.lake, batch, request.recipe)
+    return inventory.work["todo"]
+
+
+def publish(request: Request) -> int:
+    """Do all of an ingest but the drawing, the registry and the warehouse."""
+    inventory = take_inventory(request)
+    return int(finalize(request, inventory, datetime.now(UTC)).summary["images"]["found"])
+
+
+def main(what: str, home: Path, count: int) -> None:
+    """Do it and print its figures."""
     catalogue = home / "styles.csv"
     if not catalogue.exists():
         write_catalogue(catalogue, count)
-    workspace, recipe, started = local_workspace(home), Recipe(), datetime.now(UTC)
-    request = Request(workspace, str(home), "million", recipe, None, BATCH_SIZE, 1.0)
-    with patch.object(stock, "open_source", lambda *_: Synthetic(count, catalogue)):
-        tell("began")
-        if stage == "plan":
-            estimate(request)
-            return tell("planned")
-        inventory = take_inventory(request)
-        tell("inventory taken")
-        if stage == "draw":
-            file = BytesIO()
-            Image.new("RGB", (60, 80)).save(file, "JPEG")
-            workspace.lake.put(SHARED, file.getvalue())
-            for batch in inventory.batches:
-                do_batch(workspace.lake, batch, recipe)
-            return tell("drawn")
-        finalize(request, inventory, started)
-        tell("finalized")
-    return None
-
-
-def tell(what: str) -> None:
-    """Say what the process took up to now."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    said = f"{what}: {used.ru_utime + used.ru_stime:.1f} s of processor, {used.ru_maxrss / 1024:.0f} MB at the most"
-    sys.stdout.write(f"{said}\n")
-    sys.stdout.flush()
+    request = Request(local_workspace(home), str(home), "scale", Recipe(), None, BATCH_SIZE, 1.0)
+    work = {"plan": plan, "draw": draw, "publish": publish, "again": publish}[what]
+    with patch.object(inventory_module, "open_source", lambda *_: Synthetic(count, catalogue)):
+        measured = clock.measured(lambda: work(request))
+    clock.write(measured | {"peak_mb": clock.peak_mb()})
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ AT_REST = "50MB"
 #: Rows that are handed over at once.
 ROWS = 20_000
 #: Rows of a group of a Parquet file that is written: as many are held meanwhile.
-GROUP_ROWS = 100_000
+GROUP_ROWS = 50_000
 
 
 class Desk:

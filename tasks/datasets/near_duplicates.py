@@ -388,7 +388,7 @@ def find_near_duplicates(desk: Desk) -> None:
             levels[done:stop] = _fixed(part.column("signature"), SIGNATURE_BYTES)
             rows[at] = np.arange(done, stop)
             done = stop
-        _let_go(levels)
+            _let_go(levels)
         desk.rest()
         stars = group_near_duplicates(hashes, levels, rows)
     is_member = stars.canonical != np.arange(count)

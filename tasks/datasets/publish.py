@@ -464,7 +464,13 @@ def _report_data(
     if inventory.known.images is not None and inventory.known.outputs is not None:
         known = {"images": inventory.known.images, "outputs": inventory.known.outputs}
     current = {name: snapshot.files[name] for name in ("images", "outputs")}
+    # Of all outputs, those that thumbnails are taken from.
+    outputs = inventory.desk.table(
+        f"SELECT {', '.join(SHOWN_OF_OUTPUTS)} FROM outputs SEMI JOIN (SELECT output FROM outputs GROUP BY output"  # noqa: S608
+        " ORDER BY output <> 'thumb', avg(bytes), output LIMIT 1) USING (output)"
+    )
     inventory.desk.rest()
+    changes = changes_between(known, current, before)
     return ReportData(
         dataset=request.dataset,
         snapshot_id=summary["snapshot"],
@@ -476,9 +482,9 @@ def _report_data(
         digest=digest,
         images=pq.read_table(snapshot.files["images"], columns=SHOWN_OF_IMAGES),
         products=pq.read_table(snapshot.files["products"]),
-        outputs=pq.read_table(snapshot.files["outputs"], columns=SHOWN_OF_OUTPUTS),
+        outputs=outputs,
         rejects=pq.read_table(snapshot.files["rejects"]),
-        changes=changes_between(known, current, before),
+        changes=changes,
     )
 
 

@@ -57,32 +57,38 @@ for command in (deploy, serve):
 
 def main() -> None:
     """Entry of the console script: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    # Not while an error is handled: what it holds, such as tables in DuckDB, would outlive the interpreter and say so.
+    sys.exit(_done())
+
+
+def _done() -> int:  # noqa: PLR0911 - one for each way to end
+    """Do the command, say how it failed, and return the status to exit with."""
     debug = "--debug" in sys.argv
     gc.set_threshold(OBJECTS_TO_LOOK)
     try:
-        sys.exit(app(exit_on_error=False, print_error=False) or 0)
+        return app(exit_on_error=False, print_error=False) or 0
     except CycloptsError as error:
         command = " ".join(("lookbook", *(error.command_chain or ())))
         _complain(f"{error}", f'See "{command} --help".')
-        sys.exit(EXIT_USAGE)
+        return EXIT_USAGE
     except LookbookError as error:
         if debug:
             raise
         _complain(error.problem, error.way_out, error.summary)
-        sys.exit(EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED)
+        return EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED
     except BrokenPipeError:  # whoever read what is printed has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_FAILED)
+        return EXIT_FAILED
     except OSError as error:
         if debug:
             raise
         _complain(
             _disk_fault(error), "See that it is there, that you may read it, and that nobody changes it; run again."
         )
-        sys.exit(EXIT_FAILED)
+        return EXIT_FAILED
     except KeyboardInterrupt:
         _complain("Interrupted. Nothing half done was published; the same command goes on from here.", "")
-        sys.exit(EXIT_INTERRUPTED)
+        return EXIT_INTERRUPTED
     except Exception as error:
         if debug:
             raise
@@ -90,7 +96,7 @@ def main() -> None:
             f"{type(error).__name__}: {error}",
             "This is a fault of Lookbook: please report it. --debug shows where.",
         )
-        sys.exit(EXIT_FAILED)
+        return EXIT_FAILED
 
 
 def _disk_fault(error: OSError) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.sql_text import literal
 from lookbook.blocks.workspace import scratch_folder
 
@@ -59,11 +61,13 @@ class Desk:
 
     def run(self, sql: str, *values: object) -> None:
         """Do a statement with values for its ``?``."""
-        self._connection.execute(sql, values)
+        with self._space():
+            self._connection.execute(sql, values)
 
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         """Return all rows of a small answer."""
-        return self._connection.execute(sql, values).fetchall()
+        with self._space():
+            return self._connection.execute(sql, values).fetchall()
 
     def value(self, sql: str, *values: object) -> Any:  # noqa: ANN401
         """Return the one value of an answer."""
@@ -71,11 +75,12 @@ class Desk:
 
     def table(self, sql: str, *values: object) -> pa.Table:
         """Return a small answer as a table."""
-        return self._connection.sql(sql, params=list(values)).to_arrow_table()
+        with self._space():
+            return self._connection.sql(sql, params=list(values)).to_arrow_table()
 
     def stream(self, sql: str, *values: object, rows: int = ROWS) -> Iterator[pa.Table]:
         """Yield an answer of any size, so many rows at once; other statements may be done meanwhile."""
-        with self._connection.cursor() as cursor:
+        with self._space(), self._connection.cursor() as cursor:
             for batch in cursor.sql(sql, params=list(values)).to_arrow_reader(rows):
                 if len(batch):
                     yield as_table(batch)
@@ -100,9 +105,23 @@ class Desk:
     def _with(self, name: str, table: pa.Table, sql: str) -> None:
         self._connection.register(name, table)
         try:
-            self._connection.execute(sql)
+            self.run(sql)
         finally:
             self._connection.unregister(name)
+
+    @contextmanager
+    def _space(self) -> Iterator[None]:
+        """Say in words that neither memory nor the folder's disk holds a table."""
+        import duckdb  # noqa: PLC0415 - as above
+
+        try:
+            yield
+        except (duckdb.OutOfMemoryException, duckdb.IOException, OSError) as error:
+            raise LookbookError(
+                f"The tables of this run do not fit into {MEMORY} of memory and the folder for scratch,"
+                f" {self.folder.parent}: {str(error).strip().partition(chr(10))[0]}",
+                "Free some space there, or name another folder in the workspace's block; then run again.",
+            ) from error
 
     def view(self, name: str, path: Path | None, schema: pa.Schema) -> None:
         """Give a Parquet file a name; None stands for an empty one of a schema."""
@@ -120,7 +139,7 @@ class Desk:
     def save(self, name: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> Path:
         """Write tables as one Parquet file of the folder, with the columns of a schema."""
         path = self.folder / f"{name}.parquet"
-        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        with self._space(), pq.ParquetWriter(path, schema, compression="zstd") as writer:
             held: list[pa.Table] = []
             for table in tables:
                 held.append(table.select(schema.names).cast(schema))

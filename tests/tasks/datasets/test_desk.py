@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lookbook.blocks.errors import LookbookError
 from lookbook.tasks.datasets.desk import Desk, side_by_side
 
 SIZES = st.lists(st.integers(1, 7), max_size=6)
@@ -51,3 +55,22 @@ def test_a_desk_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(desk.folder.iterdir())
     del desk
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_said_so(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], check=False).returncode:
+        pytest.skip("this machine lets nobody mount a tmpfs")
+    try:
+        desk, schema = Desk(small), pa.schema([("n", pa.int64())])
+        with pytest.raises(LookbookError, match=f"do not fit into .*{small}"):
+            desk.save("big", schema, desk.stream("SELECT (hash(n) >> 1)::BIGINT AS n FROM range(1_000_000) t(n)"))
+        desk.run("SET memory_limit = '20MB'")
+        with pytest.raises(LookbookError, match=f"do not fit into .*{small}"):
+            desk.run("CREATE TABLE big AS SELECT hash(n) AS key, repeat('x', 200) AS text FROM range(800_000) t(n)")
+        del desk
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)

@@ -109,7 +109,7 @@ class Manifest(BaseModel):
     digest: str
     previous: str | None
     restored_from: str | None = None
-    former: Sequence[str] = ()
+    former: tuple[str, ...] = ()
     recipe: Recipe
     rules_digest: str
     output_digests: dict[str, str]

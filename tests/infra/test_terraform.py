@@ -9,6 +9,7 @@ import pytest
 
 from lookbook.deployments.server.deploying import POOLS, environment, job_template
 from lookbook.deployments.server.processes import RUNS_AT_ONCE
+from lookbook.tasks.images import jobs
 from tests.support.command import ROOT
 
 FOLDER = ROOT / "infra" / "terraform"
@@ -75,7 +76,8 @@ def test_a_batch_writes_its_folders_of_the_lake_and_has_no_other_right() -> None
     folders = re.search(r"toset\((\[.*\])\)", writes)
     assert folders is not None
     drawing = (ROOT / "tasks" / "images" / "batch.py").read_text(encoding="utf-8")
-    assert set(json.loads(folders[1])) == {"batches", *re.findall(r'= f"(\w+)/\{', drawing)}
+    # Batches of exports put shards into the export's own folder, and their parts beside their manifests.
+    assert set(json.loads(folders[1])) == {"batches", "exports", jobs.FOLDER, *re.findall(r'= f"(\w+)/\{', drawing)}
     assert "resource.name.startsWith" in writes
 
 

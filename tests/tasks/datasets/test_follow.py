@@ -119,7 +119,7 @@ def test_bigquery_loads_from_the_bucket_without_a_copy(
     bigquery.run("DELETE FROM staging.current_snapshot WHERE TRUE")
     assert catch_up(place, "things") == ["warehouse"]
     assert verify(place, "things").differences == []
-    assert not scratch.exists()
+    assert list(scratch.iterdir()) == []
 
 
 def test_bigquery_gets_the_files_of_a_folder_uploaded(

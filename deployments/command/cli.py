@@ -58,7 +58,10 @@ for command in (deploy, serve):
 def main() -> None:
     """Entry of the console script: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     # Not while an error is handled: what it holds, such as tables in DuckDB, would outlive the interpreter and say so.
-    sys.exit(_done())
+    status = _done()
+    if status == EXIT_INTERRUPTED:  # so would what the threads hold that were at work
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    sys.exit(status)
 
 
 def _done() -> int:  # noqa: PLR0911 - one for each way to end

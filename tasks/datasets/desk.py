@@ -61,12 +61,12 @@ class Desk:
 
     def run(self, sql: str, *values: object) -> None:
         """Do a statement with values for its ``?``."""
-        with self._space():
+        with self.space():
             self._connection.execute(sql, values)
 
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         """Return all rows of a small answer."""
-        with self._space():
+        with self.space():
             return self._connection.execute(sql, values).fetchall()
 
     def value(self, sql: str, *values: object) -> Any:  # noqa: ANN401
@@ -75,12 +75,12 @@ class Desk:
 
     def table(self, sql: str, *values: object) -> pa.Table:
         """Return a small answer as a table."""
-        with self._space():
+        with self.space():
             return self._connection.sql(sql, params=list(values)).to_arrow_table()
 
     def stream(self, sql: str, *values: object, rows: int = ROWS) -> Iterator[pa.Table]:
         """Yield an answer of any size, so many rows at once; other statements may be done meanwhile."""
-        with self._space(), self._connection.cursor() as cursor:
+        with self.space(), self._connection.cursor() as cursor:
             for batch in cursor.sql(sql, params=list(values)).to_arrow_reader(rows):
                 if len(batch):
                     yield as_table(batch)
@@ -110,7 +110,7 @@ class Desk:
             self._connection.unregister(name)
 
     @contextmanager
-    def _space(self) -> Iterator[None]:
+    def space(self) -> Iterator[None]:
         """Say in words that neither memory nor the folder's disk holds a table."""
         import duckdb  # noqa: PLC0415 - as above
 
@@ -139,7 +139,7 @@ class Desk:
     def save(self, name: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> Path:
         """Write tables as one Parquet file of the folder, with the columns of a schema."""
         path = self.folder / f"{name}.parquet"
-        with self._space(), pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        with self.space(), pq.ParquetWriter(path, schema, compression="zstd") as writer:
             held: list[pa.Table] = []
             for table in tables:
                 held.append(table.select(schema.names).cast(schema))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -379,18 +377,21 @@ def find_near_duplicates(desk: Desk) -> None:
     count = desk.value("SELECT count(*) FROM ranked")
     hashes, rows = np.zeros(count, np.uint64), np.zeros(count, np.int64)
     desk.make("near_rows", NEAR_SCHEMA)
-    with _levels(desk.folder, count) as levels:
-        done = 0
+    file, done = desk.folder / "signatures", 0  # at ten million they are 4 GB
+    with desk.space(), file.open("wb") as signatures:
         for part in desk.stream("SELECT nth, phash, signature FROM ranked"):
             at, stop = part.column("nth").to_numpy(), done + len(part)
             digits = _fixed(part.column("phash"), _HASH_DIGITS)
             hashes[at] = np.frombuffer(bytes.fromhex(digits.tobytes().decode("ascii")), ">u8")
-            levels[done:stop] = _fixed(part.column("signature"), SIGNATURE_BYTES)
+            signatures.write(_fixed(part.column("signature"), SIGNATURE_BYTES).tobytes())
             rows[at] = np.arange(done, stop)
             done = stop
-            _let_go(levels)
-        desk.rest()
-        stars = group_near_duplicates(hashes, levels, rows)
+    desk.rest()
+    shape = (count, SIGNATURE_BYTES)
+    stars = group_near_duplicates(
+        hashes, np.memmap(file, np.uint8, "r", shape=shape) if count else np.zeros(shape, np.uint8), rows
+    )
+    file.unlink()
     is_member = stars.canonical != np.arange(count)
     is_member[stars.canonical[is_member]] = True
     for at in np.array_split(np.flatnonzero(is_member), max(1, is_member.sum() // _AT_ONCE)):
@@ -405,19 +406,6 @@ def _let_go(levels: NDArray[np.uint8]) -> None:
     """Give back the memory of an array that lies in a file: the system has it there still."""
     if isinstance(levels, np.memmap):
         levels._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
-
-
-@contextmanager
-def _levels(folder: Path, count: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield an array for so many signatures that lies in a file: at ten million they are 4 GB."""
-    file = folder / "signatures"
-    shape = (count, SIGNATURE_BYTES)
-    levels = np.memmap(file, np.uint8, "w+", shape=shape) if count else np.zeros(shape, np.uint8)
-    try:
-        yield levels
-    finally:
-        del levels
-        file.unlink(missing_ok=True)
 
 
 def _fixed(column: pa.ChunkedArray, width: int) -> NDArray[np.uint8]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
 
     from duckdb import DuckDBPyConnection
 
-#: What DuckDB may hold; the rest goes to disk. Each of its threads takes a share.
-MEMORY, MOST_THREADS = "400MB", 2
+#: Bytes that DuckDB may hold, if that suffices; the rest goes to disk. Each of its threads takes a share.
+MEMORY, MOST_THREADS = 400_000_000, 2
 #: And while other work needs memory.
 AT_REST = "50MB"
+T = TypeVar("T")
+
 #: Rows that are handed over at once.
 ROWS = 20_000
 #: Rows of a group of a Parquet file that is written: as many are held meanwhile.
@@ -51,7 +54,8 @@ class Desk:
 
         folder = scratch_folder(scratch, "run-")
         self.folder = Path(folder.name)
-        config: dict[str, Any] = {"memory_limit": MEMORY, "temp_directory": f"{folder.name}/spill"}
+        self._memory = MEMORY
+        config: dict[str, Any] = {"memory_limit": f"{MEMORY}B", "temp_directory": f"{folder.name}/spill"}
         config |= {"threads": min(MOST_THREADS, os.cpu_count() or 1), "preserve_insertion_order": "false"}
         self._connection = duckdb.connect(config=config | {"autoload_known_extensions": "false"})
         self._connection.execute("SET TimeZone = 'UTC'")
@@ -61,13 +65,11 @@ class Desk:
 
     def run(self, sql: str, *values: object) -> None:
         """Do a statement with values for its ``?``."""
-        with self.space():
-            self._connection.execute(sql, values)
+        self._tried(lambda: self._connection.execute(sql, values))
 
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         """Return all rows of a small answer."""
-        with self.space():
-            return self._connection.execute(sql, values).fetchall()
+        return self._tried(lambda: self._connection.execute(sql, values).fetchall())
 
     def value(self, sql: str, *values: object) -> Any:  # noqa: ANN401
         """Return the one value of an answer."""
@@ -75,15 +77,35 @@ class Desk:
 
     def table(self, sql: str, *values: object) -> pa.Table:
         """Return a small answer as a table."""
-        with self.space():
-            return self._connection.sql(sql, params=list(values)).to_arrow_table()
+        return self._tried(lambda: self._connection.sql(sql, params=list(values)).to_arrow_table())
 
     def stream(self, sql: str, *values: object, rows: int = ROWS) -> Iterator[pa.Table]:
         """Yield an answer of any size, so many rows at once; other statements may be done meanwhile."""
         with self.space(), self._connection.cursor() as cursor:
-            for batch in cursor.sql(sql, params=list(values)).to_arrow_reader(rows):
+
+            def begun() -> tuple[pa.RecordBatchReader, pa.RecordBatch | None]:
+                reader = cursor.sql(sql, params=list(values)).to_arrow_reader(rows)
+                return reader, next(reader, None)
+
+            reader, batch = self._tried(begun)  # what sorts or joins has done so by then
+            while batch is not None:
                 if len(batch):
                     yield as_table(batch)
+                batch = next(reader, None)
+
+    def _tried(self, work: Callable[[], T]) -> T:
+        """Do something with more memory where it lacks it: twice as much each time, up to half of the machine's."""
+        import duckdb  # noqa: PLC0415 - as above
+
+        with self.space():
+            while True:
+                try:
+                    return work()
+                except (duckdb.OutOfMemoryException, OSError) as error:
+                    if "Out of Memory" not in str(error) or 2 * self._memory > psutil.virtual_memory().total // 2:
+                        raise
+                    self._memory *= 2
+                    self._connection.execute(f"SET memory_limit = '{self._memory}B'")
 
     def make(self, name: str, schema: pa.Schema) -> None:
         """Make an empty table, in place of one of that name."""
@@ -118,8 +140,8 @@ class Desk:
             yield
         except (duckdb.OutOfMemoryException, duckdb.IOException, OSError) as error:
             raise LookbookError(
-                f"The tables of this run do not fit into {MEMORY} of memory and the folder for scratch,"
-                f" {self.folder.parent}: {str(error).strip().partition(chr(10))[0]}",
+                f"The tables of this run do not fit into {self._memory // 10**6} MB of memory and the folder for"
+                f" scratch, {self.folder.parent}: {str(error).strip().partition(chr(10))[0]}",
                 "Free some space there, or name another folder in the workspace's block; then run again.",
             ) from error
 
@@ -134,7 +156,7 @@ class Desk:
     def rest(self) -> None:
         """Give back memory: what comes next needs it for something else."""
         self.run(f"SET memory_limit = '{AT_REST}'")
-        self.run(f"SET memory_limit = '{MEMORY}'")
+        self.run(f"SET memory_limit = '{self._memory}B'")
 
     def save(self, name: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> Path:
         """Write tables as one Parquet file of the folder, with the columns of a schema."""

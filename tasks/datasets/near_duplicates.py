@@ -370,7 +370,7 @@ def find_near_duplicates(desk: Desk) -> None:
         ValueError: a signature has another length than `SIGNATURE_BYTES`.
     """
     desk.run(
-        "CREATE OR REPLACE TABLE ranked AS SELECT key, phash, signature,"
+        "CREATE OR REPLACE TABLE ranked AS SELECT key,"
         " row_number() OVER (ORDER BY linked.key IS NULL, depth(key), key) - 1 AS nth"
         " FROM perceived LEFT JOIN linked USING (key) WHERE phash IS NOT NULL"
     )
@@ -379,7 +379,7 @@ def find_near_duplicates(desk: Desk) -> None:
     desk.make("near_rows", NEAR_SCHEMA)
     file, done = desk.folder / "signatures", 0  # at ten million they are 4 GB
     with desk.space(), file.open("wb") as signatures:
-        for part in desk.stream("SELECT nth, phash, signature FROM ranked"):
+        for part in desk.stream("SELECT nth, phash, signature FROM perceived JOIN ranked USING (key)"):
             at, stop = part.column("nth").to_numpy(), done + len(part)
             digits = _fixed(part.column("phash"), _HASH_DIGITS)
             hashes[at] = np.frombuffer(bytes.fromhex(digits.tobytes().decode("ascii")), ">u8")

@@ -286,7 +286,7 @@ class _Files:
 
     @property
     def is_readable(self) -> bool:
-        """Whether no table is missing."""
+        """Return whether all tables are there."""
         return len(self.tables) == len(TABLES)
 
     def drop_copies(self, folder: Path) -> None:

@@ -369,7 +369,7 @@ class Packer:
 
     @property
     def metadata(self) -> Metadata:
-        """What is told of each file."""
+        """Return which facts are written beside each file."""
         return self.making.metadata
 
     def pack(self, part: Part, samples: Sequence[Sample]) -> tuple[list[PackedFile], pa.Table]:

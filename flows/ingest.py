@@ -22,11 +22,18 @@ from lookbook.tasks.datasets import follow
 from lookbook.tasks.datasets.checks import told
 from lookbook.tasks.datasets.follow import note_announced, unannounced_snapshot
 from lookbook.tasks.datasets.forgetting import resume
-from lookbook.tasks.datasets.inventory import Request, clear_batches, take_inventory
+from lookbook.tasks.datasets.inventory import (
+    Listing,
+    Request,
+    clear_batches,
+    inputs_digest,
+    list_source,
+    take_inventory,
+)
 from lookbook.tasks.datasets.manifest import require_published
-from lookbook.tasks.datasets.publish import FailedChecksError, FinishedRun, finalize, sweep_unfinished
+from lookbook.tasks.datasets.publish import FailedChecksError, FinishedRun, finalize, sweep_unfinished, unchanged
 from lookbook.tasks.datasets.sources.kaggle import drop
-from lookbook.tasks.datasets.unpublished import noting_rejects
+from lookbook.tasks.datasets.unpublished import RejectNotes, noting_rejects
 from lookbook.tasks.images.batch import end_sweep
 from lookbook.tasks.images.recipe import Recipe, RecipeOrDefault
 from lookbook.tasks.runs.announcements import announce_snapshot
@@ -146,19 +153,19 @@ def publish_source(
         catch_up(place, workspace, dataset)
         get_run_logger().info("Listing %s", request.source)
         with listening(download=_download_log()):
-            inventory = take_inventory(request)
-        notes.found(inventory)
-        found, batches = inventory.file_counts["images"], inventory.batches
-        get_run_logger().info("%d images found; batches to do: %d", found, len(batches))
-        announce(inventory.work["todo"])
-        draw(place.lake, workspace, batches, executor)
+            listing = list_source(request)
+        inputs = inputs_digest(request, listing)
         try:
-            finished = finalize(request, inventory, started)
+            finished = unchanged(request, listing, inputs, started) or _make_snapshot(
+                request, listing, workspace, executor, notes, started
+            )
         except FailedChecksError as error:
             record.update(error.finished.summary)
             _describe(error.finished, dataset)
             raise
         notes.ended(finished.note if finished.changed else "")
+        if finished.published or not finished.changed:
+            finished.summary["inputs"] = inputs
         finished.summary.update(told(finished))
         record.update(finished.summary)
         if finished.published:
@@ -172,6 +179,24 @@ def publish_source(
     if finished.note:
         get_run_logger().warning("Not published: %s.", finished.note)
     return finished
+
+
+def _make_snapshot(
+    request: Request,
+    listing: Listing,
+    workspace: WorkspaceName,
+    executor: Executor,
+    notes: RejectNotes,
+    started: datetime,
+) -> FinishedRun:
+    """Do the work that is left on what was listed, and publish; raises as `finalize`."""
+    inventory = take_inventory(request, listing)
+    notes.found(inventory)
+    found, batches = inventory.file_counts["images"], inventory.batches
+    get_run_logger().info("%d images found; batches to do: %d", found, len(batches))
+    announce(inventory.work["todo"])
+    draw(request.workspace.lake, workspace, batches, executor)
+    return finalize(request, inventory, started)
 
 
 def _download_log() -> Callable[[int, int], None]:

@@ -199,10 +199,7 @@ def read_catalogue(files: Sequence[SourceFile], columns: Columns | None = None) 
         UsageError: no table has a column that the user names.
         OSError: a file could not be read: worth another attempt.
     """
-    tables = sorted(
-        (file for file in files if _OTHER.fullmatch(posixpath.basename(file.key)) and not file.is_litter),
-        key=_place,
-    )
+    tables = sorted((file for file in files if _OTHER.fullmatch(_name(file)) and not file.is_litter), key=_place)
     rejects: list[SourceReject] = []
     keys: list[str] = []
     links = _read_all_links([file for file in tables if _LINKS.fullmatch(_name(file))], rejects, keys)
@@ -222,6 +219,11 @@ def read_catalogue(files: Sequence[SourceFile], columns: Columns | None = None) 
     rows = _with_styles(rows, files, rejects, keys)
     found = sum(sheet.found for _, sheet in sheets)
     return Catalogue(rows, LINK_SCHEMA.empty_table() if links is None else links, rejects, found, keys)
+
+
+def may_be_read(file: SourceFile) -> bool:
+    """Return whether `read_catalogue` may open a file: it is called as a table, or as what describes one product."""
+    return not file.is_litter and bool(_OTHER.fullmatch(_name(file)) or _STYLE.fullmatch(file.key))
 
 
 _NO_CATALOGUE = "No column of it names a product or an image: it is no catalogue. --key or --image-column names one."

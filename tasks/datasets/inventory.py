@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +17,7 @@ from lookbook.blocks.lake import Lake
 from lookbook.blocks.settings import this_host
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets.books import RefusedRunError, check_counts
-from lookbook.tasks.datasets.catalogue import Catalogue, read_catalogue
+from lookbook.tasks.datasets.catalogue import Catalogue, may_be_read, read_catalogue
 from lookbook.tasks.datasets.catalogue_sheets import Columns
 from lookbook.tasks.datasets.catalogue_types import SourceReject
 from lookbook.tasks.datasets.desk import Desk
@@ -47,9 +49,10 @@ from lookbook.tasks.datasets.sources.opening import open_source, version_of
 from lookbook.tasks.images.batch import Sweep, read_sweep
 from lookbook.tasks.images.formats import sniff, unread_kind
 from lookbook.tasks.images.items import Item
-from lookbook.tasks.images.locators import LISTED_ON, UnreadableMemberError, read_start
+from lookbook.tasks.images.locators import LISTED_ON, UnreadableMemberError, read_bytes, read_start
 from lookbook.tasks.images.parquet import from_parquet, manifest_table, to_parquet
-from lookbook.tasks.images.recipe import Recipe
+from lookbook.tasks.images.recipe import Recipe, codec_versions
+from lookbook.tasks.images.tombstones import read_tombstones
 from lookbook.tasks.runs.parameters import BATCH_BYTES
 
 #: Bytes by which a file is known.
@@ -133,6 +136,21 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Listing:
+    """The files of a source.
+
+    Attributes:
+        source: as of `Inventory`.
+        desk: holds all files; see `lookbook.tasks.datasets.plan.list_files`.
+        others: those that are no images, in the order in which images are ranked.
+    """
+
+    source: str
+    desk: Desk
+    others: list[SourceFile]
+
+
+@dataclass(frozen=True)
 class Inventory:
     """The stock of a run.
 
@@ -185,14 +203,73 @@ def _state(path: bytes) -> tuple[int, int]:
     return found.st_mtime_ns, found.st_size
 
 
-def take_inventory(request: Request) -> Inventory:
+def list_source(request: Request) -> Listing:
+    """List the files of the source; what has to be downloaded is downloaded first.
+
+    Raises:
+        LookbookError: it can't be listed.
+    """
+    desk = Desk(request.workspace.scratch)
+    source = open_source(request.source, request.workspace.scratch, request.workspace.kaggle, request.within)
+    list_files(desk, ((file, holds_image(file)) for file in source.files()), request.limit)
+    return Listing(version_of(source) or request.source, desk, list(listed_files(desk, where="NOT is_image")))
+
+
+def inputs_digest(request: Request, listing: Listing) -> str:
+    """Return SHA-256 over all that a snapshot is made of: with the same inputs nothing changes.
+
+    That is the code, what is asked for, what was forgotten, the names and fingerprints of all files, and the bytes of
+    those that a catalogue is read from: where no checksum of a listing vouches for them, they count whatever their
+    time says.
+
+    Raises:
+        OSError: a file could not be read: worth another attempt.
+        LookbookError: the tombstones are damaged.
+    """
+    asked = (request.limit, request.reject_limit, request.key, request.image_column, sorted(request.again))
+    forgotten = sorted(read_tombstones(request.workspace.lake, request.dataset).marks)
+    made = hashlib.sha256(f"{_code_digest()};{request.recipe.model_dump_json()};{asked!r};{forgotten}\n".encode())
+    lines = (
+        "SELECT concat_ws(chr(0), strlen(key), key, fingerprint, size, is_image, refused_rule, refused_message) AS line"
+        " FROM files ORDER BY key"
+    )
+    for rows in listing.desk.stream(lines):
+        made.update("\n".join([*rows.column("line").to_pylist(), ""]).encode())
+    for file in filter(may_be_read, listing.others):
+        if file.refused is None and not file.fingerprint.startswith("crc32:"):
+            made.update(_checksum(file))
+    return made.hexdigest()
+
+
+@cache
+def _code_digest() -> str:
+    """Return a digest of the modules that make snapshots, and of the libraries that draw: other code, other results."""
+    made = hashlib.sha256(repr(codec_versions()).encode())
+    wings = Path(__file__).parent, Path(__file__).parents[1] / "images"
+    for path in sorted(path for wing in wings for path in wing.rglob("*.py")):
+        made.update(path.read_bytes())
+    return made.hexdigest()
+
+
+def _checksum(file: SourceFile) -> bytes:
+    try:
+        return hashlib.sha256(read_bytes(file.locator)).digest()
+    except UnreadableMemberError as error:
+        return error.rule.encode()
+
+
+def take_inventory(request: Request, listing: Listing | None = None) -> Inventory:
     """Survey the source, and write the manifests of the batches that are to be done.
+
+    Args:
+        request: what the run is asked for.
+        listing: of the source; None: it is listed now.
 
     Raises:
         RefusedRunError: the source holds no image.
         LookbookError: it can't be listed.
     """
-    inventory = survey(request)
+    inventory = survey(request, listing)
     for items in planned_batches(request, inventory):
         key = f"{batches_folder(request.dataset)}/{batch_digest(items, request.recipe)}"
         _write_batch(request, key, items)
@@ -205,18 +282,14 @@ def planned_batches(request: Request, inventory: Inventory) -> Iterator[list[Ite
     return todo_batches(inventory.desk, inventory.known, request.recipe, request.batch_size, BATCH_BYTES)
 
 
-def survey(request: Request) -> Inventory:
-    """List the source, read its catalogue, and compare with what is known; nothing is written to lake or registry.
+def survey(request: Request, listing: Listing | None = None) -> Inventory:
+    """Read the source's catalogue, and compare with what is known; nothing is written to lake or registry.
 
-    Raises:
-        RefusedRunError: the source holds no image.
-        LookbookError: it can't be listed.
+    Args and errors are those of `take_inventory`.
     """
     lake, recipe = request.workspace.lake, request.recipe
-    desk = Desk(request.workspace.scratch)
-    source = open_source(request.source, request.workspace.scratch, request.workspace.kaggle, request.within)
-    list_files(desk, ((file, holds_image(file)) for file in source.files()), request.limit)
-    others = list(listed_files(desk, where="NOT is_image"))
+    listing = listing or list_source(request)
+    desk, others = listing.desk, listing.others
     columns = Columns(request.key, request.image_column, lambda names: _known_names(desk, names))
     catalogue = read_catalogue(others, columns)
     refused = {reject.locator for reject in catalogue.rejects if reject.kind in ("file", "style")}
@@ -256,9 +329,8 @@ def survey(request: Request) -> Inventory:
     }
     read_from = "SELECT DISTINCT path FROM images WHERE store <> 'file' AND refused_rule IS NULL"
     archives = {path: _state(path) for (path,) in desk.rows(read_from)}
-    listed = version_of(source) or request.source
     found_ = (catalogue, rows, published, damaged, known, archives, ignored, file_counts, work, passed)
-    return Inventory(listed, desk, *found_)
+    return Inventory(listing.source, desk, *found_)
 
 
 def _known_names(desk: Desk, names: Collection[str]) -> set[str]:

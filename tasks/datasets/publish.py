@@ -26,9 +26,10 @@ from lookbook.tasks.datasets.candidates import Candidate, candidate_ids, candida
 from lookbook.tasks.datasets.checks import failed, read_checks, run_checks, told_failures
 from lookbook.tasks.datasets.differences import Tables, changes_between
 from lookbook.tasks.datasets.forgotten import note_copies
-from lookbook.tasks.datasets.inventory import Inventory, Request, clear_batches
+from lookbook.tasks.datasets.inventory import Inventory, Listing, Request, clear_batches
 from lookbook.tasks.datasets.links import RULES
 from lookbook.tasks.datasets.manifest import (
+    TABLES,
     Current,
     DamagedSnapshotError,
     Manifest,
@@ -50,10 +51,13 @@ from lookbook.tasks.images.batch import read_part
 from lookbook.tasks.images.parquet import to_parquet
 from lookbook.tasks.images.recipe import codec_versions
 from lookbook.tasks.runs.lease import confirm
+from lookbook.tasks.runs.records import finished_summaries
 
 #: Outcomes of rows that found no image, and the share of rows below which hardly one did.
 LOST = ("missing_image", "ambiguous_image")
 HARDLY = 0.1
+#: The newest completed runs of a dataset among which one with the same inputs is looked for.
+EARLIER_RUNS = 20
 
 
 def write_tables(lake: Lake, folder: str, tables: Tables) -> list[SnapshotFile]:
@@ -333,6 +337,46 @@ def finalize(request: Request, inventory: Inventory, started: datetime) -> Finis
     return FinishedRun(summary, not note, *said)
 
 
+def unchanged(request: Request, listing: Listing, inputs: str, started: datetime) -> FinishedRun | None:
+    """Return how a run ends that would find what an earlier one found, without looking at anything again.
+
+    Args:
+        request: what the run is asked for.
+        listing: of its source.
+        inputs: `lookbook.tasks.datasets.inventory.inputs_digest` of both.
+        started: when it began.
+
+    Returns:
+        None where no earlier run is known to have made, or found again, the current snapshot out of the same inputs;
+        where a file of that snapshot is missing or damaged; and where rejects are to be judged again.
+    """
+    lake, dataset = request.workspace.lake, request.dataset
+    published = None if request.again else read_published(lake, dataset)
+    if published is None:
+        return None
+    manifest = published.manifest
+    for earlier in finished_summaries(request.workspace.registry, dataset, EARLIER_RUNS):
+        if (earlier.get("inputs"), earlier.get("snapshot")) == (inputs, manifest.snapshot_id):
+            break
+    else:
+        return None
+    if not is_whole(lake, manifest) or file_faults(lake, manifest, TABLES):
+        return None
+    images = earlier["images"]
+    said = {
+        "source": listing.source,
+        "published": False,
+        "checks": [],
+        "images": images | {"loaded": 0, "unchanged": images["loaded"] + images["unchanged"]},
+        "outputs": dict.fromkeys(earlier["outputs"], 0),
+        "report": _report_uri(lake, dataset, manifest.snapshot_id),
+        **_speed(images["found"], (datetime.now(UTC) - started).total_seconds()),
+    }
+    note = _says_the_same(manifest)
+    told = f'"lookbook open {dataset}" shows its report.'
+    return FinishedRun(earlier | said, False, note, False, f"# {dataset}\n\n{note[0].upper()}{note[1:]}. {told}\n")
+
+
 def _standing_candidate(
     request: Request, before: Manifest | None, digest: str, checks: Sequence[Mapping[str, Any]]
 ) -> str:
@@ -390,11 +434,23 @@ def reason_to_keep(request: Request, inventory: Inventory, digest: str) -> str:
         return ""
     manifest = inventory.published.manifest
     if manifest.digest == digest:
-        return f"nothing changed: {manifest.snapshot_id} says the same"
+        return _says_the_same(manifest)
     fuller = manifest.summary["images"]["found"]
     if request.limit is not None and fuller > inventory.file_counts["images"]:
         return f"{manifest.snapshot_id} is fuller: {fuller} images, and this run was limited to {request.limit}"
     return ""
+
+
+def _says_the_same(manifest: Manifest) -> str:
+    return f"nothing changed: {manifest.snapshot_id} says the same"
+
+
+def _report_uri(lake: Lake, dataset: str, snapshot_id: str) -> str:
+    return lake.uri(f"{snapshot_folder(dataset, snapshot_id)}/report.html")
+
+
+def _speed(images: int, seconds: float) -> dict[str, float]:
+    return {"seconds": round(seconds, 2), "images_per_second": round(images / max(seconds, 1e-3), 1)}
 
 
 def _summary(
@@ -414,9 +470,8 @@ def _summary(
         "files": inventory.file_counts,
         "ignored": dict(sorted(Counter(reject.rule for reject in inventory.ignored).items())),
         "outputs": snapshot.drawn,
-        "seconds": round(seconds, 2),
-        "images_per_second": round(snapshot.image_counts["found"] / max(seconds, 1e-3), 1),
-        "report": lake.uri(f"datasets/{request.dataset}/snapshots/{snapshot_id}/report.html"),
+        **_speed(snapshot.image_counts["found"], seconds),
+        "report": _report_uri(lake, request.dataset, snapshot_id),
     }
 
 

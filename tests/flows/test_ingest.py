@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from prefect.exceptions import CancelledRun
@@ -23,9 +25,10 @@ from lookbook.tasks.datasets.manifest import read_published, require_published
 from lookbook.tasks.datasets.report.page import render_report
 from lookbook.tasks.datasets.schemas import load_models
 from lookbook.tasks.images.batch import process_batch
+from lookbook.tasks.images.tombstones import add_tombstones
 from lookbook.tasks.runs.lease import living_owners
 from tests.support.leases import overtake, overtaken
-from tests.support.pipeline import SMALL, photo, write_collection
+from tests.support.pipeline import SMALL, photo, row, write_collection
 from tests.support.sets import sampled
 
 
@@ -48,6 +51,14 @@ class Announcements:
         self.sent.append((snapshot, "dataset/things" in living_owners(self.workspace.registry)))
 
 
+class FlowRun:
+    """In the place of Prefect's: each run asks for its id, and is another one."""
+
+    @property
+    def id(self) -> UUID:
+        return uuid4()
+
+
 @pytest.fixture
 def announcements(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Announcements:
     """The flow without a server: its tasks are called as functions."""
@@ -60,13 +71,14 @@ def announcements(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Anno
     module = lookbook.flows.ingest
     for task in ("index_in_registry", "load_warehouse", "announce_published"):
         monkeypatch.setattr(module, task, getattr(module, task).fn)
-    replaced: dict[str, Callable[..., Any]] = {
+    replaced: dict[str, Any] = {
         "announce_snapshot": found.take,
         "create_markdown_artifact": lambda *_, **__: None,
         "create_table_artifact": lambda *_, **__: None,
         "draw": draw,
         "get_run_logger": lambda: logging.getLogger("tests"),
         "load_workspace": lambda _: workspace,
+        "runtime": SimpleNamespace(flow_run=FlowRun()),
     }
     for name, function in replaced.items():
         monkeypatch.setattr(module, name, function)
@@ -117,6 +129,77 @@ def test_a_run_that_lost_its_lease_while_it_stood_still_publishes_nothing(
     assert require_published(workspace.lake, "things").manifest.snapshot_id == other["snapshot"]
     assert workspace.warehouse.current_snapshots() == {"things": other["snapshot"]}
     assert announcements.sent == [(other["snapshot"], False)]
+
+
+def forget_runs(workspace: Workspace) -> None:
+    workspace.registry.execute("DELETE FROM lookbook.runs")
+
+
+@pytest.mark.usefixtures("announcements")
+def test_a_run_with_the_inputs_of_before_looks_at_nothing_again_and_says_what_a_whole_run_says(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {"1.jpg": photo(1), "2.jpg": photo(2), "copy.jpg": photo(2), "notes.txt": b"litter"}
+    source = write_collection(tmp_path / "source", names, [row(1), row(2), row(7)])
+    made = ingest(source)
+    forget_runs(workspace)
+    whole = ingest(source)
+    with monkeypatch.context() as patch:
+        patch.setattr(lookbook.flows.ingest, "take_inventory", lambda *_: pytest.fail("it looked at the images again"))
+        short = ingest(source)
+    assert (made["published"], made["images"]["loaded"], whole["images"]["unchanged"]) == (True, 2, 2)
+    assert len(short["inputs"]) == 64
+    for summary in (whole, short):
+        for name in ("seconds", "images_per_second"):
+            del summary[name]
+    assert short == whole
+
+
+def rewrite_in_place(source: Path, old: str, new: str) -> None:
+    """Change a catalogue, and leave its size and its time as they were."""
+    path = source / "styles.csv"
+    before = path.stat()
+    path.write_text(path.read_text().replace(old, new))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def damage_a_table(workspace: Workspace) -> None:
+    manifest = require_published(workspace.lake, "things").manifest
+    workspace.lake.replace(f"{manifest.folder}/rejects.parquet", b"no table")
+
+
+@pytest.mark.parametrize(
+    ("change", "publishes"),
+    [
+        (lambda _, source: rewrite_in_place(source, "Thing 1", "Thing X"), True),
+        (lambda _, source: write_collection(source, {"2.jpg": photo(3)}), True),
+        (lambda _, source: (source / "2.jpg").unlink(), True),
+        (lambda _, source: write_collection(source, {"styles/1.json": b'{"brandName": "Ours"}'}), True),
+        (lambda workspace, _: damage_a_table(workspace), True),
+        (lambda workspace, _: add_tombstones(workspace.lake, "things", [("image", "2.jpg")]), True),
+        (lambda _, source: os.utime(source / "2.jpg", ns=(1, 1)), False),
+    ],
+    ids=["catalogue", "image", "fewer", "style", "damage", "forgotten", "time"],
+)
+@pytest.mark.usefixtures("announcements")
+def test_a_run_looks_again_where_anything_may_be_another(
+    workspace: Workspace, tmp_path: Path, *, change: Callable[[Workspace, Path], object], publishes: bool
+) -> None:
+    source = write_collection(tmp_path / "source", {"1.jpg": photo(1), "2.jpg": photo(2)}, [row(1), row(2)])
+    ingest(source)
+    assert ingest(source)["published"] is False
+    change(workspace, source)
+    assert ingest(source)["published"] is publishes
+    assert ingest(source)["published"] is False
+
+
+@pytest.mark.usefixtures("announcements")
+def test_a_stricter_limit_for_rejects_fails_a_run_of_the_same_source(tmp_path: Path) -> None:
+    source = write_collection(tmp_path / "source", {"1.jpg": photo(1), "2.jpg": b"no image"})
+    loose = lookbook.flows.ingest.ingest.fn
+    assert loose(str(source), "things", recipe=SMALL, reject_limit=0.6)["published"]
+    with pytest.raises(LookbookError, match="rejected"):
+        loose(str(source), "things", recipe=SMALL, reject_limit=0.1)
 
 
 @pytest.mark.usefixtures("announcements")

@@ -41,10 +41,10 @@ unexport PYTHONDONTWRITEBYTECODE
 pytest = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadscope $(if $(K),-k "$$K")
 PROCESSES ?= 3
 
-# Half of the full set's time is waiting, for heartbeats that stay away and for workers: four processes, and both sets
+# Half of the full set's time is waiting, for heartbeats that stay away and for workers: more processes, and both sets
 # at once, so that the fast one's tests fill the pauses.
 ifeq ($(SET),all)
-PROCESSES = 4
+PROCESSES = 5
 endif
 
 test: .venv/ready-for-tests  ## Run the fast set of the tests, or a part of it: K=expression; both sets: SET=all

@@ -1,4 +1,4 @@
-"""A Prefect server that all tests of this folder share: it takes twenty seconds to start."""
+"""A Prefect server that the tests of this folder share, one for each half: it takes twenty seconds to start."""
 
 from __future__ import annotations
 

@@ -289,6 +289,11 @@ class Registry(Block, ABC):
         bound._lake = lake
         return bound
 
+    @property
+    @abstractmethod
+    def is_embedded(self) -> bool:
+        """Return whether it is a home's own, which nobody else uses or tidies up."""
+
     @abstractmethod
     def address(self) -> Address:
         """Return what to connect to; starts an embedded server.
@@ -426,6 +431,11 @@ class PostgresRegistry(Registry):
         "?sslmode=verify-full&sslrootcert=/path/ca.pem for a server that is known by its certificate.",
     )
     home: Path | None = Field(default=None, description="Home of the embedded server, where no URL is given.")
+
+    @property
+    def is_embedded(self) -> bool:
+        """See `Registry.is_embedded`."""
+        return self.url is None
 
     def address(self) -> Address:
         """See `Registry.address`."""

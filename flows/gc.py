@@ -47,7 +47,7 @@ from lookbook.tasks.runs.removal import (
     remove_objects,
     remove_scratch,
 )
-from lookbook.tasks.tables.staging import objects_of_stage, old_stages, staging_pipelines
+from lookbook.tasks.tables.staging import old_stages, remove_stages, staging_pipelines
 
 DatasetOrAll = Annotated[DatasetName | None, described("Dataset", "Name of the dataset. None: all of the workspace.")]
 #: The dataset in the record of a run that is of all: no dataset has this name.
@@ -268,8 +268,7 @@ def _stages(work: Work) -> None:
         what = f"stages of {name}"
         with work.noting(what), work.holding(f"pipeline/{name}", what) as hold:
             if hold is not None:
-                for folder in old_stages(lake, name, work.rule):
-                    remove_objects(lake, objects_of_stage(lake, folder), hold, work.amounts["stages"])
+                remove_stages(lake, name, work.rule, hold, work.amounts["stages"])
 
 
 def _scratch(work: Work, remove: Callable[[Any], object]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal
@@ -34,7 +34,9 @@ from lookbook.flows.endings import (
     telling,
 )
 from lookbook.tasks.runs.announcements import announce_table
+from lookbook.tasks.runs.lease import Hold
 from lookbook.tasks.runs.parameters import Again, LogicalDate, Params, PipelineName, WorkspaceName
+from lookbook.tasks.runs.removal import Amount, Rule
 from lookbook.tasks.tables import ledger
 from lookbook.tasks.tables.context import Context
 from lookbook.tasks.tables.ledger import date_of_run, done_dates, params_digest
@@ -42,6 +44,7 @@ from lookbook.tasks.tables.planning import MOST_DATES, Order, logical_date, merg
 from lookbook.tasks.tables.spec.pipeline import Pipeline, Schedule
 from lookbook.tasks.tables.spec.problems import read_config
 from lookbook.tasks.tables.spec.reading import find_spec, read_spec
+from lookbook.tasks.tables.staging import remove_stages
 from lookbook.tasks.tables.steps import Report, TaskOutcome, closing_writes, entries, outcome_of, run_step, states_of
 
 #: Columns of the two tables.
@@ -78,6 +81,8 @@ def _cell(value: Any) -> str:  # noqa: ANN401 - any value of a summary
 
 #: Tasks of one run that are under way at the same time.
 AT_ONCE = 4
+#: In a home that tidies up by itself, rows that earlier runs of a pipeline staged go at this age.
+HOME_KEEPS_STAGES = timedelta(days=7)
 
 
 class TaskRuns:
@@ -196,6 +201,9 @@ def run_pipeline(run: PipelineRun) -> dict[str, Any] | State[Any]:
         status: Literal["completed", "skipped"] = "completed" if report.worked else "skipped"
         states, writes = states_of(report), closing_writes(context, report)
         ledger.commit_run(registry, entry, status, summary, states, writes, context.states)
+        if registry.is_embedded:
+            hold = Hold(registry, f"pipeline/{run.spec.name}")
+            remove_stages(place.lake, run.spec.name, Rule(1, HOME_KEEPS_STAGES), hold, Amount())
     describe(summary)
     if not report.worked:
         get_run_logger().info("Skipped: %s", report.why)

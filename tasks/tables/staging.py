@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from lookbook.blocks.errors import ObjectNotFoundError
 from lookbook.blocks.lake import Lake, ObjectInfo
-from lookbook.tasks.runs.removal import Rule
+from lookbook.tasks.runs.lease import Hold
+from lookbook.tasks.runs.removal import Amount, Rule, remove_objects
 
 
 def content_digest(path: Path, leave_out: Sequence[str] = ()) -> int:
@@ -141,6 +142,16 @@ def old_stages(lake: Lake, pipeline: str, rule: Rule) -> Iterator[str]:
                 folder = stage_folder(kind, pipeline, task, batch)
                 if rule.are_old(lake.list(folder)):
                     yield folder
+
+
+def remove_stages(lake: Lake, pipeline: str, rule: Rule, hold: Hold, amount: Amount) -> None:
+    """Remove the batches of a pipeline that may go; the caller holds the pipeline's lease.
+
+    Raises:
+        LeaseLostError: another run has taken it.
+    """
+    for folder in old_stages(lake, pipeline, rule):
+        remove_objects(lake, objects_of_stage(lake, folder), hold, amount)
 
 
 def objects_of_stage(lake: Lake, folder: str) -> Iterator[ObjectInfo]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -167,6 +169,26 @@ def test_all_is_done_committed_and_told(parts: Parts, workspace: Workspace) -> N
     assert parts.contexts[-1].states == {"extract": {"rows": 3}, "other": {"rows": 2}}
     run()
     assert parts.contexts[-1].generation == 1
+
+
+@pytest.mark.usefixtures("parts")
+@pytest.mark.parametrize("embedded", [True, False])
+def test_a_home_with_its_own_postgresql_removes_what_earlier_runs_staged_a_week_ago(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, *, embedded: bool
+) -> None:
+    monkeypatch.setattr(type(workspace.registry), "is_embedded", embedded)
+    old = {
+        f"{kind}/prices/extract/1/{name}" for kind in ("raw", "transformed") for name in ("0.parquet", "manifest.json")
+    }
+    young = {"raw/prices/extract/2/manifest.json"}
+    others = {"raw/fares/extract/1/manifest.json"}
+    for key in old | young | others:
+        workspace.lake.put(key, b"")
+    for key in old | others:
+        os.utime(workspace.lake.uri(key), (time.time() - 8 * 86_400,) * 2)
+    run()
+    there = {info.key for top in ("raw", "transformed") for info in workspace.lake.list(top)}
+    assert there == young | others | (set() if embedded else old)
 
 
 def test_what_is_unchanged_is_made_for_what_needs_it_and_nothing_more(parts: Parts) -> None:

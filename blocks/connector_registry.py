@@ -32,6 +32,11 @@ class ConnectorRegistry(Registry):
         description="Of the driver postgresql+asyncpg, with its parts (not as one URL, which shows its password)."
     )
 
+    @property
+    def is_embedded(self) -> bool:
+        """See `Registry.is_embedded`."""
+        return False
+
     def address(self) -> Address:
         """See `Registry.address`. Asyncpg gets what SQLAlchemy would give it; libpq's options (sslmode …) do as well.
 

@@ -5,6 +5,7 @@ import { el, refill } from "./dom.js";
 import { datasets } from "./datasets.js";
 import { exportForm, exportList, exportProgress } from "./exports.js";
 import { grid } from "./grid.js";
+import { manage } from "./manage.js";
 import { planForm } from "./plans.js";
 import { product } from "./product.js";
 import { rejects } from "./rejects.js";
@@ -20,7 +21,7 @@ function viewOf(parts) {
   if (!first) return datasets;
   if (first === "exports") return name ? exportProgress : exportList;
   if (first !== "datasets" || !name) return null;
-  return { undefined: grid, products: product, snapshots, rejects, export: exportForm, plan: planForm }[what] ?? null;
+  return { undefined: grid, products: product, snapshots, rejects, export: exportForm, plan: planForm, manage }[what] ?? null;
 }
 
 async function render() {
@@ -61,6 +62,7 @@ function navigate({ parts: [first, name, what], query }) {
     link("Rejects", ["datasets", name, "rejects"], what === "rejects", kept),
     link("Export", ["datasets", name, "export"], what === "export", kept),
     link("Plan", ["datasets", name, "plan"], what === "plan"),
+    link("Manage", ["datasets", name, "manage"], what === "manage"),
   ] : [];
   refill(document.getElementById("nav"), ...own, link("My exports", ["exports"], first === "exports"));
 }

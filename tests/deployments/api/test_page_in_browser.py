@@ -48,6 +48,7 @@ VIEWS = (
     "#/datasets/shoes/rejects",
     "#/datasets/shoes/export",
     "#/datasets/shoes/plan",
+    "#/datasets/shoes/manage",
     "#/exports",
 )
 
@@ -269,6 +270,72 @@ def test_a_plan_is_asked_for_and_shown_as_the_command_prints_it(
         runs.artifacts[run, PLAN_ARTIFACT] = made
         runs.states[run] = RunState("completed", "", None, None)
         expect(page.locator("tbody tr")).to_have_text(["".join(line) for line in plan_lines(made)[1:]])
+
+
+#: Of each form of the page "Manage": its title, what is filled in, the button, and what the API is asked for.
+MANAGED: list[tuple[str, dict[str, str], str, str, dict[str, Any]]] = [
+    ("Ingest", {"Source": "sample://9"}, "Ingest", "ingest", {"source": "sample://9"}),
+    ("Restore", {}, "Restore", "restore", {}),
+    ("Judge rejects again", {}, "Judge again", "replay", {"rules": []}),
+    ("Clean up", {"Older than": "2w"}, "Show what would go", "gc", {"keep": 10, "older_than": "2w", "dry_run": True}),
+    ("Clean up", {"Snapshots to keep": "3"}, "Clean up", "gc", {"keep": 3, "older_than": "30d", "dry_run": False}),
+    ("Rename", {"New name": "boots"}, "Rename", "rename", {"new_name": "boots"}),
+    ("Forget", {"Keys": "1\n 2 "}, "Show what would go", "forget", {"keys": ["1", "2"], "where": [], "dry_run": True}),
+    (
+        "Forget",
+        {"Or conditions": "year < 2010", "Type shoes": "shoes"},
+        "Forget",
+        "forget",
+        {"keys": [], "where": ["year < 2010"], "dry_run": False},
+    ),
+    ("Remove the dataset", {"Type shoes": "shoes"}, "Remove", "remove", {}),
+]
+
+
+def test_what_can_be_done_to_a_dataset_is_asked_for_and_its_end_is_told(
+    browser: Browser, shoes: Workspace, tmp_path: Path
+) -> None:
+    runs = FakeRuns()
+    with opened(browser, shoes, tmp_path, runs) as page:
+        page.goto("/#/datasets/shoes")
+        page.get_by_role("link", name="Manage").click()
+        for title, filled, button, flow, wanted in MANAGED:
+            page.reload()
+            part = page.get_by_role("region", name=title, exact=True)
+            for label, text in filled.items():
+                part.get_by_label(label).fill(text)
+            part.get_by_role("button", name=button, exact=True).click()
+            expect(part.get_by_text("waiting")).to_be_visible()
+            run, (deployment, parameters) = list(runs.submitted.items())[-1]
+            assert (deployment, parameters["dataset"]) == (f"{flow}/local", "shoes")
+            assert {name: parameters[name] for name in wanted} == wanted
+            runs.states[run] = RunState("failed", "No space left.", None, None)
+            expect(part.get_by_text("failed: No space left.")).to_be_visible()
+    assert len(runs.submitted) == len(MANAGED)
+
+
+def test_a_snapshot_is_tagged_on_the_page(page: Page, shoes: Workspace) -> None:
+    page.goto("/#/datasets/shoes/manage")
+    part = page.get_by_role("region", name="Tag")
+    part.get_by_label("Tag").fill("spring")
+    oldest = part.get_by_label("Snapshot").locator("option").last.inner_text()
+    part.get_by_label("Snapshot").select_option(oldest)
+    part.get_by_role("button").click()
+    expect(part.get_by_text("completed")).to_be_visible()
+    (tag,) = told(page, "datasets/shoes/tags")["items"]
+    assert (tag["tag"], tag["snapshot"]) == ("spring", oldest)
+    shoes.lake.remove(tags_key("shoes"))
+
+
+def test_nothing_is_removed_before_the_name_of_the_dataset_is_typed(page: Page) -> None:
+    page.goto("/#/datasets/shoes/manage")
+    part = page.get_by_role("region", name="Remove the dataset")
+    remove = part.get_by_role("button", name="Remove")
+    expect(remove).to_be_disabled()
+    part.get_by_label("Type shoes").fill("shoe")
+    expect(remove).to_be_disabled()
+    part.get_by_label("Type shoes").fill("shoes")
+    expect(remove).to_be_enabled()
 
 
 def test_an_export_takes_a_value_or_none_along(browser: Browser, shoes: Workspace, tmp_path: Path) -> None:

@@ -51,8 +51,8 @@ def memory(home: Path, photos: int | None) -> list[str]:
         " read (`benchmarks/scale_lake.py`). The export is of links, with all metadata, split and stratified; the"
         " verification reads all originals and outputs, the registry and the warehouse. Then an ingest of images that"
         " are nowhere, with a row of `styles.csv` each (`benchmarks/scale_ingest.py`): `plan`; `publish`, all of a run"
-        " but the drawing, the registry and the warehouse; and `again`, a run that finds nothing changed. Resident MB"
-        " of the process at its peak, without PostgreSQL's.",
+        " but the drawing, and the snapshot in registry and warehouse; and `again`, a run that finds nothing changed."
+        " Resident MB of the process at its peak, without PostgreSQL's.",
         "",
         "| what | images | seconds | peak MB |",
         "|---|---|---|---|",

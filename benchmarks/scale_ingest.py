@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,14 +20,15 @@ from lookbook.blocks.lake import Lake
 from lookbook.blocks.workspace import local_workspace
 from lookbook.tasks.datasets import inventory as inventory_module
 from lookbook.tasks.datasets.estimate import estimate
-from lookbook.tasks.datasets.inventory import Request, take_inventory
-from lookbook.tasks.datasets.publish import finalize
+from lookbook.tasks.datasets.inventory import Request, inputs_digest, list_source, take_inventory
+from lookbook.tasks.datasets.publish import finalize, unchanged
 from lookbook.tasks.datasets.sources.base import SourceFile
 from lookbook.tasks.images.items import Drawn, Item, Locator, Outcome
 from lookbook.tasks.images.measure import SIGNATURE_BYTES
 from lookbook.tasks.images.parquet import from_parquet, manifest_items, part_table, to_parquet
 from lookbook.tasks.images.recipe import Recipe
 from lookbook.tasks.runs.parameters import BATCH_SIZE
+from lookbook.tasks.runs.records import end_run, start_run
 
 #: The one object that stands for all outputs.
 SHARED = "outputs/shared.jpg"
@@ -120,9 +122,17 @@ def draw(request: Request) -> int:
 
 
 def publish(request: Request) -> int:
-    """Do all of an ingest but the drawing, the registry and the warehouse."""
-    inventory = take_inventory(request)
-    return int(finalize(request, inventory, datetime.now(UTC)).summary["images"]["found"])
+    """Do all of an ingest but the drawing, and to index and load the snapshot."""
+    started, run_id = datetime.now(UTC), uuid.uuid4().hex
+    registry = request.workspace.registry
+    start_run(registry, run_id, request.dataset, request.source)
+    listing = list_source(request)
+    inputs = inputs_digest(request, listing)
+    finished = unchanged(request, listing, inputs, started)
+    if finished is None:
+        finished = finalize(request, take_inventory(request, listing), started)
+    end_run(registry, run_id, finished.summary | {"inputs": inputs}, None)
+    return int(finished.summary["images"]["found"])
 
 
 def main(what: str, home: Path, count: int) -> None:

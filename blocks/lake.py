@@ -39,6 +39,7 @@ ASIDE = ".tmp"
 #: Bytes of a file that are copied at once.
 COPIED_AT_ONCE = 1 << 20
 
+Content = TypeVar("Content", bound=BaseModel)
 _swapping = threading.Lock()
 #: Lakes that this process knows the ids of, by their addresses.
 _known: dict[str, tuple[Lake, str | None]] = {}
@@ -123,6 +124,29 @@ class Lake(Block, ABC):
     @abstractmethod
     def read_version(self, key: str) -> tuple[bytes, str] | None:
         """Return the bytes of a mutable object and the token of their version, or None where there is none."""
+
+    def read_swapped(
+        self, key: str, model: type[Content], named: str, way_out: str
+    ) -> tuple[Content | None, str | None]:
+        """Return the content of an object that is swapped, and its version for the next swap; None twice: none stands.
+
+        Args:
+            key: of the object.
+            model: of its content, as JSON.
+            named: what an error calls it before its address, such as ``shoes: its tags in``.
+            way_out: what to do if it is damaged.
+
+        Raises:
+            LookbookError: it is damaged.
+        """
+        found = self.read_version(key)
+        if found is None:
+            return None, None
+        try:
+            return model.model_validate_json(found[0]), found[1]
+        except ValidationError as error:
+            told = f"{named} {self.uri(key)} cannot be read: {error.error_count()} faults."
+            raise LookbookError(told, way_out) from error
 
     @abstractmethod
     def swap(self, key: str, data: bytes, expected: str | None) -> None:

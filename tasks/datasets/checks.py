@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from lookbook.blocks.duckdb.queries import engine
-from lookbook.blocks.errors import LookbookError, SwapConflictError
+from lookbook.blocks.errors import SwapConflictError
 from lookbook.blocks.lake import Lake
 from lookbook.blocks.sql_text import literal, names_read
 from lookbook.blocks.workspace import Workspace, scratch_folder
@@ -128,17 +128,9 @@ def read_checks(lake: Lake, dataset: str) -> list[Check]:
     Raises:
         LookbookError: their object is damaged: nothing is taken to be checked that is not.
     """
-    key = checks_key(dataset)
-    found = lake.read_version(key)
-    if found is None:
-        return []
-    try:
-        return _Kept.model_validate_json(found[0]).checks
-    except ValidationError as error:
-        raise LookbookError(
-            f"{dataset}: its checks in {lake.uri(key)} cannot be read: {error.error_count()} faults.",
-            f'"lookbook checks {dataset} --set FILE" replaces them, --remove removes them.',
-        ) from error
+    way_out = f'"lookbook checks {dataset} --set FILE" replaces them, --remove removes them.'
+    found, _ = lake.read_swapped(checks_key(dataset), _Kept, f"{dataset}: its checks in", way_out)
+    return found.checks if found else []
 
 
 def set_checks(lake: Lake, dataset: str, checks: Checks | None) -> None:

@@ -314,16 +314,9 @@ def read_removed(lake: Lake, dataset: str) -> tuple[Removed, str | None]:
     Raises:
         LookbookError: the object is damaged.
     """
-    found = lake.read_version(removed_key(dataset))
-    if found is None:
-        return Removed(), None
-    try:
-        return Removed.model_validate_json(found[0]), found[1]
-    except ValidationError as error:
-        raise LookbookError(
-            f"{dataset}: {lake.uri(removed_key(dataset))} cannot be read: {error.error_count()} faults.",
-            "Bring it back from a copy of the lake: without it older snapshots are not found.",
-        ) from error
+    way_out = "Bring it back from a copy of the lake: without it older snapshots are not found."
+    found, version = lake.read_swapped(removed_key(dataset), Removed, f"{dataset}:", way_out)
+    return found or Removed(), version
 
 
 def read_manifest(lake: Lake, dataset: str, snapshot_id: str) -> Manifest | None:

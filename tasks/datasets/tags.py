@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from lookbook.blocks.errors import LookbookError, SwapConflictError, UsageError
+from lookbook.blocks.errors import SwapConflictError, UsageError
 from lookbook.blocks.lake import Lake
 from lookbook.tasks.datasets.candidates import candidate_ids, is_candidate, walk_candidates
 from lookbook.tasks.datasets.manifest import (
@@ -222,17 +222,9 @@ def is_snapshot_id(name: str) -> bool:
 
 
 def _read(lake: Lake, dataset: str) -> tuple[dict[str, Tag], str | None]:
-    key = tags_key(dataset)
-    found = lake.read_version(key)
-    if found is None:
-        return {}, None
-    try:
-        return dict(sorted(_Tags.model_validate_json(found[0]).tags.items())), found[1]
-    except ValidationError as error:
-        raise LookbookError(
-            f"{dataset}: its tags in {lake.uri(key)} cannot be read: {error.error_count()} faults.",
-            "Bring it back from a copy of the lake, or remove it and tag anew; snapshots are found by their ids.",
-        ) from error
+    way_out = "Bring it back from a copy of the lake, or remove it and tag anew; snapshots are found by their ids."
+    found, version = lake.read_swapped(tags_key(dataset), _Tags, f"{dataset}: its tags in", way_out)
+    return dict(sorted(found.tags.items())) if found else {}, version
 
 
 def _change(lake: Lake, dataset: str, change: Callable[[dict[str, Tag]], str | None]) -> str | None:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from lookbook.blocks.errors import LookbookError, ObjectConflictError, ObjectNotFoundError, SwapConflictError
+from lookbook.blocks.errors import ObjectConflictError, ObjectNotFoundError, SwapConflictError
 from lookbook.tasks.images.allocation import keep_freed_memory
 from lookbook.tasks.images.decode import Rejected
 from lookbook.tasks.images.items import Drawn, Item, Locator, Outcome
@@ -147,16 +147,9 @@ def read_sweep(lake: Lake) -> Sweep:
 
 def version_of_sweep(lake: Lake) -> tuple[Sweep, str | None]:
     """Return the last sweep of a lake, and the version of its object, None where there was none; raises likewise."""
-    found = lake.read_version(SWEEP_KEY)
-    if found is None:
-        return Sweep(), None
-    try:
-        return Sweep.model_validate_json(found[0]), found[1]
-    except ValidationError as error:
-        raise LookbookError(
-            f"{lake.uri(SWEEP_KEY)} cannot be read: {error.error_count()} faults.",
-            "Remove the folder batches of the lake, and then it: what earlier runs left off is done anew.",
-        ) from error
+    way_out = "Remove the folder batches of the lake, and then it: what earlier runs left off is done anew."
+    found, version = lake.read_swapped(SWEEP_KEY, Sweep, "The last clean-up in", way_out)
+    return found or Sweep(), version
 
 
 def finished_counts(lake: Lake, batch_key: str) -> BatchCounts | None:

@@ -9,9 +9,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, Field, ValidationError, field_serializer
-
-from lookbook.blocks.errors import LookbookError
+from pydantic import BaseModel, Field, field_serializer
 
 if TYPE_CHECKING:
     from lookbook.blocks.lake import Lake
@@ -100,13 +98,6 @@ def add_tombstones(lake: Lake, dataset: str, values: Iterable[tuple[Kind, str]],
 
 
 def _version_of(lake: Lake, dataset: str) -> tuple[Tombstones, str | None]:
-    found = lake.read_version(tombstones_key(dataset))
-    if found is None:
-        return Tombstones(), None
-    try:
-        return Tombstones.model_validate_json(found[0]), found[1]
-    except ValidationError as error:
-        raise LookbookError(
-            f"{dataset}: {lake.uri(tombstones_key(dataset))} cannot be read: {error.error_count()} faults.",
-            "Bring it back from a copy of the lake: without it, what was forgotten would be taken up again.",
-        ) from error
+    way_out = "Bring it back from a copy of the lake: without it, what was forgotten would be taken up again."
+    found, version = lake.read_swapped(tombstones_key(dataset), Tombstones, f"{dataset}:", way_out)
+    return found or Tombstones(), version

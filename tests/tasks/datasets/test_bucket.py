@@ -13,9 +13,10 @@ import pytest
 from lookbook.blocks.errors import SwapConflictError
 from lookbook.blocks.gcs import GcsLake
 from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets.checks import Check, Checks, set_checks
 from lookbook.tasks.datasets.inventory import clear_batches, take_inventory
 from lookbook.tasks.datasets.manifest import read_table, require_published
-from lookbook.tasks.datasets.publish import finalize
+from lookbook.tasks.datasets.publish import FailedChecksError, finalize, publish_candidate
 from lookbook.tasks.images.batch import process_batch
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import GcsServer, serving_gcs
@@ -127,3 +128,15 @@ def test_batches_that_are_published_leave_the_bucket(elsewhere: Workspace, serve
     ingest(elsewhere, source)
     clear_batches(elsewhere.lake, "things")
     assert not [name for name in server.store.buckets["bucket"] if "/batches/" in name]
+
+
+def test_checks_hold_in_a_bucket_too_and_compare_with_the_former_snapshot(elsewhere: Workspace, source: Path) -> None:
+    shrinks = "SELECT 1 WHERE (SELECT count(*) FROM images) < (SELECT count(*) FROM former_images)"
+    set_checks(elsewhere.lake, "things", Checks(checks=[Check(name="no-fewer-images", level="stop", sql=shrinks)]))
+    first = ingest(elsewhere, source)["snapshot"]
+    (source / "images" / "1.jpg").unlink()
+    with pytest.raises(FailedChecksError, match="no-fewer-images"):
+        ingest(elsewhere, source)
+    assert require_published(elsewhere.lake, "things").manifest.snapshot_id == first
+    publish_candidate(elsewhere, "things", None)
+    assert require_published(elsewhere.lake, "things").manifest.snapshot_id != first

@@ -158,9 +158,9 @@ def _rows(inventory: Inventory) -> dict[str, int]:
     """Return how many rows the catalogue has, and of them those that an ingest takes no image for."""
     catalogue = inventory.catalogue
     forgotten = inventory.passed_over.rows
-    outcomes = (pc.equal(batch.column("outcome"), "duplicate") for batch in batches_of(inventory.rows, ["outcome"]))
+    outcomes = (pc.equal(batch.column("outcome"), "duplicate") for batch in batches_of([inventory.rows], ["outcome"]))
     duplicate = sum(pc.sum(each).as_py() or 0 for each in outcomes)
-    rejected = catalogue.rows_found - count_rows(inventory.rows) - forgotten
+    rejected = catalogue.rows_found - count_rows([inventory.rows]) - forgotten
     told = {"found": catalogue.rows_found, "duplicate": duplicate, "rejected": rejected}
     return told | ({FORGOTTEN: forgotten} if forgotten else {})
 
@@ -338,7 +338,7 @@ def _bytes_written(request: Request, inventory: Inventory, work: _Work, *, publi
         count * _output_bytes(request.recipe.outputs[name], inventory, work) for name, count in work.outputs.items()
     )
     files = inventory.published.manifest.files if inventory.published else []
-    before = next((file.rows for file in files if file.name == "images.parquet" and file.rows), 0)
+    before = inventory.published.manifest.rows.get("images", 0) if inventory.published else 0
     share = inventory.file_counts["images"] / before if before else 0.0
     tables = sum(file.size * (share if file.rows is not None else 1) for file in files)
     if not before:

@@ -514,11 +514,10 @@ def strip_registry(workspace: Workspace, dataset: str, targets: Targets) -> int:
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> int:
         changed = 0
         for manifest in manifests:
-            found = {file.name: file.rows for file in manifest.files}
             await connection.execute(
                 "UPDATE snapshots SET digest = $3, images = $4, products = $5 WHERE dataset = $1 AND snapshot_id = $2",
                 *(dataset, manifest.snapshot_id, manifest.digest),
-                *(found.get("images.parquet") or 0, found.get("products.parquet") or 0),
+                *(manifest.rows.get("images", 0), manifest.rows.get("products", 0)),
             )
         for row in await connection.fetch("SELECT run_id, summary, error FROM runs WHERE dataset = $1", dataset):
             summary = json.loads(row["summary"]) if row["summary"] else None

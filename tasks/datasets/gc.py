@@ -336,15 +336,15 @@ def needed_objects(
         copies = Path(folder, "copies")
         for dataset in datasets_of(lake):
             for manifest, tables in _standing(lake, dataset, going, copies):
-                for table, path in tables.items():
-                    _take(found, _OF_TABLE[table], path, manifest)
-                    _drop_copy(path, copies)
+                for table, paths in tables.items():
+                    _take(found, _OF_TABLE[table], paths, manifest)
+                    _drop_copies(paths, copies)
             for name in lake.folders(batches_folder(dataset)):
                 batch = f"{batches_folder(dataset)}/{name}"
                 if batch not in batches and read_part(lake, batch) is not None:
-                    path = lake.local_copy(f"{batch}/part.parquet", copies)
-                    _take(found, _OF_PART, path, batch)
-                    _drop_copy(path, copies)
+                    paths = [lake.local_copy(f"{batch}/part.parquet", copies)]
+                    _take(found, _OF_PART, paths, batch)
+                    _drop_copies(paths, copies)
                     spared.append(batch)
         found.execute("CREATE TABLE kept AS SELECT DISTINCT folder, h FROM needed ORDER BY folder, h")
         found.execute("DROP TABLE needed")
@@ -360,7 +360,7 @@ UNION ALL SELECT unnest(drawn).object_key FROM read_parquet($1)
 
 def _standing(
     lake: Lake, dataset: str, going: Collection[tuple[str, str]], copies: Path
-) -> Iterator[tuple[str, dict[str, Path]]]:
+) -> Iterator[tuple[str, dict[str, list[Path]]]]:
     """Yield each snapshot that lies in the lake, with its tables that list objects."""
     there: dict[str, set[str]] = {}
     for info in lake.list(snapshots_folder(dataset)):
@@ -374,12 +374,12 @@ def _standing(
             if manifest is not None:
                 tables[table] = local_table(lake, manifest, table, copies)
             elif f"{table}.parquet" in names:  # one that is being written, or removed
-                tables[table] = lake.local_copy(f"{folder}/{table}.parquet", copies)
+                tables[table] = [lake.local_copy(f"{folder}/{table}.parquet", copies)]
         yield folder, tables
 
 
-def _take(found: DuckDBPyConnection, keys: str, path: Path, of: str) -> None:
-    """Add the keys that a query over a file gives, but for those that are there."""
+def _take(found: DuckDBPyConnection, keys: str, paths: Sequence[Path], of: str) -> None:
+    """Add the keys that a query over some files gives, but for those that are there."""
     import duckdb  # noqa: PLC0415
 
     try:
@@ -387,7 +387,7 @@ def _take(found: DuckDBPyConnection, keys: str, path: Path, of: str) -> None:
             "INSERT INTO needed SELECT DISTINCT part, k FROM"  # noqa: S608 - our names
             " (SELECT regexp_replace(key, '/[^/]*$', '') AS part, hash(key) AS k"
             f" FROM ({keys}) WHERE key IS NOT NULL) ANTI JOIN needed ON k = needed.h",
-            [str(path)],
+            [[str(path) for path in paths]],
         )
     except duckdb.Error as error:
         raise DamagedSnapshotError(
@@ -396,9 +396,10 @@ def _take(found: DuckDBPyConnection, keys: str, path: Path, of: str) -> None:
         ) from error
 
 
-def _drop_copy(path: Path, copies: Path) -> None:
-    if copies in path.parents:  # else it is the lake's own file
-        path.unlink(missing_ok=True)
+def _drop_copies(paths: Sequence[Path], copies: Path) -> None:
+    for path in paths:
+        if copies in path.parents:  # else it is the lake's own file
+            path.unlink(missing_ok=True)
 
 
 class Needed:

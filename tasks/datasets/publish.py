@@ -61,9 +61,10 @@ def write_tables(lake: Lake, folder: str, tables: Tables) -> list[SnapshotFile]:
     return [_write_table(lake, folder, f"{name}.parquet", table) for name, table in tables.items()]
 
 
-def _write_table(lake: Lake, folder: str, name: str, table: Path | pa.Table) -> SnapshotFile:
-    if not isinstance(table, Path):
-        return write_file(lake, folder, name, to_parquet(table), rows=len(table))
+def _write_table(lake: Lake, folder: str, name: str, files: Sequence[Path] | pa.Table) -> SnapshotFile:
+    if isinstance(files, pa.Table):
+        return write_file(lake, folder, name, to_parquet(files), rows=len(files))
+    (table,) = files
     if not lake.put_file(f"{folder}/{name}", table):
         raise _already_there(f"{folder}/{name}")
     with table.open("rb") as file:

@@ -157,7 +157,7 @@ def _listed(workspace: Workspace, old: Manifest, current: Manifest) -> Iterator[
     """Yield the objects that are to be looked for, with their sizes; DuckDB reads the tables, in little memory."""
     import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
 
-    rows = sum(file.rows or 0 for file in old.files if file.name.removesuffix(".parquet") in KEYS)
+    rows = sum(old.rows[table] for table in KEYS)
     # A damaged current one says nothing of what is there.
     others = [current] if rows > MOST_LOOKED_FOR and not file_faults(workspace.lake, current, KEYS) else []
     with (
@@ -166,7 +166,7 @@ def _listed(workspace: Workspace, old: Manifest, current: Manifest) -> Iterator[
     ):
         for table, key in KEYS.items():
             paths = [
-                str(workspace.lake.local_copy(f"{manifest.folder}/{table}.parquet", Path(folder)))
+                [str(workspace.lake.local_copy(key, Path(folder))) for key in manifest.keys(table)]
                 for manifest in (old, *others)
             ]
             sql = f"SELECT DISTINCT {key}, bytes FROM read_parquet($1) WHERE {key} IS NOT NULL"  # noqa: S608 - our names

@@ -49,9 +49,9 @@ def source(tmp_path: Path) -> Path:
     return write_collection(tmp_path / "source", {f"{n}.jpg": photo(n) for n in (1, 2, 3)}, [row(n) for n in (1, 2, 3)])
 
 
-def written(table: pa.Table, path: Path) -> Path:
+def written(table: pa.Table, path: Path) -> list[Path]:
     pq.write_table(table, path)
-    return path
+    return [path]
 
 
 def current(place: Workspace) -> str:

@@ -83,7 +83,7 @@ class SnapshotLoad:
     dataset: str
     snapshot_id: str
     load_id: str
-    tables: Mapping[str, Sequence[str]]
+    tables: dict[str, list[str]]
 
 
 @dataclass(frozen=True)

@@ -282,6 +282,8 @@ def _forget_held(
         step("follow")
         follow()
     receipt.snapshots = rewrite_snapshots(place, dataset, targets, hold, step)
+    step("pieces")
+    remove_leftovers(lake, dataset, hold, receipt.amount("snapshots"))
     step("notes")
     remove_notes(lake, dataset, targets, hold, receipt.amount("batches and rejects"))
     step("predictions")

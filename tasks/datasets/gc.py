@@ -25,15 +25,17 @@ from lookbook.tasks.datasets.manifest import (
     batches_folder,
     current_key,
     list_snapshots,
-    local_table,
+    local_file,
     read_manifest,
     read_published,
     read_removed,
     removed_key,
     snapshot_folder,
+    tables_folder,
     writing_key,
 )
-from lookbook.tasks.datasets.publish import raise_fences, sweep_unfinished
+from lookbook.tasks.datasets.pieces import unlisted_pieces
+from lookbook.tasks.datasets.publish import loose_pieces, raise_fences, sweep_unfinished
 from lookbook.tasks.datasets.restore import KEYS, MEMORY
 from lookbook.tasks.datasets.tags import find_snapshot, read_tags
 from lookbook.tasks.images.batch import SWEEP_KEY, end_sweep, read_part, version_of_sweep
@@ -146,6 +148,13 @@ def going_snapshots(lake: Lake, dataset: str, rule: Rule, kept: Collection[str] 
     return going
 
 
+def going_pieces(lake: Lake, dataset: str, rule: Rule, going: Collection[Going]) -> list[ObjectInfo]:
+    """Return the pieces of tables that only snapshots list which are to go, and those that none does."""
+    unfenced = read_published(lake, dataset) is None
+    found = unlisted_pieces(lake, dataset, {one.snapshot_id for one in going})
+    return [info for info in found if not unfenced or rule.is_old(info.modified, UNFENCED)]
+
+
 def _since(manifest: Manifest, files: Mapping[str, Sequence[ObjectInfo]]) -> datetime:
     """Return since when a snapshot is published, and that before it is current no more: at the latest."""
     written = (one.modified for one in files.get(manifest.snapshot_id, ()) if one.key.endswith("/manifest.json"))
@@ -157,8 +166,8 @@ def remove_snapshots(
 ) -> list[Going]:
     """Remove the snapshots of a dataset that may go; the caller holds the dataset's lease. Done twice it goes on.
 
-    Of each goes first that readers find it, then its manifest, then its other files. What it alone listed stays:
-    see `remove_unneeded`.
+    Of each goes first that readers find it, then its manifest, then its other files; at last the pieces of tables that
+    no snapshot lists any more. The objects that it alone listed stay: see `remove_unneeded`.
 
     Args:
         workspace: where the dataset lives.
@@ -200,6 +209,11 @@ def remove_snapshots(
     step("forget")
     hold.confirm()
     sweep_unfinished(lake, dataset)  # of what is left of them by now: the notes that they were written
+    step("pieces")
+    hold.confirm()
+    unfenced = read_published(lake, dataset) is None
+    pieces = [info for info in loose_pieces(lake, dataset) if not unfenced or rule.is_old(info.modified, UNFENCED)]
+    remove_objects(lake, pieces, hold, amount)
     _forget(lake, dataset)
     _forget_in_registry(workspace, dataset)
     return gone
@@ -361,27 +375,41 @@ UNION ALL SELECT unnest(drawn).object_key FROM read_parquet($1)
 def _standing(
     lake: Lake, dataset: str, going: Collection[tuple[str, str]], copies: Path
 ) -> Iterator[tuple[str, dict[str, list[Path]]]]:
-    """Yield each snapshot that lies in the lake, with its tables that list objects."""
+    """Yield what lies in the lake of the tables that list objects: of each snapshot what none before it has.
+
+    Raises:
+        DamagedSnapshotError: a file is missing or damaged.
+    """
+    taken, gone = set[str](), set[str]()
     there: dict[str, set[str]] = {}
     for info in lake.list(snapshots_folder(dataset)):
         there.setdefault(info.key.split("/")[3], set()).add(info.key.rpartition("/")[2])
     for snapshot_id, names in sorted(there.items()):
-        if (dataset, snapshot_id) in going:
-            continue
-        folder, tables = snapshot_folder(dataset, snapshot_id), {}
+        folder, tables = snapshot_folder(dataset, snapshot_id), dict[str, list[Path]]()
         manifest = read_manifest(lake, dataset, snapshot_id) if "manifest.json" in names else None
+        if (dataset, snapshot_id) in going:
+            gone.update(key for table in KEYS for key in (manifest.keys(table) if manifest else ()))
+            continue
         for table in KEYS:
             if manifest is not None:
-                tables[table] = local_table(lake, manifest, table, copies)
-            elif f"{table}.parquet" in names:  # one that is being written, or removed
+                new = [file for file in manifest.tables.get(table, ()) if manifest.key(file) not in taken]
+                taken.update(map(manifest.key, new))
+                tables[table] = [local_file(lake, manifest, file, copies) for file in new]
+            elif f"{table}.parquet" in names:  # one that is being removed; earlier versions wrote such ones
                 tables[table] = [lake.local_copy(f"{folder}/{table}.parquet", copies)]
         yield folder, tables
+    for table in KEYS:  # those of a snapshot that is being written, or was removed
+        others = [info.key for info in lake.list(f"{tables_folder(dataset)}/{table}")]
+        left = [lake.local_copy(key, copies) for key in others if key not in taken and key not in gone]
+        yield tables_folder(dataset), {table: left}
 
 
 def _take(found: DuckDBPyConnection, keys: str, paths: Sequence[Path], of: str) -> None:
     """Add the keys that a query over some files gives, but for those that are there."""
     import duckdb  # noqa: PLC0415
 
+    if not paths:
+        return
     try:
         found.execute(
             "INSERT INTO needed SELECT DISTINCT part, k FROM"  # noqa: S608 - our names

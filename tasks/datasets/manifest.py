@@ -56,6 +56,11 @@ def tables_folder(dataset: str) -> str:
     return f"datasets/{dataset}/tables"
 
 
+def rewriting_folder(dataset: str) -> str:
+    """Return the folder of snapshots that are made anew beside themselves before they are replaced."""
+    return f"datasets/{dataset}/rewriting"
+
+
 #: The tables of a snapshot.
 TABLES = ("images", "outputs", "products", "image_links", "rejects")
 #: Begins the name of a piece: from the dataset's folder on, where other names are of the snapshot's own.
@@ -80,6 +85,11 @@ class SnapshotFile(BaseModel):
     size: int
     sha256: str
     rows: int | None = None
+
+
+def piece_name(table: str, piece_id: str) -> str:
+    """Return how a manifest calls a piece of a table."""
+    return f"{_PIECE}{table}/{piece_id}.parquet"
 
 
 def is_piece(file: SnapshotFile) -> bool:
@@ -295,17 +305,19 @@ def local_table(lake: Lake, manifest: Manifest, name: str, folder: Path) -> list
     Raises:
         DamagedSnapshotError: as `read_table`.
     """
+    return [local_file(lake, manifest, file, folder) for _, file in _files_of(manifest, name)]
 
-    def checked(key: str, file: SnapshotFile) -> Path:
-        try:
-            path = lake.local_copy(key, folder)
-        except ObjectNotFoundError as error:
-            raise DamagedSnapshotError(f"{key} is missing.", _INGEST_AGAIN) from error
-        with path.open("rb") as data:
-            _check(key, file, hashlib.file_digest(data, "sha256").hexdigest())
-        return path
 
-    return [checked(key, file) for key, file in _files_of(manifest, name)]
+def local_file(lake: Lake, manifest: Manifest, file: SnapshotFile, folder: Path) -> Path:
+    """Return where a file of a snapshot can be read on this machine; arguments and errors as `local_table`."""
+    key = manifest.key(file)
+    try:
+        path = lake.local_copy(key, folder)
+    except ObjectNotFoundError as error:
+        raise DamagedSnapshotError(f"{key} is missing.", _INGEST_AGAIN) from error
+    with path.open("rb") as data:
+        _check(key, file, hashlib.file_digest(data, "sha256").hexdigest())
+    return path
 
 
 def _files_of(manifest: Manifest, name: str) -> list[tuple[str, SnapshotFile]]:

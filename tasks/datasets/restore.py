@@ -1,4 +1,4 @@
-"""Restoring: an older snapshot is published once more, under a new id; its files are copied, nothing is made anew."""
+"""Restoring: an older snapshot is published once more, under a new id; its tables are shared, nothing is made anew."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from lookbook.tasks.datasets.manifest import (
     DamagedSnapshotError,
     Manifest,
     file_faults,
+    is_piece,
     new_snapshot_id,
     require_published,
 )
@@ -92,7 +93,10 @@ def restore_snapshot(workspace: Workspace, dataset: str, name: str, started: dat
     )
     with writing(lake, manifest):
         for file in old.files:
-            key = f"{old.folder}/{file.name}"
+            if is_piece(file):  # both have it
+                manifest.files.append(file)
+                continue
+            key = old.key(file)
             data = lake.get(key)
             if fault := fault_of(data, file.sha256):  # since it was looked at
                 _refuse(old, [f"{key} {fault}"])

@@ -57,9 +57,10 @@ ISSUES = (*THRESHOLDS, "odd_size", "damaged")
 class UsualSize:
     """Sizes that are usual among all images of a snapshot: the size of an image is sqrt(width * height).
 
-    They lie within `IQR_FACTOR` interquartile ranges of the quartiles. Where the quartiles are one and the same size,
-    less than half of it and more than one and a half is odd. (There CleanVision calls every other size odd, be it by
-    one pixel.)
+    They lie within `IQR_FACTOR` interquartile ranges of the quartiles. These are whole pixels: else each new image
+    would change the scores of all others by a hair, and all would be written again. Where the quartiles are one
+    and the same size, less than half of it and more than one and a half is odd. (There CleanVision calls every other
+    size odd, be it by one pixel.)
 
     Attributes:
         middle: of the usual sizes.
@@ -75,6 +76,8 @@ class UsualSize:
         if not len(sizes):
             return None
         first, third = np.percentile(sizes, [25, 75])
+        if first != third:
+            first, third = np.round((first, third))
         span = (1 + 2 * IQR_FACTOR) * (third - first)
         middle = (first + third) / 2
         return cls(middle, span if span > 0 else middle)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lookbook.blocks.lake import Lake
 from lookbook.blocks.workspace import Workspace
@@ -24,8 +23,9 @@ from lookbook.tasks.datasets.manifest import (
     read_table,
     removed_key,
 )
+from lookbook.tasks.datasets.pieces import write_tables
 from lookbook.tasks.datasets.plan import Known, recipe_digest, take_up_known
-from lookbook.tasks.datasets.publish import commit, sweep_unfinished, write_file, write_tables, writing
+from lookbook.tasks.datasets.publish import commit, sweep_unfinished, write_file, writing
 from lookbook.tasks.datasets.restore import KEYS, restore_snapshot
 from lookbook.tasks.datasets.schemas import (
     IMAGES_SCHEMA,
@@ -131,7 +131,7 @@ def publish(place: Workspace, dataset: str, names: Collection[str], step: Step =
         }
         with writing(lake, manifest):
             tables = {name: pa.Table.from_pylist(rows.get(name, []), schema=SCHEMAS[name]) for name in TABLES}
-            manifest.files = write_tables(lake, manifest.folder, tables)
+            manifest.files = write_tables(lake, manifest, tables, before.manifest if before else None)
             manifest.files.append(write_file(lake, manifest.folder, "report.html", b"<body>"))
             step("written")
             confirm(place.registry)
@@ -164,8 +164,7 @@ def listed(place: Workspace) -> set[str]:
         snapshots = list_snapshots(lake, dataset)
         assert {tag.snapshot for tag in read_tags(lake, dataset).values()} <= {one.snapshot_id for one in snapshots}
         for manifest in snapshots:
-            found |= {f"{manifest.folder}/{name}" for name in ("manifest.json", *(f.name for f in manifest.files))}
+            found |= {f"{manifest.folder}/manifest.json", *map(manifest.key, manifest.files)}
             for table, column in KEYS.items():
-                path = lake.local_copy(f"{manifest.folder}/{table}.parquet", place.scratch)
-                found |= set(pq.read_table(path)[column].drop_null().to_pylist())
+                found |= set(read_table(lake, manifest, table)[column].drop_null().to_pylist())
     return found

@@ -185,7 +185,7 @@ def test_a_snapshot_that_is_not_there_is_refused(workspace: Workspace, two: tupl
 def test_a_damaged_snapshot_is_refused_and_nothing_is_written(
     workspace: Workspace, two: tuple[str, str], table: str, damage: str
 ) -> None:
-    key = f"datasets/things/snapshots/{two[0]}/{table}.parquet"
+    key = _of(workspace, two[0]).keys(table)[0]
     if damage == "missing":
         workspace.lake.remove(key)
     else:
@@ -225,7 +225,7 @@ def test_a_damaged_current_snapshot_gives_way_to_a_whole_one_that_is_equal(
     workspace: Workspace, two: tuple[str, str]
 ) -> None:
     restored = restore(workspace, two[0]).summary["snapshot"]
-    key = f"datasets/things/snapshots/{restored}/images.parquet"
+    key = f"datasets/things/snapshots/{restored}/report.html"
     data = workspace.lake.get(key)
     workspace.lake.replace(key, bytes([data[0] ^ 1, *data[1:]]))
     assert restore(workspace, two[0]).published
@@ -237,7 +237,7 @@ class Killed(BaseException):
     """In the place of SIGKILL."""
 
 
-@pytest.mark.parametrize("step", ["put note", "put images.parquet", "put manifest.json", "swap", "swapped"])
+@pytest.mark.parametrize("step", ["put note", "put report.html", "put manifest.json", "swap", "swapped"])
 def test_killed_at_any_step_current_is_the_old_or_the_new_one_and_nothing_is_stranded(
     workspace: Workspace, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

@@ -31,6 +31,7 @@ from lookbook.tasks.datasets.forgetting import (
     read_targets,
     remove_leftovers,
     remove_notes,
+    remove_pieces,
     rewrite_snapshots,
     strip_registry,
 )
@@ -283,7 +284,7 @@ def _forget_held(
         follow()
     receipt.snapshots = rewrite_snapshots(place, dataset, targets, hold, step)
     step("pieces")
-    remove_leftovers(lake, dataset, hold, receipt.amount("snapshots"))
+    remove_pieces(lake, dataset, hold, receipt.amount("snapshots"))
     step("notes")
     remove_notes(lake, dataset, targets, hold, receipt.amount("batches and rejects"))
     step("predictions")

@@ -460,7 +460,7 @@ def _report(
 
 
 def remove_leftovers(lake: Lake, dataset: str, hold: Hold, amount: Amount) -> None:
-    """Remove what is left of snapshots that readers do not find, and of those never published; pieces none lists.
+    """Remove what a killed clean-up left of snapshots that readers do not find, and of those never published.
 
     The caller holds the dataset's lease.
     """
@@ -474,6 +474,11 @@ def remove_leftovers(lake: Lake, dataset: str, hold: Hold, amount: Amount) -> No
         if snapshot_id in removed or unfinished:
             objects = sorted(lake.list(folder), key=lambda info: not info.key.endswith("/manifest.json"))
             remove_objects(lake, objects, hold, amount)
+    remove_pieces(lake, dataset, hold, amount)
+
+
+def remove_pieces(lake: Lake, dataset: str, hold: Hold, amount: Amount) -> None:
+    """Remove the pieces of tables that no snapshot lists any more; the caller holds the dataset's lease."""
     remove_objects(lake, loose_pieces(lake, dataset), hold, amount)
 
 
@@ -578,6 +583,7 @@ def resume(workspace: Workspace, dataset: str, hold: Hold) -> bool:
     add_tombstones(lake, dataset, targets.marks())
     publish_without(workspace, dataset, targets)
     rewrite_snapshots(workspace, dataset, targets, hold, lambda _: None)
+    remove_pieces(lake, dataset, hold, Amount())
     remove_notes(lake, dataset, targets, hold, Amount())
     return True
 

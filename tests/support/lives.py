@@ -8,20 +8,25 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from lookbook.blocks.lake import Lake
+from lookbook.blocks.lake import Lake, snapshots_folder
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets.inventory import clear_batches, take_up_parts
 from lookbook.tasks.datasets.manifest import (
     TABLES,
+    Current,
     Manifest,
+    SnapshotFile,
     batches_folder,
+    current_key,
     list_datasets,
     list_snapshots,
     new_snapshot_id,
+    read_manifest,
     read_published,
     read_removed,
     read_table,
     removed_key,
+    tables_folder,
 )
 from lookbook.tasks.datasets.pieces import write_tables
 from lookbook.tasks.datasets.plan import Known, recipe_digest, take_up_known
@@ -146,6 +151,28 @@ def restore(place: Workspace, dataset: str, name: str) -> None:
     with lease(place.registry, f"dataset/{dataset}"):
         sweep_unfinished(place.lake, dataset)
         restore_snapshot(place, dataset, name, datetime.now(UTC))
+
+
+def whole_tables(lake: Lake, dataset: str) -> None:
+    """Let all snapshots of a dataset lie as earlier versions wrote them: each table whole, in the snapshot's folder."""
+    found = read_published(lake, dataset)
+    assert found is not None
+    for manifest in [read_manifest(lake, dataset, name) for name in lake.folders(snapshots_folder(dataset))]:
+        assert manifest is not None
+        files = []
+        for name in TABLES:
+            data, rows = to_parquet(read_table(lake, manifest, name)), manifest.rows[name]
+            lake.put(f"{manifest.folder}/{name}.parquet", data)
+            sha256 = hashlib.sha256(data).hexdigest()
+            files.append(SnapshotFile(name=f"{name}.parquet", size=len(data), sha256=sha256, rows=rows))
+        manifest.files = [*files, *(file for file in manifest.files if file.rows is None)]
+        text = manifest.model_dump_json().encode()
+        lake.replace(f"{manifest.folder}/manifest.json", text)
+        if manifest.snapshot_id == found.manifest.snapshot_id:
+            current = Current(snapshot_id=manifest.snapshot_id, manifest_sha256=hashlib.sha256(text).hexdigest())
+            lake.swap(current_key(dataset), current.model_dump_json().encode(), found.version)
+    for info in list(lake.list(tables_folder(dataset))):
+        lake.remove(info.key)
 
 
 def keys(lake: Lake) -> set[str]:

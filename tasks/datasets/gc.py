@@ -150,9 +150,14 @@ def going_snapshots(lake: Lake, dataset: str, rule: Rule, kept: Collection[str] 
 
 def going_pieces(lake: Lake, dataset: str, rule: Rule, going: Collection[Going]) -> list[ObjectInfo]:
     """Return the pieces of tables that only snapshots list which are to go, and those that none does."""
-    unfenced = read_published(lake, dataset) is None
-    found = unlisted_pieces(lake, dataset, {one.snapshot_id for one in going})
-    return [info for info in found if not unfenced or rule.is_old(info.modified, UNFENCED)]
+    return _old_pieces(lake, dataset, rule, unlisted_pieces(lake, dataset, {one.snapshot_id for one in going}))
+
+
+def _old_pieces(lake: Lake, dataset: str, rule: Rule, found: list[ObjectInfo]) -> list[ObjectInfo]:
+    """Return those of some pieces that no run can publish any more."""
+    if read_published(lake, dataset) is not None:
+        return found
+    return [info for info in found if rule.is_old(info.modified, UNFENCED)]
 
 
 def _since(manifest: Manifest, files: Mapping[str, Sequence[ObjectInfo]]) -> datetime:
@@ -206,14 +211,12 @@ def remove_snapshots(
                 remove_objects(lake, some, hold, amount)
                 step("files")
             gone.append(one)
+    step("pieces")
+    hold.confirm()
+    remove_objects(lake, _old_pieces(lake, dataset, rule, loose_pieces(lake, dataset)), hold, amount)
     step("forget")
     hold.confirm()
     sweep_unfinished(lake, dataset)  # of what is left of them by now: the notes that they were written
-    step("pieces")
-    hold.confirm()
-    unfenced = read_published(lake, dataset) is None
-    pieces = [info for info in loose_pieces(lake, dataset) if not unfenced or rule.is_old(info.modified, UNFENCED)]
-    remove_objects(lake, pieces, hold, amount)
     _forget(lake, dataset)
     _forget_in_registry(workspace, dataset)
     return gone

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,9 @@ from lookbook.tasks.images.recipe import Recipe
 from lookbook.tasks.runs.parameters import BATCH_SIZE
 
 ManifestT = TypeVar("ManifestT", bound=BaseModel)
+T = TypeVar("T")
+#: Files of a table that are read at the same time: a bucket answers late.
+FILES_AT_ONCE = 4
 
 
 def current_key(dataset: str) -> str:
@@ -282,15 +286,17 @@ def read_table(lake: Lake, manifest: Manifest, name: str, without: Collection[st
     Raises:
         DamagedSnapshotError: a file of it is missing, or is not the one that the manifest lists.
     """
-    pieces = []
-    for key, file in _files_of(manifest, name):
+
+    def read(file: SnapshotFile) -> pa.Table:
+        key = manifest.key(file)
         try:
             data = lake.get(key)
         except ObjectNotFoundError as error:
             raise DamagedSnapshotError(f"{key} is missing.", _INGEST_AGAIN) from error
         _check(key, file, hashlib.sha256(data).hexdigest())
-        pieces.append(from_parquet(data, without)[0])
-    return pa.concat_tables(pieces)
+        return from_parquet(data, without)[0]
+
+    return pa.concat_tables(_of_each(_files_of(manifest, name), read))
 
 
 def local_table(lake: Lake, manifest: Manifest, name: str, folder: Path) -> list[Path]:
@@ -305,7 +311,7 @@ def local_table(lake: Lake, manifest: Manifest, name: str, folder: Path) -> list
     Raises:
         DamagedSnapshotError: as `read_table`.
     """
-    return [local_file(lake, manifest, file, folder) for _, file in _files_of(manifest, name)]
+    return _of_each(_files_of(manifest, name), lambda file: local_file(lake, manifest, file, folder))
 
 
 def local_file(lake: Lake, manifest: Manifest, file: SnapshotFile, folder: Path) -> Path:
@@ -320,13 +326,19 @@ def local_file(lake: Lake, manifest: Manifest, file: SnapshotFile, folder: Path)
     return path
 
 
-def _files_of(manifest: Manifest, name: str) -> list[tuple[str, SnapshotFile]]:
-    """Return the files of a table, each with where it lies.
+def _of_each(files: Sequence[SnapshotFile], read: Callable[[SnapshotFile], T]) -> list[T]:
+    """Return what is read of files, in their order; some are read at the same time."""
+    with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="tables") as pool:
+        return list(pool.map(read, files))
+
+
+def _files_of(manifest: Manifest, name: str) -> list[SnapshotFile]:
+    """Return the files of a table.
 
     Raises:
         DamagedSnapshotError: the manifest lists none.
     """
-    files = [(manifest.key(file), file) for file in manifest.tables.get(name, ())]
+    files = manifest.tables.get(name, [])
     if not files:
         raise DamagedSnapshotError(f"{manifest.folder}/manifest.json lists no table {name}.", _INGEST_AGAIN)
     return files

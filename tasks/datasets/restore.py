@@ -161,7 +161,7 @@ def _listed(workspace: Workspace, old: Manifest, current: Manifest) -> Iterator[
     """Yield the objects that are to be looked for, with their sizes; DuckDB reads the tables, in little memory."""
     import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
 
-    rows = sum(old.rows[table] for table in KEYS)
+    rows = sum(old.rows.get(table, 0) for table in KEYS)
     # A damaged current one says nothing of what is there.
     others = [current] if rows > MOST_LOOKED_FOR and not file_faults(workspace.lake, current, KEYS) else []
     with (

@@ -259,7 +259,7 @@ def test_nothing_is_left_in_snapshots_of_earlier_versions_either(workspace: Work
     lived(workspace, tmp_path / "in")
     whole_tables(lake, "things")
     wanted = needles(lake)
-    killed = []
+    killed: list[str] = []
 
     def kill(step: str) -> None:
         if step == "replaced" and not killed:

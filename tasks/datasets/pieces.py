@@ -32,32 +32,33 @@ from lookbook.tasks.datasets.manifest import (
 )
 from lookbook.tasks.images.parquet import to_parquet
 
-#: Rows of a piece: at least (but for a table's last), usually, and at most.
-LEAST, USUAL, MOST = 4096, 16_384, 49_152
-#: By the values of which column pieces begin. Not a line's number, which rows inserted before it change.
-KEYS = {
-    "images": "key",
-    "outputs": "sha256",
-    "products": "product_key",
-    "image_links": "filename",
-    "rejects": "reject_id",
+#: By the values of which column pieces begin (not a line's number, which rows inserted before it change); and the least
+#: rows of a piece but a table's last, half of the usual and a quarter of the most. A row of the images takes half a
+#: kilobyte, others take a tenth: so a piece takes some 2 MB, or less.
+PIECES = {
+    "images": ("key", 2048),
+    "outputs": ("sha256", 4096),
+    "products": ("product_key", 4096),
+    "image_links": ("filename", 4096),
+    "rejects": ("reject_id", 4096),
 }
 
 
-def cut(tables: Iterable[pa.Table], key: str) -> Iterator[pa.Table]:
+def cut(tables: Iterable[pa.Table], key: str, least: int) -> Iterator[pa.Table]:
     """Yield a table in pieces; one that is small is one piece.
 
     Args:
         tables: its rows in their order, so many at once as it may be.
         key: the column whose values say where a piece begins.
+        least: rows of a piece, as in `PIECES`.
     """
     held: list[pa.Table] = []
-    rows, start = 0, 0
+    rows = 0
     for table in tables:
-        begins, start = np.flatnonzero(_hashes(table.column(key)) % USUAL == 0), 0
+        begins, start = np.flatnonzero(_hashes(table.column(key)) % least == 0), 0
         while True:
-            found = begins[np.searchsorted(begins, start + max(LEAST - rows, 0)) :][:1]
-            place = min(start + MOST - rows, *found.tolist(), len(table) + MOST)
+            found = begins[np.searchsorted(begins, start + max(least - rows, 0)) :][:1]
+            place = min(start + 4 * least - rows, *found.tolist(), len(table) + 4 * least)
             if place >= len(table):
                 break
             yield pa.concat_tables([*held, table.slice(start, place - start)])
@@ -114,9 +115,9 @@ def write_tables(
 def _encoded(name: str, table: Sequence[Path] | pa.Table) -> Iterator[tuple[bytes, int]]:
     """Yield the pieces of a table as Parquet, with their rows: equal rows give equal bytes, however they lay before."""
     schema = schema_of(table).remove_metadata()
-    key = KEYS[name] if KEYS[name] in schema.names else schema.names[0]
+    key, least = PIECES[name]
     read = (pa.Table.from_batches([batch]).cast(schema) for batch in batches_of(table, schema.names))
-    for piece in cut(chain([schema.empty_table()], read), key):
+    for piece in cut(chain([schema.empty_table()], read), key, least):
         yield to_parquet(piece.combine_chunks()), len(piece)
 
 

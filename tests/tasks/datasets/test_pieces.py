@@ -45,8 +45,7 @@ def lake(tmp_path: Path) -> FolderLake:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of some ten rows."""
-    for name, rows in (("LEAST", 4), ("USUAL", 16), ("MOST", 48)):
-        monkeypatch.setattr(pieces, name, rows)
+    monkeypatch.setitem(pieces.PIECES, "images", ("key", 8))
 
 
 def images(rows: Rows) -> pa.Table:
@@ -114,12 +113,12 @@ def test_whatever_changes_tables_are_read_back_whole_and_a_row_costs_a_few_piece
 @pytest.mark.parametrize("place", [0, 77_777, 199_999])
 def test_one_new_row_of_two_hundred_thousand_is_one_new_piece_or_two(place: int) -> None:
     names = [f"images/{number:07}.jpg" for number in range(200_000)]
-    before = list(cut([pa.table({"key": names})], "key"))
-    after = list(cut([pa.table({"key": [*names[:place], f"{names[place]}.png", *names[place:]]})], "key"))
+    before = list(cut([pa.table({"key": names})], "key", 4096))
+    after = list(cut([pa.table({"key": [*names[:place], f"{names[place]}.png", *names[place:]]})], "key", 4096))
     told = [{tuple(each["key"].to_pylist()) for each in side} for side in (before, after)]
     assert len(told[1] - told[0]) <= 2
-    assert 8 <= len(before) <= 20, "of some 16,000 rows each"
-    assert all(len(each) <= pieces.MOST for each in before)
+    assert 20 <= len(before) <= 30, "of some 8,000 rows each"
+    assert all(4096 <= len(each) <= 4 * 4096 for each in before[:-1])
 
 
 @pytest.mark.usefixtures("small")
@@ -134,7 +133,7 @@ def test_equal_rows_are_equal_pieces_however_they_lay_before(lake: FolderLake, t
     assert made[1][:-1] == made[2][:-1] == made[0][:-1]
 
 
-@pytest.mark.parametrize("rows", [0, 1, 4000])
+@pytest.mark.parametrize("rows", [0, 1, 2000])
 def test_a_small_table_is_one_piece_and_an_empty_one_has_its_columns(lake: FolderLake, rows: int) -> None:
     table = images({f"{number}.jpg": number for number in range(rows)})
     manifest = publish(lake, 0, {"images": table})

@@ -23,7 +23,7 @@ from lookbook.tasks.datasets.manifest import (
     read_table,
     tables_folder,
 )
-from lookbook.tasks.datasets.pieces import write_tables
+from lookbook.tasks.datasets.pieces import PIECES, write_tables
 from lookbook.tasks.datasets.publish import commit, write_file
 from lookbook.tasks.images.recipe import Recipe
 from tests.support.leases import holding
@@ -60,7 +60,7 @@ def lake(tmp_path: Path) -> WatchedLake:
 
 
 def tables(rows: int) -> dict[str, pa.Table]:
-    return {name: pa.table({"key": [f"{name}-{n}" for n in range(rows)]}) for name in TABLES}
+    return {name: pa.table({PIECES[name][0]: [f"{name}-{n}" for n in range(rows)]}) for name in TABLES}
 
 
 def made(lake: FolderLake, snapshot_id: str, rows: int = 3) -> Manifest:

@@ -254,6 +254,7 @@ def test_killed_at_any_step_the_same_command_finishes_it(workspace: Workspace, t
     assert len(read_tombstones(lake, "things").burials) == 1
 
 
+@pytest.mark.full
 def test_nothing_is_left_in_snapshots_of_earlier_versions_either(workspace: Workspace, tmp_path: Path) -> None:
     lake = workspace.lake
     lived(workspace, tmp_path / "in")

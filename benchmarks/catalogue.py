@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from lookbook.blocks.lake import Lake
 from lookbook.tasks.datasets.manifest import Manifest, read_published
-from lookbook.tasks.datasets.publish import commit, write_tables
+from lookbook.tasks.datasets.pieces import write_tables
+from lookbook.tasks.datasets.publish import commit
 from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA, LINKS_SCHEMA, OUTPUTS_SCHEMA, PRODUCTS_SCHEMA, REJECTS_SCHEMA
 from lookbook.tasks.images.recipe import Recipe
 
@@ -52,7 +53,7 @@ def publish(lake: Lake, dataset: str, count: int, snapshot: int = 1) -> Manifest
         summary={"images": counts, "rows": {"found": count, "matched": count}},
         files=[],
     )
-    manifest.files = write_tables(lake, manifest.folder, tables)
+    manifest.files = write_tables(lake, manifest, tables, None)
     commit(lake, manifest, found)
     return manifest
 

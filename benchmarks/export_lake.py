@@ -16,7 +16,8 @@ from benchmarks import corpora
 from benchmarks.corpora import Corpus
 from lookbook.blocks.lake import FolderLake
 from lookbook.tasks.datasets.manifest import Manifest
-from lookbook.tasks.datasets.publish import commit, write_tables
+from lookbook.tasks.datasets.pieces import write_tables
+from lookbook.tasks.datasets.publish import commit
 from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA, LINKS_SCHEMA, OUTPUTS_SCHEMA, PRODUCTS_SCHEMA, REJECTS_SCHEMA
 from lookbook.tasks.images.recipe import Recipe
 
@@ -80,7 +81,7 @@ def _publish(lake: FolderLake, dataset: str, written: list[tuple[str, str, int]]
         summary={},
         files=[],
     )
-    manifest.files = write_tables(lake, manifest.folder, tables)
+    manifest.files = write_tables(lake, manifest, tables, None)
     commit(lake, manifest, None)
 
 

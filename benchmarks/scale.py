@@ -38,7 +38,7 @@ def memory(home: Path, photos: int | None) -> list[str]:
                 say(f"scale: {what} of {count} images")
                 measured = contend([sys.executable, "-m", "benchmarks.scale_lake", what, str(place)], place)
                 peaks.append(measured["peak_mb"])
-                rows.append(f"| {what} | {count:,} | {measured['seconds']:.0f} | {measured['peak_mb']:.0f} |")
+                rows.append(f"| {what} | {count:,} | {measured['seconds']:.0f} | {measured['peak_mb']:.0f} | |")
             discard(place / "lake")
             ingested(place, count, rows, peaks)
         finally:
@@ -51,11 +51,12 @@ def memory(home: Path, photos: int | None) -> list[str]:
         " read (`benchmarks/scale_lake.py`). The export is of links, with all metadata, split and stratified; the"
         " verification reads all originals and outputs, the registry and the warehouse. Then an ingest of images that"
         " are nowhere, with a row of `styles.csv` each (`benchmarks/scale_ingest.py`): `plan`; `publish`, all of a run"
-        " but the drawing, and the snapshot in registry and warehouse; and `again`, a run that finds nothing changed."
-        " Resident MB of the process at its peak, without PostgreSQL's.",
+        " but the drawing, and the snapshot in registry and warehouse; `again`, a run that finds nothing changed; and"
+        " `one more`, one that finds one image more. Resident MB of the process at its peak, without PostgreSQL's; and"
+        " the MB that it wrote of the snapshot: pieces of tables, report and manifest.",
         "",
-        "| what | images | seconds | peak MB |",
-        "|---|---|---|---|",
+        "| what | images | seconds | peak MB | MB written |",
+        "|---|---|---|---|---|",
         *rows,
         "",
         aims_table([Aim("MB at the most", [max(peaks)], AIM_MB, digits=0)]),
@@ -63,13 +64,15 @@ def memory(home: Path, photos: int | None) -> list[str]:
 
 
 def ingested(home: Path, count: int, rows: list[str], peaks: list[float]) -> None:
-    """Measure an ingest: its plan; all that follows once the batches are drawn; and a second run without a change."""
-    for what in ("plan", "draw", "publish", "again"):
-        say(f"scale: {what} of {count} images")
-        measured = contend([sys.executable, "-m", "benchmarks.scale_ingest", what, str(home), str(count)], home)
+    """Measure an ingest: its plan; all that follows once the batches are drawn; once more; and with one more image."""
+    steps = [(what, count) for what in ("plan", "draw", "publish", "again")]
+    for what, images in (*steps, ("draw", count + 1), ("one more", count + 1)):
+        say(f"scale: {what} of {images} images")
+        measured = contend([sys.executable, "-m", "benchmarks.scale_ingest", what, str(home), str(images)], home)
         if what != "draw":
             peaks.append(measured["peak_mb"])
-            rows.append(f"| {what} | {count:,} | {measured['seconds']:.0f} | {measured['peak_mb']:.0f} |")
+            figures = [measured["seconds"], measured["peak_mb"], measured["written_mb"]]
+            rows.append(f"| {what} | {images:,} | {' | '.join(f'{each:.0f}' for each in figures)} |")
 
 
 def scale(home: Path, what: str, count: int) -> None:

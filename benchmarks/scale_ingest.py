@@ -141,10 +141,17 @@ def main(what: str, home: Path, count: int) -> None:
     if not catalogue.exists():
         write_catalogue(catalogue, count)
     request = Request(local_workspace(home), str(home), "scale", Recipe(), None, BATCH_SIZE, 1.0)
-    work = {"plan": plan, "draw": draw, "publish": publish, "again": publish}[what]
+    work = {"plan": plan, "draw": draw}.get(what, publish)
+    before = _dataset_mb(request.workspace.lake)
     with patch.object(inventory_module, "open_source", lambda *_: Synthetic(count, catalogue)):
         measured = clock.measured(lambda: work(request))
-    clock.write(measured | {"peak_mb": clock.peak_mb()})
+    written = _dataset_mb(request.workspace.lake) - before
+    clock.write(measured | {"peak_mb": clock.peak_mb(), "written_mb": written})
+
+
+def _dataset_mb(lake: Lake) -> float:
+    """Return the megabytes of all snapshots."""
+    return sum(info.size for info in lake.list("datasets")) / 1e6
 
 
 if __name__ == "__main__":

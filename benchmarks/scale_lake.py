@@ -22,7 +22,8 @@ from lookbook.blocks.lake import FolderLake
 from lookbook.blocks.workspace import Workspace, local_workspace
 from lookbook.tasks.datasets import follow
 from lookbook.tasks.datasets.manifest import Manifest, require_published
-from lookbook.tasks.datasets.publish import commit, write_tables
+from lookbook.tasks.datasets.pieces import write_tables
+from lookbook.tasks.datasets.publish import commit
 from lookbook.tasks.datasets.schemas import IMAGES_SCHEMA, LINKS_SCHEMA, OUTPUTS_SCHEMA, PRODUCTS_SCHEMA, REJECTS_SCHEMA
 from lookbook.tasks.datasets.verify import verify
 from lookbook.tasks.exports.export import prepare
@@ -82,7 +83,7 @@ def write(home: Path, count: int) -> int:
         summary={},
         files=[],
     )
-    manifest.files = write_tables(place.lake, manifest.folder, tables)
+    manifest.files = write_tables(place.lake, manifest, tables, None)
     commit(place.lake, manifest, None)
     published = require_published(place.lake, DATASET).manifest
     follow.index(place, published)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
 import threading
 import uuid
 from abc import ABC, abstractmethod
@@ -35,9 +34,6 @@ from lookbook.blocks.errors import (
 IDENTITY = "lake.json"
 #: Where a lake in a folder writes objects before they appear; what stays there was left by a killed process.
 ASIDE = ".tmp"
-
-#: Bytes of a file that are copied at once.
-COPIED_AT_ONCE = 1 << 20
 
 Content = TypeVar("Content", bound=BaseModel)
 _swapping = threading.Lock()
@@ -84,14 +80,6 @@ class Lake(Block, ABC):
         Raises:
             ObjectConflictError: an object of another size stands under this key.
         """
-
-    def put_file(self, key: str, path: Path) -> bool:
-        """Store a file under `key` as `put` does. Where no lake of this kind knows better, memory holds it meanwhile.
-
-        Raises:
-            ObjectConflictError: as `put`.
-        """
-        return self.put(key, path.read_bytes())
 
     @abstractmethod
     def replace(self, key: str, data: bytes) -> None:
@@ -240,22 +228,15 @@ class FolderLake(Lake):
 
     def put(self, key: str, data: bytes) -> bool:
         """See `Lake.put`. The object appears whole or not at all: it is written aside and renamed."""
-        return self._put(key, len(data), data)
-
-    def put_file(self, key: str, path: Path) -> bool:
-        """See `Lake.put_file`: a copy of the file."""
-        return self._put(key, path.stat().st_size, path)
-
-    def _put(self, key: str, length: int, data: bytes | Path) -> bool:
         path = self._path(key)
         try:
             size = os.stat(path).st_size  # noqa: PTH116 - several times for each image: pathlib takes as long again
         except FileNotFoundError:
             self._write(path, data)
             return True
-        if size != length:
+        if size != len(data):
             raise ObjectConflictError(
-                f"{key}: the lake holds {size} bytes where {length} are to be written once.",
+                f"{key}: the lake holds {size} bytes where {len(data)} are to be written once.",
                 'Run "lookbook verify NAME --repair" to mend damaged objects.',
             )
         return False
@@ -343,7 +324,7 @@ class FolderLake(Lake):
     def _path(self, key: str) -> str:
         return f"{self.root}/{checked_key(key)}"
 
-    def _write(self, path: str, data: bytes | Path) -> None:
+    def _write(self, path: str, data: bytes) -> None:
         aside = f"{self.root}/{ASIDE}/{uuid.uuid4().hex}"
         with _disk_faults(self.root):
             try:
@@ -354,17 +335,13 @@ class FolderLake(Lake):
                 raise
 
 
-def _write_new(path: str, data: bytes | Path) -> None:
+def _write_new(path: str, data: bytes) -> None:
     try:
         file = open(path, "xb", buffering=0)  # noqa: PTH123, SIM115 - as above; closed below
     except FileNotFoundError:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "xb", buffering=0)  # noqa: PTH123, SIM115
     with file:
-        if isinstance(data, Path):
-            with data.open("rb") as source:
-                shutil.copyfileobj(source, file, COPIED_AT_ONCE)
-            return
         rest = memoryview(data)
         while rest:
             rest = rest[file.write(rest) :]

@@ -5,7 +5,7 @@ Every run comes by here for a name in quotes; sqlglot, which few need, is import
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lookbook.blocks.errors import LookbookError
@@ -29,6 +29,14 @@ def quoted(name: str) -> str:
 def literal(text: str) -> str:
     """Return a text as a literal of SQL."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def parquet_files(paths: Iterable[object]) -> str:
+    """Return the relation of one table that lies in some Parquet files.
+
+    A folder named a=b on their way is no partition, and would become a column.
+    """
+    return f"read_parquet([{', '.join(literal(str(path)) for path in paths)}], hive_partitioning = false)"
 
 
 def read_select(sql: str) -> exp.Query:

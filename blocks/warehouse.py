@@ -77,13 +77,13 @@ class SnapshotLoad:
 
     Attributes:
         load_id: names this load; every row written carries it.
-        tables: for each table of `STAGING_KEYS`, the address of its Parquet file: an absolute path, or ``gs://…``.
+        tables: for each table of `STAGING_KEYS`, the addresses of its Parquet files: absolute paths, or ``gs://…``.
     """
 
     dataset: str
     snapshot_id: str
     load_id: str
-    tables: dict[str, str]
+    tables: dict[str, list[str]]
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from lookbook.tasks.datasets.forgetting import (
     read_targets,
     remove_leftovers,
     remove_notes,
+    remove_pieces,
     rewrite_snapshots,
     strip_registry,
 )
@@ -282,6 +283,8 @@ def _forget_held(
         step("follow")
         follow()
     receipt.snapshots = rewrite_snapshots(place, dataset, targets, hold, step)
+    step("pieces")
+    remove_pieces(lake, dataset, hold, receipt.amount("snapshots"))
     step("notes")
     remove_notes(lake, dataset, targets, hold, receipt.amount("batches and rejects"))
     step("predictions")

@@ -18,6 +18,7 @@ from lookbook.tasks.datasets.gc import (
     Going,
     datasets_of,
     digests_that_stay,
+    going_pieces,
     going_snapshots,
     needed_objects,
     old_batches,
@@ -210,7 +211,9 @@ def _survey_datasets(work: Work, owners: Collection[str]) -> list[str]:
             work.left.append(f"snapshots of {name} stay: a run is at work on it")
             continue
         with work.noting(f"snapshots of {name}"):
-            work.snapshots += going_snapshots(lake, name, rule, read_now(registry, name))
+            going = going_snapshots(lake, name, rule, read_now(registry, name))
+            work.snapshots += going
+            work.count("snapshots", going_pieces(lake, name, rule, going))
         batches += old_batches(lake, name, rule)
     work.count("snapshots", (info for one in work.snapshots for info in one.files))
     folders = [*batches, *(old_jobs(lake, rule) if work.dataset is None else ())]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -135,41 +136,52 @@ def ensure_datasets(store: Store) -> None:
 
 
 def land(store: Store, load: SnapshotLoad, version: str) -> dict[str, Landed]:
-    """Load each file of a snapshot, as it stands, into a table of its own; loading bills nothing.
+    """Load the files of each table of a snapshot, as they stand, into a table of its own; loading bills nothing.
 
     Raises:
-        VanishedError: a file was loaded by an earlier run, and its table is gone.
+        VanishedError: one was loaded by an earlier run, and its table is gone.
     """
     names = list(load.tables)
     landed = at_once(lambda name: _land(store, f"landing_{version}_{name}", load.tables[name], version, name), names)
     return dict(zip(names, landed, strict=True))
 
 
-def _land(store: Store, target: str, uri: str, version: str, name: str) -> Landed:
-    options = ParquetOptions()  # type: ignore[no-untyped-call]
-    options.enable_list_inference = True
-    config = LoadJobConfig(
-        source_format="PARQUET",
-        write_disposition="WRITE_TRUNCATE",
-        parquet_options=options,
-        labels=dict(store.labels),
-    )
-    config.column_name_character_map = "V2"
-    job = store.once(f"lookbook-{version}-load-{name}", lambda job_id: _begin(store, target, uri, config, job_id))
+def _land(store: Store, target: str, files: Sequence[str], version: str, name: str) -> Landed:
+    # A bucket's are one job; of files that are sent, each is a job of its own.
+    jobs = [files] if files[0].startswith("gs://") else [[file] for file in files]
+    rows = 0
+    for number, some in enumerate(jobs):
+        config = _load_config(store, "WRITE_APPEND" if number else "WRITE_TRUNCATE")
+        begin = partial(_begin, store, target, some, config)
+        rows += store.once(f"lookbook-{version}-load-{name}{f'-{number}' if number else ''}", begin).output_rows or 0
     table = store.table(store.staging, target)
     if table is None:
         raise VanishedError
     if table.expires is None:
         table.expires = datetime.now(UTC) + LEFTOVERS_STAND
         store.client.update_table(table, ["expires"], retry=store.retry, timeout=REQUEST_SECONDS)
-    return Landed(target, columns_of(table.schema), int(job.output_rows or 0))
+    return Landed(target, columns_of(table.schema), rows)
 
 
-def _begin(store: Store, target: str, uri: str, config: LoadJobConfig, job_id: str) -> LoadJob:
+def _load_config(store: Store, disposition: str) -> LoadJobConfig:
+    options = ParquetOptions()  # type: ignore[no-untyped-call]
+    options.enable_list_inference = True
+    config = LoadJobConfig(
+        source_format="PARQUET",
+        write_disposition=disposition,
+        parquet_options=options,
+        labels=dict(store.labels),
+    )
+    config.column_name_character_map = "V2"
+    return config
+
+
+def _begin(store: Store, target: str, files: Sequence[str], config: LoadJobConfig, job_id: str) -> LoadJob:
     destination = f"{store.client.project}.{store.staging}.{target}"
-    if uri.startswith("gs://"):
+    path = files[0]
+    if path.startswith("gs://"):
         return store.client.load_table_from_uri(
-            uri,
+            list(files),
             destination,
             job_id=job_id,
             location=store.location,
@@ -178,11 +190,11 @@ def _begin(store: Store, target: str, uri: str, config: LoadJobConfig, job_id: s
             timeout=REQUEST_SECONDS,
         )
     try:
-        with Path(uri).open("rb") as file:
+        with Path(path).open("rb") as file:
             return store.client.load_table_from_file(
                 file,
                 destination,
-                size=Path(uri).stat().st_size,
+                size=Path(path).stat().st_size,
                 num_retries=_UPLOAD_RETRIES,
                 job_id=job_id,
                 location=store.location,
@@ -191,7 +203,7 @@ def _begin(store: Store, target: str, uri: str, config: LoadJobConfig, job_id: s
             )
     except FileNotFoundError as error:
         raise LookbookError(
-            f"{uri}: no such file.", "Ingest the source again: it publishes a whole snapshot."
+            f"{path}: no such file.", "Ingest the source again: it publishes a whole snapshot."
         ) from error
 
 

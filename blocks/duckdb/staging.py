@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lookbook.blocks.registry import held_counters, raised
-from lookbook.blocks.sql_text import literal, quoted
+from lookbook.blocks.sql_text import literal, parquet_files, quoted
 from lookbook.blocks.warehouse import (
     MOST_ROWS,
     STAGING_KEYS,
@@ -52,9 +52,9 @@ def staging_columns(connection: DuckDBPyConnection) -> dict[str, dict[str, str]]
     return tables
 
 
-def file_columns(connection: DuckDBPyConnection, table: str, uri: str) -> dict[str, str]:
-    """Return names and types of the columns that staging needs for a file: its own, and the constant ones."""
-    own = columns_of(connection, _file(uri))
+def file_columns(connection: DuckDBPyConnection, table: str, files: Sequence[str]) -> dict[str, str]:
+    """Return names and types of the columns that staging needs for files: their own, and the constant ones."""
+    own = columns_of(connection, parquet_files(files[:1]))  # all have the same
     own = dict(zip(free_names(list(own), TAGS), own.values(), strict=True))
     present = {name.lower() for name in own}
     standing = STANDING_COLUMNS.get(table, {})
@@ -94,14 +94,14 @@ def wider(one: str, other: str) -> str:
 
 
 def lay_out(connection: DuckDBPyConnection, load: SnapshotLoad, models: list[StarModel]) -> None:
-    """Make a temporary view of each file of a snapshot, shaped like its staging table, and a table of each model."""
+    """Make a temporary view of each table of a snapshot, shaped like its staging table, and a table of each model."""
     there = staging_columns(connection)
-    for table, uri in load.tables.items():
+    for table, files in load.tables.items():
         standing = there.get(table, {})
         present = {name.lower() for name in standing}
-        missing = file_columns(connection, table, uri)  # where the warehouse is of an earlier version
+        missing = file_columns(connection, table, files)  # where the warehouse is of an earlier version
         shape = standing | {name: type_ for name, type_ in missing.items() if name.lower() not in present}
-        own = columns_of(connection, _file(uri))
+        own = columns_of(connection, parquet_files(files[:1]))
         names = free_names(list(own), TAGS)
         sources = {free.lower(): name for free, name in zip(names, own, strict=True)}
         columns = [f"{literal(load.dataset)} AS dataset"]
@@ -109,7 +109,7 @@ def lay_out(connection: DuckDBPyConnection, load: SnapshotLoad, models: list[Sta
             source = sources.get(name.lower())
             value = _converted(quoted(source), own[source], type_) if source else f"CAST(NULL AS {type_})"
             columns.append(f"{value} AS {quoted(name)}")
-        select = f"SELECT {', '.join(columns)} FROM {_file(uri)}"  # noqa: S608 - identifiers and literals are quoted
+        select = f"SELECT {', '.join(columns)} FROM {parquet_files(files)}"  # noqa: S608 - identifiers and literals are quoted
         connection.execute(f"CREATE TEMP VIEW {quoted(table)} AS {select}")
     for model in models:
         connection.execute(f"CREATE TEMP TABLE {quoted(model.name)} AS {model.sql}")
@@ -178,11 +178,6 @@ def _tags(load: SnapshotLoad) -> list[object]:
     return [load.dataset, load.snapshot_id, load.load_id, datetime.now(UTC).replace(tzinfo=None)]
 
 
-def _file(uri: str) -> str:
-    # A folder named a=b on the path is not a partition, and would become a column.
-    return f"read_parquet({literal(uri)}, hive_partitioning = false)"
-
-
 def _converted(value: str, before: str, after: str) -> str:
     """`value` in another type. As text, 2012.0 is 2012: so an integer that became a float first reads the same."""
     if before == after:
@@ -202,8 +197,8 @@ def find_differences(connection: DuckDBPyConnection, load: SnapshotLoad, models:
         return lines
     lay_out(connection, load, models)
     there = staging_columns(connection)
-    for table, uri in load.tables.items():
-        columns = list(file_columns(connection, table, uri))
+    for table, files in load.tables.items():
+        columns = list(file_columns(connection, table, files))
         lines += _table(connection, load, f"staging.{table}", there.get(table), columns, STAGING_KEYS[table])
     for model in models:
         columns = list(laid_out_columns(connection, model.name))

@@ -82,8 +82,8 @@ class DuckDBWarehouse(Warehouse):
                 " (dataset VARCHAR, snapshot_id VARCHAR, _load_id VARCHAR, _loaded_at TIMESTAMP)"
             )
             found = staging.staging_columns(connection)
-            for table, uri in load.tables.items():
-                wanted = staging.file_columns(connection, table, uri)
+            for table, files in load.tables.items():
+                wanted = staging.file_columns(connection, table, files)
                 staging.ensure_table(connection, table, found.get(table), wanted)
             staging.lay_out(connection, load, models)
             for model in models:

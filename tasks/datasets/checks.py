@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from lookbook.blocks.duckdb.queries import engine
 from lookbook.blocks.errors import SwapConflictError
 from lookbook.blocks.lake import Lake
-from lookbook.blocks.sql_text import literal, names_read
+from lookbook.blocks.sql_text import names_read, parquet_files
 from lookbook.blocks.workspace import Workspace, scratch_folder
 from lookbook.tasks.datasets.manifest import TABLES, DamagedSnapshotError, Manifest, local_table
 
@@ -155,7 +156,7 @@ def set_checks(lake: Lake, dataset: str, checks: Checks | None) -> None:
 
 
 def run_checks(
-    workspace: Workspace, checks: Sequence[Check], tables: Mapping[str, Path], former: Manifest | None
+    workspace: Workspace, checks: Sequence[Check], tables: Mapping[str, Sequence[Path]], former: Manifest | None
 ) -> list[dict[str, Any]]:
     """Run checks over the tables of a new snapshot and those of the former one.
 
@@ -180,9 +181,9 @@ def run_checks(
     with scratch_folder(workspace.scratch, "checks-") as folder:
         paths, faults = _former_files(workspace.lake, former, formers, Path(folder))
         new = {name: tables[name] for name in tables_named}
-        with engine(Path(folder), [*paths.values(), *new.values()]) as (connection, _):
-            for name, path in new.items():
-                connection.execute(f"CREATE VIEW {name} AS FROM {_read(path)}")
+        with engine(Path(folder), [*chain(*paths.values(), *new.values())]) as (connection, _):
+            for name, files in new.items():
+                connection.execute(f"CREATE VIEW {name} AS FROM {parquet_files(files)}")
             for name in formers:
                 if name not in faults:
                     faults |= _make_former(connection, name, paths.get(name))
@@ -191,9 +192,9 @@ def run_checks(
 
 def _former_files(
     lake: Lake, former: Manifest | None, names: Sequence[str], folder: Path
-) -> tuple[dict[str, Path], dict[str, str]]:
+) -> tuple[dict[str, list[Path]], dict[str, str]]:
     """Return the files of some tables of the former snapshot, and what is wrong with those that have none."""
-    paths, faults = dict[str, Path](), dict[str, str]()
+    paths, faults = dict[str, list[Path]](), dict[str, str]()
     if former is None:
         return paths, faults
     for name in names:
@@ -204,12 +205,8 @@ def _former_files(
     return paths, faults
 
 
-def _read(path: Path) -> str:
-    return f"read_parquet({literal(str(path))}, hive_partitioning = false)"
-
-
-def _make_former(connection: DuckDBPyConnection, name: str, path: Path | None) -> dict[str, str]:
-    """Make the view of a table of the former snapshot; a column that it lacks is null, without a file it has no rows.
+def _make_former(connection: DuckDBPyConnection, name: str, files: Sequence[Path] | None) -> dict[str, str]:
+    """Make the view of a table of the former snapshot; a column that it lacks is null, without files it has no rows.
 
     Returns:
         What is wrong with it, by its name; nothing where it was made.
@@ -217,8 +214,8 @@ def _make_former(connection: DuckDBPyConnection, name: str, path: Path | None) -
     import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
 
     rows = f"SELECT * FROM {name} WHERE false"  # noqa: S608 - our own names
-    if path is not None:
-        rows = f"SELECT * FROM {_read(path)} UNION ALL BY NAME {rows}"  # noqa: S608
+    if files is not None:
+        rows = f"SELECT * FROM {parquet_files(files)} UNION ALL BY NAME {rows}"  # noqa: S608
     try:
         connection.execute(f"CREATE VIEW {FORMER}{name} AS {rows}")
     except duckdb.Error as error:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lookbook.blocks.errors import LookbookError
-from lookbook.blocks.sql_text import literal
+from lookbook.blocks.sql_text import parquet_files
 from lookbook.blocks.workspace import scratch_folder
 
 if TYPE_CHECKING:
@@ -145,12 +145,12 @@ class Desk:
                 "Free some space there, or name another folder in the workspace's block; then run again.",
             ) from error
 
-    def view(self, name: str, path: Path | None, schema: pa.Schema) -> None:
-        """Give a Parquet file a name; None stands for an empty one of a schema."""
+    def view(self, name: str, files: Sequence[Path] | None, schema: pa.Schema) -> None:
+        """Give the Parquet files of a table a name; None stands for an empty table of a schema."""
         self.run(f"DROP VIEW IF EXISTS {name}")
-        if path is None:
+        if files is None:
             self.make(f"no_{name}", schema)
-        read = f"no_{name}" if path is None else f"read_parquet({literal(str(path))}, hive_partitioning = false)"
+        read = f"no_{name}" if files is None else parquet_files(files)
         self.run(f"CREATE VIEW {name} AS FROM {read}")
 
     def rest(self) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.lake import Lake
-from lookbook.blocks.sql_text import literal
+from lookbook.blocks.sql_text import literal, parquet_files
 from lookbook.blocks.workspace import scratch_folder
 from lookbook.tasks.datasets.books import check_differences
 from lookbook.tasks.datasets.manifest import TABLES, Manifest, local_table, read_removed
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 #: The tables of a snapshot by name: files, or tables in memory.
-Tables = Mapping[str, Path | pa.Table]
+#: Tables by name, in memory or each in Parquet files, in the order of its rows.
+Tables = Mapping[str, Sequence[Path] | pa.Table]
 
 #: What DuckDB may hold; the rest goes to disk. Each of its threads takes a share.
 MEMORY, MOST_THREADS = "450MB", 2
@@ -362,20 +364,17 @@ def _told(name: str, changes: Changes, columns: list[list[str]], row: dict[str, 
 class _Source:
     """A table as DuckDB sees it: its columns as c0, c1 …, since names may differ in their case alone; and ``place``."""
 
-    def __init__(self, connection: DuckDBPyConnection, name: str, table: Path | pa.Table) -> None:
+    def __init__(self, connection: DuckDBPyConnection, name: str, table: Sequence[Path] | pa.Table) -> None:
         self.names: list[str] = schema_of(table).names
         columns = [f"c{at}" for at in range(len(self.names))]
-        if isinstance(table, Path):
+        if not isinstance(table, pa.Table):
             # The option stumbles over a column of the same name; counting rows is slower.
-            numbered = all(each.lower() != "file_row_number" for each in self.names)
-            option, place = (
-                (", file_row_number = true", "") if numbered else ("", ", row_number() OVER () - 1 AS place")
-            )
-            if not numbered:
+            read = placed_files(table, columns, "place")
+            if any(each.lower() == "file_row_number" for each in self.names):
                 connection.execute("SET threads = 1")  # several would not keep the order
-            listed = ", ".join([*columns, "place"] if numbered else columns)
-            read = f"read_parquet([{literal(str(table))}], hive_partitioning = false{option}) AS file({listed})"
-            connection.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT *{place} FROM {read}")  # noqa: S608 - names of ours
+                files = f"{parquet_files(table)} AS file({', '.join(columns)})"
+                read = f"SELECT *, row_number() OVER () - 1 AS place FROM {files}"  # noqa: S608 - names of ours
+            connection.execute(f"CREATE OR REPLACE VIEW {name} AS {read}")
         else:
             known = table.rename_columns(columns).append_column("place", pa.array(np.arange(len(table))))
             connection.register(name, known)
@@ -707,20 +706,42 @@ def changes_between(previous: Tables | None, current: Tables, previous_id: str |
     return ImageChanges(previous_id if previous else None, {kind: images.counts[kind] for kind in CHANGES}, first)
 
 
-def schema_of(table: Path | pa.Table) -> pa.Schema:
-    """Return the columns of a table, in a file or in memory."""
-    return pq.read_schema(table) if isinstance(table, Path) else table.schema
+def schema_of(table: Sequence[Path] | pa.Table) -> pa.Schema:
+    """Return the columns of a table, in files or in memory."""
+    return table.schema if isinstance(table, pa.Table) else pq.read_schema(table[0])
 
 
-def count_rows(table: Path | pa.Table) -> int:
+def count_rows(table: Sequence[Path] | pa.Table) -> int:
     """Return how many rows a table has."""
-    return int(pq.read_metadata(table).num_rows) if isinstance(table, Path) else len(table)
+    return len(table) if isinstance(table, pa.Table) else sum(pq.read_metadata(file).num_rows for file in table)
 
 
-def batches_of(table: Path | pa.Table, columns: list[str], rows: int = 10_000) -> Iterator[pa.RecordBatch]:
+def placed_files(files: Sequence[Path], columns: Sequence[str], place: str) -> str:
+    """Return SQL for the rows of a table, each with its place among all of them, counted from 0.
+
+    Args:
+        files: that it lies in.
+        columns: what its columns are to be called, as SQL takes it.
+        place: likewise.
+    """
+    before = accumulate((count_rows([file]) for file in files), initial=0)
+    listed = ", ".join(columns)
+    return " UNION ALL ".join(
+        f"SELECT {listed}, {_IN_FILE} + {start} AS {place} FROM read_parquet({literal(str(file))},"  # noqa: S608 - quoted
+        f" hive_partitioning = false, file_row_number = true) AS file({listed}, {_IN_FILE})"
+        for file, start in zip(files, before, strict=False)
+    )
+
+
+#: The place of a row in its file; no catalogue's column has a colon.
+_IN_FILE = '":in_file"'
+
+
+def batches_of(table: Sequence[Path] | pa.Table, columns: list[str], rows: int = 10_000) -> Iterator[pa.RecordBatch]:
     """Yield some columns of a table, so many rows at once."""
-    if isinstance(table, Path):
-        with pq.ParquetFile(table) as file:
-            yield from (batch.select(columns) for batch in file.iter_batches(rows, columns=columns))
-    else:
+    if isinstance(table, pa.Table):
         yield from table.select(columns).to_batches(rows)
+        return
+    for path in table:
+        with pq.ParquetFile(path) as file:
+            yield from (batch.select(columns) for batch in file.iter_batches(rows, columns=columns))

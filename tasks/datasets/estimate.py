@@ -158,9 +158,9 @@ def _rows(inventory: Inventory) -> dict[str, int]:
     """Return how many rows the catalogue has, and of them those that an ingest takes no image for."""
     catalogue = inventory.catalogue
     forgotten = inventory.passed_over.rows
-    outcomes = (pc.equal(batch.column("outcome"), "duplicate") for batch in batches_of(inventory.rows, ["outcome"]))
+    outcomes = (pc.equal(batch.column("outcome"), "duplicate") for batch in batches_of([inventory.rows], ["outcome"]))
     duplicate = sum(pc.sum(each).as_py() or 0 for each in outcomes)
-    rejected = catalogue.rows_found - count_rows(inventory.rows) - forgotten
+    rejected = catalogue.rows_found - count_rows([inventory.rows]) - forgotten
     told = {"found": catalogue.rows_found, "duplicate": duplicate, "rejected": rejected}
     return told | ({FORGOTTEN: forgotten} if forgotten else {})
 
@@ -333,16 +333,22 @@ def _ending(request: Request, inventory: Inventory) -> tuple[bool, str]:
 
 
 def _bytes_written(request: Request, inventory: Inventory, work: _Work, *, publishes: bool) -> dict[str, int]:
-    """Return the bytes that the lake would grow by: originals, outputs, and the snapshot's own files."""
+    """Return the bytes that the lake would grow by: originals, outputs, and the snapshot's own files.
+
+    Of tables, the pieces in which an image lies that is not as it was: of n pieces, k images that lie anywhere are
+    expected in n (1 - (1 - 1/n)^k).
+    """
     outputs = sum(
         count * _output_bytes(request.recipe.outputs[name], inventory, work) for name, count in work.outputs.items()
     )
-    files = inventory.published.manifest.files if inventory.published else []
-    before = next((file.rows for file in files if file.name == "images.parquet" and file.rows), 0)
-    share = inventory.file_counts["images"] / before if before else 0.0
-    tables = sum(file.size * (share if file.rows is not None else 1) for file in files)
-    if not before:
-        tables = inventory.file_counts["images"] * TABLE_BYTES + REPORT_BYTES
+    found, changed = inventory.published.manifest if inventory.published else None, max(inventory.work["todo"], 1)
+    before = found.rows.get("images", 0) if found else 0
+    tables = float(inventory.file_counts["images"] * TABLE_BYTES + REPORT_BYTES)
+    if found and before:
+        share = inventory.file_counts["images"] / before
+        tables = sum(file.size for file in found.files if file.rows is None)
+        for pieces in found.tables.values():
+            tables += share * sum(file.size for file in pieces) * (1 - (1 - 1 / len(pieces)) ** changed)
     return {"originals": work.originals, "outputs": round(outputs), "tables": round(tables) if publishes else 0}
 
 

@@ -18,6 +18,7 @@ from pydantic import JsonValue
 from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.blocks.lake import Lake
 from lookbook.blocks.registry import Registry, copy_rows
+from lookbook.blocks.sql_text import parquet_files
 from lookbook.blocks.warehouse import SnapshotLoad
 from lookbook.blocks.workspace import Workspace, scratch_folder
 from lookbook.tasks.datasets.differences import Tables, batches_of, count_rows
@@ -137,7 +138,9 @@ def registry_differences(registry: Registry, manifest: Manifest, tables: Tables)
 
 
 @contextmanager
-def _in_order(table: pa.Table | Path, columns: list[str], key_width: int) -> Iterator[Iterator[tuple[Any, ...]]]:
+def _in_order(
+    table: pa.Table | Sequence[Path], columns: list[str], key_width: int
+) -> Iterator[Iterator[tuple[Any, ...]]]:
     """Yield the rows of a table as PostgreSQL keeps them, in the order of their keys as bytes of UTF-8."""
     import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
 
@@ -145,10 +148,10 @@ def _in_order(table: pa.Table | Path, columns: list[str], key_width: int) -> Ite
         tempfile.TemporaryDirectory(prefix="lookbook-compare-") as folder,
         duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": folder}) as connection,
     ):
-        if isinstance(table, Path):
-            connection.read_parquet(str(table)).create_view("given")
-        else:
+        if isinstance(table, pa.Table):
             connection.register("given", table)
+        else:
+            connection.sql(f"FROM {parquet_files(table)}").create_view("given")
         order = ", ".join(f"replace(CAST({name} AS VARCHAR), chr(0), chr(65533))" for name in columns[:key_width])
         rows = connection.sql(f"SELECT {', '.join(columns)} FROM given ORDER BY {order}")  # noqa: S608 - our names
         yield (row for batch in rows.to_arrow_reader(ROWS_AT_ONCE) for row in _rows(batch, columns))
@@ -200,7 +203,7 @@ def register_snapshot(workspace: Workspace, manifest: Manifest, load_id: str, ta
     there = workspace.warehouse.tables()
     names = {table: f"{schema}.{table}" for table in tables if f"{schema}.{table}" in there}
     counts = _counted(workspace, names.values())
-    own = {file.name.removesuffix(".parquet"): file.rows for file in manifest.files if file.rows is not None}
+    own = manifest.rows
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
         run_id = await _run_id(connection, manifest)
@@ -227,19 +230,19 @@ def register_snapshot(workspace: Workspace, manifest: Manifest, load_id: str, ta
 
 def snapshot_entries(lake: Lake, manifest: Manifest, *, with_columns: bool = True) -> list[TableEntry]:
     """Return the tables of a snapshot that its manifest knows, and their columns if asked for."""
-    files = [file for file in manifest.files if file.rows is not None]
-    columns = parquet_columns(lake, [f"{manifest.folder}/{file.name}" for file in files] if with_columns else [])
+    first = {table: manifest.key(files[0]) for table, files in manifest.tables.items()}  # all have the same columns
+    columns = parquet_columns(lake, [*first.values()] if with_columns else [])
     return [
         TableEntry(
             place="lake",
-            name=sql_name(SCHEMAS["lake"], manifest.dataset, file.name.removesuffix(".parquet")),
+            name=sql_name(SCHEMAS["lake"], manifest.dataset, table),
             kind="dataset",
-            columns=columns.get(f"{manifest.folder}/{file.name}", {}),
-            rows=file.rows,
-            bytes=file.size,
+            columns=columns.get(first[table], {}),
+            rows=manifest.rows[table],
+            bytes=sum(file.size for file in files),
             fresh_at=manifest.created_at,
         )
-        for file in files
+        for table, files in manifest.tables.items()
     ]
 
 
@@ -333,7 +336,7 @@ def load(workspace: Workspace, manifest: Manifest) -> None:
         models = load_models()
         workspace.warehouse.load_snapshot(job, models)
         register_snapshot(workspace, manifest, job.load_id, [*job.tables, *(model.name for model in models)])
-    note_load(workspace.registry, job, {f.name: f.rows for f in manifest.files if f.rows is not None})
+    note_load(workspace.registry, job, manifest.rows)
 
 
 @contextmanager
@@ -346,13 +349,13 @@ def snapshot_load(workspace: Workspace, manifest: Manifest) -> Iterator[Snapshot
     Raises:
         LookbookError: they are to be copied, and the folder for scratch can't be made or written.
     """
-    keys = {name: f"{manifest.folder}/{name}.parquet" for name in TABLES}
-    addresses = {name: workspace.lake.uri(key) for name, key in keys.items()}
-    far = any(address.startswith("gs://") for address in addresses.values())
+    lake, keys = workspace.lake, {name: manifest.keys(name) for name in TABLES}
+    addresses = {name: [lake.uri(key) for key in of] for name, of in keys.items()}
+    far = any(address.startswith("gs://") for of in addresses.values() for address in of)
     with ExitStack() as stack:
         if far and not workspace.warehouse.reads_buckets:
-            copies = stack.enter_context(scratch_folder(workspace.scratch, "load-"))
-            addresses = {name: str(workspace.lake.local_copy(key, Path(copies))) for name, key in keys.items()}
+            copies = Path(stack.enter_context(scratch_folder(workspace.scratch, "load-")))
+            addresses = {name: [str(lake.local_copy(key, copies)) for key in of] for name, of in keys.items()}
         yield SnapshotLoad(
             dataset=manifest.dataset,
             snapshot_id=manifest.snapshot_id,

@@ -46,9 +46,18 @@ from lookbook.tasks.datasets.manifest import (
     read_published,
     read_removed,
     read_table,
+    rewriting_folder,
     snapshot_folder,
 )
-from lookbook.tasks.datasets.publish import commit, drop_candidates, raise_fences, write_file, writing
+from lookbook.tasks.datasets.pieces import write_tables
+from lookbook.tasks.datasets.publish import (
+    commit,
+    drop_candidates,
+    loose_pieces,
+    raise_fences,
+    write_file,
+    writing,
+)
 from lookbook.tasks.datasets.replay import in_order
 from lookbook.tasks.datasets.report.page import ReportData, render_report
 from lookbook.tasks.datasets.restore import REPORT, titled
@@ -56,7 +65,7 @@ from lookbook.tasks.datasets.snapshot import logical_digest
 from lookbook.tasks.datasets.stripping import GONE, MOST_NAMES, Targets, keys_of, scrubbed, stripped, summary_without
 from lookbook.tasks.datasets.tags import read_tags
 from lookbook.tasks.datasets.unpublished import note_key, report_key
-from lookbook.tasks.images.parquet import from_parquet, to_parquet
+from lookbook.tasks.images.parquet import from_parquet
 from lookbook.tasks.images.tombstones import (
     FORGOTTEN,
     Burial,
@@ -77,11 +86,6 @@ def forgetting_key(dataset: str) -> str:
 def receipt_key(dataset: str, run_id: str) -> str:
     """Return the receipt of a run."""
     return f"datasets/{dataset}/receipts/{run_id}.json"
-
-
-def _aside(dataset: str, snapshot_id: str = "") -> str:
-    """Return where a snapshot is made anew before it is replaced; without an id the folder of them."""
-    return f"datasets/{dataset}/rewriting" + (f"/{snapshot_id}" if snapshot_id else "")
 
 
 def read_targets(lake: Lake, dataset: str) -> Targets | None:
@@ -313,10 +317,7 @@ def publish_without(workspace: Workspace, dataset: str, targets: Targets) -> boo
     manifest.summary.pop("restored_from", None)
     same = {name: tables[name] for name in ("images", "outputs")}
     with writing(lake, manifest):
-        manifest.files = [
-            write_file(lake, manifest.folder, f"{name}.parquet", to_parquet(table), len(table))
-            for name, table in tables.items()
-        ]
+        manifest.files = write_tables(lake, manifest, tables, old)
         report = _report(lake, manifest, tables, changes_between(same, same, old.snapshot_id), targets)
         manifest.files.append(write_file(lake, manifest.folder, REPORT, report))
         confirm(workspace.registry)
@@ -374,19 +375,18 @@ def rewrite_snapshots(
 
 def _write_aside(workspace: Workspace, manifest: Manifest, tables: dict[str, pa.Table], targets: Targets) -> None:
     """Write a snapshot anew beside itself, its manifest last."""
-    lake, folder = workspace.lake, _aside(manifest.dataset, manifest.snapshot_id)
+    lake, folder = workspace.lake, f"{rewriting_folder(manifest.dataset)}/{manifest.snapshot_id}"
     summary = summary_without(
         manifest.summary, {name: read_table(lake, manifest, name) for name in _TABLES}, tables, targets
     )
     digest = _digest(tables, manifest)
     former = (*manifest.former, manifest.digest) if digest != manifest.digest else manifest.former
     changed = manifest.model_copy(update={"digest": digest, "former": former, "summary": summary, "files": []})
-    data = {f"{name}.parquet": (to_parquet(table), len(table)) for name, table in tables.items()}
+    changed.files = write_tables(lake, changed, tables, manifest)
     report = _report(lake, changed, tables, _changes(lake, manifest, tables, targets), targets)
-    for name, (content, rows) in [*data.items(), (REPORT, (report, None))]:
-        lake.replace(f"{folder}/{name}", content)
-        checksum = hashlib.sha256(content).hexdigest()
-        changed.files.append(SnapshotFile(name=name, size=len(content), sha256=checksum, rows=rows))
+    lake.replace(f"{folder}/{REPORT}", report)
+    checksum = hashlib.sha256(report).hexdigest()
+    changed.files.append(SnapshotFile(name=REPORT, size=len(report), sha256=checksum))
     lake.settle()
     text = json.dumps(changed.model_dump(mode="json"), indent=1, sort_keys=True).encode()
     lake.replace(f"{folder}/manifest.json", text)
@@ -395,16 +395,18 @@ def _write_aside(workspace: Workspace, manifest: Manifest, tables: dict[str, pa.
 
 def _put_in_place(lake: Lake, dataset: str, snapshot_id: str, hold: Hold, step: Callable[[str], object]) -> None:
     """Replace a snapshot by what was made of it, if that is whole and the snapshot is there still."""
-    aside, folder = _aside(dataset, snapshot_id), snapshot_folder(dataset, snapshot_id)
+    aside, folder = f"{rewriting_folder(dataset)}/{snapshot_id}", snapshot_folder(dataset, snapshot_id)
     text = read_object(lake, f"{aside}/manifest.json")
     if text is not None and read_object(lake, f"{folder}/manifest.json") is not None:
         hold.confirm()
-        for file in Manifest.model_validate_json(text).files:
-            lake.replace(f"{folder}/{file.name}", lake.get(f"{aside}/{file.name}"))
-            step("file")
+        lake.replace(f"{folder}/{REPORT}", lake.get(f"{aside}/{REPORT}"))
+        step("file")
         lake.replace(f"{folder}/manifest.json", text)
         lake.settle()
         step("replaced")
+        for info in list(lake.list(folder)):  # earlier versions put the tables there
+            if info.key.rpartition("/")[2] not in {REPORT, "manifest.json"}:
+                lake.remove(info.key)
     lake.remove(f"{aside}/manifest.json")
     for info in list(lake.list(aside)):
         lake.remove(info.key)
@@ -412,7 +414,7 @@ def _put_in_place(lake: Lake, dataset: str, snapshot_id: str, hold: Hold, step: 
 
 def finish_rewriting(lake: Lake, dataset: str, hold: Hold, step: Callable[[str], object] = lambda _: None) -> None:
     """Replace the snapshots that a killed run had made anew; the caller holds the dataset's lease."""
-    for snapshot_id in lake.folders(_aside(dataset)):
+    for snapshot_id in lake.folders(rewriting_folder(dataset)):
         _put_in_place(lake, dataset, snapshot_id, hold, step)
 
 
@@ -472,6 +474,12 @@ def remove_leftovers(lake: Lake, dataset: str, hold: Hold, amount: Amount) -> No
         if snapshot_id in removed or unfinished:
             objects = sorted(lake.list(folder), key=lambda info: not info.key.endswith("/manifest.json"))
             remove_objects(lake, objects, hold, amount)
+    remove_pieces(lake, dataset, hold, amount)
+
+
+def remove_pieces(lake: Lake, dataset: str, hold: Hold, amount: Amount) -> None:
+    """Remove the pieces of tables that no snapshot lists any more; the caller holds the dataset's lease."""
+    remove_objects(lake, loose_pieces(lake, dataset), hold, amount)
 
 
 def remove_notes(lake: Lake, dataset: str, targets: Targets, hold: Hold, amount: Amount) -> None:
@@ -514,11 +522,10 @@ def strip_registry(workspace: Workspace, dataset: str, targets: Targets) -> int:
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> int:
         changed = 0
         for manifest in manifests:
-            found = {file.name: file.rows for file in manifest.files}
             await connection.execute(
                 "UPDATE snapshots SET digest = $3, images = $4, products = $5 WHERE dataset = $1 AND snapshot_id = $2",
                 *(dataset, manifest.snapshot_id, manifest.digest),
-                *(found.get("images.parquet") or 0, found.get("products.parquet") or 0),
+                *(manifest.rows.get("images", 0), manifest.rows.get("products", 0)),
             )
         for row in await connection.fetch("SELECT run_id, summary, error FROM runs WHERE dataset = $1", dataset):
             summary = json.loads(row["summary"]) if row["summary"] else None
@@ -576,6 +583,7 @@ def resume(workspace: Workspace, dataset: str, hold: Hold) -> bool:
     add_tombstones(lake, dataset, targets.marks())
     publish_without(workspace, dataset, targets)
     rewrite_snapshots(workspace, dataset, targets, hold, lambda _: None)
+    remove_pieces(lake, dataset, hold, Amount())
     remove_notes(lake, dataset, targets, hold, Amount())
     return True
 

@@ -25,15 +25,17 @@ from lookbook.tasks.datasets.manifest import (
     batches_folder,
     current_key,
     list_snapshots,
-    local_table,
+    local_file,
     read_manifest,
     read_published,
     read_removed,
     removed_key,
     snapshot_folder,
+    tables_folder,
     writing_key,
 )
-from lookbook.tasks.datasets.publish import raise_fences, sweep_unfinished
+from lookbook.tasks.datasets.pieces import unlisted_pieces
+from lookbook.tasks.datasets.publish import loose_pieces, raise_fences, sweep_unfinished
 from lookbook.tasks.datasets.restore import KEYS, MEMORY
 from lookbook.tasks.datasets.tags import find_snapshot, read_tags
 from lookbook.tasks.images.batch import SWEEP_KEY, end_sweep, read_part, version_of_sweep
@@ -146,6 +148,18 @@ def going_snapshots(lake: Lake, dataset: str, rule: Rule, kept: Collection[str] 
     return going
 
 
+def going_pieces(lake: Lake, dataset: str, rule: Rule, going: Collection[Going]) -> list[ObjectInfo]:
+    """Return the pieces of tables that only snapshots list which are to go, and those that none does."""
+    return _old_pieces(lake, dataset, rule, unlisted_pieces(lake, dataset, {one.snapshot_id for one in going}))
+
+
+def _old_pieces(lake: Lake, dataset: str, rule: Rule, found: list[ObjectInfo]) -> list[ObjectInfo]:
+    """Return those of some pieces that no run can publish any more."""
+    if read_published(lake, dataset) is not None:
+        return found
+    return [info for info in found if rule.is_old(info.modified, UNFENCED)]
+
+
 def _since(manifest: Manifest, files: Mapping[str, Sequence[ObjectInfo]]) -> datetime:
     """Return since when a snapshot is published, and that before it is current no more: at the latest."""
     written = (one.modified for one in files.get(manifest.snapshot_id, ()) if one.key.endswith("/manifest.json"))
@@ -157,8 +171,8 @@ def remove_snapshots(
 ) -> list[Going]:
     """Remove the snapshots of a dataset that may go; the caller holds the dataset's lease. Done twice it goes on.
 
-    Of each goes first that readers find it, then its manifest, then its other files. What it alone listed stays:
-    see `remove_unneeded`.
+    Of each goes first that readers find it, then its manifest, then its other files; at last the pieces of tables that
+    no snapshot lists any more. The objects that it alone listed stay: see `remove_unneeded`.
 
     Args:
         workspace: where the dataset lives.
@@ -197,6 +211,9 @@ def remove_snapshots(
                 remove_objects(lake, some, hold, amount)
                 step("files")
             gone.append(one)
+    step("pieces")
+    hold.confirm()
+    remove_objects(lake, _old_pieces(lake, dataset, rule, loose_pieces(lake, dataset)), hold, amount)
     step("forget")
     hold.confirm()
     sweep_unfinished(lake, dataset)  # of what is left of them by now: the notes that they were written
@@ -336,15 +353,15 @@ def needed_objects(
         copies = Path(folder, "copies")
         for dataset in datasets_of(lake):
             for manifest, tables in _standing(lake, dataset, going, copies):
-                for table, path in tables.items():
-                    _take(found, _OF_TABLE[table], path, manifest)
-                    _drop_copy(path, copies)
+                for table, paths in tables.items():
+                    _take(found, _OF_TABLE[table], paths, manifest)
+                    _drop_copies(paths, copies)
             for name in lake.folders(batches_folder(dataset)):
                 batch = f"{batches_folder(dataset)}/{name}"
                 if batch not in batches and read_part(lake, batch) is not None:
-                    path = lake.local_copy(f"{batch}/part.parquet", copies)
-                    _take(found, _OF_PART, path, batch)
-                    _drop_copy(path, copies)
+                    paths = [lake.local_copy(f"{batch}/part.parquet", copies)]
+                    _take(found, _OF_PART, paths, batch)
+                    _drop_copies(paths, copies)
                     spared.append(batch)
         found.execute("CREATE TABLE kept AS SELECT DISTINCT folder, h FROM needed ORDER BY folder, h")
         found.execute("DROP TABLE needed")
@@ -360,34 +377,48 @@ UNION ALL SELECT unnest(drawn).object_key FROM read_parquet($1)
 
 def _standing(
     lake: Lake, dataset: str, going: Collection[tuple[str, str]], copies: Path
-) -> Iterator[tuple[str, dict[str, Path]]]:
-    """Yield each snapshot that lies in the lake, with its tables that list objects."""
+) -> Iterator[tuple[str, dict[str, list[Path]]]]:
+    """Yield what lies in the lake of the tables that list objects: of each snapshot what none before it has.
+
+    Raises:
+        DamagedSnapshotError: a file is missing or damaged.
+    """
+    taken, gone = set[str](), set[str]()
     there: dict[str, set[str]] = {}
     for info in lake.list(snapshots_folder(dataset)):
         there.setdefault(info.key.split("/")[3], set()).add(info.key.rpartition("/")[2])
     for snapshot_id, names in sorted(there.items()):
-        if (dataset, snapshot_id) in going:
-            continue
-        folder, tables = snapshot_folder(dataset, snapshot_id), {}
+        folder, tables = snapshot_folder(dataset, snapshot_id), dict[str, list[Path]]()
         manifest = read_manifest(lake, dataset, snapshot_id) if "manifest.json" in names else None
+        if (dataset, snapshot_id) in going:
+            gone.update(key for table in KEYS for key in (manifest.keys(table) if manifest else ()))
+            continue
         for table in KEYS:
             if manifest is not None:
-                tables[table] = local_table(lake, manifest, table, copies)
-            elif f"{table}.parquet" in names:  # one that is being written, or removed
-                tables[table] = lake.local_copy(f"{folder}/{table}.parquet", copies)
+                new = [file for file in manifest.tables.get(table, ()) if manifest.key(file) not in taken]
+                taken.update(map(manifest.key, new))
+                tables[table] = [local_file(lake, manifest, file, copies) for file in new]
+            elif f"{table}.parquet" in names:  # one that is being removed; earlier versions wrote such ones
+                tables[table] = [lake.local_copy(f"{folder}/{table}.parquet", copies)]
         yield folder, tables
+    for table in KEYS:  # those of a snapshot that is being written, or was removed
+        others = [info.key for info in lake.list(f"{tables_folder(dataset)}/{table}")]
+        left = [lake.local_copy(key, copies) for key in others if key not in taken and key not in gone]
+        yield tables_folder(dataset), {table: left}
 
 
-def _take(found: DuckDBPyConnection, keys: str, path: Path, of: str) -> None:
-    """Add the keys that a query over a file gives, but for those that are there."""
+def _take(found: DuckDBPyConnection, keys: str, paths: Sequence[Path], of: str) -> None:
+    """Add the keys that a query over some files gives, but for those that are there."""
     import duckdb  # noqa: PLC0415
 
+    if not paths:
+        return
     try:
         found.execute(
             "INSERT INTO needed SELECT DISTINCT part, k FROM"  # noqa: S608 - our names
             " (SELECT regexp_replace(key, '/[^/]*$', '') AS part, hash(key) AS k"
             f" FROM ({keys}) WHERE key IS NOT NULL) ANTI JOIN needed ON k = needed.h",
-            [str(path)],
+            [[str(path) for path in paths]],
         )
     except duckdb.Error as error:
         raise DamagedSnapshotError(
@@ -396,9 +427,10 @@ def _take(found: DuckDBPyConnection, keys: str, path: Path, of: str) -> None:
         ) from error
 
 
-def _drop_copy(path: Path, copies: Path) -> None:
-    if copies in path.parents:  # else it is the lake's own file
-        path.unlink(missing_ok=True)
+def _drop_copies(paths: Sequence[Path], copies: Path) -> None:
+    for path in paths:
+        if copies in path.parents:  # else it is the lake's own file
+            path.unlink(missing_ok=True)
 
 
 class Needed:

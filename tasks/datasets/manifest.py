@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,9 @@ from lookbook.tasks.images.recipe import Recipe
 from lookbook.tasks.runs.parameters import BATCH_SIZE
 
 ManifestT = TypeVar("ManifestT", bound=BaseModel)
+T = TypeVar("T")
+#: Files of a table that are read at the same time: a bucket answers late.
+FILES_AT_ONCE = 4
 
 
 def current_key(dataset: str) -> str:
@@ -51,8 +55,20 @@ def batches_folder(dataset: str) -> str:
     return f"batches/{dataset}"
 
 
-#: The tables of a snapshot, each in a Parquet file of this name.
+def tables_folder(dataset: str) -> str:
+    """Return the folder of the pieces of a dataset's tables, which its snapshots share."""
+    return f"datasets/{dataset}/tables"
+
+
+def rewriting_folder(dataset: str) -> str:
+    """Return the folder of snapshots that are made anew beside themselves before they are replaced."""
+    return f"datasets/{dataset}/rewriting"
+
+
+#: The tables of a snapshot.
 TABLES = ("images", "outputs", "products", "image_links", "rejects")
+#: Begins the name of a piece: from the dataset's folder on, where other names are of the snapshot's own.
+_PIECE = "tables/"
 
 
 _INGEST_AGAIN = "Ingest the source again: it publishes a whole snapshot in its place."
@@ -63,12 +79,26 @@ class DamagedSnapshotError(LookbookError):
 
 
 class SnapshotFile(BaseModel):
-    """One file of a snapshot: its name in the snapshot's folder, bytes, checksum; rows where it is a table."""
+    """One file of a snapshot: its name, bytes, checksum; rows where it is a table or a piece of one.
+
+    A piece is called ``tables/<table>/<id>.parquet`` from the dataset's folder on: snapshots share it. Any other file
+    lies in the snapshot's own folder; there earlier versions put each table whole, as ``<table>.parquet``.
+    """
 
     name: str
     size: int
     sha256: str
     rows: int | None = None
+
+
+def piece_name(table: str, piece_id: str) -> str:
+    """Return how a manifest calls a piece of a table."""
+    return f"{_PIECE}{table}/{piece_id}.parquet"
+
+
+def is_piece(file: SnapshotFile) -> bool:
+    """Return whether a file is a piece of a table, which other snapshots may list as well."""
+    return file.name.startswith(_PIECE)
 
 
 class IngestOptions(BaseModel):
@@ -121,6 +151,30 @@ class Manifest(BaseModel):
     def folder(self) -> str:
         """The lake's folder that holds the snapshot."""
         return snapshot_folder(self.dataset, self.snapshot_id)
+
+    @property
+    def tables(self) -> dict[str, list[SnapshotFile]]:
+        """The files of each table, in the order of its rows."""
+        found: dict[str, list[SnapshotFile]] = {}
+        for file in self.files:
+            if file.rows is not None:
+                found.setdefault(file.name.removeprefix(_PIECE).partition("/")[0].removesuffix(".parquet"), []).append(
+                    file
+                )
+        return found
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """The number of rows of each table."""
+        return {table: sum(file.rows or 0 for file in files) for table, files in self.tables.items()}
+
+    def key(self, file: SnapshotFile) -> str:
+        """Return where a file of the snapshot lies in the lake."""
+        return f"{self.folder}/{file.name}" if not is_piece(file) else f"datasets/{self.dataset}/{file.name}"
+
+    def keys(self, table: str) -> list[str]:
+        """Return where the files of a table lie, in the order of its rows."""
+        return [self.key(file) for file in self.tables.get(table, ())]
 
 
 class Current(BaseModel):
@@ -230,55 +284,82 @@ def read_table(lake: Lake, manifest: Manifest, name: str, without: Collection[st
     """Return one of `TABLES` of a snapshot, but for the columns `without`.
 
     Raises:
-        DamagedSnapshotError: its file is missing, or is not the one that the manifest lists.
+        DamagedSnapshotError: a file of it is missing, or is not the one that the manifest lists.
     """
-    key = f"{manifest.folder}/{name}.parquet"
-    try:
-        data = lake.get(key)
-    except ObjectNotFoundError as error:
-        raise DamagedSnapshotError(f"{key} is missing.", _INGEST_AGAIN) from error
-    _check(key, manifest, name, hashlib.sha256(data).hexdigest())
-    return from_parquet(data, without)[0]
+
+    def read(file: SnapshotFile) -> pa.Table:
+        key = manifest.key(file)
+        try:
+            data = lake.get(key)
+        except ObjectNotFoundError as error:
+            raise DamagedSnapshotError(f"{key} is missing.", _INGEST_AGAIN) from error
+        _check(key, file, hashlib.sha256(data).hexdigest())
+        return from_parquet(data, without)[0]
+
+    return pa.concat_tables(_of_each(_files_of(manifest, name), read))
 
 
-def local_table(lake: Lake, manifest: Manifest, name: str, folder: Path) -> Path:
-    """Return the file of one of `TABLES` of a snapshot, for programs that read it by parts: not to be changed.
+def local_table(lake: Lake, manifest: Manifest, name: str, folder: Path) -> list[Path]:
+    """Return the files of one of `TABLES` of a snapshot in their order, to be read by parts: not to be changed.
 
     Args:
-        lake: where it is.
+        lake: where they are.
         manifest: of the snapshot.
         name: of the table.
-        folder: where a copy is made if the lake itself lies in no folder.
+        folder: where copies are made if the lake itself lies in no folder.
 
     Raises:
         DamagedSnapshotError: as `read_table`.
     """
-    key = f"{manifest.folder}/{name}.parquet"
+    return _of_each(_files_of(manifest, name), lambda file: local_file(lake, manifest, file, folder))
+
+
+def local_file(lake: Lake, manifest: Manifest, file: SnapshotFile, folder: Path) -> Path:
+    """Return where a file of a snapshot can be read on this machine; arguments and errors as `local_table`."""
+    key = manifest.key(file)
     try:
         path = lake.local_copy(key, folder)
     except ObjectNotFoundError as error:
         raise DamagedSnapshotError(f"{key} is missing.", _INGEST_AGAIN) from error
-    with path.open("rb") as file:
-        _check(key, manifest, name, hashlib.file_digest(file, "sha256").hexdigest())
+    with path.open("rb") as data:
+        _check(key, file, hashlib.file_digest(data, "sha256").hexdigest())
     return path
 
 
-def _check(key: str, manifest: Manifest, name: str, sha256: str) -> None:
-    if sha256 != next(file.sha256 for file in manifest.files if file.name == f"{name}.parquet"):
+def _of_each(files: Sequence[SnapshotFile], read: Callable[[SnapshotFile], T]) -> list[T]:
+    """Return what is read of files, in their order; some are read at the same time."""
+    with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="tables") as pool:
+        return list(pool.map(read, files))
+
+
+def _files_of(manifest: Manifest, name: str) -> list[SnapshotFile]:
+    """Return the files of a table.
+
+    Raises:
+        DamagedSnapshotError: the manifest lists none.
+    """
+    files = manifest.tables.get(name, [])
+    if not files:
+        raise DamagedSnapshotError(f"{manifest.folder}/manifest.json lists no table {name}.", _INGEST_AGAIN)
+    return files
+
+
+def _check(key: str, file: SnapshotFile, sha256: str) -> None:
+    if sha256 != file.sha256:
         raise DamagedSnapshotError(f"{key} is damaged: its checksum is not the manifest's.", _INGEST_AGAIN)
 
 
 def is_whole(lake: Lake, manifest: Manifest) -> bool:
     """Return whether every file of a snapshot is there with its size."""
-    there = {info.key: info.size for info in lake.list(manifest.folder)}
-    return all(there.get(f"{manifest.folder}/{file.name}") == file.size for file in manifest.files)
+    folders = {manifest.folder, *(tables_folder(manifest.dataset) for file in manifest.files if is_piece(file))}
+    there = {info.key: info.size for folder in folders for info in lake.list(folder)}
+    return all(there.get(manifest.key(file)) == file.size for file in manifest.files)
 
 
 def file_faults(lake: Lake, manifest: Manifest, tables: Collection[str] = ()) -> list[str]:
     """Return what is wrong with the files of a snapshot, or with some tables; read one by one: they may be large."""
-    names = {f"{table}.parquet" for table in tables}
-    keys = [(f"{manifest.folder}/{file.name}", file) for file in manifest.files if not names or file.name in names]
-    found = ((key, fault_of(read_object(lake, key), file.sha256)) for key, file in keys)
+    files = [file for table in tables for file in manifest.tables.get(table, ())] if tables else manifest.files
+    found = ((key, fault_of(read_object(lake, key), file.sha256)) for file in files for key in [manifest.key(file)])
     return [f"{key} {fault}" for key, fault in found if fault]
 
 

@@ -93,14 +93,14 @@ class Known:
     """What is known of images before a run, beside the parts that no snapshot took up yet (`take_up_part`).
 
     Attributes:
-        images: the published ``images`` table as a file, or None.
+        images: the files of the published ``images`` table, or None.
         outputs: the published ``outputs`` table, likewise.
         rules_digest: the rules under which the published images were judged.
         again: rules whose rejects are judged again: what was found out of them does not count.
     """
 
-    images: Path | None = None
-    outputs: Path | None = None
+    images: Sequence[Path] | None = None
+    outputs: Sequence[Path] | None = None
     rules_digest: str = ""
     again: frozenset[str] = frozenset()
 

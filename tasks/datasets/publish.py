@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lookbook.blocks.errors import LookbookError, SwapConflictError, UsageError
-from lookbook.blocks.lake import Lake, fault_of
+from lookbook.blocks.lake import Lake, ObjectInfo, fault_of
 from lookbook.blocks.registry import raised
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets.books import UnbalancedBooksError, check_reject_limit
@@ -43,12 +42,12 @@ from lookbook.tasks.datasets.manifest import (
     snapshot_folder,
     writing_key,
 )
+from lookbook.tasks.datasets.pieces import unlisted_pieces, write_tables
 from lookbook.tasks.datasets.report.data import SHOWN_OF_IMAGES, SHOWN_OF_OUTPUTS
 from lookbook.tasks.datasets.report.page import ReportData, render_report, report_markdown
 from lookbook.tasks.datasets.snapshot import SnapshotTables, build_snapshot, logical_digest
 from lookbook.tasks.datasets.unpublished import rejects_so_far
 from lookbook.tasks.images.batch import read_part
-from lookbook.tasks.images.parquet import to_parquet
 from lookbook.tasks.images.recipe import codec_versions
 from lookbook.tasks.runs.lease import confirm
 from lookbook.tasks.runs.records import finished_summaries
@@ -60,31 +59,11 @@ HARDLY = 0.1
 EARLIER_RUNS = 20
 
 
-def write_tables(lake: Lake, folder: str, tables: Tables) -> list[SnapshotFile]:
-    """Write each table as ``<name>.parquet`` into the snapshot's folder."""
-    return [_write_table(lake, folder, f"{name}.parquet", table) for name, table in tables.items()]
-
-
-def _write_table(lake: Lake, folder: str, name: str, table: Path | pa.Table) -> SnapshotFile:
-    if not isinstance(table, Path):
-        return write_file(lake, folder, name, to_parquet(table), rows=len(table))
-    if not lake.put_file(f"{folder}/{name}", table):
-        raise _already_there(f"{folder}/{name}")
-    with table.open("rb") as file:
-        checksum = hashlib.file_digest(file, "sha256").hexdigest()
-    rows = pq.read_metadata(table).num_rows
-    return SnapshotFile(name=name, size=table.stat().st_size, sha256=checksum, rows=rows)
-
-
 def write_file(lake: Lake, folder: str, name: str, data: bytes, rows: int | None = None) -> SnapshotFile:
-    """Write one file of a snapshot and note its size and checksum for the manifest."""
+    """Write one file into a snapshot's own folder, and note its size and checksum for the manifest."""
     if not lake.put(f"{folder}/{name}", data):
-        raise _already_there(f"{folder}/{name}")
+        raise LookbookError(f"{folder}/{name} stands already: two runs chose one snapshot id.", "Run again.")
     return SnapshotFile(name=name, size=len(data), sha256=hashlib.sha256(data).hexdigest(), rows=rows)
-
-
-def _already_there(key: str) -> LookbookError:
-    return LookbookError(f"{key} stands already: two runs chose one snapshot id.", "Run again.")
 
 
 @contextmanager
@@ -135,6 +114,8 @@ def sweep_unfinished(lake: Lake, dataset: str) -> list[str]:
         if snapshot_id not in kept:  # else its run was killed after CURRENT was swapped, or a candidate was noted
             _remove_files(lake, dataset, snapshot_id)
             swept.append(snapshot_id)
+    _remove_pieces(lake, dataset, swept)
+    for note in notes:
         lake.remove(note)
     waiting = [snapshot_id for snapshot_id in candidates if snapshot_id not in published]
     drop_candidates(lake, dataset, keep=waiting[0] if waiting else "")
@@ -144,6 +125,29 @@ def sweep_unfinished(lake: Lake, dataset: str) -> list[str]:
 def _remove_files(lake: Lake, dataset: str, snapshot_id: str) -> None:
     for info in list(lake.list(snapshot_folder(dataset, snapshot_id))):
         lake.remove(info.key)
+
+
+def _remove_pieces(lake: Lake, dataset: str, gone: Collection[str]) -> None:
+    """Remove the pieces that no snapshot lists, where some have just gone."""
+    for info in loose_pieces(lake, dataset) if gone else ():
+        lake.remove(info.key)
+
+
+def loose_pieces(lake: Lake, dataset: str) -> list[ObjectInfo]:
+    """Return the pieces of tables that no snapshot lists, and none ever will; the caller holds the dataset's lease.
+
+    CURRENT, where there is one, is swapped after they were found and before it is looked again whether a manifest lists
+    them: a run that wrote one of them and lost the lease has published by then, or can't any more. Later runs write
+    pieces of other names.
+
+    Raises:
+        SwapConflictError: such a run has just published.
+    """
+    found = unlisted_pieces(lake, dataset)
+    if found and raise_fences(lake, dataset):
+        still = {info.key for info in unlisted_pieces(lake, dataset)}
+        found = [info for info in found if info.key in still]
+    return found
 
 
 def raise_fences(lake: Lake, dataset: str) -> bool:
@@ -172,13 +176,14 @@ def drop_candidates(lake: Lake, dataset: str, keep: str = "") -> None:
     publishes a candidate can't do so any more. Killed anywhere, the note on a candidate or the one of
     `writing_key` leads to what is left of it.
     """
-    for snapshot_id in candidate_ids(lake, dataset):
-        if snapshot_id != keep:
-            note = writing_key(dataset, snapshot_id)
-            lake.put(note, b"")
-            lake.remove(candidate_key(dataset, snapshot_id))
-            _remove_files(lake, dataset, snapshot_id)
-            lake.remove(note)
+    dropped = [snapshot_id for snapshot_id in candidate_ids(lake, dataset) if snapshot_id != keep]
+    for snapshot_id in dropped:
+        lake.put(writing_key(dataset, snapshot_id), b"")
+        lake.remove(candidate_key(dataset, snapshot_id))
+        _remove_files(lake, dataset, snapshot_id)
+    _remove_pieces(lake, dataset, dropped)
+    for snapshot_id in dropped:
+        lake.remove(writing_key(dataset, snapshot_id))
 
 
 def commit(lake: Lake, manifest: Manifest, before: Published | None) -> None:
@@ -560,8 +565,9 @@ def _publish(request: Request, inventory: Inventory, snapshot: SnapshotTables, d
         summary=data.summary,
         files=[],
     )
+    before = inventory.published.manifest if inventory.published else None
     with writing(lake, manifest):
-        manifest.files = write_tables(lake, manifest.folder, snapshot.files)
+        manifest.files = write_tables(lake, manifest, snapshot.files, before, is_read=not inventory.damaged)
         manifest.files.append(write_file(lake, manifest.folder, "report.html", render_report(data, lake.get).encode()))
         confirm(request.workspace.registry)
         broken = failed(manifest.summary["checks"])

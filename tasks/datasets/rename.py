@@ -18,11 +18,11 @@ from lookbook.tasks.datasets.gc import datasets_of, read_now
 from lookbook.tasks.datasets.manifest import (
     Current,
     Manifest,
+    SnapshotFile,
     current_key,
     read_manifest,
     read_published,
     require_published,
-    snapshot_folder,
 )
 from lookbook.tasks.datasets.restore import REPORT, titled
 from lookbook.tasks.runs.lease import confirm
@@ -101,12 +101,12 @@ def _copy(workspace: Workspace, old: str, new: str, step: Callable[[str], object
     lake, published = workspace.lake, require_published(workspace.lake, old).manifest
     step("note")
     lake.replace(renaming_key(new), Renaming(of=old).model_dump_json().encode())
-    checksums = {}
+    checksums, copied = {}, set[str]()
     for snapshot_id in lake.folders(snapshots_folder(old)):
         manifest = read_manifest(lake, old, snapshot_id)
         if manifest is not None:  # else it was never published, or is removed
             step("snapshot")
-            checksums[snapshot_id] = _copy_snapshot(lake, manifest, new)
+            checksums[snapshot_id] = _copy_snapshot(lake, manifest, new, copied)
     step("others")
     for info in lake.list(f"datasets/{old}"):
         _copy_other(lake, info, old, new, checksums)
@@ -118,20 +118,21 @@ def _copy(workspace: Workspace, old: str, new: str, step: Callable[[str], object
     lake.swap(current_key(new), current.model_dump_json(exclude_defaults=True).encode(), None)
 
 
-def _copy_snapshot(lake: Lake, manifest: Manifest, new: str) -> str:
-    """Copy the files of a snapshot, its manifest last; returns the checksum of that."""
-    made, files = snapshot_folder(new, manifest.snapshot_id), []
+def _copy_snapshot(lake: Lake, manifest: Manifest, new: str, copied: set[str]) -> str:
+    """Copy the files of a snapshot that are not `copied` yet, its manifest last; returns the checksum of that."""
+    made = manifest.model_copy(update={"dataset": new, "files": []})
     for file in manifest.files:
-        data = lake.get(f"{manifest.folder}/{file.name}")
-        if file.name == REPORT:
-            data = titled(data, f"The dataset was called {manifest.dataset} when this report was made.")
-        lake.put(f"{made}/{file.name}", data)
-        told = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        files.append(file.model_copy(update=told) if file.name == REPORT else file)
-    summary = manifest.summary | {"dataset": new, "report": lake.uri(f"{made}/{REPORT}")}
-    copied = manifest.model_copy(update={"dataset": new, "files": files, "summary": summary})
-    text = json.dumps(copied.model_dump(mode="json"), indent=1, sort_keys=True).encode()
-    lake.put(f"{made}/manifest.json", text)
+        if manifest.key(file) not in copied:
+            data = lake.get(manifest.key(file))
+            if file.name == REPORT:
+                data = titled(data, f"The dataset was called {manifest.dataset} when this report was made.")
+                file = SnapshotFile(name=REPORT, size=len(data), sha256=hashlib.sha256(data).hexdigest())  # noqa: PLW2901
+            lake.put(made.key(file), data)
+            copied.add(manifest.key(file))
+        made.files.append(file)
+    made.summary = manifest.summary | {"dataset": new, "report": lake.uri(f"{made.folder}/{REPORT}")}
+    text = json.dumps(made.model_dump(mode="json"), indent=1, sort_keys=True).encode()
+    lake.put(f"{made.folder}/manifest.json", text)
     return hashlib.sha256(text).hexdigest()
 
 

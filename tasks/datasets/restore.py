@@ -1,4 +1,4 @@
-"""Restoring: an older snapshot is published once more, under a new id; its files are copied, nothing is made anew."""
+"""Restoring: an older snapshot is published once more, under a new id; its tables are shared, nothing is made anew."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from lookbook.tasks.datasets.manifest import (
     DamagedSnapshotError,
     Manifest,
     file_faults,
+    is_piece,
     new_snapshot_id,
     require_published,
 )
@@ -92,7 +93,10 @@ def restore_snapshot(workspace: Workspace, dataset: str, name: str, started: dat
     )
     with writing(lake, manifest):
         for file in old.files:
-            key = f"{old.folder}/{file.name}"
+            if is_piece(file):  # both have it
+                manifest.files.append(file)
+                continue
+            key = old.key(file)
             data = lake.get(key)
             if fault := fault_of(data, file.sha256):  # since it was looked at
                 _refuse(old, [f"{key} {fault}"])
@@ -157,7 +161,7 @@ def _listed(workspace: Workspace, old: Manifest, current: Manifest) -> Iterator[
     """Yield the objects that are to be looked for, with their sizes; DuckDB reads the tables, in little memory."""
     import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
 
-    rows = sum(file.rows or 0 for file in old.files if file.name.removesuffix(".parquet") in KEYS)
+    rows = sum(old.rows.get(table, 0) for table in KEYS)
     # A damaged current one says nothing of what is there.
     others = [current] if rows > MOST_LOOKED_FOR and not file_faults(workspace.lake, current, KEYS) else []
     with (
@@ -166,7 +170,7 @@ def _listed(workspace: Workspace, old: Manifest, current: Manifest) -> Iterator[
     ):
         for table, key in KEYS.items():
             paths = [
-                str(workspace.lake.local_copy(f"{manifest.folder}/{table}.parquet", Path(folder)))
+                [str(workspace.lake.local_copy(key, Path(folder))) for key in manifest.keys(table)]
                 for manifest in (old, *others)
             ]
             sql = f"SELECT DISTINCT {key}, bytes FROM read_parquet($1) WHERE {key} IS NOT NULL"  # noqa: S608 - our names

@@ -57,9 +57,10 @@ ISSUES = (*THRESHOLDS, "odd_size", "damaged")
 class UsualSize:
     """Sizes that are usual among all images of a snapshot: the size of an image is sqrt(width * height).
 
-    They lie within `IQR_FACTOR` interquartile ranges of the quartiles. Where the quartiles are one and the same size,
-    less than half of it and more than one and a half is odd. (There CleanVision calls every other size odd, be it by
-    one pixel.)
+    They lie within `IQR_FACTOR` interquartile ranges of the quartiles. These are whole pixels: else each new image
+    would change the scores of all others by a hair, and all would be written again. Where the quartiles are one
+    and the same size, less than half of it and more than one and a half is odd. (There CleanVision calls every other
+    size odd, be it by one pixel.)
 
     Attributes:
         middle: of the usual sizes.
@@ -75,6 +76,8 @@ class UsualSize:
         if not len(sizes):
             return None
         first, third = np.percentile(sizes, [25, 75])
+        if first != third:
+            first, third = np.round((first, third))
         span = (1 + 2 * IQR_FACTOR) * (third - first)
         middle = (first + third) / 2
         return cls(middle, span if span > 0 else middle)
@@ -133,7 +136,7 @@ FACTS = frozenset(
 class SnapshotTables:
     """The tables of a snapshot, as Parquet files by name, and the counts of the run that made them."""
 
-    files: Mapping[str, Path]
+    files: Mapping[str, Sequence[Path]]
     image_counts: dict[str, int]
     row_counts: dict[str, int]
     orphan_images: int
@@ -170,7 +173,8 @@ def build_snapshot(
     _note_outputs(desk, recipe)
     check_outputs(desk)
     _note_contents(desk)
-    _note_rows(desk, inventory.rows)
+    rows = [inventory.rows]
+    _note_rows(desk, rows)
     link(desk, suffixed=recipe.suffixed_images)
     _note_facts(desk, recipe)
     _note_products(desk)
@@ -180,13 +184,13 @@ def build_snapshot(
     made: dict[str, tuple[pa.Schema, Iterable[pa.Table]]] = {
         "images": (IMAGES_SCHEMA, _image_rows(desk, recipe)),
         "outputs": (OUTPUTS_SCHEMA, desk.stream("FROM outputs ORDER BY sha256, output")),
-        "products": (_product_schema(schema_of(inventory.rows)), _product_rows(desk, inventory.rows)),
+        "products": (_product_schema(schema_of(rows)), _product_rows(desk, rows)),
         "image_links": (catalogue.links.schema, [catalogue.links]),
         "rejects": (REJECTS_SCHEMA, [reject_table(refused)]),
     }
     drawn = dict(desk.rows("SELECT output, count(*) FROM drawings WHERE rowid >= ? GROUP BY output", before))
     return SnapshotTables(
-        files={name: desk.save(name, schema, tables) for name, (schema, tables) in made.items()},
+        files={name: [desk.save(name, schema, tables)] for name, (schema, tables) in made.items()},
         image_counts=_image_counts(desk, passed),
         row_counts=row_counts,
         orphan_images=desk.value("SELECT count(*) FROM facts WHERE product_key IS NULL"),
@@ -194,7 +198,7 @@ def build_snapshot(
     )
 
 
-def _note_rows(desk: Desk, rows: Path) -> None:
+def _note_rows(desk: Desk, rows: Sequence[Path]) -> None:
     """Make the table ``rows``: of each catalogue row its number ``n`` and its own columns."""
     desk.make("rows", pa.schema([*OWN_FIELDS, pa.field("n", pa.int64())]))
     count = 0
@@ -331,7 +335,7 @@ def _image_rows(desk: Desk, recipe: Recipe) -> Iterator[pa.Table]:
     other = ["key", *(field.name for field in ASSET_FIELDS), "error_message", "bytes"]
     columns = ", ".join(f"d.{name}" if name != "key" else "s.key" for name in other)
     described = desk.stream(f"FROM ({_described(columns)}) ORDER BY key")
-    for rows, more in side_by_side(described, map(as_table, batches_of(facts, own))):
+    for rows, more in side_by_side(described, map(as_table, batches_of([facts], own))):
         known = {name: table.column(name) for table in (rows, more) for name in table.column_names}
         known |= issue_columns(rows, recipe, usual)
         yield pa.table([known[name] for name in IMAGES_SCHEMA.names], IMAGES_SCHEMA.names)
@@ -376,7 +380,7 @@ def _product_schema(rows: pa.Schema) -> pa.Schema:
     return pa.schema([*own, *(field for field in rows if field.name not in PRODUCTS_SCHEMA.names)])
 
 
-def _product_rows(desk: Desk, rows: Path) -> Iterator[pa.Table]:
+def _product_rows(desk: Desk, rows: Sequence[Path]) -> Iterator[pa.Table]:
     """Yield the catalogue's rows, each with its outcome, its image, and how that was found."""
     given, names = schema_of(rows).names, _product_schema(schema_of(rows)).names
     found = desk.stream(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from lookbook.blocks.errors import LookbookError, ObjectNotFoundError
 from lookbook.blocks.lake import Lake, compare_objects, fault_of, fault_of_digest
+from lookbook.blocks.sql_text import parquet_files
 from lookbook.blocks.workspace import Workspace, scratch_folder
 from lookbook.tasks.datasets import follow
 from lookbook.tasks.datasets.follow import registry_differences
@@ -282,37 +283,42 @@ class _Files:
 
     manifest: Manifest
     damaged: list[Difference]
-    tables: dict[str, Path]
+    tables: dict[str, list[Path]]
 
     @property
     def is_readable(self) -> bool:
         """Return whether all tables are there."""
-        return len(self.tables) == len(TABLES)
+        return self.tables.keys() == set(TABLES)
 
     def drop_copies(self, folder: Path) -> None:
         """Remove tables that were copied into a folder: of many snapshots they would fill it."""
-        for path in self.tables.values():
+        for path in chain(*self.tables.values()):
             if folder in path.parents:
                 path.unlink()
 
 
 def _read_files(lake: Lake, manifest: Manifest, folder: Path) -> _Files:
     """Read the files of a snapshot, tables piece by piece; in a folder, if the lake lies in none."""
-    found = _Files(manifest, [], {})
+    damaged, whole = [], dict[str, Path]()
     for file in manifest.files:
-        key = f"{manifest.folder}/{file.name}"
+        key = manifest.key(file)
         try:
             path = lake.local_copy(key, folder)
         except ObjectNotFoundError:
-            found.damaged.append(Difference(f"lake: {key} {fault_of(None, file.sha256)}"))
+            damaged.append(Difference(f"lake: {key} {fault_of(None, file.sha256)}"))
             continue
         with path.open("rb") as data:
             fault = fault_of_digest(hashlib.file_digest(data, "sha256").hexdigest(), file.sha256)
         if fault:
-            found.damaged.append(Difference(f"lake: {key} {fault}"))
-        elif file.rows is not None:
-            found.tables[file.name.removesuffix(".parquet")] = path
-    return found
+            damaged.append(Difference(f"lake: {key} {fault}"))
+        else:
+            whole[file.name] = path
+    tables = {
+        table: [whole[file.name] for file in files]
+        for table, files in manifest.tables.items()
+        if all(file.name in whole for file in files)
+    }
+    return _Files(manifest, damaged, tables)
 
 
 def _older(workspace: Workspace, current: Manifest, folder: Path) -> tuple[list[Difference], list[_Files]]:
@@ -413,7 +419,7 @@ class _Objects:
         """
         batches_of = self._batches.setdefault(files.manifest.snapshot_id, [])
         for table, named in _NAMED if files.is_readable else ():
-            self._found.read_parquet(str(files.tables[table])).create_view(table)
+            self._found.sql(f"FROM {parquet_files(files.tables[table])}").create_view(table)
             new = named
             if len(self._batches) > 1:  # before the first nothing is taken
                 new = f"SELECT key, sha256 FROM ({named}) ANTI JOIN taken ON h = {_TOLD_BY} ORDER BY ALL"  # noqa: S608
@@ -471,22 +477,21 @@ class _Objects:
     ) -> dict[tuple[str, str], Callable[[], None]]:
         """Return what mends objects, by key and SHA-256."""
         lake = self._workspace.lake
-        paths = [str(lake.local_copy(f"{manifest.folder}/{name}.parquet", self._folder)) for name, _ in _NAMED]
+        files = [[str(lake.local_copy(key, self._folder)) for key in manifest.keys(name)] for name, _ in _NAMED]
         given = pa.table([[key for key, _, _ in faults], [sha256 for _, sha256, _ in faults]], schema=NOTED_SCHEMA)
         self._found.register("faults", given)
         originals = self._found.execute(
-            "SELECT original_key, sha256, list(i.key ORDER BY file_row_number)"
-            " FROM read_parquet($1, file_row_number = true) AS i"
+            "SELECT original_key, sha256, list(i.key ORDER BY i.key) FROM read_parquet($1) AS i"
             " JOIN (SELECT DISTINCT key AS original_key, sha256 FROM faults) USING (original_key, sha256)"
             " GROUP BY original_key, sha256",
-            paths[:1],
+            files[:1],
         ).fetchall()
         outputs = self._found.execute(
             "WITH wrong AS (SELECT DISTINCT o.output, o.sha256, o.output_sha256, o.object_key"
             " FROM read_parquet($2) AS o JOIN faults AS f ON f.key = o.object_key AND f.sha256 = o.output_sha256)"
             " SELECT wrong.*, min(i.original_key) FROM wrong JOIN read_parquet($1) AS i ON i.sha256 = wrong.sha256"
             " WHERE i.original_key IS NOT NULL GROUP BY ALL",
-            paths,
+            files,
         ).fetchall()
         self._found.unregister("faults")
         source = SourceFiles(manifest.source, self._workspace.scratch, self._workspace.kaggle)

@@ -478,12 +478,8 @@ def _file(lake: Lake, row: dict[str, Any], key: str) -> CopiedFile:
 def _tables(lake: Lake, manifest: Manifest, rows: list[dict[str, Any]]) -> Iterator[CopiedFile]:
     data = to_parquet(pa.Table.from_pylist(rows, schema=FILES_SCHEMA))
     yield _in_memory(FILES, data)
-    listed = {file.name: file for file in manifest.files}
     for table in TABLES:
-        file = listed[f"{table}.parquet"]
-        key = f"{manifest.folder}/{file.name}"
-        name = f"{TABLE_NAMES.get(table, table)}.parquet"
-        yield CopiedFile(name, file.size, file.sha256, lambda key=key: lake.get(key))  # type: ignore[misc]
+        yield _in_memory(f"{TABLE_NAMES.get(table, table)}.parquet", to_parquet(read_table(lake, manifest, table)))
 
 
 def _in_memory(name: str, data: bytes) -> CopiedFile:

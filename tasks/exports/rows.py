@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lookbook.blocks.lake import Lake
-from lookbook.blocks.sql_text import literal, quoted
+from lookbook.blocks.sql_text import quoted
+from lookbook.tasks.datasets.differences import placed_files, schema_of
 from lookbook.tasks.datasets.manifest import Manifest, local_table, read_table
 from lookbook.tasks.datasets.report.data import catalogue_columns, named_column
 from lookbook.tasks.datasets.report.pictures import GROUP_COLUMNS, NAME_COLUMNS
@@ -100,13 +101,13 @@ class OtherColumns:
     """Columns of rows that stay in their files: of a million images they take gigabytes.
 
     Attributes:
-        paths: of the tables ``images`` and ``products``.
+        files: of the tables ``images`` and ``products``.
         sources: for each column its table and what it is called there, in the order of all columns.
         schema: of them.
         folder: where the files lie, if they were copied, and what is sorted meanwhile.
     """
 
-    paths: dict[str, Path]
+    files: dict[str, list[Path]]
     sources: dict[str, tuple[str, str]]
     schema: pa.Schema
     folder: tempfile.TemporaryDirectory[str]
@@ -142,17 +143,18 @@ class OtherColumns:
 
         config: dict[str, Any] = {"memory_limit": MEMORY, "threads": 1, "temp_directory": self.folder.name}
         with duckdb.connect(config=config) as connection:
-            for table, path in self.paths.items():
-                file = f"read_parquet({literal(str(path))}, file_row_number = true)"
-                connection.execute(f"CREATE VIEW {table} AS SELECT * FROM {file}")  # noqa: S608 - quoted
+            for table, place in (("images", IMAGE_ROW), ("products", PRODUCT_ROW)):
+                columns = [quoted(name) for name in schema_of(self.files[table]).names]
+                rows_of = placed_files(self.files[table], columns, quoted(place))
+                connection.execute(f"CREATE VIEW {table} AS {rows_of}")
             places = pa.table({"place": np.arange(rows.num_rows), "i": rows[IMAGE_ROW], "p": rows[PRODUCT_ROW]})
             connection.register("wanted", places)
             yield connection
 
 
 _JOINED = (
-    "wanted LEFT JOIN images ON images.file_row_number = wanted.i"
-    " LEFT JOIN products ON products.file_row_number = wanted.p"
+    f'wanted LEFT JOIN images ON images."{IMAGE_ROW}" = wanted.i'
+    f' LEFT JOIN products ON products."{PRODUCT_ROW}" = wanted.p'
 )
 
 
@@ -192,8 +194,8 @@ def read_rows(
     if scratch is not None:
         scratch.mkdir(parents=True, exist_ok=True)
     folder = tempfile.TemporaryDirectory(prefix="lookbook-rows-", dir=scratch)
-    paths = {name: local_table(lake, manifest, name, Path(folder.name)) for name in ("images", "products")}
-    empty = {name: pq.read_schema(path).remove_metadata().empty_table() for name, path in paths.items()}
+    files = {name: local_table(lake, manifest, name, Path(folder.name)) for name in ("images", "products")}
+    empty = {name: schema_of(of).remove_metadata().empty_table() for name, of in files.items()}
     empty["images"] = empty["images"].drop_columns([name for name in never if name in empty["images"].column_names])
     shape = join_rows(empty["images"], empty["products"])
     sources = _sources(empty["images"], empty["products"])
@@ -202,12 +204,12 @@ def read_rows(
     for table, row in (("images", IMAGE_ROW), ("products", PRODUCT_ROW)):
         read = [name for new, (of, name) in sources.items() if of == table and new in wanted]
         read += [name for name in _JOINING[table] if name not in read]
-        found = pq.read_table(paths[table], columns=read).replace_schema_metadata(None)
+        found = pq.read_table(files[table], columns=read).replace_schema_metadata(None)
         tables[table] = found.append_column(row, pa.array(np.arange(found.num_rows)))
     names = _catalogue_names(empty["images"], empty["products"])
     rows = join_rows(tables.pop("images"), tables.pop("products"), names)
     left = {name: source for name, source in sources.items() if name not in rows.table.column_names}
-    others = OtherColumns(paths, left, shape.table.schema, folder)
+    others = OtherColumns(files, left, shape.table.schema, folder)
     return replace(shape, table=rows.table, others=others)
 
 

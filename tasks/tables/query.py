@@ -14,7 +14,7 @@ from lookbook.blocks.duckdb.queries import Views, answer, attach
 from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.blocks.errors import LookbookError, ObjectNotFoundError
 from lookbook.blocks.lake import Lake
-from lookbook.blocks.sql_text import literal, quoted
+from lookbook.blocks.sql_text import parquet_files, quoted
 from lookbook.blocks.warehouse import QueryCost
 from lookbook.blocks.workspace import Workspace, scratch_folder
 from lookbook.tasks.datasets.manifest import Manifest, read_published
@@ -137,7 +137,7 @@ class LakeView:
         """Return the statement of the view."""
         if isinstance(self.source, TableManifest):
             return relation(self.source, paths)
-        return f"SELECT * FROM read_parquet({literal(str(paths[self.keys[0]]))}, hive_partitioning = false)"  # noqa: S608 - quoted
+        return f"SELECT * FROM {parquet_files(paths[key] for key in self.keys)}"  # noqa: S608 - quoted
 
 
 def lake_views(lake: Lake, names: Iterable[Sequence[str]]) -> list[LakeView]:
@@ -160,18 +160,14 @@ def _view(lake: Lake, parts: tuple[str, ...]) -> LakeView:
     published = read_published(lake, dataset) if "/" not in dataset else None
     if published is None and dataset == "main":
         return _table(lake, table)
-    tables = (
-        [file.name.removesuffix(".parquet") for file in published.manifest.files if file.rows is not None]
-        if (published)
-        else []
-    )
+    tables = list(published.manifest.tables) if published else []
     if published is None or table not in tables:
         raise LookbookError(
             f"lake.{dataset}.{table}: "
             + (f"the dataset {dataset} has no such table." if published else f"there is no dataset {dataset}."),
             f"It has {', '.join(tables)}." if tables else '"lookbook tables" names what there is.',
         )
-    return LakeView(dataset, table, published.manifest, (f"{published.manifest.folder}/{table}.parquet",))
+    return LakeView(dataset, table, published.manifest, tuple(published.manifest.keys(table)))
 
 
 def _table(lake: Lake, table: str) -> LakeView:

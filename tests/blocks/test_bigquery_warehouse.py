@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -150,9 +151,10 @@ def test_files_of_a_bucket_are_loaded_where_they_lie(tmp_path: Path) -> None:
     bucket = Bucket()
     server = BigQueryServer(PROJECT, fetch=bucket)
     local = snapshot_load(tmp_path)
-    load = SnapshotLoad("fashion", "s1", "load-1", {name: f"gs://bucket{path}" for name, path in local.tables.items()})
+    addresses = {name: [f"gs://bucket{path}" for path in files] for name, files in local.tables.items()}
+    load = SnapshotLoad("fashion", "s1", "load-1", addresses)
     bigquery_warehouse(server).load_snapshot(load, MODELS)
-    assert sorted(bucket.asked) == sorted(load.tables.values())
+    assert sorted(bucket.asked) == sorted(chain(*load.tables.values()))
     assert server.calls["jobs.upload"] == 0
     assert bigquery_warehouse(server).differences(local, MODELS) == []
     server.close()
@@ -164,7 +166,7 @@ def test_a_wildcard_names_all_parts_of_a_table(tmp_path: Path) -> None:
     images = pq.read_table(local.tables["images"])
     for n in range(len(images)):
         pq.write_table(images.slice(n, 1), tmp_path / f"part-{n}.parquet")
-    load = SnapshotLoad("fashion", "s1", "l", local.tables | {"images": f"gs://bucket{tmp_path}/part-*.parquet"})
+    load = SnapshotLoad("fashion", "s1", "l", local.tables | {"images": [f"gs://bucket{tmp_path}/part-*.parquet"]})
     bigquery_warehouse(server).load_snapshot(load, MODELS)
     assert bigquery_warehouse(server).differences(local, MODELS) == []
     server.close()
@@ -172,7 +174,7 @@ def test_a_wildcard_names_all_parts_of_a_table(tmp_path: Path) -> None:
 
 def test_an_object_that_is_gone_is_named(server: BigQueryServer, tmp_path: Path) -> None:
     local = snapshot_load(tmp_path)
-    load = SnapshotLoad("fashion", "s1", "l", local.tables | {"images": "gs://bucket/gone.parquet"})
+    load = SnapshotLoad("fashion", "s1", "l", local.tables | {"images": ["gs://bucket/gone.parquet"]})
     with pytest.raises(LookbookError, match=r"gs://bucket/gone\.parquet"):
         bigquery_warehouse(server).load_snapshot(load, MODELS)
 
@@ -183,7 +185,7 @@ def test_a_large_file_is_uploaded_in_parts(
     monkeypatch.setattr("google.cloud.bigquery.client._MAX_MULTIPART_SIZE", 1)
     load = snapshot_load(tmp_path)
     bigquery_warehouse(server).load_snapshot(load, MODELS)
-    assert server.calls["jobs.uploadChunk"] == len(load.tables)
+    assert server.calls["jobs.uploadChunk"] == sum(map(len, load.tables.values()))
     assert bigquery_warehouse(server).differences(load, MODELS) == []
 
 
@@ -305,8 +307,8 @@ def test_a_job_that_failed_is_run_again_under_another_id(loaded: BigQueryServer,
     warehouse, bucket = bigquery_warehouse(loaded), Bucket()
     loaded.jobs.fetch = bucket
     local = snapshot_load(tmp_path, snapshot_id="s2", brightness=0.3)
-    path = Path(local.tables["images"])
-    load = SnapshotLoad("fashion", "s2", "l", local.tables | {"images": f"gs://bucket{path}"})
+    path = Path(local.tables["images"][0])
+    load = SnapshotLoad("fashion", "s2", "l", local.tables | {"images": [f"gs://bucket{path}"]})
     path.rename(tmp_path / "aside")
     for _ in range(2):
         with pytest.raises(LookbookError, match="gs://bucket"):

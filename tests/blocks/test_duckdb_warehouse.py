@@ -105,7 +105,7 @@ def test_wider_types_hold_both() -> None:
 def test_a_row_that_stands_in_the_file_twice_is_wanted_twice(warehouse: DuckDBWarehouse, tmp_path: Path) -> None:
     load = snapshot_load(tmp_path)
     rejects = pq.read_table(load.tables["rejects"])
-    pq.write_table(pa.concat_tables([rejects, rejects]), load.tables["rejects"])
+    pq.write_table(pa.concat_tables([rejects, rejects]), load.tables["rejects"][0])
     warehouse.load_snapshot(load, MODELS)
     assert warehouse.differences(load, MODELS) == []
     first = "SELECT min(rowid) FROM staging.rejects WHERE reject_id = 'r-1'"

@@ -44,6 +44,7 @@ from lookbook.tasks.runs.lease import Hold, LeaseHeldError, lease
 from lookbook.tasks.runs.records import end_run, start_run
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import serving_gcs
+from tests.support.lives import whole_tables
 from tests.support.pipeline import photo, request, row, run, write_collection
 from tests.support.sets import sampled
 
@@ -60,7 +61,7 @@ IMAGES = {
 #: What is to be gone: bytes of three files, and no others.
 GOING = [hashlib.sha256(IMAGES[name]).hexdigest() for name in ("1.jpg", "old/1.jpg", "bad/1.jpg")]
 STEPS = [
-    *("note", "tombstones", "exports", "publish", "follow", "aside", "snapshot", "file", "replaced", "notes"),
+    *("note", "tombstones", "exports", "publish", "follow", "aside", "snapshot", "file", "replaced", "pieces", "notes"),
     *("predictions", "stages", "books", "objects", "more objects", "proof", "receipt"),
 ]
 
@@ -251,6 +252,25 @@ def test_killed_at_any_step_the_same_command_finishes_it(workspace: Workspace, t
     forgotten(workspace, "1")
     clean(workspace, wanted)
     assert len(read_tombstones(lake, "things").burials) == 1
+
+
+@pytest.mark.full
+def test_nothing_is_left_in_snapshots_of_earlier_versions_either(workspace: Workspace, tmp_path: Path) -> None:
+    lake = workspace.lake
+    lived(workspace, tmp_path / "in")
+    whole_tables(lake, "things")
+    wanted = needles(lake)
+    killed: list[str] = []
+
+    def kill(step: str) -> None:
+        if step == "replaced" and not killed:
+            killed.append(step)
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        forgotten(workspace, "1", step=kill)
+    forgotten(workspace, "1")
+    clean(workspace, wanted)
 
 
 def test_the_next_run_of_the_dataset_does_what_a_killed_one_left(workspace: Workspace, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from lookbook.blocks.errors import LeaseLostError, LookbookError, UsageError
 from lookbook.blocks.gcs import GcsLake
-from lookbook.blocks.lake import FolderLake
+from lookbook.blocks.lake import FolderLake, Lake
 from lookbook.blocks.registry import unfenced
 from lookbook.blocks.workspace import Workspace
 from lookbook.flows.gc import Work, remove, survey
@@ -27,6 +27,7 @@ from lookbook.tasks.datasets.gc import datasets_of, reading
 from lookbook.tasks.datasets.manifest import (
     list_datasets,
     list_snapshots,
+    read_manifest,
     require_published,
     snapshot_folder,
 )
@@ -54,6 +55,14 @@ def work(place: Workspace, keep: int = 1, older_than: timedelta = NOW, grace: ti
     return Work(place, Rule(keep, older_than, grace), **changes)
 
 
+def piece(lake: Lake, snapshot_id: str, table: str) -> str:
+    """The one file of a table."""
+    manifest = read_manifest(lake, "things", snapshot_id)
+    assert manifest is not None
+    (key,) = manifest.keys(table)
+    return key
+
+
 def ids(place: Workspace, dataset: str = "things") -> list[str]:
     return [one.snapshot_id for one in list_snapshots(place.lake, dataset)]
 
@@ -65,7 +74,7 @@ def test_what_is_new_tagged_read_or_to_be_looked_at_stays_and_all_else_goes(work
     set_tag(lake, "things", "v2", second)
     candidate = "20261101T000000000Z-00000000"
     for key in (candidate_key("things", candidate), f"{snapshot_folder('things', candidate)}/images.parquet"):
-        lake.put(key, lake.get(f"{snapshot_folder('things', first)}/images.parquet"))
+        lake.put(key, lake.get(piece(lake, first, "images")))
     draw(lake, "things", ["left off"])
     there = keys(lake)
 
@@ -157,9 +166,10 @@ def test_what_is_damaged_says_nothing_and_so_nothing_it_may_need_goes(workspace:
     assert f"things: the manifest of {second} is missing or damaged" in done["left"][0]
     assert objects_of("0")[0] in keys(lake)
     lake.put(f"{snapshot_folder('things', second)}/manifest.json", manifest)
-    lake.replace(f"{snapshot_folder('things', first)}/outputs.parquet", b"damaged")
+    damaged = piece(lake, first, "outputs")
+    lake.replace(damaged, b"damaged")
     done = remove(work(workspace, 3))
-    assert "outputs.parquet is damaged" in done["left"][0]
+    assert f"{damaged} is damaged" in done["left"][0]
     assert objects_of("0")[0] in keys(lake)
     remove(work(workspace))
     assert keys(lake) == listed(workspace), "the damaged one is gone"

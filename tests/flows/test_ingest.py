@@ -164,8 +164,8 @@ def rewrite_in_place(source: Path, old: str, new: str) -> None:
 
 
 def damage_a_table(workspace: Workspace) -> None:
-    manifest = require_published(workspace.lake, "things").manifest
-    workspace.lake.replace(f"{manifest.folder}/rejects.parquet", b"no table")
+    (key,) = require_published(workspace.lake, "things").manifest.keys("rejects")
+    workspace.lake.replace(key, b"no table")
 
 
 @pytest.mark.parametrize(

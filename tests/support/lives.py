@@ -7,25 +7,30 @@ from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from lookbook.blocks.lake import Lake
+from lookbook.blocks.lake import Lake, snapshots_folder
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets.inventory import clear_batches, take_up_parts
 from lookbook.tasks.datasets.manifest import (
     TABLES,
+    Current,
     Manifest,
+    SnapshotFile,
     batches_folder,
+    current_key,
     list_datasets,
     list_snapshots,
     new_snapshot_id,
+    read_manifest,
     read_published,
     read_removed,
     read_table,
     removed_key,
+    tables_folder,
 )
+from lookbook.tasks.datasets.pieces import write_tables
 from lookbook.tasks.datasets.plan import Known, recipe_digest, take_up_known
-from lookbook.tasks.datasets.publish import commit, sweep_unfinished, write_file, write_tables, writing
+from lookbook.tasks.datasets.publish import commit, sweep_unfinished, write_file, writing
 from lookbook.tasks.datasets.restore import KEYS, restore_snapshot
 from lookbook.tasks.datasets.schemas import (
     IMAGES_SCHEMA,
@@ -131,7 +136,7 @@ def publish(place: Workspace, dataset: str, names: Collection[str], step: Step =
         }
         with writing(lake, manifest):
             tables = {name: pa.Table.from_pylist(rows.get(name, []), schema=SCHEMAS[name]) for name in TABLES}
-            manifest.files = write_tables(lake, manifest.folder, tables)
+            manifest.files = write_tables(lake, manifest, tables, before.manifest if before else None)
             manifest.files.append(write_file(lake, manifest.folder, "report.html", b"<body>"))
             step("written")
             confirm(place.registry)
@@ -146,6 +151,28 @@ def restore(place: Workspace, dataset: str, name: str) -> None:
     with lease(place.registry, f"dataset/{dataset}"):
         sweep_unfinished(place.lake, dataset)
         restore_snapshot(place, dataset, name, datetime.now(UTC))
+
+
+def whole_tables(lake: Lake, dataset: str) -> None:
+    """Let all snapshots of a dataset lie as earlier versions wrote them: each table whole, in the snapshot's folder."""
+    found = read_published(lake, dataset)
+    assert found is not None
+    for manifest in [read_manifest(lake, dataset, name) for name in lake.folders(snapshots_folder(dataset))]:
+        assert manifest is not None
+        files = []
+        for name in TABLES:
+            data, rows = to_parquet(read_table(lake, manifest, name)), manifest.rows[name]
+            lake.put(f"{manifest.folder}/{name}.parquet", data)
+            sha256 = hashlib.sha256(data).hexdigest()
+            files.append(SnapshotFile(name=f"{name}.parquet", size=len(data), sha256=sha256, rows=rows))
+        manifest.files = [*files, *(file for file in manifest.files if file.rows is None)]
+        text = manifest.model_dump_json().encode()
+        lake.replace(f"{manifest.folder}/manifest.json", text)
+        if manifest.snapshot_id == found.manifest.snapshot_id:
+            current = Current(snapshot_id=manifest.snapshot_id, manifest_sha256=hashlib.sha256(text).hexdigest())
+            lake.swap(current_key(dataset), current.model_dump_json().encode(), found.version)
+    for info in list(lake.list(tables_folder(dataset))):
+        lake.remove(info.key)
 
 
 def keys(lake: Lake) -> set[str]:
@@ -164,8 +191,7 @@ def listed(place: Workspace) -> set[str]:
         snapshots = list_snapshots(lake, dataset)
         assert {tag.snapshot for tag in read_tags(lake, dataset).values()} <= {one.snapshot_id for one in snapshots}
         for manifest in snapshots:
-            found |= {f"{manifest.folder}/{name}" for name in ("manifest.json", *(f.name for f in manifest.files))}
+            found |= {f"{manifest.folder}/manifest.json", *map(manifest.key, manifest.files)}
             for table, column in KEYS.items():
-                path = lake.local_copy(f"{manifest.folder}/{table}.parquet", place.scratch)
-                found |= set(pq.read_table(path)[column].drop_null().to_pylist())
+                found |= set(read_table(lake, manifest, table)[column].drop_null().to_pylist())
     return found

@@ -52,8 +52,10 @@ _STYLES: list[tuple[Any, ...]] = [
 ]
 
 
-def build_snapshot_files(folder: Path, *, products: pa.Table | None = None, brightness: float = 0.5) -> dict[str, str]:
-    """Write the five files of a snapshot.
+def build_snapshot_files(
+    folder: Path, *, products: pa.Table | None = None, brightness: float = 0.5
+) -> dict[str, list[str]]:
+    """Write the five tables of a snapshot, that of the images in two files.
 
     Args:
         folder: where to; it is made.
@@ -61,7 +63,7 @@ def build_snapshot_files(folder: Path, *, products: pa.Table | None = None, brig
         brightness: of the first image: another value makes another snapshot.
 
     Returns:
-        For each staging table the absolute path of its file.
+        For each staging table the absolute paths of its files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     images = _images(brightness)
@@ -75,10 +77,13 @@ def build_snapshot_files(folder: Path, *, products: pa.Table | None = None, brig
         "outputs": pa.Table.from_pylist(_outputs(images), schema=OUTPUTS_SCHEMA),
         "rejects": pa.Table.from_pylist(_rejects(images), schema=REJECTS_SCHEMA),
     }
-    paths = {name: folder.absolute() / f"{name}.parquet" for name in tables}
+    paths = {name: [folder.absolute() / f"{name}.parquet"] for name in tables}
+    paths["images"].append(folder.absolute() / "more-images.parquet")
     for name, table in tables.items():
-        pq.write_table(table, paths[name])
-    return {name: str(path) for name, path in paths.items()}
+        half = len(table) // len(paths[name]) if len(paths[name]) > 1 else len(table)
+        for at, path in enumerate(paths[name]):
+            pq.write_table(table.slice(at * half, None if at else half), path)
+    return {name: [str(path) for path in files] for name, files in paths.items()}
 
 
 def snapshot_load(

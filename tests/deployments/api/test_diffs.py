@@ -11,6 +11,7 @@ import pytest
 from lookbook.blocks.workspace import Workspace
 from lookbook.deployments.api.models import Diff
 from lookbook.tasks.datasets.differences import choose_snapshots, compare_snapshots
+from lookbook.tasks.datasets.manifest import read_manifest
 from tests.support import pipeline
 from tests.support.api import Api, problem, running
 
@@ -64,6 +65,8 @@ def test_a_snapshot_does_not_differ_from_itself_and_the_first_has_none_before_it
 
 def test_a_damaged_snapshot_is_said_without_where_it_lies(things: Api) -> None:
     first = things.json("/datasets/things/snapshots")["items"][1]["id"]
-    things.workspace.lake.replace(f"datasets/things/snapshots/{first}/images.parquet", b"PAR1")
+    manifest = read_manifest(things.workspace.lake, "things", first)
+    assert manifest is not None
+    things.workspace.lake.replace(manifest.keys("images")[0], b"PAR1")
     document = problem(things.get("/datasets/things/diff"), 500, "damaged")
     assert "parquet" not in document["detail"]

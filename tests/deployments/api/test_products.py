@@ -14,6 +14,7 @@ import pytest
 from lookbook.blocks.workspace import Workspace
 from lookbook.deployments.api.models import ProductDetail, ProductPage
 from lookbook.deployments.api.problems import encoded
+from lookbook.tasks.datasets.manifest import require_published
 from tests.support import pipeline
 from tests.support.api import Api, problem, running
 
@@ -35,8 +36,8 @@ def rows(api: Api, **parameters: Any) -> list[dict[str, Any]]:
 def asked(api: Api, sql: str) -> list[Any]:
     """The first column of a query over the products of the current snapshot, joined with their images."""
     lake = api.workspace.lake
-    snapshot = api.json("/datasets/shoes")["snapshot"]
-    files = {name: lake.uri(f"datasets/shoes/snapshots/{snapshot}/{name}.parquet") for name in ("products", "images")}
+    manifest = require_published(lake, "shoes").manifest
+    files = {name: lake.uri(*manifest.keys(name)) for name in ("products", "images")}
     joined = f"FROM '{files['products']}' p LEFT JOIN '{files['images']}' i ON i.key = p.image_key"
     found = duckdb.sql(sql.format(joined=joined))
     assert found is not None

@@ -16,7 +16,7 @@ import pytest
 
 from lookbook.blocks.embedded import prefect_server
 from lookbook.blocks.lake import FolderLake
-from lookbook.tasks.datasets.manifest import require_published
+from lookbook.tasks.datasets.manifest import read_table, require_published
 from tests.support.command import ROOT, environment, lookbook, lookbook_json, lookbook_several
 from tests.support.forking import run_python
 from tests.support.homes import remove_home
@@ -460,11 +460,8 @@ def test_verify_names_each_fault_in_one_line_and_repair_mends_them(shared_home: 
     )
     lookbook_json(shared_home, "ingest", str(source), "--dataset", "forced")
     lake = FolderLake(root=shared_home / "lake")
-    folder = require_published(lake, "forced").manifest.folder
-    from lookbook.tasks.images.parquet import from_parquet  # noqa: PLC0415
-
-    outputs = from_parquet(lake.get(f"{folder}/outputs.parquet"))[0].to_pylist()
-    images = from_parquet(lake.get(f"{folder}/images.parquet"))[0].to_pylist()
+    manifest = require_published(lake, "forced").manifest
+    outputs, images = (read_table(lake, manifest, name).to_pylist() for name in ("outputs", "images"))
     flipped, deleted, original = outputs[0]["object_key"], outputs[4]["object_key"], images[2]["original_key"]
     damaged = bytearray(lake.get(flipped))
     damaged[len(damaged) // 2] ^= 1

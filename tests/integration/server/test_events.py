@@ -16,8 +16,7 @@ import pytest
 from lookbook.blocks.embedded import prefect_server
 from lookbook.blocks.embedded.prefect_server import free_port
 from lookbook.blocks.lake import FolderLake
-from lookbook.tasks.datasets.manifest import list_snapshots, require_published
-from lookbook.tasks.images.parquet import from_parquet
+from lookbook.tasks.datasets.manifest import list_snapshots, read_table, require_published
 from tests.integration.conftest import VERIFICATION
 from tests.support.command import COMMAND
 from tests.support.pipeline import photo, row, write_collection
@@ -99,8 +98,8 @@ def test_what_differs_fails_the_verification_and_stands_in_its_artifact(prefect:
     followed = run_of(prefect, "verify", "differs")
     assert prefect.finished(followed["id"])["state_type"] == "COMPLETED"
     lake = FolderLake(root=prefect.home / "lake")
-    outputs = lake.get(f"{require_published(lake, 'differs').manifest.folder}/outputs.parquet")
-    lost = lake.root / from_parquet(outputs)[0].column("object_key")[0].as_py()
+    outputs = read_table(lake, require_published(lake, "differs").manifest, "outputs")
+    lost = lake.root / outputs.column("object_key")[0].as_py()
     lost.unlink()
     try:
         done = prefect.finished(prefect.start_run("verify/local"))

@@ -19,7 +19,13 @@ from lookbook.tasks.datasets import follow
 from lookbook.tasks.datasets.candidates import candidate_ids
 from lookbook.tasks.datasets.checks import Check, Checks, read_checks, run_checks, set_checks
 from lookbook.tasks.datasets.differences import choose_snapshots, compare_snapshots
-from lookbook.tasks.datasets.manifest import TABLES, DamagedSnapshotError, list_snapshots, require_published
+from lookbook.tasks.datasets.manifest import (
+    TABLES,
+    DamagedSnapshotError,
+    list_snapshots,
+    read_manifest,
+    require_published,
+)
 from lookbook.tasks.datasets.publish import FailedChecksError, publish_candidate, sweep_unfinished
 from lookbook.tasks.datasets.restore import restore_snapshot
 from lookbook.tasks.datasets.tags import find_snapshot, set_tag
@@ -49,9 +55,9 @@ def source(tmp_path: Path) -> Path:
     return write_collection(tmp_path / "source", {f"{n}.jpg": photo(n) for n in (1, 2, 3)}, [row(n) for n in (1, 2, 3)])
 
 
-def written(table: pa.Table, path: Path) -> Path:
+def written(table: pa.Table, path: Path) -> list[Path]:
     pq.write_table(table, path)
-    return path
+    return [path]
 
 
 def current(place: Workspace) -> str:
@@ -157,10 +163,12 @@ def test_a_candidate_is_refused_once_another_snapshot_is_current_or_a_file_of_it
     hold(workspace, ("none", "stop", "SELECT 1"))
     fewer(source, 1)
     candidate = refused(workspace, source).finished.summary["snapshot"]
-    key = f"datasets/things/snapshots/{candidate}/images.parquet"
+    made = read_manifest(workspace.lake, "things", candidate)
+    assert made is not None
+    (key,) = made.keys("images")
     data = workspace.lake.get(key)
     workspace.lake.replace(key, bytes([data[0] ^ 1, *data[1:]]))
-    with pytest.raises(DamagedSnapshotError, match=r"images\.parquet is damaged"):
+    with pytest.raises(DamagedSnapshotError, match=f"{key} is damaged"):
         publish_candidate(workspace, "things", candidate)
     workspace.lake.replace(key, data)
     restored = restore_snapshot(
@@ -206,10 +214,11 @@ def test_a_check_that_cannot_be_run_fails_whatever_its_level(
     assert results["endless"]["error"] == "it took longer than 0.3 seconds"
     assert "Could not convert string 'Women'" in results["raises"]["error"]
     former = require_published(workspace.lake, "things").manifest
-    workspace.lake.remove(f"{former.folder}/images.parquet")
+    (key,) = former.keys("images")
+    workspace.lake.remove(key)
     tables = dict.fromkeys(TABLES, written(pa.table({"key": ["a"]}), source.parent / "new.parquet"))
     (damaged,) = run_checks(workspace, read_checks(workspace.lake, "things")[3:], tables, former)
-    assert (damaged["outcome"], damaged["error"]) == ("failed", f"{former.folder}/images.parquet is missing.")
+    assert (damaged["outcome"], damaged["error"]) == ("failed", f"{key} is missing.")
     assert current(workspace) == first
 
 

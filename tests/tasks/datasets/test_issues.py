@@ -66,7 +66,7 @@ def test_sizes_are_scored_by_their_distance_from_the_middle_of_the_usual_ones() 
     sizes = np.random.default_rng(5).integers(50, 150, 200)
     sizes[:3] = (1, 900, 5000)
     found, odd = judged(sizes.tolist(), sizes.tolist())
-    first, third = np.percentile(sizes, [25, 75])
+    first, third = np.round(np.percentile(sizes, [25, 75]))
     low, high = first - 3 * (third - first), third + 3 * (third - first)
     expected = [max(0.0, 1 - abs(size - (low + high) / 2) / (high - low)) for size in sizes]
     assert found.to_pylist() == pytest.approx(expected)

@@ -21,7 +21,8 @@ from lookbook.tasks.datasets.manifest import (
     read_table,
     require_published,
 )
-from lookbook.tasks.datasets.publish import commit, write_tables
+from lookbook.tasks.datasets.pieces import write_tables
+from lookbook.tasks.datasets.publish import commit
 from lookbook.tasks.images.recipe import Recipe
 
 TABLE = pa.table({"key": ["a.jpg", "écran.jpg"], "bytes": [1, None]})
@@ -41,7 +42,7 @@ def publish(lake: Lake, snapshot_id: str = "s-1", dataset: str = "things", **val
         "summary": {"images": {"found": 2}}, "files": [],
     }  # fmt: skip
     manifest = Manifest(**(fields | values))
-    manifest.files = write_tables(lake, manifest.folder, {"images": TABLE})
+    manifest.files = write_tables(lake, manifest, {"images": TABLE}, None)
     commit(lake, manifest, before)
     return manifest
 
@@ -119,8 +120,9 @@ def test_a_manifest_that_lacks_a_field_is_said_so(lake: Lake, monkeypatch: pytes
 
 def test_a_table_that_is_gone_is_named(lake: Lake) -> None:
     manifest = publish(lake)
-    lake.remove(f"{manifest.folder}/images.parquet")
-    with pytest.raises(LookbookError, match=r"s-1/images\.parquet"):
+    (key,) = manifest.keys("images")
+    lake.remove(key)
+    with pytest.raises(LookbookError, match=f"{key} is missing"):
         read_table(lake, manifest, "images")
 
 

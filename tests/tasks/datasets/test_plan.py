@@ -91,7 +91,7 @@ def plan_of(
     paths = [desk.folder / f"{name}.parquet" for name in ("known-images", "known-outputs")]
     for path, table, schema in zip(paths, (rows, outputs), (IMAGES_SCHEMA, OUTPUTS_SCHEMA), strict=True):
         pq.write_table(pa.Table.from_pylist(table, schema=schema), path)
-    known = Known(paths[0], paths[1], RECIPE.rules_digest())
+    known = Known(paths[:1], paths[1:], RECIPE.rules_digest())
     list_files(desk, ((each, True) for each in images), None)
     take_up_known(desk, known)
     take_up_part(desk, _parts(stock.parts))

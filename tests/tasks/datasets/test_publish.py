@@ -14,8 +14,17 @@ from pydantic import Field
 
 from lookbook.blocks.errors import LeaseLostError, LookbookError, SwapConflictError
 from lookbook.blocks.lake import FolderLake
-from lookbook.tasks.datasets.manifest import TABLES, Manifest, Published, current_key, read_published, read_table
-from lookbook.tasks.datasets.publish import commit, write_file, write_tables
+from lookbook.tasks.datasets.manifest import (
+    TABLES,
+    Manifest,
+    Published,
+    current_key,
+    read_published,
+    read_table,
+    tables_folder,
+)
+from lookbook.tasks.datasets.pieces import PIECES, write_tables
+from lookbook.tasks.datasets.publish import commit, write_file
 from lookbook.tasks.images.recipe import Recipe
 from tests.support.leases import holding
 
@@ -51,7 +60,7 @@ def lake(tmp_path: Path) -> WatchedLake:
 
 
 def tables(rows: int) -> dict[str, pa.Table]:
-    return {name: pa.table({"key": [f"{name}-{n}" for n in range(rows)]}) for name in TABLES}
+    return {name: pa.table({PIECES[name][0]: [f"{name}-{n}" for n in range(rows)]}) for name in TABLES}
 
 
 def made(lake: FolderLake, snapshot_id: str, rows: int = 3) -> Manifest:
@@ -61,7 +70,7 @@ def made(lake: FolderLake, snapshot_id: str, rows: int = 3) -> Manifest:
         digest="d" * 64, previous=None, recipe=Recipe(), rules_digest="r", output_digests={}, versions={},
         summary={}, files=[],
     )  # fmt: skip
-    manifest.files = write_tables(lake, manifest.folder, tables(rows))
+    manifest.files = write_tables(lake, manifest, tables(rows), None)
     manifest.files.append(write_file(lake, manifest.folder, "report.html", b"<html>"))
     return manifest
 
@@ -76,8 +85,10 @@ def test_current_comes_last_after_everything_is_durable(lake: WatchedLake) -> No
     manifest = made(lake, "s-1")
     assert read_published(lake, "things") is None, "files alone publish nothing"
     commit(lake, manifest, None)
-    files = [*(f"{name}.parquet" for name in TABLES), "report.html", "manifest.json"]
-    assert lake.done[: len(files) + 2] == [*(("put", name) for name in files), ("settle", ""), ("swap", "CURRENT")]
+    files = [file.name.rpartition("/")[2] for file in manifest.files]
+    assert len(files) == len(TABLES) + 1
+    steps = [*(("put", name) for name in (*files, "manifest.json")), ("settle", ""), ("swap", "CURRENT")]
+    assert lake.done[: len(steps)] == steps
     assert current(lake).manifest.snapshot_id == "s-1"
 
 
@@ -86,9 +97,10 @@ def test_the_manifest_lists_every_file_with_size_checksum_and_rows(lake: Watched
     commit(lake, manifest, None)
     published = read_published(lake, "things")
     assert published is not None
-    listed = {file.name: file for file in published.manifest.files}
-    stored = {info.key.rsplit("/", 1)[-1]: lake.get(info.key) for info in lake.list(manifest.folder)}
-    text = stored.pop("manifest.json")
+    listed = {published.manifest.key(file): file for file in published.manifest.files}
+    folders = (manifest.folder, tables_folder("things"))
+    stored = {info.key: lake.get(info.key) for folder in folders for info in lake.list(folder)}
+    text = stored.pop(f"{manifest.folder}/manifest.json")
     assert set(listed) == set(stored)
     for name, data in stored.items():
         assert (listed[name].size, listed[name].sha256) == (len(data), hashlib.sha256(data).hexdigest())
@@ -155,6 +167,6 @@ def test_a_file_of_a_snapshot_is_never_written_over(lake: WatchedLake) -> None:
 
 def test_equal_tables_have_equal_files(lake: WatchedLake) -> None:
     def checksums(snapshot_id: str) -> list[Any]:
-        return [(file.name, file.sha256) for file in made(lake, snapshot_id).files]
+        return [file.sha256 for file in made(lake, snapshot_id).files]
 
     assert checksums("s-1") == checksums("s-2")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +14,31 @@ from lookbook.blocks.lake import FolderLake, Lake
 from lookbook.blocks.workspace import Workspace, local_workspace
 from lookbook.tasks.datasets import follow, publish
 from lookbook.tasks.datasets import restore as module
+from lookbook.tasks.datasets.differences import compare_snapshots
+from lookbook.tasks.datasets.gc import remove_snapshots
 from lookbook.tasks.datasets.inventory import clear_batches, take_inventory
 from lookbook.tasks.datasets.manifest import (
     TABLES,
     DamagedSnapshotError,
+    file_faults,
     list_snapshots,
     read_manifest,
     read_table,
     require_published,
 )
 from lookbook.tasks.datasets.publish import finalize, sweep_unfinished
+from lookbook.tasks.datasets.rename import make_renamed
 from lookbook.tasks.datasets.restore import Restored, restore_snapshot
 from lookbook.tasks.datasets.snapshot import logical_digest
 from lookbook.tasks.datasets.tags import set_tag
 from lookbook.tasks.datasets.verify import verify
 from lookbook.tasks.images.batch import process_batch
 from lookbook.tasks.images.recipe import OutputDefinition, Recipe
+from lookbook.tasks.runs.lease import Hold, lease
+from lookbook.tasks.runs.removal import Amount, Rule
 from tests.support.desks import shared_desk
 from tests.support.leases import holding
+from tests.support.lives import whole_tables
 from tests.support.pipeline import SMALL, photo, request, row, run, write_collection
 
 
@@ -119,6 +126,39 @@ def test_a_restored_snapshot_equals_the_older_one_and_names_it(workspace: Worksp
     assert verify(workspace, "things").differences == []
 
 
+def test_a_restore_writes_a_manifest_and_a_report_and_no_table(workspace: Workspace, two: tuple[str, str]) -> None:
+    before = keys(workspace.lake)
+    restored = restore(workspace, two[0]).summary["snapshot"]
+    folder = f"datasets/things/snapshots/{restored}"
+    assert keys(workspace.lake) - before == {f"{folder}/manifest.json", f"{folder}/report.html"}
+
+
+def test_snapshots_of_earlier_versions_are_read_restored_followed_and_collected(
+    workspace: Workspace, source: Path, two: tuple[str, str]
+) -> None:
+    lake = workspace.lake
+    told = [{name: read_table(lake, _of(workspace, one), name) for name in TABLES} for one in two]
+    whole_tables(lake, "things")
+    assert not lake.folders("datasets/things/tables")
+    follow.catch_up(workspace, "things")
+    assert verify(workspace, "things").differences == []
+    assert [{name: read_table(lake, _of(workspace, one), name) for name in TABLES} for one in two] == told
+    found = compare_snapshots(lake, workspace.scratch, _of(workspace, two[0]), _of(workspace, two[1]))
+    assert found.changes["images"].counts["added"] == 1
+    restored = restore(workspace, two[0]).summary["snapshot"]
+    assert {name: read_table(lake, _of(workspace, restored), name) for name in TABLES} == told[0]
+    assert run(request(workspace, source))["published"], "from whole tables on it goes in pieces"
+    assert len(lake.folders("datasets/things/tables")) == len(TABLES)
+    make_renamed(workspace, "things", "wares", lambda _: None)
+    assert all(file_faults(lake, one) == [] for one in list_snapshots(lake, "wares"))
+    with lease(workspace.registry, "dataset/things"):
+        hold = Hold(workspace.registry, "dataset/things")
+        remove_snapshots(workspace, "things", Rule(1, timedelta(0), timedelta(0)), hold, Amount(), lambda _: None)
+    manifest = require_published(lake, "things").manifest
+    assert lake.folders("datasets/things/snapshots") == [manifest.snapshot_id]
+    assert file_faults(lake, manifest) == []
+
+
 def test_registry_and_warehouse_hold_the_restored_rows(workspace: Workspace, two: tuple[str, str]) -> None:
     restored = restore(workspace, two[0]).summary["snapshot"]
     assert follow.catch_up(workspace, "things") == ["registry", "warehouse"]
@@ -185,7 +225,7 @@ def test_a_snapshot_that_is_not_there_is_refused(workspace: Workspace, two: tupl
 def test_a_damaged_snapshot_is_refused_and_nothing_is_written(
     workspace: Workspace, two: tuple[str, str], table: str, damage: str
 ) -> None:
-    key = f"datasets/things/snapshots/{two[0]}/{table}.parquet"
+    key = _of(workspace, two[0]).keys(table)[0]
     if damage == "missing":
         workspace.lake.remove(key)
     else:
@@ -225,7 +265,7 @@ def test_a_damaged_current_snapshot_gives_way_to_a_whole_one_that_is_equal(
     workspace: Workspace, two: tuple[str, str]
 ) -> None:
     restored = restore(workspace, two[0]).summary["snapshot"]
-    key = f"datasets/things/snapshots/{restored}/images.parquet"
+    key = f"datasets/things/snapshots/{restored}/report.html"
     data = workspace.lake.get(key)
     workspace.lake.replace(key, bytes([data[0] ^ 1, *data[1:]]))
     assert restore(workspace, two[0]).published
@@ -237,7 +277,7 @@ class Killed(BaseException):
     """In the place of SIGKILL."""
 
 
-@pytest.mark.parametrize("step", ["put note", "put images.parquet", "put manifest.json", "swap", "swapped"])
+@pytest.mark.parametrize("step", ["put note", "put report.html", "put manifest.json", "swap", "swapped"])
 def test_killed_at_any_step_current_is_the_old_or_the_new_one_and_nothing_is_stranded(
     workspace: Workspace, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

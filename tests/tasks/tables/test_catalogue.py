@@ -120,7 +120,7 @@ def test_the_tables_of_a_snapshot_are_registered_with_where_they_come_from(works
     assert inputs["first"]["snapshot"] == first["snapshot"]
     assert inputs["first"]["source"] == str(source)
     of_lake = describe(workspace, "lake.first.images")
-    path = workspace.lake.uri(f"{require_published(workspace.lake, 'first').manifest.folder}/images.parquet")
+    path = workspace.lake.uri(*require_published(workspace.lake, "first").manifest.keys("images"))
     assert [column["name"] for column in of_lake["columns"]] == pq.read_schema(path).names
     assert of_lake["lineage"]["inputs"][0]["snapshot"] == first["snapshot"]
     assert of_lake["lineage"]["load_id"] == f"first-{first['snapshot']}"

@@ -184,7 +184,8 @@ def test_the_borders_of_the_bins(tmp_path: Path) -> None:
         for value, sharp in zip(values, sharpness, strict=True)
     ]
     load = snapshot_load(tmp_path)
-    pq.write_table(pa.Table.from_pylist(images, schema=IMAGES_SCHEMA), load.tables["images"])
+    pq.write_table(pa.Table.from_pylist(images, schema=IMAGES_SCHEMA), load.tables["images"][0])
+    pq.write_table(IMAGES_SCHEMA.empty_table(), load.tables["images"][1])
     warehouse = DuckDBWarehouse(path=tmp_path / "lookbook.duckdb")
     warehouse.load_snapshot(load, MODELS)
     found = frame(warehouse, "SELECT * FROM warehouse.agg_image_quality")

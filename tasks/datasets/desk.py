@@ -63,6 +63,11 @@ class Desk:
         self._connection.execute("CREATE MACRO depth(key) AS length(key) - length(replace(key, '/', ''))")
         weakref.finalize(self, _close, self._connection, folder)
 
+    @property
+    def connection(self) -> DuckDBPyConnection:
+        """Return what the tables lie in, for those who name a table of their own in it."""
+        return self._connection
+
     def run(self, sql: str, *values: object) -> None:
         """Do a statement with values for its ``?``."""
         self._tried(lambda: self._connection.execute(sql, values))

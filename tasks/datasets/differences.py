@@ -278,7 +278,7 @@ class Differences:
     def outputs_of(self, side: int, hashes: Sequence[str]) -> pa.Table:
         """Return the outputs of some contents in the former (0) or the latter (1) snapshot, as in its table."""
         with self._opened() as connection:
-            source = _Source(connection, "outputs", self._tables[side]["outputs"])
+            source = Source(connection, "outputs", self._tables[side]["outputs"])
             connection.register("wanted", pa.table({"sha256": pa.array(sorted(set(hashes)), pa.string())}))
             chosen = ", ".join(f'{source.at(name)} AS "{name}"' for name in ("sha256", "output", "object_key", "bytes"))
             return connection.sql(
@@ -290,7 +290,7 @@ class Differences:
         places = changes.places.slice(start, limit)
         with self._opened() as connection:
             sources = [
-                _Source(connection, table, tables[kind.table])
+                Source(connection, table, tables[kind.table])
                 for table, tables in zip(("a", "b"), self._tables, strict=True)
             ]
             differ = {column for at in places["set"].unique().to_pylist() if at is not None
@@ -359,8 +359,8 @@ def _told(name: str, changes: Changes, columns: list[list[str]], row: dict[str, 
     }
 
 
-class _Source:
-    """A table as DuckDB sees it: its columns as c0, c1 …, since names may differ in their case alone; and ``place``."""
+class Source:
+    """A view of a table: its columns as c0, c1 …, since names may differ in their case alone; and ``place``."""
 
     def __init__(self, connection: DuckDBPyConnection, name: str, table: Path | pa.Table) -> None:
         self.names: list[str] = schema_of(table).names
@@ -394,7 +394,7 @@ def _compare(connection: DuckDBPyConnection, kind: Kind, before: Tables, after: 
     row. Only where those differ, values are looked at, column by column.
     """
     sources = [
-        _Source(connection, f"{side}_all", tables[kind.table])
+        Source(connection, f"{side}_all", tables[kind.table])
         for side, tables in zip(("a", "b"), (before, after), strict=True)
     ]
     images = kind is KINDS["images"]
@@ -472,7 +472,7 @@ def _changes(connection: DuckDBPyConnection, names: list[str], drawings: list[tu
 
 
 def _prepare(
-    connection: DuckDBPyConnection, kind: Kind, side: str, source: _Source, values: Sequence[str], drawn: bool
+    connection: DuckDBPyConnection, kind: Kind, side: str, source: Source, values: Sequence[str], drawn: bool
 ) -> None:
     """Make the table of the rows that are compared.
 
@@ -499,7 +499,7 @@ def _prepare(
     )
 
 
-def _content(source: _Source) -> str:
+def _content(source: Source) -> str:
     """Return SQL for what stands for a content: a fourth of the memory of its checksum as text."""
     return f"md5_number(nullif({source.at('sha256')}, ''))"
 
@@ -514,7 +514,7 @@ def _drawings(connection: DuckDBPyConnection, before: Tables, after: Tables) -> 
     for side, tables in (("a", before), ("b", after)):
         if "outputs" not in tables:
             return []
-        sources.append((side, _Source(connection, f"{side}_outputs", tables["outputs"])))
+        sources.append((side, Source(connection, f"{side}_outputs", tables["outputs"])))
     parts = [
         f"SELECT {s.at('output')} AS output, {s.at('output_digest')} AS digest FROM {side}_outputs"  # noqa: S608
         for side, s in sources
@@ -552,7 +552,7 @@ def _find_moves(connection: DuckDBPyConnection) -> None:
     )
 
 
-def _compared(kind: Kind, before: _Source, after: _Source) -> dict[str, tuple[str, str]]:
+def _compared(kind: Kind, before: Source, after: Source) -> dict[str, tuple[str, str]]:
     """Return the columns that are compared: SQL for the value on both sides, with ``{t}`` for the table."""
     compared = {}
     for name in dict.fromkeys((*before.names, *after.names)):
@@ -570,7 +570,7 @@ def _compared(kind: Kind, before: _Source, after: _Source) -> dict[str, tuple[st
 
 
 def _find_columns(
-    connection: DuckDBPyConnection, kind: Kind, sources: Sequence[_Source], compared: Mapping[str, tuple[str, str]]
+    connection: DuckDBPyConnection, kind: Kind, sources: Sequence[Source], compared: Mapping[str, tuple[str, str]]
 ) -> None:
     """Make the table of the columns that differ, by the new place, where hashes do; a part of the rows at once."""
     images, gate = kind is KINDS["images"], "true"
@@ -691,7 +691,7 @@ class ImageChanges:
     Attributes:
         previous: id of the last snapshot, None where this is the first.
         counts: by `CHANGES`. In a first snapshot all images are added.
-        first: the first `MOST_NAMES` keys of each, in their order.
+        first: the first `MOST_NAMES` keys of each, in their order; in a first snapshot none.
     """
 
     previous: str | None
@@ -701,10 +701,12 @@ class ImageChanges:
 
 def changes_between(previous: Tables | None, current: Tables, previous_id: str | None) -> ImageChanges:
     """Compare the images of two snapshots: tables ``images`` and ``outputs``; None stands for no snapshot."""
-    found = Differences(previous or {name: schema_of(table).empty_table() for name, table in current.items()}, current)
+    if previous is None:
+        return ImageChanges(None, dict.fromkeys(CHANGES, 0) | {"added": count_rows(current["images"])}, {})
+    found = Differences(previous, current)
     images = found.changes["images"]
     first = {kind: [str(row["key"]) for row in found.items(("images",), kind, limit=MOST_NAMES)] for kind in CHANGES}
-    return ImageChanges(previous_id if previous else None, {kind: images.counts[kind] for kind in CHANGES}, first)
+    return ImageChanges(previous_id, {kind: images.counts[kind] for kind in CHANGES}, first)
 
 
 def schema_of(table: Path | pa.Table) -> pa.Schema:

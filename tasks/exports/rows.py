@@ -242,7 +242,7 @@ def join_rows(images: pa.Table, products: pa.Table, renamed: Mapping[str, str] |
         _beside(products.take(first), rest, renamed, True),
     ]
     names = {old: new for old, new in renamed.items() if old not in {*OF_PRODUCT.values(), PRODUCT_ROW}}
-    name, label = (named_column(products, columns) for columns in (NAME_COLUMNS, GROUP_COLUMNS))
+    name, label = (named_column(products.column_names, columns) for columns in (NAME_COLUMNS, GROUP_COLUMNS))
     del images, products, rest  # of a million rows hundreds of megabytes, which sorting takes again
     table = pa.concat_tables(tables)
     del tables
@@ -273,7 +273,7 @@ def _catalogue_names(images: pa.Table, products: pa.Table) -> dict[str, str]:
     """Return what the catalogue's columns are called among the rows."""
     taken = {name.lower() for name in (*images.column_names, *OF_PRODUCT, *OF_IMAGE, *RESERVED)}
     names: dict[str, str] = {}
-    for name in catalogue_columns(products):
+    for name in catalogue_columns(products.column_names):
         new = name
         while new.lower() in taken:
             new = f"catalogue_{new}"

@@ -14,13 +14,13 @@ import pyarrow.compute as pc
 
 from lookbook.blocks.errors import LookbookError, UsageError
 from lookbook.blocks.lake import Lake
-from lookbook.tasks.datasets.manifest import Manifest, read_table
+from lookbook.tasks.datasets.manifest import Manifest
 from lookbook.tasks.exports.drawing import pair
 from lookbook.tasks.exports.filter_columns import check_column, columns_of, fitted, matches
 from lookbook.tasks.exports.filters import Filter, as_document, canonical
 from lookbook.tasks.exports.recipes import ORIGINALS, Crop, ExportRecipe, Resize, built_in, pixel_versions
 from lookbook.tasks.exports.request import ExportRequest
-from lookbook.tasks.exports.rows import DatasetRows, OtherColumns, all_columns
+from lookbook.tasks.exports.rows import OUTPUT_ROW, DatasetRows, OtherColumns, all_columns
 from lookbook.tasks.exports.splits import COLOURS, choose_sides, find_groups, group_columns, stratum_counts
 
 #: Raise it when the files of an export change for the same request: its sidecar files, packing, names, order.
@@ -144,6 +144,7 @@ class Selection:
         selected: number of rows chosen.
         groups: figures of the groups among the exported rows: their number, and rows of the largest.
         strata: see `splits.stratum_counts`; empty where nothing is stratified.
+        others: columns that are not in the table.
     """
 
     table: pa.Table
@@ -151,6 +152,7 @@ class Selection:
     selected: int
     groups: dict[str, int]
     strata: dict[str, Any]
+    others: OtherColumns | None
 
 
 def select(rows: DatasetRows, resolved: Resolved) -> Selection:
@@ -183,7 +185,7 @@ def select(rows: DatasetRows, resolved: Resolved) -> Selection:
     narrow = table.select(few).filter(pa.array(kept)).append_column(SIDE, names).append_column(GROUP, identities)
     narrow = narrow.append_column(NAME, file_names(narrow))
     order = _in_order(narrow, request)
-    exported = table.take(pa.array(np.flatnonzero(kept)).take(order))
+    exported = table.select(_kept_columns(rows, resolved)).take(pa.array(np.flatnonzero(kept)).take(order))
     for name in (SIDE, GROUP, NAME):
         exported = exported.append_column(name, narrow[name].take(order))
     left = taken.select(NAMED_BY)
@@ -192,7 +194,16 @@ def select(rows: DatasetRows, resolved: Resolved) -> Selection:
     counted = {}
     if strata:
         counted = stratum_counts(names, strata.filter(pa.array(kept)), labels, request.sides)
-    return Selection(exported, left, int(chosen.sum()), figures, counted)
+    return Selection(exported, left, int(chosen.sum()), figures, counted, rows.others)
+
+
+def _kept_columns(rows: DatasetRows, resolved: Resolved) -> list[str]:
+    """Return the columns of a selection: those that no file has, and those that are looked at again."""
+    names: list[str] = rows.table.column_names
+    if rows.others is None:
+        return names
+    again = {"product_key", resolved.label, *(["image_outcome"] if resolved.request.predictions else [])}
+    return [name for name in names if name in again or name not in rows.others.sources]
 
 
 def _reasons(table: pa.Table) -> pa.Array:
@@ -279,7 +290,7 @@ def left_out_counts(selection: Selection, not_drawn: Mapping[str, int]) -> dict[
     return dict(sorted(({row["reason"]: row["count_all"] for row in counts} | dict(not_drawn)).items()))
 
 
-#: Columns of a plan's table beside those of a selection: where an image's bytes lie, and what they are.
+#: Columns of a plan beside those of a selection: where an image's bytes lie, and what they are.
 KEY, DIGEST, SIZE = ":key", ":digest", ":size"
 #: Rows in a part of loose files, and bytes in any part, at the most: a part is written as a whole.
 LOOSE_ROWS = 250
@@ -313,37 +324,45 @@ class ExportPlan:
     """What is to be done.
 
     Attributes:
-        table: the rows, with where their bytes lie.
+        table: the rows, with the bytes of each.
         parts: of the rows.
-        others: columns that are not in the table.
+        others: columns that are not in the table: where the bytes lie among them.
+        extensions: of the files of images, without the dot.
     """
 
     table: pa.Table
     parts: list[Part]
-    others: OtherColumns | None = None
+    others: OtherColumns
+    extensions: list[str]
 
     def column_names(self) -> list[str]:
         """Return the names of all columns in which a row has a value, in their order."""
         table = self.table
         told = {name for name in table.column_names if table[name].null_count < table.num_rows}
-        told |= self.others.with_values(table) if self.others is not None else set()
+        told |= self.others.with_values(table)
         return [name for name in all_columns(table, self.others).names if name in told]
 
 
-def plan_export(lake: Lake, resolved: Resolved, selection: Selection, others: OtherColumns | None = None) -> ExportPlan:
+def plan_export(lake: Lake, resolved: Resolved, selection: Selection) -> ExportPlan:
     """Plan an export: of equal selections it is the same, whatever is done already.
 
     Args:
         lake: of the dataset.
         resolved: the request.
-        selection: the rows that it takes.
-        others: columns that are not in its table.
+        selection: the rows that it takes, of a snapshot whose other columns stay in their files.
 
     Raises:
         LookbookError: the snapshot has no object of an image that it should have.
     """
-    table = with_objects(lake, resolved.manifest, selection.table, stored_output(resolved), others)
-    return ExportPlan(table, list(_parts(table, resolved)), others)
+    assert selection.others is not None  # noqa: S101 - the caller's duty
+    table, others = with_objects(lake, resolved.manifest, selection.table, stored_output(resolved), selection.others)
+    found, sizes = set[str](), [pa.chunked_array([], pa.int64())]
+    for batch in others.read(table, [KEY, SIZE]):
+        found.update(key.rpartition(".")[2] for key in batch.column(KEY).to_pylist())
+        sizes.append(pa.chunked_array([batch.column(SIZE)]).cast(pa.int64()))
+    table = table.append_column(SIZE, pa.chunked_array([chunk for each in sizes for chunk in each.chunks], pa.int64()))
+    extensions = [resolved.recipe.extension] if resolved.recipe else sorted(found)
+    return ExportPlan(table, list(_parts(table, resolved)), others, extensions)
 
 
 def stored_output(resolved: Resolved) -> str:
@@ -352,36 +371,36 @@ def stored_output(resolved: Resolved) -> str:
 
 
 def with_objects(
-    lake: Lake, manifest: Manifest, table: pa.Table, output: str, others: OtherColumns | None = None
-) -> pa.Table:
-    """Return the table with `KEY`, `DIGEST`, `SIZE`, and ``width`` and ``height`` of the stored image.
+    lake: Lake, manifest: Manifest, table: pa.Table, output: str, others: OtherColumns
+) -> tuple[pa.Table, OtherColumns]:
+    """Find the stored image of each row.
+
+    Returns:
+        The table, which knows it; and the other columns, with `KEY`, `DIGEST`, `SIZE`, and its ``width`` and
+        ``height`` among them.
 
     Raises:
         LookbookError: the snapshot has no object of an image that it should have.
     """
     if output == ORIGINALS:
-        columns = ["original_key", "sha256", "bytes", "original_width", "original_height"]
-        far = [name for name in columns if name not in table.column_names]
-        more = table
-        if others is not None and far:
-            fields = pa.schema([others.schema.field(name) for name in far])
-            more = pa.Table.from_batches(others.read(table, far), fields)
-        found = [(more if name in far else table)[name] for name in columns]
-    else:
-        outputs = read_table(lake, manifest, "outputs")
-        outputs = outputs.filter(pc.equal(outputs["output"], output))
-        places = pc.index_in(table["sha256"], value_set=outputs["sha256"])
-        if places.null_count:
-            raise LookbookError(
-                f"{manifest.dataset}: {places.null_count} images have no output {output}.",
-                'Run "lookbook verify NAME --repair".',
-            )
-        columns = ["object_key", "output_sha256", "bytes", "width", "height"]
-        found = [outputs[name].take(places) for name in columns]
-    table = table.drop_columns([name for name in ("width", "height") if name in table.column_names])
-    for name, column in zip((KEY, DIGEST, SIZE, "width", "height"), found, strict=True):
-        table = table.append_column(name, column)
-    return table
+        return table, others.renamed("images", _ORIGINAL)
+    table, others = others.with_outputs(table, lake, manifest, output)
+    if missing := table[OUTPUT_ROW].null_count:
+        raise LookbookError(
+            f"{manifest.dataset}: {missing} images have no output {output}.", 'Run "lookbook verify NAME --repair".'
+        )
+    return table, others.renamed("outputs", _OUTPUT)
+
+
+#: What a stored image's facts are called in the tables.
+_ORIGINAL = {
+    KEY: "original_key",
+    DIGEST: "sha256",
+    SIZE: "bytes",
+    "width": "original_width",
+    "height": "original_height",
+}
+_OUTPUT = {KEY: "object_key", DIGEST: "output_sha256", SIZE: "bytes", "width": "width", "height": "height"}
 
 
 def _parts(table: pa.Table, resolved: Resolved) -> Iterator[Part]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lookbook.blocks.lake import Lake
-from lookbook.blocks.sql_text import literal, quoted
+from lookbook.tasks.datasets.differences import Source
 from lookbook.tasks.datasets.manifest import Manifest, local_table, read_table
 from lookbook.tasks.datasets.report.data import catalogue_columns, named_column
 from lookbook.tasks.datasets.report.pictures import GROUP_COLUMNS, NAME_COLUMNS
@@ -91,8 +91,8 @@ class DatasetRows:
         return all_columns(self.table, self.others)
 
 
-#: Which row of the two tables a row is of; no catalogue's column has a colon.
-IMAGE_ROW, PRODUCT_ROW = ":image_row", ":product_row"
+#: Which row of the two tables a row is of, and of the outputs; no catalogue's column has a colon.
+IMAGE_ROW, PRODUCT_ROW, OUTPUT_ROW = ":image_row", ":product_row", ":output_row"
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class OtherColumns:
     """Columns of rows that stay in their files: of a million images they take gigabytes.
 
     Attributes:
-        paths: of the tables ``images`` and ``products``.
+        paths: of the tables ``images``, ``products`` and ``outputs``, as far as columns are of them.
         sources: for each column its table and what it is called there, in the order of all columns.
         schema: of them.
         folder: where the files lie, if they were copied, and what is sorted meanwhile.
@@ -113,9 +113,9 @@ class OtherColumns:
 
     def read(self, rows: pa.Table, columns: Collection[str]) -> Iterator[pa.RecordBatch]:
         """Yield columns of rows, in the order of these: they have `IMAGE_ROW` and `PRODUCT_ROW`."""
-        chosen = ", ".join(f"{self._value(name)} AS {quoted(name)}" for name in columns)
-        with self._joined(rows) as connection:
-            found = connection.sql(f"SELECT {chosen} FROM {_JOINED} ORDER BY place")  # noqa: S608 - names are quoted
+        with self._joined(rows) as (connection, sources):
+            chosen = ", ".join(f"{self._value(sources, name)} AS v{n}" for n, name in enumerate(columns))
+            found = connection.sql(f"SELECT {chosen} FROM {_joins(sources)} ORDER BY nth")  # noqa: S608 - names of ours
             wanted = pa.schema([self.schema.field(name) for name in columns])
             for batch in found.to_arrow_reader(ROWS_AT_ONCE):
                 yield pa.RecordBatch.from_arrays(
@@ -125,35 +125,61 @@ class OtherColumns:
 
     def with_values(self, rows: pa.Table) -> set[str]:
         """Return the names of columns in which one of these rows has a value."""
-        counts = ", ".join(f"count({self._value(name)})" for name in self.sources)
-        if not counts:
+        if not self.sources:
             return set()
-        with self._joined(rows) as connection:
-            (found,) = connection.execute(f"SELECT {counts} FROM {_JOINED}").fetchall()  # noqa: S608 - names are quoted
+        with self._joined(rows) as (connection, sources):
+            counts = ", ".join(f"count({self._value(sources, name)})" for name in self.sources)
+            (found,) = connection.execute(f"SELECT {counts} FROM {_joins(sources)}").fetchall()  # noqa: S608 - ours
         return {name for name, count in zip(self.sources, found, strict=True) if count}
 
-    def _value(self, name: str) -> str:
+    def with_outputs(
+        self, rows: pa.Table, lake: Lake, manifest: Manifest, output: str
+    ) -> tuple[pa.Table, OtherColumns]:
+        """Return the rows with the row of an output of each, `OUTPUT_ROW`; null where its image has none."""
+        path = local_table(lake, manifest, "outputs", Path(self.folder.name))
+        known = replace(self, paths={name: each for name, each in self.paths.items() if name != "outputs"})
+        with known._joined(rows) as (connection, sources):
+            outputs = Source(connection, "outputs", path)
+            found = connection.sql(
+                f"SELECT min(outputs.place) FROM {_joins(sources)} LEFT JOIN outputs"  # noqa: S608 - names of ours
+                f" ON outputs.{outputs.at('sha256')} = images.{sources['images'].at('sha256')}"
+                f" AND outputs.{outputs.at('output')} = ? GROUP BY nth ORDER BY nth",
+                params=[output],
+            ).to_arrow_table()
+        return rows.append_column(OUTPUT_ROW, found.column(0)), replace(self, paths=self.paths | {"outputs": path})
+
+    def renamed(self, table: str, columns: Mapping[str, str]) -> OtherColumns:
+        """Return these with some columns of a table under names of their own, in place of others of that name."""
+        there = pq.read_schema(self.paths[table])
+        fields = {field.name: field for field in self.schema}
+        fields |= {name: there.field(old).with_name(name) for name, old in columns.items()}
+        sources = self.sources | {name: (table, old) for name, old in columns.items()}
+        return replace(self, sources=sources, schema=pa.schema(list(fields.values())))
+
+    def _value(self, sources: Mapping[str, Source], name: str) -> str:
         table, column = self.sources[name]
-        return f"{table}.{quoted(column)}"
+        return sources[table].at(column, f"{table}.")
 
     @contextmanager
-    def _joined(self, rows: pa.Table) -> Iterator[DuckDBPyConnection]:
+    def _joined(self, rows: pa.Table) -> Iterator[tuple[DuckDBPyConnection, dict[str, Source]]]:
         import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
 
         config: dict[str, Any] = {"memory_limit": MEMORY, "threads": 1, "temp_directory": self.folder.name}
         with duckdb.connect(config=config) as connection:
-            for table, path in self.paths.items():
-                file = f"read_parquet({literal(str(path))}, file_row_number = true)"
-                connection.execute(f"CREATE VIEW {table} AS SELECT * FROM {file}")  # noqa: S608 - quoted
-            places = pa.table({"place": np.arange(rows.num_rows), "i": rows[IMAGE_ROW], "p": rows[PRODUCT_ROW]})
-            connection.register("wanted", places)
-            yield connection
+            sources = {name: Source(connection, name, path) for name, path in self.paths.items()}
+            places = {"nth": np.arange(rows.num_rows)}
+            places |= {name: rows[row] for name, row in _ROWS.items() if name in sources}
+            connection.register("wanted", pa.table(places).rename_columns(["nth", *(f"of_{each}" for each in sources)]))
+            yield connection, sources
 
 
-_JOINED = (
-    "wanted LEFT JOIN images ON images.file_row_number = wanted.i"
-    " LEFT JOIN products ON products.file_row_number = wanted.p"
-)
+#: Which column says which row of a table a row is of.
+_ROWS = {"images": IMAGE_ROW, "products": PRODUCT_ROW, "outputs": OUTPUT_ROW}
+
+
+def _joins(tables: Iterable[str]) -> str:
+    """Return SQL for the rows that are wanted, each beside its rows of the tables."""
+    return " ".join(["wanted", *(f"LEFT JOIN {name} ON {name}.place = wanted.of_{name}" for name in tables)])
 
 
 def all_columns(table: pa.Table, others: OtherColumns | None) -> pa.Schema:
@@ -206,8 +232,7 @@ def read_rows(
         tables[table] = found.append_column(row, pa.array(np.arange(found.num_rows)))
     names = _catalogue_names(empty["images"], empty["products"])
     rows = join_rows(tables.pop("images"), tables.pop("products"), names)
-    left = {name: source for name, source in sources.items() if name not in rows.table.column_names}
-    others = OtherColumns(paths, left, shape.table.schema, folder)
+    others = OtherColumns(paths, sources, shape.table.schema, folder)
     return replace(shape, table=rows.table, others=others)
 
 

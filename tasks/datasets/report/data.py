@@ -68,7 +68,7 @@ class Rows:
 
     def at(self, name: str) -> str:
         """Return SQL for a column; NULL where there is none of that name."""
-        return self._source.at(name)
+        return self._source.at(name) if name in self.names else "NULL::VARCHAR"  # a bare NULL orders nothing
 
     def ended(self, outcome: str) -> str:
         """Return SQL for whether a row has an outcome."""

@@ -319,7 +319,7 @@ def _script_hash(page: Environment) -> str:
 
 def _figures(data: ReportData) -> list[tuple[str, str]]:
     """Return the few numbers beside the books, as (label, value)."""
-    ((kept,),) = data.images.answer(f"sum({data.images.at('bytes')})", f"WHERE {data.images.ended('loaded')}")
+    ((kept,),) = data.images.answer(f"sum({data.images.at('bytes')}::BIGINT)", f"WHERE {data.images.ended('loaded')}")
     drawn = data.summary.get("outputs", {})
     figures = [("originals kept", text.size(kept or 0))]
     figures += [(f"{plain_name(name)} drawn in this run", text.count(number)) for name, number in drawn.items()]

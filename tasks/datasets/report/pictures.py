@@ -88,7 +88,7 @@ def _is_smallest(data: ReportData) -> str:
     if not rows.num_rows:
         return "false"
     output = rows.at("output")
-    order = f"GROUP BY 1 ORDER BY {output} <> 'thumb', avg({rows.at('bytes')}), 1 LIMIT 1"
+    order = f"GROUP BY 1 ORDER BY {output} <> 'thumb', avg({rows.at('bytes')}::BIGINT), 1 LIMIT 1"
     ((name,),) = rows.answer(output, order)
     return f"{output} = {literal(name)}"
 

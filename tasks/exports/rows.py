@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -43,23 +43,12 @@ OF_IMAGE = {"image_key": "key", "sha256": "sha256", "image_outcome": "outcome"}
 _OF_FILES = ("file_name", "split", "copy", "class_label", "leak_group", "image", "array", "url")
 RESERVED = ("further", *_OF_FILES, "predicted_label", "predicted_score", "embedding")
 
-_ORDER = [
-    ("product_key", "ascending"),
-    ("further", "ascending"),
-    ("sha256", "ascending"),
-    ("image_key", "ascending"),
-    ("catalogue_file", "ascending"),
-    ("catalogue_line", "ascending"),
-]
-
 
 #: Columns that choosing, splitting and naming look at.
 ALWAYS = (
     *("product_key", "row_outcome", "image_key", "sha256", "image_outcome", "catalogue_file", "catalogue_line"),
     *("duplicate_of", "near_duplicate_of"),
 )
-#: What the two tables are joined by, whatever else is read of them.
-_JOINING = {"images": ("key", "sha256", "outcome", "product_key"), "products": ("product_key", "image_key")}
 #: Memory of what reads the others for rows, by one thread: a row group of a million takes a third of it for each. And
 #: rows that are handed on at once.
 MEMORY = "400MB"
@@ -162,10 +151,7 @@ class OtherColumns:
 
     @contextmanager
     def _joined(self, rows: pa.Table) -> Iterator[tuple[DuckDBPyConnection, dict[str, Source]]]:
-        import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
-
-        config: dict[str, Any] = {"memory_limit": MEMORY, "threads": 1, "temp_directory": self.folder.name}
-        with duckdb.connect(config=config) as connection:
+        with _connected(self.folder.name) as connection:
             sources = {name: Source(connection, name, path) for name, path in self.paths.items()}
             places = {"nth": np.arange(rows.num_rows)}
             places |= {name: rows[row] for name, row in _ROWS.items() if name in sources}
@@ -221,19 +207,20 @@ def read_rows(
     paths = {name: local_table(lake, manifest, name, Path(folder.name)) for name in ("images", "products")}
     empty = {name: pq.read_schema(path).remove_metadata().empty_table() for name, path in paths.items()}
     empty["images"] = empty["images"].drop_columns([name for name in never if name in empty["images"].column_names])
-    shape = join_rows(empty["images"], empty["products"])
+    renamed = _catalogue_names(empty["images"], empty["products"])
+    nothing = _beside(empty["images"], empty["products"], pa.array([], pa.bool_()), renamed)
+    shape = DatasetRows(nothing, *_named(empty["products"].column_names, renamed))
     sources = _sources(empty["images"], empty["products"])
     wanted = {*ALWAYS, *only(shape)}
-    tables = {}
-    for table, row in (("images", IMAGE_ROW), ("products", PRODUCT_ROW)):
-        read = [name for new, (of, name) in sources.items() if of == table and new in wanted]
-        read += [name for name in _JOINING[table] if name not in read]
-        found = pq.read_table(paths[table], columns=read).replace_schema_metadata(None)
-        tables[table] = found.append_column(row, pa.array(np.arange(found.num_rows)))
-    names = _catalogue_names(empty["images"], empty["products"])
-    rows = join_rows(tables.pop("images"), tables.pop("products"), names)
-    others = OtherColumns(paths, sources, shape.table.schema, folder)
-    return replace(shape, table=rows.table, others=others)
+    places = _places(paths["images"], paths["products"], folder.name)
+    found = []
+    for table, row, always in (("images", IMAGE_ROW, ["product_key"]), ("products", PRODUCT_ROW, [])):
+        columns = [name for new, (of, name) in sources.items() if of == table and new in wanted]
+        whole = pq.read_table(paths[table], columns=list(dict.fromkeys([*columns, *always])))
+        found.append(whole.replace_schema_metadata(None).take(places[row]))
+    table = _beside(found[0], found[1], places["further"], renamed)
+    table = table.append_column(PRODUCT_ROW, places[PRODUCT_ROW]).append_column(IMAGE_ROW, places[IMAGE_ROW])
+    return replace(shape, table=table, others=OtherColumns(paths, sources, nothing.schema, folder))
 
 
 def _sources(images: pa.Table, products: pa.Table) -> dict[str, tuple[str, str]]:
@@ -245,53 +232,79 @@ def _sources(images: pa.Table, products: pa.Table) -> dict[str, tuple[str, str]]
     return found | {name: ("images", name) for name in images.column_names if name not in taken}
 
 
-def join_rows(images: pa.Table, products: pa.Table, renamed: Mapping[str, str] | None = None) -> DatasetRows:
-    """Return the rows of an images table and a products table.
+def join_rows(images: pa.Table, products: pa.Table) -> DatasetRows:
+    """Return the rows of an images table and a products table of a snapshot.
 
     A column of the catalogue that is named like one of an image's, or of an export's, is called ``catalogue_<name>``.
+    """
+    places, renamed = _places(images, products, tempfile.gettempdir()), _catalogue_names(images, products)
+    beside = images.take(places[IMAGE_ROW]), products.take(places[PRODUCT_ROW])
+    return DatasetRows(_beside(*beside, places["further"], renamed), *_named(products.column_names, renamed))
+
+
+def _places(images: Path | pa.Table, products: Path | pa.Table, folder: str) -> pa.Table:
+    """Return the rows of two tables that stand beside each other, in the order of `DatasetRows`.
 
     Args:
         images: of a snapshot.
         products: likewise.
-        renamed: what the catalogue's columns are called, where the tables lack some; None: they have all.
+        folder: for what memory does not hold.
+
+    Returns:
+        `IMAGE_ROW` and `PRODUCT_ROW`, each null where there is none; and whether the image is a ``further`` one, which
+        no catalogue row was matched with: beside it stands the first row of its product.
     """
-    if renamed is None:
-        renamed = _catalogue_names(images, products)
-    renamed = {old: new for old, new in renamed.items() if old in products.column_names}
-    renamed |= {PRODUCT_ROW: PRODUCT_ROW} if PRODUCT_ROW in products.column_names else {}
-    further = pc.invert(pc.is_in(images["key"], value_set=pc.unique(products["image_key"]).drop_null()))
-    rest = images.filter(further)
-    first = _first_product(rest, products)
-    tables = [
-        _beside(products, images.take(pc.index_in(products["image_key"], value_set=images["key"])), renamed, False),
-        _beside(products.take(first), rest, renamed, True),
-    ]
-    names = {old: new for old, new in renamed.items() if old not in {*OF_PRODUCT.values(), PRODUCT_ROW}}
-    name, label = (named_column(products.column_names, columns) for columns in (NAME_COLUMNS, GROUP_COLUMNS))
-    del images, products, rest  # of a million rows hundreds of megabytes, which sorting takes again
-    table = pa.concat_tables(tables)
-    del tables
-    table = table.take(pc.sort_indices(table, sort_keys=_ORDER))
-    return DatasetRows(table, list(names.values()), names.get(name or ""), names.get(label or ""))
+    with _connected(folder) as connection:
+        image, product = (Source(connection, name, of) for name, of in (("images", images), ("products", products)))
+        key, of_product = image.at("key", "images."), image.at("product_key", "images.")
+        image_key, product_key = product.at("image_key", "products."), product.at("product_key", "products.")
+        found = connection.sql(
+            "SELECT i, p, further FROM ("  # noqa: S608 - names of ours
+            f" SELECT images.place AS i, products.place AS p, false AS further, {product_key} AS product_key"
+            f" FROM products LEFT JOIN images ON {key} = {image_key} UNION ALL"
+            f" SELECT images.place, first.p, true, {of_product} FROM images"
+            f" ANTI JOIN products ON {key} = {image_key}"
+            f" LEFT JOIN (SELECT {product_key} AS product_key, min(place) AS p FROM products GROUP BY 1) first"
+            f" ON first.product_key = {of_product}"
+            ") LEFT JOIN images ON images.place = i LEFT JOIN products ON products.place = p"
+            f" ORDER BY product_key, further, {image.at('sha256', 'images.')}, {key},"
+            f" {product.at('file', 'products.')}, {product.at('line', 'products.')}, p, i"
+        ).to_arrow_table()
+    return found.rename_columns([IMAGE_ROW, PRODUCT_ROW, "further"])
 
 
-def _first_product(images: pa.Table, products: pa.Table) -> pa.Array:
-    """Return for each image the place of the first row of its product; null for orphans."""
-    return pc.index_in(images["product_key"], value_set=products["product_key"])
+@contextmanager
+def _connected(folder: str) -> Iterator[DuckDBPyConnection]:
+    import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
+
+    with duckdb.connect(config={"memory_limit": MEMORY, "threads": 1, "temp_directory": folder}) as connection:
+        yield connection
 
 
-def _beside(products: pa.Table, images: pa.Table, renamed: dict[str, str], further: bool) -> pa.Table:
-    """Return rows of the two tables, one beside the other."""
+def _beside(images: pa.Table, products: pa.Table, further: pa.ChunkedArray, renamed: Mapping[str, str]) -> pa.Table:
+    """Return rows of the two tables, one beside the other.
+
+    Args:
+        images: in the order of the rows; of some columns.
+        products: likewise.
+        further: see `_places`.
+        renamed: what the catalogue's columns are called.
+    """
     # Snapshots of earlier versions lack a column.
     columns = {name: products[old] for name, old in OF_PRODUCT.items() if old in products.column_names}
     columns = {"matched_by": pa.nulls(len(products), pa.string())} | columns
-    if further:  # an orphan has no catalogue row, but may be named by a product that this run's limit left out
-        columns["product_key"] = images["product_key"]
-    columns |= {name: images[old] for name, old in OF_IMAGE.items()}
-    columns["further"] = pa.array([further] * len(images), pa.bool_())
-    columns |= {new: products[old] for old, new in renamed.items()}
+    # An orphan has no catalogue row, but may be named by a product that this run's limit left out.
+    columns["product_key"] = pc.if_else(further, images["product_key"], products["product_key"])
+    columns |= {name: images[old] for name, old in OF_IMAGE.items()} | {"further": further}
+    columns |= {new: products[old] for old, new in renamed.items() if old in products.column_names}
     taken = {*OF_IMAGE.values(), "product_key"}
     return pa.table(columns | {name: images[name] for name in images.column_names if name not in taken})
+
+
+def _named(products: Sequence[str], renamed: Mapping[str, str]) -> tuple[list[str], str | None, str | None]:
+    """Return what the catalogue's columns are called; the one of them that names a product, and that of classes."""
+    name, label = (named_column(products, columns) for columns in (NAME_COLUMNS, GROUP_COLUMNS))
+    return list(renamed.values()), renamed.get(name or ""), renamed.get(label or "")
 
 
 def _catalogue_names(images: pa.Table, products: pa.Table) -> dict[str, str]:

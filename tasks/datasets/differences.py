@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from lookbook.blocks.workspace import scratch_folder
 from lookbook.tasks.datasets.books import check_differences
 from lookbook.tasks.datasets.manifest import TABLES, Manifest, local_table, read_removed
 from lookbook.tasks.datasets.tags import find_snapshot
+from lookbook.tasks.images.parquet import in_pieces
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -156,8 +158,8 @@ class Changes:
         before, after: rows of the two snapshots.
         unchanged, added, removed, changed: of these rows; a row that is in both counts once.
         sets: what differs in changed rows.
-        places: for each change the row in both tables (null where there is none) and its place in `sets`: added,
-            removed, changed, each in the order of the keys.
+        places: a Parquet file: for each change the row in both tables (null where there is none) and its place in
+            `sets`; added, removed, changed, each in the order of the keys; `ROWS_AT_ONCE` in a group.
     """
 
     before: int
@@ -167,7 +169,7 @@ class Changes:
     removed: int
     changed: int
     sets: tuple[_Set, ...]
-    places: pa.Table
+    places: Path
 
     @property
     def counts(self) -> dict[str, int]:
@@ -192,10 +194,16 @@ class Changes:
     def part(self, change: str | None) -> tuple[int, int]:
         """Return where one of `CHANGES` begins in `places`, and how many rows it has; of None all of them."""
         if change is None:
-            return 0, len(self.places)
+            return 0, count_rows(self.places)
         counts = [self.counts[name] for name in CHANGES]
         at = CHANGES.index(change)
         return sum(counts[:at]), counts[at]
+
+    def some(self, start: int, rows: int) -> pa.Table:
+        """Return some of the `places`."""
+        with pq.ParquetFile(self.places) as file:
+            groups = range(start // ROWS_AT_ONCE, -(-(start + rows) // ROWS_AT_ONCE))
+            return file.read_row_groups(list(groups)).slice(start % ROWS_AT_ONCE, rows)
 
 
 class Differences:
@@ -216,20 +224,21 @@ class Differences:
         Raises:
             UnbalancedBooksError: what was found and what became of it do not add up.
         """
-        self._tables, self._scratch = (before, after), folder.name if folder else None
-        if folder is not None:
-            weakref.finalize(self, folder.cleanup)
+        folder = folder or TemporaryDirectory(prefix="diff-")
+        weakref.finalize(self, folder.cleanup)
+        self._tables, self._scratch = (before, after), folder.name
         self.changes: dict[str, Changes] = {}
         with self._opened() as connection:
             for name, kind in KINDS.items():
                 if kind.table in before and kind.table in after:
-                    self.changes[name] = _compare(connection, kind, *self._tables)
+                    places = Path(self._scratch, f"{name}-places.parquet")
+                    self.changes[name] = _compare(connection, kind, before, after, places)
                     check_differences(kind.many, self.changes[name].counts)
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it holds."""
-        return sum(int(each.places.nbytes) for each in self.changes.values())
+        """Bytes that it holds on disk."""
+        return sum(each.places.stat().st_size for each in self.changes.values())
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
@@ -287,7 +296,7 @@ class Differences:
 
     def _items(self, name: str, start: int, limit: int) -> Iterator[dict[str, Any]]:
         kind, changes = KINDS[name], self.changes[name]
-        places = changes.places.slice(start, limit)
+        places = changes.some(start, limit)
         with self._opened() as connection:
             sources = [
                 Source(connection, table, tables[kind.table])
@@ -387,8 +396,8 @@ class Source:
         return f"{table}c{self.names.index(name)}" if name in self.names else "NULL"
 
 
-def _compare(connection: DuckDBPyConnection, kind: Kind, before: Tables, after: Tables) -> Changes:
-    """Compare the rows of a table.
+def _compare(connection: DuckDBPyConnection, kind: Kind, before: Tables, after: Tables, places: Path) -> Changes:
+    """Compare the rows of a table, and write where the changes stand.
 
     Rows are paired by key, and compared by hashes first: 64 bits of all columns, so that a join holds little of each
     row. Only where those differ, values are looked at, column by column.
@@ -428,24 +437,29 @@ def _compare(connection: DuckDBPyConnection, kind: Kind, before: Tables, after: 
         " AS columns FROM pairs LEFT JOIN differing USING (new)"
         " WHERE old IS NULL OR new IS NULL OR NOT same OR moved OR drawn_a IS NOT NULL OR drawn_b IS NOT NULL)"
     )
-    return _changes(connection, names, drawings)
+    return _changes(connection, names, drawings, places)
 
 
-def _changes(connection: DuckDBPyConnection, names: list[str], drawings: list[tuple[str, str]]) -> Changes:
-    """Return what the tables ``pairs`` and ``found`` say."""
+def _changes(
+    connection: DuckDBPyConnection, names: list[str], drawings: list[tuple[str, str]], places: Path
+) -> Changes:
+    """Return what the tables ``pairs`` and ``found`` say, and write where the changes stand."""
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE sets AS SELECT row_number() OVER () - 1 AS id, * FROM (SELECT columns, drawn_a,"
         " drawn_b, count(*) AS rows FROM found WHERE old IS NOT NULL AND new IS NOT NULL AND len(columns) > 0"
         " GROUP BY ALL)"
     )
     sets = connection.execute("SELECT columns, drawn_a, drawn_b, rows FROM sets ORDER BY id").fetchall()
-    places = connection.sql(
+    found = connection.sql(
         'SELECT old, new, id AS "set" FROM found LEFT JOIN sets ON found.columns = sets.columns'
         " AND old IS NOT NULL AND new IS NOT NULL"
         " AND found.drawn_a IS NOT DISTINCT FROM sets.drawn_a AND found.drawn_b IS NOT DISTINCT FROM sets.drawn_b"
         " WHERE old IS NULL OR new IS NULL OR len(found.columns) > 0"
         " ORDER BY CASE WHEN old IS NULL THEN 0 WHEN new IS NULL THEN 1 ELSE 2 END, k, n"
-    ).to_arrow_table()
+    ).to_arrow_reader(ROWS_AT_ONCE)
+    with pq.ParquetWriter(places, found.schema, compression="zstd") as file:
+        for some in in_pieces(found, repeat(ROWS_AT_ONCE)):
+            file.write_table(some, row_group_size=ROWS_AT_ONCE)
     changed = sum(rows for *_, rows in sets)
     ((before, after, both, added, removed),) = connection.execute(
         "SELECT (SELECT count(*) FROM a), (SELECT count(*) FROM b),"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from lookbook.blocks.errors import LookbookError, UsageError
 from lookbook.blocks.lake import Lake
@@ -21,7 +22,7 @@ from lookbook.tasks.exports.filters import Filter, as_document, canonical
 from lookbook.tasks.exports.recipes import ORIGINALS, Crop, ExportRecipe, Resize, built_in, pixel_versions
 from lookbook.tasks.exports.request import ExportRequest
 from lookbook.tasks.exports.rows import OUTPUT_ROW, DatasetRows, OtherColumns, all_columns
-from lookbook.tasks.exports.splits import COLOURS, choose_sides, find_groups, group_columns, stratum_counts
+from lookbook.tasks.exports.splits import COLOURS, choose_sides, codes_of, find_groups, group_columns, stratum_counts
 
 #: Raise it when the files of an export change for the same request: its sidecar files, packing, names, order.
 EXPORT_VERSION = 1
@@ -169,11 +170,10 @@ def select(rows: DatasetRows, resolved: Resolved) -> Selection:
     if resolved.wanted is not None:
         found = matches(resolved.wanted, table, rows.display_name)
         chosen = np.asarray(pc.fill_null(found, False).to_numpy(zero_copy_only=False), np.bool_)
-    judged = ["row_outcome", "image_outcome", *NAMED_BY]
-    taken = table.select(judged).filter(pa.array(chosen))
-    reasons = _reasons(taken)
-    kept = chosen.copy()
-    kept[chosen] = np.asarray(pc.is_null(reasons).to_numpy(zero_copy_only=False))
+    reasons = _reasons(table, chosen)
+    kept = chosen & np.asarray(pc.is_null(reasons).to_numpy(zero_copy_only=False))
+    left = pa.array(chosen & ~kept)
+    left_out = table.select(NAMED_BY).filter(left).append_column("reason", reasons.filter(left))
     groups = find_groups(rows)
     strata = table[request.stratify] if request.stratify else None
     exact = (strata.to_pylist() if strata else [None] * table.num_rows) if request.exact_shares else None
@@ -188,13 +188,11 @@ def select(rows: DatasetRows, resolved: Resolved) -> Selection:
     exported = table.select(_kept_columns(rows, resolved)).take(pa.array(np.flatnonzero(kept)).take(order))
     for name in (SIDE, GROUP, NAME):
         exported = exported.append_column(name, narrow[name].take(order))
-    left = taken.select(NAMED_BY)
-    left = left.append_column("reason", reasons).filter(pc.is_valid(reasons))
     figures = {"number": len(np.unique(labels)), "largest": int(np.bincount(labels).max()) if len(labels) else 0}
     counted = {}
     if strata:
         counted = stratum_counts(names, strata.filter(pa.array(kept)), labels, request.sides)
-    return Selection(exported, left, int(chosen.sum()), figures, counted, rows.others)
+    return Selection(exported, left_out, int(chosen.sum()), figures, counted, rows.others)
 
 
 def _kept_columns(rows: DatasetRows, resolved: Resolved) -> list[str]:
@@ -206,7 +204,7 @@ def _kept_columns(rows: DatasetRows, resolved: Resolved) -> list[str]:
     return [name for name in names if name in again or name not in rows.others.sources]
 
 
-def _reasons(table: pa.Table) -> pa.Array:
+def _reasons(table: pa.Table, chosen: NDArray[np.bool_]) -> pa.ChunkedArray:
     """Return why each of the chosen rows can't be exported; null for those that can."""
     ambiguous = pc.fill_null(pc.equal(table["row_outcome"], "ambiguous_image"), False)
     present = pc.is_valid(table["image_key"])
@@ -217,19 +215,12 @@ def _reasons(table: pa.Table) -> pa.Array:
         *(pa.scalar(reason) for reason in ("ambiguous_image", "missing_image", "image_rejected", "duplicate_row")),
         pa.scalar(None, pa.string()),
     )
-    return _marked_repeats(table["sha256"], reasons)
-
-
-def _marked_repeats(contents: pa.ChunkedArray, reasons: pa.ChunkedArray) -> pa.Array:
-    """Return the reasons, with all but the first row of a content that would be exported marked, too."""
-    open_rows = np.flatnonzero(np.asarray(pc.is_null(reasons).to_numpy(zero_copy_only=False)))
-    codes = contents.take(pa.array(open_rows)).combine_chunks().dictionary_encode().indices.to_numpy()
-    _, first = np.unique(codes, return_index=True)
-    repeated = np.zeros(len(reasons), np.bool_)
-    repeated[open_rows] = True
+    # Of a content that would be exported, all rows but the first one repeat it.
+    repeated = chosen & np.asarray(pc.is_null(reasons).to_numpy(zero_copy_only=False))
+    open_rows = np.flatnonzero(repeated)
+    _, first = np.unique(codes_of(table["sha256"])[open_rows], return_index=True)
     repeated[open_rows[first]] = False
-    marked = pc.if_else(pa.array(repeated), pa.scalar("duplicate_image"), reasons)
-    return marked.combine_chunks() if isinstance(marked, pa.ChunkedArray) else marked
+    return pc.if_else(pa.array(repeated), pa.scalar("duplicate_image"), reasons)
 
 
 def _in_order(table: pa.Table, request: ExportRequest) -> pa.Array:

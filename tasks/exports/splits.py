@@ -63,7 +63,7 @@ def find_groups(rows: DatasetRows) -> Groups:
     rank[order] = np.cumsum(new) - 1
     digests = atoms[order[new]].astype(">u8")
     looks = pc.coalesce(table["near_duplicate_of"], table["duplicate_of"], table["image_key"])
-    links = [rank, *(_codes(column) for column in (table["product_key"], table["sha256"], looks))]
+    links = [rank, *(codes_of(column) for column in (table["product_key"], table["sha256"], looks))]
     used, labels = np.unique(_components(rank, links), return_inverse=True)
     return Groups(labels.astype(np.int64), [digests[each].tobytes().hex() for each in used])
 
@@ -81,7 +81,7 @@ def _components(labels: Labels, links: Sequence[Labels]) -> Labels:
             return labels
 
 
-def _codes(column: pa.ChunkedArray) -> Labels:
+def codes_of(column: pa.ChunkedArray) -> Labels:
     """Return a number for each value, -1 for null."""
     coded = column.combine_chunks().dictionary_encode().indices
     return np.asarray(pc.fill_null(coded, -1).to_numpy(zero_copy_only=False), np.int64)

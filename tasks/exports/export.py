@@ -73,7 +73,10 @@ class PreparedExport:
         """The rows that are exported. Those of the whole snapshot, which may be a gigabyte, are let go."""
         rows, self._rows = self._rows, None
         assert rows is not None  # noqa: S101 - this runs once
-        return select(rows, self.resolved)
+        selection = select(rows, self.resolved)
+        del rows
+        pa.default_memory_pool().release_unused()
+        return selection
 
 
 def prepare(lake: Lake, request: ExportRequest, scratch: Path | None = None) -> PreparedExport:

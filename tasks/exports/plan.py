@@ -180,7 +180,7 @@ def select(rows: DatasetRows, resolved: Resolved) -> Selection:
     sides = choose_sides(groups, kept, request.sides, request.seed, exact)[kept]
     names = pa.array(np.array(list(request.sides))[sides], pa.string())
     labels = groups.labels[kept]
-    identities = pa.array(groups.identities, pa.string()).take(pa.array(labels))
+    identities = groups.identities.take(pa.array(labels))
     few = ["product_key", "sha256", "further"]  # all columns are taken once, in their order
     narrow = table.select(few).filter(pa.array(kept)).append_column(SIDE, names).append_column(GROUP, identities)
     narrow = narrow.append_column(NAME, file_names(narrow))

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lookbook.blocks.lake import Lake
-from lookbook.tasks.datasets.differences import Source
+from lookbook.tasks.datasets.differences import Source, batches_of
 from lookbook.tasks.datasets.manifest import Manifest, local_table, read_table
 from lookbook.tasks.datasets.report.data import catalogue_columns, named_column
 from lookbook.tasks.datasets.report.pictures import GROUP_COLUMNS, NAME_COLUMNS
@@ -53,6 +53,8 @@ ALWAYS = (
 #: rows that are handed on at once.
 MEMORY = "400MB"
 ROWS_AT_ONCE = 5000
+#: And of a file that are read at once.
+FILE_ROWS = 50_000
 
 
 @dataclass(frozen=True)
@@ -216,8 +218,11 @@ def read_rows(
     found = []
     for table, row, always in (("images", IMAGE_ROW, ["product_key"]), ("products", PRODUCT_ROW, [])):
         columns = [name for new, (of, name) in sources.items() if of == table and new in wanted]
-        whole = pq.read_table(paths[table], columns=list(dict.fromkeys([*columns, *always])))
-        found.append(whole.replace_schema_metadata(None).take(places[row]))
+        columns = list(dict.fromkeys([*columns, *always]))
+        fields = pa.schema([pq.read_schema(paths[table]).field(name) for name in columns])
+        parts = (batch.replace_schema_metadata(None) for batch in batches_of(paths[table], columns, FILE_ROWS))
+        found.append(pa.Table.from_batches(parts, fields).take(places[row]))
+        pa.default_memory_pool().release_unused()
     table = _beside(found[0], found[1], places["further"], renamed)
     table = table.append_column(PRODUCT_ROW, places[PRODUCT_ROW]).append_column(IMAGE_ROW, places[IMAGE_ROW])
     return replace(shape, table=table, others=OtherColumns(paths, sources, nothing.schema, folder))

@@ -173,6 +173,7 @@ class Desk:
                 if sum(map(len, held)) >= GROUP_ROWS:
                     writer.write_table(pa.concat_tables(held), row_group_size=GROUP_ROWS)
                     held = []
+                    pa.default_memory_pool().release_unused()
             writer.write_table(pa.concat_tables(held) if held else schema.empty_table())
         return path
 

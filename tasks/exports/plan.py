@@ -179,19 +179,22 @@ def select(rows: DatasetRows, resolved: Resolved) -> Selection:
     exact = (strata.to_pylist() if strata else [None] * table.num_rows) if request.exact_shares else None
     sides = choose_sides(groups, kept, request.sides, request.seed, exact)[kept]
     names = pa.array(np.array(list(request.sides))[sides], pa.string())
+    pa.default_memory_pool().release_unused()
     labels = groups.labels[kept]
-    identities = groups.identities.take(pa.array(labels))
-    few = ["product_key", "sha256", "further"]  # all columns are taken once, in their order
-    narrow = table.select(few).filter(pa.array(kept)).append_column(SIDE, names).append_column(GROUP, identities)
-    narrow = narrow.append_column(NAME, file_names(narrow))
-    order = _in_order(narrow, request)
-    exported = table.select(_kept_columns(rows, resolved)).take(pa.array(np.flatnonzero(kept)).take(order))
-    for name in (SIDE, GROUP, NAME):
-        exported = exported.append_column(name, narrow[name].take(order))
     figures = {"number": len(np.unique(labels)), "largest": int(np.bincount(labels).max()) if len(labels) else 0}
     counted = {}
     if strata:
         counted = stratum_counts(names, strata.filter(pa.array(kept)), labels, request.sides)
+    identities = groups.identities.take(pa.array(labels))
+    del groups, labels
+    few = ["product_key", "sha256", "further"]  # all columns are taken once, in their order
+    narrow = table.select(few).filter(pa.array(kept)).append_column(SIDE, names).append_column(GROUP, identities)
+    narrow = narrow.append_column(NAME, file_names(narrow))
+    order = _in_order(narrow, request)
+    narrow = narrow.select([SIDE, GROUP, NAME])
+    exported = table.select(_kept_columns(rows, resolved)).take(pa.array(np.flatnonzero(kept)).take(order))
+    for name in (SIDE, GROUP, NAME):
+        exported = exported.append_column(name, narrow[name].take(order))
     return Selection(exported, left_out, int(chosen.sum()), figures, counted, rows.others)
 
 
@@ -242,24 +245,35 @@ def file_names(table: pa.Table) -> pa.ChunkedArray:
     images without a product, or with a key that is no plain name, are named by their whole hash. No two are equal,
     whatever the case, and none depends on which other images an export has but for keys that differ in case.
     """
-    key, content = table["product_key"], table["sha256"]
-    plain = pc.and_(
-        pc.match_substring_regex(key, pattern=PLAIN_NAME), pc.invert(pc.match_substring_regex(key, pattern=_DEVICES))
-    )
-    short = pc.binary_join_element_wise(key, pc.utf8_slice_codeunits(content, 0, 8), "-")
-    names = pc.if_else(table["further"], short, key)
-    names = pc.if_else(pc.fill_null(plain, False), names, content)
-    names = pc.if_else(_repeated(names), short, names)
-    names = pc.if_else(pc.fill_null(plain, False), names, content)
-    names = pc.if_else(_repeated(names), content, names)
-    return names if isinstance(names, pa.ChunkedArray) else pa.chunked_array([names])
+    names = [pa.chunked_array([], pa.string())]
+    for start in range(0, table.num_rows, _NAMED_AT_ONCE):
+        some = table.slice(start, _NAMED_AT_ONCE)
+        shown = pc.if_else(some["further"], _short_names(some), some["product_key"])
+        names.append(pc.if_else(_are_plain(some), shown, some["sha256"]))
+    found = pa.chunked_array([chunk for each in names for chunk in each.chunks], pa.string())
+    repeated = _repeated(found)
+    if not pc.any(repeated).as_py():
+        return found
+    found = pc.if_else(repeated, pc.if_else(_are_plain(table), _short_names(table), table["sha256"]), found)
+    return pc.if_else(_repeated(found), table["sha256"], found)
+
+
+_NAMED_AT_ONCE = 50_000
+
+
+def _are_plain(table: pa.Table) -> pa.ChunkedArray:
+    key = table["product_key"]
+    is_device = pc.match_substring_regex(key, pattern=_DEVICES)
+    return pc.fill_null(pc.and_(pc.match_substring_regex(key, pattern=PLAIN_NAME), pc.invert(is_device)), False)
+
+
+def _short_names(table: pa.Table) -> pa.ChunkedArray:
+    return pc.binary_join_element_wise(table["product_key"], pc.utf8_slice_codeunits(table["sha256"], 0, 8), "-")
 
 
 def _repeated(names: pa.ChunkedArray) -> pa.Array:
     """Return whether each name is there more than once, whatever the case."""
-    folded = pc.utf8_lower(names)
-    folded = folded.combine_chunks() if isinstance(folded, pa.ChunkedArray) else folded
-    codes = folded.dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    codes = codes_of(pc.utf8_lower(names))
     return pa.array(np.bincount(codes)[codes] > 1) if len(codes) else pa.array([], pa.bool_())
 
 

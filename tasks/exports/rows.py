@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -53,8 +53,8 @@ ALWAYS = (
 #: rows that are handed on at once.
 MEMORY = "400MB"
 ROWS_AT_ONCE = 5000
-#: And of a file that are read at once.
-FILE_ROWS = 50_000
+#: Rows of a file that are read at once, and rows whose columns are put in order at once.
+FILE_ROWS, SORTED_ROWS = 50_000, 200_000
 
 
 @dataclass(frozen=True)
@@ -103,25 +103,35 @@ class OtherColumns:
     folder: tempfile.TemporaryDirectory[str]
 
     def read(self, rows: pa.Table, columns: Collection[str]) -> Iterator[pa.RecordBatch]:
-        """Yield columns of rows, in the order of these: they have `IMAGE_ROW` and `PRODUCT_ROW`."""
-        with self._joined(rows) as (connection, sources):
-            chosen = ", ".join(f"{self._value(sources, name)} AS v{n}" for n, name in enumerate(columns))
-            found = connection.sql(f"SELECT {chosen} FROM {_joins(sources)} ORDER BY nth")  # noqa: S608 - names of ours
-            wanted = pa.schema([self.schema.field(name) for name in columns])
-            for batch in found.to_arrow_reader(ROWS_AT_ONCE):
+        """Yield columns of rows, in the order of these: they have `IMAGE_ROW` and `PRODUCT_ROW`.
+
+        The files are looked through once for each `SORTED_ROWS`: all of the rows would not be sorted in its memory.
+        """
+        wanted = pa.schema([self.schema.field(name) for name in columns])
+        for start in range(0, rows.num_rows, SORTED_ROWS):
+            for batch in self._read(rows.slice(start, SORTED_ROWS), columns):
                 yield pa.RecordBatch.from_arrays(
                     [column.cast(field.type) for column, field in zip(batch.columns, wanted, strict=True)],
                     schema=wanted,
                 )
 
+    def _read(self, rows: pa.Table, columns: Collection[str]) -> Iterator[pa.RecordBatch]:
+        with self._joined(rows) as (connection, sources):
+            chosen = ", ".join(f"{self._value(sources, name)} AS v{n}" for n, name in enumerate(columns))
+            found = connection.sql(f"SELECT {chosen} FROM {_joins(sources)} ORDER BY nth")  # noqa: S608 - names of ours
+            yield from found.to_arrow_reader(ROWS_AT_ONCE)
+
     def with_values(self, rows: pa.Table) -> set[str]:
         """Return the names of columns in which one of these rows has a value."""
-        if not self.sources:
-            return set()
+        found = set[str]()
         with self._joined(rows) as (connection, sources):
-            counts = ", ".join(f"count({self._value(sources, name)})" for name in self.sources)
-            (found,) = connection.execute(f"SELECT {counts} FROM {_joins(sources)}").fetchall()  # noqa: S608 - ours
-        return {name for name, count in zip(self.sources, found, strict=True) if count}
+            for table in sources:
+                names = [name for name, (of, _) in self.sources.items() if of == table]
+                counts = ", ".join(["count(*)", *(f"count({self._value(sources, name)})" for name in names)])
+                wanted = f"FROM {table} WHERE place IN (SELECT of_{table} FROM wanted)"  # noqa: S608 - names of ours
+                ((_, *values),) = connection.execute(f"SELECT {counts} {wanted}").fetchall()
+                found.update(name for name, count in zip(names, values, strict=True) if count)
+        return found
 
     def with_outputs(
         self, rows: pa.Table, lake: Lake, manifest: Manifest, output: str
@@ -282,7 +292,8 @@ def _places(images: Path | pa.Table, products: Path | pa.Table, folder: str) -> 
 def _connected(folder: str) -> Iterator[DuckDBPyConnection]:
     import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
 
-    with duckdb.connect(config={"memory_limit": MEMORY, "threads": 1, "temp_directory": folder}) as connection:
+    config: dict[str, Any] = {"memory_limit": MEMORY, "threads": 1, "temp_directory": folder}
+    with duckdb.connect(config=config | {"preserve_insertion_order": "false"}) as connection:
         yield connection
 
 

@@ -97,7 +97,10 @@ def _components(labels: Labels, links: Sequence[Labels | NDArray[np.int32]]) -> 
 def codes_of(column: pa.ChunkedArray) -> NDArray[np.int32]:
     """Return a number for each value, -1 for null."""
     coded = column.combine_chunks().dictionary_encode().indices
-    return np.asarray(pc.fill_null(coded, -1).to_numpy(zero_copy_only=False), np.int32)
+    codes = np.array(pc.fill_null(coded, -1).to_numpy(zero_copy_only=False), np.int32)
+    del coded
+    pa.default_memory_pool().release_unused()  # of a million hashes it was a hundred megabytes
+    return codes
 
 
 #: Rows that are looked at at once.
@@ -219,16 +222,20 @@ def stratum_counts(
         nearest to one half, sqrt(p (1 - p) * sum of squares of the groups' sizes) / images.
     """
     names = pc.fill_null(pc.cast(strata, pa.string()), "")
-    table = pa.table({"side": sides, "stratum": names, "group": labels})
-    counted = table.group_by(["stratum", "side", "group"]).aggregate([([], "count_all")])
-    sizes = counted["count_all"]
-    counted = counted.append_column("square", pc.multiply(sizes, sizes))
-    counts: dict[str, dict[str, int]] = {}
-    squares: dict[str, int] = {}
-    for row in counted.group_by(["stratum", "side"]).aggregate([("count_all", "sum"), ("square", "sum")]).to_pylist():
-        name = row["stratum"]
-        counts.setdefault(name, dict.fromkeys(shares, 0))[row["side"]] += row["count_all_sum"]
-        squares[name] = squares.get(name, 0) + row["square_sum"]
+    coded = (names.combine_chunks() if isinstance(names, pa.ChunkedArray) else names).dictionary_encode()
+    strata_, order = coded.dictionary.to_pylist(), list(shares)
+    side = pc.index_in(sides, value_set=pa.array(order, pa.string())).to_numpy(zero_copy_only=False)
+    cells = coded.indices.to_numpy(zero_copy_only=False) * np.int64(len(order)) + side
+    number = len(strata_) * len(order)
+    keys, sizes = np.unique(labels * max(number, 1) + cells, return_counts=True)  # rows of a group in a cell
+    rows, squared = np.zeros(number, np.int64), np.zeros(number, np.int64)
+    np.add.at(rows, keys % max(number, 1), sizes)
+    np.add.at(squared, keys % max(number, 1), sizes**2)
+    counts = {
+        name: dict(zip(order, each, strict=True))
+        for name, each in zip(strata_, rows.reshape(-1, len(order)).tolist(), strict=True)
+    }
+    squares = dict(zip(strata_, squared.reshape(-1, len(order)).sum(1).tolist(), strict=True))
     variance = max(share * (1 - share) for share in shares.values())
     ordered = sorted(counts.items(), key=lambda item: (-sum(item[1].values()), item[0]))[:MOST_STRATA]
     return {

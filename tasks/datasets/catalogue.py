@@ -351,13 +351,15 @@ def _with_links(rows: pa.Table, links: pa.Table) -> pa.Table:
 
 def _with_styles(rows: pa.Table, files: Sequence[SourceFile], rejects: list[SourceReject], read: list[str]) -> pa.Table:
     """Add the values of the products' JSON files, read one at a time. Files of unknown products are not read."""
+    named = [(match[1], file) for file in files if not file.is_litter and (match := _STYLE.fullmatch(file.key))]
+    if not named:  # of a million products the keys alone are a hundred megabytes
+        return rows
     keys = rows["product_key"].to_pylist()
     wanted = set(keys)
     chosen: dict[str, SourceFile] = {}
-    for file in files:
-        match = None if file.is_litter else _STYLE.fullmatch(file.key)
-        if match and match[1] in wanted and (match[1] not in chosen or _place(file) < _place(chosen[match[1]])):
-            chosen[match[1]] = file
+    for name, file in named:
+        if name in wanted and (name not in chosen or _place(file) < _place(chosen[name])):
+            chosen[name] = file
     if not chosen:
         return rows
     values = {}

@@ -63,6 +63,11 @@ class Desk:
         self._connection.execute("CREATE MACRO depth(key) AS length(key) - length(replace(key, '/', ''))")
         weakref.finalize(self, _close, self._connection, folder)
 
+    @property
+    def connection(self) -> DuckDBPyConnection:
+        """Return what the tables lie in, for those who name a table of their own in it."""
+        return self._connection
+
     def run(self, sql: str, *values: object) -> None:
         """Do a statement with values for its ``?``."""
         self._tried(lambda: self._connection.execute(sql, values))
@@ -168,6 +173,7 @@ class Desk:
                 if sum(map(len, held)) >= GROUP_ROWS:
                     writer.write_table(pa.concat_tables(held), row_group_size=GROUP_ROWS)
                     held = []
+                    pa.default_memory_pool().release_unused()
             writer.write_table(pa.concat_tables(held) if held else schema.empty_table())
         return path
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from lookbook.blocks.workspace import scratch_folder
 from lookbook.tasks.datasets.books import check_differences
 from lookbook.tasks.datasets.manifest import TABLES, Manifest, local_table, read_removed
 from lookbook.tasks.datasets.tags import find_snapshot
+from lookbook.tasks.images.parquet import in_pieces
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -158,8 +159,8 @@ class Changes:
         before, after: rows of the two snapshots.
         unchanged, added, removed, changed: of these rows; a row that is in both counts once.
         sets: what differs in changed rows.
-        places: for each change the row in both tables (null where there is none) and its place in `sets`: added,
-            removed, changed, each in the order of the keys.
+        places: a Parquet file: for each change the row in both tables (null where there is none) and its place in
+            `sets`; added, removed, changed, each in the order of the keys; `ROWS_AT_ONCE` in a group.
     """
 
     before: int
@@ -169,7 +170,7 @@ class Changes:
     removed: int
     changed: int
     sets: tuple[_Set, ...]
-    places: pa.Table
+    places: Path
 
     @property
     def counts(self) -> dict[str, int]:
@@ -194,10 +195,16 @@ class Changes:
     def part(self, change: str | None) -> tuple[int, int]:
         """Return where one of `CHANGES` begins in `places`, and how many rows it has; of None all of them."""
         if change is None:
-            return 0, len(self.places)
+            return 0, count_rows(self.places)
         counts = [self.counts[name] for name in CHANGES]
         at = CHANGES.index(change)
         return sum(counts[:at]), counts[at]
+
+    def some(self, start: int, rows: int) -> pa.Table:
+        """Return some of the `places`."""
+        with pq.ParquetFile(self.places) as file:
+            groups = range(start // ROWS_AT_ONCE, -(-(start + rows) // ROWS_AT_ONCE))
+            return file.read_row_groups(list(groups)).slice(start % ROWS_AT_ONCE, rows)
 
 
 class Differences:
@@ -218,20 +225,21 @@ class Differences:
         Raises:
             UnbalancedBooksError: what was found and what became of it do not add up.
         """
-        self._tables, self._scratch = (before, after), folder.name if folder else None
-        if folder is not None:
-            weakref.finalize(self, folder.cleanup)
+        folder = folder or TemporaryDirectory(prefix="diff-")
+        weakref.finalize(self, folder.cleanup)
+        self._tables, self._scratch = (before, after), folder.name
         self.changes: dict[str, Changes] = {}
         with self._opened() as connection:
             for name, kind in KINDS.items():
                 if kind.table in before and kind.table in after:
-                    self.changes[name] = _compare(connection, kind, *self._tables)
+                    places = Path(self._scratch, f"{name}-places.parquet")
+                    self.changes[name] = _compare(connection, kind, before, after, places)
                     check_differences(kind.many, self.changes[name].counts)
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it holds."""
-        return sum(int(each.places.nbytes) for each in self.changes.values())
+        """Bytes that it holds on disk."""
+        return sum(each.places.stat().st_size for each in self.changes.values())
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
@@ -280,7 +288,7 @@ class Differences:
     def outputs_of(self, side: int, hashes: Sequence[str]) -> pa.Table:
         """Return the outputs of some contents in the former (0) or the latter (1) snapshot, as in its table."""
         with self._opened() as connection:
-            source = _Source(connection, "outputs", self._tables[side]["outputs"])
+            source = Source(connection, "outputs", self._tables[side]["outputs"])
             connection.register("wanted", pa.table({"sha256": pa.array(sorted(set(hashes)), pa.string())}))
             chosen = ", ".join(f'{source.at(name)} AS "{name}"' for name in ("sha256", "output", "object_key", "bytes"))
             return connection.sql(
@@ -289,10 +297,10 @@ class Differences:
 
     def _items(self, name: str, start: int, limit: int) -> Iterator[dict[str, Any]]:
         kind, changes = KINDS[name], self.changes[name]
-        places = changes.places.slice(start, limit)
+        places = changes.some(start, limit)
         with self._opened() as connection:
             sources = [
-                _Source(connection, table, tables[kind.table])
+                Source(connection, table, tables[kind.table])
                 for table, tables in zip(("a", "b"), self._tables, strict=True)
             ]
             differ = {column for at in places["set"].unique().to_pylist() if at is not None
@@ -361,8 +369,8 @@ def _told(name: str, changes: Changes, columns: list[list[str]], row: dict[str, 
     }
 
 
-class _Source:
-    """A table as DuckDB sees it: its columns as c0, c1 …, since names may differ in their case alone; and ``place``."""
+class Source:
+    """A view of a table: its columns as c0, c1 …, since names may differ in their case alone; and ``place``."""
 
     def __init__(self, connection: DuckDBPyConnection, name: str, table: Sequence[Path] | pa.Table) -> None:
         self.names: list[str] = schema_of(table).names
@@ -386,14 +394,14 @@ class _Source:
         return f"{table}c{self.names.index(name)}" if name in self.names else "NULL"
 
 
-def _compare(connection: DuckDBPyConnection, kind: Kind, before: Tables, after: Tables) -> Changes:
-    """Compare the rows of a table.
+def _compare(connection: DuckDBPyConnection, kind: Kind, before: Tables, after: Tables, places: Path) -> Changes:
+    """Compare the rows of a table, and write where the changes stand.
 
     Rows are paired by key, and compared by hashes first: 64 bits of all columns, so that a join holds little of each
     row. Only where those differ, values are looked at, column by column.
     """
     sources = [
-        _Source(connection, f"{side}_all", tables[kind.table])
+        Source(connection, f"{side}_all", tables[kind.table])
         for side, tables in zip(("a", "b"), (before, after), strict=True)
     ]
     images = kind is KINDS["images"]
@@ -427,24 +435,29 @@ def _compare(connection: DuckDBPyConnection, kind: Kind, before: Tables, after: 
         " AS columns FROM pairs LEFT JOIN differing USING (new)"
         " WHERE old IS NULL OR new IS NULL OR NOT same OR moved OR drawn_a IS NOT NULL OR drawn_b IS NOT NULL)"
     )
-    return _changes(connection, names, drawings)
+    return _changes(connection, names, drawings, places)
 
 
-def _changes(connection: DuckDBPyConnection, names: list[str], drawings: list[tuple[str, str]]) -> Changes:
-    """Return what the tables ``pairs`` and ``found`` say."""
+def _changes(
+    connection: DuckDBPyConnection, names: list[str], drawings: list[tuple[str, str]], places: Path
+) -> Changes:
+    """Return what the tables ``pairs`` and ``found`` say, and write where the changes stand."""
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE sets AS SELECT row_number() OVER () - 1 AS id, * FROM (SELECT columns, drawn_a,"
         " drawn_b, count(*) AS rows FROM found WHERE old IS NOT NULL AND new IS NOT NULL AND len(columns) > 0"
         " GROUP BY ALL)"
     )
     sets = connection.execute("SELECT columns, drawn_a, drawn_b, rows FROM sets ORDER BY id").fetchall()
-    places = connection.sql(
+    found = connection.sql(
         'SELECT old, new, id AS "set" FROM found LEFT JOIN sets ON found.columns = sets.columns'
         " AND old IS NOT NULL AND new IS NOT NULL"
         " AND found.drawn_a IS NOT DISTINCT FROM sets.drawn_a AND found.drawn_b IS NOT DISTINCT FROM sets.drawn_b"
         " WHERE old IS NULL OR new IS NULL OR len(found.columns) > 0"
         " ORDER BY CASE WHEN old IS NULL THEN 0 WHEN new IS NULL THEN 1 ELSE 2 END, k, n"
-    ).to_arrow_table()
+    ).to_arrow_reader(ROWS_AT_ONCE)
+    with pq.ParquetWriter(places, found.schema, compression="zstd") as file:
+        for some in in_pieces(found, repeat(ROWS_AT_ONCE)):
+            file.write_table(some, row_group_size=ROWS_AT_ONCE)
     changed = sum(rows for *_, rows in sets)
     ((before, after, both, added, removed),) = connection.execute(
         "SELECT (SELECT count(*) FROM a), (SELECT count(*) FROM b),"
@@ -471,7 +484,7 @@ def _changes(connection: DuckDBPyConnection, names: list[str], drawings: list[tu
 
 
 def _prepare(
-    connection: DuckDBPyConnection, kind: Kind, side: str, source: _Source, values: Sequence[str], drawn: bool
+    connection: DuckDBPyConnection, kind: Kind, side: str, source: Source, values: Sequence[str], drawn: bool
 ) -> None:
     """Make the table of the rows that are compared.
 
@@ -498,7 +511,7 @@ def _prepare(
     )
 
 
-def _content(source: _Source) -> str:
+def _content(source: Source) -> str:
     """Return SQL for what stands for a content: a fourth of the memory of its checksum as text."""
     return f"md5_number(nullif({source.at('sha256')}, ''))"
 
@@ -513,7 +526,7 @@ def _drawings(connection: DuckDBPyConnection, before: Tables, after: Tables) -> 
     for side, tables in (("a", before), ("b", after)):
         if "outputs" not in tables:
             return []
-        sources.append((side, _Source(connection, f"{side}_outputs", tables["outputs"])))
+        sources.append((side, Source(connection, f"{side}_outputs", tables["outputs"])))
     parts = [
         f"SELECT {s.at('output')} AS output, {s.at('output_digest')} AS digest FROM {side}_outputs"  # noqa: S608
         for side, s in sources
@@ -551,7 +564,7 @@ def _find_moves(connection: DuckDBPyConnection) -> None:
     )
 
 
-def _compared(kind: Kind, before: _Source, after: _Source) -> dict[str, tuple[str, str]]:
+def _compared(kind: Kind, before: Source, after: Source) -> dict[str, tuple[str, str]]:
     """Return the columns that are compared: SQL for the value on both sides, with ``{t}`` for the table."""
     compared = {}
     for name in dict.fromkeys((*before.names, *after.names)):
@@ -569,7 +582,7 @@ def _compared(kind: Kind, before: _Source, after: _Source) -> dict[str, tuple[st
 
 
 def _find_columns(
-    connection: DuckDBPyConnection, kind: Kind, sources: Sequence[_Source], compared: Mapping[str, tuple[str, str]]
+    connection: DuckDBPyConnection, kind: Kind, sources: Sequence[Source], compared: Mapping[str, tuple[str, str]]
 ) -> None:
     """Make the table of the columns that differ, by the new place, where hashes do; a part of the rows at once."""
     images, gate = kind is KINDS["images"], "true"
@@ -690,7 +703,7 @@ class ImageChanges:
     Attributes:
         previous: id of the last snapshot, None where this is the first.
         counts: by `CHANGES`. In a first snapshot all images are added.
-        first: the first `MOST_NAMES` keys of each, in their order.
+        first: the first `MOST_NAMES` keys of each, in their order; in a first snapshot none.
     """
 
     previous: str | None
@@ -700,10 +713,12 @@ class ImageChanges:
 
 def changes_between(previous: Tables | None, current: Tables, previous_id: str | None) -> ImageChanges:
     """Compare the images of two snapshots: tables ``images`` and ``outputs``; None stands for no snapshot."""
-    found = Differences(previous or {name: schema_of(table).empty_table() for name, table in current.items()}, current)
+    if previous is None:
+        return ImageChanges(None, dict.fromkeys(CHANGES, 0) | {"added": count_rows(current["images"])}, {})
+    found = Differences(previous, current)
     images = found.changes["images"]
     first = {kind: [str(row["key"]) for row in found.items(("images",), kind, limit=MOST_NAMES)] for kind in CHANGES}
-    return ImageChanges(previous_id if previous else None, {kind: images.counts[kind] for kind in CHANGES}, first)
+    return ImageChanges(previous_id, {kind: images.counts[kind] for kind in CHANGES}, first)
 
 
 def schema_of(table: Sequence[Path] | pa.Table) -> pa.Schema:

@@ -446,10 +446,8 @@ def _report(
         recipe=manifest.recipe.model_dump(mode="json"),
         versions=manifest.versions,
         digest=manifest.digest,
-        images=tables["images"],
-        products=tables["products"],
-        outputs=tables["outputs"],
-        rejects=tables["rejects"],
+        tables=tables,
+        desk=Desk(Path(tempfile.gettempdir())),
         changes=changes,
     )
     told = f"Some of it was deleted on request at {targets.asked_at:%Y-%m-%d %H:%M} UTC, and is told of no more."

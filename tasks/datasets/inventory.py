@@ -312,10 +312,11 @@ def survey(request: Request, listing: Listing | None = None) -> Inventory:
         "ignored": len(ignored),
     }
     check_counts("files", file_counts)
-    passing = pass_over(desk, lake, request.dataset, catalogue, ignored, suffixed=recipe.suffixed_images)
-    catalogue, ignored, passed = passing
+    catalogue, ignored, passed = pass_over(
+        desk, lake, request.dataset, catalogue, ignored, suffixed=recipe.suffixed_images
+    )
     rows = desk.save("catalogue", catalogue.rows.schema, [catalogue.rows])
-    catalogue = replace(catalogue, rows=catalogue.rows.schema.empty_table())
+    catalogue = replace(catalogue, rows=catalogue.rows.schema.empty_table())  # nothing else holds them from here on
     pa.default_memory_pool().release_unused()
     published = read_published(lake, request.dataset)
     known = _known(request, published, desk)

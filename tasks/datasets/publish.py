@@ -13,8 +13,6 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from lookbook.blocks.errors import LookbookError, SwapConflictError, UsageError
 from lookbook.blocks.lake import Lake, ObjectInfo, fault_of
@@ -23,6 +21,7 @@ from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets.books import UnbalancedBooksError, check_reject_limit
 from lookbook.tasks.datasets.candidates import Candidate, candidate_ids, candidate_key, published_ids, walk_candidates
 from lookbook.tasks.datasets.checks import failed, read_checks, run_checks, told_failures
+from lookbook.tasks.datasets.desk import Desk
 from lookbook.tasks.datasets.differences import Tables, changes_between
 from lookbook.tasks.datasets.forgotten import note_copies
 from lookbook.tasks.datasets.inventory import Inventory, Listing, Request, clear_batches
@@ -43,7 +42,6 @@ from lookbook.tasks.datasets.manifest import (
     writing_key,
 )
 from lookbook.tasks.datasets.pieces import unlisted_pieces, write_tables
-from lookbook.tasks.datasets.report.data import SHOWN_OF_IMAGES, SHOWN_OF_OUTPUTS
 from lookbook.tasks.datasets.report.page import ReportData, render_report, report_markdown
 from lookbook.tasks.datasets.snapshot import SnapshotTables, build_snapshot, logical_digest
 from lookbook.tasks.datasets.unpublished import rejects_so_far
@@ -469,7 +467,7 @@ def _summary(
         "published": published,
         "images": snapshot.image_counts,
         "rows": snapshot.row_counts,
-        "matched_by": count_rules(pq.read_table(snapshot.files["products"], columns=["outcome", "matched_by"])),
+        "matched_by": _rules(inventory.desk),
         "hint": _hint(inventory, snapshot),
         "orphan_images": snapshot.orphan_images,
         "files": inventory.file_counts,
@@ -480,11 +478,10 @@ def _summary(
     }
 
 
-def count_rules(products: pa.Table) -> dict[str, int]:
+def _rules(desk: Desk) -> dict[str, int]:
     """Return by which rule the rows of a snapshot found their images, the surest first."""
-    matched = products.filter(pc.equal(products.column("outcome"), "matched"))
-    counts = {each["values"]: each["counts"] for each in pc.value_counts(matched.column("matched_by")).to_pylist()}
-    return {rule: counts[rule] for rule in RULES if rule in counts}
+    matched = "FROM found_products WHERE outcome = 'matched' AND rule IS NOT NULL"
+    return {RULES[n]: rows for n, rows in desk.rows(f"SELECT rule, count(*) {matched} GROUP BY rule ORDER BY rule")}
 
 
 def _hint(inventory: Inventory, snapshot: SnapshotTables) -> str:
@@ -524,11 +521,6 @@ def _report_data(
     if inventory.known.images is not None and inventory.known.outputs is not None:
         known = {"images": inventory.known.images, "outputs": inventory.known.outputs}
     current = {name: snapshot.files[name] for name in ("images", "outputs")}
-    # Of all outputs, those that thumbnails are taken from.
-    outputs = inventory.desk.table(
-        f"SELECT {', '.join(SHOWN_OF_OUTPUTS)} FROM outputs SEMI JOIN (SELECT output FROM outputs GROUP BY output"  # noqa: S608
-        " ORDER BY output <> 'thumb', avg(bytes), output LIMIT 1) USING (output)"
-    )
     inventory.desk.rest()
     changes = changes_between(known, current, before)
     return ReportData(
@@ -540,10 +532,8 @@ def _report_data(
         recipe=request.recipe.model_dump(mode="json"),
         versions=codec_versions(),
         digest=digest,
-        images=pq.read_table(snapshot.files["images"], columns=SHOWN_OF_IMAGES),
-        products=pq.read_table(snapshot.files["products"]),
-        outputs=outputs,
-        rejects=pq.read_table(snapshot.files["rejects"]),
+        tables=snapshot.files,
+        desk=inventory.desk,
         changes=changes,
     )
 

@@ -27,9 +27,8 @@ from lookbook.tasks.datasets.forgotten import (
     reject_of,
     without_names,
 )
-from lookbook.tasks.datasets.links import key_order, normal_path
+from lookbook.tasks.datasets.links import RULES, key_order, normal_path
 from lookbook.tasks.datasets.near_duplicates import find_near_duplicates
-from lookbook.tasks.datasets.publish import count_rules
 from lookbook.tasks.datasets.snapshot import reject_table
 from lookbook.tasks.images.tombstones import FORGOTTEN, Kind, Tombstones
 
@@ -297,8 +296,15 @@ def summary_without(
     if "orphan_images" in told:
         told["orphan_images"] = pc.sum(after["images"]["orphan"]).as_py() or 0
     if "matched_by" in told and "matched_by" in after["products"].column_names:
-        told["matched_by"] = count_rules(after["products"])
+        told["matched_by"] = _rules(after["products"])
     return told
+
+
+def _rules(products: pa.Table) -> dict[str, int]:
+    """Return by which rule the rows found their images, the surest first."""
+    matched = products.filter(pc.equal(products["outcome"], "matched"))
+    counts = {each["values"]: each["counts"] for each in pc.value_counts(matched["matched_by"]).to_pylist()}
+    return {rule: counts[rule] for rule in RULES if rule in counts}
 
 
 def _less(counts: Mapping[str, int], before: pa.Table, after: pa.Table, outcomes: Sequence[str]) -> dict[str, int]:

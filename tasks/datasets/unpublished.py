@@ -15,8 +15,10 @@ from lookbook.blocks.lake import Lake
 from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets.books import RefusedRunError
 from lookbook.tasks.datasets.catalogue_types import SourceReject
+from lookbook.tasks.datasets.desk import Desk
 from lookbook.tasks.datasets.inventory import Inventory, Request
 from lookbook.tasks.datasets.manifest import read_published
+from lookbook.tasks.datasets.report.data import Rows
 from lookbook.tasks.datasets.report.page import render_unpublished
 from lookbook.tasks.datasets.snapshot import image_rejects, reject_table
 from lookbook.tasks.images.batch import read_part
@@ -164,7 +166,8 @@ class RejectNotes:
             rejects = rejects_so_far(lake, self._inventory)
         self._write(rejects, why=why)
         if rejects:
-            page = render_unpublished(dataset, self._run.facts, self._run.told, reject_table(rejects), lake.get)
+            shown = Rows(Desk(self._request.workspace.scratch), reject_table(rejects))
+            page = render_unpublished(dataset, self._run.facts, self._run.told, shown, lake.get)
             lake.replace(report_key(dataset), page.encode())
             self._write(rejects, has_report=True)
         return len(rejects)

@@ -568,24 +568,21 @@ def build_parts(
     return sum(counts["made"] for counts in counted), sum(counts["there"] for counts in counted)
 
 
-def told_of_plan(plan: ExportPlan, metadata: Metadata) -> list[str]:
-    """Return the columns of a plan's rows that are not in its table, and are told."""
+def columns_of_files(plan: ExportPlan, metadata: Metadata) -> list[str]:
+    """Return the columns of a plan's rows that are not in its table, and are told or say where the bytes lie."""
     there = plan.table.column_names
-    return [name for name in metadata.columns if name not in there]
+    wanted = dict.fromkeys([*metadata.columns, *NAMED_BY, KEY, DIGEST, "width", "height"])
+    return [name for name in wanted if name not in there]
 
 
 def _rows(plan: ExportPlan, making: Making, groups: Sequence[Sequence[Part]]) -> Iterator[pa.Table]:
     """Yield the rows of each batch, with all that is told of them."""
-    others = told_of_plan(plan, making.metadata)
-    reader = plan.others.read(plan.table, others) if plan.others is not None and others else iter(())
     sizes = [parts[-1].stop - parts[0].start for parts in groups]
-    found = in_pieces(reader, sizes)
-    for parts, size in zip(groups, sizes, strict=True):
+    found = in_pieces(plan.others.read(plan.table, columns_of_files(plan, making.metadata)), sizes)
+    for parts, size, more in zip(groups, sizes, found, strict=True):
         rows = plan.table.slice(parts[0].start, size)
-        if others:
-            more = next(found)
-            for name in others:
-                rows = rows.append_column(more.schema.field(name), more[name])
+        for field in more.schema:
+            rows = rows.append_column(field, more[field.name])
         yield rows
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lookbook.blocks.lake import Lake
 from lookbook.tasks.datasets.tags import find_snapshot
@@ -20,14 +18,12 @@ from lookbook.tasks.exports.build import (
     Making,
     PlanRows,
     build_parts,
-    extension_of,
+    columns_of_files,
     making_of,
     metadata_rows,
-    told_of_plan,
 )
 from lookbook.tasks.exports.filter_columns import columns_of
 from lookbook.tasks.exports.plan import (
-    KEY,
     ExportPlan,
     Resolved,
     Selection,
@@ -59,17 +55,28 @@ from lookbook.tasks.runs.parameters import BATCH_SIZE
 EXPORT_JSON = "export.json"
 
 
-@dataclass(frozen=True)
 class PreparedExport:
     """An export whose request is understood and whose rows are known; nothing is selected or made yet."""
 
-    resolved: Resolved
-    rows: DatasetRows
+    def __init__(self, resolved: Resolved, rows: DatasetRows) -> None:
+        """Take the rows of the snapshot that the request names."""
+        self.resolved = resolved
+        self._rows: DatasetRows | None = rows
 
     @property
     def id(self) -> str:
         """The export's id."""
         return self.resolved.id
+
+    @cached_property
+    def selection(self) -> Selection:
+        """The rows that are exported. Those of the whole snapshot, which may be a gigabyte, are let go."""
+        rows, self._rows = self._rows, None
+        assert rows is not None  # noqa: S101 - this runs once
+        selection = select(rows, self.resolved)
+        del rows
+        pa.default_memory_pool().release_unused()
+        return selection
 
 
 def prepare(lake: Lake, request: ExportRequest, scratch: Path | None = None) -> PreparedExport:
@@ -99,7 +106,7 @@ def prepare(lake: Lake, request: ExportRequest, scratch: Path | None = None) -> 
 
 def count_rows(prepared: PreparedExport) -> dict[str, Any]:
     """Return what an export would hold, without making anything: ``selected`` rows, ``exported`` and ``left_out``."""
-    selection = select(prepared.rows, prepared.resolved)
+    selection = prepared.selection
     return {
         "selected": selection.selected,
         "exported": selection.table.num_rows,
@@ -132,11 +139,10 @@ def build(
         LookbookError: the lake lacks an object, the place can't be written, or the books don't balance.
         StoppedError: the run was interrupted; what is done stays, and the same request goes on from there.
     """
-    resolved = prepared.resolved
-    selection = select(prepared.rows, resolved)
+    resolved, selection = prepared.resolved, prepared.selection
     if resolved.request.predictions:
         check_predicted(selection.table, resolved.request.predictions)
-    plan = plan_export(lake, resolved, selection, prepared.rows.others)
+    plan = plan_export(lake, resolved, selection)
     making = making_of(resolved, plan)
     made, there = build_parts(lake, place, making, plan, do, batch_size)
     built = _built(place, resolved, making, plan)
@@ -150,14 +156,10 @@ def _built(place: ExportFolder, resolved: Resolved, making: Making, plan: Export
     samples = SAMPLES_SCHEMA.empty_table()
     if resolved.request.format == "csv":
         samples = samples.append_column("url", pa.nulls(0, pa.string()))
-    fields = [plan.others.schema.field(name) for name in told_of_plan(plan, making.metadata)] if plan.others else []
+    fields = [plan.others.schema.field(name) for name in columns_of_files(plan, making.metadata)]
     empty = pa.schema([*plan.table.schema, *fields]).empty_table()
     schema = metadata_rows(making.metadata, PlanRows(empty), samples).schema
-    if resolved.recipe:
-        extensions = [resolved.recipe.extension]
-    else:
-        extensions = sorted({extension_of(key) for key in pc.unique(plan.table[KEY]).to_pylist()})
-    return Built(place, resolved, making.metadata, schema, plan.parts, extensions)
+    return Built(place, resolved, making.metadata, schema, plan.parts, plan.extensions)
 
 
 def _write_sidecars(sidecars: Sidecars, built: Built, selection: Selection) -> dict[str, Any]:

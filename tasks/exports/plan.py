@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from lookbook.blocks.errors import LookbookError, UsageError
 from lookbook.blocks.lake import Lake
-from lookbook.tasks.datasets.manifest import Manifest, read_table
+from lookbook.tasks.datasets.manifest import Manifest
 from lookbook.tasks.exports.drawing import pair
 from lookbook.tasks.exports.filter_columns import check_column, columns_of, fitted, matches
 from lookbook.tasks.exports.filters import Filter, as_document, canonical
 from lookbook.tasks.exports.recipes import ORIGINALS, Crop, ExportRecipe, Resize, built_in, pixel_versions
 from lookbook.tasks.exports.request import ExportRequest
-from lookbook.tasks.exports.rows import DatasetRows, OtherColumns, all_columns
-from lookbook.tasks.exports.splits import COLOURS, choose_sides, find_groups, group_columns, stratum_counts
+from lookbook.tasks.exports.rows import OUTPUT_ROW, DatasetRows, OtherColumns, all_columns
+from lookbook.tasks.exports.splits import COLOURS, choose_sides, codes_of, find_groups, group_columns, stratum_counts
 
 #: Raise it when the files of an export change for the same request: its sidecar files, packing, names, order.
 EXPORT_VERSION = 1
@@ -144,6 +145,7 @@ class Selection:
         selected: number of rows chosen.
         groups: figures of the groups among the exported rows: their number, and rows of the largest.
         strata: see `splits.stratum_counts`; empty where nothing is stratified.
+        others: columns that are not in the table.
     """
 
     table: pa.Table
@@ -151,6 +153,7 @@ class Selection:
     selected: int
     groups: dict[str, int]
     strata: dict[str, Any]
+    others: OtherColumns | None
 
 
 def select(rows: DatasetRows, resolved: Resolved) -> Selection:
@@ -167,35 +170,44 @@ def select(rows: DatasetRows, resolved: Resolved) -> Selection:
     if resolved.wanted is not None:
         found = matches(resolved.wanted, table, rows.display_name)
         chosen = np.asarray(pc.fill_null(found, False).to_numpy(zero_copy_only=False), np.bool_)
-    judged = ["row_outcome", "image_outcome", *NAMED_BY]
-    taken = table.select(judged).filter(pa.array(chosen))
-    reasons = _reasons(taken)
-    kept = chosen.copy()
-    kept[chosen] = np.asarray(pc.is_null(reasons).to_numpy(zero_copy_only=False))
+    reasons = _reasons(table, chosen)
+    kept = chosen & np.asarray(pc.is_null(reasons).to_numpy(zero_copy_only=False))
+    left = pa.array(chosen & ~kept)
+    left_out = table.select(NAMED_BY).filter(left).append_column("reason", reasons.filter(left))
     groups = find_groups(rows)
     strata = table[request.stratify] if request.stratify else None
     exact = (strata.to_pylist() if strata else [None] * table.num_rows) if request.exact_shares else None
     sides = choose_sides(groups, kept, request.sides, request.seed, exact)[kept]
     names = pa.array(np.array(list(request.sides))[sides], pa.string())
+    pa.default_memory_pool().release_unused()
     labels = groups.labels[kept]
-    identities = pa.array(groups.identities, pa.string()).take(pa.array(labels))
-    few = ["product_key", "sha256", "further"]  # all columns are taken once, in their order
-    narrow = table.select(few).filter(pa.array(kept)).append_column(SIDE, names).append_column(GROUP, identities)
-    narrow = narrow.append_column(NAME, file_names(narrow))
-    order = _in_order(narrow, request)
-    exported = table.take(pa.array(np.flatnonzero(kept)).take(order))
-    for name in (SIDE, GROUP, NAME):
-        exported = exported.append_column(name, narrow[name].take(order))
-    left = taken.select(NAMED_BY)
-    left = left.append_column("reason", reasons).filter(pc.is_valid(reasons))
     figures = {"number": len(np.unique(labels)), "largest": int(np.bincount(labels).max()) if len(labels) else 0}
     counted = {}
     if strata:
         counted = stratum_counts(names, strata.filter(pa.array(kept)), labels, request.sides)
-    return Selection(exported, left, int(chosen.sum()), figures, counted)
+    identities = groups.identities.take(pa.array(labels))
+    del groups, labels
+    few = ["product_key", "sha256", "further"]  # all columns are taken once, in their order
+    narrow = table.select(few).filter(pa.array(kept)).append_column(SIDE, names).append_column(GROUP, identities)
+    narrow = narrow.append_column(NAME, file_names(narrow))
+    order = _in_order(narrow, request)
+    narrow = narrow.select([SIDE, GROUP, NAME])
+    exported = table.select(_kept_columns(rows, resolved)).take(pa.array(np.flatnonzero(kept)).take(order))
+    for name in (SIDE, GROUP, NAME):
+        exported = exported.append_column(name, narrow[name].take(order))
+    return Selection(exported, left_out, int(chosen.sum()), figures, counted, rows.others)
 
 
-def _reasons(table: pa.Table) -> pa.Array:
+def _kept_columns(rows: DatasetRows, resolved: Resolved) -> list[str]:
+    """Return the columns of a selection: those that no file has, and those that are looked at again."""
+    names: list[str] = rows.table.column_names
+    if rows.others is None:
+        return names
+    again = {"product_key", resolved.label, *(["image_outcome"] if resolved.request.predictions else [])}
+    return [name for name in names if name in again or name not in rows.others.sources]
+
+
+def _reasons(table: pa.Table, chosen: NDArray[np.bool_]) -> pa.ChunkedArray:
     """Return why each of the chosen rows can't be exported; null for those that can."""
     ambiguous = pc.fill_null(pc.equal(table["row_outcome"], "ambiguous_image"), False)
     present = pc.is_valid(table["image_key"])
@@ -206,19 +218,12 @@ def _reasons(table: pa.Table) -> pa.Array:
         *(pa.scalar(reason) for reason in ("ambiguous_image", "missing_image", "image_rejected", "duplicate_row")),
         pa.scalar(None, pa.string()),
     )
-    return _marked_repeats(table["sha256"], reasons)
-
-
-def _marked_repeats(contents: pa.ChunkedArray, reasons: pa.ChunkedArray) -> pa.Array:
-    """Return the reasons, with all but the first row of a content that would be exported marked, too."""
-    open_rows = np.flatnonzero(np.asarray(pc.is_null(reasons).to_numpy(zero_copy_only=False)))
-    codes = contents.take(pa.array(open_rows)).combine_chunks().dictionary_encode().indices.to_numpy()
-    _, first = np.unique(codes, return_index=True)
-    repeated = np.zeros(len(reasons), np.bool_)
-    repeated[open_rows] = True
+    # Of a content that would be exported, all rows but the first one repeat it.
+    repeated = chosen & np.asarray(pc.is_null(reasons).to_numpy(zero_copy_only=False))
+    open_rows = np.flatnonzero(repeated)
+    _, first = np.unique(codes_of(table["sha256"])[open_rows], return_index=True)
     repeated[open_rows[first]] = False
-    marked = pc.if_else(pa.array(repeated), pa.scalar("duplicate_image"), reasons)
-    return marked.combine_chunks() if isinstance(marked, pa.ChunkedArray) else marked
+    return pc.if_else(pa.array(repeated), pa.scalar("duplicate_image"), reasons)
 
 
 def _in_order(table: pa.Table, request: ExportRequest) -> pa.Array:
@@ -240,24 +245,35 @@ def file_names(table: pa.Table) -> pa.ChunkedArray:
     images without a product, or with a key that is no plain name, are named by their whole hash. No two are equal,
     whatever the case, and none depends on which other images an export has but for keys that differ in case.
     """
-    key, content = table["product_key"], table["sha256"]
-    plain = pc.and_(
-        pc.match_substring_regex(key, pattern=PLAIN_NAME), pc.invert(pc.match_substring_regex(key, pattern=_DEVICES))
-    )
-    short = pc.binary_join_element_wise(key, pc.utf8_slice_codeunits(content, 0, 8), "-")
-    names = pc.if_else(table["further"], short, key)
-    names = pc.if_else(pc.fill_null(plain, False), names, content)
-    names = pc.if_else(_repeated(names), short, names)
-    names = pc.if_else(pc.fill_null(plain, False), names, content)
-    names = pc.if_else(_repeated(names), content, names)
-    return names if isinstance(names, pa.ChunkedArray) else pa.chunked_array([names])
+    names = [pa.chunked_array([], pa.string())]
+    for start in range(0, table.num_rows, _NAMED_AT_ONCE):
+        some = table.slice(start, _NAMED_AT_ONCE)
+        shown = pc.if_else(some["further"], _short_names(some), some["product_key"])
+        names.append(pc.if_else(_are_plain(some), shown, some["sha256"]))
+    found = pa.chunked_array([chunk for each in names for chunk in each.chunks], pa.string())
+    repeated = _repeated(found)
+    if not pc.any(repeated).as_py():
+        return found
+    found = pc.if_else(repeated, pc.if_else(_are_plain(table), _short_names(table), table["sha256"]), found)
+    return pc.if_else(_repeated(found), table["sha256"], found)
+
+
+_NAMED_AT_ONCE = 50_000
+
+
+def _are_plain(table: pa.Table) -> pa.ChunkedArray:
+    key = table["product_key"]
+    is_device = pc.match_substring_regex(key, pattern=_DEVICES)
+    return pc.fill_null(pc.and_(pc.match_substring_regex(key, pattern=PLAIN_NAME), pc.invert(is_device)), False)
+
+
+def _short_names(table: pa.Table) -> pa.ChunkedArray:
+    return pc.binary_join_element_wise(table["product_key"], pc.utf8_slice_codeunits(table["sha256"], 0, 8), "-")
 
 
 def _repeated(names: pa.ChunkedArray) -> pa.Array:
     """Return whether each name is there more than once, whatever the case."""
-    folded = pc.utf8_lower(names)
-    folded = folded.combine_chunks() if isinstance(folded, pa.ChunkedArray) else folded
-    codes = folded.dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    codes = codes_of(pc.utf8_lower(names))
     return pa.array(np.bincount(codes)[codes] > 1) if len(codes) else pa.array([], pa.bool_())
 
 
@@ -279,7 +295,7 @@ def left_out_counts(selection: Selection, not_drawn: Mapping[str, int]) -> dict[
     return dict(sorted(({row["reason"]: row["count_all"] for row in counts} | dict(not_drawn)).items()))
 
 
-#: Columns of a plan's table beside those of a selection: where an image's bytes lie, and what they are.
+#: Columns of a plan beside those of a selection: where an image's bytes lie, and what they are.
 KEY, DIGEST, SIZE = ":key", ":digest", ":size"
 #: Rows in a part of loose files, and bytes in any part, at the most: a part is written as a whole.
 LOOSE_ROWS = 250
@@ -313,37 +329,45 @@ class ExportPlan:
     """What is to be done.
 
     Attributes:
-        table: the rows, with where their bytes lie.
+        table: the rows, with the bytes of each.
         parts: of the rows.
-        others: columns that are not in the table.
+        others: columns that are not in the table: where the bytes lie among them.
+        extensions: of the files of images, without the dot.
     """
 
     table: pa.Table
     parts: list[Part]
-    others: OtherColumns | None = None
+    others: OtherColumns
+    extensions: list[str]
 
     def column_names(self) -> list[str]:
         """Return the names of all columns in which a row has a value, in their order."""
         table = self.table
         told = {name for name in table.column_names if table[name].null_count < table.num_rows}
-        told |= self.others.with_values(table) if self.others is not None else set()
+        told |= self.others.with_values(table)
         return [name for name in all_columns(table, self.others).names if name in told]
 
 
-def plan_export(lake: Lake, resolved: Resolved, selection: Selection, others: OtherColumns | None = None) -> ExportPlan:
+def plan_export(lake: Lake, resolved: Resolved, selection: Selection) -> ExportPlan:
     """Plan an export: of equal selections it is the same, whatever is done already.
 
     Args:
         lake: of the dataset.
         resolved: the request.
-        selection: the rows that it takes.
-        others: columns that are not in its table.
+        selection: the rows that it takes, of a snapshot whose other columns stay in their files.
 
     Raises:
         LookbookError: the snapshot has no object of an image that it should have.
     """
-    table = with_objects(lake, resolved.manifest, selection.table, stored_output(resolved), others)
-    return ExportPlan(table, list(_parts(table, resolved)), others)
+    assert selection.others is not None  # noqa: S101 - the caller's duty
+    table, others = with_objects(lake, resolved.manifest, selection.table, stored_output(resolved), selection.others)
+    found, sizes = set[str](), [pa.chunked_array([], pa.int64())]
+    for batch in others.read(table, [KEY, SIZE]):
+        found.update(key.rpartition(".")[2] for key in batch.column(KEY).to_pylist())
+        sizes.append(pa.chunked_array([batch.column(SIZE)]).cast(pa.int64()))
+    table = table.append_column(SIZE, pa.chunked_array([chunk for each in sizes for chunk in each.chunks], pa.int64()))
+    extensions = [resolved.recipe.extension] if resolved.recipe else sorted(found)
+    return ExportPlan(table, list(_parts(table, resolved)), others, extensions)
 
 
 def stored_output(resolved: Resolved) -> str:
@@ -352,36 +376,36 @@ def stored_output(resolved: Resolved) -> str:
 
 
 def with_objects(
-    lake: Lake, manifest: Manifest, table: pa.Table, output: str, others: OtherColumns | None = None
-) -> pa.Table:
-    """Return the table with `KEY`, `DIGEST`, `SIZE`, and ``width`` and ``height`` of the stored image.
+    lake: Lake, manifest: Manifest, table: pa.Table, output: str, others: OtherColumns
+) -> tuple[pa.Table, OtherColumns]:
+    """Find the stored image of each row.
+
+    Returns:
+        The table, which knows it; and the other columns, with `KEY`, `DIGEST`, `SIZE`, and its ``width`` and
+        ``height`` among them.
 
     Raises:
         LookbookError: the snapshot has no object of an image that it should have.
     """
     if output == ORIGINALS:
-        columns = ["original_key", "sha256", "bytes", "original_width", "original_height"]
-        far = [name for name in columns if name not in table.column_names]
-        more = table
-        if others is not None and far:
-            fields = pa.schema([others.schema.field(name) for name in far])
-            more = pa.Table.from_batches(others.read(table, far), fields)
-        found = [(more if name in far else table)[name] for name in columns]
-    else:
-        outputs = read_table(lake, manifest, "outputs")
-        outputs = outputs.filter(pc.equal(outputs["output"], output))
-        places = pc.index_in(table["sha256"], value_set=outputs["sha256"])
-        if places.null_count:
-            raise LookbookError(
-                f"{manifest.dataset}: {places.null_count} images have no output {output}.",
-                'Run "lookbook verify NAME --repair".',
-            )
-        columns = ["object_key", "output_sha256", "bytes", "width", "height"]
-        found = [outputs[name].take(places) for name in columns]
-    table = table.drop_columns([name for name in ("width", "height") if name in table.column_names])
-    for name, column in zip((KEY, DIGEST, SIZE, "width", "height"), found, strict=True):
-        table = table.append_column(name, column)
-    return table
+        return table, others.renamed("images", _ORIGINAL)
+    table, others = others.with_outputs(table, lake, manifest, output)
+    if missing := table[OUTPUT_ROW].null_count:
+        raise LookbookError(
+            f"{manifest.dataset}: {missing} images have no output {output}.", 'Run "lookbook verify NAME --repair".'
+        )
+    return table, others.renamed("outputs", _OUTPUT)
+
+
+#: What a stored image's facts are called in the tables.
+_ORIGINAL = {
+    KEY: "original_key",
+    DIGEST: "sha256",
+    SIZE: "bytes",
+    "width": "original_width",
+    "height": "original_height",
+}
+_OUTPUT = {KEY: "object_key", DIGEST: "output_sha256", SIZE: "bytes", "width": "width", "height": "height"}
 
 
 def _parts(table: pa.Table, resolved: Resolved) -> Iterator[Part]:

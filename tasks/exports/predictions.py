@@ -311,8 +311,12 @@ def predict(lake: Lake, request: ExportRequest, model: OnnxModel, do: DoBatches 
     else:
         table = select(rows, resolve(asked, manifest, rows, rows.table)).table
     table = table.filter(pc.invert(table[PREDICTED]))
-    table = with_objects(lake, manifest, table, ORIGINALS, rows.others).select(["sha256", KEY, DIGEST])
+    assert rows.others is not None  # noqa: S101 - not all columns were read
+    table, others = with_objects(lake, manifest, table, ORIGINALS, rows.others)
     del rows
+    names = ["sha256", KEY, DIGEST]
+    fields = pa.schema([others.schema.field(name) for name in names])
+    table = pa.Table.from_batches(others.read(table, names), fields)
     _predict_rows(lake, manifest, table, model, do or jobs.do_here(lake, do_batch))
     return asked
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from lookbook.blocks.lake import Lake
-from lookbook.blocks.sql_text import quoted
-from lookbook.tasks.datasets.differences import placed_files, schema_of
+from lookbook.tasks.datasets.differences import Source, batches_of, schema_of
 from lookbook.tasks.datasets.manifest import Manifest, local_table, read_table
 from lookbook.tasks.datasets.report.data import catalogue_columns, named_column
 from lookbook.tasks.datasets.report.pictures import GROUP_COLUMNS, NAME_COLUMNS
@@ -44,27 +42,18 @@ OF_IMAGE = {"image_key": "key", "sha256": "sha256", "image_outcome": "outcome"}
 _OF_FILES = ("file_name", "split", "copy", "class_label", "leak_group", "image", "array", "url")
 RESERVED = ("further", *_OF_FILES, "predicted_label", "predicted_score", "embedding")
 
-_ORDER = [
-    ("product_key", "ascending"),
-    ("further", "ascending"),
-    ("sha256", "ascending"),
-    ("image_key", "ascending"),
-    ("catalogue_file", "ascending"),
-    ("catalogue_line", "ascending"),
-]
-
 
 #: Columns that choosing, splitting and naming look at.
 ALWAYS = (
     *("product_key", "row_outcome", "image_key", "sha256", "image_outcome", "catalogue_file", "catalogue_line"),
     *("duplicate_of", "near_duplicate_of"),
 )
-#: What the two tables are joined by, whatever else is read of them.
-_JOINING = {"images": ("key", "sha256", "outcome", "product_key"), "products": ("product_key", "image_key")}
 #: Memory of what reads the others for rows, by one thread: a row group of a million takes a third of it for each. And
 #: rows that are handed on at once.
 MEMORY = "400MB"
 ROWS_AT_ONCE = 5000
+#: Rows of a file that are read at once, and rows whose columns are put in order at once.
+FILE_ROWS, SORTED_ROWS = 50_000, 200_000
 
 
 @dataclass(frozen=True)
@@ -92,8 +81,8 @@ class DatasetRows:
         return all_columns(self.table, self.others)
 
 
-#: Which row of the two tables a row is of; no catalogue's column has a colon.
-IMAGE_ROW, PRODUCT_ROW = ":image_row", ":product_row"
+#: Which row of the two tables a row is of, and of the outputs; no catalogue's column has a colon.
+IMAGE_ROW, PRODUCT_ROW, OUTPUT_ROW = ":image_row", ":product_row", ":output_row"
 
 
 @dataclass(frozen=True)
@@ -101,7 +90,7 @@ class OtherColumns:
     """Columns of rows that stay in their files: of a million images they take gigabytes.
 
     Attributes:
-        files: of the tables ``images`` and ``products``.
+        files: of the tables ``images``, ``products`` and ``outputs``, as far as columns are of them.
         sources: for each column its table and what it is called there, in the order of all columns.
         schema: of them.
         folder: where the files lie, if they were copied, and what is sorted meanwhile.
@@ -113,49 +102,81 @@ class OtherColumns:
     folder: tempfile.TemporaryDirectory[str]
 
     def read(self, rows: pa.Table, columns: Collection[str]) -> Iterator[pa.RecordBatch]:
-        """Yield columns of rows, in the order of these: they have `IMAGE_ROW` and `PRODUCT_ROW`."""
-        chosen = ", ".join(f"{self._value(name)} AS {quoted(name)}" for name in columns)
-        with self._joined(rows) as connection:
-            found = connection.sql(f"SELECT {chosen} FROM {_JOINED} ORDER BY place")  # noqa: S608 - names are quoted
-            wanted = pa.schema([self.schema.field(name) for name in columns])
-            for batch in found.to_arrow_reader(ROWS_AT_ONCE):
+        """Yield columns of rows, in the order of these: they have `IMAGE_ROW` and `PRODUCT_ROW`.
+
+        The files are looked through once for each `SORTED_ROWS`: all of the rows would not be sorted in its memory.
+        """
+        wanted = pa.schema([self.schema.field(name) for name in columns])
+        for start in range(0, rows.num_rows, SORTED_ROWS):
+            for batch in self._read(rows.slice(start, SORTED_ROWS), columns):
                 yield pa.RecordBatch.from_arrays(
                     [column.cast(field.type) for column, field in zip(batch.columns, wanted, strict=True)],
                     schema=wanted,
                 )
 
+    def _read(self, rows: pa.Table, columns: Collection[str]) -> Iterator[pa.RecordBatch]:
+        with self._joined(rows) as (connection, sources):
+            chosen = ", ".join(f"{self._value(sources, name)} AS v{n}" for n, name in enumerate(columns))
+            found = connection.sql(f"SELECT {chosen} FROM {_joins(sources)} ORDER BY nth")  # noqa: S608 - names of ours
+            yield from found.to_arrow_reader(ROWS_AT_ONCE)
+
     def with_values(self, rows: pa.Table) -> set[str]:
         """Return the names of columns in which one of these rows has a value."""
-        counts = ", ".join(f"count({self._value(name)})" for name in self.sources)
-        if not counts:
-            return set()
-        with self._joined(rows) as connection:
-            (found,) = connection.execute(f"SELECT {counts} FROM {_JOINED}").fetchall()  # noqa: S608 - names are quoted
-        return {name for name, count in zip(self.sources, found, strict=True) if count}
+        found = set[str]()
+        with self._joined(rows) as (connection, sources):
+            for table in sources:
+                names = [name for name, (of, _) in self.sources.items() if of == table]
+                counts = ", ".join(["count(*)", *(f"count({self._value(sources, name)})" for name in names)])
+                wanted = f"FROM {table} WHERE place IN (SELECT of_{table} FROM wanted)"  # noqa: S608 - names of ours
+                ((_, *values),) = connection.execute(f"SELECT {counts} {wanted}").fetchall()
+                found.update(name for name, count in zip(names, values, strict=True) if count)
+        return found
 
-    def _value(self, name: str) -> str:
+    def with_outputs(
+        self, rows: pa.Table, lake: Lake, manifest: Manifest, output: str
+    ) -> tuple[pa.Table, OtherColumns]:
+        """Return the rows with the row of an output of each, `OUTPUT_ROW`; null where its image has none."""
+        path = local_table(lake, manifest, "outputs", Path(self.folder.name))
+        known = replace(self, files={name: each for name, each in self.files.items() if name != "outputs"})
+        with known._joined(rows) as (connection, sources):
+            outputs = Source(connection, "outputs", path)
+            found = connection.sql(
+                f"SELECT min(outputs.place) FROM {_joins(sources)} LEFT JOIN outputs"  # noqa: S608 - names of ours
+                f" ON outputs.{outputs.at('sha256')} = images.{sources['images'].at('sha256')}"
+                f" AND outputs.{outputs.at('output')} = ? GROUP BY nth ORDER BY nth",
+                params=[output],
+            ).to_arrow_table()
+        return rows.append_column(OUTPUT_ROW, found.column(0)), replace(self, files=self.files | {"outputs": path})
+
+    def renamed(self, table: str, columns: Mapping[str, str]) -> OtherColumns:
+        """Return these with some columns of a table under names of their own, in place of others of that name."""
+        there = schema_of(self.files[table])
+        fields = {field.name: field for field in self.schema}
+        fields |= {name: there.field(old).with_name(name) for name, old in columns.items()}
+        sources = self.sources | {name: (table, old) for name, old in columns.items()}
+        return replace(self, sources=sources, schema=pa.schema(list(fields.values())))
+
+    def _value(self, sources: Mapping[str, Source], name: str) -> str:
         table, column = self.sources[name]
-        return f"{table}.{quoted(column)}"
+        return sources[table].at(column, f"{table}.")
 
     @contextmanager
-    def _joined(self, rows: pa.Table) -> Iterator[DuckDBPyConnection]:
-        import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
-
-        config: dict[str, Any] = {"memory_limit": MEMORY, "threads": 1, "temp_directory": self.folder.name}
-        with duckdb.connect(config=config) as connection:
-            for table, place in (("images", IMAGE_ROW), ("products", PRODUCT_ROW)):
-                columns = [quoted(name) for name in schema_of(self.files[table]).names]
-                rows_of = placed_files(self.files[table], columns, quoted(place))
-                connection.execute(f"CREATE VIEW {table} AS {rows_of}")
-            places = pa.table({"place": np.arange(rows.num_rows), "i": rows[IMAGE_ROW], "p": rows[PRODUCT_ROW]})
-            connection.register("wanted", places)
-            yield connection
+    def _joined(self, rows: pa.Table) -> Iterator[tuple[DuckDBPyConnection, dict[str, Source]]]:
+        with _connected(self.folder.name) as connection:
+            sources = {name: Source(connection, name, path) for name, path in self.files.items()}
+            places = {"nth": np.arange(rows.num_rows)}
+            places |= {name: rows[row] for name, row in _ROWS.items() if name in sources}
+            connection.register("wanted", pa.table(places).rename_columns(["nth", *(f"of_{each}" for each in sources)]))
+            yield connection, sources
 
 
-_JOINED = (
-    f'wanted LEFT JOIN images ON images."{IMAGE_ROW}" = wanted.i'
-    f' LEFT JOIN products ON products."{PRODUCT_ROW}" = wanted.p'
-)
+#: Which column says which row of a table a row is of.
+_ROWS = {"images": IMAGE_ROW, "products": PRODUCT_ROW, "outputs": OUTPUT_ROW}
+
+
+def _joins(tables: Iterable[str]) -> str:
+    """Return SQL for the rows that are wanted, each beside its rows of the tables."""
+    return " ".join(["wanted", *(f"LEFT JOIN {name} ON {name}.place = wanted.of_{name}" for name in tables)])
 
 
 def all_columns(table: pa.Table, others: OtherColumns | None) -> pa.Schema:
@@ -197,20 +218,23 @@ def read_rows(
     files = {name: local_table(lake, manifest, name, Path(folder.name)) for name in ("images", "products")}
     empty = {name: schema_of(of).remove_metadata().empty_table() for name, of in files.items()}
     empty["images"] = empty["images"].drop_columns([name for name in never if name in empty["images"].column_names])
-    shape = join_rows(empty["images"], empty["products"])
+    renamed = _catalogue_names(empty["images"], empty["products"])
+    nothing = _beside(empty["images"], empty["products"], pa.array([], pa.bool_()), renamed)
+    shape = DatasetRows(nothing, *_named(empty["products"].column_names, renamed))
     sources = _sources(empty["images"], empty["products"])
     wanted = {*ALWAYS, *only(shape)}
-    tables = {}
-    for table, row in (("images", IMAGE_ROW), ("products", PRODUCT_ROW)):
-        read = [name for new, (of, name) in sources.items() if of == table and new in wanted]
-        read += [name for name in _JOINING[table] if name not in read]
-        found = pq.read_table(files[table], columns=read).replace_schema_metadata(None)
-        tables[table] = found.append_column(row, pa.array(np.arange(found.num_rows)))
-    names = _catalogue_names(empty["images"], empty["products"])
-    rows = join_rows(tables.pop("images"), tables.pop("products"), names)
-    left = {name: source for name, source in sources.items() if name not in rows.table.column_names}
-    others = OtherColumns(files, left, shape.table.schema, folder)
-    return replace(shape, table=rows.table, others=others)
+    places = _places(files["images"], files["products"], folder.name)
+    found = []
+    for table, row, always in (("images", IMAGE_ROW, ["product_key"]), ("products", PRODUCT_ROW, [])):
+        columns = [name for new, (of, name) in sources.items() if of == table and new in wanted]
+        columns = list(dict.fromkeys([*columns, *always]))
+        fields = pa.schema([schema_of(files[table]).field(name) for name in columns])
+        parts = (batch.replace_schema_metadata(None) for batch in batches_of(files[table], columns, FILE_ROWS))
+        found.append(pa.Table.from_batches(parts, fields).take(places[row]))
+        pa.default_memory_pool().release_unused()
+    table = _beside(found[0], found[1], places["further"], renamed)
+    table = table.append_column(PRODUCT_ROW, places[PRODUCT_ROW]).append_column(IMAGE_ROW, places[IMAGE_ROW])
+    return replace(shape, table=table, others=OtherColumns(files, sources, nothing.schema, folder))
 
 
 def _sources(images: pa.Table, products: pa.Table) -> dict[str, tuple[str, str]]:
@@ -222,60 +246,87 @@ def _sources(images: pa.Table, products: pa.Table) -> dict[str, tuple[str, str]]
     return found | {name: ("images", name) for name in images.column_names if name not in taken}
 
 
-def join_rows(images: pa.Table, products: pa.Table, renamed: Mapping[str, str] | None = None) -> DatasetRows:
-    """Return the rows of an images table and a products table.
+def join_rows(images: pa.Table, products: pa.Table) -> DatasetRows:
+    """Return the rows of an images table and a products table of a snapshot.
 
     A column of the catalogue that is named like one of an image's, or of an export's, is called ``catalogue_<name>``.
+    """
+    places, renamed = _places(images, products, tempfile.gettempdir()), _catalogue_names(images, products)
+    beside = images.take(places[IMAGE_ROW]), products.take(places[PRODUCT_ROW])
+    return DatasetRows(_beside(*beside, places["further"], renamed), *_named(products.column_names, renamed))
+
+
+def _places(images: Sequence[Path] | pa.Table, products: Sequence[Path] | pa.Table, folder: str) -> pa.Table:
+    """Return the rows of two tables that stand beside each other, in the order of `DatasetRows`.
 
     Args:
         images: of a snapshot.
         products: likewise.
-        renamed: what the catalogue's columns are called, where the tables lack some; None: they have all.
+        folder: for what memory does not hold.
+
+    Returns:
+        `IMAGE_ROW` and `PRODUCT_ROW`, each null where there is none; and whether the image is a ``further`` one, which
+        no catalogue row was matched with: beside it stands the first row of its product.
     """
-    if renamed is None:
-        renamed = _catalogue_names(images, products)
-    renamed = {old: new for old, new in renamed.items() if old in products.column_names}
-    renamed |= {PRODUCT_ROW: PRODUCT_ROW} if PRODUCT_ROW in products.column_names else {}
-    further = pc.invert(pc.is_in(images["key"], value_set=pc.unique(products["image_key"]).drop_null()))
-    rest = images.filter(further)
-    first = _first_product(rest, products)
-    tables = [
-        _beside(products, images.take(pc.index_in(products["image_key"], value_set=images["key"])), renamed, False),
-        _beside(products.take(first), rest, renamed, True),
-    ]
-    names = {old: new for old, new in renamed.items() if old not in {*OF_PRODUCT.values(), PRODUCT_ROW}}
-    name, label = (named_column(products, columns) for columns in (NAME_COLUMNS, GROUP_COLUMNS))
-    del images, products, rest  # of a million rows hundreds of megabytes, which sorting takes again
-    table = pa.concat_tables(tables)
-    del tables
-    table = table.take(pc.sort_indices(table, sort_keys=_ORDER))
-    return DatasetRows(table, list(names.values()), names.get(name or ""), names.get(label or ""))
+    with _connected(folder) as connection:
+        image, product = (Source(connection, name, of) for name, of in (("images", images), ("products", products)))
+        key, of_product = image.at("key", "images."), image.at("product_key", "images.")
+        image_key, product_key = product.at("image_key", "products."), product.at("product_key", "products.")
+        found = connection.sql(
+            "SELECT i, p, further FROM ("  # noqa: S608 - names of ours
+            f" SELECT images.place AS i, products.place AS p, false AS further, {product_key} AS product_key"
+            f" FROM products LEFT JOIN images ON {key} = {image_key} UNION ALL"
+            f" SELECT images.place, first.p, true, {of_product} FROM images"
+            f" ANTI JOIN products ON {key} = {image_key}"
+            f" LEFT JOIN (SELECT {product_key} AS product_key, min(place) AS p FROM products GROUP BY 1) first"
+            f" ON first.product_key = {of_product}"
+            ") LEFT JOIN images ON images.place = i LEFT JOIN products ON products.place = p"
+            f" ORDER BY product_key, further, {image.at('sha256', 'images.')}, {key},"
+            f" {product.at('file', 'products.')}, {product.at('line', 'products.')}, p, i"
+        ).to_arrow_table()
+    return found.rename_columns([IMAGE_ROW, PRODUCT_ROW, "further"])
 
 
-def _first_product(images: pa.Table, products: pa.Table) -> pa.Array:
-    """Return for each image the place of the first row of its product; null for orphans."""
-    return pc.index_in(images["product_key"], value_set=products["product_key"])
+@contextmanager
+def _connected(folder: str) -> Iterator[DuckDBPyConnection]:
+    import duckdb  # noqa: PLC0415 - late: importing the tasks is to be quick
+
+    config: dict[str, Any] = {"memory_limit": MEMORY, "threads": 1, "temp_directory": folder}
+    with duckdb.connect(config=config | {"preserve_insertion_order": "false"}) as connection:
+        yield connection
 
 
-def _beside(products: pa.Table, images: pa.Table, renamed: dict[str, str], further: bool) -> pa.Table:
-    """Return rows of the two tables, one beside the other."""
+def _beside(images: pa.Table, products: pa.Table, further: pa.ChunkedArray, renamed: Mapping[str, str]) -> pa.Table:
+    """Return rows of the two tables, one beside the other.
+
+    Args:
+        images: in the order of the rows; of some columns.
+        products: likewise.
+        further: see `_places`.
+        renamed: what the catalogue's columns are called.
+    """
     # Snapshots of earlier versions lack a column.
     columns = {name: products[old] for name, old in OF_PRODUCT.items() if old in products.column_names}
     columns = {"matched_by": pa.nulls(len(products), pa.string())} | columns
-    if further:  # an orphan has no catalogue row, but may be named by a product that this run's limit left out
-        columns["product_key"] = images["product_key"]
-    columns |= {name: images[old] for name, old in OF_IMAGE.items()}
-    columns["further"] = pa.array([further] * len(images), pa.bool_())
-    columns |= {new: products[old] for old, new in renamed.items()}
+    # An orphan has no catalogue row, but may be named by a product that this run's limit left out.
+    columns["product_key"] = pc.if_else(further, images["product_key"], products["product_key"])
+    columns |= {name: images[old] for name, old in OF_IMAGE.items()} | {"further": further}
+    columns |= {new: products[old] for old, new in renamed.items() if old in products.column_names}
     taken = {*OF_IMAGE.values(), "product_key"}
     return pa.table(columns | {name: images[name] for name in images.column_names if name not in taken})
+
+
+def _named(products: Sequence[str], renamed: Mapping[str, str]) -> tuple[list[str], str | None, str | None]:
+    """Return what the catalogue's columns are called; the one of them that names a product, and that of classes."""
+    name, label = (named_column(products, columns) for columns in (NAME_COLUMNS, GROUP_COLUMNS))
+    return list(renamed.values()), renamed.get(name or ""), renamed.get(label or "")
 
 
 def _catalogue_names(images: pa.Table, products: pa.Table) -> dict[str, str]:
     """Return what the catalogue's columns are called among the rows."""
     taken = {name.lower() for name in (*images.column_names, *OF_PRODUCT, *OF_IMAGE, *RESERVED)}
     names: dict[str, str] = {}
-    for name in catalogue_columns(products):
+    for name in catalogue_columns(products.column_names):
         new = name
         while new.lower() in taken:
             new = f"catalogue_{new}"

@@ -45,7 +45,7 @@ class Groups:
     """
 
     labels: Labels
-    identities: list[str]
+    identities: pa.StringArray
 
     def largest(self) -> int:
         """Return rows of the largest group."""
@@ -58,17 +58,30 @@ def find_groups(rows: DatasetRows) -> Groups:
     atoms = _atoms(rows)
     order = np.lexsort((atoms[:, 1], atoms[:, 0]))
     new = np.ones(len(order), np.bool_)
-    new[1:] = (atoms[order[1:]] != atoms[order[:-1]]).any(axis=1)
+    new[1:] = False
+    for half in (0, 1):
+        ordered = atoms[order, half]
+        new[1:] |= ordered[1:] != ordered[:-1]
     rank = np.empty(len(order), np.int64)  # of each row's atom among all, by their digests
     rank[order] = np.cumsum(new) - 1
     digests = atoms[order[new]].astype(">u8")
+    del atoms, order, new, ordered
     looks = pc.coalesce(table["near_duplicate_of"], table["duplicate_of"], table["image_key"])
-    links = [rank, *(_codes(column) for column in (table["product_key"], table["sha256"], looks))]
+    links: list[Labels | NDArray[np.int32]] = [
+        rank,
+        *(codes_of(column) for column in (table["product_key"], table["sha256"], looks)),
+    ]
     used, labels = np.unique(_components(rank, links), return_inverse=True)
-    return Groups(labels.astype(np.int64), [digests[each].tobytes().hex() for each in used])
+    return Groups(labels.astype(np.int64), _texts(digests[used].tobytes().hex().encode(), len(used)))
 
 
-def _components(labels: Labels, links: Sequence[Labels]) -> Labels:
+def _texts(joined: bytes, number: int) -> pa.StringArray:
+    """Return so many texts of one length that stand one behind the other: as Python's own they take thrice that."""
+    starts = np.arange(number + 1, dtype=np.int32) * (len(joined) // max(number, 1))
+    return pa.StringArray.from_buffers(number, pa.py_buffer(starts), pa.py_buffer(joined))
+
+
+def _components(labels: Labels, links: Sequence[Labels | NDArray[np.int32]]) -> Labels:
     """Return the least label of all rows that links join, by however many steps; -1 links nothing."""
     while True:
         before = labels
@@ -81,10 +94,13 @@ def _components(labels: Labels, links: Sequence[Labels]) -> Labels:
             return labels
 
 
-def _codes(column: pa.ChunkedArray) -> Labels:
+def codes_of(column: pa.ChunkedArray) -> NDArray[np.int32]:
     """Return a number for each value, -1 for null."""
     coded = column.combine_chunks().dictionary_encode().indices
-    return np.asarray(pc.fill_null(coded, -1).to_numpy(zero_copy_only=False), np.int64)
+    codes = np.array(pc.fill_null(coded, -1).to_numpy(zero_copy_only=False), np.int32)
+    del coded
+    pa.default_memory_pool().release_unused()  # of a million hashes it was a hundred megabytes
+    return codes
 
 
 #: Rows that are looked at at once.
@@ -109,7 +125,7 @@ def _atoms(rows: DatasetRows) -> NDArray[np.uint64]:
             else:
                 atom = f"product\0{product}" if product is not None else f"image\0{sha256}"
             found += hashlib.blake2b(atom.encode(), digest_size=16).digest()
-    return np.frombuffer(bytes(found), ">u8").astype(np.uint64).reshape(-1, 2)
+    return np.frombuffer(found, ">u8").astype(np.uint64).reshape(-1, 2)
 
 
 def group_columns(rows: DatasetRows) -> list[str]:
@@ -155,7 +171,9 @@ def choose_sides(
             say, up to one group. The cuts move with the data, by about the deviation above, and groups that lie
             between an old cut and the new one change sides. None: the cuts are the shares, and no group ever moves.
     """
-    places = np.array([position(seed, identity) for identity in groups.identities])
+    count = len(groups.identities)
+    parts = (groups.identities.slice(start, _AT_ONCE).to_pylist() for start in range(0, count, _AT_ONCE))
+    places = np.fromiter((position(seed, identity) for part in parts for identity in part), np.float64, count)
     cuts = np.cumsum(list(shares.values()))
     cuts[-1] = 1.0
     if strata is None:
@@ -204,16 +222,20 @@ def stratum_counts(
         nearest to one half, sqrt(p (1 - p) * sum of squares of the groups' sizes) / images.
     """
     names = pc.fill_null(pc.cast(strata, pa.string()), "")
-    table = pa.table({"side": sides, "stratum": names, "group": labels})
-    counted = table.group_by(["stratum", "side", "group"]).aggregate([([], "count_all")])
-    sizes = counted["count_all"]
-    counted = counted.append_column("square", pc.multiply(sizes, sizes))
-    counts: dict[str, dict[str, int]] = {}
-    squares: dict[str, int] = {}
-    for row in counted.group_by(["stratum", "side"]).aggregate([("count_all", "sum"), ("square", "sum")]).to_pylist():
-        name = row["stratum"]
-        counts.setdefault(name, dict.fromkeys(shares, 0))[row["side"]] += row["count_all_sum"]
-        squares[name] = squares.get(name, 0) + row["square_sum"]
+    coded = (names.combine_chunks() if isinstance(names, pa.ChunkedArray) else names).dictionary_encode()
+    strata_, order = coded.dictionary.to_pylist(), list(shares)
+    side = pc.index_in(sides, value_set=pa.array(order, pa.string())).to_numpy(zero_copy_only=False)
+    cells = coded.indices.to_numpy(zero_copy_only=False) * np.int64(len(order)) + side
+    number = len(strata_) * len(order)
+    keys, sizes = np.unique(labels * max(number, 1) + cells, return_counts=True)  # rows of a group in a cell
+    rows, squared = np.zeros(number, np.int64), np.zeros(number, np.int64)
+    np.add.at(rows, keys % max(number, 1), sizes)
+    np.add.at(squared, keys % max(number, 1), sizes**2)
+    counts = {
+        name: dict(zip(order, each, strict=True))
+        for name, each in zip(strata_, rows.reshape(-1, len(order)).tolist(), strict=True)
+    }
+    squares = dict(zip(strata_, squared.reshape(-1, len(order)).sum(1).tolist(), strict=True))
     variance = max(share * (1 - share) for share in shares.values())
     ordered = sorted(counts.items(), key=lambda item: (-sum(item[1].values()), item[0]))[:MOST_STRATA]
     return {

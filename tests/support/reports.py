@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import Any
@@ -22,6 +23,7 @@ from lookbook.tasks.datasets.schemas import (
     STYLES_FIELDS,
 )
 from lookbook.tasks.images.recipe import Recipe
+from tests.support.desks import shared_desk
 
 CATEGORIES = ("Shirts", "Shoes", "Watches")
 
@@ -119,15 +121,23 @@ def data(
         "rows": {"found": len(products), "matched": len(products), "missing_image": 0, "duplicate": 0, "rejected": 0},
         "orphan_images": 0, "outputs": {"thumb": len(loaded)}, "seconds": 2.5, "images_per_second": 4.0,
     }  # fmt: skip
-    made = {
+    made: dict[str, Any] = {
         "dataset": "fashion", "snapshot_id": "20261121T115043Z-4f1c0a2b", "source": "sample://30",
         "created_at": datetime(2026, 11, 21, 11, 50, tzinfo=UTC), "summary": summary,
         "recipe": Recipe().model_dump(mode="json"), "versions": {"pillow": "13.0.0"}, "digest": "d1" * 32,
+        "desk": shared_desk(), "changes": image_changes(None),
+    }  # fmt: skip
+    tables = {
         "images": table(images, IMAGES_SCHEMA), "products": table(products, PRODUCTS),
         "outputs": table([output_row(number) for number in loaded], OUTPUTS_SCHEMA),
-        "rejects": table(rejects or [], REJECTS_SCHEMA), "changes": image_changes(None),
+        "rejects": table(rejects or [], REJECTS_SCHEMA),
     }  # fmt: skip
-    return ReportData(**(made | values))
+    return ReportData(**(made | {"tables": tables} | values))
+
+
+def with_tables(made: ReportData, **tables: pa.Table) -> ReportData:
+    """The same with other tables."""
+    return replace(made, tables={**made.tables, **tables})
 
 
 def image_changes(previous: str | None, **keys: list[str]) -> ImageChanges:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 from PIL import ImageColor
 
 from lookbook.tasks.datasets.report.data import (
+    Counted,
     ReportData,
+    Rows,
     catalogue_columns,
-    column,
+    given,
     named_column,
     plain_name,
-    with_outcome,
 )
 
 # The charts are drawn by hand, as a few rectangles in the template's macros. A plotting library would weigh more than
@@ -27,8 +26,6 @@ from lookbook.tasks.datasets.report.data import (
 
 #: The sign between width and height.
 TIMES = "\N{MULTIPLICATION SIGN}"
-
-Counts = list[tuple[str, int]]
 
 #: Width of every chart in user units; a chart is scaled to its card.
 WIDTH = 400
@@ -44,8 +41,8 @@ THINNEST = 1.5
 #: From here on a number is told in thousands, or without its fraction.
 IN_THOUSANDS, WITHOUT_FRACTION = 10_000, 100
 
-#: Bars of a histogram.
-BINS = 24
+#: Bars of a histogram, and of a bar chart.
+BINS, BARS = 24, 12
 
 
 class Bar(NamedTuple):
@@ -73,13 +70,12 @@ class BarChart:
         return "; ".join(f"{bar.label}: {bar.number:,} ({bar.share:.1%})" for bar in self.bars)
 
 
-def bar_chart(title: str, counts: Counts, swatches: dict[str, str] | None = None, *, limit: int = 12) -> BarChart:
+def bar_chart(title: str, counted: Counted, swatches: dict[str, str] | None = None) -> BarChart:
     """Draw the most frequent values.
 
-    What lies beyond `limit` is summed up in a last line. It has no bar: at its scale the others would vanish.
+    The others are summed up in a last line. It has no bar: at its scale the others would vanish.
     """
-    shown, rest = counts[:limit], counts[limit:]
-    total = sum(number for _, number in counts)
+    shown, kinds, total = counted
     longest = max([number for _, number in shown], default=1)
     paints = swatches or {}
     start = LABEL_WIDTH + (SWATCH_WIDTH if paints else 0)
@@ -88,9 +84,9 @@ def bar_chart(title: str, counts: Counts, swatches: dict[str, str] | None = None
         Bar(label, number, number / total, max(room * number / longest, THINNEST), paints.get(label, ""))
         for label, number in shown
     ]
-    if rest:
-        others = sum(number for _, number in rest)
-        bars.append(Bar(f"{len(rest):,} other{'s' if len(rest) > 1 else ''}", others, others / total, 0))
+    if rest := kinds - len(shown):
+        others = total - sum(number for _, number in shown)
+        bars.append(Bar(f"{rest:,} other{'s' if rest > 1 else ''}", others, others / total, 0))
     return BarChart(title, bars, start)
 
 
@@ -128,7 +124,9 @@ class ColumnChart:
 
 def histogram(
     title: str,
-    values: npt.NDArray[np.float64],
+    rows: Rows,
+    measure: str,
+    where: str = "true",
     bounds: tuple[float, float] | None = None,
     *,
     logarithmic: bool = False,
@@ -137,18 +135,30 @@ def histogram(
 
     Args:
         title: title of the chart.
-        values: the measures; nulls are NaN.
+        rows: a table.
+        measure: SQL for the value of a row.
+        where: SQL for the rows that have one.
         bounds: ends of the axis; by default those of the values.
         logarithmic: equal ratios are equally wide. Values of zero and below stand in the first column.
     """
-    values = values[np.isfinite(values)]
-    if values.size == 0:
+    where = f"WHERE {where} AND isfinite({measure})"
+    ((count, low, high, least),) = rows.answer(
+        f"count(*), min({measure}), max({measure}), min({measure}) FILTER ({measure} > 0)", where
+    )
+    if not count:
         return None
-    edges = _edges(values, bounds, logarithmic=logarithmic)
-    numbers, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
-    low, quarter, median, three_quarters, high = np.percentile(values, [0, 25, 50, 75, 100])
+    if logarithmic:
+        edges = np.geomspace(least or 1, high if least and high > least else 10 * (least or 1), BINS + 1)
+    else:
+        first, last = bounds or (low, high)
+        edges = np.linspace(first, last if last > first else first + 1, BINS + 1)
+    # What lies beyond an end of the axis stands in the column beside it.
+    below = ", ".join(f"count(*) FILTER ({measure} < ?)" for _ in edges[1:-1])
+    (under,) = rows.answer(below, where, *edges[1:-1].tolist())
+    numbers = np.diff([0, *under, count])
+    quarter, median, three_quarters = _quartiles(rows, measure, where, count)
     text = (
-        f"{values.size:,} images from {short(low)} to {short(high)}; "
+        f"{count:,} images from {short(low)} to {short(high)}; "
         f"half of them between {short(quarter)} and {short(three_quarters)}; median {short(median)}"
     )
     step, tallest = WIDTH / BINS, int(numbers.max())
@@ -169,15 +179,13 @@ def histogram(
     return ColumnChart(title, segments, ticks, [], text, tallest, Tick(place, f"median {short(median)}"))
 
 
-def _edges(
-    values: npt.NDArray[np.float64], bounds: tuple[float, float] | None, *, logarithmic: bool
-) -> npt.NDArray[np.float64]:
-    if logarithmic:
-        positive = values[values > 0]
-        low, high = (float(positive.min()), float(positive.max())) if positive.size else (1.0, 10.0)
-        return np.geomspace(low, high if high > low else low * 10, BINS + 1)
-    low, high = bounds or (float(values.min()), float(values.max()))
-    return np.linspace(low, high if high > low else low + 1, BINS + 1)
+def _quartiles(rows: Rows, measure: str, where: str, count: int) -> npt.NDArray[np.float64]:
+    """Return the quartiles of `count` values, between two of them in proportion, as NumPy's percentiles are."""
+    places = [(count - 1) * quarter / 4 for quarter in (1, 2, 3)]
+    wanted = sorted({int(end) for place in places for end in (math.floor(place), math.ceil(place))})
+    numbered = f"SELECT {measure} AS value, row_number() OVER (ORDER BY {measure}) - 1 AS nth FROM {rows.view} {where}"  # noqa: S608
+    found = rows.desk.rows(f"SELECT value FROM ({numbered}) WHERE list_contains(?, nth) ORDER BY nth", wanted)  # noqa: S608
+    return np.asarray(np.interp(places, wanted, [value for (value,) in found]), np.float64)
 
 
 def stacked_columns(title: str, stacks: list[tuple[str, dict[str, int]]], series: list[str]) -> ColumnChart:
@@ -253,122 +261,116 @@ MOST_YEARS = 16
 MOST_SERIES = 6
 FURTHER_COLUMNS = 4
 
-NOT_GIVEN = "not given"
-
 
 def catalogue_charts(data: ReportData) -> list[Chart]:
     """Return products per category, season and year, colour, and per further column that sorts them into kinds."""
     products = data.products
-    if products.num_rows and "outcome" in products.column_names:
-        products = products.filter(pc.not_equal(products["outcome"], "duplicate"))
-    kinds = [name for name in catalogue_columns(products) if _sorts_into_kinds(products[name])]
-    categories = [name for name in (named_column(products, (role,)) for role in CATEGORY_NAMES) if name in kinds]
-    colours, year = named_column(products, COLOUR_NAMES), named_column(products, ("year",))
-    season = named_column(products, ("season",))
-    charts: list[Chart] = [_bars(products, name) for name in categories if name]
+    where = f"{products.at('outcome')} <> 'duplicate'" if "outcome" in products.names else "true"
+    kinds = _columns_of_kinds(products, where)
+    categories = [name for name in (named_column(products.names, (role,)) for role in CATEGORY_NAMES) if name in kinds]
+    colours, year = named_column(products.names, COLOUR_NAMES), named_column(products.names, ("year",))
+    season = named_column(products.names, ("season",))
+
+    def bars(name: str) -> BarChart:
+        return bar_chart(f"Products per {plain_name(name)}", products.counts(products.at(name), where, BARS))
+
+    charts: list[Chart] = [bars(name) for name in categories if name]
     if season in kinds and year in kinds and season and year:
-        charts.append(_season_and_year(products, season, year))
+        charts.append(_season_and_year(products, where, season, year))
         kinds = [name for name in kinds if name not in (season, year)]
     if colours in kinds and colours:
-        counts = counts_of(products[colours])
-        swatches = {label: swatch(label) for label, _ in counts}
-        charts.append(bar_chart("Products per colour", counts, swatches, limit=16))
+        counted = products.counts(products.at(colours), where, 16)
+        swatches = {label: swatch(label) for label, _ in counted.first}
+        charts.append(bar_chart("Products per colour", counted, swatches))
     further = [name for name in kinds if name not in categories and name != colours]
-    return charts + [_bars(products, name) for name in further[:FURTHER_COLUMNS]]
+    return charts + [bars(name) for name in further[:FURTHER_COLUMNS]]
 
 
 def image_charts(data: ReportData) -> list[Chart]:
     """Return sizes, brightness, contrast, sharpness, formats and cameras of the loaded images."""
-    images = with_outcome(data.images, "loaded")
-    if images.num_rows == 0:
+    images = data.images
+    loaded = images.ended("loaded")
+    if not images.answer("1", f"WHERE {loaded} LIMIT 1"):
         return []
-    megapixels = _floats(images, "original_width") * _floats(images, "original_height") / 1e6
-    spread = histogram("Megapixels", megapixels, logarithmic=True) if _varies(megapixels) else None
+    width, height, camera = (images.at(name) for name in ("original_width", "original_height", "camera_model"))
+
+    def spread(title: str, measure: str, bounds: tuple[float, float] | None = None) -> ColumnChart | None:
+        return histogram(title, images, f"({measure})::DOUBLE", loaded, bounds, logarithmic=bounds is None)
+
+    def counted(title: str, value: str) -> BarChart | None:
+        counts = images.counts(value, f"{loaded} AND ({value}) IS NOT NULL", 10)
+        return bar_chart(title, counts) if counts.kinds else None
+
+    megapixels = spread("Megapixels", f"{width}::DOUBLE * {height}::DOUBLE / 1e6")
     charts: list[Chart | None] = [
-        _counted(
-            f"Width {TIMES} height, in pixels", _joined(images, "original_width", "original_height", f" {TIMES} ")
-        ),
-        spread,
-        histogram("Brightness, 0 to 1", _floats(images, "brightness"), (0, 1)),
-        histogram("Contrast, 0 to 1", _floats(images, "contrast"), (0, 1)),
-        histogram("Sharpness, variance of the Laplacian", _floats(images, "sharpness"), logarithmic=True),
-        _counted("Formats and modes", _joined(images, "format", "mode", " · ")),
-        _counted("Cameras", pc.drop_null(column(images, "camera_model"))),
-        _dominant_colours(images),
+        counted(f"Width {TIMES} height, in pixels", f"{width}::VARCHAR || ' {TIMES} ' || {height}::VARCHAR"),
+        megapixels if megapixels and len(megapixels.segments) > 1 else None,
+        spread("Brightness, 0 to 1", images.at("brightness"), (0, 1)),
+        spread("Contrast, 0 to 1", images.at("contrast"), (0, 1)),
+        spread("Sharpness, variance of the Laplacian", images.at("sharpness")),
+        counted("Formats and modes", f"{images.at('format')} || ' · ' || {images.at('mode')}"),
+        counted("Cameras", camera),
+        _dominant_colours(images, loaded),
     ]
     return [chart for chart in charts if chart]
 
 
-def counts_of(values: pa.ChunkedArray) -> Counts:
-    """Return each value as text with its count, the most frequent first, equal ones by name."""
-    counted = pc.value_counts(_given(values))
-    pairs = zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True)
-    return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
+def _columns_of_kinds(products: Rows, where: str) -> list[str]:
+    """Return the catalogue's columns of a few values that come back, as kinds do and names don't."""
+    names = [name for name in catalogue_columns(products.names) if _may_hold_kinds(products.types[name])]
+    if not names:
+        return []
+    # About how many values a column has is enough to leave out names, which would take memory to be told apart.
+    guessed = ", ".join(f"count({products.at(name)}), approx_count_distinct({products.at(name)})" for name in names)
+    (counts,) = products.answer(guessed, f"WHERE {where}")
+    found = []
+    for name, valued, guess in zip(names, counts[::2], counts[1::2], strict=True):
+        if guess <= 2 * MOST_KINDS:
+            ((kinds,),) = products.answer(f"count(DISTINCT {products.at(name)})", f"WHERE {where}")
+            if 1 <= kinds <= MOST_KINDS and (kinds <= valued / 2 or valued <= MOST_ROWS_OF_FEW):
+                found.append(name)
+    return found
 
 
-def _given(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return the values as texts, with a name for nulls and blanks."""
-    texts = pc.fill_null(pc.cast(values, pa.string()), NOT_GIVEN)
-    return pc.if_else(pc.equal(pc.utf8_trim_whitespace(texts), ""), NOT_GIVEN, texts)
+def _may_hold_kinds(kind: str) -> bool:
+    """Return whether the values of a type of DuckDB's can be told apart as kinds: texts, whole numbers, booleans."""
+    return kind in {"VARCHAR", "BOOLEAN"} or kind.endswith(("INT", "INTEGER"))
 
 
-def _bars(products: pa.Table, name: str) -> BarChart:
-    return bar_chart(f"Products per {plain_name(name)}", counts_of(products[name]))
-
-
-def _counted(title: str, values: pa.ChunkedArray) -> BarChart | None:
-    return bar_chart(title, counts_of(values), limit=10) if len(values) else None
-
-
-def _sorts_into_kinds(values: pa.ChunkedArray) -> bool:
-    """Return whether a column has a few values that come back, as kinds do and names don't."""
-    is_plain = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
-    if not (is_plain or pa.types.is_integer(values.type) or pa.types.is_boolean(values.type)):
-        return False
-    kinds = pc.count_distinct(values, mode="only_valid").as_py()
-    given = len(values) - values.null_count
-    return bool(1 <= kinds <= MOST_KINDS and (kinds <= given / 2 or given <= MOST_ROWS_OF_FEW))
-
-
-def _season_and_year(products: pa.Table, season: str, year: str) -> ColumnChart:
-    seasons = [label for label, _ in counts_of(products[season])]
-    ordered = [name for name in SEASONS if name in seasons] + [name for name in seasons if name not in SEASONS]
-    years = sorted(label for label, _ in counts_of(products[year]))
+def _season_and_year(products: Rows, where: str, season: str, year: str) -> ColumnChart:
+    pairs = products.answer(
+        f"{given(products.at(year))}, {given(products.at(season))}, count(*)", f"WHERE {where} GROUP BY ALL"
+    )
+    seasons: Counter[str] = Counter()
+    for _, name, number in pairs:
+        seasons[name] += number
+    others = sorted(seasons.keys() - set(SEASONS), key=lambda name: (-seasons[name], name))
+    ordered = [*(name for name in SEASONS if name in seasons), *others]
+    years = sorted({when for when, *_ in pairs})
     # What does not fit is summed up, never left out.
     series = {name: name if place < MOST_SERIES else "others" for place, name in enumerate(ordered)}
     columns = {name: name if place < MOST_YEARS else "later" for place, name in enumerate(years)}
     stacks: dict[str, dict[str, int]] = {name: {} for name in columns.values()}
-    pairs = pc.binary_join_element_wise(_given(products[year]), _given(products[season]), "\0")
-    for pair, number in counts_of(pairs):
-        when, _, name = pair.partition("\0")
+    for when, name, number in pairs:
         stack = stacks[columns[when]]
         stack[series[name]] = stack.get(series[name], 0) + number
     return stacked_columns("Products per season and year", list(stacks.items()), list(dict.fromkeys(series.values())))
 
 
-def _dominant_colours(images: pa.Table) -> BarChart | None:
+def _dominant_colours(images: Rows, where: str) -> BarChart | None:
     """Dominant colours, rounded to 32 steps of each channel so that neighbours fall together."""
-    counts: dict[str, int] = {}
-    for label, number in counts_of(pc.drop_null(column(images, "dominant_colour"))):
-        if re.fullmatch("#[0-9a-fA-F]{6}", label):
-            channels = (int(label[place : place + 2], 16) for place in (1, 3, 5))
-            rounded = "#" + "".join(f"{min(255, round(channel / 32) * 32):02x}" for channel in channels)
-            counts[rounded] = counts.get(rounded, 0) + number
-    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-    swatches = {label: label for label, _ in ordered}
-    return bar_chart("Dominant colours of the pixels", ordered, swatches, limit=10) if ordered else None
-
-
-def _floats(table: pa.Table, name: str) -> npt.NDArray[np.float64]:
-    numbers = pc.fill_null(pc.cast(column(table, name), pa.float64()), float("nan"))
-    return np.asarray(numbers.to_numpy(), dtype=np.float64)
-
-
-def _varies(values: npt.NDArray[np.float64]) -> bool:
-    finite = values[np.isfinite(values)]
-    return finite.size > 0 and bool(finite.min() < finite.max())
-
-
-def _joined(table: pa.Table, first: str, second: str, separator: str) -> pa.ChunkedArray:
-    texts = [pc.cast(column(table, name), pa.string()) for name in (first, second)]
-    return pc.drop_null(pc.binary_join_element_wise(*texts, separator))
+    if "dominant_colour" not in images.names:
+        return None
+    colour = images.at("dominant_colour")
+    channels = ", ".join(
+        f"least(255, round_even(try_cast('0x' || substr({colour}, {place}, 2) AS INTEGER) / 32, 0)::INTEGER * 32)"
+        for place in (2, 4, 6)
+    )
+    found = images.answer(
+        f"{channels}, count(*)",
+        f"WHERE {where} AND regexp_full_match({colour}::VARCHAR, '#[0-9a-fA-F]{{6}}') GROUP BY ALL",
+    )
+    counts = [("#{:02x}{:02x}{:02x}".format(*channels), number) for *channels, number in found]
+    first = sorted(counts, key=lambda pair: (-pair[1], pair[0]))[:10]
+    counted = Counted(first, len(counts), sum(number for _, number in counts))
+    return bar_chart("Dominant colours of the pixels", counted, {label: label for label, _ in first}) if first else None

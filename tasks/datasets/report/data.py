@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import cached_property
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from lookbook.tasks.datasets.differences import ImageChanges
+from lookbook.blocks.sql_text import literal
+from lookbook.tasks.datasets.desk import Desk
+from lookbook.tasks.datasets.differences import ImageChanges, Source, Tables, count_rows, schema_of
 from lookbook.tasks.datasets.schemas import PRODUCTS_SCHEMA
 from lookbook.tasks.datasets.snapshot import ISSUES
 from lookbook.tasks.images.tombstones import FORGOTTEN
@@ -22,16 +26,90 @@ FILE_OUTCOMES = ("images", "beyond_limit", "catalogue", "rejected", "ignored")
 IMAGE_OUTCOMES = ("loaded", "unchanged", "duplicate", "rejected")
 ROW_OUTCOMES = ("matched", "missing_image", "ambiguous_image", "duplicate", "rejected")
 
+Counts = list[tuple[str, int]]
 
-#: Columns of the images and outputs that a report reads: the others are most of the bytes.
-SHOWN_OF_IMAGES = [
-    *("key", "outcome", "duplicate_of", "rule", "sha256", "bytes", "orphan", "product_key"),
-    *("original_width", "original_height", "mode", "format", "decode_warnings", "camera_model", "dominant_colour"),
-    *("brightness", "contrast", "sharpness", "near_duplicates_score", "near_duplicate_of"),
-    *(f"{name}_score" for name in ISSUES if name != "damaged"),
-    *(f"is_{name}_issue" for name in ISSUES),
-]
-SHOWN_OF_OUTPUTS = ["sha256", "output", "object_key", "bytes"]
+NOT_GIVEN = "not given"
+#: What Python and Arrow trim from a text; DuckDB by itself trims spaces alone.
+_BLANKS = literal("".join(letter for letter in map(chr, range(0x3001)) if letter.isspace()))
+_NUMBERS = count()
+
+
+def given(value: str) -> str:
+    """Return SQL for a value as text, with a name for nulls and blanks."""
+    text = f"({value})::VARCHAR"
+    return f"CASE WHEN trim({text}, {_BLANKS}) <> '' THEN {text} ELSE '{NOT_GIVEN}' END"
+
+
+class Counted(NamedTuple):
+    """The most frequent values with their counts; and of all values, how many kinds there are and how often in all."""
+
+    first: Counts
+    kinds: int
+    total: int
+
+
+class Rows:
+    """A table of a snapshot as a report asks it: by SQL, since the whole of it may not fit into memory.
+
+    Attributes:
+        desk: answers.
+        num_rows: of the table.
+        names: of its columns.
+        types: DuckDB's type of each column.
+        view: what the table is called in SQL. Its columns are called as `at` says, and ``place`` numbers its rows.
+    """
+
+    def __init__(self, desk: Desk, table: Sequence[Path] | pa.Table) -> None:
+        """Give the table a name on a desk."""
+        self.desk, self.view = desk, f"rows_{next(_NUMBERS)}"
+        self.num_rows, self._schema = count_rows(table), schema_of(table)
+        self._source = Source(desk.connection, self.view, table)
+        self.names, self.types = self._source.names, self._source.types
+
+    def at(self, name: str) -> str:
+        """Return SQL for a column; NULL where there is none of that name."""
+        return self._source.at(name) if name in self.names else "NULL::VARCHAR"  # a bare NULL orders nothing
+
+    def ended(self, outcome: str) -> str:
+        """Return SQL for whether a row has an outcome."""
+        return f"{self.at('outcome')} = {literal(outcome)}"
+
+    def answer(self, columns: str, rest: str = "", *values: object) -> list[tuple[Any, ...]]:
+        """Return a small answer of the table.
+
+        Args:
+            columns: SQL, with the names of `at`.
+            rest: what follows the table's name.
+            values: for each ``?``.
+        """
+        return self.desk.rows(f"SELECT {columns} FROM {self.view} {rest}", *values)  # noqa: S608 - names of ours
+
+    def first(self, columns: Sequence[str], rest: str, *values: object) -> list[dict[str, Any]]:
+        """Return some columns of a few rows, by name: None where there is no such column. `rest` as in `answer`."""
+        there = [name for name in columns if name in self.names]
+        chosen = ", ".join(self.at(name) for name in there) or "place"
+        found = self.desk.table(f"SELECT {chosen} FROM {self.view} {rest}", *values)  # noqa: S608 - names of ours
+        if not there:
+            return [dict.fromkeys(columns)] * found.num_rows
+        typed = found.rename_columns(there).cast(pa.schema([(name, self._schema.field(name).type) for name in there]))
+        return [dict.fromkeys(columns) | row for row in typed.to_pylist()]
+
+    def counts(self, value: str, where: str = "true", limit: int | None = None) -> Counted:
+        """Count the values of rows: the most frequent first, equal ones by name; nulls and blanks by a name of theirs.
+
+        Args:
+            value: SQL.
+            where: SQL for the rows.
+            limit: values that are returned; None: all.
+        """
+        found = self.desk.rows(
+            f"WITH kinds AS MATERIALIZED (SELECT {given(value)} AS kind, count(*) AS number FROM {self.view}"  # noqa: S608
+            f" WHERE {where} GROUP BY kind) SELECT kind, number, (SELECT count(*) FROM kinds),"
+            " (SELECT sum(number) FROM kinds) FROM kinds ORDER BY number DESC, kind LIMIT ?",
+            limit,
+        )
+        kinds, total = found[0][2:] if found else (0, 0)
+        return Counted([(kind, number) for kind, number, *_ in found], kinds, total)
 
 
 @dataclass(frozen=True)
@@ -44,10 +122,10 @@ class ReportData:
         recipe: the recipe as plain values.
         versions: versions of the libraries that made the pixels.
         digest: the snapshot's logical digest.
-        images: one row per image key: the columns `SHOWN_OF_IMAGES`.
-        products: one row per catalogue row: `PRODUCT_FIELDS` and the catalogue's own columns.
-        outputs: one row per content and output: the columns `SHOWN_OF_OUTPUTS`.
-        rejects: one row per refused image or catalogue row, and per ignored file.
+        tables: of the snapshot: ``images``, a row per image key; ``products``, a row per catalogue row, with
+            `PRODUCT_FIELDS` and the catalogue's own columns; ``outputs``, a row per content and output; ``rejects``, a
+            row per refused image or catalogue row, and per ignored file.
+        desk: reads them.
     """
 
     dataset: str
@@ -58,11 +136,29 @@ class ReportData:
     recipe: dict[str, Any]
     versions: dict[str, str]
     digest: str
-    images: pa.Table
-    products: pa.Table
-    outputs: pa.Table
-    rejects: pa.Table
+    tables: Tables
+    desk: Desk
     changes: ImageChanges
+
+    @cached_property
+    def images(self) -> Rows:
+        """The images."""
+        return Rows(self.desk, self.tables["images"])
+
+    @cached_property
+    def products(self) -> Rows:
+        """The catalogue's rows."""
+        return Rows(self.desk, self.tables["products"])
+
+    @cached_property
+    def outputs(self) -> Rows:
+        """The outputs."""
+        return Rows(self.desk, self.tables["outputs"])
+
+    @cached_property
+    def rejects(self) -> Rows:
+        """What was refused or ignored."""
+        return Rows(self.desk, self.tables["rejects"])
 
 
 @dataclass(frozen=True)
@@ -111,29 +207,20 @@ def plain_name(name: str) -> str:
     return " ".join(spaced.replace("_", " ").split()) if not name.isupper() else name
 
 
-def column(table: pa.Table, name: str) -> pa.ChunkedArray:
-    """Return a column of a table, or nulls where the table has none of that name."""
-    if name in table.column_names:
-        return table[name]
-    return pa.chunked_array([pa.nulls(table.num_rows)])
+def named_column(columns: Sequence[str], names: tuple[str, ...]) -> str | None:
+    """Return the catalogue's column that bears the first of these names, whatever its case and separators.
 
-
-def with_outcome(table: pa.Table, outcome: str) -> pa.Table:
-    """Return the rows of one outcome."""
-    if table.num_rows == 0 or "outcome" not in table.column_names:
-        return table.slice(0, 0)
-    return table.filter(pc.equal(table["outcome"], outcome))
-
-
-def named_column(table: pa.Table, names: tuple[str, ...]) -> str | None:
-    """Return the catalogue's column that bears the first of these names, whatever its case and separators."""
-    folded = {_folded(name): name for name in reversed(catalogue_columns(table))}
+    Args:
+        columns: of the products table.
+        names: the likeliest first.
+    """
+    folded = {_folded(name): name for name in reversed(catalogue_columns(columns))}
     return next((folded[_folded(name)] for name in names if _folded(name) in folded), None)
 
 
-def catalogue_columns(products: pa.Table) -> list[str]:
-    """Return the columns of the products table that come from the catalogue."""
-    return [name for name in products.column_names if name not in PRODUCT_FIELDS]
+def catalogue_columns(columns: Sequence[str]) -> list[str]:
+    """Return those of the products table's columns that come from the catalogue."""
+    return [name for name in columns if name not in PRODUCT_FIELDS]
 
 
 def _folded(name: str) -> str:
@@ -183,8 +270,14 @@ class Issue:
 
 def image_issues(data: ReportData) -> list[Issue]:
     """Return all issues of the loaded images, the most frequent first; empty where no image was looked at."""
-    images = with_outcome(data.images, "loaded")
-    found = [_issue(images, name) for name in ISSUES]
+    images = data.images
+    flags = [f"{images.at(f'is_{name}_issue')}::BOOLEAN" for name in ISSUES]
+    counted = ", ".join(f"count(*) FILTER ({flag}), count({flag})" for flag in flags)
+    (counts,) = images.answer(counted, f"WHERE {images.ended('loaded')}")
+    found = [
+        Issue(plain_name(name), MEANINGS[name], number, looked_at, _worst(images, name, flag) if number else [])
+        for name, flag, number, looked_at in zip(ISSUES, flags, counts[::2], counts[1::2], strict=True)
+    ]
     return sorted((issue for issue in found if issue.looked_at), key=lambda issue: -issue.images)
 
 
@@ -193,17 +286,15 @@ def hashes_of_issues(issues: Iterable[Issue]) -> list[str]:
     return [picture.sha256 for issue in issues for picture in issue.worst]
 
 
-def _issue(images: pa.Table, name: str) -> Issue:
-    flags = pc.cast(column(images, f"is_{name}_issue"), pa.bool_())
-    flagged = images.filter(flags)
-    number = flagged.num_rows
-    worst = []
-    if number:
-        worst_first = ("decode_warnings", "descending") if name == "damaged" else (f"{name}_score", "ascending")
-        keys = [worst_first, ("key", "ascending")]
-        rows = flagged.take(pc.select_k_unstable(flagged, min(number, MOST_PICTURES), keys))
-        worst = [Picture(row["key"], row["sha256"], _fact(name, row)) for row in rows.to_pylist()]
-    return Issue(plain_name(name), MEANINGS[name], number, len(flags) - flags.null_count, worst)
+def _worst(images: Rows, name: str, flag: str) -> list[Picture]:
+    score = f"{name}_score"
+    worst_first = f"{images.at('decode_warnings')} DESC" if name == "damaged" else images.at(score)
+    rows = images.first(
+        ["key", "sha256", "original_width", "original_height", "decode_warnings", score],
+        f"WHERE {images.ended('loaded')} AND {flag} ORDER BY {worst_first} NULLS LAST, {images.at('key')} LIMIT ?",
+        MOST_PICTURES,
+    )
+    return [Picture(row["key"], row["sha256"], _fact(name, row)) for row in rows]
 
 
 def _fact(name: str, row: dict[str, Any]) -> str:

@@ -128,7 +128,7 @@ def _pictures(
             lost.add(key)
             return b""
 
-    uris = thumbnails(outputs, hashes, read)
+    uris = thumbnails(outputs, read)
     gone = {row["sha256"] for row in outputs.to_pylist() if row["object_key"] in lost}
     return {sha256: "" if sha256 in gone else uri for sha256, uri in uris.items()}
 

@@ -11,24 +11,23 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
+from lookbook.blocks.sql_text import literal
 from lookbook.tasks.datasets.checks import failed, told
 from lookbook.tasks.datasets.report import text
-from lookbook.tasks.datasets.report.charts import Counts, catalogue_charts, counts_of, image_charts
+from lookbook.tasks.datasets.report.charts import catalogue_charts, image_charts
 from lookbook.tasks.datasets.report.data import (
+    Counts,
     ReportData,
+    Rows,
     books,
-    column,
     hashes_of_issues,
     image_issues,
     plain_name,
-    with_outcome,
 )
 from lookbook.tasks.datasets.report.pictures import (
     ReadObject,
     contact_sheet,
+    drawn_of,
     near_duplicates,
     rejected_pictures,
     thumbnails,
@@ -68,59 +67,64 @@ class DuplicateGroup:
     total: int
 
 
-def rejects(table: pa.Table) -> FirstOf:
+REJECT_COLUMNS = ("reject_id", "kind", "locator", "rule", "message", "raw")
+
+
+def rejects(table: Rows, most: int = MOST_REJECTS) -> FirstOf:
     """Return what was refused, in the order of the rejects' table."""
-    return _first(_of_kind(table, ignored=False), "rule", MOST_REJECTS)
+    return _first(table, f"NOT {_is_ignored(table)}", "place", "rule", REJECT_COLUMNS, most)
 
 
-def ignored_files(table: pa.Table) -> FirstOf:
+def ignored_files(table: Rows) -> FirstOf:
     """Return the files that are neither images nor of the catalogue; and, without a name, what was forgotten."""
-    return _first(_sorted(_of_kind(table, ignored=True), "locator"), "rule", MOST_NAMES)
+    return _first(table, _is_ignored(table), table.at("locator"), "rule", REJECT_COLUMNS)
 
 
-def _of_kind(rejects: pa.Table, *, ignored: bool) -> pa.Table:
-    if rejects.num_rows == 0:
-        return rejects
-    is_ignored = pc.is_in(rejects["kind"], pa.array(UNCOUNTED))
-    return rejects.filter(is_ignored if ignored else pc.invert(is_ignored))
+def _is_ignored(rejects: Rows) -> str:
+    return f"coalesce({rejects.at('kind')} IN ({', '.join(map(literal, UNCOUNTED))}), false)"
 
 
 def missing_images(data: ReportData) -> FirstOf:
     """Return catalogue rows without an image: none was found, or several fit equally well."""
-    rows = [with_outcome(data.products, outcome) for outcome in ("missing_image", "ambiguous_image")]
-    return _first(_sorted(pa.concat_tables(rows), "line"), "missing_reason", MOST_NAMES)
+    rows = data.products
+    none, several = (rows.ended(outcome) for outcome in ("missing_image", "ambiguous_image"))
+    columns = ("product_key", "missing_reason", "candidates", "file", "line")
+    return _first(rows, f"({none} OR {several})", f"{rows.at('line')}, {several}", "missing_reason", columns)
 
 
 def repeated_rows(data: ReportData) -> FirstOf:
     """Return catalogue rows that repeat the id of an earlier one."""
-    return _first(_sorted(with_outcome(data.products, "duplicate"), "line"), "file", MOST_NAMES)
+    rows = data.products
+    return _first(rows, rows.ended("duplicate"), rows.at("line"), "file", ("product_key", "file", "line"))
 
 
 def orphans(data: ReportData) -> FirstOf:
     """Return images without a catalogue row."""
     images = data.images
-    flagged = images.filter(pc.fill_null(pc.cast(column(images, "orphan"), pa.bool_()), False))
-    return _first(_sorted(flagged, "key"), "outcome", MOST_NAMES)
+    return _first(images, f"{images.at('orphan')}::BOOLEAN", images.at("key"), "outcome", ("key",))
 
 
 def duplicate_groups(data: ReportData) -> tuple[list[DuplicateGroup], int]:
     """Return the largest groups of images with the same bytes, and the number of all groups."""
-    copies = with_outcome(data.images, "duplicate")
-    if copies.num_rows == 0:
-        return [], 0
-    groups = copies.group_by("duplicate_of").aggregate([("key", "count"), ("sha256", "min")])
-    order = [("key_count", "descending"), ("duplicate_of", "ascending")]
-    largest = groups.sort_by(order).slice(0, MOST_GROUPS)
-    shown = copies.filter(pc.is_in(copies["duplicate_of"], value_set=largest["duplicate_of"]))
-    names: dict[str, list[str]] = {}
-    for row in _sorted(shown.select(["key", "duplicate_of"]), "key").to_pylist():
-        names.setdefault(row["duplicate_of"], []).append(row["key"])
-    return [
-        DuplicateGroup(
-            row["duplicate_of"], row["sha256_min"], names[row["duplicate_of"]][:MOST_COPIES], row["key_count"]
+    images = data.images
+    original, key, copies = images.at("duplicate_of"), images.at("key"), f"WHERE {images.ended('duplicate')}"
+    largest = images.answer(
+        f"{original}, min({images.at('sha256')}), count(*), count(*) OVER ()",
+        f"{copies} GROUP BY 1 ORDER BY 3 DESC, 1 LIMIT ?",
+        MOST_GROUPS,
+    )
+    wanted = [canonical for canonical, *_ in largest]
+    names = dict(
+        images.answer(
+            f"{original}, min({key}, {MOST_COPIES})", f"{copies} AND list_contains(?, {original}) GROUP BY 1", wanted
         )
-        for row in largest.to_pylist()
-    ], groups.num_rows
+        if wanted
+        else ()
+    )
+    groups = [
+        DuplicateGroup(canonical, sha256, names.get(canonical, []), total) for canonical, sha256, total, _ in largest
+    ]
+    return groups, largest[0][3] if largest else 0
 
 
 def hashes_of(groups: Iterable[DuplicateGroup]) -> list[str]:
@@ -128,14 +132,13 @@ def hashes_of(groups: Iterable[DuplicateGroup]) -> list[str]:
     return [group.sha256 for group in groups]
 
 
-def _first(table: pa.Table, kind: str, limit: int) -> FirstOf:
-    if table.num_rows == 0:
+def _first(table: Rows, where: str, order: str, kind: str, columns: Sequence[str], limit: int = MOST_NAMES) -> FirstOf:
+    """Return the first of some rows, with the counts of all by the column `kind`."""
+    kinds = table.counts(table.at(kind), where)
+    if not kinds.total:
         return FirstOf([], 0, [])
-    return FirstOf(table.slice(0, limit).to_pylist(), table.num_rows, counts_of(column(table, kind)))
-
-
-def _sorted(table: pa.Table, name: str) -> pa.Table:
-    return table.sort_by(name) if name in table.column_names else table
+    rows = table.first(columns, f"WHERE {where} ORDER BY {order}, place LIMIT ?", limit)
+    return FirstOf(rows, kinds.total, kinds.first)
 
 
 REJECTS_IN_SHORT = 10
@@ -177,16 +180,15 @@ def _issues(data: ReportData) -> list[str]:
 
 
 def _rejects(data: ReportData) -> list[str]:
-    refused = _of_kind(data.rejects, ignored=False)
-    total = refused.num_rows
-    if total == 0:
+    refused = rejects(data.rejects, REJECTS_IN_SHORT)
+    if not refused.total:
         return ["None."]
     lines = ["| kind | where | rule | message |", "|---|---|---|---|"]
     lines += [
         f"| {_text(row['kind'])} | {_text(row['locator'])} | {_text(row['rule'])} | {_text(row['message'])} |"
-        for row in refused.slice(0, REJECTS_IN_SHORT).to_pylist()
+        for row in refused.rows
     ]
-    return [*lines, "", f"{total:,} in all: `lookbook rejects {data.dataset}` shows them."]
+    return [*lines, "", f"{refused.total:,} in all: `lookbook rejects {data.dataset}` shows them."]
 
 
 def _changes_in_short(data: ReportData) -> list[str]:
@@ -242,13 +244,13 @@ def render_report(data: ReportData, read_object: ReadObject) -> str:
         catalogue_charts=catalogue_charts(data),
         image_charts=image_charts(data),
         issues=issues,
-        issue_thumbnails=thumbnails(data.outputs, hashes_of_issues(issues), read_object),
+        issue_thumbnails=thumbnails(drawn_of(data, hashes_of_issues(issues)), read_object),
         rejects=rejects(data.rejects),
         ignored=ignored_files(data.rejects),
         rejected_pictures={},
         groups=groups,
         number_of_groups=number_of_groups,
-        group_thumbnails=thumbnails(data.outputs, hashes_of(groups), read_object),
+        group_thumbnails=thumbnails(drawn_of(data, hashes_of(groups)), read_object),
         near=near_duplicates(data, read_object),
         repeated=repeated_rows(data),
         missing=missing_images(data),
@@ -259,7 +261,7 @@ def render_report(data: ReportData, read_object: ReadObject) -> str:
 
 
 def render_unpublished(
-    dataset: str, facts: Mapping[str, object], told: str, table: pa.Table, read_object: ReadObject
+    dataset: str, facts: Mapping[str, object], told: str, table: Rows, read_object: ReadObject
 ) -> str:
     """Write what a run refused that published nothing, as a page like the report's, with pictures of rejected images.
 
@@ -317,9 +319,9 @@ def _script_hash(page: Environment) -> str:
 
 def _figures(data: ReportData) -> list[tuple[str, str]]:
     """Return the few numbers beside the books, as (label, value)."""
-    loaded = with_outcome(data.images, "loaded")
+    ((kept,),) = data.images.answer(f"sum({data.images.at('bytes')}::BIGINT)", f"WHERE {data.images.ended('loaded')}")
     drawn = data.summary.get("outputs", {})
-    figures = [("originals kept", text.size(pc.sum(column(loaded, "bytes")).as_py() or 0))]
+    figures = [("originals kept", text.size(kept or 0))]
     figures += [(f"{plain_name(name)} drawn in this run", text.count(number)) for name, number in drawn.items()]
     figures += [
         *((f"rows matched by {rule}", text.count(rows)) for rule, rows in data.summary.get("matched_by", {}).items()),

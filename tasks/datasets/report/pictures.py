@@ -5,28 +5,29 @@ from __future__ import annotations
 import base64
 import io
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
 from lookbook.blocks.errors import ObjectNotFoundError
+from lookbook.blocks.sql_text import literal
 from lookbook.tasks.datasets.report.charts import TIMES
 from lookbook.tasks.datasets.report.data import (
     ReportData,
+    Rows,
     catalogue_columns,
-    column,
     named_column,
     plain_name,
-    with_outcome,
 )
+from lookbook.tasks.datasets.schemas import OUTPUTS_SCHEMA
 from lookbook.tasks.images.recipe import OutputDefinition, Recipe
 from lookbook.tasks.images.render import Rejected
 from lookbook.tasks.images.render_process import PARTLY
@@ -61,23 +62,43 @@ class Contact:
 
 def contact_sheet(data: ReportData, read_object: ReadObject) -> list[Contact]:
     """Up to 96 loaded images, spread evenly over the categories and always the same for the same images."""
-    drawn = _smallest_output(data.outputs)
-    images = with_outcome(data.images, "loaded")
-    if images.num_rows == 0 or drawn.num_rows == 0:
-        return []
-    images = images.filter(pc.is_in(images["sha256"], value_set=drawn["sha256"]))
-    images, groups = _with_groups(images, data.products)
-    chosen = images.take(pa.array(_spread(groups, images["sha256"], images["key"])))
-    uris = thumbnails(data.outputs, chosen["sha256"].to_pylist(), read_object)
-    products = _products_of(chosen, data.products)
+    keys = _spread(data)
+    columns = ["key", "sha256", "product_key", "original_width", "original_height", "format", "camera_model"]
+    at = data.images.at("key")
+    images = {row["key"]: row for row in data.images.first(columns, f"WHERE list_contains(?, {at})", keys)}
+    uris = thumbnails(drawn_of(data, [row["sha256"] for row in images.values()]), read_object)
+    products = _products_of(keys, data.products)
     return [
-        _contact(image, product, uris[image["sha256"]], data.products)
-        for image, product in zip(chosen.to_pylist(), products, strict=True)
+        _contact(images[key], products.get(key, {}), uris[images[key]["sha256"]], data.products.names) for key in keys
     ]
 
 
-def thumbnails(outputs: pa.Table, hashes: Iterable[str], read_object: ReadObject) -> dict[str, str]:
+def drawn_of(data: ReportData, hashes: Iterable[str]) -> pa.Table:
+    """Return the rows of the outputs that the thumbnails of some originals are taken from."""
+    rows = data.outputs
+    columns = ["sha256", "output", "object_key", "bytes"]
+    where = f"WHERE {_is_smallest(data)} AND list_contains(?, {rows.at('sha256')})"
+    found = rows.first(columns, where, sorted(set(hashes)))
+    return pa.Table.from_pylist(found, pa.schema([OUTPUTS_SCHEMA.field(name) for name in columns]))
+
+
+def _is_smallest(data: ReportData) -> str:
+    """Return SQL for whether a row of the outputs is of the output that thumbnails are taken from."""
+    rows = data.outputs
+    if not rows.num_rows:
+        return "false"
+    output = rows.at("output")
+    order = f"GROUP BY 1 ORDER BY {output} <> 'thumb', avg({rows.at('bytes')}::BIGINT), 1 LIMIT 1"
+    ((name,),) = rows.answer(output, order)
+    return f"{output} = {literal(name)}"
+
+
+def thumbnails(outputs: pa.Table, read_object: ReadObject) -> dict[str, str]:
     """Return data URIs of originals by their hash: of the output `thumb` if there is one, else of the smallest.
+
+    Args:
+        outputs: of these originals: ``sha256``, ``output``, ``object_key`` and ``bytes``.
+        read_object: gives the bytes of an output by its lake key.
 
     Raises:
         ObjectNotFoundError: the lake lacks an object that the outputs name.
@@ -85,11 +106,10 @@ def thumbnails(outputs: pa.Table, hashes: Iterable[str], read_object: ReadObject
     drawn = _smallest_output(outputs)
     if drawn.num_rows == 0:
         return {}
-    wanted = drawn.filter(pc.is_in(drawn["sha256"], value_set=pa.array(sorted(set(hashes)), pa.string())))
-    keys = wanted["object_key"].to_pylist()
+    keys = drawn["object_key"].to_pylist()
     with ThreadPoolExecutor(READING_THREADS, thread_name_prefix="report") as pool:
         uris = pool.map(lambda key: _data_uri(read_object(key), key), keys)
-        return dict(zip(wanted["sha256"].to_pylist(), uris, strict=True))
+        return dict(zip(drawn["sha256"].to_pylist(), uris, strict=True))
 
 
 def _smallest_output(outputs: pa.Table) -> pa.Table:
@@ -114,50 +134,54 @@ def _data_uri(content: bytes, key: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
-def _with_groups(images: pa.Table, products: pa.Table) -> tuple[pa.Table, pa.ChunkedArray]:
-    """Return the images, and for each the category of its product; without one, the folder it lies in."""
-    name = named_column(products, GROUP_COLUMNS)
-    if name and products.num_rows:
-        rows = pc.index_in(images["key"], value_set=products["image_key"])
-        return images, pc.fill_null(pc.cast(products[name].take(rows), pa.string()), UNGROUPED)
-    return images, pc.replace_substring_regex(images["key"], pattern="[^/]*$", replacement="")
+def _spread(data: ReportData) -> list[str]:
+    """Return the keys of images to show: one of each group in turn, large groups first; in the order of their groups.
 
-
-def _spread(groups: pa.ChunkedArray, hashes: pa.ChunkedArray, keys: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """Return rows to show: one of each group in turn, large groups first, then in the order of their groups.
-
+    An image's group is the category of its product; without a catalogue's categories, the folder that it lies in.
     Within a group the order of the hashes decides, which is as good as a draw by lot and never changes.
     """
-    table = pa.table({"group": groups, "sha256": hashes, "key": keys})
-    order = pc.sort_indices(table, [(name, "ascending") for name in table.column_names]).to_numpy()
-    _, starts, sizes = np.unique(
-        table["group"].combine_chunks().dictionary_encode().indices.to_numpy()[order],
-        return_index=True,
-        return_counts=True,
+    images, products, outputs = data.images, data.products, data.outputs
+    key, sha256, image_key = images.at("key"), images.at("sha256"), products.at("image_key")
+    name = named_column(products.names, GROUP_COLUMNS)
+    group, joined = f"regexp_replace({key}, '[^/]*$', '')", ""
+    if name and products.num_rows:
+        category = f"coalesce({products.at(name)}::VARCHAR, {literal(UNGROUPED)})"
+        group = f"coalesce(category, {literal(UNGROUPED)})"
+        joined = (
+            f"LEFT JOIN (SELECT {image_key} AS image_key, arg_min({category}, place) AS category"  # noqa: S608
+            f" FROM {products.view} GROUP BY 1) ON image_key = {key}"
+        )
+    drawn = f"SELECT {outputs.at('sha256')} FROM {outputs.view} WHERE {_is_smallest(data)}"  # noqa: S608
+    rest = f"{joined} WHERE {images.ended('loaded')} AND {sha256} IN ({drawn})"
+    sizes = images.answer(f"{group}, count(*)", f"{rest} GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?", SHEET_SIZE)
+    turns = ((turn, place) for turn in range(SHEET_SIZE) for place, (_, size) in enumerate(sizes) if turn < size)
+    shown = Counter(place for _, place in islice(turns, SHEET_SIZE))
+    if not shown:
+        return []
+    # A hash has a fixed length: the least texts of hash and key are those of the least hashes.
+    first = images.answer(
+        f"{group}, min({sha256} || chr(0) || {key}, {max(shown.values())})",
+        f"{rest} AND list_contains(?, {group}) GROUP BY 1 ORDER BY 1",
+        [sizes[place][0] for place in shown],
     )
-    by_place = np.argsort(starts)
-    starts, sizes = starts[by_place], sizes[by_place]
-    turn = np.arange(len(order)) - np.repeat(starts, sizes)
-    first = np.lexsort((np.repeat(starts, sizes), -np.repeat(sizes, sizes), turn))[:SHEET_SIZE]
-    return np.asarray(order[np.sort(first)], dtype=np.int64)
+    wanted = {sizes[place][0]: number for place, number in shown.items()}
+    return [each.partition("\0")[2] for name, listed in first for each in listed[: wanted[name]]]
 
 
-def _products_of(images: pa.Table, products: pa.Table) -> list[dict[str, Any]]:
-    """Return the first catalogue row of each image, {} where it has none."""
-    if products.num_rows == 0 or "image_key" not in products.column_names:
-        return [{}] * images.num_rows
-    rows = pc.index_in(images["key"], value_set=products["image_key"]).to_pylist()
-    found = products.take(pa.array([row for row in rows if row is not None], pa.int64())).to_pylist()
-    remaining = iter(found)
-    return [{} if row is None else next(remaining) for row in rows]
+def _products_of(keys: list[str], products: Rows) -> dict[str, dict[str, Any]]:
+    """Return the first catalogue row of each image that has one."""
+    image_key = products.at("image_key")
+    found = products.answer(f"{image_key}, min(place)", f"WHERE list_contains(?, {image_key}) GROUP BY 1", keys)
+    rows = products.first(products.names, "WHERE list_contains(?, place)", [place for _, place in found])
+    return {row["image_key"]: row for row in rows}
 
 
-def _contact(image: dict[str, Any], product: dict[str, Any], uri: str, products: pa.Table) -> Contact:
-    name_column = named_column(products, NAME_COLUMNS)
+def _contact(image: dict[str, Any], product: dict[str, Any], uri: str, columns: Sequence[str]) -> Contact:
+    name_column = named_column(columns, NAME_COLUMNS)
     file_name = image["key"].rpartition("/")[2]
     name = (product.get(name_column) if name_column else None) or file_name
     details = [("file", image["key"])]
-    details += [(plain_name(label), product.get(label)) for label in catalogue_columns(products)[:12] if product]
+    details += [(plain_name(label), product.get(label)) for label in catalogue_columns(columns)[:12] if product]
     width, height = image.get("original_width"), image.get("original_height")
     details += [
         ("size", f"{width} {TIMES} {height}" if width and height else None),
@@ -209,40 +233,43 @@ def near_duplicates(data: ReportData, read_object: ReadObject) -> NearDuplicates
     Raises:
         ObjectNotFoundError: the lake lacks an object that the outputs name.
     """
-    images = with_outcome(data.images, "loaded")
-    images = images.filter(pc.is_valid(column(images, "near_duplicate_of")))
-    if images.num_rows == 0:
+    images = data.images
+    canonical = images.at("near_duplicate_of")
+    largest = images.answer(
+        f"{canonical}, count(*), count(*) OVER (), sum(count(*)) OVER ()",
+        f"WHERE {images.ended('loaded')} AND {canonical} IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?",
+        MOST_GROUPS,
+    )
+    if not largest:
         return NearDuplicates([], 0, 0)
-    groups = images.group_by("near_duplicate_of").aggregate([("key", "count")])
-    order = [("key_count", "descending"), ("near_duplicate_of", "ascending")]
-    largest = groups.sort_by(order).slice(0, MOST_GROUPS).to_pylist()
-    scores = {row["near_duplicate_of"]: _nearest(images, row["near_duplicate_of"]) for row in largest}
+    scores = {key: _nearest(images, key) for key, *_ in largest}
     pictures = _pictures(data, [key for shown in scores.values() for key in shown], read_object)
     shown = [
-        NearGroup(
-            [GroupImage(key, pictures.get(key, ""), score) for key, score in scores[row["near_duplicate_of"]].items()],
-            row["key_count"] + 1,
-        )
-        for row in largest
+        NearGroup([GroupImage(each, pictures.get(each, ""), score) for each, score in scores[key].items()], number + 1)
+        for key, number, *_ in largest
     ]
-    return NearDuplicates(shown, groups.num_rows, images.num_rows + groups.num_rows)
+    groups, members = largest[0][2:]
+    return NearDuplicates(shown, groups, members + groups)
 
 
-def _nearest(images: pa.Table, canonical: str) -> dict[str, float | None]:
+def _nearest(images: Rows, canonical: str) -> dict[str, float | None]:
     """Return the scores of those that are shown, by key; the canonical one comes first, and has none."""
-    members = images.filter(pc.equal(images["near_duplicate_of"], canonical))
-    nearest = members.sort_by([("near_duplicates_score", "ascending"), ("key", "ascending")])
-    shown = nearest.slice(0, MOST_PICTURES - 1)
-    scores: dict[str, float | None] = {canonical: None}
-    scores.update(zip(shown["key"].to_pylist(), shown["near_duplicates_score"].to_pylist(), strict=True))
-    return scores
+    key, score = images.at("key"), images.at("near_duplicates_score")
+    nearest = images.answer(
+        f"{key}, {score}",
+        f"WHERE {images.ended('loaded')} AND {images.at('near_duplicate_of')} = ? ORDER BY 2, 1 LIMIT ?",
+        canonical,
+        MOST_PICTURES - 1,
+    )
+    return {canonical: None, **dict(nearest)}
 
 
 def _pictures(data: ReportData, keys: list[str], read_object: ReadObject) -> dict[str, str]:
     """Thumbnails by key."""
-    rows = data.images.filter(pc.is_in(data.images["key"], value_set=pa.array(keys, pa.string())))
-    hashes = dict(zip(rows["key"].to_pylist(), rows["sha256"].to_pylist(), strict=True))
-    uris = thumbnails(data.outputs, hashes.values(), read_object)
+    images = data.images
+    key = images.at("key")
+    hashes = dict(images.answer(f"{key}, {images.at('sha256')}", f"WHERE list_contains(?, {key})", keys))
+    uris = thumbnails(drawn_of(data, hashes.values()), read_object)
     return {key: uris[sha256] for key, sha256 in hashes.items() if sha256 in uris}
 
 

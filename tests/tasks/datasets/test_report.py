@@ -24,6 +24,7 @@ from tests.support.reports import (
     reject_row,
     sha,
     table,
+    with_tables,
 )
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
@@ -91,12 +92,12 @@ def test_control_characters_and_reversals_do_not_reach_the_page() -> None:
 
 
 def nothing_loaded() -> ReportData:
-    return data([image_row(0, outcome="rejected", sha256="")], [], outputs=table([], OUTPUTS_SCHEMA))
+    return with_tables(data([image_row(0, outcome="rejected", sha256="")], []), outputs=table([], OUTPUTS_SCHEMA))
 
 
 def no_columns_at_all() -> ReportData:
     tables = dict.fromkeys(("images", "products", "outputs", "rejects"), pa.table({}))
-    return replace(fashion(0), **tables, summary={}, recipe={}, versions={})
+    return replace(with_tables(fashion(0), **tables), summary={}, recipe={}, versions={})
 
 
 def no_measures() -> ReportData:
@@ -128,5 +129,5 @@ def test_a_hundred_thousand_images_still_give_a_page_of_bounded_size() -> None:
     })  # fmt: skip
     outputs = pa.table({"sha256": hashes, "output": ["thumb"] * len(keys), "object_key": keys, "bytes": number})
     changes = image_changes("before", **dict.fromkeys(("added", "removed", "changed"), keys.to_pylist()))
-    made = replace(fashion(), images=images, outputs=outputs, changes=changes)
+    made = replace(with_tables(fashion(), images=images, outputs=outputs), changes=changes)
     assert len(without_pixels(render_report(made, read_object))) < 250_000

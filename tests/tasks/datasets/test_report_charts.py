@@ -1,17 +1,34 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from lookbook.tasks.datasets.report.charts import BINS, PLOT_HEIGHT, WIDTH, bar_chart, histogram, stacked_columns
+from lookbook.tasks.datasets.report.charts import (
+    BINS,
+    PLOT_HEIGHT,
+    WIDTH,
+    ColumnChart,
+    bar_chart,
+    histogram,
+    stacked_columns,
+)
+from lookbook.tasks.datasets.report.data import Counted, Rows
+from tests.support.desks import shared_desk
+
+
+def spread(values: Sequence[float | None], *, logarithmic: bool = False) -> ColumnChart | None:
+    rows = Rows(shared_desk(), pa.table({"x": pa.array(values, pa.float64())}))
+    return histogram("x", rows, rows.at("x"), logarithmic=logarithmic)
 
 
 @pytest.mark.parametrize("logarithmic", [False, True])
 def test_columns_of_a_histogram_stand_where_the_values_are(logarithmic: bool) -> None:
     values = np.random.default_rng(7).lognormal(3, 1, 500)
-    chart = histogram("x", np.append(values, np.nan), logarithmic=logarithmic)
+    chart = spread([*values, float("nan"), None], logarithmic=logarithmic)
     assert chart is not None
     scaled = np.log(values) if logarithmic else values
     low, high = scaled.min(), scaled.max()
@@ -27,7 +44,7 @@ def test_columns_of_a_histogram_stand_where_the_values_are(logarithmic: bool) ->
 
 
 def test_zeros_stand_in_the_first_column_of_a_logarithmic_axis() -> None:
-    chart = histogram("x", np.array([0.0, 0.0, 1.0, 100.0]), logarithmic=True)
+    chart = spread([0.0, 0.0, 1.0, 100.0], logarithmic=True)
     assert chart is not None
     assert chart.segments[0].x < WIDTH / BINS
     assert chart.segments[0].text.endswith(": 3")
@@ -36,18 +53,18 @@ def test_zeros_stand_in_the_first_column_of_a_logarithmic_axis() -> None:
 @pytest.mark.parametrize("value", [0.0, 5.0])
 def test_a_single_value_has_its_column(value: float) -> None:
     for logarithmic in (False, True):
-        chart = histogram("x", np.array([value, value]), logarithmic=logarithmic)
+        chart = spread([value, value], logarithmic=logarithmic)
         assert chart is not None
         assert [segment.height for segment in chart.segments] == [PLOT_HEIGHT]
 
 
 def test_measures_that_are_all_null_have_no_chart() -> None:
-    assert histogram("x", np.array([np.nan, np.nan])) is None
-    assert histogram("x", np.array([])) is None
+    assert spread([float("nan"), None]) is None
+    assert spread([]) is None
 
 
 def test_bars_are_as_long_as_their_numbers_and_the_rest_is_counted() -> None:
-    chart = bar_chart("x", [("a", 40), ("b", 20), ("c", 3), ("d", 1)], limit=2)
+    chart = bar_chart("x", Counted([("a", 40), ("b", 20)], kinds=4, total=64))
     first, second, rest = chart.bars
     assert first.length == pytest.approx(2 * second.length)
     assert (rest.label, rest.number, rest.share, rest.length) == ("2 others", 4, 4 / 64, 0)

@@ -3,14 +3,23 @@ from __future__ import annotations
 import base64
 import io
 import re
-from dataclasses import replace
 
 import numpy as np
 from PIL import Image
 
 from lookbook.tasks.datasets.report.page import render_report
 from lookbook.tasks.datasets.schemas import OUTPUTS_SCHEMA
-from tests.support.reports import data, fashion, image_row, output_row, picture, product_row, read_object, table
+from tests.support.reports import (
+    data,
+    fashion,
+    image_row,
+    output_row,
+    picture,
+    product_row,
+    read_object,
+    table,
+    with_tables,
+)
 
 
 def sheet(page: str) -> str:
@@ -26,7 +35,7 @@ def test_contact_sheet_spreads_over_categories_and_does_not_depend_on_the_order_
     assert shown.count("<img") == 96
     assert shown.count("<dd>Shoes</dd>") == shown.count("<dd>Watches</dd>") == 10
     shuffled = np.random.default_rng(1).permutation(220)
-    other = replace(made, images=made.images.take(shuffled), products=made.products.take(shuffled[::-1]))
+    other = data([image_row(n) for n in shuffled.tolist()], [products[n] for n in shuffled[::-1]])
     assert sheet(render_report(other, read_object)) == shown
 
 
@@ -45,7 +54,7 @@ def test_without_a_thumb_the_smallest_output_is_shown_and_drawn_small() -> None:
     Image.fromarray(noise).save(target, "PNG")
     rows = [output_row(0, "huge") | {"bytes": 9_000_000}, output_row(0, "large") | {"bytes": 800_000}]
     large = {"derived/large/0.jpg": target.getvalue()}
-    text = render_report(replace(made, outputs=table(rows, OUTPUTS_SCHEMA)), large.__getitem__)
+    text = render_report(with_tables(made, outputs=table(rows, OUTPUTS_SCHEMA)), large.__getitem__)
     pixels = base64.b64decode(re.findall(r'base64,([^"]+)"', text)[0])
     assert max(Image.open(io.BytesIO(pixels)).size) <= 192
     assert len(text) < 150_000

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import pyarrow as pa
 
 from lookbook.tasks.datasets.report.page import render_report
-from tests.support.reports import fashion, read_object
+from tests.support.reports import fashion, read_object, with_tables
 
 
 def test_every_chart_has_a_title_and_says_its_numbers_in_words() -> None:
@@ -38,6 +37,6 @@ def test_a_foreign_catalogue_is_charted_by_its_own_columns() -> None:
         "weight": [n / 7 for n in range(rows)],
     })  # fmt: skip
     titles = re.findall(
-        "<figcaption>(.*?)</figcaption>", render_report(replace(fashion(rows), products=foreign), read_object)
+        "<figcaption>(.*?)</figcaption>", render_report(with_tables(fashion(rows), products=foreign), read_object)
     )
     assert [title for title in titles if title.startswith("Products")] == ["Products per species"]

@@ -14,11 +14,13 @@ from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets import unpublished
 from lookbook.tasks.datasets.inventory import Inventory
 from lookbook.tasks.datasets.manifest import read_published, require_published
+from lookbook.tasks.datasets.report.data import Rows
 from lookbook.tasks.datasets.report.page import render_unpublished
 from lookbook.tasks.datasets.schemas import REJECTS_SCHEMA
 from lookbook.tasks.datasets.unpublished import UnpublishedRun, read_unpublished, report_key
 from lookbook.tasks.images.parquet import from_parquet, to_parquet
 from lookbook.tasks.runs.lease import lease
+from tests.support.desks import shared_desk
 from tests.support.pictures import encoded, natural
 from tests.support.pipeline import photo, request, run, write_collection
 from tests.support.reports import Page, reject_row, table
@@ -174,7 +176,9 @@ def test_the_page_is_inert_whatever_the_source_is_called() -> None:
     hostile = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
     rows = [reject_row(1, locator=hostile, message=hostile), reject_row(2, raw="rejected/odd.bin")]
     rejects = table(rows, REJECTS_SCHEMA)
-    text = render_unpublished(hostile, {"Source": hostile}, hostile, rejects, lambda _: b"no image")
+    text = render_unpublished(
+        hostile, {"Source": hostile}, hostile, Rows(shared_desk(), rejects), lambda _: b"no image"
+    )
     assert "<script" not in text.lower()
     assert "<img src=x" not in text
     assert "default-src 'none'" in text

@@ -29,7 +29,7 @@ def sides_by_key(rows: DatasetRows, seed: int = 0, strata: str | None = None) ->
 
 def groups_by_key(rows: DatasetRows) -> dict[str, str]:
     groups = find_groups(rows)
-    names = [groups.identities[label] for label in groups.labels]
+    names = groups.identities.take(pa.array(groups.labels)).to_pylist()
     return dict(zip(rows.table["image_key"].to_pylist(), names, strict=True))
 
 

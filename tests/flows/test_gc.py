@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import re
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +35,14 @@ from lookbook.tasks.datasets.manifest import (
 from lookbook.tasks.datasets.tags import find_snapshot, read_tags, remove_tag, set_tag
 from lookbook.tasks.runs import lease as leases
 from lookbook.tasks.runs.lease import KeptApartError, LeaseHeldError, lease, this_process
-from lookbook.tasks.runs.removal import GRACE, Rule, age
+from lookbook.tasks.runs.removal import GRACE, Rule, age, old_scratch
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import serving_gcs
 from tests.support.leases import overtake
 from tests.support.lives import draw, keys, keys_of_parts, listed, objects_of, publish, restore
 from tests.support.sets import sampled
 
+ROOT = Path(__file__).parents[2]
 NOW = timedelta(0)
 
 
@@ -143,6 +146,17 @@ def test_what_runs_leave_goes_once_it_is_old_and_nobody_is_at_work_on_it(workspa
     assert amounts == {"stages": (1, 2), "scratch": (3, 15)}
     assert [name for name, path in scratch.items() if path.exists()] == ["mine.txt"]
     assert listed(workspace) <= keys(lake)
+
+
+def test_all_that_the_code_makes_in_scratch_is_known_to_the_clean_up_by_its_name(tmp_path: Path) -> None:
+    """A desk holds the tables of a run: where that is killed, nobody else removes them."""
+    making = re.compile(r"""(?:scratch_folder\([^)"]*|prefix=)"([a-z]+-)\"""")
+    paths = (path for top in ("tasks", "flows") for path in (ROOT / top).rglob("*.py"))
+    code = "".join(path.read_text(encoding="utf-8") for path in paths)
+    made = {tempfile.mkdtemp(dir=tmp_path, prefix=prefix) for prefix in making.findall(code)}
+    assert len(made) > 12
+    told = [path for path, _ in old_scratch(tmp_path, Rule(1, NOW, NOW, datetime.now(UTC) + timedelta(hours=1)))]
+    assert {str(path) for path in told} == made
 
 
 def test_what_is_damaged_says_nothing_and_so_nothing_it_may_need_goes(workspace: Workspace) -> None:

@@ -304,10 +304,18 @@ def catch_up(workspace: Workspace, dataset: str) -> list[str]:
         if indexed_snapshot(workspace.registry, dataset) != manifest.snapshot_id:
             index(workspace, manifest)
             lagging.append("registry")
-        if workspace.warehouse.current_snapshots().get(dataset) != manifest.snapshot_id:
+        if not _is_loaded(workspace, manifest):
             load(workspace, manifest)
             lagging.append("warehouse")
     return lagging
+
+
+def _is_loaded(workspace: Workspace, manifest: Manifest) -> bool:
+    """Return whether the warehouse holds a snapshot and `load` came to its end, which notes it last."""
+    if workspace.warehouse.current_snapshots().get(manifest.dataset) != manifest.snapshot_id:
+        return False
+    noted = "SELECT true FROM loads WHERE dataset = $1 AND snapshot_id = $2"
+    return workspace.registry.fetchrow(noted, manifest.dataset, manifest.snapshot_id) is not None
 
 
 def index(workspace: Workspace, manifest: Manifest) -> None:

@@ -386,13 +386,19 @@ def note_load(registry: Registry, job: SnapshotLoad, rows: Mapping[str, int | No
     )
 
 
-def forget_dataset(workspace: Workspace, dataset: str) -> None:
-    """Remove all rows of a dataset from warehouse and registry; its runs and watches, too. Twice changes nothing."""
+def forget_dataset(workspace: Workspace, dataset: str, *, runs: bool = True) -> None:
+    """Remove all rows of a dataset from warehouse and registry. Twice changes nothing.
+
+    Args:
+        workspace: where it lived.
+        dataset: its name.
+        runs: those of its runs and watches, too.
+    """
     with warehouse_lease(workspace.registry):
         workspace.warehouse.remove_dataset(dataset, load_models())
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        for table in (*INDEXED, "snapshots", "current_snapshots", "loads", "runs", "watches"):
+        for table in (*INDEXED, "snapshots", "current_snapshots", "loads", *(("runs", "watches") if runs else ())):
             await connection.execute(f"DELETE FROM {table} WHERE dataset = $1", dataset)  # noqa: S608 - our names
         own = [sql_name(SCHEMAS["lake"], dataset, table) for table in TABLES]
         await connection.execute("DELETE FROM tables WHERE place = 'lake' AND name = ANY($1::text[])", own)

@@ -25,7 +25,7 @@ from lookbook.flows.remove import remove_all
 from lookbook.tasks.datasets import follow
 from lookbook.tasks.datasets.candidates import candidate_key
 from lookbook.tasks.datasets.differences import choose_snapshots
-from lookbook.tasks.datasets.gc import datasets_of, reading
+from lookbook.tasks.datasets.gc import datasets_of, end_removal, reading
 from lookbook.tasks.datasets.manifest import (
     list_datasets,
     list_snapshots,
@@ -34,7 +34,8 @@ from lookbook.tasks.datasets.manifest import (
 )
 from lookbook.tasks.datasets.tags import find_snapshot, read_tags, remove_tag, set_tag
 from lookbook.tasks.runs import lease as leases
-from lookbook.tasks.runs.lease import KeptApartError, LeaseHeldError, lease, this_process
+from lookbook.tasks.runs.lease import Hold, KeptApartError, LeaseHeldError, lease, this_process
+from lookbook.tasks.runs.records import list_runs, start_run
 from lookbook.tasks.runs.removal import GRACE, Rule, age, old_scratch
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import serving_gcs
@@ -384,6 +385,36 @@ def test_a_removed_dataset_is_gone_and_one_whose_removal_was_killed_is_removed_b
         remove_all(Work(workspace, Rule(1, age("9999w")), "others"))
     with reading(workspace, "others", None, "a run"), pytest.raises(LookbookError, match="an export reads it"):
         remove_all(Work(workspace, Rule(1, age("9999w")), "others"))
+
+
+@pytest.mark.parametrize(
+    "at", sampled(["current", "manifests", "files", "batches", "books", "note"], fast=["manifests"])
+)
+def test_the_name_of_a_dataset_whose_removal_was_killed_is_used_again_for_another_one(
+    workspace: Workspace, at: str
+) -> None:
+    lake, registry = workspace.lake, workspace.registry
+    first = publish(workspace, "things", ["0"])
+    set_tag(lake, "things", "v1")
+    publish(workspace, "things", ["1"])
+    follow.index(workspace, require_published(lake, "things").manifest)
+    start_run(registry, "a run", "things", "here")
+
+    def step(what: str) -> None:
+        if what == at:
+            raise Killed
+
+    with pytest.raises(Killed):
+        remove_all(Work(workspace, Rule(1, age("9999w")), "things", step))
+    with lease(registry, "dataset/things"):
+        assert end_removal(workspace, "things", Hold(registry, "dataset/things")) is (at != "current")
+        assert not end_removal(workspace, "things", Hold(registry, "dataset/things"))
+    assert [run["run_id"] for run in list_runs(registry, "things")] == ([] if at == "note" else ["a run"])
+    assert registry.fetchval("SELECT count(*) FROM assets") == (at == "current")
+    last = publish(workspace, "things", ["2"])
+    remove(work(workspace))
+    assert ids(workspace) == ([last, first] if at == "current" else [last])
+    assert keys(lake) == listed(workspace)
 
 
 def test_an_age_is_a_number_with_a_unit() -> None:

@@ -139,7 +139,10 @@ def going_snapshots(lake: Lake, dataset: str, rule: Rule, kept: Collection[str] 
         and _since(chain[place - 1], files) < rule.now - rule.grace
     ]
     published = {one.snapshot_id for one in chain}
-    unfinished = {info.key.rpartition("/")[2] for info in lake.list(writing_key(dataset))} if chain else set()
+    notes = {info.key.rpartition("/")[2]: info for info in lake.list(writing_key(dataset))}
+    for snapshot_id, info in notes.items() if not chain else ():  # else `sweep_unfinished` removes them
+        files.setdefault(snapshot_id, []).append(info)
+    unfinished = notes.keys() if chain else set()
     for snapshot_id in sorted(files.keys() - published - kept, reverse=True):
         at_once = snapshot_id in removed.removed or snapshot_id in unfinished - candidates
         if at_once or rule.are_old(files[snapshot_id], timedelta(0) if chain else UNFENCED):

@@ -31,6 +31,7 @@ from lookbook.tasks.datasets.manifest import (
     list_snapshots,
     require_published,
     snapshot_folder,
+    writing_key,
 )
 from lookbook.tasks.datasets.tags import find_snapshot, read_tags, remove_tag, set_tag
 from lookbook.tasks.runs import lease as leases
@@ -415,6 +416,25 @@ def test_the_name_of_a_dataset_whose_removal_was_killed_is_used_again_for_anothe
     remove(work(workspace))
     assert ids(workspace) == ([last, first] if at == "current" else [last])
     assert keys(lake) == listed(workspace)
+
+
+@pytest.mark.parametrize("at", ["part", "written"])
+def test_of_a_first_snapshot_that_was_never_published_nothing_stays(workspace: Workspace, at: str) -> None:
+    lake = workspace.lake
+
+    def killed(step: str) -> None:
+        if step == at:
+            raise Killed
+
+    with pytest.raises(Killed):
+        publish(workspace, "things", ["0"], killed)
+    lake.put(writing_key("things", "20261101T000000000Z-00000000"), b"")  # killed before it wrote anything else
+    remove(work(workspace))
+    assert writing_key("things", "20261101T000000000Z-00000000") in keys(lake), "it may be at work still"
+    rule = Rule(1, NOW, NOW, datetime.now(UTC) + timedelta(days=2))
+    found = survey(Work(workspace, rule))
+    assert remove(Work(workspace, rule))["kinds"] == found["kinds"]
+    assert keys(lake) == set()
 
 
 def test_an_age_is_a_number_with_a_unit() -> None:

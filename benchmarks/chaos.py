@@ -761,10 +761,10 @@ def told(strikes: Tally, histories: Tally) -> str:
             " registry's server killed or the warehouse away, with the clock set back, and beside another one. A step"
             " is each change of lake, registry or warehouse, before and after it. Histories are random commands of all"
             " kinds, most of them struck. At each step a reader looks at what is published; the same command again, an"
-            " ingest and a clean-up follow. Then the keys in the lake are exactly those that manifests list, nothing of"
-            " what was forgotten is there, books balance, and `verify --all` finds no difference. Flows are called in"
-            " processes of their own, without Prefect's server; of nine histories in ten reports draw nothing and the"
-            " warehouse holds no rows.",
+            " ingest where one is due, and a clean-up follow. Then the keys in the lake are exactly those that"
+            " manifests list, no snapshot holds what was forgotten, books balance, and `verify --all` finds no"
+            " difference. Flows are called in processes of their own, without Prefect's server; in most of them reports"
+            " draw nothing and the warehouse holds no rows.",
             "",
             "| | struck one by one | histories |",
             "|---|---:|---:|",

@@ -17,7 +17,7 @@ LOOKBOOK := $(BIN)/lookbook
 install = $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python $(1) || \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(1)
 
-.PHONY: demo serve deploy test test-full coverage breaks figures lint schema format bench pins check-pins check-infra clean help
+.PHONY: demo serve deploy test test-full coverage breaks figures lint schema format bench chaos pins check-pins check-infra clean help
 
 help:  ## Show what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -82,6 +82,9 @@ format: .venv/ready-for-tests  ## Format the code
 
 bench: .venv/ready-for-tests  ## Measure into docs/benchmarks.md: all, or SECTION=imaging
 	$(BIN)/python -m benchmarks.run $(SECTION)
+
+chaos: .venv/ready-for-tests  ## Kill all commands at all steps, into docs/benchmarks.md; or live one history: SEED=17
+	$(BIN)/python -m $(if $(SEED),benchmarks.chaos $(SEED),benchmarks.run chaos)
 
 pins: .venv/ready-for-tests  ## Refresh the pinned versions and their hashes (no addresses are written)
 	$(BIN)/uv pip compile pyproject.toml --generate-hashes --universal --python-version 3.11 --upgrade --no-header --no-annotate -q -o requirements.txt

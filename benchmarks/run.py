@@ -41,6 +41,7 @@ SECTIONS = (
     "feeds",
     "feeds_memory",
     "operations",
+    "chaos",
 )
 #: Those that take a number of photos, for a trial.
 TRIED = ("imaging", "curated", "store", "gcs", "memory", "quality", "agreement", "damage", "exports", "scale")

@@ -22,6 +22,7 @@ from lookbook.tasks.datasets import follow
 from lookbook.tasks.datasets.checks import told
 from lookbook.tasks.datasets.follow import note_announced, unannounced_snapshot
 from lookbook.tasks.datasets.forgetting import resume
+from lookbook.tasks.datasets.gc import end_removal
 from lookbook.tasks.datasets.inventory import (
     Listing,
     Request,
@@ -214,11 +215,13 @@ def _download_log() -> Callable[[int, int], None]:
 
 def catch_up(place: Workspace, workspace: WorkspaceName, dataset: DatasetName) -> None:
     """Do what a run that was killed left undone: before it swapped CURRENT, or after; its lease is held by now."""
-    logger = get_run_logger()
+    logger, hold = get_run_logger(), Hold(place.registry, f"dataset/{dataset}")
     end_sweep(place.lake)
+    if end_removal(place, dataset, hold):
+        logger.warning("%s was being removed by a run that was killed: what it left is removed now.", dataset)
     for unfinished in sweep_unfinished(place.lake, dataset):
         logger.warning("%s was not finished by its run, and was never published: its files are removed.", unfinished)
-    if resume(place, dataset, Hold(place.registry, f"dataset/{dataset}")):
+    if resume(place, dataset, hold):
         logger.warning("A run that was to forget something was killed: it is gone from the dataset's snapshots now.")
         logger.warning('"lookbook forget %s" does the rest: exports, originals and outputs, and the proof.', dataset)
     for lagging in follow.catch_up(place, dataset):

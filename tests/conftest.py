@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import psutil
 import pytest
 from hypothesis import settings
@@ -23,7 +22,7 @@ from xdist.scheduler import LoadScopeScheduling
 from lookbook.blocks.registry import PostgresRegistry, Registry
 from lookbook.blocks.workspace import Workspace, local_workspace
 from tests.support.browser import chromium
-from tests.support.homes import remove_home, shared_folder
+from tests.support.homes import forget_books, remove_home, shared_folder
 
 REAL_ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "fashion-small-1000.zip"
 
@@ -156,14 +155,5 @@ def browser() -> Iterator[Browser]:
 def workspace(tmp_path: Path, registry: Registry) -> Workspace:
     """An empty workspace: a lake, a warehouse, and a registry without rows."""
     place = replace(local_workspace(tmp_path / "home"), registry=registry)
-
-    async def empty(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        tables = "runs, snapshots, current_snapshots, assets, products, rejects, loads, leases, watches"
-        tables += ", feed_states, feed_inputs, feed_runs, feed_loads, feed_rejects, tables"
-        tables += ", api_keys, api_runs, lake"
-        # To truncate makes new files for each, which takes twice as long.
-        emptied = "; ".join(f"DELETE FROM lookbook.{name.strip()}" for name in tables.split(","))
-        await connection.execute(f"{emptied}; DROP SCHEMA IF EXISTS feeds CASCADE")
-
-    registry.run(empty)
+    forget_books(registry)
     return place

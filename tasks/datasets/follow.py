@@ -307,10 +307,18 @@ def catch_up(workspace: Workspace, dataset: str) -> list[str]:
         if indexed_snapshot(workspace.registry, dataset) != manifest.snapshot_id:
             index(workspace, manifest)
             lagging.append("registry")
-        if workspace.warehouse.current_snapshots().get(dataset) != manifest.snapshot_id:
+        if not _is_loaded(workspace, manifest):
             load(workspace, manifest)
             lagging.append("warehouse")
     return lagging
+
+
+def _is_loaded(workspace: Workspace, manifest: Manifest) -> bool:
+    """Return whether the warehouse holds a snapshot and `load` came to its end, which notes it last."""
+    if workspace.warehouse.current_snapshots().get(manifest.dataset) != manifest.snapshot_id:
+        return False
+    noted = "SELECT true FROM loads WHERE dataset = $1 AND snapshot_id = $2"
+    return workspace.registry.fetchrow(noted, manifest.dataset, manifest.snapshot_id) is not None
 
 
 def index(workspace: Workspace, manifest: Manifest) -> None:
@@ -381,13 +389,19 @@ def note_load(registry: Registry, job: SnapshotLoad, rows: Mapping[str, int | No
     )
 
 
-def forget_dataset(workspace: Workspace, dataset: str) -> None:
-    """Remove all rows of a dataset from warehouse and registry; its runs and watches, too. Twice changes nothing."""
+def forget_dataset(workspace: Workspace, dataset: str, *, runs: bool = True) -> None:
+    """Remove all rows of a dataset from warehouse and registry. Twice changes nothing.
+
+    Args:
+        workspace: where it lived.
+        dataset: its name.
+        runs: those of its runs and watches, too.
+    """
     with warehouse_lease(workspace.registry):
         workspace.warehouse.remove_dataset(dataset, load_models())
 
     async def work(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        for table in (*INDEXED, "snapshots", "current_snapshots", "loads", "runs", "watches"):
+        for table in (*INDEXED, "snapshots", "current_snapshots", "loads", *(("runs", "watches") if runs else ())):
             await connection.execute(f"DELETE FROM {table} WHERE dataset = $1", dataset)  # noqa: S608 - our names
         own = [sql_name(SCHEMAS["lake"], dataset, table) for table in TABLES]
         await connection.execute("DELETE FROM tables WHERE place = 'lake' AND name = ANY($1::text[])", own)

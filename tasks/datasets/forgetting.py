@@ -48,6 +48,7 @@ from lookbook.tasks.datasets.manifest import (
     read_table,
     rewriting_folder,
     snapshot_folder,
+    writing_key,
 )
 from lookbook.tasks.datasets.pieces import write_tables
 from lookbook.tasks.datasets.publish import (
@@ -205,17 +206,24 @@ def _images_of(
 def manifests_of(lake: Lake, dataset: str) -> Iterator[Manifest]:
     """Yield the manifests of all snapshots of a dataset that lie in the lake, candidates too.
 
+    One that is being written, or was when its run was killed, is none yet.
+
     Raises:
         DamagedSnapshotError: one is missing or damaged.
     """
-    for snapshot_id in lake.folders(snapshots_folder(dataset)):
+    there = lake.folders(snapshots_folder(dataset))
+    written = {
+        info.key.rpartition("/")[2] for info in lake.list(writing_key(dataset))
+    }  # a note goes after its manifest
+    for snapshot_id in there:
         manifest = read_manifest(lake, dataset, snapshot_id)
-        if manifest is None:
+        if manifest is None and snapshot_id not in written:
             raise DamagedSnapshotError(
                 f"{dataset}: the manifest of {snapshot_id} is missing or damaged: what it holds is not known.",
                 f'"lookbook verify {dataset} --all" says more; "lookbook gc {dataset}" removes what is old.',
             )
-        yield manifest
+        if manifest is not None:
+            yield manifest
 
 
 def _batch_tables(lake: Lake, dataset: str) -> Iterator[pa.Table]:

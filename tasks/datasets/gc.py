@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from lookbook.blocks.errors import LookbookError
-from lookbook.blocks.lake import Lake, ObjectInfo, snapshots_folder
+from lookbook.blocks.lake import Lake, ObjectInfo, read_object, snapshots_folder
 from lookbook.blocks.registry import Registry
 from lookbook.blocks.workspace import Workspace, scratch_folder
 from lookbook.tasks.datasets.candidates import candidate_key
+from lookbook.tasks.datasets.follow import forget_dataset
 from lookbook.tasks.datasets.manifest import (
     DamagedSnapshotError,
     Manifest,
@@ -140,7 +141,10 @@ def going_snapshots(lake: Lake, dataset: str, rule: Rule, kept: Collection[str] 
         and _since(chain[place - 1], files) < rule.now - rule.grace
     ]
     published = {one.snapshot_id for one in chain}
-    unfinished = {info.key.rpartition("/")[2] for info in lake.list(writing_key(dataset))} if chain else set()
+    notes = {info.key.rpartition("/")[2]: info for info in lake.list(writing_key(dataset))}
+    for snapshot_id, info in notes.items() if not chain else ():  # else `sweep_unfinished` removes them
+        files.setdefault(snapshot_id, []).append(info)
+    unfinished = notes.keys() if chain else set()
     for snapshot_id in sorted(files.keys() - published - kept, reverse=True):
         at_once = snapshot_id in removed.removed or snapshot_id in unfinished - candidates
         if at_once or rule.are_old(files[snapshot_id], timedelta(0) if chain else UNFENCED):
@@ -541,6 +545,30 @@ def remove_dataset(
     step("batches")
     for name in lake.folders(batches_folder(dataset)):
         remove_batch(lake, f"{batches_folder(dataset)}/{name}", hold, amount)
+
+
+def end_removal(workspace: Workspace, dataset: str, hold: Hold) -> bool:
+    """Finish the removal of a dataset that was killed, before its name is used again; the caller holds its lease.
+
+    A dataset that readers find still stays as it is, and only the note goes. Runs and watches stay in any case: the
+    run that asks is among them.
+
+    Returns:
+        Whether anything of it was to be removed.
+
+    Raises:
+        LeaseLostError: another run has taken the lease.
+        LookbookError: the lake, the registry or the warehouse fails.
+    """
+    lake = workspace.lake
+    if read_object(lake, _removing_key(dataset)) is None:
+        return False
+    begun = lake.read_version(current_key(dataset)) is None
+    if begun:
+        remove_dataset(workspace, dataset, hold, Amount(), lambda _: None)
+        forget_dataset(workspace, dataset, runs=False)
+    finish_dataset(workspace, dataset, hold)
+    return begun
 
 
 def finish_dataset(workspace: Workspace, dataset: str, hold: Hold) -> None:

@@ -143,11 +143,11 @@ def old_writes(lake: Lake, rule: Rule) -> Iterator[ObjectInfo]:
 
 _LEFTOVER = re.compile(
     r"(unpacked-[0-9a-f]{16}\.tar|within-[0-9a-f]{32}\.(zip|tar))(\.[0-9a-f]{32}\.part)?"
-    r"|(restore|diff|load|query|graph|http|object|sql|table|stage|needed|unpacked)-[a-z0-9_]{8}"
+    r"|(checks|diff|graph|http|index|load|needed|object|query|restore|run|sql|stage|table|unpacked|verify)-[a-z0-9_]{8}"
     r"|sample-v[0-9]+-[0-9]+"
 )
 #: What lies in folders of its own below scratch.
-_BELOW = ("kaggle/*/*/*/*", "exports/lookbook-export-*", "copies/*", "reports/*")
+_BELOW = ("kaggle/*/*/*/*", "exports/lookbook-*", "copies/*", "reports/*")
 
 
 def old_scratch(scratch: Path, rule: Rule) -> Iterator[tuple[Path, Amount]]:

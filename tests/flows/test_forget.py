@@ -27,7 +27,14 @@ from lookbook.flows.rename import rename_all
 from lookbook.tasks.datasets import follow
 from lookbook.tasks.datasets.forgetting import forgetting_key, receipt_key, resume
 from lookbook.tasks.datasets.inventory import take_inventory
-from lookbook.tasks.datasets.manifest import file_faults, list_snapshots, read_table, require_published
+from lookbook.tasks.datasets.manifest import (
+    file_faults,
+    list_snapshots,
+    read_table,
+    require_published,
+    snapshot_folder,
+    writing_key,
+)
 from lookbook.tasks.datasets.restore import restore_snapshot
 from lookbook.tasks.datasets.tags import find_snapshot, set_tag
 from lookbook.tasks.datasets.verify import verify
@@ -229,6 +236,20 @@ def test_the_next_ingest_passes_it_over_and_writes_no_byte_of_it(workspace: Work
     with lease(workspace.registry, "dataset/things"):
         assert run(request(workspace, source, reject_limit=0.5))["images"]["forgotten"] == 5
     assert not list(lake.list("batches/things")), "what was found to be it under another name is not read again"
+
+
+def test_beside_a_run_that_writes_a_snapshot_it_can_be_asked_what_would_go(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    lake = workspace.lake
+    lived(workspace, tmp_path / "in")
+    unfinished = "20991231T000000000Z-00000000"
+    lake.put(writing_key("things", unfinished), b"")
+    lake.put(f"{snapshot_folder('things', unfinished)}/images.parquet", b"half of it")
+    assert survey(Job(workspace, "things", "a-run"), ["1"], [])["products"] == 1
+    lake.remove(writing_key("things", unfinished))
+    with pytest.raises(LookbookError, match="missing or damaged"):
+        survey(Job(workspace, "things", "a-run"), ["1"], [])
 
 
 @pytest.mark.parametrize("at", sampled(STEPS, fast=["tombstones", "file", "more objects"]))

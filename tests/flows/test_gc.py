@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import re
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +25,27 @@ from lookbook.flows.remove import remove_all
 from lookbook.tasks.datasets import follow
 from lookbook.tasks.datasets.candidates import candidate_key
 from lookbook.tasks.datasets.differences import choose_snapshots
-from lookbook.tasks.datasets.gc import datasets_of, reading
+from lookbook.tasks.datasets.gc import datasets_of, end_removal, reading
 from lookbook.tasks.datasets.manifest import (
     list_datasets,
     list_snapshots,
     read_manifest,
     require_published,
     snapshot_folder,
+    writing_key,
 )
 from lookbook.tasks.datasets.tags import find_snapshot, read_tags, remove_tag, set_tag
 from lookbook.tasks.runs import lease as leases
-from lookbook.tasks.runs.lease import KeptApartError, LeaseHeldError, lease, this_process
-from lookbook.tasks.runs.removal import GRACE, Rule, age
+from lookbook.tasks.runs.lease import Hold, KeptApartError, LeaseHeldError, lease, this_process
+from lookbook.tasks.runs.records import list_runs, start_run
+from lookbook.tasks.runs.removal import GRACE, Rule, age, old_scratch
 from tests.support.gcp_credentials import AnonymousGcpCredentials
 from tests.support.gcs_server import serving_gcs
 from tests.support.leases import overtake
 from tests.support.lives import draw, keys, keys_of_parts, listed, objects_of, publish, restore
 from tests.support.sets import sampled
 
+ROOT = Path(__file__).parents[2]
 NOW = timedelta(0)
 
 
@@ -152,6 +157,17 @@ def test_what_runs_leave_goes_once_it_is_old_and_nobody_is_at_work_on_it(workspa
     assert amounts == {"stages": (1, 2), "scratch": (3, 15)}
     assert [name for name, path in scratch.items() if path.exists()] == ["mine.txt"]
     assert listed(workspace) <= keys(lake)
+
+
+def test_all_that_the_code_makes_in_scratch_is_known_to_the_clean_up_by_its_name(tmp_path: Path) -> None:
+    """A desk holds the tables of a run: where that is killed, nobody else removes them."""
+    making = re.compile(r"""(?:scratch_folder\([^)"]*|prefix=)"([a-z]+-)\"""")
+    paths = (path for top in ("tasks", "flows") for path in (ROOT / top).rglob("*.py"))
+    code = "".join(path.read_text(encoding="utf-8") for path in paths)
+    made = {tempfile.mkdtemp(dir=tmp_path, prefix=prefix) for prefix in making.findall(code)}
+    assert len(made) > 12
+    told = [path for path, _ in old_scratch(tmp_path, Rule(1, NOW, NOW, datetime.now(UTC) + timedelta(hours=1)))]
+    assert {str(path) for path in told} == made
 
 
 def test_what_is_damaged_says_nothing_and_so_nothing_it_may_need_goes(workspace: Workspace) -> None:
@@ -380,6 +396,55 @@ def test_a_removed_dataset_is_gone_and_one_whose_removal_was_killed_is_removed_b
         remove_all(Work(workspace, Rule(1, age("9999w")), "others"))
     with reading(workspace, "others", None, "a run"), pytest.raises(LookbookError, match="an export reads it"):
         remove_all(Work(workspace, Rule(1, age("9999w")), "others"))
+
+
+@pytest.mark.parametrize(
+    "at", sampled(["current", "manifests", "files", "batches", "books", "note"], fast=["manifests"])
+)
+def test_the_name_of_a_dataset_whose_removal_was_killed_is_used_again_for_another_one(
+    workspace: Workspace, at: str
+) -> None:
+    lake, registry = workspace.lake, workspace.registry
+    first = publish(workspace, "things", ["0"])
+    set_tag(lake, "things", "v1")
+    publish(workspace, "things", ["1"])
+    follow.index(workspace, require_published(lake, "things").manifest)
+    start_run(registry, "a run", "things", "here")
+
+    def step(what: str) -> None:
+        if what == at:
+            raise Killed
+
+    with pytest.raises(Killed):
+        remove_all(Work(workspace, Rule(1, age("9999w")), "things", step))
+    with lease(registry, "dataset/things"):
+        assert end_removal(workspace, "things", Hold(registry, "dataset/things")) is (at != "current")
+        assert not end_removal(workspace, "things", Hold(registry, "dataset/things"))
+    assert [run["run_id"] for run in list_runs(registry, "things")] == ([] if at == "note" else ["a run"])
+    assert registry.fetchval("SELECT count(*) FROM assets") == (at == "current")
+    last = publish(workspace, "things", ["2"])
+    remove(work(workspace))
+    assert ids(workspace) == ([last, first] if at == "current" else [last])
+    assert keys(lake) == listed(workspace)
+
+
+@pytest.mark.parametrize("at", ["part", "written"])
+def test_of_a_first_snapshot_that_was_never_published_nothing_stays(workspace: Workspace, at: str) -> None:
+    lake = workspace.lake
+
+    def killed(step: str) -> None:
+        if step == at:
+            raise Killed
+
+    with pytest.raises(Killed):
+        publish(workspace, "things", ["0"], killed)
+    lake.put(writing_key("things", "20261101T000000000Z-00000000"), b"")  # killed before it wrote anything else
+    remove(work(workspace))
+    assert writing_key("things", "20261101T000000000Z-00000000") in keys(lake), "it may be at work still"
+    rule = Rule(1, NOW, NOW, datetime.now(UTC) + timedelta(days=2))
+    found = survey(Work(workspace, rule))
+    assert remove(Work(workspace, rule))["kinds"] == found["kinds"]
+    assert keys(lake) == set()
 
 
 def test_an_age_is_a_number_with_a_unit() -> None:

@@ -16,10 +16,12 @@ import pytest
 from lookbook.blocks.errors import LookbookError
 from lookbook.blocks.gcs import GcsLake
 from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets import follow
 from lookbook.tasks.datasets.follow import catch_up, load, snapshot_load
 from lookbook.tasks.datasets.manifest import TABLES, require_published
 from lookbook.tasks.datasets.schemas import load_models
 from lookbook.tasks.datasets.verify import verify
+from lookbook.tasks.runs.catalogue import registered
 from lookbook.tasks.runs.lease import lease, living_owners
 from tests.support.bigquery_objects import objects_at
 from tests.support.bigquery_server import BigQueryServer
@@ -82,6 +84,29 @@ def test_copies_make_the_folder_for_scratch_that_a_saved_workspace_only_names(
         snapshot_load(replace(fresh, scratch=blocked / "scratch"), manifest),
     ):
         pass
+
+
+class KilledError(BaseException):
+    """Ends a run as a kill does: nothing of it catches this."""
+
+
+def test_a_load_that_was_killed_before_the_books_told_of_it_is_done_again(
+    workspace: Workspace, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KilledError
+
+    for name in ("register_snapshot", "note_load"):
+        with monkeypatch.context() as patch:
+            patch.setattr(follow, name, killed)
+            write_collection(source, {f"images/{name}.jpg": photo(len(name))})
+            with pytest.raises(KilledError):
+                run(request(workspace, source))
+        assert catch_up(workspace, "things") == ["warehouse"]
+        current = require_published(workspace.lake, "things").manifest.snapshot_id
+        entries = {entry.name: entry for entry in registered(workspace.registry)}
+        assert current in str(entries["lake.things.images"].inputs)
+        assert catch_up(workspace, "things") == []
 
 
 def test_loads_of_all_datasets_wait_for_each_other(

@@ -153,9 +153,10 @@ def verify(
         open_job(workspace.lake) as job,
         _Objects(workspace, job, Path(folder), batch_size) as objects,
     ):
-        current = _read_files(workspace.lake, manifest, Path(folder))
+        known = dict[str, str]()
+        current = _read_files(workspace.lake, manifest, Path(folder), known)
         objects.take(current, more=everything is not None)
-        lost, older = _older(workspace, manifest, Path(folder)) if everything is not None else ([], [])
+        lost, older = _older(workspace, manifest, Path(folder), known) if everything is not None else ([], [])
         for each in older:
             objects.take(each)
             each.drop_copies(Path(folder))
@@ -166,7 +167,7 @@ def verify(
         for each in older:
             differences += each.damaged + objects.differences(each)
         differences += objects.of_exports()
-        files = sum(len(each.manifest.files) for each in (current, *older)) + len(lost)
+        files = len(known) + len(lost)
     return Verified(manifest.snapshot_id, files + objects.number, differences)
 
 
@@ -297,22 +298,31 @@ class _Files:
                 path.unlink()
 
 
-def _read_files(lake: Lake, manifest: Manifest, folder: Path) -> _Files:
-    """Read the files of a snapshot, tables piece by piece; in a folder, if the lake lies in none."""
+def _read_files(lake: Lake, manifest: Manifest, folder: Path, known: dict[str, str]) -> _Files:
+    """Read the files of a snapshot, tables piece by piece; in a folder, if the lake lies in none.
+
+    Args:
+        lake: where they are.
+        manifest: of the snapshot.
+        folder: for copies.
+        known: what is wrong with files that were read for other snapshots, "" with none: read and told of once.
+    """
     damaged, whole = [], dict[str, Path]()
     for file in manifest.files:
         key = manifest.key(file)
+        is_told = key in known
         try:
             path = lake.local_copy(key, folder)
         except ObjectNotFoundError:
-            damaged.append(Difference(f"lake: {key} {fault_of(None, file.sha256)}"))
-            continue
-        with path.open("rb") as data:
-            fault = fault_of_digest(hashlib.file_digest(data, "sha256").hexdigest(), file.sha256)
-        if fault:
-            damaged.append(Difference(f"lake: {key} {fault}"))
+            known[key] = fault_of(None, file.sha256) or ""
         else:
             whole[file.name] = path
+            if not is_told:
+                with path.open("rb") as data:
+                    known[key] = fault_of_digest(hashlib.file_digest(data, "sha256").hexdigest(), file.sha256) or ""
+        if known[key]:
+            whole.pop(file.name, None)
+            damaged += [] if is_told else [Difference(f"lake: {key} {known[key]}")]
     tables = {
         table: [whole[file.name] for file in files]
         for table, files in manifest.tables.items()
@@ -321,7 +331,9 @@ def _read_files(lake: Lake, manifest: Manifest, folder: Path) -> _Files:
     return _Files(manifest, damaged, tables)
 
 
-def _older(workspace: Workspace, current: Manifest, folder: Path) -> tuple[list[Difference], list[_Files]]:
+def _older(
+    workspace: Workspace, current: Manifest, folder: Path, known: dict[str, str]
+) -> tuple[list[Difference], list[_Files]]:
     """Return the snapshots before the current one; and that there is one more, where it cannot be found."""
     found = list_snapshots(workspace.lake, current.dataset)
     lost = []
@@ -329,7 +341,7 @@ def _older(workspace: Workspace, current: Manifest, folder: Path) -> tuple[list[
         missing = snapshot_folder(current.dataset, before)
         lost = [Difference(f"lake: {missing}/manifest.json is missing or damaged: no older snapshot is found")]
     older = [one for one in found if one.snapshot_id != current.snapshot_id]
-    return lost, [_read_files(workspace.lake, manifest, folder) for manifest in older]
+    return lost, [_read_files(workspace.lake, manifest, folder, known) for manifest in older]
 
 
 def _ask_again() -> None:

@@ -208,6 +208,11 @@ def test_older_snapshots_and_exports_are_read_where_all_is_asked_for(workspace: 
     assert lake.get(original) == good
     assert any(line.endswith("not mended: ask for the export again; it is made anew") for line in repairs)
 
+    (shared,) = require_published(lake, "things").manifest.keys("image_links")
+    assert older.keys("image_links") == [shared]
+    lake.replace(shared, b"x")
+    assert sum(shared in line for line in everything(workspace)) == 1
+
     lake.remove(f"{older.folder}/manifest.json")
     assert f"lake: {older.folder}/manifest.json is missing or damaged: no older snapshot is found" in everything(
         workspace

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.chaos import live_through, shared_out
 from lookbook.blocks.workspace import Workspace
+from lookbook.tasks.datasets.manifest import require_published
 from tests.support.chaos import Reader, chain, lost, stranded, there
 from tests.support.lives import objects_of, publish
 
@@ -21,10 +22,8 @@ def test_what_is_lost_stranded_or_half_there_is_told(workspace: Workspace) -> No
     lake.put("originals/00/00.jpg", b"")
     assert stranded(root) == ["originals/00/00.jpg is there, and nothing lists it"]
     lake.remove("originals/00/00.jpg")
-    for name, key in {
-        "an output": objects_of("b")[1],
-        "a table": f"datasets/things/snapshots/{second}/images.parquet",
-    }.items():
+    (table,) = require_published(lake, "things").manifest.keys("images")
+    for name, key in {"an output": objects_of("b")[1], "a table": table}.items():
         data = lake.get(key)
         lake.remove(key)
         assert any(key in fault for fault in lost(root)), name

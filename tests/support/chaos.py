@@ -213,7 +213,7 @@ class NotedWarehouse(DuckDBWarehouse):
 
 def _short_report(data: ReportData, _: object) -> str:
     """Return a page that names the images, as a report does, and draws nothing."""
-    return f"<body>{' '.join(data.images['key'].to_pylist())}"
+    return f"<body>{' '.join(key for (key,) in data.images.answer(data.images.at('key')))}"
 
 
 # Steps.
@@ -341,15 +341,15 @@ def load(root: Path, key: str) -> dict[str, Any]:
 
 def files_of(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the files that the manifest of a snapshot lists, by their keys."""
-    folder = f"datasets/{manifest['dataset']}/snapshots/{manifest['snapshot_id']}"
-    return {f"{folder}/{file['name']}": file for file in manifest["files"]}
+    dataset, snapshot = f"datasets/{manifest['dataset']}", f"snapshots/{manifest['snapshot_id']}/"
+    names = ((file["name"], file) for file in manifest["files"])
+    return {f"{dataset}/{'' if name.startswith('tables/') else snapshot}{name}": file for name, file in names}
 
 
 def rows_of(root: Path, manifest: dict[str, Any], table: str) -> list[dict[str, Any]]:
     """Return the rows of a table of a snapshot."""
-    key = next(key for key in files_of(manifest) if key.endswith(f"/{table}.parquet"))
-    rows: list[dict[str, Any]] = pq.read_table(io.BytesIO((root / key).read_bytes())).to_pylist()
-    return rows
+    pieces = [key for key in files_of(manifest) if f"/tables/{table}/" in key]
+    return [row for key in pieces for row in pq.read_table(io.BytesIO((root / key).read_bytes())).to_pylist()]
 
 
 def objects_of(root: Path, manifest: dict[str, Any]) -> set[str]:

@@ -195,7 +195,7 @@ class Changes:
     def part(self, change: str | None) -> tuple[int, int]:
         """Return where one of `CHANGES` begins in `places`, and how many rows it has; of None all of them."""
         if change is None:
-            return 0, count_rows(self.places)
+            return 0, count_rows([self.places])
         counts = [self.counts[name] for name in CHANGES]
         at = CHANGES.index(change)
         return sum(counts[:at]), counts[at]

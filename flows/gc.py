@@ -177,7 +177,7 @@ def survey(work: Work) -> dict[str, Any]:
     lake, rule = work.place.lake, work.rule
     work.begin()
     owners = living_owners(work.place.registry)
-    batches = _survey_datasets(work, owners)
+    others = _survey_datasets(work, owners)
     if any(name.startswith("reading/") for name in owners):
         work.left.append("exports and predictions stay: an export is at work")
     else:
@@ -197,15 +197,15 @@ def survey(work: Work) -> dict[str, Any]:
         work.left.append("originals and outputs stay: a run is at work on a dataset")
     else:
         gone = {(one.dataset, one.snapshot_id) for one in work.snapshots}
-        with work.noting("originals and outputs"), needed_objects(work.place, gone, batches) as needed:
+        with work.noting("originals and outputs"), needed_objects(work.place, gone, others) as needed:
             work.count("objects", needed.unneeded())
     return work.summary
 
 
-def _survey_datasets(work: Work, owners: Collection[str]) -> list[str]:
-    """Count the snapshots and batches that would go; returns the folders of those batches."""
+def _survey_datasets(work: Work, owners: Collection[str]) -> set[str]:
+    """Count the snapshots and batches that would go; returns the folders of those batches, and the pieces of tables."""
     lake, rule, registry = work.place.lake, work.rule, work.place.registry
-    batches = []
+    batches, pieces = [], list[ObjectInfo]()
     for name in work.datasets:
         if f"dataset/{name}" in owners:
             work.left.append(f"snapshots of {name} stay: a run is at work on it")
@@ -213,12 +213,12 @@ def _survey_datasets(work: Work, owners: Collection[str]) -> list[str]:
         with work.noting(f"snapshots of {name}"):
             going = going_snapshots(lake, name, rule, read_now(registry, name))
             work.snapshots += going
-            work.count("snapshots", going_pieces(lake, name, rule, going))
+            pieces += going_pieces(lake, name, rule, going)
         batches += old_batches(lake, name, rule)
-    work.count("snapshots", (info for one in work.snapshots for info in one.files))
+    work.count("snapshots", [*pieces, *(info for one in work.snapshots for info in one.files)])
     folders = [*batches, *(old_jobs(lake, rule) if work.dataset is None else ())]
     work.count("batches", (info for folder in folders for info in lake.list(folder)))
-    return batches
+    return {*batches, *(info.key for info in pieces)}
 
 
 def _predictions(work: Work) -> Iterator[str]:

@@ -330,7 +330,7 @@ def remove_batch(lake: Lake, folder: str, hold: Hold, amount: Amount) -> None:
 
 @contextmanager
 def needed_objects(
-    workspace: Workspace, going: Collection[tuple[str, str]] = (), batches: Collection[str] = ()
+    workspace: Workspace, going: Collection[tuple[str, str]] = (), others: Collection[str] = ()
 ) -> Iterator[Needed]:
     """Find out what any snapshot of the lake lists, whatever became of it, and any part that a run may take up.
 
@@ -340,7 +340,7 @@ def needed_objects(
     Args:
         workspace: of the lake.
         going: dataset and id of snapshots that are taken to be gone.
-        batches: folders of batches likewise.
+        others: folders of batches, and keys of tables' pieces, likewise.
 
     Raises:
         LookbookError: a table is missing or damaged: what it lists is not known, and no object may go.
@@ -356,13 +356,13 @@ def needed_objects(
         found.execute("CREATE TABLE needed (folder VARCHAR, h UBIGINT)")
         copies = Path(folder, "copies")
         for dataset in datasets_of(lake):
-            for manifest, tables in _standing(lake, dataset, going, copies):
+            for manifest, tables in _standing(lake, dataset, going, others, copies):
                 for table, paths in tables.items():
                     _take(found, _OF_TABLE[table], paths, manifest)
                     _drop_copies(paths, copies)
             for name in lake.folders(batches_folder(dataset)):
                 batch = f"{batches_folder(dataset)}/{name}"
-                if batch not in batches and read_part(lake, batch) is not None:
+                if batch not in others and read_part(lake, batch) is not None:
                     paths = [lake.local_copy(f"{batch}/part.parquet", copies)]
                     _take(found, _OF_PART, paths, batch)
                     _drop_copies(paths, copies)
@@ -380,23 +380,22 @@ UNION ALL SELECT unnest(drawn).object_key FROM read_parquet($1)
 
 
 def _standing(
-    lake: Lake, dataset: str, going: Collection[tuple[str, str]], copies: Path
+    lake: Lake, dataset: str, going: Collection[tuple[str, str]], pieces: Collection[str], copies: Path
 ) -> Iterator[tuple[str, dict[str, list[Path]]]]:
     """Yield what lies in the lake of the tables that list objects: of each snapshot what none before it has.
 
     Raises:
         DamagedSnapshotError: a file is missing or damaged.
     """
-    taken, gone = set[str](), set[str]()
+    taken = set[str]()
     there: dict[str, set[str]] = {}
     for info in lake.list(snapshots_folder(dataset)):
         there.setdefault(info.key.split("/")[3], set()).add(info.key.rpartition("/")[2])
     for snapshot_id, names in sorted(there.items()):
+        if (dataset, snapshot_id) in going:
+            continue
         folder, tables = snapshot_folder(dataset, snapshot_id), dict[str, list[Path]]()
         manifest = read_manifest(lake, dataset, snapshot_id) if "manifest.json" in names else None
-        if (dataset, snapshot_id) in going:
-            gone.update(key for table in KEYS for key in (manifest.keys(table) if manifest else ()))
-            continue
         for table in KEYS:
             if manifest is not None:
                 new = [file for file in manifest.tables.get(table, ()) if manifest.key(file) not in taken]
@@ -406,9 +405,8 @@ def _standing(
                 tables[table] = [lake.local_copy(f"{folder}/{table}.parquet", copies)]
         yield folder, tables
     for table in KEYS:  # those of a snapshot that is being written, or was removed
-        others = [info.key for info in lake.list(f"{tables_folder(dataset)}/{table}")]
-        left = [lake.local_copy(key, copies) for key in others if key not in taken and key not in gone]
-        yield tables_folder(dataset), {table: left}
+        left = [info.key for info in lake.list(f"{tables_folder(dataset)}/{table}") if info.key not in taken]
+        yield tables_folder(dataset), {table: [lake.local_copy(key, copies) for key in left if key not in pieces]}
 
 
 def _take(found: DuckDBPyConnection, keys: str, paths: Sequence[Path], of: str) -> None:

@@ -10,9 +10,9 @@ import pytest
 from tests.support.homes import remove_home
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home that tests share; each uses dataset names of its own."""
+    """A home that tests share; each uses dataset names of its own. Its servers end with the last of them."""
     home = tmp_path_factory.mktemp("shared") / "home with space ü"
     yield home
     remove_home(home)

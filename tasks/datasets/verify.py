@@ -156,10 +156,12 @@ def verify(
         known = dict[str, str]()
         current = _read_files(workspace.lake, manifest, Path(folder), known)
         objects.take(current, more=everything is not None)
-        lost, older = _older(workspace, manifest, Path(folder), known) if everything is not None else ([], [])
-        for each in older:
-            objects.take(each)
-            each.drop_copies(Path(folder))
+        lost, manifests = _older(workspace, manifest) if everything is not None else ([], [])
+        older = []
+        for before in manifests:
+            older.append(_read_files(workspace.lake, before, Path(folder), known))
+            objects.take(older[-1])
+            older[-1].drop_copies(Path(folder), current)
         for noted in everything(workspace.lake, dataset) if everything is not None else ():
             objects.take_noted(*noted)
         objects.compare(do or jobs.do_here(workspace.lake, do_batch))
@@ -291,9 +293,12 @@ class _Files:
         """Return whether all tables are there."""
         return self.tables.keys() == set(TABLES)
 
-    def drop_copies(self, folder: Path) -> None:
-        """Remove tables that were copied into a folder: of many snapshots they would fill it."""
-        for path in chain(*self.tables.values()):
+    def drop_copies(self, folder: Path, kept: _Files) -> None:
+        """Remove tables that were copied into a folder, but for files that are those of another snapshot as well.
+
+        Of many snapshots they would fill it.
+        """
+        for path in {*chain(*self.tables.values())} - {*chain(*kept.tables.values())}:
             if folder in path.parents:
                 path.unlink()
 
@@ -331,17 +336,14 @@ def _read_files(lake: Lake, manifest: Manifest, folder: Path, known: dict[str, s
     return _Files(manifest, damaged, tables)
 
 
-def _older(
-    workspace: Workspace, current: Manifest, folder: Path, known: dict[str, str]
-) -> tuple[list[Difference], list[_Files]]:
+def _older(workspace: Workspace, current: Manifest) -> tuple[list[Difference], list[Manifest]]:
     """Return the snapshots before the current one; and that there is one more, where it cannot be found."""
     found = list_snapshots(workspace.lake, current.dataset)
     lost = []
     if before := read_removed(workspace.lake, current.dataset)[0].followed_by(found[-1]):
         missing = snapshot_folder(current.dataset, before)
         lost = [Difference(f"lake: {missing}/manifest.json is missing or damaged: no older snapshot is found")]
-    older = [one for one in found if one.snapshot_id != current.snapshot_id]
-    return lost, [_read_files(workspace.lake, manifest, folder, known) for manifest in older]
+    return lost, [one for one in found if one.snapshot_id != current.snapshot_id]
 
 
 def _ask_again() -> None:

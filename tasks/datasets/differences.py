@@ -288,7 +288,7 @@ class Differences:
     def outputs_of(self, side: int, hashes: Sequence[str]) -> pa.Table:
         """Return the outputs of some contents in the former (0) or the latter (1) snapshot, as in its table."""
         with self._opened() as connection:
-            source = Source(connection, "outputs", self._tables[side]["outputs"])
+            source = PlacedRows(connection, "outputs", self._tables[side]["outputs"])
             connection.register("wanted", pa.table({"sha256": pa.array(sorted(set(hashes)), pa.string())}))
             chosen = ", ".join(f'{source.at(name)} AS "{name}"' for name in ("sha256", "output", "object_key", "bytes"))
             return connection.sql(
@@ -300,7 +300,7 @@ class Differences:
         places = changes.some(start, limit)
         with self._opened() as connection:
             sources = [
-                Source(connection, table, tables[kind.table])
+                PlacedRows(connection, table, tables[kind.table])
                 for table, tables in zip(("a", "b"), self._tables, strict=True)
             ]
             differ = {column for at in places["set"].unique().to_pylist() if at is not None
@@ -369,7 +369,7 @@ def _told(name: str, changes: Changes, columns: list[list[str]], row: dict[str, 
     }
 
 
-class Source:
+class PlacedRows:
     """A view of a table: its columns as c0, c1 …, since names may differ in their case alone; and ``place``."""
 
     def __init__(self, connection: DuckDBPyConnection, name: str, table: Sequence[Path] | pa.Table) -> None:
@@ -401,7 +401,7 @@ def _compare(connection: DuckDBPyConnection, kind: Kind, before: Tables, after: 
     row. Only where those differ, values are looked at, column by column.
     """
     sources = [
-        Source(connection, f"{side}_all", tables[kind.table])
+        PlacedRows(connection, f"{side}_all", tables[kind.table])
         for side, tables in zip(("a", "b"), (before, after), strict=True)
     ]
     images = kind is KINDS["images"]
@@ -484,7 +484,7 @@ def _changes(
 
 
 def _prepare(
-    connection: DuckDBPyConnection, kind: Kind, side: str, source: Source, values: Sequence[str], drawn: bool
+    connection: DuckDBPyConnection, kind: Kind, side: str, source: PlacedRows, values: Sequence[str], drawn: bool
 ) -> None:
     """Make the table of the rows that are compared.
 
@@ -511,7 +511,7 @@ def _prepare(
     )
 
 
-def _content(source: Source) -> str:
+def _content(source: PlacedRows) -> str:
     """Return SQL for what stands for a content: a fourth of the memory of its checksum as text."""
     return f"md5_number(nullif({source.at('sha256')}, ''))"
 
@@ -526,7 +526,7 @@ def _drawings(connection: DuckDBPyConnection, before: Tables, after: Tables) -> 
     for side, tables in (("a", before), ("b", after)):
         if "outputs" not in tables:
             return []
-        sources.append((side, Source(connection, f"{side}_outputs", tables["outputs"])))
+        sources.append((side, PlacedRows(connection, f"{side}_outputs", tables["outputs"])))
     parts = [
         f"SELECT {s.at('output')} AS output, {s.at('output_digest')} AS digest FROM {side}_outputs"  # noqa: S608
         for side, s in sources
@@ -564,7 +564,7 @@ def _find_moves(connection: DuckDBPyConnection) -> None:
     )
 
 
-def _compared(kind: Kind, before: Source, after: Source) -> dict[str, tuple[str, str]]:
+def _compared(kind: Kind, before: PlacedRows, after: PlacedRows) -> dict[str, tuple[str, str]]:
     """Return the columns that are compared: SQL for the value on both sides, with ``{t}`` for the table."""
     compared = {}
     for name in dict.fromkeys((*before.names, *after.names)):
@@ -582,7 +582,7 @@ def _compared(kind: Kind, before: Source, after: Source) -> dict[str, tuple[str,
 
 
 def _find_columns(
-    connection: DuckDBPyConnection, kind: Kind, sources: Sequence[Source], compared: Mapping[str, tuple[str, str]]
+    connection: DuckDBPyConnection, kind: Kind, sources: Sequence[PlacedRows], compared: Mapping[str, tuple[str, str]]
 ) -> None:
     """Make the table of the columns that differ, by the new place, where hashes do; a part of the rows at once."""
     images, gate = kind is KINDS["images"], "true"

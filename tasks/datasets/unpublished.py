@@ -18,7 +18,7 @@ from lookbook.tasks.datasets.catalogue_types import SourceReject
 from lookbook.tasks.datasets.desk import Desk
 from lookbook.tasks.datasets.inventory import Inventory, Request
 from lookbook.tasks.datasets.manifest import read_published
-from lookbook.tasks.datasets.report.data import Rows
+from lookbook.tasks.datasets.report.data import ReportTable
 from lookbook.tasks.datasets.report.page import render_unpublished
 from lookbook.tasks.datasets.snapshot import image_rejects, reject_table
 from lookbook.tasks.images.batch import read_part
@@ -166,7 +166,7 @@ class RejectNotes:
             rejects = rejects_so_far(lake, self._inventory)
         self._write(rejects, why=why)
         if rejects:
-            shown = Rows(Desk(self._request.workspace.scratch), reject_table(rejects))
+            shown = ReportTable(Desk(self._request.workspace.scratch), reject_table(rejects))
             page = render_unpublished(dataset, self._run.facts, self._run.told, shown, lake.get)
             lake.replace(report_key(dataset), page.encode())
             self._write(rejects, has_report=True)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lookbook.blocks.lake import Lake
-from lookbook.tasks.datasets.differences import Source, batches_of, schema_of
+from lookbook.tasks.datasets.differences import PlacedRows, batches_of, schema_of
 from lookbook.tasks.datasets.manifest import Manifest, local_table, read_table
 from lookbook.tasks.datasets.report.data import catalogue_columns, named_column
 from lookbook.tasks.datasets.report.pictures import GROUP_COLUMNS, NAME_COLUMNS
@@ -139,7 +139,7 @@ class OtherColumns:
         path = local_table(lake, manifest, "outputs", Path(self.folder.name))
         known = replace(self, files={name: each for name, each in self.files.items() if name != "outputs"})
         with known._joined(rows) as (connection, sources):
-            outputs = Source(connection, "outputs", path)
+            outputs = PlacedRows(connection, "outputs", path)
             found = connection.sql(
                 f"SELECT min(outputs.place) FROM {_joins(sources)} LEFT JOIN outputs"  # noqa: S608 - names of ours
                 f" ON outputs.{outputs.at('sha256')} = images.{sources['images'].at('sha256')}"
@@ -156,14 +156,14 @@ class OtherColumns:
         sources = self.sources | {name: (table, old) for name, old in columns.items()}
         return replace(self, sources=sources, schema=pa.schema(list(fields.values())))
 
-    def _value(self, sources: Mapping[str, Source], name: str) -> str:
+    def _value(self, sources: Mapping[str, PlacedRows], name: str) -> str:
         table, column = self.sources[name]
         return sources[table].at(column, f"{table}.")
 
     @contextmanager
-    def _joined(self, rows: pa.Table) -> Iterator[tuple[DuckDBPyConnection, dict[str, Source]]]:
+    def _joined(self, rows: pa.Table) -> Iterator[tuple[DuckDBPyConnection, dict[str, PlacedRows]]]:
         with _connected(self.folder.name) as connection:
-            sources = {name: Source(connection, name, path) for name, path in self.files.items()}
+            sources = {name: PlacedRows(connection, name, path) for name, path in self.files.items()}
             places = {"nth": np.arange(rows.num_rows)}
             places |= {name: rows[row] for name, row in _ROWS.items() if name in sources}
             connection.register("wanted", pa.table(places).rename_columns(["nth", *(f"of_{each}" for each in sources)]))
@@ -269,7 +269,7 @@ def _places(images: Sequence[Path] | pa.Table, products: Sequence[Path] | pa.Tab
         no catalogue row was matched with: beside it stands the first row of its product.
     """
     with _connected(folder) as connection:
-        image, product = (Source(connection, name, of) for name, of in (("images", images), ("products", products)))
+        image, product = (PlacedRows(connection, name, of) for name, of in (("images", images), ("products", products)))
         key, of_product = image.at("key", "images."), image.at("product_key", "images.")
         image_key, product_key = product.at("image_key", "products."), product.at("product_key", "products.")
         found = connection.sql(

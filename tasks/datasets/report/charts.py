@@ -14,7 +14,7 @@ from PIL import ImageColor
 from lookbook.tasks.datasets.report.data import (
     Counted,
     ReportData,
-    Rows,
+    ReportTable,
     catalogue_columns,
     given,
     named_column,
@@ -124,7 +124,7 @@ class ColumnChart:
 
 def histogram(
     title: str,
-    rows: Rows,
+    rows: ReportTable,
     measure: str,
     where: str = "true",
     bounds: tuple[float, float] | None = None,
@@ -179,7 +179,7 @@ def histogram(
     return ColumnChart(title, segments, ticks, [], text, tallest, Tick(place, f"median {short(median)}"))
 
 
-def _quartiles(rows: Rows, measure: str, where: str, count: int) -> npt.NDArray[np.float64]:
+def _quartiles(rows: ReportTable, measure: str, where: str, count: int) -> npt.NDArray[np.float64]:
     """Return the quartiles of `count` values, between two of them in proportion, as NumPy's percentiles are."""
     places = [(count - 1) * quarter / 4 for quarter in (1, 2, 3)]
     wanted = sorted({int(end) for place in places for end in (math.floor(place), math.ceil(place))})
@@ -315,7 +315,7 @@ def image_charts(data: ReportData) -> list[Chart]:
     return [chart for chart in charts if chart]
 
 
-def _columns_of_kinds(products: Rows, where: str) -> list[str]:
+def _columns_of_kinds(products: ReportTable, where: str) -> list[str]:
     """Return the catalogue's columns of a few values that come back, as kinds do and names don't."""
     names = [name for name in catalogue_columns(products.names) if _may_hold_kinds(products.types[name])]
     if not names:
@@ -337,7 +337,7 @@ def _may_hold_kinds(kind: str) -> bool:
     return kind in {"VARCHAR", "BOOLEAN"} or kind.endswith(("INT", "INTEGER"))
 
 
-def _season_and_year(products: Rows, where: str, season: str, year: str) -> ColumnChart:
+def _season_and_year(products: ReportTable, where: str, season: str, year: str) -> ColumnChart:
     pairs = products.answer(
         f"{given(products.at(year))}, {given(products.at(season))}, count(*)", f"WHERE {where} GROUP BY ALL"
     )
@@ -357,7 +357,7 @@ def _season_and_year(products: Rows, where: str, season: str, year: str) -> Colu
     return stacked_columns("Products per season and year", list(stacks.items()), list(dict.fromkeys(series.values())))
 
 
-def _dominant_colours(images: Rows, where: str) -> BarChart | None:
+def _dominant_colours(images: ReportTable, where: str) -> BarChart | None:
     """Dominant colours, rounded to 32 steps of each channel so that neighbours fall together."""
     if "dominant_colour" not in images.names:
         return None

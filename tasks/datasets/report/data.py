@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from lookbook.blocks.sql_text import literal
 from lookbook.tasks.datasets.desk import Desk
-from lookbook.tasks.datasets.differences import ImageChanges, Source, Tables, count_rows, schema_of
+from lookbook.tasks.datasets.differences import ImageChanges, PlacedRows, Tables, count_rows, schema_of
 from lookbook.tasks.datasets.schemas import PRODUCTS_SCHEMA
 from lookbook.tasks.datasets.snapshot import ISSUES
 from lookbook.tasks.images.tombstones import FORGOTTEN
@@ -48,7 +48,7 @@ class Counted(NamedTuple):
     total: int
 
 
-class Rows:
+class ReportTable:
     """A table of a snapshot as a report asks it: by SQL, since the whole of it may not fit into memory.
 
     Attributes:
@@ -63,7 +63,7 @@ class Rows:
         """Give the table a name on a desk."""
         self.desk, self.view = desk, f"rows_{next(_NUMBERS)}"
         self.num_rows, self._schema = count_rows(table), schema_of(table)
-        self._source = Source(desk.connection, self.view, table)
+        self._source = PlacedRows(desk.connection, self.view, table)
         self.names, self.types = self._source.names, self._source.types
 
     def at(self, name: str) -> str:
@@ -141,24 +141,24 @@ class ReportData:
     changes: ImageChanges
 
     @cached_property
-    def images(self) -> Rows:
-        """The images."""
-        return Rows(self.desk, self.tables["images"])
+    def images(self) -> ReportTable:
+        """Return the images."""
+        return ReportTable(self.desk, self.tables["images"])
 
     @cached_property
-    def products(self) -> Rows:
-        """The catalogue's rows."""
-        return Rows(self.desk, self.tables["products"])
+    def products(self) -> ReportTable:
+        """Return the catalogue's rows."""
+        return ReportTable(self.desk, self.tables["products"])
 
     @cached_property
-    def outputs(self) -> Rows:
-        """The outputs."""
-        return Rows(self.desk, self.tables["outputs"])
+    def outputs(self) -> ReportTable:
+        """Return the outputs."""
+        return ReportTable(self.desk, self.tables["outputs"])
 
     @cached_property
-    def rejects(self) -> Rows:
-        """What was refused or ignored."""
-        return Rows(self.desk, self.tables["rejects"])
+    def rejects(self) -> ReportTable:
+        """Return what was refused or ignored."""
+        return ReportTable(self.desk, self.tables["rejects"])
 
 
 @dataclass(frozen=True)
@@ -286,7 +286,7 @@ def hashes_of_issues(issues: Iterable[Issue]) -> list[str]:
     return [picture.sha256 for issue in issues for picture in issue.worst]
 
 
-def _worst(images: Rows, name: str, flag: str) -> list[Picture]:
+def _worst(images: ReportTable, name: str, flag: str) -> list[Picture]:
     score = f"{name}_score"
     worst_first = f"{images.at('decode_warnings')} DESC" if name == "damaged" else images.at(score)
     rows = images.first(

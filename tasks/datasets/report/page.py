@@ -18,7 +18,7 @@ from lookbook.tasks.datasets.report.charts import catalogue_charts, image_charts
 from lookbook.tasks.datasets.report.data import (
     Counts,
     ReportData,
-    Rows,
+    ReportTable,
     books,
     hashes_of_issues,
     image_issues,
@@ -70,17 +70,17 @@ class DuplicateGroup:
 REJECT_COLUMNS = ("reject_id", "kind", "locator", "rule", "message", "raw")
 
 
-def rejects(table: Rows, most: int = MOST_REJECTS) -> FirstOf:
+def rejects(table: ReportTable, most: int = MOST_REJECTS) -> FirstOf:
     """Return what was refused, in the order of the rejects' table."""
     return _first(table, f"NOT {_is_ignored(table)}", "place", "rule", REJECT_COLUMNS, most)
 
 
-def ignored_files(table: Rows) -> FirstOf:
+def ignored_files(table: ReportTable) -> FirstOf:
     """Return the files that are neither images nor of the catalogue; and, without a name, what was forgotten."""
     return _first(table, _is_ignored(table), table.at("locator"), "rule", REJECT_COLUMNS)
 
 
-def _is_ignored(rejects: Rows) -> str:
+def _is_ignored(rejects: ReportTable) -> str:
     return f"coalesce({rejects.at('kind')} IN ({', '.join(map(literal, UNCOUNTED))}), false)"
 
 
@@ -132,7 +132,9 @@ def hashes_of(groups: Iterable[DuplicateGroup]) -> list[str]:
     return [group.sha256 for group in groups]
 
 
-def _first(table: Rows, where: str, order: str, kind: str, columns: Sequence[str], limit: int = MOST_NAMES) -> FirstOf:
+def _first(
+    table: ReportTable, where: str, order: str, kind: str, columns: Sequence[str], limit: int = MOST_NAMES
+) -> FirstOf:
     """Return the first of some rows, with the counts of all by the column `kind`."""
     kinds = table.counts(table.at(kind), where)
     if not kinds.total:
@@ -261,7 +263,7 @@ def render_report(data: ReportData, read_object: ReadObject) -> str:
 
 
 def render_unpublished(
-    dataset: str, facts: Mapping[str, object], told: str, table: Rows, read_object: ReadObject
+    dataset: str, facts: Mapping[str, object], told: str, table: ReportTable, read_object: ReadObject
 ) -> str:
     """Write what a run refused that published nothing, as a page like the report's, with pictures of rejected images.
 

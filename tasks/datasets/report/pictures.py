@@ -22,7 +22,7 @@ from lookbook.blocks.sql_text import literal
 from lookbook.tasks.datasets.report.charts import TIMES
 from lookbook.tasks.datasets.report.data import (
     ReportData,
-    Rows,
+    ReportTable,
     catalogue_columns,
     named_column,
     plain_name,
@@ -168,7 +168,7 @@ def _spread(data: ReportData) -> list[str]:
     return [each.partition("\0")[2] for name, listed in first for each in listed[: wanted[name]]]
 
 
-def _products_of(keys: list[str], products: Rows) -> dict[str, dict[str, Any]]:
+def _products_of(keys: list[str], products: ReportTable) -> dict[str, dict[str, Any]]:
     """Return the first catalogue row of each image that has one."""
     image_key = products.at("image_key")
     found = products.answer(f"{image_key}, min(place)", f"WHERE list_contains(?, {image_key}) GROUP BY 1", keys)
@@ -252,7 +252,7 @@ def near_duplicates(data: ReportData, read_object: ReadObject) -> NearDuplicates
     return NearDuplicates(shown, groups, members + groups)
 
 
-def _nearest(images: Rows, canonical: str) -> dict[str, float | None]:
+def _nearest(images: ReportTable, canonical: str) -> dict[str, float | None]:
     """Return the scores of those that are shown, by key; the canonical one comes first, and has none."""
     key, score = images.at("key"), images.at("near_duplicates_score")
     nearest = images.answer(

@@ -14,7 +14,7 @@ from lookbook.blocks.workspace import Workspace
 from lookbook.tasks.datasets import unpublished
 from lookbook.tasks.datasets.inventory import Inventory
 from lookbook.tasks.datasets.manifest import read_published, require_published
-from lookbook.tasks.datasets.report.data import Rows
+from lookbook.tasks.datasets.report.data import ReportTable
 from lookbook.tasks.datasets.report.page import render_unpublished
 from lookbook.tasks.datasets.schemas import REJECTS_SCHEMA
 from lookbook.tasks.datasets.unpublished import UnpublishedRun, read_unpublished, report_key
@@ -177,7 +177,7 @@ def test_the_page_is_inert_whatever_the_source_is_called() -> None:
     rows = [reject_row(1, locator=hostile, message=hostile), reject_row(2, raw="rejected/odd.bin")]
     rejects = table(rows, REJECTS_SCHEMA)
     text = render_unpublished(
-        hostile, {"Source": hostile}, hostile, Rows(shared_desk(), rejects), lambda _: b"no image"
+        hostile, {"Source": hostile}, hostile, ReportTable(shared_desk(), rejects), lambda _: b"no image"
     )
     assert "<script" not in text.lower()
     assert "<img src=x" not in text

@@ -149,6 +149,10 @@ class History:
         """One of the names."""
         return self.chosen.choice(DATASETS[:2])
 
+    def stock(self, dataset: str) -> Stock:
+        """Return what a dataset should hold; of one that came by commands beside each other, something."""
+        return self.stocks.setdefault(dataset, Stock({"1.jpg": 1}))
+
     def fault(self, steps: int) -> Fault:
         """What goes wrong with the next command, which has about so many steps."""
         troubles: tuple[Trouble, ...] = ("none", "kill", "disk full", "warehouse away")
@@ -202,7 +206,7 @@ class History:
 
     def ingest_of(self, dataset: str) -> Command:
         """The command; it finds what the source is to hold when it begins."""
-        files, folder = dict(self.stocks[dataset].files), self.world.sources / dataset
+        files, folder = dict(self.stock(dataset).files), self.world.sources / dataset
         return lambda _: ingest_files(folder, dataset, files)
 
     def ingest(self, dataset: str) -> None:
@@ -239,7 +243,7 @@ class History:
 
     def forgetting(self, dataset: str, product: int | None = None) -> Planned:
         """Delete a product on request."""
-        stock, product = self.stocks[dataset], product or self.chosen.randint(1, 5)
+        stock, product = self.stock(dataset), product or self.chosen.randint(1, 5)
 
         def known(ended: Ended) -> None:
             if ended.how == "done" and str(product) not in ended.value["unknown"]:
@@ -275,9 +279,10 @@ class History:
 
         def known(ended: Ended) -> None:
             if ended.how == "done":
-                self.stocks[other] = self.stocks.pop(dataset, Stock({"1.jpg": 1}))
+                self.stocks[other] = self.stock(dataset)
+                del self.stocks[dataset]
             elif ended.how != "refused" and other not in self.stocks:
-                self.stocks[other] = self.stocks[dataset].copy(certain=False)
+                self.stocks[other] = self.stock(dataset).copy(certain=False)
 
         return Planned(
             f"rename {dataset} {other}", lambda _: rename.fn(dataset, other), self.fault(220), self.clock(), known

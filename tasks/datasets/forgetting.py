@@ -247,7 +247,10 @@ def _contents_of(workspace: Workspace, dataset: str, images: Collection[str]) ->
     """Return the contents of images that no other image has, the outputs drawn of these alone, and other contents."""
     lake, mine, others = workspace.lake, set[str](), set[str]()
     going = pa.array(sorted(images), pa.string())
-    for table in (*(read_table(lake, each, "images") for each in manifests_of(lake, dataset)), *_parts(lake, dataset)):
+    for table in (
+        *(read_table(lake, each, "images") for each in manifests_of(lake, dataset)),
+        *parts_of(lake, dataset),
+    ):
         chosen = pc.is_in(table["key"], going)
         mine.update(filter(None, table.filter(chosen)["sha256"].to_pylist()))
         others.update(filter(None, table.filter(pc.invert(chosen))["sha256"].to_pylist()))
@@ -261,7 +264,8 @@ def _contents_of(workspace: Workspace, dataset: str, images: Collection[str]) ->
     return contents, drawn - else_drawn, mine & others
 
 
-def _parts(lake: Lake, dataset: str) -> Iterator[pa.Table]:
+def parts_of(lake: Lake, dataset: str) -> Iterator[pa.Table]:
+    """Yield the parts of a dataset's batches that can be read."""
     yield from (table for table in _batch_tables(lake, dataset) if "sha256" in table.column_names)
 
 

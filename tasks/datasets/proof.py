@@ -24,7 +24,7 @@ from lookbook.blocks.duckdb.warehouse import DuckDBWarehouse
 from lookbook.blocks.lake import OBJECTS_AHEAD, READING_THREADS, Lake, read_object
 from lookbook.blocks.sql_text import literal
 from lookbook.blocks.workspace import Workspace
-from lookbook.tasks.datasets.forgetting import Receipt, forgetting_key, manifests_of
+from lookbook.tasks.datasets.forgetting import Receipt, forgetting_key, manifests_of, parts_of
 from lookbook.tasks.datasets.gc import datasets_of
 from lookbook.tasks.datasets.manifest import batches_folder, read_table
 from lookbook.tasks.datasets.stripping import Targets
@@ -62,14 +62,21 @@ PIECE = 1 << 24
 def needed_elsewhere(lake: Lake, dataset: str, targets: Targets) -> tuple[set[str], set[str]]:
     """Return the contents of what goes that other datasets have as well, and the bytes of outputs that they have.
 
+    They have what a snapshot of them lists, or a part that their next run takes up.
+
     Raises:
         DamagedSnapshotError: a table of one is damaged.
     """
     contents, files = set[str](), set[str]()
     for other in datasets_of(lake):
-        for manifest in manifests_of(lake, other) if other != dataset else ():
+        if other == dataset:
+            continue
+        for manifest in manifests_of(lake, other):
             contents |= _held(read_table(lake, manifest, "images")["sha256"], targets.contents)
             files |= _held(read_table(lake, manifest, "outputs")["output_sha256"], targets.files)
+        for part in parts_of(lake, other):  # of a run that was killed: the next one takes them up
+            contents |= _held(part["sha256"], targets.contents)
+            files |= _held(pc.struct_field(pc.list_flatten(part["drawn"]), "sha256"), targets.files)
     return contents, files
 
 

@@ -385,6 +385,17 @@ def test_another_dataset_keeps_its_own_and_a_rename_takes_the_tombstones_along(
         assert run(request(workspace, source, dataset="wares"))["images"]["forgotten"] == 3
 
 
+def test_what_a_killed_run_of_another_dataset_has_read_stays_with_it(workspace: Workspace, tmp_path: Path) -> None:
+    lived(workspace, tmp_path / "in")
+    for batch in take_inventory(request(workspace, tmp_path / "in", dataset="others")).batches:
+        process_batch(workspace.lake, batch, threads=1)
+    whys = [each["why"] for each in forgotten(workspace, "1")["kept"]]
+    assert "another dataset has the same bytes" in whys
+    with lease(workspace.registry, "dataset/others"):
+        assert run(request(workspace, tmp_path / "in", dataset="others"))["published"]
+    assert verify(workspace, "others").differences == []
+
+
 def test_who_keeps_older_snapshots_in_memory_reads_them_again(workspace: Workspace, tmp_path: Path) -> None:
     lived(workspace, tmp_path / "in")
     kept = Snapshots(workspace.lake, 10, 2**30)

@@ -255,7 +255,7 @@ class Steps:
 
     def install(self) -> None:
         """Let all that changes anything come by here: in this process, for good."""
-        for name in ("put", "put_file", "replace", "remove", "swap"):
+        for name in ("put", "replace", "remove", "swap"):
             self._around(FolderLake, name, lambda _, key, *__: key)
         self._around(PostgresRegistry, "run", lambda *_: "")
         self._around(Registry, "vacuum", lambda *_: "")
@@ -621,8 +621,10 @@ class World:
         try:
             ended = self._here(command, fault, ahead, itertools.chain(pauses, itertools.repeat(0.0)))
             told.write_text(json.dumps(vars(ended), default=str))
-        finally:
-            os._exit(0)
+        except BaseException:  # noqa: BLE001 - of this world, not of the command
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
 
     def _here(self, command: Command, fault: Fault, ahead: timedelta, pauses: Iterator[float]) -> Ended:
         os.environ |= {"LOOKBOOK_HOME": str(self.home), "LOOKBOOK_PIPELINES": str(self.sources)}
@@ -645,10 +647,17 @@ class World:
         return ended
 
     def finish(self, begun: Sequence[tuple[int, Path]]) -> list[Ended]:
-        """Wait for the ends of processes that were begun, in whatever order they come: the dead hold no lease."""
+        """Wait for the ends of processes that were begun, in whatever order they come: the dead hold no lease.
+
+        Raises:
+            RuntimeError: one ended by a fault of this world: nothing was tried.
+        """
         waiting = {child for child, _ in begun}
         while waiting:
-            waiting.discard(os.wait()[0])
+            child, status = os.wait()
+            if child in waiting and os.WIFEXITED(status) and os.WEXITSTATUS(status):
+                raise RuntimeError("the world failed, not the command: see what it wrote")
+            waiting.discard(child)
         ends = [Ended(**json.loads(told.read_text())) if told.exists() else Ended("killed") for _, told in begun]
         ends[0].seen = self.noted()
         (self._told / "seen").unlink(missing_ok=True)

@@ -16,12 +16,12 @@ from lookbook.tasks.datasets.report.charts import (
     histogram,
     stacked_columns,
 )
-from lookbook.tasks.datasets.report.data import Counted, Rows
+from lookbook.tasks.datasets.report.data import Counted, ReportTable
 from tests.support.desks import shared_desk
 
 
 def spread(values: Sequence[float | None], *, logarithmic: bool = False) -> ColumnChart | None:
-    rows = Rows(shared_desk(), pa.table({"x": pa.array(values, pa.float64())}))
+    rows = ReportTable(shared_desk(), pa.table({"x": pa.array(values, pa.float64())}))
     return histogram("x", rows, rows.at("x"), logarithmic=logarithmic)
 
 

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
@@ -441,14 +441,13 @@ def is_alarming(said: str) -> bool:
 
 def ingest_files(folder: Path, dataset: str, files: dict[str, int]) -> object:
     """Let a source hold some files, and ingest it."""
-    now = {path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg")}
-    for name in now - files.keys():
-        (folder / name).unlink()
-    fresh = {
-        name: bytes_of(number)
-        for name, number in files.items()
-        if name not in now or (folder / name).read_bytes() != bytes_of(number)
-    }
+    now = dict[str, bytes]()
+    for path in folder.rglob("*.jpg"):
+        with suppress(FileNotFoundError):  # another ingest of the same source removes it at this moment
+            now[path.relative_to(folder).as_posix()] = path.read_bytes()
+    for name in now.keys() - files.keys():
+        (folder / name).unlink(missing_ok=True)
+    fresh = {name: bytes_of(number) for name, number in files.items() if now.get(name) != bytes_of(number)}
     folder.mkdir(exist_ok=True)
     write_collection(folder, fresh, [row(n) for n in range(1, 6)])
     return ingest.fn(str(folder), dataset, recipe=PLAIN, batch_size=3, reject_limit=1.0)

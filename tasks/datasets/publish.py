@@ -42,6 +42,7 @@ from lookbook.tasks.datasets.manifest import (
     writing_key,
 )
 from lookbook.tasks.datasets.pieces import unlisted_pieces, write_tables
+from lookbook.tasks.datasets.report.data import FILE_OUTCOMES, IMAGE_OUTCOMES, ROW_OUTCOMES
 from lookbook.tasks.datasets.report.page import ReportData, render_report, report_markdown
 from lookbook.tasks.datasets.snapshot import SnapshotTables, build_snapshot, logical_digest
 from lookbook.tasks.datasets.unpublished import rejects_so_far
@@ -366,12 +367,16 @@ def unchanged(request: Request, listing: Listing, inputs: str, started: datetime
     if not is_whole(lake, manifest) or file_faults(lake, manifest, TABLES):
         return None
     images = earlier["images"]
+    images |= {"loaded": 0, "unchanged": images["loaded"] + images["unchanged"]}
     said = {
         "source": listing.source,
         "published": False,
         "checks": [],
-        "images": images | {"loaded": 0, "unchanged": images["loaded"] + images["unchanged"]},
-        "outputs": dict.fromkeys(earlier["outputs"], 0),
+        "files": _in_order(earlier["files"], FILE_OUTCOMES),
+        "images": _in_order(images, IMAGE_OUTCOMES),
+        "rows": _in_order(earlier["rows"], ROW_OUTCOMES),
+        "matched_by": {rule: earlier["matched_by"][rule] for rule in RULES if rule in earlier["matched_by"]},
+        "outputs": dict.fromkeys(request.recipe.outputs, 0),
         "report": _report_uri(lake, dataset, manifest.snapshot_id),
         **_speed(images["found"], (datetime.now(UTC) - started).total_seconds()),
     }
@@ -442,6 +447,11 @@ def reason_to_keep(request: Request, inventory: Inventory, digest: str) -> str:
     if request.limit is not None and fuller > inventory.file_counts["images"]:
         return f"{manifest.snapshot_id} is fuller: {fuller} images, and this run was limited to {request.limit}"
     return ""
+
+
+def _in_order(counts: dict[str, int], outcomes: Sequence[str]) -> dict[str, int]:
+    """Return counts as a run tells them: the registry keeps no order."""
+    return {name: counts[name] for name in ("found", *outcomes) if name in counts} | counts
 
 
 def _says_the_same(manifest: Manifest) -> str:

@@ -153,6 +153,8 @@ def test_a_run_with_the_inputs_of_before_looks_at_nothing_again_and_says_what_a_
         for name in ("seconds", "images_per_second"):
             del summary[name]
     assert short == whole
+    for name in ("files", "images", "rows", "matched_by", "outputs"):
+        assert list(short[name]) == list(whole[name]), "as people read them"
 
 
 def rewrite_in_place(source: Path, old: str, new: str) -> None:

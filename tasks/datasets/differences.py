@@ -739,17 +739,21 @@ def placed_files(files: Sequence[Path], columns: Sequence[str], place: str) -> s
         columns: what its columns are to be called, as SQL takes it.
         place: likewise.
     """
-    before = accumulate((count_rows([file]) for file in files), initial=0)
-    listed = ", ".join(columns)
-    return " UNION ALL ".join(
-        f"SELECT {listed}, {_IN_FILE} + {start} AS {place} FROM read_parquet({literal(str(file))},"  # noqa: S608 - quoted
-        f" hive_partitioning = false, file_row_number = true) AS file({listed}, {_IN_FILE})"
-        for file, start in zip(files, before, strict=False)
+    listed, names = ", ".join(columns), [literal(str(file)) for file in files]
+    read = f"read_parquet([{', '.join(names)}], hive_partitioning = false, file_row_number = true"
+    if len(files) == 1:
+        return f"SELECT {listed}, {_IN_FILE} AS {place} FROM {read}) AS file({listed}, {_IN_FILE})"  # noqa: S608 - quoted
+    # One scan of all: a UNION of hundreds would hold buffers of each.
+    begins = accumulate((count_rows([file]) for file in files), initial=0)
+    rows = ", ".join(f"({name}, {begin})" for name, begin in zip(names, begins, strict=False))
+    return (
+        f"SELECT {listed}, {_IN_FILE} + {_BEGIN} AS {place} FROM {read}, filename = ':file')"  # noqa: S608 - quoted
+        f" AS file({listed}, {_IN_FILE}, {_FILE}) JOIN (VALUES {rows}) AS begins({_FILE}, {_BEGIN}) USING ({_FILE})"
     )
 
 
-#: The place of a row in its file; no catalogue's column has a colon.
-_IN_FILE = '":in_file"'
+#: A row's place in its file, the file, and the place of its first row; no catalogue's column has a colon.
+_IN_FILE, _FILE, _BEGIN = '":in_file"', '":file"', '":begin"'
 
 
 def batches_of(table: Sequence[Path] | pa.Table, columns: list[str], rows: int = 10_000) -> Iterator[pa.RecordBatch]:

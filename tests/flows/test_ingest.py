@@ -157,12 +157,13 @@ def test_a_run_with_the_inputs_of_before_looks_at_nothing_again_and_says_what_a_
         assert list(short[name]) == list(whole[name]), "as people read them"
 
 
-def rewrite_in_place(source: Path, old: str, new: str) -> None:
+def rewrite_in_place(source: Path, old: bytes, new: bytes) -> None:
     """Change a catalogue, and leave its size and its time as they were."""
     path = source / "styles.csv"
     before = path.stat()
-    path.write_text(path.read_text().replace(old, new))
+    path.write_bytes(path.read_bytes().replace(old, new))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
 
 
 def damage_a_table(workspace: Workspace) -> None:
@@ -173,7 +174,7 @@ def damage_a_table(workspace: Workspace) -> None:
 @pytest.mark.parametrize(
     ("change", "publishes"),
     [
-        (lambda _, source: rewrite_in_place(source, "Thing 1", "Thing X"), True),
+        (lambda _, source: rewrite_in_place(source, b"Thing 1", b"Thing X"), True),
         (lambda _, source: write_collection(source, {"2.jpg": photo(3)}), True),
         (lambda _, source: (source / "2.jpg").unlink(), True),
         (lambda _, source: write_collection(source, {"styles/1.json": b'{"brandName": "Ours"}'}), True),

@@ -212,9 +212,8 @@ def manifests_of(lake: Lake, dataset: str) -> Iterator[Manifest]:
         DamagedSnapshotError: one is missing or damaged.
     """
     there = lake.folders(snapshots_folder(dataset))
-    written = {
-        info.key.rpartition("/")[2] for info in lake.list(writing_key(dataset))
-    }  # a note goes after its manifest
+    # Listed second: a note goes after its manifest has come.
+    written = {info.key.rpartition("/")[2] for info in lake.list(writing_key(dataset))}
     for snapshot_id in there:
         manifest = read_manifest(lake, dataset, snapshot_id)
         if manifest is None and snapshot_id not in written:

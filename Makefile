@@ -83,7 +83,7 @@ format: .venv/ready-for-tests  ## Format the code
 bench: .venv/ready-for-tests  ## Measure into docs/benchmarks.md: all, or SECTION=imaging
 	$(BIN)/python -m benchmarks.run $(SECTION)
 
-chaos: .venv/ready-for-tests  ## Kill all commands at all steps, into docs/benchmarks.md; or live one history: SEED=17
+chaos: .venv/ready-for-tests  ## Kill all commands at all steps, into docs/benchmarks.md; or replay one history: SEED=17
 	$(BIN)/python -m $(if $(SEED),benchmarks.chaos $(SEED),benchmarks.run chaos)
 
 pins: .venv/ready-for-tests  ## Refresh the pinned versions and their hashes (no addresses are written)

@@ -20,7 +20,7 @@ function actions(name, published, candidates) {
     {
       title: "Ingest",
       help: "Lists the source again, draws what is new, and publishes a snapshot if anything changed.",
-      fields: [{ id: "source", text: "Source", value: published[0].source, help: "a folder of the worker, inbox://, kaggle://owner/dataset, sample://500" }],
+      fields: [{ id: "source", text: "Source", value: published[0]?.source ?? "", help: "a folder of the worker, inbox://, kaggle://owner/dataset, sample://500" }],
       buttons: [{ text: "Ingest", send: ({ source }) => post("ingests", { source }) }],
     },
     candidates.length > 0 && {
